@@ -1,0 +1,1 @@
+"""Typed columns over the key-value store: types, codecs, expressions, scans."""

@@ -1,0 +1,1 @@
+"""The transactional key-value store: bytes in, bytes out, no knowledge of SQL."""

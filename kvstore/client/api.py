@@ -1,0 +1,226 @@
+"""The storage seam: what the SQL layer asks of a store, embedded or clustered.
+
+Keys and values are plain user bytes (`t{id}_r{handle}`, `m...`); memcomparable encoding, column families and records are
+the store's business. Timestamps are `physical_ms << 18 | logical`. All methods may be called from any thread; one
+`Transaction` is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+LOGICAL_BITS = 18
+TS_MAX = (1 << 64) - 1
+
+
+class CancelToken:
+    """Set by `interrupt()`; whoever waits checks it, and waiters are woken through callbacks."""
+
+    __slots__ = ("_callbacks", "_event", "_mutex")
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._mutex = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def set(self) -> None:
+        with self._mutex:
+            self._event.set()
+            callbacks = tuple(self._callbacks)
+        for callback in callbacks:
+            callback()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls `callback` when set (at once if it already is); returns the function that takes it off again."""
+        with self._mutex:
+            self._callbacks.append(callback)
+            fired = self._event.is_set()
+        if fired:
+            callback()
+
+        def remove() -> None:
+            with self._mutex:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+        return remove
+
+
+@dataclass(slots=True)
+class PackedBatch:
+    """Visible key-value pairs of one scan step, packed for vectorised decoding, in key order.
+
+    Row i's user key is `keys[key_starts[i]:key_ends[i]]`, its value `values[value_starts[i]:value_ends[i]]`.
+    `newest_ts` is the largest commit_ts among all records the step met at or below the snapshot (deletes too), 0 if none.
+    """
+
+    count: int
+    keys: npt.NDArray[np.uint8]
+    key_starts: npt.NDArray[np.int64]
+    key_ends: npt.NDArray[np.int64]
+    values: npt.NDArray[np.uint8]
+    value_starts: npt.NDArray[np.int64]
+    value_ends: npt.NDArray[np.int64]
+    newest_ts: int
+
+
+class Reader(Protocol):
+    """A consistent view of the store at one timestamp."""
+
+    @property
+    def ts(self) -> int: ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """Returns the value visible at `ts`, None if there is none."""
+
+    def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Returns the visible values of those keys that have one."""
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yields visible (key, value) with start <= key < end, ascending, or descending when `reverse`."""
+
+    def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
+        """Like an ascending `scan`, in packed batches of at most about `batch_rows` rows."""
+
+
+class Transaction(Reader, Protocol):
+    """One transaction: a reader at `start_ts` with its own uncommitted writes merged over it, and a write buffer."""
+
+    pessimistic: bool
+    cancel: CancelToken | None
+
+    @property
+    def start_ts(self) -> int: ...
+
+    def at(self, ts: int) -> Reader:
+        """Returns a reader at another timestamp (a current read), with the transaction's own writes merged over it."""
+
+    def put(self, key: bytes, value: bytes) -> None: ...
+
+    def insert(self, key: bytes, value: bytes) -> None:
+        """Like put, but commit fails with KeyExists when another transaction has a live value there.
+
+        Raises KeyExists at once if the transaction's own buffer holds one.
+        """
+
+    def delete(self, key: bytes) -> None: ...
+
+    def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
+        """Returns the buffered writes in [start, end) in key order; None is a delete."""
+
+    def has_dirty(self, start: bytes, end: bytes) -> bool: ...
+
+    def lock_keys(
+        self,
+        keys: Sequence[bytes],
+        *,
+        for_update_ts: int,
+        wait_ms: int,
+        skip_locked: bool = False,
+    ) -> list[bytes]:
+        """Takes pessimistic locks and returns the keys that are now locked (all of them unless `skip_locked`).
+
+        `wait_ms` 0 is NOWAIT. A key that has a commit newer than `for_update_ts` raises WriteConflict, and then no key of
+        this call stays locked that was not before. Raises LockWaitTimeout, LockNowait, Deadlock, Cancelled. Keys that the
+        transaction already holds cost a set lookup. In an optimistic transaction it only marks the keys, so that commit
+        checks them.
+        """
+
+    def mark(self) -> int:
+        """Remembers the buffer's state; `undo_to(mark)` goes back to it (locks stay, as in MySQL)."""
+
+    def undo_to(self, mark: int) -> None: ...
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything is buffered."""
+
+    def commit(self, check: Callable[[], None] | None = None) -> int:
+        """Commits durably and returns commit_ts (start_ts if nothing was written).
+
+        `check` runs inside the commit's critical section, before anything is written; what it raises aborts the commit.
+        Whatever is raised, the transaction is over and nothing of it was applied.
+        """
+
+    def rollback(self) -> None:
+        """Ends the transaction and releases its locks; harmless when it is over."""
+
+
+class CommitObserver(Protocol):
+    """Told of every commit before it becomes visible to readers that start later; must be quick and must not raise."""
+
+    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None: ...
+
+    def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
+        """A bulk load changed [start, end) (also sent when a range was destroyed)."""
+
+
+class Ingest(Protocol):
+    """A bulk load in progress: sorted runs of new key-value pairs, visible all at once or not at all."""
+
+    @property
+    def commit_ts(self) -> int: ...
+
+    def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Adds one run: keys strictly ascending within it. Runs may interleave with each other."""
+
+    def finish(self, *, check_duplicates: bool = True) -> None:
+        """Makes all runs visible, durably. Raises KeyExists (nothing applied) when a key is there twice or already live."""
+
+    def abort(self) -> None: ...
+
+
+class Storage(Protocol):
+    """A transactional store."""
+
+    def now_ts(self) -> int:
+        """A fresh timestamp, greater than every one handed out before."""
+
+    def begin(self, *, pessimistic: bool = True, start_ts: int | None = None) -> Transaction:
+        """Starts a transaction. With `start_ts` (a past timestamp, for AS OF) it is read-only."""
+
+    def snapshot(self, ts: int | None = None) -> Reader:
+        """A reader at `ts`, or at a fresh timestamp that sees every commit acknowledged before the call."""
+
+    def get_latest(self, key: bytes) -> bytes | None:
+        """The newest committed value: the autocommit point read, one lock check and one seek."""
+
+    def observe(self, observer: CommitObserver) -> None: ...
+
+    def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
+        """Starts a bulk load of keys inside [start, end).
+
+        Until `finish` or `abort`, writers of that range wait (and time out as for a lock); readers see the range as it was.
+        """
+
+    def destroy_range(self, start: bytes, end: bytes) -> None:
+        """Drops every version of every key in the range at once (after DROP or TRUNCATE, below the safe point)."""
+
+    def gc(self, safe_point: int | None = None) -> dict[str, int]:
+        """Removes versions that no snapshot at or above the safe point can see; returns counters."""
+
+    @property
+    def gc_life_ms(self) -> int: ...
+
+    @gc_life_ms.setter
+    def gc_life_ms(self, value: int) -> None: ...
+
+    def backup(self, path: str) -> None:
+        """Writes a consistent copy that opens as a database; `path` must not exist."""
+
+    def stats(self) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...

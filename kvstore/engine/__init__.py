@@ -1,0 +1,1 @@
+"""Storage engines: ordered column families of bytes, in RocksDB or in memory."""

@@ -1,0 +1,157 @@
+"""Errors of the key-value store.
+
+    KvError
+    ├── StoreError              the directory or the engine: not the caller's statement
+    │   ├── DirectoryInUse      another process owns the directory (`owner_pid`)
+    │   ├── NotOurDirectory     the directory holds something else
+    │   ├── FormatTooNew        written by a newer version
+    │   ├── Corruption          a file is damaged
+    │   ├── DiskFull            no room left; nothing of the batch was applied
+    │   └── StoreClosed
+    ├── TxnError                deterministic outcomes of one transaction: nothing of it was applied
+    │   ├── WriteConflict       a newer commit on a key (optimistic, or newer than for_update_ts); retry the transaction
+    │   ├── KeyExists           an insert found a live row
+    │   ├── LockWaitTimeout     waited as long as it was allowed
+    │   ├── LockNowait          NOWAIT found a lock
+    │   ├── Deadlock            this transaction is the victim; roll back and retry
+    │   ├── KeyIsLocked         met a lock of another transaction that has to be resolved first
+    │   ├── TxnNotFound         commit of a transaction that was rolled back or never prewritten
+    │   ├── TxnTooLarge         over the named limit
+    │   ├── SnapshotTooOld      the read timestamp is below the GC safe point
+    │   ├── CommitRejected      a commit check (schema version) refused
+    │   └── ReadOnlyTxn
+    └── Cancelled               interrupted by the user while it waited
+"""
+
+from __future__ import annotations
+
+
+class KvError(Exception):
+    """Root of the key-value store's errors."""
+
+
+class StoreError(KvError):
+    """The directory or the engine failed; retrying the statement does not help."""
+
+
+class DirectoryInUse(StoreError):
+    """Another process holds the directory."""
+
+    def __init__(self, path: str, owner_pid: int | None) -> None:
+        self.path = path
+        self.owner_pid = owner_pid
+        who = f"process {owner_pid}" if owner_pid else "another process"
+        super().__init__(f"database {path!r} is in use by {who}; one process owns a directory at a time")
+
+
+class NotOurDirectory(StoreError):
+    """The path holds something that is not a sqlfront database; nothing was changed."""
+
+
+class FormatTooNew(StoreError):
+    """The directory was written by a newer version."""
+
+
+class Corruption(StoreError):
+    """A file of the store is damaged."""
+
+
+class DiskFull(StoreError):
+    """No room left on the device."""
+
+
+class StoreClosed(StoreError):
+    """The store was closed."""
+
+
+class TxnError(KvError):
+    """A deterministic outcome of one transaction; nothing of it was applied."""
+
+
+class WriteConflict(TxnError):
+    """A commit newer than the transaction's timestamp is on `key`."""
+
+    def __init__(self, key: bytes, start_ts: int, conflict_start_ts: int, conflict_commit_ts: int) -> None:
+        self.key = key
+        self.start_ts = start_ts
+        self.conflict_start_ts = conflict_start_ts
+        self.conflict_commit_ts = conflict_commit_ts
+        super().__init__(
+            f"write conflict: start_ts={start_ts} key={key.hex()} conflict_start_ts={conflict_start_ts} "
+            f"conflict_commit_ts={conflict_commit_ts}"
+        )
+
+
+class KeyExists(TxnError):
+    """An insert found a live value under `key`."""
+
+    def __init__(self, key: bytes, value: bytes = b"") -> None:
+        self.key = key
+        self.value = value
+        super().__init__(f"key exists: {key.hex()}")
+
+
+class LockWaitTimeout(TxnError):
+    """Waited for a lock as long as allowed."""
+
+    def __init__(self, key: bytes, waited_ms: int) -> None:
+        self.key = key
+        self.waited_ms = waited_ms
+        super().__init__(f"lock wait timeout after {waited_ms} ms on key {key.hex()}")
+
+
+class LockNowait(TxnError):
+    """NOWAIT was asked for and the key is locked."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        super().__init__(f"key {key.hex()} is locked and NOWAIT is set")
+
+
+class Deadlock(TxnError):
+    """This transaction was chosen as the victim; `wait_chain` holds (waiting start_ts, holder start_ts, key)."""
+
+    def __init__(self, key: bytes, start_ts: int, wait_chain: tuple[tuple[int, int, bytes], ...]) -> None:
+        self.key = key
+        self.start_ts = start_ts
+        self.wait_chain = wait_chain
+        super().__init__(f"deadlock: transaction {start_ts} is the victim, waiting for key {key.hex()}")
+
+
+class KeyIsLocked(TxnError):
+    """Met a lock of another transaction; `lock_start_ts` and `primary` tell whom to ask."""
+
+    def __init__(self, key: bytes, lock_start_ts: int, primary: bytes) -> None:
+        self.key = key
+        self.lock_start_ts = lock_start_ts
+        self.primary = primary
+        super().__init__(f"key {key.hex()} is locked by transaction {lock_start_ts}")
+
+
+class TxnNotFound(TxnError):
+    """The transaction has no lock (or pessimistic lock) where it must have one."""
+
+
+class TxnTooLarge(TxnError):
+    """The transaction is over the named limit."""
+
+
+class SnapshotTooOld(TxnError):
+    """The read timestamp is below the GC safe point."""
+
+    def __init__(self, ts: int, safe_point: int) -> None:
+        self.ts = ts
+        self.safe_point = safe_point
+        super().__init__(f"snapshot {ts} is older than the GC safe point {safe_point}")
+
+
+class CommitRejected(TxnError):
+    """A check run inside the commit refused it (for example: the schema changed)."""
+
+
+class ReadOnlyTxn(TxnError):
+    """A write was asked of a read-only transaction."""
+
+
+class Cancelled(KvError):
+    """Interrupted while waiting."""

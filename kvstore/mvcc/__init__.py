@@ -1,0 +1,1 @@
+"""Multi-version records in TiKV's formats, and reading them at a timestamp."""

@@ -1,0 +1,1 @@
+"""Placement driver: timestamps, and later regions and stores."""

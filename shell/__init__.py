@@ -1,0 +1,1 @@
+"""The command line and the interactive shell; talks to the database through the DB-API only."""
