@@ -1,0 +1,414 @@
+"""Row version 2: encoder and decoder, interpreted from a schema or compiled for it (`pkg/util/rowcodec`).
+
+80 | flags (1 big, 2 checksum) | u16 n_notnull | u16 n_null | ids not null, sorted | ids null, sorted | end offsets | values
+
+Everything is little-endian; ids take one byte and offsets two, or four each when an id is above 255 or the values are
+longer than 65535 bytes. A row begins with a *header*, the bytes up to the end offsets: rows of one table have few distinct
+headers, so the decoder is Python source generated once per header, with every offset known. The source is made of numbers
+from the schema alone; values and types reach it as bound names.
+
+Which columns a row leaves out follows TiDB's `CanSkip`: the integer handle; a column of the common handle whose key datum
+restores it; a NULL in a column without default.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from coprocessor.codec.collation import needs_restored_data
+from coprocessor.codec.datum import (
+    U64_MASK,
+    compact_int,
+    compact_uint,
+    decimal_shape,
+    decode_key_datum,
+    skip_key_datum,
+    value_decoder,
+    value_encoder,
+    wire_kind,
+)
+from coprocessor.codec.decimals import CONTEXT, bin_size, decode_decimal, word_layout
+from coprocessor.codec.temporal import DATES
+from coprocessor.errors import CodecError
+from coprocessor.schema import ColumnSchema, TableSchema
+from coprocessor.types import FieldType, Tp
+
+VERSION = 0x80
+FLAG_BIG = 1
+FLAG_CHECKSUM = 2
+FIXED_HEADER = 6
+SMALL_ID_MAX = 255
+SMALL_VALUES_MAX = 65535
+COMPILED_HEADERS_MAX = 1024
+
+_COUNTS = struct.Struct("<HH")
+_SIGN = 1 << 63
+
+RowEncoderFn = Callable[[Sequence[Any]], bytes]
+RowDecoderFn = Callable[[Any, bytes], tuple[Any, ...]]
+
+
+# Layout
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """The header of a row, parsed: ids not null and null, where the values start and the width of an offset."""
+
+    not_null: tuple[int, ...]
+    null: tuple[int, ...]
+    header_len: int
+    big: bool
+
+    @property
+    def values_start(self) -> int:
+        return self.header_len + len(self.not_null) * (4 if self.big else 2)
+
+
+def header_length(row: bytes) -> int:
+    """Returns the length of the header: the bytes that rows of equal shape share."""
+    if row[0] != VERSION:
+        raise CodecError(f"row version {row[0]:#x}, expected {VERSION:#x}")
+    not_null, null = _COUNTS.unpack_from(row, 2)
+    return int(FIXED_HEADER + (not_null + null) * (4 if row[1] & FLAG_BIG else 1))
+
+
+def parse_header(row: bytes) -> RowLayout:
+    """Parses the header of a row (or a header alone)."""
+    length = header_length(row)
+    if len(row) < length:
+        raise CodecError(f"row cut short: {len(row)} bytes with a header of {length}")
+    count, _ = _COUNTS.unpack_from(row, 2)
+    big = bool(row[1] & FLAG_BIG)
+    ids = row[FIXED_HEADER:length]
+    all_ids = struct.unpack(f"<{len(ids) // 4}I", ids) if big else tuple(ids)
+    return RowLayout(tuple(all_ids[:count]), tuple(all_ids[count:]), length, big)
+
+
+def row_slices(row: bytes) -> dict[int, bytes | None]:
+    """Returns the bytes of each stored value by column id, None for NULL: the plain reading of a row."""
+    layout = parse_header(row)
+    count = len(layout.not_null)
+    ends = struct.unpack_from(f"<{count}{'I' if layout.big else 'H'}", row, layout.header_len)
+    start, base = 0, layout.values_start
+    slices: dict[int, bytes | None] = dict.fromkeys(layout.null)
+    for column_id, end in zip(layout.not_null, ends, strict=True):
+        if end < start or base + end > len(row):
+            raise CodecError(f"row cut short: column {column_id} ends at {base + end} of {len(row)}")
+        slices[column_id] = row[base + start : base + end]
+        start = end
+    return slices
+
+
+def build_row(not_null: Sequence[tuple[int, bytes]], null: Sequence[int]) -> bytes:
+    """Builds a row from (id, value bytes) and the ids of NULLs, both ascending."""
+    ids = [column_id for column_id, _ in not_null]
+    ends, total = [], 0
+    for _, data in not_null:
+        total += len(data)
+        ends.append(total)
+    big = total > SMALL_VALUES_MAX or max((*ids, *null), default=0) > SMALL_ID_MAX
+    head = make_header(ids, null, big=big)
+    offsets = struct.pack(f"<{len(ends)}{'I' if big else 'H'}", *ends)
+    return b"".join((head, offsets, *(data for _, data in not_null)))
+
+
+def make_header(not_null: Sequence[int], null: Sequence[int], *, big: bool) -> bytes:
+    """Returns the header of rows with these ids (ascending)."""
+    ids = (*not_null, *null)
+    body = struct.pack(f"<{len(ids)}I", *ids) if big else bytes(ids)
+    return bytes((VERSION, FLAG_BIG if big else 0)) + _COUNTS.pack(len(not_null), len(null)) + body
+
+
+# Which columns a row stores
+
+
+def key_only_offsets(schema: TableSchema) -> frozenset[int]:
+    """Offsets of the columns that live in the record key alone."""
+    if schema.handle_offset >= 0:
+        return frozenset((schema.handle_offset,))
+    return frozenset(
+        part.offset
+        for part in schema.common_handle
+        if part.prefix < 0 and not needs_restored_data(schema.columns[part.offset].type)
+    )
+
+
+def stored_offsets(schema: TableSchema) -> tuple[int, ...]:
+    """Offsets of the columns that rows store, in the order of their ids."""
+    skipped = key_only_offsets(schema)
+    offsets = [i for i in range(len(schema.columns)) if i not in skipped]
+    return tuple(sorted(offsets, key=lambda i: schema.columns[i].id))
+
+
+# Encoder
+
+
+def encode_row(schema: TableSchema, values: Sequence[Any]) -> bytes:
+    """Encodes the row of `values` (one per column of the table): the plain form of `compile_encoder`."""
+    not_null: list[tuple[int, bytes]] = []
+    null: list[int] = []
+    for offset in stored_offsets(schema):
+        column, value = schema.columns[offset], values[offset]
+        if value is not None:
+            not_null.append((column.id, value_encoder(column.type)(value)))
+        elif column.default is not None:
+            null.append(column.id)
+    return build_row(not_null, null)
+
+
+def compile_encoder(schema: TableSchema) -> RowEncoderFn:
+    """Compiles the encoder of the table's rows: one value per column in, row bytes out. TIMESTAMPs are naive UTC."""
+    stored = stored_offsets(schema)
+    columns = schema.columns
+    plan = tuple((offset, columns[offset].id, value_encoder(columns[offset].type)) for offset in stored)
+    nullable = frozenset(offset for offset in stored if columns[offset].default is not None)
+
+    def slow(values: Sequence[Any]) -> bytes:
+        not_null = [(i, encode(values[at])) for at, i, encode in plan if values[at] is not None]
+        return build_row(not_null, [i for at, i, _ in plan if values[at] is None and at in nullable])
+
+    if not stored or any(columns[offset].id > SMALL_ID_MAX for offset in stored):
+        return slow
+    names: dict[str, Any] = {"slow": slow, "join": b"".join, "compact_int": compact_int, "compact_uint": compact_uint}
+    names["HEAD"] = make_header([columns[offset].id for offset in stored], [], big=False)
+    names["pack"] = struct.Struct(f"<{len(stored)}H").pack
+    lines = ["def encode(values):"]
+    lines.append("    " + "".join(f"c{i}, " for i in range(len(columns))) + "= values")
+    lines.append("    if " + " or ".join(f"c{at} is None" for at in stored) + ":")
+    lines.append("        return slow(values)")
+    end = ""
+    for at, _, encode in plan:
+        names[f"enc{at}"] = encode
+        lines.append(f"    p{at} = {_encode_expression(columns[at].type, at)}")
+        lines.append(f"    e{at} = {end}len(p{at})")
+        end = f"e{at} + "
+    lines.append(f"    if e{stored[-1]} > {SMALL_VALUES_MAX}:")
+    lines.append("        return slow(values)")
+    ends = ", ".join(f"e{at}" for at in stored)
+    parts = ", ".join(f"p{at}" for at in stored)
+    lines.append(f"    return join((HEAD, pack({ends}), {parts}))")
+    function: RowEncoderFn = _define("encode", lines, names)
+    return function
+
+
+def _encode_expression(type_: FieldType, at: int) -> str:
+    kind = wire_kind(type_)
+    if kind == "text":
+        return f"c{at}.encode()"
+    return f"enc{at}(c{at})"
+
+
+# Decoder
+
+
+class _Compiler:
+    """Generates the decoders of one (schema, wanted columns, zone), one per header that shows up."""
+
+    def __init__(self, schema: TableSchema, offsets: Sequence[int], tz: dt.tzinfo | None) -> None:
+        self.schema = schema
+        self.offsets = tuple(offsets)
+        self.tz = tz
+        self.by_header: dict[bytes, RowDecoderFn] = {}
+        self.key_only = key_only_offsets(schema)
+        self.key_parts = {part.offset: i for i, part in enumerate(schema.common_handle)}
+
+    def dispatch(self) -> RowDecoderFn:
+        """Returns the decoder of rows with any header: the usual one (nothing NULL or missing) is tried first."""
+        stored = stored_offsets(self.schema)
+        ids = [self.schema.columns[offset].id for offset in stored]
+        usual_header = make_header(ids, [], big=any(i > SMALL_ID_MAX for i in ids))
+        names, lines = self._body(parse_header(usual_header))
+        by_header, compile_header = self.by_header, self._compile
+
+        def other(handle: Any, row: bytes) -> tuple[Any, ...]:
+            header = row[: header_length(row)]
+            decode = by_header.get(header)
+            if decode is None:
+                decode = compile_header(header)
+            return decode(handle, row)
+
+        names["usual"] = usual_header
+        names["other"] = other
+        source = ["def decode(handle, row):", "    if not row.startswith(usual):", "        return other(handle, row)"]
+        function: RowDecoderFn = _define("decode", source + lines, names)
+        return function
+
+    def _compile(self, header: bytes) -> RowDecoderFn:
+        names, lines = self._body(parse_header(header))
+        function: RowDecoderFn = _define("decode", ["def decode(handle, row):", *lines], names)
+        if len(self.by_header) >= COMPILED_HEADERS_MAX:
+            self.by_header.clear()
+        self.by_header[header] = function
+        return function
+
+    def _body(self, layout: RowLayout) -> tuple[dict[str, Any], list[str]]:
+        names: dict[str, Any] = {"UNPACK_INT": UNPACK_INT, "UNPACK_UINT": UNPACK_UINT, "DATES": DATES}
+        position = {column_id: i for i, column_id in enumerate(layout.not_null)}
+        null = frozenset(layout.null)
+        used: set[int] = set()
+        expressions: list[str] = []
+        handle_lines: list[str] = []
+        for slot, offset in enumerate(self.offsets):
+            column = self.schema.columns[offset]
+            if offset in self.key_only:
+                expressions.append(self._handle_expression(offset, names, handle_lines))
+            elif column.id in position:
+                used.add(position[column.id])
+                expressions.append(self._value_expression(slot, column, position[column.id], names))
+            elif column.id in null or column.default is None:
+                expressions.append("None")
+            else:
+                names[f"default{slot}"] = column.default
+                expressions.append(f"default{slot}")
+        lines = self._prologue(layout, used, names) + handle_lines
+        lines.append("    return (" + "".join(f"{e}, " for e in expressions) + ")")
+        return names, lines
+
+    def _prologue(self, layout: RowLayout, used: set[int], names: dict[str, Any]) -> list[str]:
+        if not used:
+            return []
+        # Only the offsets up to the last wanted value are unpacked; the values are copied once, so slices need no sums.
+        count = max(used) + 1
+        width = "I" if layout.big else "H"
+        names["unpack_ends"] = struct.Struct(f"<{count}{width}").unpack_from
+        ends = "".join(f"e{i}, " for i in range(count))
+        return [f"    {ends}= unpack_ends(row, {layout.header_len})", f"    data = row[{layout.values_start}:]"]
+
+    def _value_expression(self, slot: int, column: ColumnSchema, i: int, names: dict[str, Any]) -> str:
+        start = f"e{i - 1}" if i else "0"
+        piece = f"data[{start}:e{i}]"
+        type_, kind = column.type, wire_kind(column.type)
+        if kind == "text":
+            return f"{piece}.decode()"
+        if kind == "bytes":
+            return piece
+        width = f"e{i} - {start}" if i else f"e{i}"
+        if kind == "int":
+            return f"UNPACK_INT[{width}](data, {start})[0]"
+        if type_.tp == Tp.DATE:
+            return f"DATES[{piece}]"
+        if kind == "uint" and type_.tp not in (Tp.ENUM, Tp.SET):
+            return f"UNPACK_UINT[{width}](data, {start})[0]"
+        names[f"dec{slot}"] = decimal_row_decoder(type_) if kind == "decimal" else value_decoder(type_, self.tz)
+        return f"dec{slot}({piece})"
+
+    def _handle_expression(self, offset: int, names: dict[str, Any], lines: list[str]) -> str:
+        if self.schema.handle_offset == offset:
+            return f"handle & {U64_MASK}" if self.schema.unsigned_handle else "handle"
+        part = self.key_parts[offset]
+        types = [self.schema.columns[p.offset].type for p in self.schema.common_handle[: part + 1]]
+        if all(wire_kind(t) in ("int", "uint") and t.tp not in (Tp.ENUM, Tp.SET) for t in types):
+            # Integer datums are nine bytes each, so the place of this one is known.
+            names["unpack_u64"] = struct.Struct(">Q").unpack_from
+            bias = f" - {_SIGN}" if wire_kind(types[-1]) == "int" else ""
+            return f"unpack_u64(handle, {part * 9 + 1})[0]{bias}"
+        if "split" not in names:
+            names["split"] = handle_splitter(self.schema, max(self.key_parts[o] for o in self._wanted_key_parts()) + 1)
+            lines.append("    parts = split(handle)")
+        return f"parts[{part}]"
+
+    def _wanted_key_parts(self) -> list[int]:
+        return [offset for offset in self.offsets if offset in self.key_only]
+
+
+def compile_decoder(
+    schema: TableSchema, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None
+) -> RowDecoderFn:
+    """Compiles the decoder of the columns at `offsets` (None: all): (handle, row bytes) in, tuple of values out.
+
+    The handle is an int (hidden and integer handles) or the bytes of a common handle. TIMESTAMPs come in zone `tz`, None
+    for UTC. Raises CodecError on bytes that are no row; damage within values may show as struct.error or UnicodeDecodeError.
+    """
+    wanted = range(len(schema.columns)) if offsets is None else offsets
+    return _Compiler(schema, wanted, tz).dispatch()
+
+
+def handle_splitter(schema: TableSchema, count: int) -> Callable[[bytes], tuple[Any, ...]]:
+    """Returns the decoder of the first `count` datums of a common handle; those the key does not tell come as None."""
+    parts = schema.common_handle[:count]
+    plan = tuple((schema.columns[p.offset].type, p.offset in key_only_offsets(schema)) for p in parts)
+
+    def split(handle: bytes) -> tuple[Any, ...]:
+        pos, out = 0, []
+        for type_, restorable in plan:
+            if restorable:
+                value, pos = decode_key_datum(type_, handle, pos)
+            else:
+                value, pos = None, skip_key_datum(handle, pos)
+            out.append(value)
+        return tuple(out)
+
+    return split
+
+
+def _no_such_width(data: bytes, pos: int) -> tuple[int]:
+    raise CodecError("an integer in a row has 1, 2, 4 or 8 bytes")
+
+
+def _by_width(codes: str) -> tuple[Callable[[bytes, int], tuple[int]], ...]:
+    table: list[Any] = [_no_such_width] * 9
+    for code in codes:
+        packer = struct.Struct("<" + code)
+        table[packer.size] = packer.unpack_from
+    return tuple(table)
+
+
+UNPACK_INT = _by_width("bhiq")
+UNPACK_UINT = _by_width("BHIQ")
+
+_WORD_CODES = {1: "B", 2: "H", 3: "BH", 4: "I"}
+
+
+def decimal_row_decoder(type_: FieldType) -> Callable[[bytes], Any]:
+    """Compiles the decoder of a column's decimals: one unpack and one sum; other shapes than the column's go the long way."""
+    prec, frac = decimal_shape(type_)
+    words = word_layout(prec, frac)
+    unpack = struct.Struct(">H" + "".join(_WORD_CODES[size] for size, _ in words))
+    size = 2 + bin_size(prec, frac)
+    names: dict[str, Any] = {
+        "unpack": unpack.unpack,
+        "slow": decode_decimal,
+        "scale": CONTEXT.scaleb,
+        "Decimal": Decimal,
+    }
+    names["exponent"] = Decimal(-frac)
+    fields: list[str] = []
+    total = ""
+    flips: list[tuple[str, int]] = []
+    for i, (width, digits) in enumerate(words):
+        parts = (f"w{i}h", f"w{i}") if width == 3 else (f"w{i}",)
+        fields += parts
+        flips += [(parts[0], 0xFF), (parts[1], 0xFFFF)] if width == 3 else [(parts[0], (1 << 8 * width) - 1)]
+        word = f"(w{i}h * 65536 + w{i})" if width == 3 else f"w{i}"
+        total = f"({total}) * {10**digits} + {word}" if total else word
+    top = fields[0]
+    top_bit = (flips[0][1] + 1) // 2
+    scaled = "scale(Decimal({}), exponent)" if frac else "Decimal({})"
+    lines = [
+        "def decode(data):",
+        f"    if len(data) != {size}:",
+        "        return slow(data)",
+        f"    shape, {', '.join(fields)} = unpack(data)",
+        f"    if shape != {prec << 8 | frac}:",
+        "        return slow(data)",
+        f"    if {top} & {top_bit}:",
+        f"        {top} ^= {top_bit}",
+        f"        return {scaled.format(total)}",
+        *(f"    {name} ^= {mask ^ top_bit if name == top else mask}" for name, mask in flips),
+        f"    return {scaled.format(f'-({total})')}",
+    ]
+    function: Callable[[bytes], Any] = _define("decode", lines, names)
+    return function
+
+
+def _define(name: str, lines: list[str], names: dict[str, Any]) -> Any:
+    """Executes generated source, made of schema numbers and bound names only, and returns the function it defines."""
+    namespace = dict(names)
+    exec(compile("\n".join(lines), f"<{name} row>", "exec"), namespace)
+    return namespace[name]

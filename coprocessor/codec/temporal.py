@@ -1,0 +1,248 @@
+"""Time on the wire: TiDB's packed u64 for DATE, DATETIME and TIMESTAMP, nanoseconds for TIME, and zone conversion.
+
+packed = ((year*13 + month) << 5 | day) << 17 | hour << 12 | minute << 6 | second, all << 24 | microsecond. A TIMESTAMP is
+packed in UTC; codecs see naive UTC datetimes, and `to_utc` and `from_utc` convert at the edge.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.errors import CodecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+DATE_SHIFT = 41
+NANOS_PER_MICRO = 1000
+MICROS_PER_SECOND = 1_000_000
+MICROS_PER_DAY = 86_400 * MICROS_PER_SECOND
+CACHED_DATES_MAX = 65536
+
+_MICRO = dt.timedelta(microseconds=1)
+_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+
+
+def pack_date(value: dt.date) -> int:
+    return ((value.year * 13 + value.month) << 5 | value.day) << DATE_SHIFT
+
+
+def pack_datetime(value: dt.datetime) -> int:
+    return (
+        (((value.year * 13 + value.month) << 5 | value.day) << 17)
+        | (value.hour << 12 | value.minute << 6 | value.second)
+    ) << 24 | value.microsecond
+
+
+def unpack_date(packed: int) -> dt.date | None:
+    """Returns the date; None for the zero date and for dates with a zero part, which Python has no value for."""
+    ymd = packed >> DATE_SHIFT
+    year_month = ymd >> 5
+    try:
+        return dt.date(year_month // 13, year_month % 13, ymd & 31)
+    except ValueError:
+        return _no_date(packed)
+
+
+def unpack_datetime(packed: int) -> dt.datetime | None:
+    """Returns the naive datetime; None for zero and for dates with a zero part."""
+    ymdhms = packed >> 24
+    ymd = ymdhms >> 17
+    year_month = ymd >> 5
+    try:
+        return dt.datetime(
+            year_month // 13,
+            year_month % 13,
+            ymd & 31,
+            ymdhms >> 12 & 31,
+            ymdhms >> 6 & 63,
+            ymdhms & 63,
+            packed & 0xFFFFFF,
+        )
+    except ValueError:
+        return _no_date(packed)
+
+
+def _no_date(packed: int) -> None:
+    """A date with a zero part reads as NULL; anything else that is no date is corruption."""
+    ymd = packed >> DATE_SHIFT
+    if (ymd >> 5) % 13 == 0 or ymd & 31 == 0 or ymd >> 5 < 13:
+        return
+    raise CodecError(f"packed time {packed:#x} is not a date")
+
+
+def duration_nanos(value: dt.timedelta) -> int:
+    return ((value.days * 86_400 + value.seconds) * MICROS_PER_SECOND + value.microseconds) * NANOS_PER_MICRO
+
+
+def duration_of_nanos(nanos: int) -> dt.timedelta:
+    return dt.timedelta(microseconds=nanos // NANOS_PER_MICRO)
+
+
+def duration_micros(value: dt.timedelta) -> int:
+    return value // _MICRO
+
+
+class PackedDates(dict[bytes, "dt.date | None"]):
+    """Row bytes of a DATE to the date: a table holds few distinct dates, so most look-ups hit."""
+
+    def __missing__(self, data: bytes) -> dt.date | None:
+        value = unpack_date(int.from_bytes(data, "little"))
+        if len(self) >= CACHED_DATES_MAX:
+            self.clear()
+        self[data] = value
+        return value
+
+
+DATES = PackedDates()
+
+
+def to_utc(value: dt.datetime, tz: dt.tzinfo | None) -> dt.datetime:
+    """Converts a naive datetime in zone `tz` (None: UTC) to naive UTC. A time that a DST gap skips moves forward."""
+    if tz is None or tz is dt.UTC:
+        return value
+    return value.replace(tzinfo=tz).astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def from_utc(value: dt.datetime, tz: dt.tzinfo | None) -> dt.datetime:
+    """Converts a naive UTC datetime to naive time in zone `tz` (None: UTC)."""
+    if tz is None or tz is dt.UTC:
+        return value
+    return value.replace(tzinfo=dt.UTC).astimezone(tz).replace(tzinfo=None)
+
+
+@lru_cache(maxsize=256)
+def arrow_zone(tz: dt.tzinfo) -> str | None:
+    """Returns the zone's name as Arrow knows it; None for zones that must be converted value by value."""
+    key = getattr(tz, "key", None)
+    if isinstance(key, str):
+        return key
+    offset = tz.utcoffset(None)
+    if offset is None or offset % dt.timedelta(minutes=1):
+        return None
+    minutes = offset // dt.timedelta(minutes=1)
+    sign = "-" if minutes < 0 else "+"
+    return f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+
+
+def vector_from_utc(column: Any, tz: dt.tzinfo | None) -> Any:
+    """Converts an Arrow timestamp[us] array from naive UTC to naive time in `tz`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if tz is None or tz is dt.UTC or len(column) == column.null_count:
+        return column
+    zone = arrow_zone(tz)
+    if zone is None:
+        values = [None if v is None else from_utc(v, tz) for v in column.to_pylist()]
+        return pa.array(values, pa.timestamp("us"))
+    return pc.local_timestamp(column.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us", tz=zone)))
+
+
+def vector_to_utc(column: Any, tz: dt.tzinfo | None) -> Any:
+    """Converts an Arrow timestamp[us] array from naive time in `tz` to naive UTC, as `to_utc` does value by value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if tz is None or tz is dt.UTC or len(column) == column.null_count:
+        return column
+    zone = arrow_zone(tz)
+    if zone is not None:
+        try:
+            aware = pc.assume_timezone(column, zone, ambiguous="earliest", nonexistent="raise")
+            return aware.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us"))
+        except pa.ArrowInvalid:
+            # Some time falls into a DST gap: rare enough to go value by value.
+            zone = None
+    values = [None if v is None else to_utc(v, tz) for v in column.to_pylist()]
+    return pa.array(values, pa.timestamp("us"))
+
+
+def days_from_civil(
+    year: npt.NDArray[np.int64], month: npt.NDArray[np.int64], day: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Days since 1970-01-01 of proleptic Gregorian dates (the well-known era algorithm)."""
+    y = year - (month <= 2)
+    era = y // 400
+    yoe = y - era * 400
+    doy = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return era * 146_097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719_468
+
+
+@lru_cache(maxsize=1)
+def _day_table() -> npt.NDArray[np.int32]:
+    """Days since the epoch by the packed ymd (year*13 + month) << 5 | day; the least int32 where there is no such date."""
+    import numpy as np
+
+    ymd = np.arange((10_000 * 13) << 5, dtype=np.int64)
+    year_month = ymd >> 5
+    year, month, day = year_month // 13, year_month % 13, ymd & 31
+    last = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])[month]
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    last = last + (leap & (month == 2))
+    days = days_from_civil(year, month, day)
+    days[(year < 1) | (month < 1) | (day < 1) | (day > last)] = NO_DAY
+    return days.astype(np.int32)
+
+
+NO_DAY = -(1 << 31)
+
+
+def packed_to_days(packed: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+    """Packed times to days since the epoch; `NO_DAY` where the value is no date (zero dates)."""
+    import numpy as np
+
+    index = (packed >> np.uint64(DATE_SHIFT)).astype(np.int64)
+    table = _day_table()
+    if len(index) and int(index.max()) >= len(table):
+        raise CodecError("packed time beyond the year 9999")
+    return table[index]
+
+
+def packed_to_micros(packed: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Packed times to microseconds since the epoch, and which of them are no date."""
+    import numpy as np
+
+    days = packed_to_days(packed)
+    signed = packed.astype(np.int64)
+    seconds = (signed >> 36 & 31) * 3600 + (signed >> 30 & 63) * 60 + (signed >> 24 & 63)
+    micros = days * np.int64(MICROS_PER_DAY) + seconds * MICROS_PER_SECOND + (signed & 0xFFFFFF)
+    return micros, days == NO_DAY
+
+
+@lru_cache(maxsize=1)
+def _ymd_table() -> npt.NDArray[np.int64]:
+    """Packed ymd by the ordinal of the day, 1 = 0001-01-01."""
+    import numpy as np
+
+    days = np.arange(dt.date.max.toordinal() + 1, dtype=np.int64) - _EPOCH_ORDINAL + 719_468
+    era = days // 146_097
+    doe = days - era * 146_097
+    yoe = (doe - doe // 1460 + doe // 36_524 - doe // 146_096) // 365
+    doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    mp = (5 * doy + 2) // 153
+    day = doy - (153 * mp + 2) // 5 + 1
+    month = np.where(mp < 10, mp + 3, mp - 9)
+    year = yoe + era * 400 + (month <= 2)
+    return (year * 13 + month) << 5 | day
+
+
+def days_to_packed(days: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Days since the epoch (years 1 to 9999) to packed times."""
+    import numpy as np
+
+    return (_ymd_table()[days + _EPOCH_ORDINAL] << DATE_SHIFT).astype(np.uint64)
+
+
+def micros_to_packed(micros: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Microseconds since the epoch to packed times."""
+    import numpy as np
+
+    days = micros // MICROS_PER_DAY
+    rest = micros - days * MICROS_PER_DAY
+    seconds = rest // MICROS_PER_SECOND
+    hms = (seconds // 3600) << 12 | (seconds // 60 % 60) << 6 | seconds % 60
+    return days_to_packed(days) | (hms << 24 | rest % MICROS_PER_SECOND).astype(np.uint64)

@@ -1,0 +1,296 @@
+"""One table's codec: rows to records and index entries, back again, and the key ranges that access paths read.
+
+The SQL layer holds one `TableCodec` per table version; everything that can be decided from the schema is decided when it
+is made. A handle is an int (integer primary key or hidden row id; an unsigned one in either of its 64-bit readings) or
+the bytes of the encoded datums (common handle). Values of TIMESTAMP columns are naive UTC on the way in (`utc_row`
+converts); decoders take the zone they come out in.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from coprocessor.codec import keys
+from coprocessor.codec.datum import NIL, SIGN, U64_MASK, decode_key_datum, key_encoder, wire_kind
+from coprocessor.codec.keys import Handle
+from coprocessor.codec.row import compile_decoder, compile_encoder, handle_splitter, key_only_offsets
+from coprocessor.codec.temporal import to_utc
+from coprocessor.errors import CodecError
+from coprocessor.schema import IndexColumn, IndexSchema, TableSchema
+from coprocessor.types import STRING_TPS, FieldType, Tp
+
+Row = tuple[Any, ...]
+KeyRange = tuple[bytes, bytes]
+IndexEntry = tuple[IndexSchema, bytes, bytes, bool]
+Decoder = Callable[[Any, bytes], Row]
+
+EMPTY_RANGE: KeyRange = (b"", b"")
+
+_I64 = struct.Struct(">Q")
+_INT_BOUNDS = (-(1 << 63), (1 << 63) - 1)
+_UINT_BOUNDS = (0, (1 << 64) - 1)
+_NOT_NULL = b"\x01"
+
+
+class _KeyColumn:
+    """One column of an index or common handle: where its value is and how it is encoded."""
+
+    __slots__ = ("bounds", "encode", "offset", "prefix", "type")
+
+    def __init__(self, schema: TableSchema, column: IndexColumn) -> None:
+        self.offset = column.offset
+        self.prefix = column.prefix
+        self.type: FieldType = schema.columns[column.offset].type
+        self.encode = key_encoder(self.type, column.prefix)
+        kind = wire_kind(self.type)
+        numeric = kind in ("int", "uint") and self.type.tp not in (Tp.ENUM, Tp.SET)
+        self.bounds = (_INT_BOUNDS if kind == "int" else _UINT_BOUNDS) if numeric else None
+
+
+class TableCodec:
+    """Encodes, decodes and addresses the rows and index entries of one table. Safe to share between threads."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self.schema = schema
+        self.table_id = schema.table_id
+        self.record_prefix = keys.record_prefix(schema.table_id)
+        self.record_range: KeyRange = keys.record_range(schema.table_id)
+        self.is_common_handle = schema.handle_offset < 0 and bool(schema.common_handle)
+        self.is_hidden_handle = schema.handle_offset < 0 and not schema.common_handle
+        self.encode_row: Callable[[Sequence[Any]], bytes] = compile_encoder(schema)
+        self.key_only_offsets = key_only_offsets(schema)
+        self._handle_columns = tuple(_KeyColumn(schema, part) for part in schema.common_handle)
+        self._index_columns = {
+            index.id: tuple(_KeyColumn(schema, column) for column in index.columns) for index in schema.indexes
+        }
+        self._index_prefix = {index.id: keys.index_prefix(schema.table_id, index.id) for index in schema.indexes}
+        self._timestamps = tuple(i for i, column in enumerate(schema.columns) if column.type.tp == Tp.TIMESTAMP)
+        self._decode_all = compile_decoder(schema)
+        self._decoders: dict[tuple[tuple[int, ...], dt.tzinfo | None], Decoder] = {}
+
+    # Handles and records
+
+    def handle_of(self, values: Sequence[Any]) -> Handle:
+        """Returns the handle that a row's values imply; a table with a hidden row id has none in its values."""
+        if self.schema.handle_offset >= 0:
+            handle = values[self.schema.handle_offset]
+            if handle is None:
+                raise CodecError(f"row of table '{self.schema.name}' without a primary key value")
+            return int(handle)
+        if not self._handle_columns:
+            raise CodecError(f"table '{self.schema.name}' has hidden row ids: its handles are not in its values")
+        return self.common_handle([values[column.offset] for column in self._handle_columns])
+
+    def common_handle(self, parts: Sequence[Any]) -> bytes:
+        """Returns the common handle of primary key values (one per key column, in key order)."""
+        return keys.pad_common_handle(
+            b"".join([column.encode(v) for column, v in zip(self._handle_columns, parts, strict=True)])
+        )
+
+    def record_key(self, handle: Handle) -> bytes:
+        if handle.__class__ is bytes:
+            return self.record_prefix + handle  # type: ignore[operator]
+        return self.record_prefix + _I64.pack((handle + SIGN) & U64_MASK)  # type: ignore[operator]
+
+    def handle_of_key(self, key: bytes) -> Handle:
+        """Returns the handle of a record key of this table."""
+        if not key.startswith(self.record_prefix):
+            raise CodecError(f"not a record key of table {self.table_id}: {key.hex()}")
+        return keys.handle_of_record_key(key, common=self.is_common_handle)
+
+    def encode_record(self, values: Sequence[Any], handle: Handle | None = None) -> tuple[bytes, bytes]:
+        """Encodes a row to (record key, row value); `handle` is needed when the table's row ids are hidden."""
+        if handle is None:
+            handle = self.handle_of(values)
+        return self.record_key(handle), self.encode_row(values)
+
+    def utc_row(self, values: Sequence[Any], tz: dt.tzinfo | None) -> Sequence[Any]:
+        """Converts the TIMESTAMPs of a row from naive time in `tz` to naive UTC."""
+        if not self._timestamps or tz is None or tz is dt.UTC:
+            return values
+        row = list(values)
+        for i in self._timestamps:
+            if row[i] is not None:
+                row[i] = to_utc(row[i], tz)
+        return row
+
+    def decode(self, handle_or_key: Handle, value: bytes) -> Row:
+        """Decodes a record, given by handle or key, to all columns; TIMESTAMPs in UTC."""
+        if isinstance(handle_or_key, bytes) and handle_or_key.startswith(self.record_prefix):
+            handle_or_key = keys.handle_of_record_key(handle_or_key, common=self.is_common_handle)
+        return self._decode_all(handle_or_key, value)
+
+    def decoder(self, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None) -> Decoder:
+        """Returns the compiled decoder (handle, row value) -> values at `offsets` (None: all), TIMESTAMPs in `tz`."""
+        wanted = tuple(range(len(self.schema.columns)) if offsets is None else offsets)
+        zone = tz if self._timestamps else None
+        found = self._decoders.get((wanted, zone))
+        if found is None:
+            found = self._decoders[wanted, zone] = compile_decoder(self.schema, wanted, zone)
+        return found
+
+    def key_decoder(self, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None) -> Decoder:
+        """Like `decoder`, from (record key, row value) as scans yield them; the key must be one of this table's."""
+        decode = self.decoder(offsets, tz)
+        if self.is_common_handle:
+            return lambda key, value: decode(key[keys.RECORD_PREFIX_LEN :], value)
+        unpack = _I64.unpack_from
+        return lambda key, value: decode(unpack(key, keys.RECORD_PREFIX_LEN)[0] - SIGN, value)
+
+    def handle_values(self, handle: bytes) -> Row:
+        """Decodes the values of a common handle; None where the key does not tell the value (collated strings)."""
+        return handle_splitter(self.schema, len(self._handle_columns))(handle)
+
+    # Index entries
+
+    def index_entries(self, values: Sequence[Any], handle: Handle) -> list[IndexEntry]:
+        """Returns (index, key, value, distinct) of every index; a distinct key must not be there yet."""
+        return [(index, *self.index_key_value(index, values, handle)) for index in self.schema.indexes]
+
+    def index_key_value(self, index: IndexSchema, values: Sequence[Any], handle: Handle) -> tuple[bytes, bytes, bool]:
+        """Returns the key and value of the row's entry in `index`, and whether the key alone must be unique."""
+        parts = [column.encode(values[column.offset]) for column in self._columns_of(index)]
+        key = self._prefix_of(index) + b"".join(parts)
+        distinct = index.unique and NIL not in parts
+        if not distinct:
+            key += keys.handle_suffix(handle)
+        return key, keys.index_value(handle, distinct=distinct), distinct
+
+    def unique_key(self, index: IndexSchema, parts: Sequence[Any]) -> bytes | None:
+        """Returns the key of a unique index's only possible entry with these column values; None if one is NULL."""
+        if None in parts:
+            return None
+        columns = self._columns_of(index)
+        return self._prefix_of(index) + b"".join([c.encode(v) for c, v in zip(columns, parts, strict=True)])
+
+    def handle_from_index(self, index: IndexSchema, key: bytes, value: bytes) -> Handle:
+        """Returns the handle that an index entry points to."""
+        handle = keys.handle_from_index_value(value)
+        if handle is None:
+            return keys.handle_from_index_key(key, len(index.columns), common=self.is_common_handle)
+        return handle
+
+    def index_values(self, index: IndexSchema, key: bytes) -> Row:
+        """Decodes the column values of an index key; strings come as their sort keys decode (see `index_covers`)."""
+        pos, out = keys.INDEX_PREFIX_LEN, []
+        for column in self._columns_of(index):
+            value, pos = decode_key_datum(column.type, key, pos)
+            out.append(value)
+        return tuple(out)
+
+    def index_covers(self, index: IndexSchema) -> frozenset[int]:
+        """Returns the offsets of the columns that index entries tell exactly: of the index and of the handle."""
+        from coprocessor.codec.collation import needs_restored_data
+
+        exact = {c.offset for c in self._columns_of(index) if c.prefix < 0 and not needs_restored_data(c.type)}
+        return frozenset(exact) | self.key_only_offsets
+
+    def _columns_of(self, index: IndexSchema) -> tuple[_KeyColumn, ...]:
+        columns = self._index_columns.get(index.id)
+        if columns is None:
+            # An index being built may not be in this schema version yet.
+            columns = self._index_columns[index.id] = tuple(_KeyColumn(self.schema, c) for c in index.columns)
+        return columns
+
+    def _prefix_of(self, index: IndexSchema) -> bytes:
+        prefix = self._index_prefix.get(index.id)
+        if prefix is None:
+            prefix = self._index_prefix[index.id] = keys.index_prefix(self.table_id, index.id)
+        return prefix
+
+    # Ranges
+
+    def handle_range(
+        self, low: int | None = None, high: int | None = None, low_open: bool = False, high_open: bool = False
+    ) -> list[KeyRange]:
+        """Returns the record key ranges of integer handles between two bounds (None: unbounded), in order of value.
+
+        There are two ranges when unsigned handles cross 2**63, since their larger half lies before the smaller in the
+        store; none when the bounds leave nothing.
+        """
+        least, most = _UINT_BOUNDS if self.schema.unsigned_handle else _INT_BOUNDS
+        first = least if low is None else max(least, low + low_open)
+        last = most if high is None else min(most, high - high_open)
+        if first > last:
+            return []
+        if self.schema.unsigned_handle and first < SIGN <= last:
+            return [self._handle_span(first, SIGN - 1), self._handle_span(SIGN, last)]
+        return [self._handle_span(first, last)]
+
+    def _handle_span(self, first: int, last: int) -> KeyRange:
+        return self.record_key(first), keys.prefix_next(self.record_key(last))
+
+    def common_handle_range(
+        self,
+        prefix_values: Sequence[Any] = (),
+        low: Any = None,
+        high: Any = None,
+        low_open: bool = False,
+        high_open: bool = False,
+    ) -> KeyRange:
+        """Like `index_range`, over the records of a table with a common handle."""
+        bounds = (low, high, low_open, high_open)
+        return _column_range(self.record_prefix, self._handle_columns, prefix_values, *bounds, not_null=False)
+
+    def index_range(
+        self,
+        index: IndexSchema,
+        prefix_values: Sequence[Any] = (),
+        low: Any = None,
+        high: Any = None,
+        low_open: bool = False,
+        high_open: bool = False,
+        *,
+        not_null: bool = False,
+    ) -> KeyRange:
+        """Returns the half-open key range of the index entries with `prefix_values` in the leading columns (None is
+        NULL) and the next column between `low` and `high` (None: unbounded).
+
+        NULLs of that column are inside only when neither bound is given and `not_null` is not set. On a column that is
+        indexed by a prefix the range may hold more than asked, never less: check the row again. `(start, end)` with
+        start >= end is empty.
+        """
+        bounds = (low, high, low_open, high_open)
+        return _column_range(
+            self._prefix_of(index), self._columns_of(index), prefix_values, *bounds, not_null=not_null
+        )
+
+
+def _column_range(
+    start: bytes,
+    columns: Sequence[_KeyColumn],
+    prefix_values: Sequence[Any],
+    low: Any,
+    high: Any,
+    low_open: bool,
+    high_open: bool,
+    *,
+    not_null: bool,
+) -> KeyRange:
+    for column, value in zip(columns, prefix_values, strict=False):
+        if column.bounds and value is not None and not column.bounds[0] <= value <= column.bounds[1]:
+            return EMPTY_RANGE
+        start += column.encode(value)
+    if low is None and high is None and not not_null:
+        return keys.prefix_range(start)
+    column = columns[len(prefix_values)]
+    if column.bounds:
+        least, most = column.bounds
+        if (low is not None and low > most) or (high is not None and high < least):
+            return EMPTY_RANGE
+        low, low_open = (low, low_open) if low is None or low >= least else (None, False)
+        high, high_open = (high, high_open) if high is None or high <= most else (None, False)
+    if column.prefix >= 0 and column.type.tp in STRING_TPS:
+        # A cut value stands for all values that begin with it, so an open bound must let it in.
+        low_open = False
+        high_open = high_open and high is not None and len(high) <= column.prefix
+    first = start + _NOT_NULL if low is None else start + column.encode(low)
+    if low is not None and low_open:
+        first = keys.prefix_next(first)
+    if high is None:
+        return first, keys.prefix_next(start)
+    last = start + column.encode(high)
+    return first, last if high_open else keys.prefix_next(last)
