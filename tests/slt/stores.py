@@ -1,0 +1,81 @@
+"""Stores that `.slt` files run on: `open_store(name)` is the seam where later ones join.
+
+`memory` and `rocksdb` are the database itself; `mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+import sqlfront
+from tests.slt.runner import Outcome, Session, StatementFailed, Store
+
+STORES = ("memory", "rocksdb")
+JUDGES = ("mariadb", "sqlite", "duckdb")
+PATHS = ("auto", "row", "duckdb")
+
+
+class SqlfrontSession:
+    """A session on the database under test, through the DB-API as a user has it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+
+    def execute(self, sql: str) -> Outcome:
+        try:
+            self._cursor.execute(sql)
+            if self._cursor.description is None:
+                return Outcome(0, (), self._cursor.rowcount)
+            rows = self._cursor.fetchall()
+        except sqlfront.Error as e:
+            raise StatementFailed(e.code, e.sqlstate, e.message) from e
+        return Outcome(len(self._cursor.description), rows, len(rows))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class SqlfrontStore:
+    """A fresh database: in memory, or in a temporary directory."""
+
+    engines = frozenset({"mysql", "sqlfront"})
+
+    def __init__(self, name: str, path: str) -> None:
+        self._directory = tempfile.mkdtemp(prefix="slt-") if name == "rocksdb" else ""
+        self._target = os.path.join(self._directory, "db") if name == "rocksdb" else ":memory:"
+        self._path = path
+        self._first: Any = None
+
+    def open(self) -> Session:
+        if self._first is None or self._directory:
+            connection = sqlfront.connect(self._target, autocommit=True)
+            self._first = self._first or connection
+        else:
+            connection = self._first.duplicate(autocommit=True)
+        force_path(connection, self._path)
+        return SqlfrontSession(connection)
+
+    def close(self) -> None:
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def force_path(connection: Any, path: str) -> None:
+    """Makes every query of a connection take the row path or the DuckDB path."""
+    if path != "auto":
+        raise NotImplementedError(path)
+
+
+def open_store(name: str, path: str = "auto") -> Store:
+    """Makes a fresh, empty database of a kind."""
+    if name in STORES:
+        return SqlfrontStore(name, path)
+    if name in JUDGES:
+        from tests.slt.judges import open_judge
+
+        return open_judge(name)
+    raise ValueError(f"no store {name!r}; there are {', '.join((*STORES, *JUDGES))}")
