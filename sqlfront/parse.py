@@ -228,6 +228,8 @@ def parse(text: str) -> Parsed:
             )
     names: list[str] = []
     tokens, positional = _number_placeholders(tokens, names)
+    if tokens[0].text.upper() not in _DDL_STARTS:
+        tokens = _mark_functions(tokens)
     if positional and names:
         raise error(ER_PARSE, "a statement takes either ? or :name parameters, not both")
     return Parsed(_Commands(text, tokens).statement(), text, positional, tuple(names))
@@ -235,7 +237,7 @@ def parse(text: str) -> Parsed:
 
 def parse_expression(text: str) -> exp.Expression:
     """Parses one expression (stored defaults, generated columns)."""
-    tokens = tokenize(text)
+    tokens = _mark_functions(tokenize(text))
     return _Commands(text, tokens).expression(tokens)
 
 
@@ -338,6 +340,59 @@ def _number_placeholders(tokens: Sequence[Token], names: list[str]) -> tuple[lis
                     names.append(token.text)
         previous = token
     return out, count
+
+
+FUNCTION_MARK = "fn__"
+
+# Calls with a grammar of their own, which sqlglot reads into trees that keep every word of it.
+_SPECIAL_CALLS = frozenset({"CAST", "CONVERT", "EXTRACT", "TRIM", "GROUP_CONCAT", "CHAR", "POSITION", "SUBSTRING", "SUBSTR",
+                            "MID", "VALUES", "IN", "EXISTS", "ANY", "ALL", "SOME", "OVER", "AS", "AND", "OR", "NOT", "XOR", "WHERE", "ON",
+                            "USING", "SELECT", "FROM", "JOIN", "BY", "HAVING", "WHEN", "THEN", "ELSE", "CASE", "LIKE", "BETWEEN", "IS",
+                            "DIV", "ROW", "INTERVAL", "SET", "WITH", "UNION", "DISTINCT", "LIMIT", "MATCH", "AGAINST", "KEY", "INDEX",
+                            "JSON_TABLE", "WEIGHT_STRING", "REGEXP", "RLIKE", "RETURNING", "SEPARATOR", "PARTITION", "INTERSECT",
+                            "EXCEPT", "MEMBER", "OF", "DECIMAL", "NUMERIC", "DEC", "FLOAT", "DOUBLE", "VARCHAR", "NCHAR", "DATETIME", "SIGNED", "BINARY", "LATERAL", "INTO", "TABLE", "FORCE", "IGNORE", "USE", "SOUNDS"})  # fmt: skip
+_NAME_BEFORE = frozenset({"INTO", "TABLE", "JOIN", "UPDATE", "AS", ".", "WITH", "RECURSIVE", "FROM", "INSERT", "REPLACE",
+                          "IGNORE"})  # fmt: skip
+
+
+def _mark_functions(tokens: list[Token]) -> list[Token]:
+    """Prefixes the names of ordinary calls, so that sqlglot leaves them as they are written.
+
+    Its own function nodes rename, reorder and rewrite arguments for other dialects; the catalogue wants MySQL's words.
+    """
+    out = list(tokens)
+    for i in range(len(tokens) - 1):
+        token = tokens[i]
+        if (
+            tokens[i + 1].token_type != TokenType.L_PAREN
+            or token.token_type in (TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER)
+            or not _is_word(token)
+        ):
+            continue
+        before = tokens[i - 1].text.upper() if i else ""
+        if token.text.upper() in _SPECIAL_CALLS or before in _NAME_BEFORE:
+            continue
+        if token.token_type == TokenType.VAR and before in (",", ""):
+            # A name in a list may be a CTE's (`WITH a AS (...), b(n) AS (...)`): a call is never followed by AS and "(".
+            if _is_cte_name(tokens, i):
+                continue
+        out[i] = Token(
+            TokenType.VAR, FUNCTION_MARK + token.text, token.line, token.col, token.start, token.end, token.comments
+        )
+    return out
+
+
+def _is_cte_name(tokens: Sequence[Token], index: int) -> bool:
+    depth = 0
+    for i in range(index + 1, len(tokens)):
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(tokens[i].token_type, 0)
+        if depth == 0:
+            return (
+                i + 2 < len(tokens)
+                and tokens[i + 1].text.upper() == "AS"
+                and tokens[i + 2].token_type == TokenType.L_PAREN
+            )
+    return False
 
 
 def _is_word(token: Token) -> bool:
