@@ -1,0 +1,185 @@
+"""`python -m benchmarks oltp|olap|load`: starts the engines, runs one suite, prints the report, stops the engines."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks import load, olap, oltp
+from benchmarks.engines import ENGINE_NAMES, make_engine
+from benchmarks.engines.api import Engine
+from benchmarks.machine import machine_shape
+from benchmarks.measure import Measurement
+from benchmarks.report import print_heading, print_results, print_table, write_json
+from benchmarks.tpch.data import CACHE
+
+TITLES = {
+    "oltp": "Transactions: sysbench's table, {rows:,} rows",
+    "olap": "Analytics: TPC-H SF {scale:g}, 22 queries",
+    "load": "Bulk load: lineitem SF {scale:g} from Parquet, with its primary key",
+}
+DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "load": 0.1}
+QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "load": 0.01}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="sqlfront and its peers on the same work."
+    )
+    parser.add_argument("suite", choices=sorted(TITLES))
+    parser.add_argument("--scale", type=float, help="oltp: 1 is 100,000 rows; olap, load: TPC-H's scale factor")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write one object a measurement")
+    parser.add_argument("--engines", type=_names, metavar="A,B", help=f"only these of {','.join(ENGINE_NAMES)}")
+    parser.add_argument("--seconds", type=float, default=1.0, help="oltp: the length of a round (default 1)")
+    parser.add_argument("--threads", type=_numbers, default=(1, 8), metavar="1,8", help="oltp: numbers of threads")
+    parser.add_argument("--runs", type=int, help="rounds or runs of each work (default 5; load 3)")
+    parser.add_argument("--limit", type=float, default=60.0, help="olap: the time limit of a query, in seconds")
+    parser.add_argument("--queries", type=_numbers, metavar="1,6", help="olap: only these queries")
+    parser.add_argument("--data", type=Path, default=CACHE, help="where generated input files are kept")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
+    return parser.parse_args(arguments)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    for name in names:
+        if name not in ENGINE_NAMES:
+            raise argparse.ArgumentTypeError(f"unknown engine '{name}'; there are {', '.join(ENGINE_NAMES)}")
+    return names
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one suite; the exit code is 1 when an answer was wrong or a query failed."""
+    args = parse(sys.argv[1:] if arguments is None else arguments)
+    scale = args.scale or (QUICK_SCALE if args.quick else DEFAULT_SCALE)[args.suite]
+    wanted, absent = _choose(args.suite, args.engines)
+    with _stop_on_termination(), _started(wanted) as (engines, directory):
+        title = TITLES[args.suite].format(scale=scale, rows=oltp.OltpSettings(scale).rows)
+        versions = {engine.name: engine.version() for engine in engines}
+        print_heading(title, machine_shape(directory), versions, absent)
+        results, faults = _run(args, scale, engines)
+    if args.json is not None:
+        write_json(args.json, results)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _choose(suite: str, names: tuple[str, ...] | None) -> tuple[list[Engine], dict[str, str]]:
+    """Returns the engines that can run and the reasons of those that can't; reading alone, SQLite's two are one."""
+    chosen, absent = [], {}
+    for name in names or ENGINE_NAMES:
+        if names is None and suite == "olap" and name == "sqlite3-normal":
+            absent[name] = "queries don't sync: it would repeat sqlite3-full"
+            continue
+        engine = make_engine(name)
+        reason = engine.missing()
+        if reason is None:
+            chosen.append(engine)
+        else:
+            absent[name] = reason
+    return chosen, absent
+
+
+@contextlib.contextmanager
+def _started(engines: Sequence[Engine]) -> Iterator[tuple[Sequence[Engine], Path]]:
+    """Starts every engine in a temporary directory; stops them all and removes it, however the run ends."""
+    directory = Path(tempfile.mkdtemp(prefix="sqlfront-bench-"))
+    directory.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        for engine in engines:
+            place = directory / engine.name
+            place.mkdir()
+            stack.callback(engine.stop)
+            engine.start(place)
+        yield engines, directory
+
+
+@contextlib.contextmanager
+def _stop_on_termination() -> Iterator[None]:
+    """Turns SIGTERM into SystemExit, so that the servers are stopped then too."""
+
+    def leave(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> tuple[list[Measurement], list[str]]:
+    if args.suite == "oltp":
+        return _run_oltp(args, scale, engines), []
+    if args.suite == "load":
+        return _run_load(args, scale, engines), []
+    return _run_olap(args, scale, engines)
+
+
+def _run_oltp(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> list[Measurement]:
+    if args.quick:
+        settings = oltp.OltpSettings(scale, threads=(1, 2), rounds=args.runs or 2, seconds=0.05)
+    else:
+        settings = oltp.OltpSettings(scale, args.threads, args.runs or 5, args.seconds)
+    results = oltp.run(engines, args.data, settings, _progress())
+    print(f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, the engines taking turns.\n")
+    print_results(results)
+    return results
+
+
+def _run_olap(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> tuple[list[Measurement], list[str]]:
+    settings = olap.OlapSettings(
+        scale,
+        runs=args.runs or (1 if args.quick else 5),
+        limit_seconds=args.limit,
+        queries=args.queries or olap.OlapSettings().queries,
+    )
+    results = olap.run(engines, args.data, settings, _progress())
+    print(f"Medians of {settings.runs} warm runs; a query may take {settings.limit_seconds:g} s on each engine.\n")
+    print_results(results.measurements)
+    first = olap.first_run_table(results)
+    if len(first) > 1:
+        print("\nsqlfront's first run of each query beside its median:\n")
+        print_table(first)
+    return results.measurements, results.faults
+
+
+def _run_load(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> list[Measurement]:
+    settings = load.LoadSettings(scale, runs=args.runs or (1 if args.quick else 3), grow=not args.quick)
+    results = load.run(engines, args.data, settings, _progress())
+    print(f"Medians of {settings.runs} loads, the engines taking turns.\n")
+    print_results([m for m in results if m.scale == scale])
+    print()
+    print_table(load.memory_table(results))
+    return results
+
+
+def _progress() -> Callable[[str], None]:
+    """Returns how to say what runs: on a terminal's standard error only, so that output stays a clean report."""
+    if not sys.stderr.isatty():
+        return lambda text: None
+
+    def say(text: str) -> None:
+        print(f"\r\x1b[K  {text} …", end="", file=sys.stderr, flush=True)
+
+    return say
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
