@@ -91,9 +91,9 @@ class TableCodec:
         )
 
     def record_key(self, handle: Handle) -> bytes:
-        if handle.__class__ is bytes:
-            return self.record_prefix + handle  # type: ignore[operator]
-        return self.record_prefix + _I64.pack((handle + SIGN) & U64_MASK)  # type: ignore[operator]
+        if isinstance(handle, bytes):
+            return self.record_prefix + handle
+        return self.record_prefix + _I64.pack((handle + SIGN) & U64_MASK)
 
     def handle_of_key(self, key: bytes) -> Handle:
         """Returns the handle of a record key of this table."""

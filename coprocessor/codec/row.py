@@ -1,14 +1,14 @@
 """Row version 2: encoder and decoder, interpreted from a schema or compiled for it (`pkg/util/rowcodec`).
 
-80 | flags (1 big, 2 checksum) | u16 n_notnull | u16 n_null | ids not null, sorted | ids null, sorted | end offsets | values
+80 | flags (1 big, 2 checksum) | u16 n_notnull | u16 n_null | ids not null | ids null | end offsets | values
 
-Everything is little-endian; ids take one byte and offsets two, or four each when an id is above 255 or the values are
-longer than 65535 bytes. A row begins with a *header*, the bytes up to the end offsets: rows of one table have few distinct
-headers, so the decoder is Python source generated once per header, with every offset known. The source is made of numbers
-from the schema alone; values and types reach it as bound names.
+Everything is little-endian, ids are sorted; ids take one byte and offsets two, or four each when an id is above 255 or
+the values are longer than 65535 bytes. A row begins with a *header*, the bytes up to the end offsets: rows of one table
+have few distinct headers, so the decoder is Python source generated once per header, with every offset known. The source
+is made of numbers from the schema alone; values and types reach it as bound names.
 
-Which columns a row leaves out follows TiDB's `CanSkip`: the integer handle; a column of the common handle whose key datum
-restores it; a NULL in a column without default.
+Which columns a row leaves out follows TiDB's `CanSkip`: the integer handle; a column of the common handle whose key
+datum restores it; a NULL in a column without default.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from coprocessor.codec.datum import (
     wire_kind,
 )
 from coprocessor.codec.decimals import CONTEXT, bin_size, decode_decimal, word_layout
-from coprocessor.codec.temporal import DATES
+from coprocessor.codec.temporal import DATES, from_utc
 from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, TableSchema
 from coprocessor.types import FieldType, Tp
@@ -264,7 +264,7 @@ class _Compiler:
             elif column.id in null or column.default is None:
                 expressions.append("None")
             else:
-                names[f"default{slot}"] = column.default
+                names[f"default{slot}"] = default_of(column, self.tz)
                 expressions.append(f"default{slot}")
         lines = self._prologue(layout, used, names) + handle_lines
         lines.append("    return (" + "".join(f"{e}, " for e in expressions) + ")")
@@ -322,11 +322,19 @@ def compile_decoder(
 ) -> RowDecoderFn:
     """Compiles the decoder of the columns at `offsets` (None: all): (handle, row bytes) in, tuple of values out.
 
-    The handle is an int (hidden and integer handles) or the bytes of a common handle. TIMESTAMPs come in zone `tz`, None
-    for UTC. Raises CodecError on bytes that are no row; damage within values may show as struct.error or UnicodeDecodeError.
+    The handle is an int (hidden and integer handles) or the bytes of a common handle. TIMESTAMPs come in zone `tz`,
+    None for UTC. Raises CodecError on bytes that are no row; damage within values may show as struct.error or
+    UnicodeDecodeError.
     """
     wanted = range(len(schema.columns)) if offsets is None else offsets
     return _Compiler(schema, wanted, tz).dispatch()
+
+
+def default_of(column: ColumnSchema, tz: dt.tzinfo | None) -> Any:
+    """Returns the value of a column that a row is too old to have; a TIMESTAMP's default is kept in UTC."""
+    if column.type.tp == Tp.TIMESTAMP and isinstance(column.default, dt.datetime):
+        return from_utc(column.default, tz)
+    return column.default
 
 
 def handle_splitter(schema: TableSchema, count: int) -> Callable[[bytes], tuple[Any, ...]]:
@@ -366,7 +374,7 @@ _WORD_CODES = {1: "B", 2: "H", 3: "BH", 4: "I"}
 
 
 def decimal_row_decoder(type_: FieldType) -> Callable[[bytes], Any]:
-    """Compiles the decoder of a column's decimals: one unpack and one sum; other shapes than the column's go the long way."""
+    """Compiles the decoder of a column's decimals: one unpack, one sum; shapes other than the column's go the long way."""
     prec, frac = decimal_shape(type_)
     words = word_layout(prec, frac)
     unpack = struct.Struct(">H" + "".join(_WORD_CODES[size] for size, _ in words))
@@ -380,15 +388,15 @@ def decimal_row_decoder(type_: FieldType) -> Callable[[bytes], Any]:
     names["exponent"] = Decimal(-frac)
     fields: list[str] = []
     total = ""
-    flips: list[tuple[str, int]] = []
+    masks: dict[str, int] = {}
     for i, (width, digits) in enumerate(words):
         parts = (f"w{i}h", f"w{i}") if width == 3 else (f"w{i}",)
         fields += parts
-        flips += [(parts[0], 0xFF), (parts[1], 0xFFFF)] if width == 3 else [(parts[0], (1 << 8 * width) - 1)]
+        masks |= {parts[0]: 0xFF, parts[-1]: 0xFFFF} if width == 3 else {parts[0]: (1 << 8 * width) - 1}
         word = f"(w{i}h * 65536 + w{i})" if width == 3 else f"w{i}"
         total = f"({total}) * {10**digits} + {word}" if total else word
     top = fields[0]
-    top_bit = (flips[0][1] + 1) // 2
+    top_bit = (masks[top] + 1) // 2
     scaled = "scale(Decimal({}), exponent)" if frac else "Decimal({})"
     lines = [
         "def decode(data):",
@@ -400,7 +408,7 @@ def decimal_row_decoder(type_: FieldType) -> Callable[[bytes], Any]:
         f"    if {top} & {top_bit}:",
         f"        {top} ^= {top_bit}",
         f"        return {scaled.format(total)}",
-        *(f"    {name} ^= {mask ^ top_bit if name == top else mask}" for name, mask in flips),
+        *(f"    {name} ^= {mask ^ top_bit if name == top else mask}" for name, mask in masks.items()),
         f"    return {scaled.format(f'-({total})')}",
     ]
     function: Callable[[bytes], Any] = _define("decode", lines, names)

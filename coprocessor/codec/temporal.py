@@ -1,7 +1,7 @@
 """Time on the wire: TiDB's packed u64 for DATE, DATETIME and TIMESTAMP, nanoseconds for TIME, and zone conversion.
 
-packed = ((year*13 + month) << 5 | day) << 17 | hour << 12 | minute << 6 | second, all << 24 | microsecond. A TIMESTAMP is
-packed in UTC; codecs see naive UTC datetimes, and `to_utc` and `from_utc` convert at the edge.
+packed = ((year*13 + month) << 5 | day) << 17 | hour << 12 | minute << 6 | second, all << 24 | microsecond. A TIMESTAMP
+is packed in UTC; codecs see naive UTC datetimes, and `to_utc` and `from_utc` convert at the edge.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ MICROS_PER_DAY = 86_400 * MICROS_PER_SECOND
 CACHED_DATES_MAX = 65536
 
 _MICRO = dt.timedelta(microseconds=1)
-_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 
 
 def pack_date(value: dt.date) -> int:
@@ -44,7 +43,8 @@ def unpack_date(packed: int) -> dt.date | None:
     try:
         return dt.date(year_month // 13, year_month % 13, ymd & 31)
     except ValueError:
-        return _no_date(packed)
+        _check_zero_date(packed)
+        return None
 
 
 def unpack_datetime(packed: int) -> dt.datetime | None:
@@ -63,10 +63,11 @@ def unpack_datetime(packed: int) -> dt.datetime | None:
             packed & 0xFFFFFF,
         )
     except ValueError:
-        return _no_date(packed)
+        _check_zero_date(packed)
+        return None
 
 
-def _no_date(packed: int) -> None:
+def _check_zero_date(packed: int) -> None:
     """A date with a zero part reads as NULL; anything else that is no date is corruption."""
     ymd = packed >> DATE_SHIFT
     if (ymd >> 5) % 13 == 0 or ymd & 31 == 0 or ymd >> 5 < 13:
@@ -172,34 +173,39 @@ def days_from_civil(
     return era * 146_097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719_468
 
 
+NO_DAY = -(1 << 31)
+_YEAR_MONTHS = 10_000 * 13
+
+
 @lru_cache(maxsize=1)
-def _day_table() -> npt.NDArray[np.int32]:
-    """Days since the epoch by the packed ymd (year*13 + month) << 5 | day; the least int32 where there is no such date."""
+def _month_tables() -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """By packed year*13 + month: the days before the month since the epoch, and the days in it (0: no such month)."""
     import numpy as np
 
-    ymd = np.arange((10_000 * 13) << 5, dtype=np.int64)
-    year_month = ymd >> 5
-    year, month, day = year_month // 13, year_month % 13, ymd & 31
+    year_month = np.arange(_YEAR_MONTHS, dtype=np.int64)
+    year, month = year_month // 13, year_month % 13
     last = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])[month]
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    last = last + (leap & (month == 2))
-    days = days_from_civil(year, month, day)
-    days[(year < 1) | (month < 1) | (day < 1) | (day > last)] = NO_DAY
-    return days.astype(np.int32)
-
-
-NO_DAY = -(1 << 31)
+    last = np.where(year < 1, 0, last + (leap & (month == 2)))
+    before = days_from_civil(year, month, np.zeros_like(year))
+    return before.astype(np.int32), last.astype(np.int32)
 
 
 def packed_to_days(packed: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
     """Packed times to days since the epoch; `NO_DAY` where the value is no date (zero dates)."""
     import numpy as np
 
-    index = (packed >> np.uint64(DATE_SHIFT)).astype(np.int64)
-    table = _day_table()
-    if len(index) and int(index.max()) >= len(table):
+    before, last = _month_tables()
+    ymd = (packed >> np.uint64(DATE_SHIFT)).astype(np.int64)
+    year_month = ymd >> 5
+    if len(ymd) and int(year_month.max()) >= _YEAR_MONTHS:
         raise CodecError("packed time beyond the year 9999")
-    return table[index]
+    day = (ymd & 31).astype(np.int32)
+    days: npt.NDArray[np.int32] = before[year_month] + day
+    wrong = (day == 0) | (day > last[year_month])
+    if wrong.any():
+        days[wrong] = NO_DAY
+    return days
 
 
 def packed_to_micros(packed: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -209,18 +215,17 @@ def packed_to_micros(packed: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int
     days = packed_to_days(packed)
     signed = packed.astype(np.int64)
     seconds = (signed >> 36 & 31) * 3600 + (signed >> 30 & 63) * 60 + (signed >> 24 & 63)
-    micros = days * np.int64(MICROS_PER_DAY) + seconds * MICROS_PER_SECOND + (signed & 0xFFFFFF)
+    micros = days.astype(np.int64) * MICROS_PER_DAY + seconds * MICROS_PER_SECOND + (signed & 0xFFFFFF)
     return micros, days == NO_DAY
 
 
-@lru_cache(maxsize=1)
-def _ymd_table() -> npt.NDArray[np.int64]:
-    """Packed ymd by the ordinal of the day, 1 = 0001-01-01."""
+def _civil_ymd(days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Days since the epoch to packed (year*13 + month) << 5 | day."""
     import numpy as np
 
-    days = np.arange(dt.date.max.toordinal() + 1, dtype=np.int64) - _EPOCH_ORDINAL + 719_468
-    era = days // 146_097
-    doe = days - era * 146_097
+    shifted = days + 719_468
+    era = shifted // 146_097
+    doe = shifted - era * 146_097
     yoe = (doe - doe // 1460 + doe // 36_524 - doe // 146_096) // 365
     doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
     mp = (5 * doy + 2) // 153
@@ -234,7 +239,15 @@ def days_to_packed(days: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """Days since the epoch (years 1 to 9999) to packed times."""
     import numpy as np
 
-    return (_ymd_table()[days + _EPOCH_ORDINAL] << DATE_SHIFT).astype(np.uint64)
+    if not len(days):
+        return np.empty(0, np.uint64)
+    first, last = int(days.min()), int(days.max())
+    if last - first < len(days):
+        # Few distinct days: compute each once.
+        ymd = _civil_ymd(np.arange(first, last + 1, dtype=np.int64))[days - first]
+    else:
+        ymd = _civil_ymd(days)
+    return (ymd << DATE_SHIFT).astype(np.uint64)
 
 
 def micros_to_packed(micros: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
