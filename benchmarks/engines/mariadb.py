@@ -1,4 +1,4 @@
-"""MariaDB by PyMySQL: a server of our own on a unix socket with its default (durable) settings; bulk load is LOAD DATA."""
+"""MariaDB by PyMySQL: a server of our own on a unix socket at its default (durable) settings; LOAD DATA loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL by psycopg 3: a server of our own on a unix socket with its default (durable) settings; bulk load is COPY."""
+"""PostgreSQL by psycopg 3: a server of our own on a unix socket at its default (durable) settings; COPY loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLite by Python's sqlite3, in WAL mode, with synchronous=FULL (durable) or NORMAL (commits may go with the power)."""
+"""SQLite by Python's sqlite3, in WAL mode, with synchronous=FULL (durable) or NORMAL (not after power loss)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The check of TPC-H's answers: an engine's rows against DuckDB's on the same Parquet files.
 
 Values are equal when their differences are only those of the dialects' types: a DECIMAL average against a DOUBLE, a
-date against its text, a CHAR with and without its padding. Decimals that MySQL rounds to four digits more than its operands
-have differ from DuckDB's doubles by less than `ABSOLUTE_TOLERANCE`.
+date against its text, a CHAR with and without its padding. Decimals that MySQL rounds to four digits more than its
+operands have differ from DuckDB's doubles by less than `ABSOLUTE_TOLERANCE`.
 """
 
 from __future__ import annotations
