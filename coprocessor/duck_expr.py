@@ -1,0 +1,397 @@
+"""Prints typed expressions as DuckDB SQL: the analytic path's form of every expression.
+
+Text comes from our typed nodes alone. Literals are escaped here, parameters and session values become named parameters, and
+a function that DuckDB cannot say with MySQL's meaning becomes a call of its own closure, registered as a UDF.
+
+A boolean in DuckDB is a BOOLEAN, in MySQL a number: `value()` prints what other expressions and results see (0 and 1 as
+BIGINT), `condition()` what stands in WHERE, ON, WHEN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.env import Env
+from coprocessor.errors import CoprocessorError, EvalError, InvalidArgument, OutOfRange, Unsupported
+from coprocessor.evaluate import compile_expr, fold
+from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, Param, Subquery, Window
+from coprocessor.functions.casts import duck_type
+from coprocessor.functions.collation import duck_key
+from coprocessor.functions.inference import type_digits
+from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS
+from coprocessor.types import FieldType, Tp
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Printer", "duck_type", "is_decimal_overflow", "literal", "register_udfs", "translate_error"]
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+def quote_string(text: str) -> str:
+    """Returns a DuckDB string literal."""
+    if "\0" in text:
+        parts = [f"'{p.replace(chr(39), chr(39) * 2)}'" for p in text.split("\0")]
+        return "(" + " || chr(0) || ".join(parts) + ")"
+    return "'" + text.replace("'", "''") + "'"
+
+
+def literal(value: Any, ft: FieldType) -> str:
+    """Returns the DuckDB literal of a value of a type."""
+    if value is None:
+        return "NULL" if ft.tp == Tp.NULL else f"CAST(NULL AS {duck_type(ft)})"
+    if isinstance(value, bool | int):
+        return str(int(value))
+    if isinstance(value, Decimal):
+        return _decimal_literal(value)
+    if isinstance(value, float):
+        return f"CAST('{value!r}' AS DOUBLE)"
+    if isinstance(value, str):
+        return quote_string(value)
+    if isinstance(value, bytes):
+        return "CAST('" + "".join(f"\\x{b:02X}" for b in value) + "' AS BLOB)"
+    if isinstance(value, datetime):
+        return f"TIMESTAMP '{value.isoformat(' ')}'"
+    if isinstance(value, date):
+        return f"DATE '{value.isoformat()}'"
+    if isinstance(value, timedelta):
+        return f"CAST({value // MICROSECOND} AS BIGINT)"
+    raise Unsupported(f"a literal of type {type(value).__name__}")
+
+
+def _decimal_literal(value: Decimal) -> str:
+    text = format(value, "f")
+    digits = len(text.lstrip("-").replace(".", ""))
+    if digits > 38:
+        raise Unsupported("DECIMAL of more than 38 digits in an analytic query")
+    if "." not in text and digits > 9:
+        return f"CAST('{text}' AS DECIMAL({digits},0))"
+    return text
+
+
+class Printer:
+    """Prints expressions of one DuckDB statement.
+
+    `column(Column) -> str` names columns (default `c{id}`); `subquery(node) -> str` prints a Subquery node as a scalar or
+    boolean SQL expression. `pad_safe` True trims trailing spaces off text that is compared, grouped or made distinct: set it
+    when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits throughout: slower, for a
+    statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`).
+
+    After printing, `params` maps each named parameter (`p0`, …) to its Param or Context node, and `udfs` maps the name of
+    each UDF to the call that it computes, over Column(0), Column(1), … as arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        column: Callable[[Column], str] | None = None,
+        subquery: Callable[[Subquery], str] | None = None,
+        pad_safe: bool = False,
+        wide: bool = False,
+    ) -> None:
+        self._column = column or (lambda c: f"c{c.id}")
+        self._subquery = subquery
+        self.pad_safe = pad_safe
+        self.wide = wide
+        self.params: dict[str, Param | Context] = {}
+        self.udfs: dict[str, Call] = {}
+        self._depth = 0
+
+    # --- the two modes ---
+
+    def value(self, expr: Expr) -> str:
+        """Prints the expression as a value; a boolean becomes BIGINT 0 or 1."""
+        text, is_bool = self._print(expr)
+        return f"CAST({text} AS BIGINT)" if is_bool else text
+
+    def condition(self, expr: Expr) -> str:
+        """Prints the expression as a BOOLEAN: NULL, or whether it is not zero."""
+        text, is_bool = self._print(expr)
+        if is_bool:
+            return text
+        ft = expr.type
+        if isinstance(expr, Const) and ft.is_numeric:
+            return "NULL" if expr.value is None else "TRUE" if expr.value else "FALSE"
+        if ft.tp == Tp.NULL:
+            return "CAST(NULL AS BOOLEAN)"
+        if not ft.is_numeric:
+            from coprocessor.functions.casting import cast_to
+            from coprocessor.functions.operators import truth_type
+
+            target = truth_type(expr)
+            assert target is not None
+            return f"({self.value(cast_to(expr, target))} <> 0)"
+        return f"({text} <> 0)"
+
+    def operand(self, expr: Expr) -> str:
+        """Prints an operand of arithmetic: small integers are widened to BIGINT, in which MySQL computes."""
+        text = self.value(expr)
+        ft = expr.type
+        if ft.is_integer and (isinstance(expr, Const) or ft.tp != Tp.LONGLONG):
+            return f"CAST({text} AS BIGINT)"
+        if ft.tp == Tp.FLOAT:
+            return f"CAST({text} AS DOUBLE)"
+        return text
+
+    def comparand(self, expr: Expr, ft: FieldType) -> str:
+        """Prints a value so that DuckDB compares, groups and distinguishes it as the collation of `ft` does."""
+        text = self.value(expr)
+        if not expr.type.is_string or not ft.is_string or ft.is_binary:
+            return text
+        if isinstance(expr, Const) and isinstance(expr.value, str):
+            from coprocessor.functions.collation import sort_key
+
+            key = sort_key(ft)
+            return text if key is None else quote_string(key(expr.value))
+        return duck_key(ft, text, pad=self.pad_safe)
+
+    def group_key(self, expr: Expr) -> str:
+        """Prints a GROUP BY or DISTINCT key."""
+        return self.comparand(expr, expr.type)
+
+    def order_key(self, expr: Expr, desc: bool = False) -> str:
+        """Prints an ORDER BY key: NULLs first ascending, last descending; ENUM and SET by number."""
+        return f"{self.sort_value(expr)} {'DESC NULLS LAST' if desc else 'ASC NULLS FIRST'}"
+
+    def sort_value(self, expr: Expr) -> str:
+        """Prints what rows are ordered by."""
+        ft = expr.type
+        if ft.tp == Tp.ENUM and ft.elems:
+            members = ", ".join(quote_string(e) for e in ft.elems)
+            return f"list_position([{members}], {self.value(expr)})"
+        if ft.tp == Tp.SET and ft.elems:
+            text = self.value(expr)
+            bits = " + ".join(
+                f"CASE WHEN list_contains(string_split({text}, ','), {quote_string(e)}) THEN {1 << i} ELSE 0 END"
+                for i, e in enumerate(ft.elems)
+            )
+            return f"CASE WHEN {text} IS NULL THEN NULL ELSE {bits} END"
+        return self.comparand(expr, ft)
+
+    def string(self, text: str) -> str:
+        """Prints a string literal."""
+        return quote_string(text)
+
+    # --- nodes ---
+
+    def _print(self, expr: Expr) -> tuple[str, bool]:
+        """Returns the text and whether it is a BOOLEAN in DuckDB."""
+        match expr:
+            case Const():
+                return literal(expr.value, expr.type), False
+            case Column():
+                return self._column(expr), False
+            case Param() | Context():
+                return self._parameter(expr), False
+            case Call():
+                return self._call(expr)
+            case Agg():
+                return AGGREGATES[expr.func].duck(self, expr), False
+            case Window():
+                if expr.func in WINDOWS:
+                    return WINDOWS[expr.func].duck(self, expr), False
+                return AGGREGATES[expr.func].duck(self, expr), False
+            case Subquery():
+                if self._subquery is None:
+                    raise Unsupported("a subquery here")
+                return self._subquery(expr), expr.kind != "scalar"
+
+    def _parameter(self, node: Param | Context) -> str:
+        for name, known in self.params.items():
+            if known == node:
+                break
+        else:
+            name = f"p{len(self.params)}"
+            self.params[name] = node
+        return f"CAST(${name} AS {duck_type(node.type)})"
+
+    def _call(self, call: Call) -> tuple[str, bool]:
+        if self._depth == 0:
+            folded = fold(call)
+            if not isinstance(folded, Call):
+                return self._print(folded)
+            call = folded
+        self._depth += 1
+        try:
+            return self._form(call)
+        finally:
+            self._depth -= 1
+
+    def _form(self, call: Call) -> tuple[str, bool]:
+        function = FUNCTIONS[call.func]
+        form = function.duck
+        if isinstance(form, str):
+            args = [self.value(a) for a in call.args]
+            return form.format(*args, args=", ".join(args)), function.duck_bool
+        text = None if form is None else form(self, call)
+        if text is None:
+            return self.udf(call), False
+        return text, function.duck_bool
+
+    def udf(self, call: Call) -> str:
+        """Prints the call of the function's own closure and notes the UDF."""
+        args: list[Expr] = []
+        signature: list[Expr] = []
+        for arg in call.args:
+            if isinstance(arg, Const):
+                signature.append(arg)
+            else:
+                signature.append(Column(len(args), arg.type))
+                args.append(arg)
+        node = Call(call.func, tuple(signature), call.type)
+        digest = hashlib.sha1(repr(node).encode(), usedforsecurity=False).hexdigest()[:12]
+        name = f"mysql_{call.func}_{digest}"
+        self.udfs[name] = node
+        printed = ", ".join(f"CAST({self.value(a)} AS {udf_type(a.type)})" for a in args)
+        text = f"{name}({printed})"
+        if call.type.is_decimal and udf_type(call.type) == "VARCHAR":
+            return f"CAST({text} AS {duck_type(call.type)})"
+        return text
+
+    def over(self, window: Window) -> str:
+        """Prints the OVER clause."""
+        parts: list[str] = []
+        if window.partition_by:
+            parts.append("PARTITION BY " + ", ".join(self.group_key(e) for e in window.partition_by))
+        if window.order_by:
+            parts.append("ORDER BY " + ", ".join(self.order_key(k.expr, k.desc) for k in window.order_by))
+        if window.frame is not None and (window.func in AGGREGATES or WINDOWS[window.func].framed):
+            parts.append(self._frame(window.frame))
+        return f" OVER ({' '.join(parts)})"
+
+    def _frame(self, frame: Frame) -> str:
+        return f"{frame.unit.upper()} BETWEEN {self._bound(frame.start)} AND {self._bound(frame.end)}"
+
+    def _bound(self, bound: tuple[str, Expr | None]) -> str:
+        kind, expr = bound
+        words = {
+            "unbounded_preceding": "UNBOUNDED PRECEDING", "unbounded_following": "UNBOUNDED FOLLOWING",
+            "current": "CURRENT ROW",
+        }  # fmt: skip
+        if kind in words:
+            return words[kind]
+        if expr is None:
+            raise Unsupported(f"a window frame bound {kind!r} without an offset")
+        if isinstance(expr, Call) and expr.func == "interval":
+            raise Unsupported("RANGE frames with INTERVAL bounds")
+        return f"{self.value(expr)} {kind.upper()}"
+
+    # --- values of parameters ---
+
+    def bind(self, env: Env) -> dict[str, Any]:
+        """Returns the named parameters' values for one execution, as DuckDB takes them."""
+        out: dict[str, Any] = {}
+        for name, node in self.params.items():
+            value = env.params[node.index] if isinstance(node, Param) else env.context[node.key]
+            out[name] = value // MICROSECOND if isinstance(value, timedelta) else value
+        return out
+
+
+def udf_type(ft: FieldType) -> str:
+    """Returns the DuckDB type in which a UDF takes or gives values of a SQL type: decimals over 38 digits go as text."""
+    if ft.tp == Tp.NULL:
+        return "VARCHAR"
+    if ft.is_decimal and type_digits(ft)[0] > 38:
+        return "VARCHAR"
+    return duck_type(ft)
+
+
+def register_udfs(connection: duckdb.DuckDBPyConnection, udfs: Mapping[str, Call], env: Env | None = None) -> None:
+    """Registers the UDFs of a printed statement on a DuckDB connection; those already there are left.
+
+    `env` gives them SQL mode, zone and the warning sink; a UDF keeps the environment it was registered with.
+    """
+    import duckdb
+
+    for name, call in udfs.items():
+        columns = [a for a in call.args if isinstance(a, Column)]
+        try:
+            connection.create_function(
+                name,
+                _udf_body(call, columns, env or Env()),
+                [udf_type(c.type) for c in columns],
+                udf_type(call.type),
+                null_handling="special",
+                side_effects=not FUNCTIONS[call.func].deterministic,
+            )
+        except duckdb.NotImplementedException as e:
+            if "already" not in str(e):
+                raise
+        except duckdb.CatalogException as e:
+            if "already" not in str(e):
+                raise
+
+
+def _udf_body(call: Call, columns: list[Column], env: Env) -> Callable[..., Any]:
+    closure = compile_expr(call, {c.id: i for i, c in enumerate(columns)})
+    inward = [_inward(c.type) for c in columns]
+    outward = _outward(call.type)
+    if not any(inward) and outward is None:
+        return _fixed_arity(len(columns), lambda row: closure(row, env))
+
+    def run(row: tuple[Any, ...]) -> Any:
+        values = [v if f is None or v is None else f(v) for f, v in zip(inward, row, strict=True)]
+        result = closure(values, env)
+        return result if outward is None or result is None else outward(result)
+
+    return _fixed_arity(len(columns), run)
+
+
+def _fixed_arity(n: int, run: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
+    """DuckDB counts a UDF's parameters; variadic functions are refused."""
+    match n:
+        case 0:
+            return lambda: run(())
+        case 1:
+            return lambda a: run((a,))
+        case 2:
+            return lambda a, b: run((a, b))
+        case 3:
+            return lambda a, b, c: run((a, b, c))
+        case 4:
+            return lambda a, b, c, d: run((a, b, c, d))
+        case _:
+            return lambda *args: run(args)
+
+
+def _inward(ft: FieldType) -> Callable[[Any], Any] | None:
+    if ft.tp == Tp.DURATION:
+        return lambda v: timedelta(microseconds=v)
+    if ft.is_decimal:
+        return Decimal if udf_type(ft) == "VARCHAR" else None
+    return None
+
+
+def _outward(ft: FieldType) -> Callable[[Any], Any] | None:
+    if ft.tp == Tp.DURATION:
+        return lambda v: v // MICROSECOND
+    if ft.is_decimal and udf_type(ft) == "VARCHAR":
+        return lambda v: format(v, "f")
+    return None
+
+
+def is_decimal_overflow(error: Exception) -> bool:
+    """True for DuckDB errors that printing with `wide` may cure."""
+    text = str(error)
+    return "DECIMAL" in text and ("Overflow in" in text or "out of range" in text)
+
+
+def translate_error(error: Exception) -> CoprocessorError:
+    """Returns the typed layer's error for a DuckDB error that a value caused."""
+    if isinstance(error, CoprocessorError):
+        return error
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    cause = error.__cause__
+    if isinstance(cause, CoprocessorError):
+        return cause
+    name = type(error).__name__
+    if name == "OutOfRangeException" or "Overflow" in text or "out of range" in text:
+        return OutOfRange(f"value is out of range: {text}", code=1690)
+    if name in ("ConversionException", "InvalidInputException"):
+        return InvalidArgument(text)
+    return EvalError(text)

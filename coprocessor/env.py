@@ -1,0 +1,33 @@
+"""The environment that compiled expressions run in: parameters, session values, SQL mode and the warning sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from typing import TypeAlias
+
+Warn: TypeAlias = Callable[[int, str], None]
+
+
+def _ignore(code: int, message: str) -> None:
+    """Drops a warning: the default where no session listens."""
+
+
+@dataclass(slots=True)
+class Env:
+    """What an execution gives its closures.
+
+    `params` is the parameter row, `context` the session's values by `Context.key`. `writing` is True while an INSERT,
+    UPDATE or DELETE computes values to store: in strict mode, bad conversions and divisions by zero are then errors, else
+    they are warnings. `warn(code, message)` collects warnings.
+    """
+
+    params: Sequence[object] = ()
+    context: Mapping[tuple[object, ...], object] = field(default_factory=dict)
+    tz: tzinfo = UTC
+    strict: bool = True
+    error_for_division_by_zero: bool = True
+    writing: bool = False
+    warn: Warn = _ignore
+    div_precision_increment: int = 4

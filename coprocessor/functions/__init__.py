@@ -1,0 +1,129 @@
+"""The one catalogue of SQL functions and operators, and how names and typed arguments become typed calls.
+
+`resolve`, `resolve_agg` and `resolve_window` look a name up, check the argument count, insert the casts that MySQL would
+make and give the node its result type. Nothing is folded here. Entries live in the subject files of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coprocessor.errors import ResolveError
+from coprocessor.expr import Agg, Call, Expr, Frame, OrderKey, Window
+from coprocessor.functions import (  # noqa: F401  (importing a subject fills the registry)
+    aggregates,
+    casts,
+    control,
+    operators,
+    windows,
+)
+from coprocessor.functions.casting import cast_to
+from coprocessor.functions.inference import comparable, kind, unify
+from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, lookup
+
+__all__ = [
+    "Function",
+    "cast_to",
+    "comparable",
+    "is_aggregate",
+    "is_function",
+    "is_window",
+    "kind",
+    "lookup",
+    "names",
+    "resolve",
+    "resolve_agg",
+    "resolve_window",
+    "unify",
+]
+
+
+def names() -> list[str]:
+    """Returns every function name, aliases, aggregates and window functions included."""
+    return sorted({*FUNCTIONS, *ALIASES, *AGGREGATES, *WINDOWS})
+
+
+def is_function(name: str) -> bool:
+    """True for a scalar function or operator of the catalogue."""
+    return lookup(name) is not None
+
+
+def is_aggregate(name: str) -> bool:
+    """True for an aggregate function."""
+    return name.lower() in AGGREGATES
+
+
+def is_window(name: str) -> bool:
+    """True for a pure window function (not for aggregates, which also work over windows)."""
+    return name.lower() in WINDOWS
+
+
+def _unknown(name: str) -> ResolveError:
+    return ResolveError(f"FUNCTION {name} does not exist", code=1305)
+
+
+def _check_count(name: str, count: int, least: int, most: int | None) -> None:
+    if count < least or (most is not None and count > most):
+        raise ResolveError(f"Incorrect parameter count in the call to native function '{name}'", code=1582)
+
+
+def _typed(args: Sequence[Expr], types: Sequence[object]) -> tuple[Expr, ...]:
+    return tuple(a if t is None else cast_to(a, t) for a, t in zip(args, types, strict=True))  # type: ignore[arg-type]
+
+
+def resolve(name: str, args: Sequence[Expr]) -> Expr:
+    """Returns the typed call of a scalar function: a `Call`, or for a few names what they stand for (NOW() is a Context).
+
+    Raises ResolveError 1305 (no such function) or 1582 (argument count).
+    """
+    function = lookup(name)
+    if function is None:
+        raise _unknown(name)
+    _check_count(name, len(args), function.min_args, function.max_args)
+    if function.rewrite is not None:
+        return function.rewrite(args)
+    if function.refine is not None:
+        return function.refine(args)
+    types, result = function.infer(args)
+    return Call(function.name, _typed(args, types), result)
+
+
+def resolve_agg(
+    name: str,
+    args: Sequence[Expr],
+    *,
+    distinct: bool = False,
+    order_by: Sequence[OrderKey] = (),
+    separator: str = ",",
+) -> Agg:
+    """Returns the typed aggregate call; `args` empty is COUNT(*)."""
+    aggregate = AGGREGATES.get(name.lower())
+    if aggregate is None:
+        raise _unknown(name)
+    _check_count(name, len(args), aggregate.min_args, aggregate.max_args)
+    if aggregate.name == "count" and len(args) > 1 and not distinct:
+        raise ResolveError(f"Incorrect parameter count in the call to native function '{name}'", code=1582)
+    types, result = aggregate.infer(args)
+    return Agg(aggregate.name, _typed(args, types), result, distinct, tuple(order_by), separator)
+
+
+def resolve_window(
+    name: str,
+    args: Sequence[Expr],
+    partition_by: Sequence[Expr] = (),
+    order_by: Sequence[OrderKey] = (),
+    frame: Frame | None = None,
+    distinct: bool = False,
+) -> Window:
+    """Returns the typed window call of a window function or an aggregate."""
+    key = name.lower()
+    function = WINDOWS.get(key) or AGGREGATES.get(key)
+    if function is None:
+        raise _unknown(name)
+    _check_count(name, len(args), function.min_args, function.max_args)
+    if distinct:
+        raise ResolveError("DISTINCT is not supported for window functions", code=1235)
+    if key == "group_concat":
+        raise ResolveError("GROUP_CONCAT is not supported as a window function", code=1235)
+    types, result = function.infer(args)
+    return Window(function.name, _typed(args, types), result, tuple(partition_by), tuple(order_by), frame, distinct)

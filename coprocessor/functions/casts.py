@@ -1,0 +1,158 @@
+"""CAST, explicit and implied: the closures are convert.py's, the DuckDB forms are here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coprocessor.convert import converter
+from coprocessor.expr import Call, Const, Expr
+from coprocessor.functions.decimal_sql import decimal_type_sql
+from coprocessor.functions.inference import fsp
+from coprocessor.functions.registry import DuckPrinter, Function, Inferred, Kernel, add
+from coprocessor.types import FieldType, Tp
+
+SUBJECT = "casts"
+NUMBER_PREFIX = r"^\s*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
+
+
+def duck_type(ft: FieldType) -> str:
+    """Returns DuckDB's type that holds values of a SQL type."""
+    tp = ft.tp
+    if tp in _DUCK_INTS:
+        return ("U" if ft.unsigned else "") + _DUCK_INTS[tp]
+    if tp == Tp.NEWDECIMAL:
+        return decimal_type_sql(ft)
+    if tp in _DUCK:
+        return _DUCK[tp]
+    return "BLOB" if ft.is_binary else "VARCHAR"
+
+
+_DUCK_INTS = {Tp.TINY: "TINYINT", Tp.SHORT: "SMALLINT", Tp.INT24: "INTEGER", Tp.LONG: "INTEGER", Tp.LONGLONG: "BIGINT"}
+_DUCK = {
+    Tp.YEAR: "USMALLINT", Tp.BIT: "UBIGINT", Tp.FLOAT: "FLOAT", Tp.DOUBLE: "DOUBLE", Tp.DATE: "DATE",
+    Tp.DATETIME: "TIMESTAMP", Tp.TIMESTAMP: "TIMESTAMP", Tp.DURATION: "BIGINT", Tp.NULL: '"NULL"',
+}  # fmt: skip
+
+
+def _infer(args: Sequence[Expr]) -> Inferred:
+    return (None,), args[0].type
+
+
+def _kernel(call: Call) -> Kernel:
+    return converter(call.args[0].type, call.type)
+
+
+def _duck(p: DuckPrinter, call: Call) -> str | None:
+    arg, dst = call.args[0], call.type
+    src = arg.type
+    if src.tp == Tp.NULL or (isinstance(arg, Const) and arg.value is None):
+        return f"CAST(NULL AS {duck_type(dst)})"
+    text = p.value(arg)
+    if src.tp == Tp.JSON or dst.tp in (Tp.JSON, Tp.YEAR, Tp.ENUM, Tp.SET):
+        return None
+    if dst.is_integer:
+        return _to_int(text, src, dst)
+    if dst.is_decimal:
+        return _to_decimal(text, src, dst)
+    if dst.is_real:
+        return _to_real(text, src, dst)
+    if dst.is_text:
+        return _to_text(text, src, dst)
+    if dst.tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):
+        return _to_time(p, text, call)
+    return None
+
+
+def _to_int(text: str, src: FieldType, dst: FieldType) -> str | None:
+    if src.is_integer:
+        if src.tp == Tp.LONGLONG and src.unsigned != dst.unsigned:
+            bound, step = ("< 0", "+") if dst.unsigned else ("> 9223372036854775807", "-")
+            wide = f"CAST({text} AS HUGEINT)"
+            wrapped = f"CASE WHEN {text} {bound} THEN {wide} {step} 18446744073709551616 ELSE {wide} END"
+            return f"CAST({wrapped} AS {duck_type(dst)})"
+        if dst.unsigned and not src.unsigned:
+            wide = f"CAST({text} AS HUGEINT)"
+            return f"CAST(CASE WHEN {text} < 0 THEN {wide} + 18446744073709551616 ELSE {wide} END AS UBIGINT)"
+        return f"CAST({text} AS {duck_type(dst)})"
+    if src.is_decimal and src.flen - max(src.decimal, 0) <= 18 and not dst.unsigned:
+        return f"CAST({text} AS BIGINT)"
+    if src.tp == Tp.DATE and not dst.unsigned:
+        return f"(year({text}) * 10000 + month({text}) * 100 + day({text}))"
+    return None
+
+
+def prefix_double(text: str) -> str:
+    """Returns the DuckDB text of a string's numeric prefix as DOUBLE, 0 where there is none."""
+    number = f"TRY_CAST(regexp_extract({text}, '{NUMBER_PREFIX}', 1) AS DOUBLE)"
+    return f"CASE WHEN {text} IS NULL THEN NULL ELSE coalesce({number}, 0) END"
+
+
+def _to_real(text: str, src: FieldType, dst: FieldType) -> str | None:
+    name = duck_type(dst)
+    if src.is_numeric:
+        return f"CAST({text} AS {name})"
+    if src.is_text and dst.tp == Tp.DOUBLE:
+        return prefix_double(text)
+    if src.tp == Tp.DATE:
+        return f"CAST(year({text}) * 10000 + month({text}) * 100 + day({text}) AS {name})"
+    return None
+
+
+def _to_decimal(text: str, src: FieldType, dst: FieldType) -> str | None:
+    if src.is_integer or src.is_decimal:
+        return f"CAST({text} AS {decimal_type_sql(dst)})"
+    return None
+
+
+def _to_text(text: str, src: FieldType, dst: FieldType) -> str | None:
+    if src.is_text or src.tp in (Tp.ENUM, Tp.SET):
+        return f"left({text}, {dst.flen})" if dst.flen >= 0 else text
+    if dst.flen >= 0 or src.is_real or src.is_binary or src.tp == Tp.YEAR:
+        return None
+    if src.is_numeric or src.tp == Tp.DATE:
+        return f"CAST({text} AS VARCHAR)"
+    if src.tp in (Tp.DATETIME, Tp.TIMESTAMP):
+        if fsp(src) == 0:
+            return f"strftime({text}, '%Y-%m-%d %H:%M:%S')"
+        return f"left(strftime({text}, '%Y-%m-%d %H:%M:%S.%f'), {20 + fsp(src)})"
+    return None
+
+
+_ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?)?"
+
+
+def _to_time(p: DuckPrinter, text: str, call: Call) -> str | None:
+    src, dst = call.args[0].type, call.type
+    name = duck_type(dst)
+    if src.tp == Tp.DATE:
+        return text if dst.tp == Tp.DATE else f"CAST({text} AS TIMESTAMP)"
+    if src.tp in (Tp.DATETIME, Tp.TIMESTAMP):
+        if dst.tp == Tp.DATE:
+            return f"CAST({text} AS DATE)"
+        if fsp(dst) >= fsp(src):
+            return text
+        return None
+    if src.is_text and (dst.tp == Tp.DATE or fsp(dst) == 6):
+        plain = f"TRY_CAST(CASE WHEN regexp_full_match({text}, '{_ISO}') THEN {text} END AS TIMESTAMP)"
+        plain = f"CAST({plain} AS DATE)" if dst.tp == Tp.DATE else plain
+        return f"coalesce({plain}, CAST({p.udf(call)} AS {name}))"
+    return None
+
+
+def _sig_kind(ft: FieldType) -> str:
+    from coprocessor.functions.inference import kind
+
+    return kind(ft).capitalize()
+
+
+add(Function("cast", 1, 1, _infer, SUBJECT, kernel=_kernel, env=True, duck=_duck, syntax="CAST(x AS type)"))
+
+
+def cast_signature(call: Call) -> str:
+    """Returns the tipb signature's name of a cast, by the kinds of both sides."""
+    return f"Cast{_sig_kind(call.args[0].type)}As{_sig_kind(call.type)}"
+
+
+
+
+__all__ = ["cast_signature", "duck_type", "prefix_double"]

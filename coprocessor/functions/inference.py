@@ -1,0 +1,276 @@
+"""MySQL's type rules: what kind a type evaluates as, what two types compare as, what many types unify to.
+
+Pure functions over `FieldType`s and expressions; nothing here evaluates rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from coprocessor import convert
+from coprocessor.expr import Call, Const, Context, Expr, Param
+from coprocessor.types import (
+    BIGINT,
+    BYTES,
+    DATE,
+    DATETIME,
+    DOUBLE,
+    DURATION,
+    INTEGER_TPS,
+    JSON,
+    NULL,
+    TEXT,
+    TEXT_COLLATE,
+    UBIGINT,
+    UNSPECIFIED,
+    FieldType,
+    Tp,
+    decimal_type,
+)
+
+DIV_PRECISION_INCREMENT = 4
+MAX_SCALE = 30
+
+_INT_DIGITS = {Tp.TINY: 3, Tp.SHORT: 5, Tp.INT24: 8, Tp.LONG: 10, Tp.LONGLONG: 19, Tp.YEAR: 4, Tp.BIT: 20}
+_INT_WIDTH = {Tp.YEAR: 1, Tp.TINY: 0, Tp.SHORT: 1, Tp.INT24: 2, Tp.LONG: 3, Tp.LONGLONG: 4, Tp.BIT: 4}
+
+
+def kind(ft: FieldType) -> str:
+    """Returns int, real, decimal, string, time, duration, json or null: how values of the type are evaluated."""
+    tp = ft.tp
+    if tp in INTEGER_TPS or tp in (Tp.YEAR, Tp.BIT):
+        return "int"
+    if tp == Tp.NEWDECIMAL:
+        return "decimal"
+    if tp in (Tp.DOUBLE, Tp.FLOAT):
+        return "real"
+    if tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):
+        return "time"
+    if tp == Tp.DURATION:
+        return "duration"
+    if tp == Tp.JSON:
+        return "json"
+    if tp == Tp.NULL:
+        return "null"
+    return "string"
+
+
+def fsp(ft: FieldType) -> int:
+    """Returns the fractional second digits of a temporal type."""
+    return max(ft.decimal, 0) if ft.tp in (Tp.DATETIME, Tp.TIMESTAMP, Tp.DURATION) else 0
+
+
+def digits(expr: Expr) -> tuple[int, int]:
+    """Returns the (precision, scale) that an expression has as an exact number."""
+    if isinstance(expr, Const) and isinstance(expr.value, int) and expr.type.is_integer:
+        return len(str(abs(expr.value))), 0
+    return type_digits(expr.type)
+
+
+def type_digits(ft: FieldType) -> tuple[int, int]:
+    """Returns the (precision, scale) that values of a type have as exact numbers."""
+    if ft.tp == Tp.NEWDECIMAL:
+        scale = max(ft.decimal, 0)
+        return (ft.flen if ft.flen > 0 else 65), scale
+    if ft.tp in _INT_DIGITS:
+        return _INT_DIGITS[ft.tp] + (1 if ft.unsigned and ft.tp == Tp.LONGLONG else 0), 0
+    if ft.tp == Tp.DATE:
+        return 8, 0
+    if ft.tp in (Tp.DATETIME, Tp.TIMESTAMP):
+        return 14 + fsp(ft), fsp(ft)
+    if ft.tp == Tp.DURATION:
+        return 7 + fsp(ft), fsp(ft)
+    if ft.tp in (Tp.ENUM, Tp.SET, Tp.NULL):
+        return (20 if ft.tp == Tp.SET else 5 if ft.tp == Tp.ENUM else 1), 0
+    return 65, MAX_SCALE
+
+
+def numeric_type(expr: Expr) -> FieldType:
+    """Returns the type an operand of arithmetic is evaluated in: an integer, a decimal or DOUBLE."""
+    ft = expr.type
+    match kind(ft):
+        case "int" | "decimal" | "real":
+            return ft
+        case "time" | "duration":
+            precision, scale = type_digits(ft)
+            return decimal_type(precision, scale) if scale else BIGINT
+        case "null":
+            return BIGINT
+        case _:
+            return UBIGINT if ft.tp == Tp.SET else BIGINT if ft.tp == Tp.ENUM else DOUBLE
+
+
+def as_decimal(expr: Expr) -> FieldType:
+    """Returns the DECIMAL type that holds the expression's numeric value exactly."""
+    ft = numeric_type(expr)
+    if ft.is_decimal:
+        return ft
+    precision, scale = digits(expr) if ft is expr.type else type_digits(ft)
+    return decimal_type(precision, scale, unsigned=ft.unsigned)
+
+
+def coercible(expr: Expr) -> bool:
+    """True for literals and parameters, whose type gives way to a column's."""
+    return isinstance(expr, Const | Param | Context) or (
+        isinstance(expr, Call) and expr.func == "cast" and coercible(expr.args[0])
+    )
+
+
+def collate_type(args: Sequence[Expr]) -> FieldType:
+    """Returns the string type (charset and collation) that string arguments have together."""
+    strings = [a for a in args if a.type.is_string]
+    firm = [a for a in strings if not coercible(a)] or strings
+    result = TEXT
+    for i, arg in enumerate(firm):
+        if arg.type.is_binary:
+            return BYTES
+        collate = arg.type.collate or TEXT_COLLATE
+        if i == 0 or collate == TEXT_COLLATE:
+            result = TEXT.with_(collate=collate)
+    if any(a.type.is_binary for a in strings):
+        return BYTES
+    return result
+
+
+def text_result(args: Sequence[Expr]) -> FieldType:
+    """The result type of functions that make text of their string arguments: binary when one is binary."""
+    return collate_type(args)
+
+
+def comparable(a: FieldType, b: FieldType) -> FieldType:
+    """Returns the type in which MySQL compares values of the two types (neither taken as a constant)."""
+    ka, kb = kind(a), kind(b)
+    if ka == "null" or kb == "null":
+        return b if ka == "null" else a
+    pair = {ka, kb}
+    if "json" in pair:
+        return JSON
+    if pair == {"string"}:
+        return BYTES if a.is_binary or b.is_binary else TEXT.with_(collate=_bin_first(a.collate, b.collate))
+    if pair == {"int"}:
+        if a.unsigned == b.unsigned:
+            return a if a.tp == b.tp else (UBIGINT if a.unsigned else BIGINT)
+        return decimal_type(20, 0)
+    if pair <= {"int", "decimal"}:
+        return _wider_decimal(type_digits(a), type_digits(b))
+    if pair <= {"time", "duration", "string"}:
+        return _comparable_temporal(a, b)
+    if {a.tp, b.tp} & {Tp.ENUM, Tp.SET} and pair <= {"string", "int"}:
+        return UBIGINT if Tp.SET in (a.tp, b.tp) else BIGINT
+    return DOUBLE
+
+
+def _bin_first(a: str, b: str) -> str:
+    return TEXT_COLLATE if TEXT_COLLATE in (a, b) or not a else a
+
+
+def _comparable_temporal(a: FieldType, b: FieldType) -> FieldType:
+    if kind(a) == kind(b) == "duration" or {kind(a), kind(b)} == {"duration", "string"}:
+        return DURATION.with_(decimal=6 if "string" in (kind(a), kind(b)) else max(fsp(a), fsp(b)))
+    if a.tp == b.tp == Tp.DATE:
+        return DATE
+    if {kind(a), kind(b)} == {"time", "string"}:
+        return DATETIME.with_(decimal=6, flen=26)
+    frac = max(fsp(a), fsp(b))
+    return DATETIME.with_(decimal=frac, flen=19 + (frac + 1 if frac else 0))
+
+
+def _wider_decimal(a: tuple[int, int], b: tuple[int, int]) -> FieldType:
+    scale = max(a[1], b[1])
+    return decimal_type(max(a[0] - a[1], b[0] - b[1]) + scale, scale)
+
+
+def refine(const: Const, other: FieldType) -> Const | None:
+    """Returns a constant in the type of the column it is compared with, where that changes no outcome; else None."""
+    value = const.value
+    if value is None or kind(const.type) == kind(other) or const.type.is_binary:
+        return None
+    okind = kind(other)
+    if isinstance(value, str) and const.type.is_text:
+        if okind in ("int", "decimal"):
+            number = convert.exact_number(value)
+            if number is None:
+                return None
+            if number == int(number):
+                return Const(int(number), BIGINT if abs(number) < 2**63 else decimal_type(65, 0))
+            return Const(number, decimal_type(len(number.as_tuple().digits) + 1, -int(number.as_tuple().exponent)))
+        if okind == "time":
+            return _refine_temporal(convert.parse_datetime(value), other)
+        if okind == "duration":
+            td = convert.parse_duration(value)
+            return None if td is None else Const(td, DURATION.with_(decimal=6 if td.microseconds else 0))
+    if isinstance(value, int) and okind == "time":
+        return _refine_temporal(convert.int_to_datetime(value), other)
+    return None
+
+
+def _refine_temporal(dt: object, other: FieldType) -> Const | None:
+    from datetime import datetime
+
+    if not isinstance(dt, datetime):
+        return None
+    if other.tp == Tp.DATE and dt.time() == datetime.min.time():
+        return Const(dt.date(), DATE)
+    frac = 6 if dt.microsecond else 0
+    return Const(dt, DATETIME.with_(decimal=frac, flen=26 if frac else 19))
+
+
+def unify(types: Iterable[FieldType]) -> FieldType:
+    """Returns the type that holds all of the types' values: UNION, CASE, COALESCE, IF."""
+    result: FieldType | None = None
+    for ft in types:
+        if ft.tp == Tp.NULL:
+            continue
+        result = ft if result is None else _unify2(result, ft)
+    return NULL if result is None else result
+
+
+def _unify2(a: FieldType, b: FieldType) -> FieldType:
+    if a == b:
+        return a
+    ka, kb = kind(a), kind(b)
+    pair = {ka, kb}
+    if pair == {"int"}:
+        return _unify_ints(a, b)
+    if pair <= {"int", "decimal"}:
+        return _wider_decimal(type_digits(a), type_digits(b))
+    if pair <= {"int", "decimal", "real"}:
+        return a if a.tp == b.tp == Tp.FLOAT else DOUBLE
+    if pair == {"time"}:
+        if a.tp == b.tp == Tp.DATE:
+            return a
+        frac = max(fsp(a), fsp(b))
+        tp = a.tp if a.tp == b.tp else Tp.DATETIME
+        return FieldType(tp, 19 + (frac + 1 if frac else 0), frac)
+    if pair == {"duration"}:
+        frac = max(fsp(a), fsp(b))
+        return FieldType(Tp.DURATION, 10 + (frac + 1 if frac else 0), frac)
+    if pair == {"time", "duration"}:
+        frac = max(fsp(a), fsp(b))
+        return DATETIME.with_(decimal=frac, flen=19 + (frac + 1 if frac else 0))
+    if pair == {"json"}:
+        return JSON
+    return _unify_strings(a, b)
+
+
+def _unify_ints(a: FieldType, b: FieldType) -> FieldType:
+    wide = a if _INT_WIDTH[a.tp] >= _INT_WIDTH[b.tp] else b
+    narrow = b if wide is a else a
+    if wide.tp in (Tp.YEAR, Tp.BIT) and a.tp != b.tp:
+        wide = BIGINT.with_(unsigned=wide.unsigned or wide.tp == Tp.BIT)
+    if a.unsigned == b.unsigned:
+        return wide.with_(flen=max(a.flen, b.flen))
+    unsigned = a if a.unsigned else b
+    if wide.unsigned and unsigned.tp == Tp.LONGLONG:
+        return decimal_type(20, 0)
+    if narrow.unsigned and _INT_WIDTH[narrow.tp] < _INT_WIDTH[wide.tp]:
+        return wide
+    return BIGINT
+
+
+def _unify_strings(a: FieldType, b: FieldType) -> FieldType:
+    if a.is_binary or b.is_binary:
+        return BYTES
+    flen = UNSPECIFIED if UNSPECIFIED in (a.flen, b.flen) or not (a.is_text and b.is_text) else max(a.flen, b.flen)
+    base = a if a.is_string else b
+    return TEXT.with_(flen=flen, collate=base.collate or TEXT_COLLATE)

@@ -1,0 +1,729 @@
+"""Operators: arithmetic, bits, comparison, pattern match, tests and logic."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from coprocessor.convert import CTX, quantize
+from coprocessor.env import Env
+from coprocessor.errors import DivisionByZero, InvalidArgument, OutOfRange
+from coprocessor.expr import Call, Const, Expr
+from coprocessor.functions.collation import fold_text, is_ci, sort_key
+from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
+from coprocessor.functions.inference import (
+    DIV_PRECISION_INCREMENT,
+    as_decimal,
+    coercible,
+    collate_type,
+    comparable,
+    kind,
+    numeric_type,
+    refine,
+    type_digits,
+)
+from coprocessor.functions.registry import Closure, DuckPrinter, Function, Infer, Inferred, Kernel, add
+from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, Tp, decimal_type
+
+SUBJECT = "operators"
+_SYMBOL = {"plus": "+", "minus": "-", "mul": "*", "intdiv": "DIV", "mod": "%"}
+I64_MIN, I64_MAX, U64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def _arith_infer(name: str) -> Infer:
+    def infer(args: Sequence[Expr]) -> Inferred:
+        types = [numeric_type(a) for a in args]
+        if all(t.is_integer for t in types):
+            unsigned = types[0].unsigned if name == "mod" else any(t.unsigned for t in types)
+            return tuple(t if t.is_integer else BIGINT for t in types), UBIGINT if unsigned else BIGINT
+        if any(t.is_real for t in types):
+            return (DOUBLE, DOUBLE), DOUBLE
+        wanted = tuple(as_decimal(a) for a in args)
+        return wanted, _decimal_result(name, wanted[0], wanted[1])
+
+    return infer
+
+
+def _decimal_result(name: str, a: FieldType, b: FieldType) -> FieldType:
+    (p1, s1), (p2, s2) = type_digits(a), type_digits(b)
+    if name == "mul":
+        return decimal_type(p1 + p2, s1 + s2)
+    scale = max(s1, s2)
+    if name == "mod":
+        return decimal_type(max(p1, p2), scale)
+    return decimal_type(max(p1 - s1, p2 - s2) + 1 + scale, scale)
+
+
+def _out_of_range(symbol: str, unsigned: bool, a: object, b: object) -> OutOfRange:
+    name = "BIGINT UNSIGNED" if unsigned else "BIGINT"
+    return OutOfRange(f"{name} value is out of range in '({a} {symbol} {b})'", code=1690)
+
+
+def _arith_kernel(name: str, op: Callable[[Any, Any], Any]) -> Callable[[Call], Kernel]:
+    symbol = _SYMBOL[name]
+
+    def make(call: Call) -> Kernel:
+        if call.type.is_integer:
+            low, high = (0, U64_MAX) if call.type.unsigned else (I64_MIN, I64_MAX)
+
+            def integers(a: int, b: int) -> int:
+                r: int = op(a, b)
+                if low <= r <= high:
+                    return r
+                raise _out_of_range(symbol, low == 0, a, b)
+
+            return integers
+        if call.type.is_real:
+
+            def reals(a: float, b: float) -> float:
+                r: float = op(a, b)
+                if r - r == 0:
+                    return r
+                raise OutOfRange(f"DOUBLE value is out of range in '({a} {symbol} {b})'", code=1690)
+
+            return reals
+        return _decimal_kernel(name, call)
+
+    return make
+
+
+def _decimal_kernel(name: str, call: Call) -> Kernel:
+    scale = call.type.decimal
+    exact = {"plus": CTX.add, "minus": CTX.subtract, "mul": CTX.multiply}[name]
+    capped = name == "mul" and sum(type_digits(a.type)[1] for a in call.args) > scale
+    limit = Decimal(10) ** (65 - scale)
+
+    def decimals(a: Decimal, b: Decimal) -> Decimal:
+        r = exact(a, b)
+        if capped:
+            r = quantize(r, scale)
+        if -limit < r < limit:
+            return r
+        raise OutOfRange(f"DECIMAL value is out of range in '({a} {_SYMBOL[name]} {b})'", code=1690)
+
+    return decimals
+
+
+def _arith_duck(op: str) -> Callable[[DuckPrinter, Call], str]:
+    def form(p: DuckPrinter, call: Call) -> str:
+        a, b = call.args
+        if call.type.is_integer:
+            if call.type.unsigned:
+                return f"CAST(CAST({p.value(a)} AS HUGEINT) {op} CAST({p.value(b)} AS HUGEINT) AS UBIGINT)"
+            if a.type.unsigned or b.type.unsigned:
+                return f"CAST(CAST({p.value(a)} AS HUGEINT) {op} CAST({p.value(b)} AS HUGEINT) AS BIGINT)"
+            return f"({p.operand(a)} {op} {p.operand(b)})"
+        if call.type.is_decimal:
+            return _decimal_duck(p, call, op)
+        return f"({p.operand(a)} {op} {p.operand(b)})"
+
+    return form
+
+
+def _decimal_duck(p: DuckPrinter, call: Call, op: str) -> str:
+    a, b = call.args
+    if p.wide and type_digits(call.type)[0] > 18:
+        left = f"CAST({p.value(a)} AS DECIMAL(38,{max(a.type.decimal, 0)}))"
+        text = f"({left} {op} {p.operand(b)})"
+    else:
+        text = f"({p.operand(a)} {op} {p.operand(b)})"
+    if op == "*" and max(a.type.decimal, 0) + max(b.type.decimal, 0) != call.type.decimal:
+        return f"CAST({text} AS {decimal_type_sql(call.type)})"
+    return text
+
+
+def _div_infer(args: Sequence[Expr]) -> Inferred:
+    types = [numeric_type(a) for a in args]
+    if any(t.is_real for t in types):
+        return (DOUBLE, DOUBLE), DOUBLE
+    a, b = (as_decimal(x) for x in args)
+    (p1, s1), (_, s2) = type_digits(a), type_digits(b)
+    scale = min(s1 + DIV_PRECISION_INCREMENT, 30)
+    wanted = tuple(t if t.is_integer else d for t, d in zip(types, (a, b), strict=True))
+    return wanted, decimal_type(max(p1 - s1 + s2, 1) + scale, scale)
+
+
+def division_by_zero(env: Env) -> None:
+    """NULL with warning 1365; an error while writing in strict mode."""
+    if env.error_for_division_by_zero:
+        if env.writing and env.strict:
+            raise DivisionByZero("Division by 0")
+        env.warn(1365, "Division by 0")
+
+
+def _div_kernel(call: Call) -> Kernel:
+    if call.type.is_real:
+
+        def reals(env: Env, a: float, b: float) -> float | None:
+            return division_by_zero(env) if b == 0 else a / b
+
+        return reals
+    scale = call.type.decimal
+
+    def decimals(env: Env, a: Decimal | int, b: Decimal | int) -> Decimal | None:
+        if b == 0:
+            return division_by_zero(env)
+        return quantize(CTX.divide(Decimal(a), Decimal(b)), scale)
+
+    return decimals
+
+
+def _div_duck(p: DuckPrinter, call: Call) -> str:
+    a, b = call.args
+    if call.type.is_real:
+        return f"({p.operand(a)} / nullif({p.operand(b)}, 0))"
+    return divide_sql(p.value(a), type_digits(a.type), p.value(b), type_digits(b.type), call.type)
+
+
+def _intdiv_infer(args: Sequence[Expr]) -> Inferred:
+    types = tuple(numeric_type(a) for a in args)
+    unsigned = any(t.unsigned for t in types)
+    return types, UBIGINT if unsigned else BIGINT
+
+
+def _exact(v: object) -> int | Decimal:
+    return Decimal(repr(v)) if isinstance(v, float) else v  # type: ignore[return-value]
+
+
+def _intdiv_kernel(call: Call) -> Kernel:
+    low, high = (0, U64_MAX) if call.type.unsigned else (I64_MIN, I64_MAX)
+
+    def divide(env: Env, a: Any, b: Any) -> int | None:
+        if b == 0:
+            return division_by_zero(env)
+        x, y = _exact(a), _exact(b)
+        if type(x) is int and type(y) is int:
+            r = abs(x) // abs(y)
+            r = -r if (x < 0) != (y < 0) else r
+        else:
+            r = int(CTX.divide_int(Decimal(x), Decimal(y)))
+        if low <= r <= high:
+            return r
+        raise _out_of_range("DIV", low == 0, a, b)
+
+    return divide
+
+
+def _intdiv_duck(p: DuckPrinter, call: Call) -> str:
+    a, b = call.args
+    out = "UBIGINT" if call.type.unsigned else "BIGINT"
+    if a.type.is_integer and b.type.is_integer:
+        if not (a.type.unsigned or b.type.unsigned):
+            return f"({p.operand(a)} // nullif({p.operand(b)}, 0))"
+        return f"CAST(CAST({p.value(a)} AS HUGEINT) // nullif(CAST({p.value(b)} AS HUGEINT), 0) AS {out})"
+    if a.type.is_real or b.type.is_real:
+        return p.udf(call)
+    s = max(type_digits(a.type)[1], type_digits(b.type)[1])
+    n, d = (f"CAST(CAST({p.value(x)} AS DECIMAL(38,{s})) * {10**s} AS HUGEINT)" for x in (a, b))
+    return f"CAST({n} // nullif({d}, 0) AS {out})"
+
+
+def _mod_kernel(call: Call) -> Kernel:
+    def mod(env: Env, a: Any, b: Any) -> Any:
+        if b == 0:
+            return division_by_zero(env)
+        if type(a) is int and type(b) is int:
+            r = abs(a) % abs(b)
+            return -r if a < 0 else r
+        if isinstance(a, float):
+            import math
+
+            return math.fmod(a, b)
+        return quantize(CTX.remainder(a, b), call.type.decimal)
+
+    return mod
+
+
+def _mod_duck(p: DuckPrinter, call: Call) -> str:
+    a, b = call.args
+    if call.type.is_integer and (a.type.unsigned or b.type.unsigned):
+        out = "UBIGINT" if call.type.unsigned else "BIGINT"
+        return f"CAST(CAST({p.value(a)} AS HUGEINT) % nullif(CAST({p.value(b)} AS HUGEINT), 0) AS {out})"
+    if call.type.is_decimal:
+        s = call.type.decimal
+        n, d = (f"CAST(CAST({p.value(x)} AS DECIMAL(38,{s})) * {10**s} AS HUGEINT)" for x in (a, b))
+        return f"(CAST({n} % nullif({d}, 0) AS DECIMAL(38,0)) * {Decimal(1).scaleb(-s):f})"
+    return f"({p.operand(a)} % nullif({p.operand(b)}, 0))"
+
+
+def _neg_infer(args: Sequence[Expr]) -> Inferred:
+    t = numeric_type(args[0])
+    return (t,), BIGINT if t.is_integer else t.with_(unsigned=False) if t.is_decimal else DOUBLE
+
+
+def _neg(v: Any) -> Any:
+    if type(v) is int and not I64_MIN < v <= 2**63:
+        raise OutOfRange(f"BIGINT value is out of range in '-({v})'", code=1690)
+    return -v if not isinstance(v, Decimal) else CTX.minus(v)
+
+
+def _neg_duck(p: DuckPrinter, call: Call) -> str:
+    arg = call.args[0]
+    if arg.type.is_integer and arg.type.unsigned:
+        return f"CAST(-CAST({p.value(arg)} AS HUGEINT) AS BIGINT)"
+    return f"(-{p.operand(arg)})"
+
+
+for _name, _op in (("plus", operator.add), ("minus", operator.sub), ("mul", operator.mul)):
+    _tipb = {"plus": "Plus", "minus": "Minus", "mul": "Multiply"}[_name]
+    add(
+        Function(
+            _name, 2, 2, _arith_infer(_name), SUBJECT,
+            kernel=_arith_kernel(_name, _op), duck=_arith_duck(_SYMBOL[_name]),
+            tipb={"int": f"{_tipb}Int", "real": f"{_tipb}Real", "decimal": f"{_tipb}Decimal"},
+            syntax=f"a {_SYMBOL[_name]} b",
+        )
+    )  # fmt: skip
+add(Function("div", 2, 2, _div_infer, SUBJECT, kernel=_div_kernel, env=True, duck=_div_duck,
+             tipb={"real": "DivideReal", "decimal": "DivideDecimal"}, syntax="a / b"))  # fmt: skip
+add(Function("intdiv", 2, 2, _intdiv_infer, SUBJECT, kernel=_intdiv_kernel, env=True, duck=_intdiv_duck,
+             tipb={"int": "IntDivideInt", "decimal": "IntDivideDecimal"}, syntax="a DIV b"))  # fmt: skip
+add(Function("mod", 2, 2, _arith_infer("mod"), SUBJECT, kernel=_mod_kernel, env=True, duck=_mod_duck,
+             tipb={"int": "ModInt", "real": "ModReal", "decimal": "ModDecimal"}, syntax="a % b"))  # fmt: skip
+add(Function("unaryminus", 1, 1, _neg_infer, SUBJECT, py=_neg, duck=_neg_duck,
+             tipb={"int": "UnaryMinusInt", "real": "UnaryMinusReal", "decimal": "UnaryMinusDecimal"}, syntax="-a"))  # fmt: skip
+
+
+# --- bits ---------------------------------------------------------------------------------------------------------
+
+
+def _bits_infer(args: Sequence[Expr]) -> Inferred:
+    return tuple(UBIGINT for _ in args), UBIGINT
+
+
+def _shift_duck(op: str) -> Callable[[DuckPrinter, Call], str]:
+    def form(p: DuckPrinter, call: Call) -> str:
+        a, b = p.value(call.args[0]), p.value(call.args[1])
+        if op == ">>":
+            return f"CASE WHEN {b} > 63 THEN CAST(0 AS UBIGINT) ELSE {a} >> CAST({b} AS UBIGINT) END"
+        wide = f"((CAST({a} AS HUGEINT) % (CAST(1 AS HUGEINT) << (64 - CAST({b} AS HUGEINT)))) << CAST({b} AS HUGEINT))"
+        return f"CASE WHEN {b} > 63 THEN CAST(0 AS UBIGINT) ELSE CAST({wide} AS UBIGINT) END"
+
+    return form
+
+
+def _lshift(a: int, b: int) -> int:
+    return (a << b) & U64_MAX if b < 64 else 0
+
+
+def _rshift(a: int, b: int) -> int:
+    return a >> b if b < 64 else 0
+
+
+add(Function("bitand", 2, 2, _bits_infer, SUBJECT, py=operator.and_, duck="({0} & {1})", tipb="BitAndSig", syntax="a & b"))
+add(Function("bitor", 2, 2, _bits_infer, SUBJECT, py=operator.or_, duck="({0} | {1})", tipb="BitOrSig", syntax="a | b"))
+add(Function("bitxor", 2, 2, _bits_infer, SUBJECT, py=operator.xor, duck="xor({0}, {1})", tipb="BitXorSig", syntax="a ^ b"))
+add(Function("bitneg", 1, 1, _bits_infer, SUBJECT, py=lambda a: a ^ U64_MAX, duck="(~{0})", tipb="BitNegSig", syntax="~a"))
+add(Function("lshift", 2, 2, _bits_infer, SUBJECT, py=_lshift, duck=_shift_duck("<<"), tipb="LeftShift", syntax="a << b"))
+add(Function("rshift", 2, 2, _bits_infer, SUBJECT, py=_rshift, duck=_shift_duck(">>"), tipb="RightShift", syntax="a >> b"))
+
+
+# --- comparison ---------------------------------------------------------------------------------------------------
+
+
+def comparison_types(args: Sequence[Expr]) -> tuple[FieldType | None, ...]:
+    """Returns what the first argument and each other one are compared as; None leaves exact numbers as they are."""
+    kinds = {kind(a.type) for a in args} - {"null"}
+    if kinds <= {"int", "decimal"}:
+        return tuple(None for _ in args)
+    if kinds == {"string"}:
+        ft = collate_type(args)
+        return tuple(ft if a.type.is_binary or ft.is_binary or kind(a.type) == "null" else None for a in args)
+    common = args[0].type
+    for arg in args[1:]:
+        common = comparable(common, arg.type)
+    return tuple(common for _ in args)
+
+
+def _refined(args: Sequence[Expr]) -> list[Expr]:
+    """Brings literals to the type of the one kind of non-literals that they are compared with."""
+    firm = [a for a in args if not isinstance(a, Const)]
+    if len({kind(a.type) for a in firm}) != 1:
+        return list(args)
+    other = firm[0].type
+    return [(refine(a, other) or a) if isinstance(a, Const) else a for a in args]
+
+
+def _compare_rewrite(name: str) -> Callable[[Sequence[Expr]], Expr]:
+    def rewrite(args: Sequence[Expr]) -> Expr:
+        from coprocessor.functions.casting import cast_to
+
+        refined = _refined(args)
+        types = comparison_types(refined)
+        typed = tuple(a if t is None else cast_to(a, t) for a, t in zip(refined, types, strict=True))
+        return Call(name, typed, BOOL)
+
+    return rewrite
+
+
+def compare_key(args: Sequence[Expr]) -> Callable[[Any], Any] | None:
+    """Returns the key that string arguments compare by, if their collation needs one."""
+    if any(a.type.tp == Tp.JSON for a in args):
+        from coprocessor.functions.json_value import json_key
+
+        return json_key
+    if all(kind(a.type) == "string" for a in args):
+        return sort_key(collate_type(args))
+    return None
+
+
+def _compare_kernel(op: Callable[[Any, Any], bool]) -> Callable[[Call], Kernel]:
+    def make(call: Call) -> Kernel:
+        key = compare_key(call.args)
+        if key is None:
+            return lambda a, b: 1 if op(a, b) else 0
+        return lambda a, b: 1 if op(key(a), key(b)) else 0
+
+    return make
+
+
+def _compare_duck(op: str) -> Callable[[DuckPrinter, Call], str | None]:
+    def form(p: DuckPrinter, call: Call) -> str | None:
+        if any(a.type.tp == Tp.JSON for a in call.args):
+            return None
+        a, b = (p.comparand(x, collate_type(call.args)) for x in call.args)
+        return f"({a} {op} {b})"
+
+    return form
+
+
+def _nulleq_kernel(call: Call) -> Kernel:
+    key = compare_key(call.args)
+
+    def nulleq(a: Any, b: Any) -> int:
+        if a is None or b is None:
+            return 1 if a is b else 0
+        return 1 if (a == b if key is None else key(a) == key(b)) else 0
+
+    return nulleq
+
+
+_COMPARE = (
+    ("eq", operator.eq, "=", "EQ"), ("ne", operator.ne, "<>", "NE"), ("lt", operator.lt, "<", "LT"),
+    ("le", operator.le, "<=", "LE"), ("gt", operator.gt, ">", "GT"), ("ge", operator.ge, ">=", "GE"),
+)  # fmt: skip
+_EVAL = ("int", "real", "decimal", "string", "time", "duration", "json")
+
+
+def _by_kind(prefix: str) -> dict[str, str]:
+    return {k: f"{prefix}{k.capitalize()}" for k in _EVAL}
+
+
+def _compare_infer(args: Sequence[Expr]) -> Inferred:
+    return comparison_types(args), BOOL
+
+
+for _name, _op, _sql, _tipb in _COMPARE:
+    add(Function(_name, 2, 2, _compare_infer, SUBJECT, kernel=_compare_kernel(_op), duck=_compare_duck(_sql),
+                 duck_bool=True, tipb=_by_kind(_tipb), refine=_compare_rewrite(_name), syntax=f"a {_sql} b"))  # fmt: skip
+add(Function("nulleq", 2, 2, _compare_infer, SUBJECT, kernel=_nulleq_kernel, nulls=True,
+             duck=_compare_duck("IS NOT DISTINCT FROM"), duck_bool=True, tipb=_by_kind("NullEQ"),
+             refine=_compare_rewrite("nulleq"), syntax="a <=> b"))  # fmt: skip
+
+
+def _between_build(call: Call, args: Sequence[Closure]) -> Closure:
+    x, low, high = args
+    key = compare_key(call.args) or (lambda v: v)
+
+    def between(row: Sequence[Any], env: Env) -> int | None:
+        v = x(row, env)
+        if v is None:
+            return None
+        v = key(v)
+        a = low(row, env)
+        if a is not None and v < key(a):
+            return 0
+        b = high(row, env)
+        if b is not None and v > key(b):
+            return 0
+        return None if a is None or b is None else 1
+
+    return between
+
+
+def _between_duck(p: DuckPrinter, call: Call) -> str | None:
+    if any(a.type.tp == Tp.JSON for a in call.args):
+        return None
+    x, a, b = (p.comparand(e, collate_type(call.args)) for e in call.args)
+    return f"({x} BETWEEN {a} AND {b})"
+
+
+def _between_refine(args: Sequence[Expr]) -> Expr:
+    """BETWEEN with bounds of different kinds compares each bound on its own, as AND."""
+    refined = _refined(args)
+    kinds = [kind(a.type) for a in refined if kind(a.type) != "null"]
+    exact = all(k in ("int", "decimal") for k in kinds)
+    if exact or len(set(kinds)) <= 1 or "time" in kinds or "duration" in kinds:
+        return _compare_rewrite("between")(refined)
+    x, low, high = refined
+    return Call("and", (_compare_rewrite("ge")((x, low)), _compare_rewrite("le")((x, high))), BOOL)
+
+
+add(Function("between", 3, 3, _compare_infer, SUBJECT, build=_between_build, duck=_between_duck, duck_bool=True,
+             refine=_between_refine, syntax="x BETWEEN a AND b"))  # fmt: skip
+
+
+def _in_build(call: Call, args: Sequence[Closure]) -> Closure:
+    x, rest = args[0], args[1:]
+    key = compare_key(call.args) or (lambda v: v)
+    if all(isinstance(a, Const) for a in call.args[1:]):
+        values = [a.value for a in call.args[1:] if isinstance(a, Const)]
+        members = frozenset(key(v) for v in values if v is not None)
+        missing = None if any(v is None for v in values) else 0
+
+        def in_constants(row: Sequence[Any], env: Env) -> int | None:
+            v = x(row, env)
+            return None if v is None else 1 if key(v) in members else missing
+
+        return in_constants
+
+    def in_list(row: Sequence[Any], env: Env) -> int | None:
+        v = x(row, env)
+        if v is None:
+            return None
+        v = key(v)
+        result: int | None = 0
+        for item in rest:
+            w = item(row, env)
+            if w is None:
+                result = None
+            elif key(w) == v:
+                return 1
+        return result
+
+    return in_list
+
+
+def _in_duck(p: DuckPrinter, call: Call) -> str | None:
+    if any(a.type.tp == Tp.JSON for a in call.args):
+        return None
+    ft = collate_type(call.args)
+    x, *rest = (p.comparand(e, ft) for e in call.args)
+    return f"({x} IN ({', '.join(rest)}))"
+
+
+def _in_refine(args: Sequence[Expr]) -> Expr:
+    """IN compares with each member by the rules of =; members that need another type than the first's become ORs."""
+    refined = _refined(args)
+    types = comparison_types(refined)
+    x = refined[0]
+    alike = all(
+        comparison_types((x, m))[0] == types[0] or kind(m.type) == "null" for m in refined[1:]
+    )
+    if alike:
+        return _compare_rewrite("in")(refined)
+    tests: list[Expr] = [_compare_rewrite("eq")((x, m)) for m in refined[1:]]
+    return tests[0] if len(tests) == 1 else Call("or", tuple(tests), BOOL)
+
+
+add(Function("in", 2, None, _compare_infer, SUBJECT, build=_in_build, duck=_in_duck, duck_bool=True,
+             tipb=_by_kind("In"), refine=_in_refine, syntax="x IN (a, …)"))  # fmt: skip
+
+
+# --- patterns -----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=512)
+def like_matcher(pattern: str, escape: str, ci: bool) -> Callable[[str], object]:
+    """Compiles a LIKE pattern; plain prefixes, suffixes and substrings become string methods."""
+    parts = _like_parts(pattern, escape)
+    literal = "".join(p for p in parts if isinstance(p, str))
+    shape = [p if isinstance(p, int) else None for p in parts]
+    if not ci and 0 not in shape:
+        if shape == [None]:
+            return literal.__eq__
+        if shape == [None, 1]:
+            return lambda s: s.startswith(literal)
+        if shape == [1, None]:
+            return lambda s: s.endswith(literal)
+        if shape == [1, None, 1]:
+            return lambda s: literal in s
+    source = "".join((re.escape(p) if isinstance(p, str) else (".", ".*")[p]) for p in parts)
+    return re.compile(source, re.DOTALL).fullmatch
+
+
+def _like_parts(pattern: str, escape: str) -> list[str | int]:
+    """Splits a pattern into literal runs, 0 for `_` and 1 for `%`."""
+    parts: list[str | int] = []
+    run: list[str] = []
+    i = 0
+    while i < len(pattern):
+        c = pattern[i]
+        if c == escape and i + 1 < len(pattern):
+            i += 1
+            run.append(pattern[i])
+        elif c in "_%" and c != escape:
+            if run:
+                parts.append("".join(run))
+                run = []
+            if not (c == "%" and parts and parts[-1] == 1):
+                parts.append(int(c == "%"))
+        else:
+            run.append(c)
+        i += 1
+    if run or not parts:
+        parts.append("".join(run))
+    return parts
+
+
+def _like_infer(args: Sequence[Expr]) -> Inferred:
+    text = tuple(None if a.type.is_string else TEXT for a in args)
+    if any(a.type.is_binary for a in args[:2]):
+        text = tuple(BYTES for _ in args[:2]) + text[2:]
+    return text, BOOL
+
+
+def _escape_of(call: Call) -> str | None:
+    if len(call.args) < 3:
+        return "\\"
+    arg = call.args[2]
+    if isinstance(arg, Const):
+        if arg.value is None:
+            return "\\"
+        text = arg.value.decode("latin-1") if isinstance(arg.value, bytes) else str(arg.value)
+        if len(text) > 1:
+            raise InvalidArgument("Incorrect arguments to ESCAPE")
+        return text
+    return None
+
+
+def _like_kernel(call: Call) -> Kernel:
+    escape = _escape_of(call)
+    if escape is None:
+        raise InvalidArgument("Incorrect arguments to ESCAPE")
+    binary = call.args[0].type.is_binary
+    ci = not binary and is_ci(collate_type(call.args[:2]).collate)
+
+    def like(s: Any, pattern: Any, *_: object) -> int:
+        if binary:
+            s, pattern = s.decode("latin-1"), pattern.decode("latin-1")
+        elif ci:
+            s, pattern = fold_text(s), fold_text(pattern)
+        return 1 if like_matcher(pattern, escape, ci)(s) else 0
+
+    return like
+
+
+def _like_duck(p: DuckPrinter, call: Call) -> str | None:
+    s, pattern = call.args[:2]
+    escape = _escape_of(call)
+    if s.type.is_binary or escape is None or not isinstance(pattern, Const) or not isinstance(pattern.value, str):
+        return None
+    if is_ci(collate_type(call.args[:2]).collate):
+        return None
+    parts = _like_parts(pattern.value, escape)
+    has_special = any(isinstance(x, str) and ("%" in x or "_" in x) for x in parts)
+    quote = ""
+    if has_special:
+        quote = next(c for c in "\\|~^`\x01" if not any(isinstance(x, str) and c in x for x in parts))
+    out = "".join(_quote_like(x, quote) if isinstance(x, str) else "_%"[x] for x in parts)
+    text = out.replace("'", "''")
+    if "\0" in text:
+        return None
+    suffix = f" ESCAPE '{quote}'" if has_special else ""
+    return f"({p.value(s)} LIKE '{text}'{suffix})"
+
+
+def _quote_like(text: str, quote: str) -> str:
+    return text.replace("%", f"{quote}%").replace("_", f"{quote}_") if quote else text
+
+
+add(Function("like", 2, 3, _like_infer, SUBJECT, kernel=_like_kernel, duck=_like_duck, duck_bool=True,
+             tipb="LikeSig", syntax="s LIKE pattern [ESCAPE c]"))  # fmt: skip
+
+
+# --- tests and logic ----------------------------------------------------------------------------------------------
+
+
+def truth_type(expr: Expr) -> FieldType | None:
+    """Returns the numeric type in which the truth of an expression is decided; None when it is a number already."""
+    match kind(expr.type):
+        case "int" | "real" | "decimal":
+            return None
+        case "null":
+            return BIGINT
+        case _:
+            t = numeric_type(expr)
+            return t if not t.is_real else DOUBLE
+
+
+def _logic_infer(args: Sequence[Expr]) -> Inferred:
+    return tuple(truth_type(a) for a in args), BOOL
+
+
+def _and_build(call: Call, args: Sequence[Closure]) -> Closure:
+    if len(args) == 2:
+        first, second = args
+
+        def both(row: Sequence[Any], env: Env) -> int | None:
+            a = first(row, env)
+            if a is not None and not a:
+                return 0
+            b = second(row, env)
+            if b is not None and not b:
+                return 0
+            return None if a is None or b is None else 1
+
+        return both
+
+    def every(row: Sequence[Any], env: Env) -> int | None:
+        result: int | None = 1
+        for arg in args:
+            v = arg(row, env)
+            if v is None:
+                result = None
+            elif not v:
+                return 0
+        return result
+
+    return every
+
+
+def _or_build(call: Call, args: Sequence[Closure]) -> Closure:
+    def some(row: Sequence[Any], env: Env) -> int | None:
+        result: int | None = 0
+        for arg in args:
+            v = arg(row, env)
+            if v is None:
+                result = None
+            elif v:
+                return 1
+        return result
+
+    return some
+
+
+def _joined(op: str) -> Callable[[DuckPrinter, Call], str]:
+    def form(p: DuckPrinter, call: Call) -> str:
+        return "(" + f" {op} ".join(p.condition(a) for a in call.args) + ")"
+
+    return form
+
+
+add(Function("and", 2, None, _logic_infer, SUBJECT, build=_and_build, duck=_joined("AND"), duck_bool=True,
+             tipb="LogicalAnd", syntax="a AND b"))  # fmt: skip
+add(Function("or", 2, None, _logic_infer, SUBJECT, build=_or_build, duck=_joined("OR"), duck_bool=True,
+             tipb="LogicalOr", syntax="a OR b"))  # fmt: skip
+add(Function("xor", 2, 2, _logic_infer, SUBJECT, py=lambda a, b: int(bool(a) != bool(b)),
+             duck=_joined("<>"), duck_bool=True, tipb="LogicalXor", syntax="a XOR b"))  # fmt: skip
+add(Function("not", 1, 1, _logic_infer, SUBJECT, py=lambda a: 0 if a else 1,
+             duck=lambda p, call: f"(NOT {p.condition(call.args[0])})", duck_bool=True,
+             tipb={"int": "UnaryNotInt", "real": "UnaryNotReal", "decimal": "UnaryNotDecimal"}, syntax="NOT a"))  # fmt: skip
+add(Function("istrue", 1, 1, _logic_infer, SUBJECT, py=lambda a: 1 if a else 0, nulls=True,
+             duck=lambda p, call: f"({p.condition(call.args[0])} IS TRUE)", duck_bool=True,
+             tipb={"int": "IntIsTrue", "real": "RealIsTrue", "decimal": "DecimalIsTrue"}, syntax="a IS TRUE"))  # fmt: skip
+add(Function("isfalse", 1, 1, _logic_infer, SUBJECT, py=lambda a: 1 if a is not None and not a else 0, nulls=True,
+             duck=lambda p, call: f"({p.condition(call.args[0])} IS FALSE)", duck_bool=True,
+             tipb={"int": "IntIsFalse", "real": "RealIsFalse", "decimal": "DecimalIsFalse"}, syntax="a IS FALSE"))  # fmt: skip
+add(Function("isnull", 1, 1, lambda args: ((None,), BOOL), SUBJECT, py=lambda a: 1 if a is None else 0, nulls=True,
+             duck="({0} IS NULL)", duck_bool=True,
+             tipb={k: f"{k.capitalize()}IsNull" for k in _EVAL}, syntax="a IS NULL"))  # fmt: skip
+
+__all__ = ["coercible", "comparison_types", "division_by_zero", "like_matcher", "truth_type"]
