@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from kvstore.mvcc.batch import PackedBatch as PackedBatch
 
 LOGICAL_BITS = 18
 TS_MAX = (1 << 64) - 1
@@ -57,24 +54,6 @@ class CancelToken:
                     self._callbacks.remove(callback)
 
         return remove
-
-
-@dataclass(slots=True)
-class PackedBatch:
-    """Visible key-value pairs of one scan step, packed for vectorised decoding, in key order.
-
-    Row i's user key is `keys[key_starts[i]:key_ends[i]]`, its value `values[value_starts[i]:value_ends[i]]`.
-    `newest_ts` is the largest commit_ts among all records the step met at or below the snapshot (deletes too), 0 if none.
-    """
-
-    count: int
-    keys: npt.NDArray[np.uint8]
-    key_starts: npt.NDArray[np.int64]
-    key_ends: npt.NDArray[np.int64]
-    values: npt.NDArray[np.uint8]
-    value_starts: npt.NDArray[np.int64]
-    value_ends: npt.NDArray[np.int64]
-    newest_ts: int
 
 
 class Reader(Protocol):
@@ -224,3 +203,21 @@ class Storage(Protocol):
     def stats(self) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
+
+
+class Oracle(Protocol):
+    """Gives out timestamps, each greater than every one before it, also over restarts."""
+
+    def get_ts(self) -> int: ...
+
+    def close(self) -> None:
+        """Persists how far it came; harmless when closed."""
+
+
+class WindowStore(Protocol):
+    """Where an oracle keeps the bound below which it may give out timestamps (milliseconds, durable when `save` returns)."""
+
+    def load(self) -> int:
+        """The bound saved last, 0 if there is none."""
+
+    def save(self, bound_ms: int) -> None: ...

@@ -1,0 +1,91 @@
+"""Readers of the embedded store: a consistent view at one timestamp.
+
+A snapshot at T must show every commit at or below T, durable ones only. When it is made it notes the commits that are on
+their way (they may have drawn a smaller timestamp); a read that touches one of those waits until it is durable. Any
+iterator made after the snapshot shows all the rest, so a thread's reusable iterator serves if it is young enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from kvstore.client.api import PackedBatch
+from kvstore.errors import SnapshotTooOld
+from kvstore.mvcc.keys import data_key, ts_suffix
+from kvstore.mvcc.point import NeedsDefault, read_version
+
+if TYPE_CHECKING:
+    from kvstore.client.embedded import EmbeddedStore
+    from kvstore.client.transaction import EmbeddedTransaction
+
+
+class Snapshot:
+    """Committed data at `ts`; valid as long as `ts` is not below the GC safe point."""
+
+    __slots__ = ("_pending", "_seq", "_store", "_suffix", "ts")
+
+    def __init__(self, store: EmbeddedStore, ts: int) -> None:
+        self.ts = ts
+        self._store = store
+        self._suffix = ts_suffix(ts)
+        # this order matters: a commit that is gone from `committing` has moved write_seq before
+        self._pending: list[EmbeddedTransaction] = list(store.committing) if store.committing else []
+        self._seq: int = store.engine.write_seq
+
+    def _settle(self, start: bytes, end: bytes | None) -> None:
+        """Waits for the noted commits that touch the key `start` (end None) or the range, and forgets finished ones."""
+        rest: list[EmbeddedTransaction] = []
+        for commit in self._pending:
+            if not commit.finished and (commit.commit_ts == 0 or commit.commit_ts <= self.ts):
+                if not commit.touches(start, end):
+                    rest.append(commit)
+                    continue
+                commit.wait_finished()
+        self._pending = rest
+        self._seq = self._store.engine.write_seq
+
+    def get(self, key: bytes) -> bytes | None:
+        if self._pending:
+            self._settle(key, None)
+        store = self._store
+        if store.special_reads:
+            return store.read_special(key, self.ts, self._seq)
+        if self.ts < store.safe_point:
+            raise SnapshotTooOld(self.ts, store.safe_point)
+        cursor = store.cursor()
+        raw = cursor.raw
+        if cursor.seq < self._seq or raw is None:
+            raw = cursor.refresh()
+        encoded = data_key(key)
+        try:
+            return read_version(raw, encoded, encoded + self._suffix, self.ts)
+        except NeedsDefault as need:
+            return store.load_default(encoded, need.start_ts)
+
+    def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        get = self.get
+        found: dict[bytes, bytes] = {}
+        for key in keys:
+            value = get(key)
+            if value is not None:
+                found[key] = value
+        return found
+
+    def _prepare_range(self, start: bytes, end: bytes) -> None:
+        if self._pending:
+            self._settle(start, end)
+        self.check_age()
+
+    def check_age(self) -> None:
+        """Raises SnapshotTooOld when versions this snapshot needs may be gone."""
+        if self.ts < self._store.safe_point:
+            raise SnapshotTooOld(self.ts, self._store.safe_point)
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        self._prepare_range(start, end)
+        return self._store.scan_range(self, start, end, reverse)
+
+    def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
+        self._prepare_range(start, end)
+        return self._store.scan_range_packed(self, start, end, batch_rows)

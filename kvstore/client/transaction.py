@@ -1,0 +1,335 @@
+"""A transaction of the embedded store: a snapshot, a write buffer over it, and its locks."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from kvstore.client.api import CancelToken, PackedBatch, Reader
+from kvstore.client.merge import merge_packed, merge_rows
+from kvstore.client.snapshot import Snapshot
+from kvstore.errors import KeyExists, ReadOnlyTxn, StoreError, TxnNotFound, TxnTooLarge, WriteConflict
+from kvstore.mvcc.keys import data_key
+
+if TYPE_CHECKING:
+    from kvstore.client.embedded import EmbeddedStore
+
+LOCK_WAIT_MS = 50_000
+"""How long a commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
+
+
+class _Missing:
+    __slots__ = ()
+
+
+_MISSING: Final = _Missing()
+
+
+class WriteBuffer:
+    """Uncommitted writes in key order when asked, with an undo log once a mark was taken."""
+
+    __slots__ = ("_logging", "_sorted", "_undo", "bytes", "inserts", "writes")
+
+    def __init__(self) -> None:
+        self.writes: dict[bytes, bytes | None] = {}
+        self.inserts: set[bytes] = set()
+        self.bytes = 0
+        self._sorted: list[bytes] = []
+        self._undo: list[tuple[bytes, bytes | None | _Missing, bool]] = []
+        self._logging = False
+
+    def set(self, key: bytes, value: bytes | None) -> None:
+        writes = self.writes
+        old = writes.get(key, _MISSING)
+        if self._logging:
+            self._undo.append((key, old, key in self.inserts))
+        writes[key] = value
+        self.bytes += len(value) if value is not None else 0
+        if isinstance(old, _Missing):
+            self.bytes += len(key)
+        elif old is not None:
+            self.bytes -= len(old)
+
+    def insert(self, key: bytes, value: bytes) -> None:
+        """Buffers a put that must not meet a live value; after an own delete it is a plain put."""
+        old = self.writes.get(key, _MISSING)
+        if isinstance(old, bytes):
+            raise KeyExists(key, old)
+        self.set(key, value)
+        if old is _MISSING:
+            self.inserts.add(key)
+
+    def mark(self) -> int:
+        self._logging = True
+        return len(self._undo)
+
+    def undo_to(self, mark: int) -> None:
+        undo = self._undo
+        if not 0 <= mark <= len(undo):
+            raise ValueError(f"mark {mark} is not one of this transaction's ({len(undo)} changes)")
+        while len(undo) > mark:
+            key, old, inserted = undo.pop()
+            current = self.writes[key]
+            self.bytes -= len(current) if current is not None else 0
+            if isinstance(old, _Missing):
+                del self.writes[key]
+                self.bytes -= len(key)
+            else:
+                self.writes[key] = old
+                self.bytes += len(old) if old is not None else 0
+            if inserted:
+                self.inserts.add(key)
+            else:
+                self.inserts.discard(key)
+            if len(self._sorted) > len(self.writes):
+                self._sorted = []
+
+    def range(self, start: bytes, end: bytes) -> list[bytes]:
+        """The buffered keys in [start, end), ascending; an empty `end` means no bound."""
+        if not self.writes:
+            return []
+        keys = self._order()
+        return keys[bisect_left(keys, start) : bisect_left(keys, end) if end else len(keys)]
+
+    def touches(self, start: bytes, end: bytes) -> bool:
+        if not self.writes:
+            return False
+        keys = self._order()
+        at = bisect_left(keys, start)
+        return at < len(keys) and (not end or keys[at] < end)
+
+    def _order(self) -> list[bytes]:
+        """Sorted keys: the dict keeps insertion order, so only what came since the last call has to be sorted in."""
+        keys = self._sorted
+        if len(keys) != len(self.writes):
+            keys = self._sorted = sorted(self.writes)
+        return keys
+
+
+class MergedReader:
+    """A snapshot with a transaction's own writes over it."""
+
+    __slots__ = ("_buffer", "_snapshot")
+
+    def __init__(self, snapshot: Snapshot, buffer: WriteBuffer) -> None:
+        self._snapshot = snapshot
+        self._buffer = buffer
+
+    @property
+    def ts(self) -> int:
+        return self._snapshot.ts
+
+    def get(self, key: bytes) -> bytes | None:
+        writes = self._buffer.writes
+        if writes and key in writes:
+            return writes[key]
+        return self._snapshot.get(key)
+
+    def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        get = self.get
+        return {key: value for key in keys if (value := get(key)) is not None}
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        own = self._buffer.range(start, end)
+        rows = self._snapshot.scan(start, end, reverse=reverse)
+        if not own:
+            return rows
+        writes = self._buffer.writes
+        return merge_rows(rows, [(key, writes[key]) for key in own], reverse=reverse)
+
+    def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
+        own = self._buffer.range(start, end)
+        batches = self._snapshot.scan_packed(start, end, batch_rows=batch_rows)
+        if not own:
+            return batches
+        writes = self._buffer.writes
+        return merge_packed(batches, [(key, writes[key]) for key in own])
+
+
+class EmbeddedTransaction:
+    """See `api.Transaction`. Over after commit or rollback; dropped without either, its locks are released."""
+
+    def __init__(self, store: EmbeddedStore, start_ts: int, *, pessimistic: bool, read_only: bool) -> None:
+        self.pessimistic = pessimistic
+        self.cancel: CancelToken | None = None
+        self.lock_wait_ms = LOCK_WAIT_MS
+        self.commit_ts = 0
+        self.finished = False
+        self._start_ts = start_ts
+        self._store = store
+        self._read_only = read_only
+        self._over = False
+        self._buffer = WriteBuffer()
+        self._snapshot: Snapshot | None = None
+        self.locks: set[bytes] = set()
+        self._marked: set[bytes] = set()
+        self._finish_waiters: list[threading.Lock] = []
+        self.encoded: list[tuple[bytes, bytes, bytes | None]] = []
+
+    # -- reading
+
+    @property
+    def start_ts(self) -> int:
+        return self._start_ts
+
+    @property
+    def ts(self) -> int:
+        return self._start_ts
+
+    def _base(self) -> Snapshot:
+        snapshot = self._snapshot
+        if snapshot is None:
+            snapshot = self._snapshot = Snapshot(self._store, self._start_ts)
+        return snapshot
+
+    def get(self, key: bytes) -> bytes | None:
+        writes = self._buffer.writes
+        if writes and key in writes:
+            return writes[key]
+        return self._base().get(key)
+
+    def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        get = self.get
+        return {key: value for key in keys if (value := get(key)) is not None}
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return MergedReader(self._base(), self._buffer).scan(start, end, reverse=reverse)
+
+    def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
+        return MergedReader(self._base(), self._buffer).scan_packed(start, end, batch_rows=batch_rows)
+
+    def at(self, ts: int) -> Reader:
+        return MergedReader(Snapshot(self._store, ts), self._buffer)
+
+    # -- writing
+
+    def _writable(self) -> WriteBuffer:
+        if self._over:
+            raise TxnNotFound(f"transaction {self._start_ts} is over")
+        if self._read_only:
+            raise ReadOnlyTxn(f"transaction at {self._start_ts} is read-only")
+        buffer = self._buffer
+        if buffer.bytes > self._store.txn_bytes_max:
+            raise TxnTooLarge(
+                f"transaction is over {self._store.txn_bytes_max} bytes; write less at a time or use a bulk load"
+            )
+        return buffer
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._writable().set(key, value)
+
+    def insert(self, key: bytes, value: bytes) -> None:
+        self._writable().insert(key, value)
+
+    def delete(self, key: bytes) -> None:
+        self._writable().set(key, None)
+
+    def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
+        writes = self._buffer.writes
+        return [(key, writes[key]) for key in self._buffer.range(start, end)]
+
+    def has_dirty(self, start: bytes, end: bytes) -> bool:
+        return self._buffer.touches(start, end)
+
+    def mark(self) -> int:
+        return self._buffer.mark()
+
+    def undo_to(self, mark: int) -> None:
+        self._buffer.undo_to(mark)
+
+    @property
+    def is_dirty(self) -> bool:
+        return bool(self._buffer.writes)
+
+    # -- locking
+
+    def lock_keys(
+        self, keys: Sequence[bytes], *, for_update_ts: int, wait_ms: int, skip_locked: bool = False
+    ) -> list[bytes]:
+        self._writable()
+        if not self.pessimistic:
+            self._marked.update(keys)
+            return list(keys)
+        taken: list[bytes] = []
+        locked: list[bytes] = []
+        try:
+            for key in keys:
+                if key in self.locks:
+                    locked.append(key)
+                elif self._store.lock_key(self, key, wait_ms, skip_locked):
+                    taken.append(key)
+                    self.locks.add(key)
+                    locked.append(key)
+            self._store.check_locked(taken, self._start_ts, for_update_ts)
+        except BaseException:
+            self._store.lock_table.release(taken)
+            self.locks.difference_update(taken)
+            raise
+        return locked
+
+    # -- the end
+
+    def commit(self, check: Callable[[], None] | None = None) -> int:
+        if self._over:
+            raise TxnNotFound(f"transaction {self._start_ts} is over")
+        if not self._buffer.writes:
+            self.rollback()
+            return self._start_ts
+        self._over = True
+        try:
+            self._writable_at_commit()
+            return self._store.commit(self, self._buffer, self._marked, check)
+        finally:
+            self._end()
+
+    def _writable_at_commit(self) -> None:
+        if self._read_only:
+            raise ReadOnlyTxn(f"transaction at {self._start_ts} is read-only")
+        if self._buffer.bytes > self._store.txn_bytes_max:
+            raise TxnTooLarge(f"transaction is over {self._store.txn_bytes_max} bytes")
+
+    def rollback(self) -> None:
+        if not self._over:
+            self._over = True
+            self._end()
+
+    def _end(self) -> None:
+        if self.locks:
+            self._store.lock_table.release(self.locks)
+            self.locks = set()
+        self._store.forget(self)
+        self._snapshot = None
+
+    def __del__(self) -> None:
+        if not self._over:
+            self._store.orphan(self.locks, id(self))
+
+    # -- seen by readers while it commits
+
+    def touches(self, start: bytes, end: bytes | None) -> bool:
+        """Whether it writes the key `start` (end None) or a key of the range."""
+        return start in self._buffer.writes if end is None else self._buffer.touches(start, end)
+
+    def wait_finished(self) -> None:
+        """Returns when this commit is durable and visible, or has failed."""
+        gate = threading.Lock()
+        gate.acquire()
+        self._finish_waiters.append(gate)
+        if not self.finished:
+            gate.acquire()
+
+    def finish(self) -> None:
+        """Marks the commit as over, for better or worse, and wakes the readers that wait for it."""
+        self.finished = True
+        while self._finish_waiters:
+            self._finish_waiters.pop().release()
+
+
+def encode_writes(writes: dict[bytes, bytes | None]) -> list[tuple[bytes, bytes | None]]:
+    """The data key of every write, in the buffer's order."""
+    return [(data_key(key), value) for key, value in writes.items()]
+
+
+__all__ = ["EmbeddedTransaction", "MergedReader", "StoreError", "WriteBuffer", "WriteConflict", "encode_writes"]

@@ -1,0 +1,120 @@
+"""The engine seam: ordered bytes in column families, on disk (`rocks`) or in memory (`memory`).
+
+The hot paths of the layers above use three raw objects without a wrapper round them: the `RawIterator` inside a
+`Cursor`, the `Batch`, and the opaque column-family handles that a batch takes. Everything an engine raises is in
+`kvstore.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+CF_DEFAULT = "default"
+CF_LOCK = "lock"
+CF_WRITE = "write"
+CF_META = "meta"
+COLUMN_FAMILIES = (CF_DEFAULT, CF_LOCK, CF_WRITE, CF_META)
+
+
+class RawIterator(Protocol):
+    """A position in one column family; `key` and `value` are None when the position is not valid."""
+
+    def seek(self, key: bytes) -> None: ...
+    def seek_for_prev(self, key: bytes) -> None: ...
+    def seek_to_first(self) -> None: ...
+    def seek_to_last(self) -> None: ...
+    def next(self) -> None: ...
+    def prev(self) -> None: ...
+    def valid(self) -> bool: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def status(self) -> None: ...
+
+
+class Cursor(Protocol):
+    """A registered iterator over one column family, at the state of the engine when it was made or last refreshed.
+
+    `raw` is None after the engine closed or `release` was called. `seq` is a lower bound of the state it shows: every write
+    that had returned when `Engine.write_seq` had this value is in it. Used by one thread at a time.
+    """
+
+    raw: RawIterator | None
+    seq: int
+
+    def refresh(self) -> RawIterator:
+        """Moves to the engine's present state; raises StoreClosed after close."""
+
+    def release(self) -> None:
+        """Drops the iterator and what it pins; `refresh` brings it back."""
+
+
+class Scanner(Protocol):
+    """A registered one-way pass over a range of one family, at the state of the engine when it was made."""
+
+    def take(self, pairs: int) -> list[bytes]:
+        """The next pairs, flat: key, value, key, value ...; fewer than asked for at the end. StoreClosed after close."""
+
+    def release(self) -> None: ...
+
+
+class Batch(Protocol):
+    """Changes that are applied atomically; handles come from `Engine.handle`."""
+
+    def put(self, key: bytes, value: bytes, column_family: Any) -> None: ...
+    def delete(self, key: bytes, column_family: Any) -> None: ...
+    def delete_range(self, begin: bytes, end: bytes, column_family: Any) -> None: ...
+
+
+class SortedFileWriter(Protocol):
+    """Writes one file of ascending pairs that `Engine.ingest` can take over."""
+
+    path: str
+
+    def put_all(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Engine(Protocol):
+    """An ordered store with column families, atomic batches and point-in-time iterators."""
+
+    write_seq: int
+    """Grows after every write, before the write call returns."""
+
+    path: str | None
+
+    def handle(self, cf: str) -> Any: ...
+    def get(self, cf: str, key: bytes) -> bytes | None: ...
+    def cursor(self, cf: str, upper: bytes | None = None) -> Cursor:
+        """A new cursor; positions at or after `upper` are not valid."""
+
+    def view(self, families: Sequence[str]) -> list[Cursor]:
+        """Cursors of several families at one and the same state."""
+
+    def scanner(self, cf: str, start: bytes, end: bytes, *, reverse: bool = False) -> Scanner:
+        """A pass over start <= key < end, descending when `reverse`."""
+
+    def batch(self) -> Batch: ...
+
+    def write(self, batch: Batch) -> None:
+        """Applies the batch; durable after the next `sync` (or when the operating system gets to it)."""
+
+    def sync(self) -> None:
+        """Makes everything written before the call durable; other threads run meanwhile."""
+
+    def delete_range(self, cf: str, start: bytes, end: bytes) -> None: ...
+    def sorted_file(self, cf: str, path: str) -> SortedFileWriter: ...
+
+    def ingest(self, cf: str, files: Sequence[SortedFileWriter]) -> None:
+        """Takes over finished files atomically and durably; later files win where keys meet."""
+
+    def checkpoint(self, path: str) -> None:
+        """Writes a consistent copy of the engine's files to `path`, which must not exist."""
+
+    def flush(self) -> None: ...
+    def compact(self, cf: str, start: bytes | None = None, end: bytes | None = None) -> None: ...
+    def is_empty(self, cf: str) -> bool: ...
+    def stats(self) -> dict[str, Any]: ...
+
+    def close(self) -> None:
+        """Closes cursors first, then the store; harmless when closed."""
