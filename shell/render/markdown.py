@@ -1,0 +1,36 @@
+"""Markdown tables (the pipe tables of GitHub and many others)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shell.render.base import RenderOptions, TextSink
+from shell.values import Column, Row, text_converter
+
+
+def cell(text: str) -> str:
+    """Returns text that stays within its cell: pipes and backslashes escaped, newlines as <br>."""
+    escaped = text.replace("\\", "\\\\").replace("|", "\\|")
+    return escaped.replace("\r\n", "<br>").replace("\n", "<br>").replace("\r", "<br>")
+
+
+class MarkdownWriter:
+    """A header line, a line of dashes that aligns numbers right, and the rows."""
+
+    def __init__(self, out: TextSink, options: RenderOptions) -> None:
+        self._out = out
+        self._header = options.header
+
+    def begin(self, columns: Sequence[Column]) -> None:
+        self._converters = [text_converter(c, "NULL") for c in columns]
+        if self._header:
+            self._out.write("| " + " | ".join(cell(c.name) for c in columns) + " |\n")
+            self._out.write("|" + "|".join(" ---: " if c.numeric else " --- " for c in columns) + "|\n")
+
+    def rows(self, batch: Sequence[Row]) -> None:
+        converters = self._converters
+        lines = [" | ".join([cell(c(v)) for c, v in zip(converters, row, strict=True)]) for row in batch]
+        self._out.write("".join([f"| {line} |\n" for line in lines]))
+
+    def end(self) -> None:
+        return
