@@ -1,0 +1,1 @@
+"""The catalog: databases, tables, columns and indexes, their changes, ids and statistics."""

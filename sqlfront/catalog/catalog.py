@@ -1,0 +1,240 @@
+"""The catalog of one database directory: the current schema, and the one way to change it.
+
+Statements take `catalog.schema` once and use that version to their end. A change (`change`) is one transaction over
+the `m` keys: it raises SchemaVersionKey, writes a Diff and the objects, and puts the new `Schema` in place inside its
+own commit, so that the stored and the current schema are never apart. Changes run one at a time.
+
+A transaction that wrote a table remembers the table's `revision`; `check_revisions`, run inside its commit, refuses it
+when the table has another revision by then (error 8028: run it again). Since commits and the switch to a new schema
+exclude each other, whoever sees a new schema knows that no transaction will commit by the old one any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from kvstore.errors import CommitRejected
+from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
+from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, SCHEMA_VERSION, STATS, Meta, MetaReader
+from sqlfront.catalog.model import Database, Schema, Table, make_database, make_table
+
+if TYPE_CHECKING:
+    from kvstore.client.api import Storage
+
+BOOTSTRAP_VERSION = 1
+DEFAULT_DATABASE = "test"
+INFORMATION_SCHEMA = "information_schema"
+_INFORMATION_SCHEMA_ID = -1
+
+KeyRange = tuple[bytes, bytes]
+
+
+class SchemaChange:
+    """One schema change in progress: its meta transaction and the databases of the schema that it makes."""
+
+    def __init__(self, meta: Meta, base: Schema, version: int) -> None:
+        self.meta = meta
+        self.base = base
+        self.version = version
+        self.databases: dict[str, Database] = dict(base.databases)
+        self.diff = SchemaDiff(version=version)
+        self.dropped: list[KeyRange] = []
+        self._ranges: list[tuple[int, KeyRange]] = []
+
+    def describe(self, action: Action, db_id: int, table_id: int = 0, old_table_id: int = 0, old_db_id: int = 0) -> None:
+        """Says in the Diff what this version changes; each call after the first adds an affected table."""
+        if self.diff.action:
+            self.diff.affected_options.append(
+                AffectedOption(
+                    schema_id=db_id, table_id=table_id, old_table_id=old_table_id, old_schema_id=old_db_id or db_id
+                )
+            )
+            return
+        self.diff.action, self.diff.schema_id, self.diff.table_id = int(action), db_id, table_id
+        self.diff.old_table_id, self.diff.old_schema_id = old_table_id, old_db_id
+
+    def put_database(self, info: DBInfo) -> None:
+        self.meta.put_database(info)
+        old = self.databases.get(info.name.lower())
+        self.databases[info.name.lower()] = make_database(info, () if old is None else old.tables.values())
+
+    def drop_database(self, database: Database) -> None:
+        for table in database.tables.values():
+            self.drop_stored(table)
+        self.meta.drop_database(database.id)
+        del self.databases[database.name.lower()]
+
+    def put_table(self, database: Database, info: TableInfo, *, writers: bool = True) -> Table:
+        """Stores a table and makes it part of the new schema. `writers` False: what writers maintain is as before."""
+        if writers:
+            info.revision = self.version
+        info.update_timestamp = self.meta.txn.start_ts
+        self.meta.put_table(database.id, info)
+        table = make_table(info, database.info)
+        self._replace(database.name, add=table, remove_id=info.id)
+        return table
+
+    def drop_table(self, database: Database, table: Table, *, keep_data: bool = False) -> None:
+        """Takes a table out; its key ranges are destroyed later, unless it lives on in another database."""
+        if not keep_data:
+            self.drop_stored(table)
+        self.meta.drop_table(database.id, table.id)
+        self._replace(database.name, remove_id=table.id)
+
+    def drop_stored(self, table: Table) -> None:
+        from coprocessor.codec.keys import table_range
+
+        self.drop_range(table_range(table.id))
+        self.meta.drop_auto_ids(auto_id_database(table), table.id)
+        self.meta.delete_json(STATS, table.id)
+
+    def drop_range(self, key_range: KeyRange) -> None:
+        """Records a key range that nothing refers to any more."""
+        start, end = key_range
+        range_id = self.meta.new_id()
+        record = {"start": start.hex(), "end": end.hex(), "ts": self.meta.txn.start_ts}
+        self.meta.put_json(DELETE_RANGES, range_id, record)
+        self._ranges.append((range_id, key_range))
+
+    @property
+    def ranges(self) -> list[tuple[int, KeyRange]]:
+        return self._ranges
+
+    def _replace(self, db: str, *, remove_id: int, add: Table | None = None) -> None:
+        database = self.databases[db.lower()]
+        tables = [t for t in database.tables.values() if t.id != remove_id]
+        if add is not None:
+            tables.append(add)
+        self.databases[db.lower()] = make_database(database.info, tables)
+
+
+def auto_id_database(table: Table) -> int:
+    """The database under whose hash the counters of a table are: where it was created."""
+    return table.info.old_schema_id or table.db_id
+
+
+class Catalog:
+    """The schema of one storage. Any thread may use it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.ddl_mutex = threading.RLock()
+        self._schema = Schema(0, MappingProxyType({}))
+        self._range_mutex = threading.Lock()
+        self._ranges: dict[int, tuple[int, KeyRange]] = {}
+        self.listeners: list[Callable[[Schema, Schema], None]] = []
+        """Called after a change with the schema before and after; they must not raise."""
+        self._open()
+
+    @property
+    def schema(self) -> Schema:
+        """The current schema."""
+        return self._schema
+
+    def _open(self) -> None:
+        if self.storage.get_latest(_bootstrap_key()) is None:
+            self.change(_bootstrap)
+        else:
+            self.reload()
+        reader = MetaReader(self.storage.snapshot())
+        for range_id, record in reader.json_fields(DELETE_RANGES).items():
+            key_range = (bytes.fromhex(record["start"]), bytes.fromhex(record["end"]))
+            self._ranges[range_id] = (record["ts"], key_range)
+
+    def reload(self) -> Schema:
+        """Reads the whole schema from the store."""
+        with self.ddl_mutex:
+            meta = MetaReader(self.storage.snapshot())
+            databases = {}
+            for info in meta.databases():
+                tables = [make_table(t, info) for t in meta.tables(info.id)]
+                databases[info.name.lower()] = make_database(info, tables)
+            self._schema = Schema(meta.schema_version(), MappingProxyType(_with_virtual(databases)))
+            return self._schema
+
+    def change(self, apply: Callable[[SchemaChange], None]) -> Schema:
+        """Makes the next schema version: `apply` changes the objects, the commit puts it in place.
+
+        What `apply` raises leaves nothing behind.
+        """
+        with self.ddl_mutex:
+            before = self._schema
+            txn = self.storage.begin(pessimistic=False)
+            try:
+                meta = Meta(txn)
+                change = SchemaChange(meta, before, meta.increment(SCHEMA_VERSION))
+                apply(change)
+                meta.put_diff(change.diff)
+                after = Schema(change.version, MappingProxyType(_with_virtual(change.databases)))
+                commit_ts = txn.commit(lambda: self._put_in_place(after))
+            except BaseException:
+                self._schema = before
+                with suppress(Exception):
+                    txn.rollback()
+                raise
+            with self._range_mutex:
+                for range_id, key_range in change.ranges:
+                    self._ranges[range_id] = (commit_ts, key_range)
+            for listener in self.listeners:
+                listener(before, after)
+            return after
+
+    def _put_in_place(self, schema: Schema) -> None:
+        self._schema = schema
+
+    def check_revisions(self, used: Mapping[int, int]) -> None:
+        """Raises CommitRejected when a table (by id) no longer has the revision at which it was written."""
+        tables = self._schema.table_by_id
+        for table_id, revision in used.items():
+            table = tables.get(table_id)
+            if table is None or table.revision != revision:
+                what = f"table id {table_id}" if table is None else f"table '{table.db}.{table.name}'"
+                raise CommitRejected(f"Information schema is changed during the execution of the statement ({what})")
+
+    def pending_ranges(self) -> list[KeyRange]:
+        """The key ranges of dropped objects that are still there."""
+        with self._range_mutex:
+            return [key_range for _, key_range in self._ranges.values()]
+
+    def collect_ranges(self, oldest_ts: int) -> int:
+        """Destroys the key ranges that were dropped before every reader at or above `oldest_ts`; returns how many.
+
+        The caller knows that nobody reads at an older timestamp: the least start_ts of the running statements and
+        transactions, or the GC safe point. Safe to run at any time and again after a crash.
+        """
+        with self._range_mutex:
+            ready = [(i, r) for i, (ts, r) in self._ranges.items() if ts < oldest_ts]
+        for range_id, (start, end) in ready:
+            self.storage.destroy_range(start, end)
+            txn = self.storage.begin(pessimistic=False)
+            Meta(txn).delete_json(DELETE_RANGES, range_id)
+            txn.commit()
+            with self._range_mutex:
+                self._ranges.pop(range_id, None)
+        return len(ready)
+
+
+def _bootstrap_key() -> bytes:
+    from sqlfront.catalog.meta import string_key
+
+    return string_key(BOOTSTRAP)
+
+
+def _bootstrap(change: SchemaChange) -> None:
+    for name in ("mysql", DEFAULT_DATABASE):
+        info = DBInfo(id=change.meta.new_id(), name=name)
+        change.put_database(info)
+        change.describe(Action.CREATE_SCHEMA, info.id)
+    change.meta.set_string(BOOTSTRAP, b"%d" % BOOTSTRAP_VERSION)
+
+
+def _with_virtual(databases: Mapping[str, Database]) -> dict[str, Database]:
+    """Adds the databases whose tables are computed."""
+    if INFORMATION_SCHEMA in databases:
+        return dict(databases)
+    info = DBInfo(id=_INFORMATION_SCHEMA_ID, name=INFORMATION_SCHEMA)
+    return {**databases, INFORMATION_SCHEMA: make_database(info, (), virtual=True)}

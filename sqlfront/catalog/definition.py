@@ -1,0 +1,232 @@
+"""What a DDL statement asks for, after its text was read and before the catalog was consulted.
+
+`sqlfront/bind/ddl.py` makes these from text; `ddl.py` and `alter.py` carry them out. Values are literals as written;
+whether they fit is decided where the types are known. `position` is the place in the statement's text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    db: str | None
+    name: str
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSpec:
+    """A type as written: upper-cased name (synonyms resolved to one word), its arguments and attributes."""
+
+    name: str
+    args: tuple[int, ...] = ()
+    elems: tuple[str, ...] = ()
+    unsigned: bool = False
+    zerofill: bool = False
+    charset: str = ""
+    collate: str = ""
+    binary: bool = False
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultSpec:
+    """`kind` is const (`value`: str, bytes, int, Decimal, float, bool or None; bits as `Bits`) or now (`value`: the
+    fsp).
+    """
+
+    kind: str
+    value: str | bytes | int | float | Decimal | None = None
+    position: int = -1
+
+
+@dataclass(slots=True)
+class ColumnSpec:
+    name: str
+    type: TypeSpec
+    position: int = -1
+    not_null: bool | None = None
+    default: DefaultSpec | None = None
+    auto_increment: bool = False
+    on_update: int | None = None
+    comment: str = ""
+    primary: bool = False
+    clustered: bool | None = None
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPart:
+    """A column of a key; `length` its prefix, -1 for whole."""
+
+    column: str
+    length: int = -1
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """`kind` is primary, unique or plain. `name` empty: one is chosen."""
+
+    kind: str
+    name: str
+    parts: tuple[KeyPart, ...]
+    comment: str = ""
+    clustered: bool | None = None
+    if_not_exists: bool = False
+    position: int = -1
+
+
+@dataclass(slots=True)
+class TableOptions:
+    """None is: not given."""
+
+    charset: str | None = None
+    collate: str | None = None
+    auto_increment: int | None = None
+    comment: str | None = None
+    replica_count: int | None = None
+
+
+@dataclass(slots=True)
+class CreateDatabase:
+    name: str
+    if_not_exists: bool
+    options: TableOptions
+    position: int = -1
+
+
+@dataclass(slots=True)
+class AlterDatabase:
+    name: str | None
+    options: TableOptions
+    position: int = -1
+
+
+@dataclass(slots=True)
+class DropDatabase:
+    name: str
+    if_exists: bool
+    position: int = -1
+
+
+@dataclass(slots=True)
+class CreateTable:
+    """`like` is another table to copy; `select_at` is where the text of an AS SELECT begins, -1 for none."""
+
+    table: TableName
+    if_not_exists: bool
+    columns: list[ColumnSpec] = field(default_factory=list)
+    keys: list[KeySpec] = field(default_factory=list)
+    options: TableOptions = field(default_factory=TableOptions)
+    like: TableName | None = None
+    select_at: int = -1
+
+
+@dataclass(slots=True)
+class DropTable:
+    tables: list[TableName]
+    if_exists: bool
+
+
+@dataclass(slots=True)
+class TruncateTable:
+    table: TableName
+
+
+@dataclass(slots=True)
+class RenameTables:
+    pairs: list[tuple[TableName, TableName]]
+
+
+@dataclass(slots=True)
+class AddColumn:
+    """`after` is a column's name, "" for FIRST, None for the end."""
+
+    column: ColumnSpec
+    after: str | None = None
+    if_not_exists: bool = False
+
+
+@dataclass(slots=True)
+class DropColumn:
+    name: str
+    if_exists: bool = False
+    position: int = -1
+
+
+@dataclass(slots=True)
+class ChangeColumn:
+    """MODIFY (`old` is the column's own name) and CHANGE."""
+
+    old: str
+    column: ColumnSpec
+    after: str | None = None
+    position: int = -1
+
+
+@dataclass(slots=True)
+class RenameColumn:
+    old: str
+    new: str
+    position: int = -1
+
+
+@dataclass(slots=True)
+class SetDefault:
+    """ALTER COLUMN SET DEFAULT, or DROP DEFAULT when `default` is None."""
+
+    column: str
+    default: DefaultSpec | None
+    position: int = -1
+
+
+@dataclass(slots=True)
+class AddKey:
+    key: KeySpec
+
+
+@dataclass(slots=True)
+class DropKey:
+    """`name` PRIMARY is the primary key."""
+
+    name: str
+    if_exists: bool = False
+    position: int = -1
+
+
+@dataclass(slots=True)
+class RenameKey:
+    old: str
+    new: str
+    position: int = -1
+
+
+@dataclass(slots=True)
+class RenameTo:
+    table: TableName
+
+
+@dataclass(slots=True)
+class SetOptions:
+    options: TableOptions
+
+
+AlterAction: TypeAlias = (
+    AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo | SetOptions
+)
+
+
+@dataclass(slots=True)
+class AlterTable:
+    table: TableName
+    actions: list[AlterAction]
+
+
+Definition: TypeAlias = (
+    CreateDatabase | AlterDatabase | DropDatabase | CreateTable | DropTable | TruncateTable | RenameTables | AlterTable
+)

@@ -1,0 +1,330 @@
+"""The schema that statements use: immutable databases, tables, columns and indexes of one schema version.
+
+Made from the stored records (`info.py`) when the catalog loads or changes a table; unchanged tables are shared between
+versions, so holding a `Schema` costs nothing and is all a statement needs to see one consistent catalog.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
+from coprocessor.types import BLOB_TPS, STRING_TPS, TEXT_CHARSET, TEXT_COLLATE, FieldType, Tp
+from sqlfront.catalog.info import ColumnInfo, DBInfo, Flag, IndexInfo, State, TableInfo, TypeInfo
+from sqlfront.errors import error, near_match
+
+if TYPE_CHECKING:
+    from coprocessor.table import TableCodec
+
+PRIMARY = "PRIMARY"
+NOW_TEXT = "CURRENT_TIMESTAMP"
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """What a column gets when a statement gives it nothing.
+
+    `kind` is none (NOT NULL without DEFAULT), const (`value`, perhaps None), now (`value` is the fsp) or expr (`text`).
+    A TIMESTAMP constant is naive UTC: take it from `local`.
+    """
+
+    kind: str
+    value: Any = None
+    text: str = ""
+    utc: bool = False
+
+    def local(self, tz: dt.tzinfo | None) -> Any:
+        """The constant in the time zone of a session."""
+        if not self.utc or self.value is None or tz is None:
+            return self.value
+        from coprocessor.codec.temporal import from_utc
+
+        return from_utc(self.value, tz)
+
+
+NO_DEFAULT = Default("none")
+NULL_DEFAULT = Default("const", None, "NULL")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table; `offset` is its place among the public columns."""
+
+    id: int
+    name: str
+    offset: int
+    type: FieldType
+    not_null: bool = False
+    default: Default = NULL_DEFAULT
+    auto_increment: bool = False
+    on_update_now: bool = False
+    comment: str = ""
+    state: State = State.PUBLIC
+    generated: str | None = None
+    origin_default: Any = None
+    zerofill: bool = False
+
+
+@dataclass(frozen=True)
+class Index:
+    """A secondary index; a primary key that is not clustered is one too, unique and named PRIMARY."""
+
+    id: int
+    name: str
+    columns: tuple[IndexColumn, ...]
+    unique: bool
+    primary: bool = False
+    state: State = State.PUBLIC
+    comment: str = ""
+
+    @cached_property
+    def schema(self) -> IndexSchema:
+        return IndexSchema(self.id, self.name, self.columns, self.unique)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of one schema version.
+
+    `revision` is the schema version at which what writers of the table must maintain last changed: a transaction that
+    wrote it at another revision must not commit. `db` is the database's name. Columns that cannot be seen yet have no
+    place in `columns`, indexes that cannot be read none in `indexes`; `write_schema` holds those indexes that writers
+    must maintain.
+    """
+
+    id: int
+    name: str
+    db: str
+    db_id: int
+    columns: tuple[Column, ...]
+    indexes: tuple[Index, ...]
+    building: tuple[Index, ...]
+    delete_only: tuple[Index, ...]
+    handle_offset: int
+    common_handle: tuple[IndexColumn, ...]
+    primary_key: tuple[int, ...]
+    revision: int
+    info: TableInfo
+
+    @property
+    def clustered(self) -> bool:
+        return self.handle_offset >= 0 or bool(self.common_handle)
+
+    @property
+    def comment(self) -> str:
+        return self.info.comment
+
+    @cached_property
+    def auto_increment(self) -> Column | None:
+        return next((c for c in self.columns if c.auto_increment), None)
+
+    @cached_property
+    def _columns_by_name(self) -> dict[str, Column]:
+        return {c.name.lower(): c for c in self.columns}
+
+    @cached_property
+    def _indexes_by_name(self) -> dict[str, Index]:
+        return {i.name.lower(): i for i in self.indexes}
+
+    def column(self, name: str) -> Column | None:
+        return self._columns_by_name.get(name.lower())
+
+    def index(self, name: str) -> Index | None:
+        return self._indexes_by_name.get(name.lower())
+
+    @cached_property
+    def schema(self) -> TableSchema:
+        """What readers see."""
+        return self._table_schema(self.indexes)
+
+    @cached_property
+    def write_schema(self) -> TableSchema:
+        """What writers maintain: also indexes that are being built."""
+        return self._table_schema(self.indexes + self.building) if self.building else self.schema
+
+    @cached_property
+    def codec(self) -> TableCodec:
+        from coprocessor.table import TableCodec
+
+        return TableCodec(self.schema)
+
+    @cached_property
+    def write_codec(self) -> TableCodec:
+        from coprocessor.table import TableCodec
+
+        return TableCodec(self.write_schema) if self.building else self.codec
+
+    def _table_schema(self, indexes: Iterable[Index]) -> TableSchema:
+        columns = tuple(ColumnSchema(c.id, c.name, c.type, c.not_null, c.origin_default) for c in self.columns)
+        return TableSchema(
+            self.id, self.name, columns, self.handle_offset, self.common_handle, tuple(i.schema for i in indexes)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database and its tables by lower-cased name; `virtual` tells that the tables are computed
+    (information_schema).
+    """
+
+    id: int
+    name: str
+    tables: Mapping[str, Table]
+    info: DBInfo
+    virtual: bool = False
+
+    def table(self, name: str) -> Table | None:
+        return self.tables.get(name.lower())
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Every database at one schema version, by lower-cased name."""
+
+    version: int
+    databases: Mapping[str, Database]
+
+    def database(self, name: str) -> Database | None:
+        return self.databases.get(name.lower())
+
+    def table(self, db: str, name: str) -> Table | None:
+        database = self.databases.get(db.lower())
+        return None if database is None else database.tables.get(name.lower())
+
+    @cached_property
+    def table_by_id(self) -> Mapping[int, Table]:
+        return {t.id: t for d in self.databases.values() for t in d.tables.values()}
+
+    def need_database(self, name: str, *, position: int = -1) -> Database:
+        """The database, or error 1049 with a near match."""
+        found = self.database(name)
+        if found is None:
+            names = [d.name for d in self.databases.values()]
+            raise error(1049, f"Unknown database '{name}'{near_match(name, names)}", position=position)
+        return found
+
+    def need_table(self, db: str, name: str, *, position: int = -1) -> Table:
+        """The table, or error 1049 or 1146 with a near match."""
+        database = self.need_database(db, position=position)
+        found = database.table(name)
+        if found is None:
+            hint = near_match(name, [t.name for t in database.tables.values()])
+            raise error(1146, f"Table '{db}.{name}' doesn't exist{hint}", position=position)
+        return found
+
+    def with_database(self, database: Database) -> dict[str, Database]:
+        return {**self.databases, database.name.lower(): database}
+
+
+def field_type(info: TypeInfo) -> FieldType:
+    """The runtime type of a stored one."""
+    tp = Tp(info.tp)
+    charset, collate = info.charset, info.collate
+    if tp == Tp.JSON:
+        charset, collate = TEXT_CHARSET, TEXT_COLLATE
+    elif tp not in STRING_TPS and tp not in (Tp.ENUM, Tp.SET):
+        charset = collate = ""
+    flen = info.flen
+    if tp == Tp.VAR_STRING:
+        tp = Tp.VARCHAR
+    if tp in BLOB_TPS and flen <= 0:
+        flen = -1
+    unsigned = bool(info.flag & Flag.UNSIGNED)
+    return FieldType(tp, flen, info.decimal, unsigned, charset, collate, tuple(info.elems or ()))
+
+
+def constant_of_text(text: Any, bits: str | None, ft: FieldType, name: str) -> Any:
+    """The Python value of a stored default."""
+    if ft.tp == Tp.BIT and bits is not None:
+        return int.from_bytes(base64.b64decode(bits), "big")
+    if text is None or isinstance(text, bytes):
+        return text
+    from coprocessor.convert import storer
+    from coprocessor.env import Env
+    from coprocessor.types import TEXT
+
+    if ft.tp == Tp.BIT:
+        return int.from_bytes(str(text).encode(), "big")
+    if ft.is_binary:
+        return str(text).encode("utf-8", "surrogateescape")
+    return storer(TEXT, ft, name)(Env(writing=True), str(text))
+
+
+def _default(info: ColumnInfo, ft: FieldType) -> Default:
+    if info.has(Flag.AUTO_INCREMENT):
+        return NULL_DEFAULT if not info.has(Flag.NOT_NULL) else NO_DEFAULT
+    if info.default_is_expr:
+        return Default("expr", None, str(info.default))
+    if info.default is None and info.default_bit is None:
+        return NO_DEFAULT if info.has(Flag.NOT_NULL) or info.has(Flag.NO_DEFAULT) else NULL_DEFAULT
+    if ft.tp in (Tp.TIMESTAMP, Tp.DATETIME, Tp.DATE) and str(info.default).upper().startswith(NOW_TEXT):
+        return Default("now", max(ft.decimal, 0), str(info.default))
+    value = constant_of_text(info.default, info.default_bit, ft, info.name)
+    return Default("const", value, str(info.default), utc=ft.tp == Tp.TIMESTAMP)
+
+
+def make_column(info: ColumnInfo) -> Column:
+    ft = field_type(info.type)
+    return Column(
+        id=info.id,
+        name=info.name,
+        offset=info.offset,
+        type=ft,
+        not_null=info.has(Flag.NOT_NULL),
+        default=_default(info, ft),
+        auto_increment=info.has(Flag.AUTO_INCREMENT),
+        on_update_now=info.has(Flag.ON_UPDATE_NOW),
+        comment=info.comment,
+        state=State(info.state),
+        generated=info.generated_expr_string or None,
+        origin_default=constant_of_text(info.origin_default, info.origin_default_bit, ft, info.name),
+        zerofill=info.has(Flag.ZEROFILL),
+    )
+
+
+def _make_index(info: IndexInfo) -> Index:
+    columns = tuple(IndexColumn(c.offset, c.length) for c in info.columns)
+    return Index(info.id, info.name, columns, info.unique, info.primary, State(info.state), info.comment)
+
+
+def make_table(info: TableInfo, db: DBInfo) -> Table:
+    """The immutable table of a stored one."""
+    public = sorted((c for c in info.columns if c.state == State.PUBLIC), key=lambda c: c.offset)
+    columns = tuple(replace(make_column(c), offset=i) for i, c in enumerate(public))
+    handle_offset = -1
+    common: tuple[IndexColumn, ...] = ()
+    indexes = [_make_index(i) for i in info.indexes]
+    primary = next((i for i in indexes if i.primary), None)
+    if info.pk_is_handle:
+        handle_offset = next(i for i, c in enumerate(public) if c.has(Flag.PRI_KEY))
+        key: tuple[int, ...] = (handle_offset,)
+    else:
+        key = tuple(c.offset for c in primary.columns) if primary is not None else ()
+        if info.is_common_handle and primary is not None:
+            common = primary.columns
+            indexes.remove(primary)
+    return Table(
+        id=info.id,
+        name=info.name,
+        db=db.name,
+        db_id=db.id,
+        columns=columns,
+        indexes=tuple(i for i in indexes if i.state == State.PUBLIC),
+        building=tuple(i for i in indexes if i.state in (State.WRITE_ONLY, State.WRITE_REORG)),
+        delete_only=tuple(i for i in indexes if i.state in (State.DELETE_ONLY, State.DELETE_REORG)),
+        handle_offset=handle_offset,
+        common_handle=common,
+        primary_key=key,
+        revision=info.revision,
+        info=info,
+    )
+
+
+def make_database(info: DBInfo, tables: Iterable[Table], *, virtual: bool = False) -> Database:
+    return Database(info.id, info.name, MappingProxyType({t.name.lower(): t for t in tables}), info, virtual)
