@@ -558,9 +558,12 @@ class Variables:
     def set(self, name: str, value: object, scope: str = SESSION) -> Notes:
         """Sets a variable (`DEFAULT` for its default) and returns the warnings that came with it.
 
-        `scope` is "session" or "global". A session variable's default is the global value. Raises 1193, 1228, 1229,
-        1231, 1232, 1238; nothing has changed then.
+        `scope` is "session" or "global"; the name "names" is SET NAMES. A session variable's default is the global
+        value. Raises 1193, 1228, 1229, 1231, 1232, 1238; nothing has changed then.
         """
+        if name.lower() == "names":
+            self.set_names(value)
+            return []
         if scope == GLOBAL:
             return self.globals.set(name, value)
         var = find(name)
@@ -590,6 +593,8 @@ class Variables:
 
     def set_names(self, charset: object, collation: object | None = None) -> None:
         """SET NAMES: the client's character sets and the connection's collation."""
+        if charset is DEFAULT or (isinstance(charset, str) and charset.lower() == "default"):
+            charset = self.globals.get("character_set_client")
         name = str(VARIABLES["character_set_client"].accept(charset, []))
         picked = (
             _DEFAULT_COLLATIONS[name]
