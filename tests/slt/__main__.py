@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.slt.records import SltSyntaxError, parse_file
-from tests.slt.runner import Failure, Location, Report, Runner
+from tests.slt.records import Location, SltSyntaxError, parse_file
+from tests.slt.runner import Failure, Report, Runner
 from tests.slt.stores import JUDGES, PATHS, STORES, open_store
 
 SUFFIXES = (".slt", ".test")

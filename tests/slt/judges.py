@@ -17,12 +17,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import duckdb
-import pymysql
+import pymysql  # type: ignore[import-untyped]
 
 from tests.slt.runner import Outcome, Session, StatementFailed, Store
 
 START_SECONDS_MAX = 30
-SQL_MODE = "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+SQL_MODE = (
+    "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
+    "NO_ENGINE_SUBSTITUTION"
+)
 BIT_TYPE_CODE = 16
 
 # MariaDB's code -> MySQL's, where the same refusal has two numbers.

@@ -1,8 +1,8 @@
 """`python -m tests.slt.record --judge mariadb FILE...`: fills in what our files expect, from another database.
 
-A `.sql` draft (statements ended by `;`, comments with `#`, `connection NAME` lines) becomes the `.slt` file beside it; an
-`.slt` file is filled in again in place. A record under a comment that begins `# mysql:` is left as it is: there MySQL
-differs from the judge and the result was written by hand.
+A `.sql` draft (statements ended by `;`, comments with `#`, `connection NAME` lines) becomes the `.slt` file beside it;
+an `.slt` file is filled in again in place. A record under a comment that begins `# mysql:` is left as it is: there
+MySQL differs from the judge and the result was written by hand.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ Three ways of writing a result:
 
 - *classic*, sqlite's: one value a line; `I` as if by printf("%d"), `R` by "%.3f", `T` with every byte outside printable
   ASCII as `@`; NULL and (empty).
-- *rows*, of DuckDB's, RisingLight's and DataFusion's files: one row a line (or one value a line), cells separated by a tab
-  or blanks; numbers are compared as numbers (12 significant digits), text by its words.
-- *lossless*, of our own files: one row a line, cells separated by tabs; `T` is the value as it is with backslash, tab and
-  newline escaped, bytes as 0x and hex, DECIMAL with all its digits, `I` an exact integer, and `R` a double to 12
+- *rows*, of DuckDB's, RisingLight's and DataFusion's files: one row a line (or one value a line), cells separated by a
+  tab or blanks; numbers are compared as numbers (12 significant digits), text by its words.
+- *lossless*, of our own files: one row a line, cells separated by tabs; `T` is the value as it is with backslash, tab
+  and newline escaped, bytes as 0x and hex, DECIMAL with all its digits, `I` an exact integer, and `R` a double to 12
   significant digits, because the last ones depend on the order in which a sum is made.
 
 A file that does not say which (`auto`) is compared as classic first, then as rows.

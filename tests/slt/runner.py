@@ -1,7 +1,7 @@
 """Runs a parsed file against a store and reports what passed, failed and was skipped.
 
-A store opens sessions on one fresh database; `connection NAME` in a file opens more of them. A failed record is noted and
-the file goes on, as in sqlite's runner.
+A store opens sessions on one fresh database; `connection NAME` in a file opens more of them. A failed record is noted
+and the file goes on, as in sqlite's runner.
 """
 
 from __future__ import annotations
