@@ -1,4 +1,4 @@
-"""Every relative link in the repository's texts leads to a file, every anchor to a heading, every make target exists."""
+"""Every relative link in the texts leads to a file, every anchor to a heading, every make target exists."""
 
 from __future__ import annotations
 
