@@ -242,7 +242,7 @@ class Generator:
     def comparison_plain(self) -> str:
         return self.rng.choice(("=", "<>", "<", "<=", ">", ">="))
 
-    def sets(self) -> str:
+    def set_operations(self) -> str:
         parts = []
         count = self.rng.randint(1, 2)
         for i in range(self.rng.choice((2, 2, 3))):
