@@ -15,6 +15,8 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     casts,
     control,
     operators,
+    temporal,
+    temporal_format,
     windows,
 )
 from coprocessor.functions.casting import cast_to
