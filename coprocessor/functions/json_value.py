@@ -1,0 +1,194 @@
+"""JSON values: parsing, MySQL's normal text, ordering, and paths."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from coprocessor.convert import to_text
+from coprocessor.errors import InvalidArgument
+from coprocessor.expr import Call, Expr
+from coprocessor.types import JSON, FieldType, Tp
+
+Path = tuple[tuple[str, Any], ...]
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON text; raises InvalidArgument 3141."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as e:
+        raise InvalidArgument(f'Invalid JSON text: "{e}"', code=3140, sqlstate="22032") from e
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def is_json(text: str) -> bool:
+    """True for valid JSON text."""
+    try:
+        parse_json(text)
+    except InvalidArgument:
+        return False
+    return True
+
+
+def dump_json(value: Any) -> str:
+    """Prints a value in MySQL's normal form: keys by length, then bytes; `, ` and `: ` between."""
+    if isinstance(value, dict):
+        items = sorted(value.items(), key=lambda kv: (len(kv[0].encode()), kv[0].encode()))
+        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {dump_json(v)}" for k, v in items) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(dump_json(v) for v in value) + "]"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, float):
+        return repr(value).replace("e+", "e")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def json_text(ft: FieldType) -> Callable[[Any], str]:
+    """Returns the function from a non-NULL value of a type to the JSON text that it is inside JSON_ARRAY and friends."""
+    if ft.tp == Tp.JSON:
+        return lambda v: v  # type: ignore[no-any-return]
+    if ft.tp == Tp.LONGLONG and ft.flen == 1:
+        return lambda v: "true" if v else "false"
+    if ft.is_numeric:
+        return dump_json
+    if ft.tp in (Tp.DATETIME, Tp.TIMESTAMP, Tp.DURATION):
+        full = ft.with_(decimal=6)
+        return lambda v: json.dumps(to_text(v, full))
+    return lambda v: json.dumps(to_text(v, ft), ensure_ascii=False)
+
+
+def as_json(expr: Expr) -> Expr:
+    """Returns the call that makes a JSON value of an SQL value (not parsing text)."""
+    return Call("json_of", (expr,), JSON)
+
+
+_RANK = {"NULL": 0, "NUMBER": 1, "STRING": 2, "OBJECT": 3, "ARRAY": 4, "BOOLEAN": 5}
+
+
+def json_key(text: str) -> Any:
+    """Returns what JSON texts compare by: the precedence of types, then the value."""
+    return _order(parse_json(text))
+
+
+def _order(v: Any) -> tuple[int, Any]:
+    if v is None:
+        return 0, 0
+    if isinstance(v, bool):
+        return 5, v
+    if isinstance(v, int | float):
+        return 1, v
+    if isinstance(v, str):
+        return 2, v
+    if isinstance(v, dict):
+        return 3, tuple(sorted((k, _order(x)) for k, x in v.items()))
+    return 4, tuple(_order(x) for x in v)
+
+
+def type_name(v: Any) -> str:
+    """JSON_TYPE's name."""
+    if v is None:
+        return "NULL"
+    if isinstance(v, bool):
+        return "BOOLEAN"
+    if isinstance(v, int):
+        return "INTEGER" if v < 2**63 else "UNSIGNED INTEGER"
+    if isinstance(v, float):
+        return "DOUBLE"
+    return {str: "STRING", dict: "OBJECT"}.get(type(v), "ARRAY")
+
+
+# --- paths --------------------------------------------------------------------------------------------------------
+
+_LEG = re.compile(
+    r"""\s*(?:\.\s*(?:(?P<any>\*)|(?P<key>[^\s.\[*"]+)|(?P<quoted>"(?:[^"\\]|\\.)*"))
+    |\[\s*(?:(?P<all>\*)|(?P<index>\d+)|last(?:\s*-\s*(?P<last>\d+))?)\s*\]|(?P<deep>\*\*))""",
+    re.VERBOSE,
+)
+
+
+def parse_path(text: str) -> Path:
+    """Parses a JSON path such as $.a[0].*; raises InvalidArgument 3143."""
+    source = text.strip()
+    legs: list[tuple[str, Any]] = []
+    at = 1
+    if not source.startswith("$"):
+        raise _bad_path(text)
+    while at < len(source):
+        m = _LEG.match(source, at)
+        if m is None:
+            raise _bad_path(text)
+        at = m.end()
+        legs.append(_leg(m))
+    if legs and legs[-1][0] == "deep":
+        raise _bad_path(text)
+    return tuple(legs)
+
+
+def _leg(m: re.Match[str]) -> tuple[str, Any]:
+    if m["any"]:
+        return "any", None
+    if m["key"]:
+        return "key", m["key"]
+    if m["quoted"]:
+        return "key", json.loads(m["quoted"])
+    if m["all"]:
+        return "all", None
+    if m["index"]:
+        return "index", int(m["index"])
+    if m["deep"]:
+        return "deep", None
+    return "last", int(m["last"] or 0)
+
+
+def _bad_path(text: str) -> InvalidArgument:
+    return InvalidArgument(f"Invalid JSON path expression: {text!r}.", code=3143, sqlstate="42000")
+
+
+def is_single(path: Path) -> bool:
+    """True for a path without wildcards."""
+    return all(kind not in ("any", "all", "deep") for kind, _ in path)
+
+
+def walk_path(value: Any, path: Path) -> Iterator[Any]:
+    """Yields the values that a path finds."""
+    if not path:
+        yield value
+        return
+    (kind, arg), rest = path[0], path[1:]
+    if kind == "deep":
+        yield from walk_path(value, rest)
+        for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from walk_path(child, path)
+    elif kind == "key":
+        if isinstance(value, dict) and arg in value:
+            yield from walk_path(value[arg], rest)
+    elif kind == "any":
+        for child in value.values() if isinstance(value, dict) else ():
+            yield from walk_path(child, rest)
+    elif kind == "all":
+        for child in value if isinstance(value, list) else ():
+            yield from walk_path(child, rest)
+    else:
+        items = value if isinstance(value, list) else [value]
+        i = arg if kind == "index" else len(items) - 1 - arg
+        if 0 <= i < len(items):
+            yield from walk_path(items[i], rest)
+
+
+def contains(target: Any, candidate: Any) -> bool:
+    """JSON_CONTAINS: arrays contain each of an array's members, objects each key with a contained value."""
+    if isinstance(target, list):
+        if isinstance(candidate, list):
+            return all(any(contains(t, c) for t in target) for c in candidate)
+        return any(contains(t, candidate) for t in target)
+    if isinstance(target, dict):
+        return isinstance(candidate, dict) and all(k in target and contains(target[k], v) for k, v in candidate.items())
+    return not isinstance(candidate, dict | list) and _order(target) == _order(candidate)

@@ -1,0 +1,333 @@
+"""Encodings, digests, sets, networks, identifiers and what the session knows (database(), user(), …)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import ipaddress
+import uuid
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from coprocessor.convert import quantize
+from coprocessor.env import Env
+from coprocessor.expr import Call, Context, Expr
+from coprocessor.functions.inference import collate_type, kind
+from coprocessor.functions.operators import compare_key
+from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
+from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, decimal_type, varchar
+
+SUBJECT = "miscellaneous"
+U64 = 2**64
+
+
+# --- encodings ----------------------------------------------------------------------------------------------------
+
+
+def _hex_infer(args: Sequence[Expr]) -> Inferred:
+    ft = args[0].type
+    if ft.is_numeric:
+        return (UBIGINT,), TEXT
+    return (BYTES,), TEXT
+
+
+def _hex(v: int | bytes) -> str:
+    return f"{v:X}" if isinstance(v, int) else v.hex().upper()
+
+
+def _unhex(s: str) -> bytes | None:
+    try:
+        return bytes.fromhex(s if len(s) % 2 == 0 else f"0{s}") if " " not in s else None
+    except ValueError:
+        return None
+
+
+def _to_base(n: int, base: int) -> str:
+    if n == 0:
+        return "0"
+    digits = []
+    while n:
+        n, r = divmod(n, base)
+        digits.append("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[r])
+    return "".join(reversed(digits))
+
+
+def _conv(text: str, source: int, target: int) -> str | None:
+    """CONV: 64-bit unsigned arithmetic; a negative target base prints a signed number."""
+    signed_in, base = source < 0, abs(source)
+    if not (2 <= base <= 36 and 2 <= abs(target) <= 36):
+        return None
+    text = text.strip()
+    negative = text.startswith("-")
+    n = 0
+    for c in text.lstrip("+-").upper():
+        d = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ".find(c)
+        if not 0 <= d < base:
+            break
+        n = n * base + d
+    if signed_in:
+        n = min(n, 2**63) if negative else min(n, 2**63 - 1)
+    else:
+        n = min(n, U64 - 1)
+    n = (-n) % U64 if negative else n
+    if target < 0 and n >= 2**63:
+        return "-" + _to_base(U64 - n, -target)
+    return _to_base(n, abs(target))
+
+
+add(Function("hex", 1, 1, _hex_infer, SUBJECT, py=_hex,
+             duck=lambda p, c: None if c.args[0].type.is_numeric else f"hex({p.value(c.args[0])})",
+             tipb={"int": "HexIntArg", "string": "HexStrArg"}))  # fmt: skip
+add(Function("unhex", 1, 1, fixed([TEXT], BYTES), SUBJECT, py=_unhex, tipb="UnHex"))
+add(Function("bin", 1, 1, fixed([UBIGINT], TEXT), SUBJECT, py=lambda n: f"{n:b}", tipb="Bin"))
+add(Function("oct", 1, 1, fixed([UBIGINT], TEXT), SUBJECT, py=lambda n: f"{n:o}", tipb="OctInt"))
+add(Function("conv", 3, 3, fixed([TEXT, BIGINT, BIGINT], TEXT), SUBJECT, py=_conv, tipb="Conv"))
+add(Function("bit_count", 1, 1, fixed([UBIGINT], BIGINT), SUBJECT, py=int.bit_count,
+             duck="CAST(bit_count(CAST({0} AS HUGEINT)) AS BIGINT)", tipb="BitCount"))  # fmt: skip
+
+
+def _char(*codes: int | None) -> bytes:
+    out = bytearray()
+    for code in codes:
+        if code is not None:
+            n = code & 0xFFFFFFFF
+            out += n.to_bytes(max((n.bit_length() + 7) // 8, 1), "big")
+    return bytes(out)
+
+
+add(Function("char", 1, None, fixed([BIGINT], BYTES), SUBJECT, py=_char, nulls=True, tipb="Char"))
+
+
+def _to_base64(v: bytes) -> str:
+    text = base64.b64encode(v).decode()
+    return "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
+
+
+def _from_base64(s: str) -> bytes | None:
+    try:
+        return base64.b64decode("".join(s.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+add(Function("to_base64", 1, 1, fixed([BYTES], TEXT), SUBJECT, py=_to_base64, tipb="ToBase64"))
+add(Function("from_base64", 1, 1, fixed([TEXT], BYTES), SUBJECT, py=_from_base64, tipb="FromBase64"))
+
+
+# --- digests ------------------------------------------------------------------------------------------------------
+
+
+def _sha2(v: bytes, bits: int) -> str | None:
+    name = {0: "sha256", 224: "sha224", 256: "sha256", 384: "sha384", 512: "sha512"}.get(bits)
+    return None if name is None else hashlib.new(name, v).hexdigest()
+
+
+add(Function("md5", 1, 1, fixed([BYTES], varchar(32)), SUBJECT,
+             py=lambda v: hashlib.md5(v, usedforsecurity=False).hexdigest(), duck="md5({0})", tipb="MD5"))  # fmt: skip
+add(Function("sha1", 1, 1, fixed([BYTES], varchar(40)), SUBJECT,
+             py=lambda v: hashlib.sha1(v, usedforsecurity=False).hexdigest(), tipb="SHA1"), "sha")  # fmt: skip
+add(Function("sha2", 2, 2, fixed([BYTES, BIGINT], varchar(128)), SUBJECT, py=_sha2, tipb="SHA2"))
+
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+
+def _field_infer(args: Sequence[Expr]) -> Inferred:
+    kinds = {kind(a.type) for a in args} - {"null"}
+    if kinds == {"string"}:
+        ft = collate_type(args)
+        return tuple(BYTES if ft.is_binary else None for _ in args), BIGINT
+    if kinds == {"int"}:
+        return tuple(None for _ in args), BIGINT
+    return tuple(DOUBLE for _ in args), BIGINT
+
+
+def _field_kernel(call: Call) -> Kernel:
+    key = compare_key(call.args) or (lambda v: v)
+
+    def field(x: Any, *values: Any) -> int:
+        if x is None:
+            return 0
+        wanted = key(x)
+        for i, v in enumerate(values, 1):
+            if v is not None and key(v) == wanted:
+                return i
+        return 0
+
+    return field
+
+
+add(Function("field", 2, None, _field_infer, SUBJECT, kernel=_field_kernel, nulls=True,
+             tipb={"int": "FieldInt", "real": "FieldReal", "string": "FieldString"}))  # fmt: skip
+
+
+def _elt_infer(args: Sequence[Expr]) -> Inferred:
+    ft = collate_type(args[1:]) if any(a.type.is_string for a in args[1:]) else TEXT
+    each = BYTES if ft.is_binary else TEXT
+    return (BIGINT, *(each for _ in args[1:])), ft
+
+
+def _elt(n: int | None, *values: Any) -> Any:
+    return values[n - 1] if n is not None and 1 <= n <= len(values) else None
+
+
+def _make_set(bits: int | None, *values: str | None) -> str | None:
+    if bits is None:
+        return None
+    return ",".join(v for i, v in enumerate(values) if v is not None and bits >> i & 1)
+
+
+def _export_set(bits: int, on: str, off: str, separator: str = ",", count: int = 64) -> str:
+    count = count if 0 <= count <= 64 else 64
+    return separator.join(on if bits >> i & 1 else off for i in range(count))
+
+
+add(Function("elt", 2, None, _elt_infer, SUBJECT, py=_elt, nulls=True, tipb="Elt"))
+add(Function("make_set", 2, None, fixed([BIGINT, TEXT], TEXT), SUBJECT, py=_make_set, nulls=True, tipb="MakeSet"))
+add(Function("export_set", 3, 5, fixed([BIGINT, TEXT, TEXT, TEXT, BIGINT], TEXT), SUBJECT, py=_export_set,
+             tipb="ExportSet5Arg"))  # fmt: skip
+
+
+# --- printing numbers ---------------------------------------------------------------------------------------------
+
+
+def _format_infer(args: Sequence[Expr]) -> Inferred:
+    ft = args[0].type
+    exact = ft.is_integer or ft.is_decimal
+    return (decimal_type(65, 30) if not exact else None, BIGINT, TEXT)[: len(args)], TEXT
+
+
+def _format(v: Any, places: int, locale: str = "en_US") -> str:
+    text = f"{quantize(Decimal(v), min(max(places, 0), 30)):,f}"
+    if locale.lower() in ("de_de", "es_es", "nl_nl", "it_it", "pt_br", "id_id"):
+        return text.translate(str.maketrans(",.", ".,"))
+    return text
+
+
+add(Function("format", 2, 3, _format_infer, SUBJECT, py=_format, tipb="Format"))
+
+
+def _format_bytes(v: float) -> str:
+    for unit, size in (("EiB", 2**60), ("PiB", 2**50), ("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(v) >= size:
+            return f"{v / size:.2f} {unit}"
+    return f"{int(v):4d} bytes"
+
+
+add(Function("format_bytes", 1, 1, fixed([DOUBLE], TEXT), SUBJECT, py=_format_bytes))
+
+
+# --- networks and identifiers -------------------------------------------------------------------------------------
+
+
+def _inet_aton(s: str) -> int | None:
+    parts = s.split(".")
+    if not 1 <= len(parts) <= 4 or not all(p.isascii() and p.isdigit() and int(p) < 256 for p in parts):
+        return None
+    *head, last = (int(p) for p in parts)
+    n = 0
+    for i, part in enumerate(head):
+        n |= part << (24 - 8 * i)
+    return n | last
+
+
+def _inet_ntoa(n: int) -> str | None:
+    return str(ipaddress.IPv4Address(n)) if 0 <= n < 2**32 else None
+
+
+def _inet6_aton(s: str) -> bytes | None:
+    try:
+        return ipaddress.ip_address(s).packed
+    except ValueError:
+        return None
+
+
+def _inet6_ntoa(v: bytes) -> str | None:
+    return str(ipaddress.ip_address(v)) if len(v) in (4, 16) else None
+
+
+def _is_ip(cls: Callable[[str], object]) -> Callable[[str], int]:
+    def check(s: str) -> int:
+        try:
+            cls(s)
+        except ValueError:
+            return 0
+        return 1
+
+    return check
+
+
+add(Function("inet_aton", 1, 1, fixed([TEXT], BIGINT), SUBJECT, py=_inet_aton, tipb="InetAton"))
+add(Function("inet_ntoa", 1, 1, fixed([BIGINT], varchar(15)), SUBJECT, py=_inet_ntoa, tipb="InetNtoa"))
+add(Function("inet6_aton", 1, 1, fixed([TEXT], BYTES), SUBJECT, py=_inet6_aton, tipb="Inet6Aton"))
+add(Function("inet6_ntoa", 1, 1, fixed([BYTES], varchar(45)), SUBJECT, py=_inet6_ntoa, tipb="Inet6Ntoa"))
+add(Function("is_ipv4", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_ip(ipaddress.IPv4Address), tipb="IsIPv4"))
+add(Function("is_ipv6", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_ip(ipaddress.IPv6Address), tipb="IsIPv6"))
+add(Function("uuid", 0, 0, fixed([], varchar(36)), SUBJECT, py=lambda: str(uuid.uuid1()), duck="CAST(uuid() AS VARCHAR)",
+             deterministic=False))  # fmt: skip
+
+
+def _is_uuid(s: str) -> int:
+    body = s[1:-1] if s[:1] == "{" and s[-1:] == "}" else s
+    hexes = body.replace("-", "")
+    plain = len(body) == 32 or (len(body) == 36 and [i for i, c in enumerate(body) if c == "-"] == [8, 13, 18, 23])
+    return int(plain and len(hexes) == 32 and all(c in "0123456789abcdefABCDEF" for c in hexes))
+
+
+def _uuid_to_bin(s: str, swap: int = 0) -> bytes | None:
+    if not _is_uuid(s):
+        return None
+    raw = uuid.UUID(s).bytes
+    return raw[6:8] + raw[4:6] + raw[:4] + raw[8:] if swap else raw
+
+
+def _bin_to_uuid(v: bytes, swap: int = 0) -> str | None:
+    if len(v) != 16:
+        return None
+    return str(uuid.UUID(bytes=v[4:8] + v[2:4] + v[:2] + v[8:] if swap else v))
+
+
+add(Function("is_uuid", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_uuid, tipb="IsUUID"))
+add(Function("uuid_to_bin", 1, 2, fixed([TEXT, BIGINT], BYTES), SUBJECT, py=_uuid_to_bin))
+add(Function("bin_to_uuid", 1, 2, fixed([BYTES, BIGINT], varchar(36)), SUBJECT, py=_bin_to_uuid))
+
+
+def _sleep(env: Env, seconds: float) -> int:
+    import time
+
+    time.sleep(max(seconds, 0.0))
+    return 0
+
+
+add(Function("sleep", 1, 1, fixed([DOUBLE], BIGINT), SUBJECT, py=_sleep, env=True, deterministic=False, tipb="Sleep"))
+
+
+# --- the session --------------------------------------------------------------------------------------------------
+
+
+def _session(name: str, ft: FieldType, *aliases: str) -> None:
+    add(Function(name, 0, 0, fixed([], ft), "session", rewrite=lambda args: Context((name,), ft)), *aliases)
+
+
+_session("database", TEXT, "schema")
+_session("version", TEXT)
+_session("user", TEXT, "session_user", "system_user")
+_session("current_user", TEXT)
+_session("connection_id", UBIGINT)
+_session("found_rows", BIGINT)
+_session("row_count", BIGINT)
+
+
+def _last_insert_id(args: Sequence[Expr]) -> Expr:
+    from coprocessor.errors import Unsupported
+
+    if args:
+        raise Unsupported("LAST_INSERT_ID(expr)")
+    return Context(("last_insert_id",), UBIGINT)
+
+
+add(Function("last_insert_id", 0, 1, fixed([UBIGINT], UBIGINT), "session", rewrite=_last_insert_id))
+
+
