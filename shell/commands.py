@@ -64,11 +64,6 @@ def quote_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def quote_text(text: str) -> str:
-    """Returns a string literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
 def table_name(argument: str) -> tuple[str, str]:
     """Returns the database (empty: the current one) and the table of `t`, `db.t`, `` `t` `` or `` `db`.`t` ``."""
     parts: list[str] = []

@@ -174,8 +174,10 @@ def _qualified(before: Sequence[_Token], tokens: Sequence[_Token], names: Names)
         return
     for source in _sources(tokens):
         if qualifier.casefold() == (source.alias or source.table).casefold():
-            yield from ((c, "column") for c in names.columns(source.table, source.database))
-            return
+            columns = names.columns(source.table, source.database)
+            yield from ((c, "column") for c in columns)
+            if columns:
+                return
     if any(qualifier.casefold() == d.casefold() for d in names.databases()):
         yield from ((t, "table") for t in names.tables(qualifier))
     yield from ((c, "column") for c in names.columns(qualifier))

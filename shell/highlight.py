@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pygments.lexers.sql import MySqlLexer
-from pygments.token import Keyword, String, _TokenType
+from pygments.lexers.sql import MySqlLexer  # type: ignore[import-untyped]
+from pygments.token import Keyword, String, _TokenType  # type: ignore[import-untyped]
 
 _COMMAND = re.compile(r"(\s*\\\S*)([^\n]*)")
 _Item = tuple[int, _TokenType, str]
 
 
-class ShellLexer(MySqlLexer):
+class ShellLexer(MySqlLexer):  # type: ignore[misc]
     """MySQL, unless the text begins with a backslash."""
 
     name = "sqlfront shell"

@@ -142,9 +142,11 @@ class Repl:
         if wrap_count:
             return [("", " " * width)]
         lines = self._prompt.default_buffer.document.lines[:line_number]
-        waits = self._waits_for("\n".join(lines))
-        mark = waits if waits not in ("", "-") else "-"
-        return [("class:continuation", f"{mark}> ".rjust(width))]
+        return [("class:continuation", self._continuation_text("\n".join(lines)).rjust(width))]
+
+    def _continuation_text(self, before: str) -> str:
+        waits = self._waits_for(before)
+        return f"{waits or '-'}> "
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()

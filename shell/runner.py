@@ -222,7 +222,7 @@ class Runner:
         self._results += 1
         if form in BINARY_FORMATS:
             if self._results > 1:
-                raise ShellError(f"a {form} output holds one result, and this is the second: run one query per output")
+                raise ShellError(f"{form} output holds one result, and this is the second: run one query per output")
             self._write_batches(outcome, form)
             return
         if self.interactive and self.destination.is_terminal:
