@@ -66,6 +66,7 @@ class Repl:
             lexer=PygmentsLexer(ShellLexer, sync_from_start=True),
             completer=ThreadedCompleter(SqlCompleter(self._metadata)),
             complete_while_typing=True,
+            validate_while_typing=False,
             auto_suggest=AutoSuggestFromHistory(),
             history=history,
             key_bindings=self._bindings(),

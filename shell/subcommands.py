@@ -22,7 +22,7 @@ class Subcommand:
 
 
 def demo(
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="Where the demo's database is made.")] = "demo.db",
+    path: Annotated[str, typer.Argument(help="Where the demo's database is made.")] = "demo.db",
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the database afterwards.")] = True,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Load only so many flights.")] = None,
 ) -> None:

@@ -114,10 +114,9 @@ def feed_in_chunks(source: str, cuts: list[int]) -> list[Piece]:
     return [*pieces, *splitter.finish()]
 
 
-fragments = st.sampled_from(
-    ["'", '"', "`", ";", "\\", "\\G", "\\g", "-", "--", "-- ", "#", "/", "*", "/*", "*/", "/*!", "\n", " ", "a", "é"]
-    + ["select 1", "delimiter //\n", "delimiter ;\n", "//", "\\'", "d", "delim", "\\dt", "''"]
-)
+MARKS = ["'", '"', "`", ";", "\\", "\\G", "\\g", "-", "--", "-- ", "#", "/", "*", "/*", "*/", "/*!", "\n", " ", "''"]
+WORDS = ["a", "é", "select 1", "delimiter //\n", "delimiter ;\n", "//", "\\'", "d", "delim", "\\dt"]
+fragments = st.sampled_from(MARKS + WORDS)
 
 
 @given(st.lists(fragments, max_size=25).map("".join), st.lists(st.integers(0, 60), max_size=8))
