@@ -1,7 +1,8 @@
 """FieldTypes and Arrow: types both ways, DuckDB type names, and Python rows to and from record batches.
 
-There are two conventions that differ in one type: TIME is int64 microseconds *inside* (in scans and in DuckDB, which has
-no signed span of that shape) and duration[us] at the *edge*, where a user gets Arrow. `to_edge` goes from one to the other.
+There are two conventions that differ in one type: TIME is int64 microseconds *inside* (in scans and in DuckDB, which
+has no signed span of that shape) and duration[us] at the *edge*, where a user gets Arrow. `to_edge` goes from one to
+the other.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ def rows_to_batch(
 
 
 def batch_to_rows(batch: pa.RecordBatch | pa.Table, types: Sequence[FieldType]) -> list[tuple[Any, ...]]:
-    """Turns a batch or table, in either convention and with Arrow types that only come near, into rows of our values."""
+    """Turns a batch or table, in either convention and with Arrow types that only come near, into rows of
+    our values.
+    """
     if not types:
         return [()] * batch.num_rows
     columns = [column_values(batch.column(i), type_) for i, type_ in enumerate(types)]

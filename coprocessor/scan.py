@@ -1,4 +1,4 @@
-"""Table scans as Arrow: packed pairs from a reader, decoded in bulk; and a transaction's own writes merged over a scan."""
+"""Table scans as Arrow: packed pairs decoded in bulk, and a transaction's own writes merged over a scan."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def merge_dirty(
     offsets: Sequence[int],
     tz: dt.tzinfo | None = None,
 ) -> list[pa.RecordBatch]:
-    """Lays uncommitted writes (ascending keys, None deletes) over batches whose ranges tile the table; keeps key order."""
+    """Lays uncommitted writes (ascending keys, None deletes) over batches whose ranges tile the table, in key order."""
     dirty_keys = [key for key, _ in dirty]
     out = []
     for piece in batches:
@@ -107,7 +107,7 @@ def _merged(
     rows: list[tuple[Any, ...]] = []
     decode = codec.key_decoder(offsets, tz)
     for key, value in dirty:
-        at = bisect_left(piece.keys, key)  # type: ignore[call-overload]
+        at = bisect_left(piece.keys, key)
         if at < count and piece.keys[at] == key:
             keep[at] = False
         if value is not None:

@@ -1,19 +1,20 @@
 """The segment cache: decoded columns of whole tables, so that repeated scans of unchanged data do not decode again.
 
-A table's records are tiled by *segments*, key ranges of about `SEGMENT_ROWS` rows. A segment holds the rows that are live
-for every read timestamp T with valid_from <= T < valid_until: valid_from is the newest commit met while it was built,
-valid_until the first commit after that wrote into its range, told by the store through `on_commit`. A scan uses the
-segments valid at its timestamp; one that a commit has ended is built again, and only that one.
+A table's records are tiled by *segments*, key ranges of about `SEGMENT_ROWS` rows. A segment holds the rows that are
+live for every read timestamp T with valid_from <= T < valid_until: valid_from is the newest commit met while it was
+built, valid_until the first commit after that wrote into its range, told by the store through `on_commit`. A scan uses
+the segments valid at its timestamp; one that a commit has ended is built again, and only that one.
 
-A build is free of races without stopping writers: the range is registered as being built, then a *fresh* snapshot is taken
-and scanned. A commit at or below the snapshot is in the scan; a later one is reported while the range is registered, and
-is applied to the new segments before they are published. A reader older than valid_from reads its range directly.
+A build is free of races without stopping writers: the range is registered as being built, then a *fresh* snapshot is
+taken and scanned. A commit at or below the snapshot is in the scan; a later one is reported while the range is
+registered, and is applied to the new segments before they are published. A reader older than valid_from reads its range
+directly.
 
 Caveats
-- The store must not hand out a snapshot above a commit_ts that does not hold the commit, and must report a commit before
-  such a snapshot exists: `CommitObserver`'s contract.
-- Columns are decoded when first asked for. The packed rows are kept for that while the budget has room, and are the first
-  to go; then a further column costs a scan of its segment.
+- The store must not hand out a snapshot above a commit_ts that does not hold the commit, and must report a commit
+  before such a snapshot exists: `CommitObserver`'s contract.
+- Columns are decoded when first asked for. The packed rows are kept for that while the budget has room, and are the
+  first to go; then a further column costs a scan of its segment.
 """
 
 from __future__ import annotations
@@ -108,6 +109,8 @@ class SegmentCache:
         with self._mutex:
             for prefix, table in list(self._tables.items()):
                 if start < table.end and table.start < end:
+                    for segment in table.segments:
+                        segment.valid_until = min(segment.valid_until, commit_ts)
                     self._forget(prefix)
 
     def drop(self, codec: TableCodec) -> None:
@@ -152,8 +155,8 @@ class SegmentCache:
         """Returns the columns at `offsets` of the whole table as of `reader_ts`, in handle order.
 
         `dirty` are the reader's own buffered writes to the table's records, ascending; they are laid over the committed
-        rows. `reader` is only asked for its timestamp's rows where no segment can serve it, and then may or may not merge
-        those writes itself.
+        rows. `reader` is only asked for its timestamp's rows where no segment can serve it, and then may or may not
+        merge those writes itself.
         """
         pieces = list(self._pieces(reader_ts, reader, codec, tuple(offsets), tz))
         if dirty:
@@ -187,7 +190,7 @@ class SegmentCache:
             return table
 
     def _rebuilt(self, table: _Table, stale: _Segment, ts: int, codec: TableCodec) -> list[_Segment]:
-        """Returns segments that tile the stale one's range, built anew unless another thread just did or `ts` is too old."""
+        """Returns segments that tile the stale one's range, built anew unless that was just done or `ts` is old."""
         with table.builder:
             with self._mutex:
                 current = _covering(table, stale.start, stale.end)

@@ -1,8 +1,8 @@
 """One table's codec: rows to records and index entries, back again, and the key ranges that access paths read.
 
-The SQL layer holds one `TableCodec` per table version; everything that can be decided from the schema is decided when it
-is made. A handle is an int (integer primary key or hidden row id; an unsigned one in either of its 64-bit readings) or
-the bytes of the encoded datums (common handle). Values of TIMESTAMP columns are naive UTC on the way in (`utc_row`
+The SQL layer holds one `TableCodec` per table version; everything that can be decided from the schema is decided when
+it is made. A handle is an int (integer primary key or hidden row id; an unsigned one in either of its 64-bit readings)
+or the bytes of the encoded datums (common handle). Values of TIMESTAMP columns are naive UTC on the way in (`utc_row`
 converts); decoders take the zone they come out in.
 """
 
@@ -254,9 +254,7 @@ class TableCodec:
         start >= end is empty.
         """
         bounds = (low, high, low_open, high_open)
-        return _column_range(
-            self._prefix_of(index), self._columns_of(index), prefix_values, *bounds, not_null=not_null
-        )
+        return _column_range(self._prefix_of(index), self._columns_of(index), prefix_values, *bounds, not_null=not_null)
 
 
 def _column_range(

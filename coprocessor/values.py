@@ -1,9 +1,9 @@
 """Storing a Python value into a column: MySQL's assignment conversion, compiled per column.
 
-`compile_caster` gives a function from whatever Python value a client hands over to the Python value of the column's type.
-A value that is right already costs one check. In strict mode what does not fit raises with MySQL's code and message; else
-it is clipped, and a warning goes to the callback. None passes through: NOT NULL is the caller's to check. A TIMESTAMP stays
-in the session's zone (`TableCodec.utc_row` takes it to UTC); its range is checked in UTC.
+`compile_caster` gives a function from whatever Python value a client hands over to the Python value of the column's
+type. A value that is right already costs one check. In strict mode what does not fit raises with MySQL's code and
+message; else it is clipped, and a warning goes to the callback. None passes through: NOT NULL is the caller's to check.
+A TIMESTAMP stays in the session's zone (`TableCodec.utc_row` takes it to UTC); its range is checked in UTC.
 """
 
 from __future__ import annotations
@@ -140,9 +140,7 @@ def text_of(value: Any) -> str:
 
 
 def _time_of_day(value: dt.time | dt.datetime) -> dt.timedelta:
-    return dt.timedelta(
-        hours=value.hour, minutes=value.minute, seconds=value.second, microseconds=value.microsecond
-    )
+    return dt.timedelta(hours=value.hour, minutes=value.minute, seconds=value.second, microseconds=value.microsecond)
 
 
 def _plain(value: Any) -> Any:
@@ -162,8 +160,9 @@ def compile_caster(
 ) -> Caster:
     """Returns the assignment conversion of a column: (value, row number) -> stored value.
 
-    Takes int, float, Decimal, str, bytes, bool, date, datetime (aware ones are brought to zone `tz`), timedelta, time and
-    None. Raises OutOfRange (1264), DataTooLong (1406), Truncated (1265, 1292, 1366) or InvalidArgument in strict mode.
+    Takes int, float, Decimal, str, bytes, bool, date, datetime (aware ones are brought to zone `tz`), timedelta, time
+    and None. Raises OutOfRange (1264), DataTooLong (1406), Truncated (1265, 1292, 1366) or InvalidArgument in strict
+    mode.
     """
     target = _Target(column, strict, warn, tz)
     tp = column.type.tp
@@ -230,7 +229,7 @@ def _number(target: _Target, value: Any, kind: str, row: int) -> int | float | D
         value = _time_of_day(value)
     if isinstance(value, dt.timedelta):
         return Decimal(format_duration(value, 6).translate(_NO_PUNCTUATION))
-    target.refuse(value)
+    return target.refuse(value)
 
 
 _NO_PUNCTUATION = str.maketrans("", "", "-: ")
@@ -420,7 +419,7 @@ def _to_text(target: _Target, value: Any, row: int) -> str:
         value = _naive(value, target.tz)
     if isinstance(value, str | int | float | Decimal | dt.date | dt.time | dt.timedelta):
         return text_of(value)
-    target.refuse(value)
+    return target.refuse(value)
 
 
 def _bytes_caster(target: _Target) -> Caster:
@@ -467,7 +466,7 @@ def _to_datetime(target: _Target, value: Any) -> dt.datetime | None:
         return _number_to_datetime(value)
     if isinstance(value, dt.time | dt.timedelta):
         return None
-    target.refuse(value)
+    return target.refuse(value)
 
 
 def _number_to_datetime(value: float | Decimal) -> dt.datetime | None:
@@ -556,7 +555,7 @@ def _to_duration(target: _Target, value: Any) -> dt.timedelta | None:
     if isinstance(value, int | float | Decimal):
         exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
         return int_to_duration(exact) if exact.is_finite() else None
-    target.refuse(value)
+    return target.refuse(value)
 
 
 # ENUM, SET and JSON
@@ -620,6 +619,6 @@ def _json_caster(target: _Target) -> Caster:
             return json_binary.normalise(text_of(value)) if isinstance(value, Decimal) else json_binary.dump(value)
         if isinstance(value, dt.date | dt.time | dt.timedelta):
             return json_binary.dump(text_of(value))
-        target.refuse(value)
+        return target.refuse(value)
 
     return cast

@@ -1,14 +1,15 @@
 """Bringing Arrow columns to a table's types before a bulk load: casts, checks, and errors with their row number.
 
-Every column first takes a path through Arrow's compute functions. Where that path finds anything it cannot settle (a value
-out of range, text that is too long, a source type that needs MySQL's conversion) the column goes value by value through
-the same caster as an INSERT, which converts it or raises with MySQL's code and the row.
+Every column first takes a path through Arrow's compute functions. Where that path finds anything it cannot settle (a
+value out of range, text that is too long, a source type that needs MySQL's conversion) the column goes value by value
+through the same caster as an INSERT, which converts it or raises with MySQL's code and the row.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -267,4 +268,4 @@ def _to_members(column: Any, type_: FieldType, tz: dt.tzinfo | None) -> Any:
 
 def _is_normal_set(text: str, order: dict[str, int]) -> bool:
     places = [order.get(member, -1) for member in text.split(",")]
-    return all(place >= 0 for place in places) and all(a < b for a, b in zip(places, places[1:], strict=False))
+    return all(place >= 0 for place in places) and all(a < b for a, b in pairwise(places))

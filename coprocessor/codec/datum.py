@@ -1,8 +1,8 @@
 """One value as bytes: in keys (comparable), in rows (v2, without flag) and as a flagged datum (v1, TypeDefault).
 
-The functions come from factories by column type, so that a table's codec picks them once. Values are the Python values of
-`coprocessor/types.py`; a TIMESTAMP is a naive UTC datetime here. In keys a string is its collation's sort key, which does
-not always tell the string: such a column is also stored in the row (`collation.needs_restored_data`).
+The functions come from factories by column type, so that a table's codec picks them once. Values are the Python values
+of `coprocessor/types.py`; a TIMESTAMP is a naive UTC datetime here. In keys a string is its collation's sort key, which
+does not always tell the string: such a column is also stored in the row (`collation.needs_restored_data`).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def compact_uint(value: int) -> bytes:
 
 
 def number_of(type_: FieldType) -> Callable[[Any], int]:
-    """Returns the function from a value of an integer-like type (ints, BIT, ENUM, SET, times, TIME) to its wire number."""
+    """Returns the function from a value of a type that is a number on the wire (also ENUM, SET, times) to it."""
     tp = type_.tp
     if tp == Tp.ENUM:
         index = {elem: i for i, elem in enumerate(type_.elems, 1)}
@@ -199,7 +199,7 @@ def decimal_shape(type_: FieldType) -> tuple[int, int]:
 
 
 def key_encoder(type_: FieldType, prefix: int = -1) -> Encoder:
-    """Returns the encoder of a value, None included, to its comparable datum; `prefix` cuts strings (characters or bytes)."""
+    """Returns the encoder of a value or None to its comparable datum; `prefix` cuts strings (characters or bytes)."""
     kind = wire_kind(type_)
     if kind in ("text", "bytes"):
         return _string_key_encoder(type_, prefix)
@@ -232,7 +232,7 @@ def _string_key_encoder(type_: FieldType, prefix: int) -> Encoder:
 
 
 def decode_key_datum(type_: FieldType, data: bytes, pos: int) -> tuple[Any, int]:
-    """Decodes the comparable datum at `pos` to (value, end). A string comes back as its sort key decodes: see the module."""
+    """Decodes the comparable datum at `pos` to (value, end). A string comes back as its sort key decodes."""
     flag = data[pos]
     if flag == NIL_FLAG:
         return None, pos + 1
@@ -356,4 +356,3 @@ def decode_datum(type_: FieldType, data: bytes, pos: int = 0, tz: dt.tzinfo | No
         (bits,) = _U64.unpack_from(data, pos + 1)
         return value_of_number(type_, tz)(bits), pos + 9
     return decode_key_datum(type_, data, pos)
-

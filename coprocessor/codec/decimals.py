@@ -1,8 +1,9 @@
 """MySQL's binary decimal: groups of nine digits in big-endian words, order-preserving (`strings/decimal.c`).
 
 A DECIMAL(p, s) value is `p s` (one byte each) and `bin`, whose length depends on p and s alone: the integer digits in
-groups of nine from the point leftwards, the fraction digits in groups of nine from the point rightwards, a partial group
-at either end in as few bytes as it needs. The first bit is flipped; a negative value has all bits inverted before that.
+groups of nine from the point leftwards, the fraction digits in groups of nine from the point rightwards, a partial
+group at either end in as few bytes as it needs. The first bit is flipped; a negative value has all bits inverted before
+that.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def encoded_size(data: bytes, pos: int) -> int:
 def words_from_bytes(
     rows: npt.NDArray[np.uint8], prec: int, frac: int
 ) -> tuple[list[tuple[npt.NDArray[np.int64], int]], npt.NDArray[np.bool_]]:
-    """Splits a matrix of `bin` rows into its groups: [(values of the group, its digits)], and which rows are negative."""
+    """Splits a matrix of `bin` rows into its groups, [(values, digits)], and tells which rows are negative."""
     import numpy as np
 
     negative = rows[:, 0] < 0x80

@@ -1,7 +1,7 @@
 """Gathering pieces of a byte buffer with numpy: the primitives under the vectorised decoder and encoder.
 
-A window of k bytes at any offset is one element of an array of dtype V{k} that lies over the buffer with a stride of one
-byte, so picking N windows is one take: a memmove each. Integers are read out of such windows.
+A window of k bytes at any offset is one element of an array of dtype V{k} that lies over the buffer with a stride of
+one byte, so picking N windows is one take: a memmove each. Integers are read out of such windows.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def compact_ints(data: Bytes, starts: Ints, widths: Ints) -> Ints:
 def spans(data: Bytes, starts: Ints, ends: Ints, arrow_type: Any) -> Any:
     """Gathers byte spans into an Arrow string or binary array.
 
-    When spans ascend, an array of every second element of (start, end, start, ...) as offsets over the buffer itself *is*
-    the wanted column with the gaps between: Arrow's take then copies the wanted ones in compiled code.
+    When spans ascend, an array of every second element of (start, end, start, ...) as offsets over the buffer itself
+    *is* the wanted column with the gaps between: Arrow's take then copies the wanted ones in compiled code.
     """
     import pyarrow as pa
 

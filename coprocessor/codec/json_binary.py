@@ -2,9 +2,12 @@
 
 object  01 | u32 count | u32 size | count * (u32 key offset, u16 key length) | count * value entry | keys | values
 array   03 | u32 count | u32 size | count * value entry | values
-literal 04 | 00 null, 01 true, 02 false      int64 09, uint64 0A, float64 0B (8 bytes LE)      string 0C | uvarint length
-A value entry is the type byte and a u32 offset from the start of the container's value, or the literal itself. Object keys
-are sorted by their bytes. The normalised text has those keys in that order, `, ` and `: ` as separators.
+literal 04 | 00 null, 01 true, 02 false
+number  int64 09, uint64 0A, float64 0B | 8 bytes LE
+string  0C | uvarint length | bytes
+
+A value entry is the type byte and a u32 offset from the start of the container's value, or the literal itself.
+Object keys are sorted by their bytes. The normalised text has those keys in that order, `, ` and `: ` as separators.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Keys of records and index entries, and the values of index entries (`pkg/tablecodec/tablecodec.go`).
 
 record  `t` EncodeInt(table id) `_r` EncodeInt(handle), or the comparable datums of a common handle
-index   `t` EncodeInt(table id) `_i` EncodeInt(index id), the comparable datums, and the handle when the entry is not distinct
+index   `t` EncodeInt(table id) `_i` EncodeInt(index id), the comparable datums, and the handle when not distinct
         (a plain index, or a unique one with a NULL): 03 EncodeInt(handle), or the common handle's bytes
 
 Index value of an int-handle table: `30` when the handle is in the key, else the 8 big-endian bytes of the handle. Of a
-common-handle table: 00 7D 01, then 7F, u16 length and the handle when it is not in the key. What TiDB writes beside these
-(partition ids, restored data) is read over: nothing here needs it, since strings are always read from the row.
+common-handle table: 00 7D 01, then 7F, u16 length and the handle when it is not in the key. What TiDB writes beside
+these (partition ids, restored data) is read over: nothing here needs it, since strings are always read from the row.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def index_value(handle: Handle, *, distinct: bool) -> bytes:
 
 
 def handle_from_index_value(value: bytes) -> Handle | None:
-    """Returns the handle that the value of an index entry holds, None when it is in the key. Reads all of TiDB's forms."""
+    """Returns the handle in the value of an index entry, None when it is in the key. Reads all of TiDB's forms."""
     if len(value) <= OLD_INDEX_VALUE_LEN_MAX:
         return _old_index_value(value)
     tail_len = value[0]

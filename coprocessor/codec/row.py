@@ -4,8 +4,8 @@
 
 Everything is little-endian, ids are sorted; ids take one byte and offsets two, or four each when an id is above 255 or
 the values are longer than 65535 bytes. A row begins with a *header*, the bytes up to the end offsets: rows of one table
-have few distinct headers, so the decoder is Python source generated once per header, with every offset known. The source
-is made of numbers from the schema alone; values and types reach it as bound names.
+have few distinct headers, so the decoder is Python source generated once per header, with every offset known. The
+source is made of numbers from the schema alone; values and types reach it as bound names.
 
 Which columns a row leaves out follows TiDB's `CanSkip`: the integer handle; a column of the common handle whose key
 datum restores it; a NULL in a column without default.
@@ -374,7 +374,7 @@ _WORD_CODES = {1: "B", 2: "H", 3: "BH", 4: "I"}
 
 
 def decimal_row_decoder(type_: FieldType) -> Callable[[bytes], Any]:
-    """Compiles the decoder of a column's decimals: one unpack, one sum; shapes other than the column's go the long way."""
+    """Compiles the decoder of a column's decimals: one unpack, one sum; other shapes go the long way."""
     prec, frac = decimal_shape(type_)
     words = word_layout(prec, frac)
     unpack = struct.Struct(">H" + "".join(_WORD_CODES[size] for size, _ in words))

@@ -170,7 +170,8 @@ def days_from_civil(
     era = y // 400
     yoe = y - era * 400
     doy = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    return era * 146_097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719_468
+    days: npt.NDArray[np.int64] = era * 146_097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719_468
+    return days
 
 
 NO_DAY = -(1 << 31)
@@ -232,7 +233,8 @@ def _civil_ymd(days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     day = doy - (153 * mp + 2) // 5 + 1
     month = np.where(mp < 10, mp + 3, mp - 9)
     year = yoe + era * 400 + (month <= 2)
-    return (year * 13 + month) << 5 | day
+    ymd: npt.NDArray[np.int64] = (year * 13 + month) << 5 | day
+    return ymd
 
 
 def days_to_packed(days: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -54,9 +54,7 @@ _HASH_PRIME = np.uint64(0x9E3779B97F4A7C15)
 class BatchDecoder:
     """Decodes packed batches of one table to record batches of the columns at `offsets`; TIMESTAMPs in zone `tz`."""
 
-    def __init__(
-        self, schema: TableSchema, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None
-    ) -> None:
+    def __init__(self, schema: TableSchema, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None) -> None:
         self.schema = schema
         self.offsets = tuple(range(len(schema.columns)) if offsets is None else offsets)
         self.tz = tz
@@ -98,9 +96,7 @@ class BatchDecoder:
         back = pa.array(order)
         return [(slot, pa.concat_arrays([p[i] for p in parts]).take(back)) for i, slot in enumerate(slots)]
 
-    def _group_columns(
-        self, values: Bytes, starts: Ints, ends: Ints, header: bytes, slots: Sequence[int]
-    ) -> list[Any]:
+    def _group_columns(self, values: Bytes, starts: Ints, ends: Ints, header: bytes, slots: Sequence[int]) -> list[Any]:
         """Decodes the columns at `slots` of rows that all have `header`."""
         layout = self._layouts.get(header)
         if layout is None:

@@ -1,8 +1,8 @@
 """The vectorised encoder: Arrow columns to record keys, row values and index entries, whole batches at a time.
 
 All rows of a batch are laid out in one buffer. Lengths of all values are known as vectors, so a running sum gives every
-row's start and every value's place. Values are then written column by column, left to right, as fixed *windows* that may
-be longer than the value: what spills over the end of a value falls on later columns of the row or on the next row's
+row's start and every value's place. Values are then written column by column, left to right, as fixed *windows* that
+may be longer than the value: what spills over the end of a value falls on later columns of the row or on the next row's
 header, and both are written later. That is why headers and end offsets come last, and why a window is never longer than
 the shortest header. A long string takes several windows.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
 
@@ -43,7 +43,7 @@ from coprocessor.codec.datum import (
 from coprocessor.codec.decimals import bin_size, word_layout
 from coprocessor.codec.gather import Bytes, Ints, windows
 from coprocessor.codec.keys import INDEX_VALUE_IN_KEY
-from coprocessor.codec.row import SMALL_ID_MAX, SMALL_VALUES_MAX, make_header
+from coprocessor.codec.row import SMALL_ID_MAX, SMALL_VALUES_MAX, make_header, stored_offsets
 from coprocessor.codec.temporal import NANOS_PER_MICRO, days_to_packed, micros_to_packed
 from coprocessor.errors import CodecError
 from coprocessor.schema import IndexColumn, IndexSchema
@@ -84,7 +84,7 @@ class _Pieces:
 
 
 class BatchEncoder:
-    """Encodes Arrow batches, all of the table's columns in order, for a bulk load. TIMESTAMPs are taken in zone `tz`."""
+    """Encodes Arrow batches, all of the table's columns in order, for a bulk load. TIMESTAMPs are in zone `tz`."""
 
     def __init__(
         self, codec: TableCodec, tz: dt.tzinfo | None = None, *, strict: bool = True, warn: Warn | None = None
@@ -94,8 +94,6 @@ class BatchEncoder:
         self.strict = strict
         self.warn = warn
         schema = codec.schema
-        from coprocessor.codec.row import stored_offsets
-
         self._stored = stored_offsets(schema)
         self._ids = [schema.columns[offset].id for offset in self._stored]
 
@@ -106,9 +104,13 @@ class BatchEncoder:
 
         Raises what an INSERT of the same values would, and 1048 for a NULL in a NOT NULL column.
         """
-        columns = self.cast(batch, first_row=first_row)
-        record_keys, common = self._record_keys(columns, batch.num_rows, handles)
-        values = self._rows(columns, batch.num_rows)
+        return self.encode_columns(self.cast(batch, first_row=first_row), batch.num_rows, handles)
+
+    def encode_columns(self, columns: Sequence[Any], count: int, handles: Ints | None = None) -> EncodedBatch:
+        """Encodes arrays that are cast and checked already: inside types, TIMESTAMPs in UTC, one per table column."""
+        columns = [_contiguous(column) for column in columns]
+        record_keys, common = self._record_keys(columns, count, handles)
+        values = self._rows(columns, count)
         encoded = EncodedBatch(record_keys, values)
         if self.codec.schema.indexes:
             suffixes, in_value = self._handles(record_keys, common=common)
@@ -185,9 +187,7 @@ class BatchEncoder:
             defaults = self.codec.schema.columns
             kept = [self._ids[i] for i in sorted(absent) if defaults[self._stored[i]].default is not None]
             ids = [self._ids[i] for i in shown]
-            is_big = bool(mask[-1]) and (
-                max((*ids, *kept), default=0) > SMALL_ID_MAX or max(self._ids) <= SMALL_ID_MAX
-            )
+            is_big = bool(mask[-1]) and (max((*ids, *kept), default=0) > SMALL_ID_MAX or max(self._ids) <= SMALL_ID_MAX)
             groups.append((rows, make_header(ids, kept, big=is_big), shown, is_big))
         return groups
 
@@ -257,9 +257,7 @@ class BatchEncoder:
             has_null |= column.is_null().to_numpy(zero_copy_only=False)
         loose = has_null.tolist()
         made = [key + suffix if null else key for key, suffix, null in zip(made, suffixes, loose, strict=True)]
-        return IndexRun(
-            index, made, [in_key if null else value for value, null in zip(in_value, loose, strict=True)]
-        )
+        return IndexRun(index, made, [in_key if null else value for value, null in zip(in_value, loose, strict=True)])
 
 
 def sort_run(run_keys: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
@@ -270,9 +268,13 @@ def sort_run(run_keys: list[bytes], values: list[bytes]) -> tuple[list[bytes], l
     return [run_keys[i] for i in order], [values[i] for i in order]
 
 
-def _as_not_null(column: Any) -> Any:
-    from dataclasses import replace
+def _contiguous(column: Any) -> Any:
+    if isinstance(column, pa.ChunkedArray):
+        return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return column
 
+
+def _as_not_null(column: Any) -> Any:
     return replace(column, not_null=True)
 
 
@@ -290,7 +292,7 @@ def _window_bytes(shortest_header: int) -> int:
 def _scatter(out: Bytes, places: Ints, matrix: Bytes) -> None:
     """Writes row i of `matrix` at `places[i]`, in order."""
     width = matrix.shape[1]
-    over = np.ndarray((len(out) - width + 1,), f"V{width}", out, 0, (1,))  # type: ignore[call-overload]
+    over = np.ndarray((len(out) - width + 1,), f"V{width}", out, 0, (1,))
     over[places] = np.ascontiguousarray(matrix).view(f"V{width}").reshape(-1)
 
 
@@ -373,7 +375,8 @@ def _member_numbers(column: Any, type_: FieldType) -> npt.NDArray[np.uint64]:
     number = number_of(type_)
     table = np.array([*(number(text) for text in coded.dictionary.to_pylist()), 0], np.uint64)
     places = pc.fill_null(coded.indices, len(table) - 1).to_numpy(zero_copy_only=False)
-    return table[places]
+    numbers: npt.NDArray[np.uint64] = table[places]
+    return numbers
 
 
 def _null_mask(column: Any) -> npt.NDArray[np.bool_] | None:
