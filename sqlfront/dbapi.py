@@ -239,6 +239,8 @@ class Connection:
         """
         from sqlfront.load import append
 
+        if isinstance(data, Cursor) and data.connection is self:
+            data = data.fetch_arrow_table()  # reading it needs the connection, which the load is going to keep busy
         return self._call(
             lambda: append(self._database, self._session, table, data, progress=progress, on_duplicate=on_duplicate)
         )
