@@ -45,7 +45,9 @@ class SchemaChange:
         self.dropped: list[KeyRange] = []
         self._ranges: list[tuple[int, KeyRange]] = []
 
-    def describe(self, action: Action, db_id: int, table_id: int = 0, old_table_id: int = 0, old_db_id: int = 0) -> None:
+    def describe(
+        self, action: Action, db_id: int, table_id: int = 0, old_table_id: int = 0, old_db_id: int = 0
+    ) -> None:
         """Says in the Diff what this version changes; each call after the first adds an affected table."""
         if self.diff.action:
             self.diff.affected_options.append(
@@ -144,6 +146,12 @@ class Catalog:
         for range_id, record in reader.json_fields(DELETE_RANGES).items():
             key_range = (bytes.fromhex(record["start"]), bytes.fromhex(record["end"]))
             self._ranges[range_id] = (record["ts"], key_range)
+        self._roll_back_unfinished()
+
+    def _roll_back_unfinished(self) -> None:
+        from sqlfront.catalog.online import roll_back_unfinished
+
+        roll_back_unfinished(self)
 
     def reload(self) -> Schema:
         """Reads the whole schema from the store."""

@@ -51,8 +51,8 @@ SYNONYMS = {
     "BOOLEAN": "BOOL",
 }
 NAMES = frozenset(
-    {*_INTEGERS, *_TEXTS, *_TIMES, *SYNONYMS, "BOOL", "DECIMAL", "FLOAT", "DOUBLE", "CHAR", "VARCHAR", "BINARY", "VARBINARY"}
-    | {"DATE", "YEAR", "BIT", "ENUM", "SET", "JSON", "SERIAL"}
+    {*_INTEGERS, *_TEXTS, *_TIMES, *SYNONYMS, "BOOL", "DECIMAL", "FLOAT", "DOUBLE", "DATE", "YEAR", "JSON", "SERIAL"}
+    | {"CHAR", "VARCHAR", "BINARY", "VARBINARY", "BIT", "ENUM", "SET"}
 )
 _BIN_COLLATIONS = {"utf8mb4": "utf8mb4_bin", "utf8mb3": "utf8mb4_bin", "utf8": "utf8mb4_bin", "ascii": "utf8mb4_bin"}
 
@@ -76,16 +76,16 @@ def check_charset(charset: str | None, collate: str | None, *, position: int = -
     if charset in ("latin1", "gbk", "gb18030", "utf16", "utf32", "ucs2", "cp1252"):
         raise unsupported(f"CHARACTER SET {charset}", position=position)
     if charset and charset != "binary" and charset not in _BIN_COLLATIONS:
-        raise error(1115, f"Unknown character set: '{charset}'{near_match(charset, _BIN_COLLATIONS)}", position=position)
+        hint = near_match(charset, _BIN_COLLATIONS)
+        raise error(1115, f"Unknown character set: '{charset}'{hint}", position=position)
     if not collate:
         return ("binary", "binary") if charset == "binary" else ("utf8mb4", "utf8mb4_bin")
     if collate == "binary":
         return "binary", "binary"
     if collate in ("utf8mb4_bin", "utf8_bin", "utf8mb3_bin", "ascii_bin"):
         if charset == "binary":
-            raise error(
-                1253, f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'", position=position, sqlstate="42000"
-            )
+            message = f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'"
+            raise error(1253, message, position=position)
         return "utf8mb4", "utf8mb4_bin"
     if collate.startswith(("utf8mb4_", "utf8_", "utf8mb3_", "latin1_", "ascii_", "gbk_")):
         raise unsupported(f"COLLATE {collate}; collations other than utf8mb4_bin", position=position)
@@ -248,7 +248,14 @@ _BLOB_NAMES = {
     Tp.MEDIUM_BLOB: ("mediumblob", "mediumtext"),
     Tp.LONG_BLOB: ("longblob", "longtext"),
 }
-_PLAIN_NAMES = {Tp.DATE: "date", Tp.YEAR: "year", Tp.JSON: "json", Tp.FLOAT: "float", Tp.DOUBLE: "double", Tp.NULL: "null"}
+_PLAIN_NAMES = {
+    Tp.DATE: "date",
+    Tp.YEAR: "year",
+    Tp.JSON: "json",
+    Tp.FLOAT: "float",
+    Tp.DOUBLE: "double",
+    Tp.NULL: "null",
+}
 
 
 def quote_text(text: str) -> str:

@@ -217,8 +217,9 @@ class SetOptions:
 
 
 AlterAction: TypeAlias = (
-    AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo | SetOptions
-)
+    AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo
+    | SetOptions
+)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -1,0 +1,761 @@
+"""Data definition statements: from their tokens to what they ask for (`sqlfront/catalog/definition.py`).
+
+A reader of MySQL's DDL grammar over sqlglot's tokens (sqlglot's own trees drop parts of it: CLUSTERED, index options,
+the places of errors). Everything that is read is carried out; what is known but not there yet is refused with 1235 and
+its place, options that only advise the storage (ROW_FORMAT, KEY_BLOCK_SIZE, ALGORITHM, ...) are accepted, and the rest
+is a syntax error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from sqlglot.tokens import TokenType
+
+from sqlfront.catalog import definition as d
+from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
+from sqlfront.parse import Ddl, RenameTable, tokenize
+
+_PRIMARY = "PRIMARY"
+_NOW_WORDS = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
+_ENGINES = frozenset({"innodb", "tikv", "myisam"})
+_ADVICE = frozenset(
+    {"ROW_FORMAT", "KEY_BLOCK_SIZE", "STATS_PERSISTENT", "STATS_AUTO_RECALC", "STATS_SAMPLE_PAGES", "AVG_ROW_LENGTH"}
+    | {"MAX_ROWS", "MIN_ROWS", "PACK_KEYS", "CHECKSUM", "DELAY_KEY_WRITE", "AUTO_ID_CACHE"}
+)
+_FEATURE_COMMENT = re.compile(
+    r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|/\*T!(?:\[(?P<feature>\w+)\])?(?P<text>.*?)\*/", re.DOTALL
+)
+_FEATURES = frozenset({"clustered_index", "auto_id_cache", None})
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """`kind` is word, name (quoted), string, number, bits, hex or mark; `upper` is empty for names and strings."""
+
+    kind: str
+    text: str
+    upper: str
+    start: int
+
+
+_KINDS = {
+    TokenType.IDENTIFIER: "name",
+    TokenType.STRING: "string",
+    TokenType.NATIONAL_STRING: "string",
+    TokenType.NUMBER: "number",
+    TokenType.BIT_STRING: "bits",
+    TokenType.HEX_STRING: "hex",
+}
+
+
+def read_ddl(statement: Ddl | RenameTable, text: str | None = None) -> d.Definition:
+    """Returns what a statement asks for. `text` is its source; without it the statement's tree is printed and read.
+
+    Raises 1064 and 1235 with the position in `text`.
+    """
+    if isinstance(statement, RenameTable):
+        return d.RenameTables([(_of_tree(old), _of_tree(new)) for old, new in statement.pairs])
+    return read_text(text if text is not None else statement.ast.sql(dialect="mysql", identify=True))
+
+
+def read_text(text: str) -> d.Definition:
+    """Reads one data definition statement from its text."""
+    text = _FEATURE_COMMENT.sub(_open_feature, text)
+    return _Reader(text).statement()
+
+
+def _of_tree(table: object) -> d.TableName:
+    from sqlglot import exp
+
+    assert isinstance(table, exp.Table)
+    return d.TableName(table.db or None, table.name, table.this.meta.get("start", -1))
+
+
+def _open_feature(match: re.Match[str]) -> str:
+    """Turns TiDB's `/*T![clustered_index] CLUSTERED */` into its content, at the same place; unknown features go."""
+    text = match.group("text")
+    if text is None:
+        return match.group()
+    width = match.end() - match.start()
+    if match.group("feature") not in _FEATURES:
+        return " " * width
+    return (" " * (match.start("text") - match.start()) + text).ljust(width)
+
+
+def _split(text: str) -> list[_Token]:
+    out: list[_Token] = []
+    for token in tokenize(text):
+        kind = _KINDS.get(token.token_type)
+        if kind is not None:
+            out.append(_Token(kind, token.text, "", token.start))
+            continue
+        if token.token_type == TokenType.SEMICOLON:
+            continue
+        at = token.start
+        for word in token.text.split():
+            kind = "word" if word[0].isalnum() or word[0] in "_$" else "mark"
+            out.append(_Token(kind, word, word.upper(), at))
+            at += len(word) + 1
+    return out
+
+
+class _Reader:
+    """A cursor over the tokens of one statement."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = _split(text)
+        self.at = 0
+
+    # Cursor
+
+    def word(self, ahead: int = 0) -> str:
+        index = self.at + ahead
+        return self.tokens[index].upper if index < len(self.tokens) else ""
+
+    @property
+    def position(self) -> int:
+        return self.tokens[self.at].start if self.at < len(self.tokens) else len(self.text)
+
+    @property
+    def ended(self) -> bool:
+        return self.at >= len(self.tokens)
+
+    def take(self) -> _Token:
+        if self.ended:
+            raise self.wrong()
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def accept(self, *words: str) -> bool:
+        if all(self.word(i) == w for i, w in enumerate(words)):
+            self.at += len(words)
+            return True
+        return False
+
+    def accept_any(self, *words: str) -> str:
+        found = self.word()
+        if found and found in words:
+            self.at += 1
+            return found
+        return ""
+
+    def expect(self, *words: str) -> None:
+        if not self.accept(*words):
+            raise self.wrong()
+
+    def kind(self, ahead: int = 0) -> str:
+        index = self.at + ahead
+        return self.tokens[index].kind if index < len(self.tokens) else ""
+
+    def wrong(self) -> DatabaseError:
+        snippet = self.text[self.position : self.position + 80].strip()
+        line = self.text.count("\n", 0, self.position) + 1
+        near = f" near '{snippet}' at line {line}" if snippet else f" at the end of the statement, line {line}"
+        return error(ER_PARSE, "You have an error in your SQL syntax" + near, position=self.position)
+
+    def refuse(self, what: str, position: int | None = None) -> DatabaseError:
+        return unsupported(what, position=self.position if position is None else position)
+
+    def name(self) -> str:
+        if self.kind() not in ("word", "name"):
+            raise self.wrong()
+        return self.take().text
+
+    def string(self) -> str:
+        if self.kind() != "string":
+            raise self.wrong()
+        return self.take().text
+
+    def integer(self) -> int:
+        if self.kind() != "number" or not self.tokens[self.at].text.isdigit():
+            raise self.wrong()
+        return int(self.take().text)
+
+    def table(self) -> d.TableName:
+        position = self.position
+        first = self.name()
+        if self.accept("."):
+            return d.TableName(first, self.name(), position)
+        return d.TableName(None, first, position)
+
+    def if_exists(self) -> bool:
+        return self.accept("IF", "EXISTS")
+
+    def if_not_exists(self) -> bool:
+        return self.accept("IF", "NOT", "EXISTS")
+
+    def end(self) -> None:
+        if not self.ended:
+            raise self.wrong()
+
+    # Statements
+
+    def statement(self) -> d.Definition:
+        readers: dict[str, Callable[[], d.Definition]] = {
+            "CREATE": self._create,
+            "DROP": self._drop,
+            "ALTER": self._alter,
+            "TRUNCATE": self._truncate,
+            "RENAME": self._rename,
+        }
+        reader = readers.get(self.word())
+        if reader is None:
+            raise self.wrong()
+        self.take()
+        out = reader()
+        self.end()
+        return out
+
+    def _create(self) -> d.Definition:
+        position = self.position
+        if self.accept_any("DATABASE", "SCHEMA"):
+            exists = self.if_not_exists()
+            position = self.position
+            return d.CreateDatabase(self.name(), exists, self._database_options(), position)
+        if self.accept("TABLE"):
+            return self._create_table()
+        if self.word() in ("UNIQUE", "INDEX", "KEY", "FULLTEXT", "SPATIAL", "VECTOR"):
+            return self._create_index()
+        if self.kind() != "word":
+            raise self.wrong()
+        known = ("TEMPORARY", "VIEW", "OR", "USER", "ROLE", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "SEQUENCE",
+                 "GLOBAL", "PLACEMENT", "RESOURCE", "BINDING", "SESSION", "DEFINER", "ALGORITHM", "SERVER")  # fmt: skip
+        if self.word() in known:
+            raise self.refuse(f"CREATE {self.word()}", position)
+        raise self.wrong()
+
+    def _database_options(self) -> d.TableOptions:
+        options = d.TableOptions()
+        while not self.ended:
+            if not self._charset_option(options):
+                raise self.wrong()
+        return options
+
+    def _drop(self) -> d.Definition:
+        position = self.position
+        if self.accept_any("DATABASE", "SCHEMA"):
+            exists = self.if_exists()
+            position = self.position
+            return d.DropDatabase(self.name(), exists, position)
+        if self.accept_any("TABLE", "TABLES"):
+            exists = self.if_exists()
+            tables = [self.table()]
+            while self.accept(","):
+                tables.append(self.table())
+            self.accept_any("RESTRICT", "CASCADE")
+            return d.DropTable(tables, exists)
+        if self.accept_any("INDEX", "KEY"):
+            exists = self.if_exists()
+            position = self.position
+            name = self.name()
+            self.expect("ON")
+            table = self.table()
+            self._advice()
+            return d.AlterTable(table, [d.DropKey(name, exists, position)])
+        if self.kind() != "word":
+            raise self.wrong()
+        raise self.refuse(f"DROP {self.word()}", position)
+
+    def _truncate(self) -> d.Definition:
+        self.accept("TABLE")
+        return d.TruncateTable(self.table())
+
+    def _rename(self) -> d.Definition:
+        if not self.accept("TABLE"):
+            raise self.refuse(f"RENAME {self.word()}")
+        pairs = []
+        while True:
+            old = self.table()
+            self.expect("TO")
+            pairs.append((old, self.table()))
+            if not self.accept(","):
+                return d.RenameTables(pairs)
+
+    def _create_index(self) -> d.Definition:
+        kind = "unique" if self.accept("UNIQUE") else "plain"
+        if self.word() in ("FULLTEXT", "SPATIAL", "VECTOR"):
+            raise self.refuse(f"{self.word()} INDEX")
+        if not self.accept_any("INDEX", "KEY"):
+            raise self.wrong()
+        exists = self.if_not_exists()
+        position = self.position
+        name = self.name()
+        self._using()
+        self.expect("ON")
+        table = self.table()
+        self._using()
+        key = self._key_options(d.KeySpec(kind, name, self._key_parts(), if_not_exists=exists, position=position))
+        self._advice()
+        return d.AlterTable(table, [d.AddKey(key)])
+
+    def _advice(self) -> None:
+        while self.accept_any("ALGORITHM", "LOCK"):
+            self.accept("=")
+            self.name()
+
+    # CREATE TABLE
+
+    def _create_table(self) -> d.CreateTable:
+        exists = self.if_not_exists()
+        out = d.CreateTable(self.table(), exists)
+        if self.accept("LIKE"):
+            out.like = self.table()
+            return out
+        if self.accept("("):
+            if self.accept("LIKE"):
+                out.like = self.table()
+                self.expect(")")
+                return out
+            if self.word() not in ("SELECT", "WITH"):
+                self._elements(out)
+        while not self.ended and self.word() not in ("AS", "SELECT", "WITH", "IGNORE", "REPLACE", "(", "VALUES"):
+            if self.word() == "PARTITION":
+                raise self.refuse("PARTITION BY")
+            if not self._table_option(out.options):
+                raise self.wrong()
+            self.accept(",")
+        if not self.ended:
+            raise self.refuse("CREATE TABLE ... SELECT")
+        return out
+
+    def _elements(self, out: d.CreateTable) -> None:
+        while True:
+            key = self._key_definition()
+            if key is not None:
+                out.keys.append(key)
+            else:
+                out.columns.append(self._column())
+            if not self.accept(","):
+                break
+        self.expect(")")
+
+    def _key_definition(self) -> d.KeySpec | None:
+        """A key or constraint of the table, None when a column comes next."""
+        position = self.position
+        symbol = ""
+        constraint = False
+        if self.kind() == "word" and self.accept("CONSTRAINT"):
+            constraint = True
+            if self.word() not in ("PRIMARY", "UNIQUE", "FOREIGN", "CHECK"):
+                symbol = self.name()
+        if self.accept("PRIMARY", "KEY"):
+            self._using()
+            if self.kind() == "name" or (self.kind() == "word" and self.word() != "("):
+                self.name()
+            return self._key_options(d.KeySpec("primary", _PRIMARY, self._key_parts(), position=position))
+        if self.accept("UNIQUE"):
+            self.accept_any("KEY", "INDEX")
+            return self._named_key("unique", symbol, position)
+        if self.word() == "FOREIGN" and self.word(1) == "KEY":
+            raise self.refuse("FOREIGN KEY", position)
+        if self.word() == "CHECK" and self.word(1) == "(":
+            raise self.refuse("CHECK", position)
+        if constraint:
+            raise self.wrong()
+        if self.word() in ("FULLTEXT", "SPATIAL", "VECTOR") and self.word(1) in ("KEY", "INDEX", "(", ""):
+            raise self.refuse(f"{self.word()} INDEX", position)
+        if self.word() in ("KEY", "INDEX"):
+            self.take()
+            return self._named_key("plain", "", position)
+        return None
+
+    def _named_key(self, kind: str, symbol: str, position: int) -> d.KeySpec:
+        exists = self.if_not_exists()
+        name = symbol
+        if self.kind() in ("word", "name") and self.word() not in ("USING", "TYPE"):
+            name = self.name()
+        self._using()
+        return self._key_options(d.KeySpec(kind, name, self._key_parts(), if_not_exists=exists, position=position))
+
+    def _using(self) -> None:
+        if self.accept_any("USING", "TYPE"):
+            method = self.word()
+            if method not in ("BTREE", "HASH"):
+                raise self.refuse(f"USING {method}") if self.kind() == "word" else self.wrong()
+            self.take()
+
+    def _key_parts(self) -> tuple[d.KeyPart, ...]:
+        self.expect("(")
+        parts = []
+        while True:
+            position = self.position
+            if self.word() == "(":
+                raise self.refuse("expressions in an index")
+            name = self.name()
+            length = -1
+            if self.accept("("):
+                length = self.integer()
+                self.expect(")")
+            if self.word() == "DESC":
+                raise self.refuse("DESC in an index")
+            self.accept("ASC")
+            parts.append(d.KeyPart(name, length, position))
+            if not self.accept(","):
+                break
+        self.expect(")")
+        return tuple(parts)
+
+    def _key_options(self, key: d.KeySpec) -> d.KeySpec:
+        while not self.ended:
+            if self.word() in ("USING", "TYPE"):
+                self._using()
+            elif self.accept("COMMENT"):
+                key = replace(key, comment=self.string())
+            elif self.accept("CLUSTERED"):
+                key = replace(key, clustered=True)
+            elif self.accept("NONCLUSTERED"):
+                key = replace(key, clustered=False)
+            elif self.accept("KEY_BLOCK_SIZE"):
+                self.accept("=")
+                self.integer()
+            elif self.word() in ("INVISIBLE", "GLOBAL", "WITH", "WHERE"):
+                raise self.refuse(f"{self.word()} in an index")
+            elif not self.accept("VISIBLE"):
+                break
+        return key
+
+    # Columns
+
+    def _column(self) -> d.ColumnSpec:
+        position = self.position
+        column = d.ColumnSpec(self.name(), d.TypeSpec(""), position)
+        column.type = self._type()
+        while not self.ended and self.word() not in (",", ")", "FIRST", "AFTER"):
+            self._attribute(column)
+        return column
+
+    def _type(self) -> d.TypeSpec:
+        position = self.position
+        if self.kind() != "word":
+            raise self.wrong()
+        name = self.take().upper
+        if name == "NATIONAL":
+            name = self.take().upper
+        name = {"NCHAR": "CHAR", "NVARCHAR": "VARCHAR"}.get(name, name)
+        if name == "DOUBLE":
+            self.accept("PRECISION")
+        if name in ("CHAR", "CHARACTER"):
+            if self.accept("VARYING"):
+                name = "VARCHAR"
+            elif self.accept("BYTE"):
+                name = "BINARY"
+        if name == "LONG":
+            name = "MEDIUMBLOB" if self.accept("VARBINARY") else "MEDIUMTEXT"
+            self.accept("VARCHAR")
+        args: list[int] = []
+        elems: list[str] = []
+        if self.accept("("):
+            while True:
+                if name in ("ENUM", "SET"):
+                    elems.append(self.string())
+                else:
+                    args.append(self.integer())
+                if not self.accept(","):
+                    break
+            self.expect(")")
+        spec = d.TypeSpec(name, tuple(args), tuple(elems), position=position)
+        return self._type_attributes(spec)
+
+    def _type_attributes(self, spec: d.TypeSpec) -> d.TypeSpec:
+        while not self.ended:
+            if self.accept("UNSIGNED"):
+                spec = replace(spec, unsigned=True)
+            elif self.accept("ZEROFILL"):
+                spec = replace(spec, zerofill=True)
+            elif self.accept("BINARY"):
+                spec = replace(spec, binary=True)
+            elif self.accept("CHARACTER", "SET") or self.accept("CHAR", "SET") or self.accept("CHARSET"):
+                spec = replace(spec, charset=self._charset_name())
+            elif self.accept("COLLATE"):
+                spec = replace(spec, collate=self._charset_name())
+            elif not self.accept("SIGNED"):
+                break
+        return spec
+
+    def _charset_name(self) -> str:
+        return self.string() if self.kind() == "string" else self.name()
+
+    def _attribute(self, column: d.ColumnSpec) -> None:
+        if self.accept("NOT", "NULL"):
+            column.not_null = True
+        elif self.accept("NULL"):
+            column.not_null = False
+        elif self.accept("DEFAULT"):
+            column.default = self._default()
+        elif self.accept("AUTO_INCREMENT"):
+            column.auto_increment = True
+        elif self.accept("ON", "UPDATE"):
+            column.on_update = self._now()
+        elif self.accept("UNIQUE"):
+            self.accept("KEY")
+            column.unique = True
+        elif self.accept("PRIMARY", "KEY") or self.accept("PRIMARY") or self.accept("KEY"):
+            column.primary = True
+            if self.word() in ("CLUSTERED", "NONCLUSTERED"):
+                column.clustered = self.take().upper == "CLUSTERED"
+        elif self.accept("COMMENT"):
+            column.comment = self.string()
+        elif self.accept("SERIAL", "DEFAULT", "VALUE"):
+            column.not_null = column.auto_increment = column.unique = True
+        elif self.word() in ("COLLATE", "CHARACTER", "CHARSET"):
+            column.type = self._type_attributes(column.type)
+        elif self.word() in ("REFERENCES", "CHECK", "CONSTRAINT", "GENERATED", "AS", "INVISIBLE", "AUTO_RANDOM",
+                             "STORAGE", "COLUMN_FORMAT", "SRID", "ENGINE_ATTRIBUTE"):  # fmt: skip
+            what = {"AS": "generated columns", "GENERATED": "generated columns", "REFERENCES": "FOREIGN KEY"}
+            raise self.refuse(what.get(self.word(), self.word()))
+        elif not self.accept("VISIBLE"):
+            raise self.wrong()
+
+    def _now(self) -> int:
+        """CURRENT_TIMESTAMP[(fsp)] and its synonyms; returns the fsp."""
+        if self.word() not in _NOW_WORDS:
+            raise self.wrong()
+        self.take()
+        fsp = 0
+        if self.accept("("):
+            if self.word() != ")":
+                fsp = self.integer()
+            self.expect(")")
+        return fsp
+
+    def _default(self) -> d.DefaultSpec:
+        position = self.position
+        if self.word() in _NOW_WORDS:
+            return d.DefaultSpec("now", self._now(), position)
+        if self.word() == "(":
+            return self._parenthesised_default(position)
+        return d.DefaultSpec("const", self._literal(), position)
+
+    def _parenthesised_default(self, position: int) -> d.DefaultSpec:
+        """A literal or the current time in parentheses; other expressions aren't there yet."""
+        self.expect("(")
+        if self.word() != "(":
+            start = self.at
+            try:
+                inner = self._default()
+            except DatabaseError as exc:
+                if exc.code != ER_PARSE:
+                    raise
+                self.at = start
+            else:
+                if self.accept(")"):
+                    return inner
+        raise self.refuse("expressions as DEFAULT", position)
+
+    def _literal(self) -> str | bytes | int | float | Decimal | None:
+        if self.accept("NULL"):
+            return None
+        if self.word() in ("TRUE", "FALSE"):
+            return int(self.take().upper == "TRUE")
+        if self.kind() == "bits":
+            bits = self.take().text
+            return int(bits or "0", 2).to_bytes(max((len(bits) + 7) // 8, 1), "big")
+        if self.kind() == "hex":
+            digits = self.take().text
+            return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
+        introduced = self.word() in ("DATE", "TIME", "TIMESTAMP") or self.word().startswith("_")
+        if introduced and self.kind(1) == "string":
+            self.take()
+        if self.kind() == "string":
+            text = self.string()
+            while self.kind() == "string":
+                text += self.string()
+            return text
+        sign = -1 if self.accept("-") else 1
+        self.accept("+")
+        if self.kind() != "number":
+            raise self.wrong()
+        text = self.take().text
+        if "e" in text.lower():
+            return sign * float(text)
+        return sign * (Decimal(text) if "." in text else int(text))
+
+    # Options
+
+    def _charset_option(self, options: d.TableOptions) -> bool:
+        default = self.accept("DEFAULT")
+        if self.accept("CHARACTER", "SET") or self.accept("CHAR", "SET") or self.accept("CHARSET"):
+            self.accept("=")
+            options.charset = self._charset_name()
+            return True
+        if self.accept("COLLATE"):
+            self.accept("=")
+            options.collate = self._charset_name()
+            return True
+        if default:
+            raise self.wrong()
+        if self.word() in ("ENCRYPTION", "PLACEMENT", "READ"):
+            raise self.refuse(self.word())
+        return False
+
+    def _table_option(self, options: d.TableOptions) -> bool:
+        if self._charset_option(options):
+            return True
+        position = self.position
+        if self.accept("AUTO_INCREMENT"):
+            self.accept("=")
+            options.auto_increment = self.integer()
+        elif self.accept("COMMENT"):
+            self.accept("=")
+            options.comment = self.string()
+        elif self.accept("ENGINE"):
+            self.accept("=")
+            engine = self._charset_name()
+            if engine.lower() not in _ENGINES:
+                raise self.refuse(f"ENGINE = {engine}", position)
+        elif self.accept_any(*_ADVICE):
+            self.accept("=")
+            self.take()
+        elif self.word() in ("TABLESPACE", "DATA", "INDEX", "CONNECTION", "ENCRYPTION", "COMPRESSION", "UNION", "TTL",
+                             "PLACEMENT", "SHARD_ROW_ID_BITS", "PRE_SPLIT_REGIONS", "INSERT_METHOD"):  # fmt: skip
+            raise self.refuse(f"table option {self.word()}")
+        else:
+            return False
+        return True
+
+    # ALTER
+
+    def _alter(self) -> d.Definition:
+        position = self.position
+        if self.accept_any("DATABASE", "SCHEMA"):
+            name = None
+            if self.word() not in ("DEFAULT", "CHARACTER", "CHARSET", "COLLATE", "CHAR"):
+                position = self.position
+                name = self.name()
+            options = self._database_options()
+            return d.AlterDatabase(name, options, position)
+        if not self.accept("TABLE"):
+            raise self.refuse(f"ALTER {self.word()}", position) if self.kind() == "word" else self.wrong()
+        out = d.AlterTable(self.table(), [])
+        while not self.ended:
+            out.actions.extend(self._action())
+            if not self.accept(",") and not self.ended and not self._at_option():
+                raise self.wrong()
+        return out
+
+    def _at_option(self) -> bool:
+        """Table options may follow each other without commas."""
+        return self.tokens[self.at - 1].upper != "," and self.word() in (
+            "DEFAULT", "CHARACTER", "CHARSET", "COLLATE", "ENGINE", "COMMENT", "AUTO_INCREMENT", "ROW_FORMAT"
+        )  # fmt: skip
+
+    def _action(self) -> list[d.AlterAction]:
+        position = self.position
+        if self.accept("ADD"):
+            return self._add(position)
+        if self.accept("DROP"):
+            return [self._drop_action(position)]
+        if self.accept("MODIFY"):
+            self.accept("COLUMN")
+            position = self.position
+            column = self._column()
+            return [d.ChangeColumn(column.name, column, self._place(), position)]
+        if self.accept("CHANGE"):
+            self.accept("COLUMN")
+            position = self.position
+            old = self.name()
+            return [d.ChangeColumn(old, self._column(), self._place(), position)]
+        if self.accept("RENAME"):
+            return [self._rename_action()]
+        if self.accept("ALTER"):
+            return [self._alter_column()]
+        if self.word() in ("ALGORITHM", "LOCK"):
+            self._advice()
+            return []
+        if self.accept("FORCE") or self.accept("ENABLE", "KEYS") or self.accept("DISABLE", "KEYS"):
+            return []
+        options = d.TableOptions()
+        if self.accept("CONVERT", "TO"):
+            if not self._charset_option(options):
+                raise self.wrong()
+            while self._charset_option(options):
+                pass
+            return [d.SetOptions(options)]
+        if self._table_option(options):
+            return [d.SetOptions(options)]
+        if self.word() == "SET" and self.word(1) == "TIFLASH":
+            raise self.refuse("ALTER TABLE ... SET TIFLASH REPLICA")
+        known = ("ORDER", "PARTITION", "REORGANIZE", "EXCHANGE", "COALESCE", "REMOVE", "DISCARD", "IMPORT", "SPLIT",
+                 "CACHE", "NOCACHE", "SET", "WITH", "WITHOUT", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR")  # fmt: skip
+        if self.word() in known:
+            raise self.refuse(f"ALTER TABLE ... {self.word()}")
+        raise self.wrong()
+
+    def _add(self, position: int) -> list[d.AlterAction]:
+        if self.word() == "PARTITION":
+            raise self.refuse("PARTITION BY", position)
+        if self.word() in ("CONSTRAINT", "PRIMARY", "UNIQUE", "INDEX", "KEY", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL",
+                           "VECTOR"):  # fmt: skip
+            key = self._key_definition()
+            if key is not None:
+                return [d.AddKey(key)]
+        self.accept("COLUMN")
+        exists = self.if_not_exists()
+        if not self.accept("("):
+            return [d.AddColumn(self._column(), self._place(), exists)]
+        out: list[d.AlterAction] = []
+        while True:
+            key = self._key_definition()
+            out.append(d.AddKey(key) if key is not None else d.AddColumn(self._column(), None, exists))
+            if not self.accept(","):
+                break
+        self.expect(")")
+        return out
+
+    def _place(self) -> str | None:
+        if self.accept("FIRST"):
+            return ""
+        return self.name() if self.accept("AFTER") else None
+
+    def _drop_action(self, position: int) -> d.AlterAction:
+        if self.accept("PRIMARY", "KEY"):
+            return d.DropKey(_PRIMARY, position=position)
+        if self.accept_any("INDEX", "KEY"):
+            exists = self.if_exists()
+            position = self.position
+            return d.DropKey(self.name(), exists, position)
+        if self.accept("CONSTRAINT"):
+            exists = self.if_exists()
+            position = self.position
+            return d.DropKey(self.name(), exists, position)
+        if self.word() in ("FOREIGN", "CHECK", "PARTITION"):
+            raise self.refuse(f"DROP {self.word()}", position)
+        self.accept("COLUMN")
+        exists = self.if_exists()
+        position = self.position
+        column = self.name()
+        self.accept_any("RESTRICT", "CASCADE")
+        return d.DropColumn(column, exists, position)
+
+    def _rename_action(self) -> d.AlterAction:
+        position = self.position
+        if self.accept("COLUMN"):
+            position = self.position
+            old = self.name()
+            self.expect("TO")
+            return d.RenameColumn(old, self.name(), position)
+        if self.word() in ("INDEX", "KEY") and self.word(2) == "TO":
+            self.take()
+            position = self.position
+            old = self.name()
+            self.expect("TO")
+            return d.RenameKey(old, self.name(), position)
+        self.accept_any("TO", "AS", "=")
+        return d.RenameTo(self.table())
+
+    def _alter_column(self) -> d.AlterAction:
+        if self.word() in ("INDEX", "CHECK", "CONSTRAINT") and self.kind(1) in ("word", "name"):
+            raise self.refuse(f"ALTER {self.word()}")
+        self.accept("COLUMN")
+        position = self.position
+        column = self.name()
+        if self.accept("DROP", "DEFAULT"):
+            return d.SetDefault(column, None, position)
+        self.expect("SET")
+        self.expect("DEFAULT")
+        return d.SetDefault(column, self._default(), position)

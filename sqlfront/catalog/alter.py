@@ -1,0 +1,428 @@
+"""ALTER TABLE: from a table's record and a list of actions to its next record, and the steps that lead there.
+
+`plan_alter` is pure: it applies the actions in order and says which new indexes must be filled and which columns must
+be proven free of NULLs first. `online.py` carries the plan out.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+from coprocessor.types import BLOB_TPS, INTEGER_TPS, FieldType, Tp
+from sqlfront.catalog import definition as d
+from sqlfront.catalog.column_types import check_charset, type_text
+from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, State, TableInfo
+from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
+from sqlfront.catalog.table_builder import (
+    COLUMNS_MAX,
+    TABLE_COMMENT_MAX,
+    build_column,
+    build_index,
+    check_auto_increment,
+    check_comment,
+    check_name,
+    column_keys,
+    constant_text,
+    key_columns,
+    make_not_null,
+    new_index,
+    set_default,
+    set_key_flags,
+)
+from sqlfront.errors import error, near_match, unsupported
+
+Note = Callable[[int, str], None]
+
+_WIDTH = {Tp.TINY: 1, Tp.SHORT: 2, Tp.INT24: 3, Tp.LONG: 4, Tp.LONGLONG: 8}
+
+
+@dataclass
+class AlterPlan:
+    """The record to arrive at. `new_indexes` are ids of indexes to fill, `not_null` ids of columns that become NOT
+    NULL.
+
+    `rename` is the table's new name, `auto_increment` the next value asked for.
+    """
+
+    final: TableInfo
+    new_indexes: list[int] = field(default_factory=list)
+    not_null: list[int] = field(default_factory=list)
+    dropped_indexes: list[int] = field(default_factory=list)
+    rename: d.TableName | None = None
+    auto_increment: int | None = None
+    changed: bool = False
+
+
+class Emptiness:
+    """Whether the table has rows, asked once and only when a rule depends on it."""
+
+    def __init__(self, has_rows: Callable[[], bool]) -> None:
+        self._has_rows = has_rows
+        self._known: bool | None = None
+
+    def has_rows(self) -> bool:
+        if self._known is None:
+            self._known = self._has_rows()
+        return self._known
+
+
+def plan_alter(
+    base: TableInfo,
+    actions: list[d.AlterAction],
+    tz: dt.tzinfo | None,
+    now: dt.datetime,
+    rows: Emptiness,
+    note: Note,
+) -> AlterPlan:
+    """Applies the actions in order to a copy of the record. `now` (UTC) is the time that DEFAULT CURRENT_TIMESTAMP
+    gives.
+    """
+    plan = AlterPlan(base.copy())
+    step = _Step(plan, tz, now, rows, note)
+    for action in actions:
+        step.apply(action)
+    final = plan.final
+    if not any(c.state == State.PUBLIC for c in final.columns):
+        raise error(1090, "You can't delete all columns with ALTER TABLE; use DROP TABLE instead")
+    fix_offsets(final)
+    check_auto_increment(final)
+    set_key_flags(final)
+    plan.not_null = [i for i in plan.not_null if any(c.id == i for c in final.columns)]
+    return plan
+
+
+def fix_offsets(info: TableInfo) -> None:
+    """Makes the offsets of columns and index columns follow the columns' order."""
+    for offset, column in enumerate(info.columns):
+        column.offset = offset
+    for index in info.indexes:
+        for part in index.columns:
+            column = need_column(info, part.name)
+            part.name, part.offset = column.name, column.offset
+
+
+def need_column(info: TableInfo, name: str, position: int = -1, code: int = 1054) -> ColumnInfo:
+    found = info.column(name)
+    if found is None or found.state != State.PUBLIC:
+        hint = near_match(name, [c.name for c in info.columns])
+        message = f"Unknown column '{name}' in '{info.name}'" if code == 1054 else _cannot_drop(name)
+        raise error(code, message + hint, position=position)
+    return found
+
+
+def _cannot_drop(name: str) -> str:
+    return f"Can't DROP '{name}'; check that column/key exists"
+
+
+class _Step:
+    """Applies one action after the other to the plan's record."""
+
+    def __init__(
+        self, plan: AlterPlan, tz: dt.tzinfo | None, now: dt.datetime, rows: Emptiness, note: Note
+    ) -> None:
+        self.plan = plan
+        self.info = plan.final
+        self.tz = tz
+        self.now = now
+        self.rows = rows
+        self.note = note
+
+    def apply(self, action: d.AlterAction) -> None:
+        match action:
+            case d.AddColumn():
+                self.add_column(action)
+            case d.DropColumn():
+                self.drop_column(action)
+            case d.ChangeColumn():
+                self.change_column(action)
+            case d.RenameColumn():
+                self.rename_column(action)
+            case d.SetDefault():
+                self.plan.changed = True
+                column = need_column(self.info, action.column, action.position)
+                set_default(column, action.default, self.tz)
+                if action.default is None:
+                    column.set_flag(Flag.NO_DEFAULT, on=True)
+            case d.AddKey():
+                self.add_key(action.key)
+            case d.DropKey():
+                self.drop_key(action)
+            case d.RenameKey():
+                self.rename_key(action)
+            case d.RenameTo():
+                self.plan.rename = action.table
+            case d.SetOptions():
+                self.set_options(action.options)
+            case _:
+                assert_never(action)
+
+    def set_options(self, options: d.TableOptions) -> None:
+        if options.charset or options.collate:
+            check_charset(options.charset, options.collate)
+        if options.auto_increment is not None:
+            self.plan.auto_increment = options.auto_increment
+        if options.comment is not None:
+            check_comment(options.comment, TABLE_COMMENT_MAX, 1628, f"table '{self.info.name}'")
+            self.info.comment = options.comment
+            self.plan.changed = True
+
+    # Columns
+
+    def add_column(self, action: d.AddColumn) -> None:
+        spec = action.column
+        if self.info.column(spec.name) is not None:
+            message = f"Duplicate column name '{spec.name}'"
+            if action.if_not_exists:
+                self.note(1060, message)
+                return
+            raise error(1060, message, position=spec.position)
+        if len(self.info.columns) >= COLUMNS_MAX:
+            raise error(1117, f"Too many columns (max = {COLUMNS_MAX})", position=spec.position)
+        if spec.auto_increment or spec.type.name == "SERIAL":
+            raise unsupported("ADD COLUMN ... AUTO_INCREMENT", position=spec.position)
+        column = build_column(spec, self.tz, self.info.charset)
+        self.info.max_col_id += 1
+        column.id = self.info.max_col_id
+        self._set_origin_default(column)
+        self._place(column, action.after, spec.position)
+        self.plan.changed = True
+        for key in column_keys(spec):
+            self.add_key(key)
+
+    def _set_origin_default(self, column: ColumnInfo) -> None:
+        """What rows that are there already have in a new column."""
+        ft = field_type(column.type)
+        if isinstance(column.default, str) and column.default.startswith(NOW_TEXT):
+            column.origin_default = _now_text(self.now, ft, self.tz)
+            return
+        column.origin_default, column.origin_default_bit = column.default, column.default_bit
+        if column.has(Flag.NOT_NULL) and column.default is None and column.default_bit is None:
+            if ft.tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):
+                if self.rows.has_rows():
+                    zero = "0000-00-00" if ft.tp == Tp.DATE else "0000-00-00 00:00:00"
+                    label = "date" if ft.tp == Tp.DATE else "datetime"
+                    raise error(1292, f"Incorrect {label} value: '{zero}' for column '{column.name}' at row 1")
+                return
+            column.origin_default, column.origin_default_bit = constant_text(_zero(ft), ft)
+
+    def _place(self, column: ColumnInfo, after: str | None, position: int) -> None:
+        columns = self.info.columns
+        if after is None:
+            at = len(columns)
+        elif after == "":
+            at = 0
+        else:
+            at = columns.index(need_column(self.info, after, position)) + 1
+        columns.insert(at, column)
+
+    def drop_column(self, action: d.DropColumn) -> None:
+        column = self.info.column(action.name)
+        if column is None:
+            message = _cannot_drop(action.name)
+            if action.if_exists:
+                self.note(1091, message)
+                return
+            hint = near_match(action.name, [c.name for c in self.info.columns])
+            raise error(1091, message + hint, position=action.position)
+        if column.has(Flag.PRI_KEY):
+            raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
+        low = column.name.lower()
+        for index in list(self.info.indexes):
+            names = [c.name.lower() for c in index.columns]
+            if low not in names:
+                continue
+            if len(names) > 1:
+                message = f"DROP COLUMN of '{column.name}', which is in the index '{index.name}' over several columns"
+                raise unsupported(message, position=action.position)
+            self._remove_index(index)
+        self.info.columns.remove(column)
+        self.plan.changed = True
+
+    def rename_column(self, action: d.RenameColumn) -> None:
+        column = need_column(self.info, action.old, action.position)
+        self._rename(column, action.new, action.position)
+
+    def _rename(self, column: ColumnInfo, name: str, position: int) -> None:
+        check_name(name, 1166, "column", position)
+        taken = self.info.column(name)
+        if taken is not None and taken is not column:
+            raise error(1060, f"Duplicate column name '{name}'", position=position)
+        low = column.name.lower()
+        for index in self.info.indexes:
+            for part in index.columns:
+                if part.name.lower() == low:
+                    part.name = name
+        column.name = name
+        self.plan.changed = True
+
+    def change_column(self, action: d.ChangeColumn) -> None:
+        spec = action.column
+        column = need_column(self.info, action.old, action.position)
+        changed = build_column(spec, self.tz, self.info.charset)
+        key_part = column.has(Flag.PRI_KEY)
+        if key_part:
+            if spec.not_null is False:
+                message = "All parts of a PRIMARY KEY must be NOT NULL; if you need NULL in a key, use UNIQUE instead"
+                raise error(1171, message, position=action.position)
+            make_not_null(changed, spec.default)
+        _check_change(column, changed, action.position)
+        if changed.has(Flag.AUTO_INCREMENT) and not column.has(Flag.AUTO_INCREMENT):
+            raise unsupported("adding AUTO_INCREMENT to a column", position=action.position)
+        if changed.has(Flag.NOT_NULL) and not column.has(Flag.NOT_NULL):
+            self.plan.not_null.append(column.id)
+        self._rename(column, spec.name, action.position)
+        changed.id, changed.name = column.id, column.name
+        changed.origin_default, changed.origin_default_bit = column.origin_default, column.origin_default_bit
+        changed.set_flag(Flag.PRI_KEY, key_part)
+        columns = self.info.columns
+        at = columns.index(column)
+        columns[at] = changed
+        if action.after is not None:
+            if action.after.lower() == changed.name.lower():
+                raise error(1054, f"Unknown column '{action.after}' in '{self.info.name}'", position=action.position)
+            columns.remove(changed)
+            self._place(changed, action.after, action.position)
+        self._check_key_lengths()
+        for key in column_keys(spec):
+            if not (key.kind == "primary" and key_part):
+                self.add_key(key)
+
+    def _check_key_lengths(self) -> None:
+        fix_offsets(self.info)
+        for index in self.info.indexes:
+            parts = tuple(d.KeyPart(c.name, c.length) for c in index.columns)
+            key_columns(self.info, d.KeySpec("plain", index.name, parts))
+
+    # Keys
+
+    def add_key(self, key: d.KeySpec) -> None:
+        fix_offsets(self.info)
+        if key.kind == "primary":
+            index = self._add_primary(key)
+        else:
+            if key.if_not_exists and key.name and self.info.index(key.name) is not None:
+                self.note(1061, f"Duplicate key name '{key.name}'")
+                return
+            index = build_index(self.info, key)
+        self.info.indexes.append(index)
+        self.plan.new_indexes.append(index.id)
+        self.plan.changed = True
+
+    def _add_primary(self, key: d.KeySpec) -> IndexInfo:
+        if self.info.clustered or any(i.primary for i in self.info.indexes):
+            raise error(1068, "Multiple primary key defined", position=key.position)
+        if key.clustered:
+            raise unsupported("adding a CLUSTERED primary key to a table", position=key.position)
+        columns = key_columns(self.info, replace(key, name=PRIMARY))
+        for part in columns:
+            column = self.info.columns[part.offset]
+            if not column.has(Flag.NOT_NULL):
+                make_not_null(column, None)
+                self.plan.not_null.append(column.id)
+            column.set_flag(Flag.PRI_KEY, on=True)
+        index = new_index(self.info, PRIMARY, columns, unique=True, comment=key.comment)
+        index.primary = True
+        return index
+
+    def drop_key(self, action: d.DropKey) -> None:
+        primary = action.name.upper() == PRIMARY
+        if primary and self.info.clustered:
+            raise unsupported("DROP PRIMARY KEY of a table that is clustered by it", position=action.position)
+        index = self.info.index(action.name)
+        if index is None:
+            message = _cannot_drop(action.name)
+            if action.if_exists:
+                self.note(1091, message)
+                return
+            hint = near_match(action.name, [i.name for i in self.info.indexes])
+            raise error(1091, message + hint, position=action.position)
+        for part in index.columns if primary else ():
+            need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
+        self._remove_index(index)
+
+    def _remove_index(self, index: IndexInfo) -> None:
+        self.info.indexes.remove(index)
+        self.plan.changed = True
+        if index.id in self.plan.new_indexes:
+            self.plan.new_indexes.remove(index.id)
+        else:
+            self.plan.dropped_indexes.append(index.id)
+
+    def rename_key(self, action: d.RenameKey) -> None:
+        index = self.info.index(action.old)
+        if index is None or index.primary:
+            hint = near_match(action.old, [i.name for i in self.info.indexes])
+            message = f"Key '{action.old}' doesn't exist in table '{self.info.name}'{hint}"
+            raise error(1176, message, position=action.position)
+        check_name(action.new, 1280, "index", action.position)
+        taken = self.info.index(action.new)
+        if (taken is not None and taken is not index) or action.new.upper() == PRIMARY:
+            raise error(1061, f"Duplicate key name '{action.new}'", position=action.position)
+        index.name = action.new
+        self.plan.changed = True
+
+
+def _check_change(old: ColumnInfo, new: ColumnInfo, position: int) -> None:
+    """Refuses a change of type under which stored rows and index entries would not stay what they are."""
+    a, b = field_type(old.type), field_type(new.type)
+    if not _bytes_stay(a, b):
+        what = f"changing column '{old.name}' from {type_text(a)} to {type_text(b)}"
+        raise unsupported(what, position=position)
+
+
+def _bytes_stay(a: FieldType, b: FieldType) -> bool:
+    if a == b:
+        return True
+    if (a.charset, a.collate) != (b.charset, b.collate) or a.unsigned != b.unsigned:
+        return False
+    if a.tp in INTEGER_TPS and b.tp in INTEGER_TPS:
+        return _WIDTH[a.tp] <= _WIDTH[b.tp]
+    if (a.tp, b.tp) == (Tp.FLOAT, Tp.DOUBLE):
+        return True
+    if a.tp in BLOB_TPS and b.tp in BLOB_TPS:
+        return a.flen <= b.flen
+    if a.tp != b.tp:
+        return False
+    if a.tp in (Tp.ENUM, Tp.SET):
+        return b.elems[: len(a.elems)] == a.elems
+    if a.tp in (Tp.VARCHAR, Tp.BIT):
+        return a.flen <= b.flen
+    if a.tp == Tp.STRING:
+        return a.is_text and a.flen <= b.flen
+    if a.tp in (Tp.DATETIME, Tp.TIMESTAMP, Tp.DURATION):
+        return a.decimal <= b.decimal
+    return a.tp in (Tp.FLOAT, Tp.DOUBLE)
+
+
+def _zero(ft: FieldType) -> Any:
+    """MySQL's implicit default of a NOT NULL column."""
+    if ft.is_integer or ft.is_real:
+        return 0
+    if ft.is_decimal:
+        from decimal import Decimal
+
+        return Decimal(0).scaleb(-max(ft.decimal, 0))
+    if ft.tp == Tp.DURATION:
+        return dt.timedelta()
+    if ft.tp == Tp.ENUM:
+        return ft.elems[0]
+    if ft.tp == Tp.JSON:
+        return "null"
+    if ft.is_binary:
+        return b"\0" * ft.flen if ft.tp == Tp.STRING else b""
+    return ""
+
+
+def _now_text(now: dt.datetime, ft: FieldType, tz: dt.tzinfo | None) -> str:
+    """The time of the statement as a stored constant: TIMESTAMP in UTC, DATETIME in the session's zone."""
+    from coprocessor.codec.temporal import from_utc
+    from coprocessor.convert import to_text
+
+    value = now.replace(tzinfo=None)
+    if ft.tp == Tp.DATETIME:
+        value = from_utc(value, tz)
+    unit = 10 ** (6 - max(ft.decimal, 0))
+    return to_text(value.replace(microsecond=value.microsecond // unit * unit), ft)

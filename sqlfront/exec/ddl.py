@@ -1,0 +1,76 @@
+"""Executing data definition statements: read, carried out through the catalog, and what hangs on it brought along.
+
+The caller has ended the session's open transaction (DDL commits implicitly, as in MySQL).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from sqlfront.bind.ddl import read_ddl
+from sqlfront.catalog import ddl
+from sqlfront.catalog import definition as d
+from sqlfront.catalog.model import Table
+from sqlfront.catalog.online import alter_table
+from sqlfront.parse import Ddl, RenameTable
+from sqlfront.result import Result
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+
+def execute_ddl(session: Session, statement: Ddl | RenameTable, text: str | None = None) -> Result:
+    """Executes CREATE, ALTER, DROP, TRUNCATE or RENAME. `text` is the statement's source, for positions in errors."""
+    return execute_definition(session, read_ddl(statement, text))
+
+
+def execute_definition(session: Session, spec: d.Definition) -> Result:
+    """Executes what a data definition statement asks for; IF [NOT] EXISTS leaves its notes in `session.warnings`."""
+    catalog = session.database.catalog
+    current_db = session.current_db
+    zone = session.variables.zone
+    affected = 0
+
+    def note(code: int, message: str) -> None:
+        session.warnings.append(("Note", code, message))
+
+    match spec:
+        case d.CreateDatabase():
+            affected = int(ddl.create_database(catalog, spec, note))
+        case d.AlterDatabase():
+            ddl.alter_database(catalog, spec, current_db)
+        case d.DropDatabase():
+            dropped = catalog.schema.database(spec.name)
+            affected = ddl.drop_database(catalog, spec, note)
+            if dropped is not None:
+                for table in dropped.tables.values():
+                    _forget(session, table)
+                if dropped.name.lower() == current_db.lower():
+                    session.current_db = ""
+        case d.CreateTable():
+            ddl.create_table(catalog, spec, current_db, zone, note)
+        case d.DropTable():
+            before = catalog.schema
+            ddl.drop_tables(catalog, spec, current_db, note)
+            after = catalog.schema.table_by_id
+            for table_id, table in before.table_by_id.items():
+                if table_id not in after:
+                    _forget(session, table)
+        case d.TruncateTable():
+            old, _ = ddl.truncate_table(catalog, spec, current_db)
+            _forget(session, old)
+        case d.RenameTables():
+            ddl.rename_tables(catalog, spec, current_db)
+        case d.AlterTable():
+            table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
+            if plan.auto_increment is not None and table.auto_increment is not None:
+                session.database.autoids.allocator(table).reset(plan.auto_increment)
+        case _:
+            assert_never(spec)
+    return Result(affected_rows=affected, warnings=list(session.warnings))
+
+
+def _forget(session: Session, table: Table) -> None:
+    """Drops what is kept in memory of a table that is gone."""
+    session.database.autoids.forget(table.id)
+    session.database.statistics.forget(table.id)
