@@ -295,10 +295,10 @@ class Cursor:
     def _arrow_batches(self, rows_per_batch: int | None) -> Iterator[pa.RecordBatch]:
         """Starts reading the result as Arrow (at the call, not at the first batch)."""
         result = self._readable()
+        if self._stream is not None and self._rows is None:
+            raise InterfaceError("this result is already being read as Arrow")
         if self._rows is not None or (result.row is not None and self._row is None):
             raise InterfaceError("rows of this result were already read; execute the statement again to read Arrow")
-        if self._stream is not None:
-            raise InterfaceError("this result is already being read as Arrow")
         assert result.columns is not None
         source = result.source
         if source is not None:

@@ -187,7 +187,21 @@ def _primary_values(codec: TableCodec, key: bytes, value: bytes) -> Sequence[obj
     if value:
         row = codec.decode(handle, value)
         return [row[part.offset] for part in codec.schema.common_handle]
-    return codec.handle_values(handle)
+    return _key_values(codec, handle)
+
+
+def _key_values(codec: TableCodec, handle: bytes) -> Sequence[object]:
+    """Returns the values that a common handle itself tells; of a string under a folding collation it tells none."""
+    from coprocessor.codec.collation import is_bin_collation
+    from coprocessor.codec.datum import decode_key_datum
+
+    values: list[object] = []
+    pos = 0
+    for part in codec.schema.common_handle:
+        type_ = codec.schema.columns[part.offset].type
+        value, pos = decode_key_datum(type_, handle, pos)
+        values.append("?" if type_.is_text and not is_bin_collation(type_.collate) else value)
+    return values
 
 
 def _table_of(key: bytes, find_table: FindTable) -> KeyedTable | None:
