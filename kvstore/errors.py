@@ -1,26 +1,30 @@
 """Errors of the key-value store.
 
-    KvError
-    ├── StoreError              the directory or the engine: not the caller's statement
-    │   ├── DirectoryInUse      another process owns the directory (`owner_pid`)
-    │   ├── NotOurDirectory     the directory holds something else
-    │   ├── FormatTooNew        written by a newer version
-    │   ├── Corruption          a file is damaged
-    │   ├── DiskFull            no room left; nothing of the batch was applied
-    │   └── StoreClosed
-    ├── TxnError                deterministic outcomes of one transaction: nothing of it was applied
-    │   ├── WriteConflict       a newer commit on a key (optimistic, or newer than for_update_ts); retry the transaction
-    │   ├── KeyExists           an insert found a live row
-    │   ├── LockWaitTimeout     waited as long as it was allowed
-    │   ├── LockNowait          NOWAIT found a lock
-    │   ├── Deadlock            this transaction is the victim; roll back and retry
-    │   ├── KeyIsLocked         met a lock of another transaction that has to be resolved first
-    │   ├── TxnNotFound         commit of a transaction that was rolled back or never prewritten
-    │   ├── TxnTooLarge         over the named limit
-    │   ├── SnapshotTooOld      the read timestamp is below the GC safe point
-    │   ├── CommitRejected      a commit check (schema version) refused
-    │   └── ReadOnlyTxn
-    └── Cancelled               interrupted by the user while it waited
+KvError
+├── StoreError              the directory or the engine: not the caller's statement
+│   ├── DirectoryInUse      another process owns the directory (`owner_pid`)
+│   ├── NotOurDirectory     the directory holds something else
+│   ├── FormatTooNew        written by a newer version
+│   ├── Corruption          a file is damaged
+│   ├── DiskFull            no room left; nothing of the batch was applied
+│   └── StoreClosed
+├── TxnError                deterministic outcomes of one transaction: nothing of it was applied
+│   ├── WriteConflict       a newer commit on a key (optimistic, or newer than for_update_ts); retry the transaction
+│   ├── KeyExists           an insert found a live row
+│   ├── LockWaitTimeout     waited as long as it was allowed
+│   ├── LockNowait          NOWAIT found a lock
+│   ├── Deadlock            this transaction is the victim; roll back and retry
+│   ├── KeyIsLocked         met a lock of another transaction that has to be resolved first
+│   ├── TxnNotFound         commit of a transaction that was rolled back or never prewritten
+│   │   └── PessimisticLockNotFound   prewrite of a key whose pessimistic lock is gone
+│   ├── AlreadyCommitted    rollback of a transaction that was committed (`commit_ts`)
+│   ├── CommitTsExpired     commit_ts is below the lock's min_commit_ts; draw a new one
+│   ├── PrimaryMismatch     the lock names another primary
+│   ├── TxnTooLarge         over the named limit
+│   ├── SnapshotTooOld      the read timestamp is below the GC safe point
+│   ├── CommitRejected      a commit check (schema version) refused
+│   └── ReadOnlyTxn
+└── Cancelled               interrupted by the user while it waited
 """
 
 from __future__ import annotations
@@ -130,6 +134,35 @@ class KeyIsLocked(TxnError):
 
 class TxnNotFound(TxnError):
     """The transaction has no lock (or pessimistic lock) where it must have one."""
+
+
+class PessimisticLockNotFound(TxnNotFound):
+    """The pessimistic lock that a prewrite builds on is gone."""
+
+
+class AlreadyCommitted(TxnError):
+    """A rollback came to a transaction that was committed."""
+
+    def __init__(self, key: bytes, start_ts: int, commit_ts: int) -> None:
+        self.key = key
+        self.start_ts = start_ts
+        self.commit_ts = commit_ts
+        super().__init__(f"transaction {start_ts} was committed at {commit_ts} on key {key.hex()}")
+
+
+class CommitTsExpired(TxnError):
+    """The lock was read past `commit_ts`; the commit needs one of at least `min_commit_ts`."""
+
+    def __init__(self, key: bytes, start_ts: int, commit_ts: int, min_commit_ts: int) -> None:
+        self.key = key
+        self.start_ts = start_ts
+        self.commit_ts = commit_ts
+        self.min_commit_ts = min_commit_ts
+        super().__init__(f"commit_ts {commit_ts} of transaction {start_ts} is below {min_commit_ts}")
+
+
+class PrimaryMismatch(TxnError):
+    """The lock found where the primary should be names another primary."""
 
 
 class TxnTooLarge(TxnError):

@@ -1,8 +1,9 @@
-"""The local timestamp oracle: physical milliseconds << 18 | logical, strictly increasing, also over restarts and clock jumps.
+"""The local timestamp oracle: physical milliseconds << 18 | logical, strictly increasing, also over restarts and
+clock jumps.
 
-It persists a bound ahead of the clock before it gives out a timestamp below it (PD's saved window). After a crash it goes on
-from the bound, after a clean close from where it stopped; a clock that stands or goes back only uses up logical numbers,
-and when a millisecond's are used up the physical part moves on by itself.
+It persists a bound ahead of the clock before it gives out a timestamp below it (PD's saved window). After a crash it
+goes on from the bound, after a clean close from where it stopped; a clock that stands or goes back only uses up
+logical numbers, and when a millisecond's are used up the physical part moves on by itself.
 """
 
 from __future__ import annotations

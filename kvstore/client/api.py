@@ -1,7 +1,7 @@
 """The storage seam: what the SQL layer asks of a store, embedded or clustered.
 
-Keys and values are plain user bytes (`t{id}_r{handle}`, `m...`); memcomparable encoding, column families and records are
-the store's business. Timestamps are `physical_ms << 18 | logical`. All methods may be called from any thread; one
+Keys and values are plain user bytes (`t{id}_r{handle}`, `m...`); memcomparable encoding, column families and records
+are the store's business. Timestamps are `physical_ms << 18 | logical`. All methods may be called from any thread; one
 `Transaction` is used by one thread at a time.
 """
 
@@ -112,10 +112,10 @@ class Transaction(Reader, Protocol):
     ) -> list[bytes]:
         """Takes pessimistic locks and returns the keys that are now locked (all of them unless `skip_locked`).
 
-        `wait_ms` 0 is NOWAIT. A key that has a commit newer than `for_update_ts` raises WriteConflict, and then no key of
-        this call stays locked that was not before. Raises LockWaitTimeout, LockNowait, Deadlock, Cancelled. Keys that the
-        transaction already holds cost a set lookup. In an optimistic transaction it only marks the keys, so that commit
-        checks them.
+        `wait_ms` 0 is NOWAIT. A key that has a commit newer than `for_update_ts` raises WriteConflict, and then no
+        key of this call stays locked that was not before. Raises LockWaitTimeout, LockNowait, Deadlock, Cancelled.
+        Keys that the transaction already holds cost a set lookup. In an optimistic transaction it only marks the
+        keys, so that commit checks them.
         """
 
     def mark(self) -> int:
@@ -157,7 +157,8 @@ class Ingest(Protocol):
         """Adds one run: keys strictly ascending within it. Runs may interleave with each other."""
 
     def finish(self, *, check_duplicates: bool = True) -> None:
-        """Makes all runs visible, durably. Raises KeyExists (nothing applied) when a key is there twice or already live."""
+        """Makes all runs visible, durably. Raises KeyExists (nothing applied) when a key is there twice or already
+        live."""
 
     def abort(self) -> None: ...
 
@@ -182,7 +183,8 @@ class Storage(Protocol):
     def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
         """Starts a bulk load of keys inside [start, end).
 
-        Until `finish` or `abort`, writers of that range wait (and time out as for a lock); readers see the range as it was.
+        Until `finish` or `abort`, writers of that range wait (and time out as for a lock); readers see the range as
+        it was.
         """
 
     def destroy_range(self, start: bytes, end: bytes) -> None:
@@ -215,7 +217,8 @@ class Oracle(Protocol):
 
 
 class WindowStore(Protocol):
-    """Where an oracle keeps the bound below which it may give out timestamps (milliseconds, durable when `save` returns)."""
+    """Where an oracle keeps the bound below which it may give out timestamps (milliseconds, durable when `save`
+    returns)."""
 
     def load(self) -> int:
         """The bound saved last, 0 if there is none."""

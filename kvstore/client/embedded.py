@@ -1,39 +1,46 @@
 """The embedded store: the storage seam over one engine in this process. Its one door is `EmbeddedStore.open`.
 
-It writes the same records a cluster would, with three short cuts: pessimistic locks live in memory (`locks`), a commit writes
-its Write records at once, with no lock records on disk (TiKV's 1PC), and waiting commits share a sync (`group_commit`).
+It writes the same records a cluster would, with three short cuts: pessimistic locks live in memory (`locks`), a
+commit writes its Write records at once, with no lock records on disk (TiKV's 1PC), and waiting commits share a sync
+(`group_commit`).
 The life of a commit and the visibility rule are told in docs/transactions.md.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
-from kvstore.client.api import CommitObserver, Oracle, PackedBatch, WindowStore
-from kvstore.client.group_commit import GroupCommit
+from kvstore.client.api import CancelToken, CommitObserver, Ingest, Oracle, PackedBatch, WindowStore
+from kvstore.client.commit import Committer
+from kvstore.client.ingest import open_ingest
 from kvstore.client.locks import LockTable
+from kvstore.client.ranges import RangeLocks
 from kvstore.client.snapshot import Snapshot
-from kvstore.client.transaction import EmbeddedTransaction, WriteBuffer
-from kvstore.codec import encode_uvarint
-from kvstore.engine.api import CF_DEFAULT, CF_META, CF_WRITE, Cursor, Engine
+from kvstore.client.transaction import EmbeddedTransaction
+from kvstore.client.upkeep import GC_LIFE_MS, Upkeep
+from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Cursor, Engine
 from kvstore.engine.memory import MemoryEngine
-from kvstore.errors import Corruption, KeyExists, LockNowait, SnapshotTooOld, StoreClosed, StoreError, WriteConflict
-from kvstore.mvcc.keys import AFTER_OLDEST, NEWEST, TS_MAX, data_key, ts_suffix, versioned
-from kvstore.mvcc.point import NeedsDefault, newest_change, newest_record, read_version
-from kvstore.mvcc.record import SHORT_VALUE_MAX
+from kvstore.errors import Corruption, SnapshotTooOld, StoreClosed, StoreError
+from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, data_range, ts_suffix, versioned
+from kvstore.mvcc.point import NeedsDefault, read_version
 from kvstore.mvcc.scan import scan
+from kvstore.txn.commands import resolve_all_locks
 
 TXN_BYTES_MAX = 256 << 20
 """Largest sum of key and value bytes in one transaction's buffer."""
 READ_RETRIES_MAX = 16
-"""How often a point read starts over because GC took the value of a version that was replaced meanwhile."""
+"""How often a point read starts over because the version it met was replaced and collected meanwhile."""
 WINDOW_KEY = b"oracle_window_ms"
 
 
 class _Slot(threading.local):
-    """A thread's reusable cursor."""
+    """A thread's reusable cursor over the write family."""
 
     cursor: Cursor | None = None
 
@@ -61,27 +68,37 @@ class EmbeddedStore:
     """Implements `api.Storage` over one engine."""
 
     def __init__(
-        self, engine: Engine, oracle: Oracle, *, synchronous: bool = True, txn_bytes_max: int = TXN_BYTES_MAX
+        self,
+        engine: Engine,
+        oracle: Oracle,
+        *,
+        synchronous: bool = True,
+        txn_bytes_max: int = TXN_BYTES_MAX,
+        gc_life_ms: int = GC_LIFE_MS,
     ) -> None:
         self.engine = engine
         self.oracle = oracle
-        self.synchronous = synchronous
         self.txn_bytes_max = txn_bytes_max
         self.lock_table = LockTable()
-        self.committing: dict[EmbeddedTransaction, None] = {}
-        self.safe_point = 0
+        self.ranges = RangeLocks(self.lock_table)
+        self.committer = Committer(engine, oracle, self.ranges, synchronous=synchronous)
+        self.committing = self.committer.committing
+        self.active: dict[int, int] = {}
+        """start_ts of every live transaction, by identity: garbage collection stays below them."""
         self.special_reads = False
-        """Whether a point read may meet more than plain records: an ingest window or a lock record on disk."""
+        """Whether reads have to look for closed ranges, or the store has stopped."""
         self._slot = _Slot()
-        self._commit_mutex = threading.Lock()
-        self._last_commit_ts = 0
-        self._group: GroupCommit[EmbeddedTransaction] = GroupCommit(engine.sync, self._finish, self._abandon)
-        self._observers: tuple[CommitObserver, ...] = ()
-        self._active: dict[int, int] = {}
-        self._failed: BaseException | None = None
-        self._closed = False
-        self._commits = 0
-        self._conflicts = 0
+        self._cursors: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._orphans: deque[bytes] = deque()
+        self._closed: StoreError | None = None
+        self._close_mutex = threading.Lock()
+        self.upkeep = Upkeep(self, gc_life_ms)
+        self.safe_point = self.upkeep.load_safe_point()
+        if not engine.is_empty(CF_LOCK):
+            # left by a cluster: nobody else can own those transactions any more
+            resolve_all_locks(engine)
+        self.upkeep.start()
+        _watch_fork(self)
 
     @classmethod
     def open(
@@ -91,6 +108,7 @@ class EmbeddedStore:
         *,
         synchronous: bool = True,
         txn_bytes_max: int = TXN_BYTES_MAX,
+        gc_life_ms: int = GC_LIFE_MS,
     ) -> EmbeddedStore:
         """Opens the directory at `path`, made when missing; None is a store in memory.
 
@@ -106,39 +124,53 @@ class EmbeddedStore:
             engine = RocksEngine(path)
         try:
             oracle = oracle_factory(_MetaWindow(engine, synchronous=synchronous))
-            return cls(engine, oracle, synchronous=synchronous, txn_bytes_max=txn_bytes_max)
+            return cls(engine, oracle, synchronous=synchronous, txn_bytes_max=txn_bytes_max, gc_life_ms=gc_life_ms)
         except BaseException:
             engine.close()
             raise
 
-    # -- reading
+    # -- starting
 
     def now_ts(self) -> int:
         return self.oracle.get_ts()
 
     def begin(self, *, pessimistic: bool = True, start_ts: int | None = None) -> EmbeddedTransaction:
-        if self._closed:
-            raise StoreClosed("the store is closed")
+        if self._closed is not None:
+            raise self._closed
+        if self._orphans:
+            self.adopt_orphans()
         read_only = start_ts is not None
-        if start_ts is None:
-            start_ts = self.oracle.get_ts()
-        elif start_ts < self.safe_point:
-            raise SnapshotTooOld(start_ts, self.safe_point)
-        txn = EmbeddedTransaction(self, start_ts, pessimistic=pessimistic, read_only=read_only)
-        self._active[id(txn)] = start_ts
-        return txn
+        while True:
+            ts = self.oracle.get_ts() if start_ts is None else start_ts
+            txn = EmbeddedTransaction(self, ts, pessimistic=pessimistic, read_only=read_only)
+            self.active[id(txn)] = ts
+            # registered first and looked at second, as garbage collection moves the safe point first and looks second
+            if ts >= self.safe_point:
+                return txn
+            txn.rollback()
+            if read_only:
+                raise SnapshotTooOld(ts, self.safe_point)
 
     def snapshot(self, ts: int | None = None) -> Snapshot:
+        if self._closed is not None:
+            raise self._closed
         return Snapshot(self, self.oracle.get_ts() if ts is None else ts)
+
+    # -- reading
 
     def cursor(self) -> Cursor:
         """The calling thread's reusable cursor over the write family."""
         cursor = self._slot.cursor
         if cursor is None:
+            if self._closed is not None:
+                raise self._closed
             cursor = self._slot.cursor = self.engine.cursor(CF_WRITE)
+            self._cursors.add(cursor)
         return cursor
 
     def get_latest(self, key: bytes) -> bytes | None:
+        if self.special_reads:
+            return self.snapshot().get(key)
         encoded = data_key(key)
         for _ in range(READ_RETRIES_MAX):
             cursor = self._slot.cursor or self.cursor()
@@ -151,211 +183,194 @@ class EmbeddedStore:
                 value = self.engine.get(CF_DEFAULT, versioned(encoded, need.start_ts))
                 if value is None:
                     continue
-            # what was seen may be a commit that is not durable yet: it is still registered then
+            # what was seen may belong to a commit that is not durable yet: then it is still registered
             if self.committing:
-                unsettled = [commit for commit in list(self.committing) if commit.touches(key, None)]
-                if unsettled:
-                    unsettled[0].wait_finished()
-                    if self._failed is not None:
-                        raise self._failure()
+                unsettled = next((commit for commit in list(self.committing) if commit.touches(key, None)), None)
+                if unsettled is not None:
+                    unsettled.wait_finished()
                     continue
+            if self.special_reads:
+                break
             return value
         return self.snapshot().get(key)
 
-    def load_default(self, encoded: bytes, start_ts: int) -> bytes:
-        """The long value of a version; its absence is damage."""
+    def get_special(self, snapshot: Snapshot, key: bytes) -> bytes | None:
+        """A point read while closed ranges exist; refused when the store has stopped."""
+        self.check_running()
+        ts = self.ranges.effective_ts(key, snapshot.ts)
+        encoded = data_key(key)
+        raw = self.cursor().refresh()
+        try:
+            value = read_version(raw, encoded, encoded + ts_suffix(ts), ts)
+        except NeedsDefault as need:
+            value = self.load_default(snapshot, encoded, need.start_ts)
+        snapshot.check_age()
+        return value
+
+    def load_default(self, snapshot: Snapshot, encoded: bytes, start_ts: int) -> bytes:
+        """The long value of a version the snapshot sees; its absence is damage, or the snapshot is too old."""
         value = self.engine.get(CF_DEFAULT, versioned(encoded, start_ts))
         if value is None:
+            snapshot.check_age()
             raise Corruption(f"value of {encoded.hex()} written at {start_ts} is missing")
         return value
 
-    def read_special(self, key: bytes, ts: int, seq: int) -> bytes | None:
-        raise NotImplementedError
-
     def scan_range(self, snapshot: Snapshot, start: bytes, end: bytes, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-        return scan(self.engine, start, end, snapshot.ts, self.load_default, reverse=reverse)
+        """Row-wise scan for a snapshot whose pending commits have been waited for."""
 
-    def scan_range_packed(
-        self, snapshot: Snapshot, start: bytes, end: bytes, batch_rows: int
-    ) -> Iterator[PackedBatch]:
+        def load(encoded: bytes, start_ts: int) -> bytes:
+            return self.load_default(snapshot, encoded, start_ts)
+
+        if not self.special_reads:
+            return scan(self.engine, start, end, snapshot.ts, load, snapshot.check_age, reverse=reverse)
+        self.check_running()
+        pieces = self.ranges.segments(start, end, snapshot.ts)
+        if reverse:
+            pieces.reverse()
+        return chain.from_iterable(
+            scan(self.engine, low, high, ts, load, snapshot.check_age, reverse=reverse) for low, high, ts in pieces
+        )
+
+    def scan_range_packed(self, snapshot: Snapshot, start: bytes, end: bytes, batch_rows: int) -> Iterator[PackedBatch]:
+        """Packed scan for a snapshot whose pending commits have been waited for."""
         from kvstore.mvcc.packed import scan_packed
 
-        return scan_packed(self.engine, start, end, snapshot.ts, self.load_default, batch_rows)
+        def load(encoded: bytes, start_ts: int) -> bytes:
+            return self.load_default(snapshot, encoded, start_ts)
 
-    # -- locking
+        pieces = [(start, end, snapshot.ts)]
+        if self.special_reads:
+            self.check_running()
+            pieces = self.ranges.segments(start, end, snapshot.ts)
+        return chain.from_iterable(
+            scan_packed(self.engine, low, high, ts, load, snapshot.check_age, batch_rows) for low, high, ts in pieces
+        )
 
-    def lock_key(self, txn: EmbeddedTransaction, key: bytes, wait_ms: int, skip_locked: bool) -> bool:
-        """Takes the pessimistic lock on one key; returns False when it is taken and `skip_locked`."""
-        try:
-            self.lock_table.acquire(txn, key, 0 if skip_locked else wait_ms, txn.cancel)
-        except LockNowait:
-            if skip_locked:
-                return False
-            raise
-        return True
-
-    def check_locked(self, keys: Sequence[bytes], start_ts: int, for_update_ts: int) -> None:
-        """Raises WriteConflict when a key just locked has a commit newer than `for_update_ts`."""
-        if self._last_commit_ts <= for_update_ts:
-            return
-        for key in keys:
-            self._check_newer(key, data_key(key), start_ts, for_update_ts)
-
-    def _fresh_raw(self) -> Any:
-        cursor = self.cursor()
-        if cursor.raw is None or cursor.seq != self.engine.write_seq:
-            return cursor.refresh()
-        return cursor.raw
-
-    def _check_newer(self, key: bytes, encoded: bytes, start_ts: int, limit_ts: int) -> None:
-        record = newest_record(self._fresh_raw(), encoded)
-        if record is not None and record[0] > limit_ts:
-            change = newest_change(self._fresh_raw(), encoded)
-            if change is not None and change[0] > limit_ts:
-                self._conflicts += 1
-                raise WriteConflict(key, start_ts, change[1].start_ts, change[0])
-
-    # -- committing
-
-    def _failure(self) -> StoreError:
-        return StoreError(f"the store stopped after a failed write and has to be reopened: {self._failed}")
-
-    def commit(
-        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], check: Callable[[], None] | None
-    ) -> int:
-        """Commits the buffer of `txn`; returns when it is durable and visible."""
-        if self._failed is not None:
-            raise self._failure()
-        taken = self._lock_for_commit(txn, buffer.writes, marked)
-        try:
-            encoded = [(data_key(key), value) for key, value in buffer.writes.items()]
-            self._check_constraints(txn, buffer, marked, encoded)
-            return self._write(txn, encoded, check)
-        finally:
-            self.lock_table.release(taken)
-
-    def _lock_for_commit(
-        self, txn: EmbeddedTransaction, writes: dict[bytes, bytes | None], marked: set[bytes]
-    ) -> list[bytes]:
-        """Takes the locks that are not held yet. Gives them all back before it waits, so commits cannot deadlock."""
-        owners = self.lock_table.owners
-        held = txn.locks
-        while True:
-            taken: list[bytes] = []
-            blocked: bytes | None = None
-            for key in (*writes, *marked) if marked else writes:
-                if key in held:
-                    continue
-                owner = owners.setdefault(key, txn)
-                if owner is not txn:
-                    blocked = key
-                    break
-                taken.append(key)
-            if blocked is None:
-                return taken
-            self.lock_table.release(taken)
-            self.lock_table.acquire(txn, blocked, txn.lock_wait_ms, txn.cancel)
-            held.add(blocked)
-
-    def _check_constraints(
-        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], encoded: list[tuple[bytes, Any]]
-    ) -> None:
-        inserts = buffer.inserts
-        start_ts = txn.start_ts
-        if not txn.pessimistic and self._last_commit_ts > start_ts:
-            for key, (data, _) in zip(buffer.writes, encoded, strict=True):
-                self._check_newer(key, data, start_ts, start_ts)
-            for key in marked - buffer.writes.keys():
-                self._check_newer(key, data_key(key), start_ts, start_ts)
-        if inserts:
-            for key, (data, _) in zip(buffer.writes, encoded, strict=True):
-                if key in inserts:
-                    self._check_absent(key, data)
-
-    def _check_absent(self, key: bytes, encoded: bytes) -> None:
-        raw = self._fresh_raw()
-        try:
-            value = read_version(raw, encoded, encoded + NEWEST, TS_MAX)
-        except NeedsDefault as need:
-            value = self.load_default(encoded, need.start_ts)
-        if value is not None:
-            raise KeyExists(key, value)
-
-    def _write(
-        self,
-        txn: EmbeddedTransaction,
-        encoded: list[tuple[bytes, bytes | None]],
-        check: Callable[[], None] | None,
-    ) -> int:
-        engine = self.engine
-        start = encode_uvarint(txn.start_ts)
-        put_head, delete_record = b"P" + start + b"v", b"D" + start
-        batch = engine.batch()
-        put = batch.put
-        write_cf = engine.handle(CF_WRITE)
-        try:
-            with self._commit_mutex:
-                if self._failed is not None:
-                    raise self._failure()
-                self.committing[txn] = None
-                commit_ts = self.oracle.get_ts()
-                if check is not None:
-                    check()
-                txn.commit_ts = commit_ts
-                suffix = ts_suffix(commit_ts)
-                for key, value in encoded:
-                    if value is None:
-                        put(key + suffix, delete_record, write_cf)
-                    elif len(value) <= SHORT_VALUE_MAX:
-                        put(key + suffix, put_head + bytes((len(value),)) + value, write_cf)
-                    else:
-                        put(versioned(key, txn.start_ts), value, engine.handle(CF_DEFAULT))
-                        put(key + suffix, b"P" + start, write_cf)
-                engine.write(batch)
-                self._last_commit_ts = commit_ts
-                place = self._group.add(txn) if self.synchronous else None
-        except BaseException:
-            self.committing.pop(txn, None)
-            txn.finish()
-            raise
-        if place is None:
-            self._finish(txn)
-        else:
-            self._group.wait(place)
-        return commit_ts
-
-    def _finish(self, txn: EmbeddedTransaction) -> None:
-        """Makes a durable commit visible."""
-        self._commits += 1
-        self.committing.pop(txn, None)
-        txn.finish()
-
-    def _abandon(self, txn: EmbeddedTransaction, error: BaseException) -> None:
-        """The sync failed: whether the commit survives is unknown, so the store stops taking writes."""
-        self._failed = error
-        self.committing.pop(txn, None)
-        txn.finish()
+    # -- transactions that end
 
     def forget(self, txn: EmbeddedTransaction) -> None:
         """The transaction is over and needs no versions any more."""
-        self._active.pop(id(txn), None)
+        self.active.pop(id(txn), None)
 
     def orphan(self, locks: set[bytes], identity: int) -> None:
-        """A transaction was dropped without an end."""
-        self.lock_table.release(locks)
-        self._active.pop(identity, None)
+        """A transaction was dropped without an end. Runs in a finalizer, so it takes no mutex: upkeep wakes the
+        waiters."""
+        self.active.pop(identity, None)
+        for key in locks:
+            self.lock_table.owners.pop(key, None)
+        self._orphans.extend(locks)
+
+    def adopt_orphans(self) -> None:
+        """Hands the locks of dropped transactions to whoever waits for them."""
+        while self._orphans:
+            try:
+                key = self._orphans.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self.lock_table.hand_over(key)
+
+    # -- maintenance
 
     def observe(self, observer: CommitObserver) -> None:
-        self._observers = (*self._observers, observer)
+        self.committer.observers = (*self.committer.observers, observer)
+
+    def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
+        self.check_running()
+        return open_ingest(self, start, end, cancel)
+
+    def destroy_range(self, start: bytes, end: bytes) -> None:
+        self.check_running()
+        low, high = data_range(start, end)
+        batch = self.engine.batch()
+        for cf in (CF_WRITE, CF_LOCK, CF_DEFAULT):
+            batch.delete_range(low, high, self.engine.handle(cf))
+        with self.committer.mutex:
+            self.engine.write(batch)
+        if self.synchronous:
+            self.engine.sync()
+        ts = self.now_ts()
+        for observer in self.committer.observers:
+            observer.on_ingest(ts, start, end)
+
+    def gc(self, safe_point: int | None = None) -> dict[str, int]:
+        self.check_running()
+        return self.upkeep.gc(safe_point)
+
+    @property
+    def gc_life_ms(self) -> int:
+        return self.upkeep.life_ms
+
+    @gc_life_ms.setter
+    def gc_life_ms(self, value: int) -> None:
+        if value < 0:
+            raise ValueError(f"gc_life_ms must not be negative: {value}")
+        self.upkeep.life_ms = value
+
+    @property
+    def synchronous(self) -> bool:
+        return self.committer.synchronous
+
+    @synchronous.setter
+    def synchronous(self, value: bool) -> None:
+        self.committer.synchronous = value and self.engine.path is not None
+
+    def backup(self, path: str) -> None:
+        self.check_running()
+        if os.path.exists(path):
+            raise StoreError(f"backup to {path!r}: it already exists")
+        with self.committer.mutex:
+            self.engine.checkpoint(path)
+
+    def stats(self) -> dict[str, Any]:
+        self.check_running()
+        return {
+            **self.committer.stats(),
+            "active_transactions": len(self.active),
+            "closed_ranges": len(self.ranges.active),
+            **self.upkeep.stats(),
+            "engine": self.engine.stats(),
+        }
+
+    def release_idle_cursors(self, seq: int) -> None:
+        """Drops iterators that have not moved since the engine was at `seq`: they pin memory and files."""
+        for cursor in list(self._cursors):
+            if cursor.seq < seq:
+                cursor.release()
+
+    def check_running(self) -> None:
+        """Raises when the store is closed, has stopped, or belongs to the parent process."""
+        if self._closed is not None:
+            raise self._closed
+        if self.committer.stopped is not None:
+            raise self.committer.stopped
+
+    def stop(self, error: StoreError) -> None:
+        """Refuses everything from now on with `error`."""
+        self._closed = error
+        self.committer.stopped = error
+        self.special_reads = True
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        with self._close_mutex:
+            if self._closed is not None:
+                return
+            self.stop(StoreClosed("the store is closed"))
+        self.upkeep.close()
         try:
             self.oracle.close()
         finally:
             self.engine.close()
 
 
-__all__ = ["AFTER_OLDEST", "EmbeddedStore"]
+def _watch_fork(store: EmbeddedStore) -> None:
+    """Makes the child's copy of the store refuse to work: RocksDB does not survive a fork."""
+    reference = weakref.ref(store)
+
+    def in_child() -> None:
+        inherited = reference()
+        if inherited is not None and inherited._closed is None:
+            error = StoreError("the database was opened before fork; open it again in the child process")
+            inherited.stop(error)
+            inherited.engine.disown(error)
+
+    os.register_at_fork(after_in_child=in_child)

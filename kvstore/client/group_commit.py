@@ -6,8 +6,8 @@
                                       └─ A is done, its group is finished; B leads the next sync for B and C
 
 A sync covers every write that had returned when it began. Whoever finds no sync running leads one for all that have
-written so far; the others sleep until a leader finishes them, or until they are made the leader themselves. Nobody waits
-for a timer. The sync lets other threads run, and they write meanwhile.
+written so far; the others sleep until a leader finishes them, or until they are made the leader themselves. Nobody
+waits for a timer. The sync lets other threads run, and they write meanwhile.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class GroupCommit(Generic[T]):
         self.grouped = 0
 
     def add(self, item: T) -> _Place[T]:
-        """Queues an item whose write has returned; the caller's lock keeps the order of writes and of calls the same."""
+        """Queues an item whose write has returned; the caller's lock keeps the order of writes and of calls the
+        same."""
         place = _Place(item)
         with self._mutex:
             self._queue.append(place)

@@ -1,9 +1,10 @@
 """In-memory locks of the embedded store: who holds a key, who waits for it, and when that is a deadlock.
 
-A lock is an entry key -> owner in one dict: taking a free one is a `setdefault`, which the interpreter does atomically, so
-the uncontended path takes no mutex. Whoever has to wait queues under the mutex *and then tries again*; whoever releases
-takes the entry out *and then looks for a queue*: one of the two sees the other. A released lock is handed to the first of
-the queue. The wait-for graph needs no table of its own: a waiter waits for one key, the key has one owner.
+A lock is an entry key -> owner in one dict: taking a free one is a `setdefault`, which the interpreter does
+atomically, so the uncontended path takes no mutex. Whoever has to wait queues under the mutex *and then tries again*;
+whoever releases takes the entry out *and then looks for a queue*: one of the two sees the other. A released lock is
+handed to the first of the queue. The wait-for graph needs no table of its own: a waiter waits for one key, the key
+has one owner.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ class LockTable:
         for key in keys:
             pop(key, None)
             if queues and key in queues:
-                self._hand_over(key)
+                self.hand_over(key)
 
-    def _hand_over(self, key: bytes) -> None:
+    def hand_over(self, key: bytes) -> None:
+        """Gives a free lock to the first that waits for it."""
         with self._mutex:
             queue = self._queues.get(key)
             if not queue:

@@ -35,9 +35,7 @@ def merge_rows(
         pending = next(mine, None)
 
 
-def merge_packed(
-    batches: Iterator[PackedBatch], own: Sequence[tuple[bytes, bytes | None]]
-) -> Iterator[PackedBatch]:
+def merge_packed(batches: Iterator[PackedBatch], own: Sequence[tuple[bytes, bytes | None]]) -> Iterator[PackedBatch]:
     """Lays `own` over packed batches: a batch that no own write falls into passes as it is."""
     from bisect import bisect_right
 

@@ -1,7 +1,7 @@
 """Readers of the embedded store: a consistent view at one timestamp.
 
-A snapshot at T must show every commit at or below T, durable ones only. When it is made it notes the commits that are on
-their way (they may have drawn a smaller timestamp); a read that touches one of those waits until it is durable. Any
+A snapshot at T must show every commit at or below T, durable ones only. When it is made it notes the commits that are
+on their way (they may have drawn a smaller timestamp); a read that touches one of those waits until it is durable. Any
 iterator made after the snapshot shows all the rest, so a thread's reusable iterator serves if it is young enough.
 """
 
@@ -50,18 +50,20 @@ class Snapshot:
             self._settle(key, None)
         store = self._store
         if store.special_reads:
-            return store.read_special(key, self.ts, self._seq)
-        if self.ts < store.safe_point:
-            raise SnapshotTooOld(self.ts, store.safe_point)
+            return store.get_special(self, key)
         cursor = store.cursor()
         raw = cursor.raw
-        if cursor.seq < self._seq or raw is None:
+        if raw is None or cursor.seq < self._seq:
             raw = cursor.refresh()
         encoded = data_key(key)
         try:
-            return read_version(raw, encoded, encoded + self._suffix, self.ts)
+            value = read_version(raw, encoded, encoded + self._suffix, self.ts)
         except NeedsDefault as need:
-            return store.load_default(encoded, need.start_ts)
+            value = store.load_default(self, encoded, need.start_ts)
+        # checked after the read: the safe point moves before anything is removed
+        if self.ts < store.safe_point:
+            raise SnapshotTooOld(self.ts, store.safe_point)
+        return value
 
     def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         get = self.get
@@ -75,7 +77,6 @@ class Snapshot:
     def _prepare_range(self, start: bytes, end: bytes) -> None:
         if self._pending:
             self._settle(start, end)
-        self.check_age()
 
     def check_age(self) -> None:
         """Raises SnapshotTooOld when versions this snapshot needs may be gone."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 from kvstore.client.api import CancelToken, PackedBatch, Reader
 from kvstore.client.merge import merge_packed, merge_rows
 from kvstore.client.snapshot import Snapshot
-from kvstore.errors import KeyExists, ReadOnlyTxn, StoreError, TxnNotFound, TxnTooLarge, WriteConflict
-from kvstore.mvcc.keys import data_key
+from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
 
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
@@ -37,7 +36,7 @@ class WriteBuffer:
         self.inserts: set[bytes] = set()
         self.bytes = 0
         self._sorted: list[bytes] = []
-        self._undo: list[tuple[bytes, bytes | None | _Missing, bool]] = []
+        self._undo: list[tuple[bytes, bytes | _Missing | None, bool]] = []
         self._logging = False
 
     def set(self, key: bytes, value: bytes | None) -> None:
@@ -166,7 +165,6 @@ class EmbeddedTransaction:
         self.locks: set[bytes] = set()
         self._marked: set[bytes] = set()
         self._finish_waiters: list[threading.Lock] = []
-        self.encoded: list[tuple[bytes, bytes, bytes | None]] = []
 
     # -- reading
 
@@ -258,11 +256,11 @@ class EmbeddedTransaction:
             for key in keys:
                 if key in self.locks:
                     locked.append(key)
-                elif self._store.lock_key(self, key, wait_ms, skip_locked):
+                elif self._store.committer.lock(self, key, wait_ms, skip_locked):
                     taken.append(key)
                     self.locks.add(key)
                     locked.append(key)
-            self._store.check_locked(taken, self._start_ts, for_update_ts)
+            self._store.committer.check_locked(taken, self._start_ts, for_update_ts)
         except BaseException:
             self._store.lock_table.release(taken)
             self.locks.difference_update(taken)
@@ -280,7 +278,7 @@ class EmbeddedTransaction:
         self._over = True
         try:
             self._writable_at_commit()
-            return self._store.commit(self, self._buffer, self._marked, check)
+            return self._store.committer.commit(self, self._buffer, self._marked, check)
         finally:
             self._end()
 
@@ -312,6 +310,10 @@ class EmbeddedTransaction:
         """Whether it writes the key `start` (end None) or a key of the range."""
         return start in self._buffer.writes if end is None else self._buffer.touches(start, end)
 
+    def changes(self) -> list[tuple[bytes, bytes | None]]:
+        """What it writes, for observers."""
+        return list(self._buffer.writes.items())
+
     def wait_finished(self) -> None:
         """Returns when this commit is durable and visible, or has failed."""
         gate = threading.Lock()
@@ -325,11 +327,3 @@ class EmbeddedTransaction:
         self.finished = True
         while self._finish_waiters:
             self._finish_waiters.pop().release()
-
-
-def encode_writes(writes: dict[bytes, bytes | None]) -> list[tuple[bytes, bytes | None]]:
-    """The data key of every write, in the buffer's order."""
-    return [(data_key(key), value) for key, value in writes.items()]
-
-
-__all__ = ["EmbeddedTransaction", "MergedReader", "StoreError", "WriteBuffer", "WriteConflict", "encode_writes"]

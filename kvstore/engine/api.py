@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from kvstore.errors import StoreError
+
 CF_DEFAULT = "default"
 CF_LOCK = "lock"
 CF_WRITE = "write"
@@ -35,8 +37,8 @@ class RawIterator(Protocol):
 class Cursor(Protocol):
     """A registered iterator over one column family, at the state of the engine when it was made or last refreshed.
 
-    `raw` is None after the engine closed or `release` was called. `seq` is a lower bound of the state it shows: every write
-    that had returned when `Engine.write_seq` had this value is in it. Used by one thread at a time.
+    `raw` is None after the engine closed or `release` was called. `seq` is a lower bound of the state it shows: every
+    write that had returned when `Engine.write_seq` had this value is in it. Used by one thread at a time.
     """
 
     raw: RawIterator | None
@@ -53,7 +55,8 @@ class Scanner(Protocol):
     """A registered one-way pass over a range of one family, at the state of the engine when it was made."""
 
     def take(self, pairs: int) -> list[bytes]:
-        """The next pairs, flat: key, value, key, value ...; fewer than asked for at the end. StoreClosed after close."""
+        """The next pairs, flat: key, value, key, value ...; fewer than asked for at the end. StoreClosed after
+        close."""
 
     def release(self) -> None: ...
 
@@ -115,6 +118,9 @@ class Engine(Protocol):
     def compact(self, cf: str, start: bytes | None = None, end: bytes | None = None) -> None: ...
     def is_empty(self, cf: str) -> bool: ...
     def stats(self) -> dict[str, Any]: ...
+
+    def disown(self, error: StoreError) -> None:
+        """Makes a forked child's copy refuse to work with `error`, touching nothing that the parent owns."""
 
     def close(self) -> None:
         """Closes cursors first, then the store; harmless when closed."""

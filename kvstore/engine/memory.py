@@ -1,8 +1,8 @@
 """The engine in memory: for `:memory:` databases, tests and simulations.
 
-A column family is a two-level sorted structure: a root (first keys and leaves) over leaves of a few hundred pairs. A view
-takes the root as it is and moves the family's generation on; the next write copies the root and each leaf it touches, so
-what a view holds never changes, and without views nothing is copied.
+A column family is a two-level sorted structure: a root (first keys and leaves) over leaves of a few hundred pairs. A
+view takes the root as it is and moves the family's generation on; the next write copies the root and each leaf it
+touches, so what a view holds never changes, and without views nothing is copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from kvstore.engine.api import COLUMN_FAMILIES, Batch, Cursor, Scanner
+from kvstore.engine.api import COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner
 from kvstore.errors import StoreClosed, StoreError
 
 LEAF_PAIRS_MAX = 512
@@ -258,10 +258,10 @@ class MemoryCursor:
         self._engine = engine
         self._family = family
         self._upper = upper
-        self.raw: MemoryIterator | None = None
+        self.raw: RawIterator | None = None
         self.seq = -1
 
-    def refresh(self) -> MemoryIterator:
+    def refresh(self) -> RawIterator:
         engine = self._engine
         with engine.mutex:
             if self._family is None:
@@ -456,6 +456,9 @@ class MemoryEngine:
         for cf in COLUMN_FAMILIES:
             sizes[cf] = {"estimated_keys": self._family(cf).pairs()}
         return sizes
+
+    def disown(self, error: StoreError) -> None:
+        """A child has its own copy of the memory; the store above refuses to use it."""
 
     def close(self) -> None:
         with self.mutex:

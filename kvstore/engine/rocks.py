@@ -1,13 +1,14 @@
 """The engine on RocksDB, and the only door to rocksdict.
 
-What rocksdict makes easy to get wrong is kept here: raw mode everywhere; the options object and the bounds of an iterator live
-as long as it does; iterators of several families are made under the write lock; every iterator is registered, so that
-`close` can drop it (RocksDB stays open while one lives); errors come as bare `Exception` and leave translated. `next` on
-an iterator that is not valid crashes the process: callers test `key() is None` first.
+What rocksdict makes easy to get wrong is kept here: raw mode everywhere; the options object and the bounds of an
+iterator live as long as it does; iterators of several families are made under the write lock; every iterator is
+registered, so that `close` can drop it (RocksDB stays open while one lives); errors come as bare `Exception` and
+leave translated. `next` on an iterator that is not valid crashes the process: callers test `key() is None` first.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import threading
@@ -122,7 +123,7 @@ class RocksCursor:
         seq = self._engine.write_seq
         try:
             raw: RawIterator = family.iter() if self._options is None else family.iter(self._options)
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, "read") from error
         self.raw = raw
         self.seq = seq
@@ -134,6 +135,12 @@ class RocksCursor:
     def release(self) -> None:
         self.seq = -1
         self.raw = None
+
+    def disown(self) -> None:
+        """Takes the cursor out of use without freeing the iterator."""
+        if self.raw is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.raw))
+        self.close()
 
     def close(self) -> None:
         """Takes the cursor out of use for good."""
@@ -152,9 +159,7 @@ class RocksScanner:
         self._options.set_iterate_upper_bound(end)
         # a reverse pass begins at the upper bound, which is exclusive, and has to be stopped by hand below `start`
         self._start = start if reverse else None
-        self._items: Any = family.items(
-            backwards=reverse, from_key=end if reverse else start, read_opt=self._options
-        )
+        self._items: Any = family.items(backwards=reverse, from_key=end if reverse else start, read_opt=self._options)
 
     def take(self, pairs: int) -> list[bytes]:
         items = self._items
@@ -162,7 +167,7 @@ class RocksScanner:
             raise self._engine.closed_error()
         try:
             flat = list(chain.from_iterable(islice(items, pairs)))
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, "read") from error
         if self._start is not None and flat and flat[-2] < self._start:
             start = self._start
@@ -172,6 +177,12 @@ class RocksScanner:
 
     def release(self) -> None:
         self._items = None
+
+    def disown(self) -> None:
+        """Takes the scanner out of use without freeing the iterator."""
+        if self._items is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._items))
+            self._items = None
 
     close = release
 
@@ -190,13 +201,13 @@ class RocksFileWriter:
         try:
             for key, value in zip(keys, values, strict=True):
                 put(key, value)
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, f"write {self.path}") from error
 
     def finish(self) -> None:
         try:
             self._writer.finish()
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, f"write {self.path}") from error
 
 
@@ -221,7 +232,7 @@ class RocksEngine:
             )
             self._families: dict[str, Rdict] = {cf: self._db.get_column_family(cf) for cf in COLUMN_FAMILIES}
             self._handles: dict[str, Any] = {cf: self._db.get_column_family_handle(cf) for cf in COLUMN_FAMILIES}
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             self._directory.release()
             raise translate(error, f"cannot open database {path!r}") from error
 
@@ -246,7 +257,7 @@ class RocksEngine:
     def get(self, cf: str, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._family(cf).get(key)
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, "read") from error
         return value
 
@@ -262,7 +273,7 @@ class RocksEngine:
             scanner = RocksScanner(self, self._family(cf), start, end, reverse)
         except StoreError:
             raise
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, "read") from error
         with self._cursors_mutex:
             self._cursors.add(scanner)
@@ -283,7 +294,7 @@ class RocksEngine:
             db = self._open_db()
             try:
                 db.write(batch)
-            except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+            except Exception as error:
                 raise translate(error, "write") from error
             self.write_seq += 1
 
@@ -291,7 +302,7 @@ class RocksEngine:
         db = self._open_db()
         try:
             db.flush_wal(True)
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, "sync") from error
 
     def delete_range(self, cf: str, start: bytes, end: bytes) -> None:
@@ -303,7 +314,7 @@ class RocksEngine:
         self._open_db()
         try:
             return RocksFileWriter(path, self._file_options[cf])
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, f"write {path}") from error
 
     def ingest(self, cf: str, files: Sequence[Any]) -> None:
@@ -312,7 +323,7 @@ class RocksEngine:
         with self._write_mutex:
             try:
                 self._family(cf).ingest_external_file([file.path for file in files], options)
-            except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+            except Exception as error:
                 raise translate(error, "ingest") from error
             self.write_seq += 1
 
@@ -325,20 +336,20 @@ class RocksEngine:
                 rocksdict.Checkpoint(db).create_checkpoint(os.path.join(path, "kv"))
             write_identity(path, self._directory.identity)
             sync_directory(os.path.dirname(os.path.abspath(path)))
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, f"backup to {path!r}") from error
 
     def flush(self) -> None:
         try:
             for cf in COLUMN_FAMILIES:
                 self._family(cf).flush(True)
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, "flush") from error
 
     def compact(self, cf: str, start: bytes | None = None, end: bytes | None = None) -> None:
         try:
             self._family(cf).compact_range(start, end)
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             raise translate(error, "compact") from error
 
     def is_empty(self, cf: str) -> bool:
@@ -362,6 +373,17 @@ class RocksEngine:
             }
         return sizes
 
+    def disown(self, error: StoreError) -> None:
+        self._closed = error
+        # RocksDB's threads and locks did not survive the fork: its objects must never be finalized here
+        for owned in (self._db, *self._families.values(), *self._handles.values()):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(owned))
+        self._db = None
+        self._families = {}
+        self._handles = {}
+        for cursor in list(self._cursors):
+            cursor.disown()
+
     def close(self) -> None:
         with self._write_mutex:
             db, self._db = self._db, None
@@ -379,7 +401,7 @@ class RocksEngine:
                 for family in families:
                     family.close()
                 db.close()
-            except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+            except Exception as error:
                 raise translate(error, "close") from error
             finally:
                 self._directory.release()

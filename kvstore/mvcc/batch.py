@@ -15,7 +15,8 @@ class PackedBatch:
     """Visible key-value pairs of one scan step, packed for vectorised decoding, in key order.
 
     Row i's user key is `keys[key_starts[i]:key_ends[i]]`, its value `values[value_starts[i]:value_ends[i]]`.
-    `newest_ts` is the largest commit_ts among all records the step met at or below the snapshot (deletes too), 0 if none.
+    `newest_ts` is the largest commit_ts among all records the step met at or below the snapshot (deletes too), 0 if
+    none.
     """
 
     count: int

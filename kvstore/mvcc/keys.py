@@ -1,8 +1,8 @@
 """Where MVCC records lie: TiKV's keys (`components/keys`, `txn_types/src/types.rs`).
 
-Data keys start with `z`. A user key K is stored as `z` EncodeBytes(K) in the lock family, and with a descending timestamp after
-it in write (commit_ts; a rollback sits at start_ts) and default (start_ts). So a seek to (K, ts) lands on the newest
-record at or below ts.
+Data keys start with `z`. A user key K is stored as `z` EncodeBytes(K) in the lock family, and with a descending
+timestamp after it in write (commit_ts; a rollback sits at start_ts) and default (start_ts). So a seek to (K, ts)
+lands on the newest record at or below ts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _TAILS = tuple(bytes(8 - n) + bytes((0xF7 + n,)) for n in range(8))
 
 
 def data_key(key: bytes) -> bytes:
-    """`z` EncodeBytes(key), written out for the lengths of record and index keys because every point read starts here."""
+    """`z` EncodeBytes(key), written out for the lengths of record and index keys because every point read starts
+    here."""
     size = len(key)
     if 16 <= size < 24:
         return b"z%b\xff%b\xff%b%b" % (key[:8], key[8:16], key[16:], _TAILS[size - 16])

@@ -1,8 +1,8 @@
 """Packed range reads: versions resolved a chunk at a time with numpy, for readers that decode columns in bulk.
 
-A chunk of (key, write record) pairs is joined into one buffer. Keys of one length make a two-dimensional array, so that version
-runs, timestamps and user keys are array expressions; a chunk of mixed lengths is resolved length by length. What is
-seldom (a value in the default family, a record with extra fields, a gc fence) is done row by row.
+A chunk of (key, write record) pairs is joined into one buffer. Keys of one length make a two-dimensional array, so
+that version runs, timestamps and user keys are array expressions; a chunk of mixed lengths is resolved length by
+length. What is seldom (a value in the default family, a record with extra fields, a gc fence) is done row by row.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kvstore.mvcc.batch import PackedBatch
 from kvstore.codec import GROUP, MARKER
 from kvstore.engine.api import CF_WRITE, Engine
+from kvstore.mvcc.batch import PackedBatch
 from kvstore.mvcc.keys import AFTER_OLDEST, TS_BYTES, TS_MAX, data_range, user_key
 from kvstore.mvcc.point import NeedsDefault, short_or_default
-from kvstore.mvcc.scan import LoadDefault
+from kvstore.mvcc.scan import Check, LoadDefault
 
 Pairs = list[tuple[bytes, bytes]]
 U8 = npt.NDArray[np.uint8]
@@ -28,7 +28,8 @@ CHUNK_PAIRS_MAX = 65536
 FIRST_CHUNK_PAIRS = 1024
 CHUNK_BYTES_TARGET = 32 << 20
 STALE_SHARE = 8
-"""A chunk that shows less than one row in so many pairs, and ends inside a decided key, makes the scan seek past that key."""
+"""A chunk that shows less than one row in so many pairs, and ends inside a decided key, makes the scan seek past that
+key."""
 
 _PUT, _DELETE, _SHORT = ord("P"), ord("D"), ord("v")
 _VARINT_TS = 9
@@ -62,7 +63,7 @@ def unpack(batch: PackedBatch) -> Iterator[tuple[bytes, bytes]]:
 
 
 def scan_packed(
-    engine: Engine, start: bytes, end: bytes, ts: int, load: LoadDefault, batch_rows: int
+    engine: Engine, start: bytes, end: bytes, ts: int, load: LoadDefault, check: Check, batch_rows: int
 ) -> Iterator[PackedBatch]:
     """Yields the visible pairs of [start, end) in key order; an empty `end` means no bound."""
     low, high = data_range(start, end)
@@ -73,6 +74,7 @@ def scan_packed(
     pairs = min(FIRST_CHUNK_PAIRS, pairs_max)
     scanner = engine.scanner(CF_WRITE, low, high)
     try:
+        check()
         while True:
             flat = scanner.take(pairs)
             if not flat:
@@ -87,6 +89,7 @@ def scan_packed(
             if batch.count * STALE_SHARE < len(keys) and carry.decided:
                 scanner.release()
                 scanner = engine.scanner(CF_WRITE, carry.prefix + AFTER_OLDEST, high)
+                check()
             pairs = _next_chunk(pairs, pairs_max, records)
     finally:
         scanner.release()
@@ -133,7 +136,7 @@ def _resolve(keys: list[bytes], records: list[bytes], ts: int, carry: _Carry, lo
     kinds = values[value_starts]
     in_time = commit_ts <= np.uint64(ts)
     candidate = in_time & ((kinds == _PUT) | (kinds == _DELETE))
-    run = np.cumsum(new_key)
+    run: I64 = np.cumsum(new_key, dtype=np.int64)
     if same_as_carry and carry.decided:
         candidate &= run > 0
     first = np.flatnonzero(candidate)

@@ -1,8 +1,8 @@
 """Point reads: the newest visible version of one key, by one seek in the write family.
 
-`read_version` is the whole of an embedded point read below the lock check, so it is written flat: the record of a row up to 255
-bytes written by a present-day timestamp (nine varint bytes) is recognised by its fixed layout and sliced; everything
-else goes through the full decoder.
+`read_version` is the whole of an embedded point read below the lock check, so it is written flat: the record of a row
+up to 255 bytes written by a present-day timestamp (nine varint bytes) is recognised by its fixed layout and sliced;
+everything else goes through the full decoder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHORT = ord("v")
 NEXTS_BEFORE_SEEK = 8
 
 
-class NeedsDefault(Exception):  # noqa: N818 - control flow of one read, never leaves the package
+class NeedsDefault(Exception):
     """The value lies in the default family under the data key at `start_ts`."""
 
     __slots__ = ("start_ts",)

@@ -67,7 +67,8 @@ class Lock:
         return self.secondaries is not None
 
     def blocks_read(self, key: bytes, ts: int) -> bool:
-        """Whether a snapshot read of user key `key` at `ts` has to have this lock resolved first (check_ts_conflict_si)."""
+        """Whether a snapshot read of user key `key` at `ts` has to have this lock resolved first
+        (check_ts_conflict_si)."""
         if self.type in (LockType.LOCK, LockType.PESSIMISTIC, LockType.SHARED):
             return False
         if self.start_ts > ts or self.min_commit_ts > ts:

@@ -18,16 +18,19 @@ _DELETE = ord("D")
 
 LoadDefault = Callable[[bytes, int], bytes]
 """Fetches a long value: (data key, start_ts) -> value."""
+Check = Callable[[], None]
+"""Raises when versions the scan needs may be gone; called after an iterator was made, which from then on keeps them."""
 
 
 def scan(
-    engine: Engine, start: bytes, end: bytes, ts: int, load: LoadDefault, *, reverse: bool = False
+    engine: Engine, start: bytes, end: bytes, ts: int, load: LoadDefault, check: Check, *, reverse: bool = False
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yields visible (user key, value) with start <= key < end; an empty `end` means no bound."""
     low, high = data_range(start, end)
     if low >= high:
         return iter(())
-    return _scan_reverse(engine, low, high, ts, load) if reverse else _scan_forward(engine, low, high, ts, load)
+    walk = _scan_reverse if reverse else _scan_forward
+    return walk(engine, low, high, ts, load, check)
 
 
 def _value(record: bytes, ts: int, data_key: bytes, load: LoadDefault) -> bytes | None:
@@ -38,13 +41,14 @@ def _value(record: bytes, ts: int, data_key: bytes, load: LoadDefault) -> bytes 
 
 
 def _scan_forward(
-    engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault
+    engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check
 ) -> Iterator[tuple[bytes, bytes]]:
     suffix = ts_suffix(ts)
     decided = b""
     pairs = FIRST_PAIRS
     scanner = engine.scanner(CF_WRITE, low, high)
     try:
+        check()
         while True:
             flat = scanner.take(pairs)
             stale = 0
@@ -71,16 +75,18 @@ def _scan_forward(
             if stale >= STALE_PAIRS_MAX and flat[-2][:-8] == decided:
                 scanner.release()
                 scanner = engine.scanner(CF_WRITE, decided + AFTER_OLDEST, high)
+                check()
             elif stale >= STALE_PAIRS_MAX and flat[-2][-8:] < suffix:
                 scanner.release()
                 scanner = engine.scanner(CF_WRITE, flat[-2][:-8] + suffix, high)
+                check()
             pairs = min(pairs * 4, PAIRS_MAX)
     finally:
         scanner.release()
 
 
 def _scan_reverse(
-    engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault
+    engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check
 ) -> Iterator[tuple[bytes, bytes]]:
     """Descending: versions of a key come oldest first, so a key is decided when the next one begins."""
     suffix = ts_suffix(ts)
@@ -89,6 +95,7 @@ def _scan_reverse(
     pairs = FIRST_PAIRS
     scanner = engine.scanner(CF_WRITE, low, high, reverse=True)
     try:
+        check()
         while True:
             flat = scanner.take(pairs)
             for at in range(0, len(flat), 2):

@@ -1,1 +1,6 @@
-"""Percolator's per-key actions, the commands that wrap them, and the scheduler that runs commands."""
+"""Percolator transactions on TiKV's records, as they run below a wire or a Raft log.
+
+`actions` are pure functions per key over a reader into a `Changes` buffer; `commands` wrap them, one for each request;
+`scheduler` runs commands under latches, with lock waits and deadlock detection. The embedded store takes short cuts
+that leave the same records (`kvstore.client.embedded`).
+"""

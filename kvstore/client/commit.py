@@ -1,0 +1,272 @@
+"""The commit of an embedded transaction, from the write buffer to durable and visible records.
+
+locks      take the in-memory locks not held yet (never waiting while holding any of its own)
+check      newer commits (optimistic), live values under inserted keys
+critical   register as committing, draw commit_ts, run the caller's check, write the records: one at a time, so the log
+           has commits in timestamp order
+sync       shared with whoever waits too (`group_commit`)
+finish     in timestamp order: tell observers, become visible, wake readers; then the locks go
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kvstore.client.api import CommitObserver, Oracle
+from kvstore.client.group_commit import GroupCommit
+from kvstore.client.locks import LockTable
+from kvstore.client.ranges import RangeLocks
+from kvstore.client.transaction import EmbeddedTransaction, WriteBuffer
+from kvstore.codec import encode_uvarint
+from kvstore.engine.api import CF_DEFAULT, CF_WRITE, Cursor, Engine, RawIterator
+from kvstore.errors import KeyExists, LockNowait, StoreError, WriteConflict
+from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, ts_suffix, versioned
+from kvstore.mvcc.point import NeedsDefault, newest_change, newest_record, read_version
+from kvstore.mvcc.record import SHORT_VALUE_MAX
+
+Encoded = list[tuple[bytes, bytes | None]]
+
+
+class Committer:
+    """Owns the write side: locks, constraint checks, the critical section and the group commit."""
+
+    def __init__(self, engine: Engine, oracle: Oracle, ranges: RangeLocks, *, synchronous: bool) -> None:
+        self.engine = engine
+        self.oracle = oracle
+        self.ranges = ranges
+        self.locks: LockTable = ranges.locks
+        self.synchronous = synchronous
+        self.committing: dict[EmbeddedTransaction, None] = {}
+        self.observers: tuple[CommitObserver, ...] = ()
+        self.last_commit_ts = 0
+        self.stopped: StoreError | None = None
+        self.overwritten: set[bytes] = set()
+        """Keys that may have an older version by now; emptied by garbage collection."""
+        self.mutex = threading.Lock()
+        self._group: GroupCommit[EmbeddedTransaction] = GroupCommit(engine.sync, self._finish, self._abandon)
+        self._local = threading.local()
+        self.commits = 0
+        self.conflicts = 0
+
+    # -- locks
+
+    def lock(self, txn: EmbeddedTransaction, key: bytes, wait_ms: int, skip_locked: bool) -> bool:
+        """Takes the pessimistic lock on one key; returns False when it is taken and `skip_locked`."""
+        try:
+            while True:
+                self.locks.acquire(txn, key, 0 if skip_locked else wait_ms, txn.cancel)
+                if not self.ranges.active or self.ranges.find(key) is None:
+                    return True
+                self.locks.release((key,))
+                self.ranges.wait(txn, key, 0 if skip_locked else wait_ms, txn.cancel)
+        except LockNowait:
+            if skip_locked:
+                return False
+            raise
+
+    def check_locked(self, keys: Sequence[bytes], start_ts: int, for_update_ts: int) -> None:
+        """Raises WriteConflict when a key just locked has a commit newer than `for_update_ts`."""
+        if self.last_commit_ts > for_update_ts:
+            for key in keys:
+                self._check_newer(key, data_key(key), start_ts, for_update_ts)
+
+    def _lock_for_commit(
+        self, txn: EmbeddedTransaction, writes: dict[bytes, bytes | None], marked: set[bytes]
+    ) -> list[bytes]:
+        """Takes the locks that are not held yet. Gives them all back before it waits, so commits cannot deadlock."""
+        owners = self.locks.owners
+        held = txn.locks
+        while True:
+            taken: list[bytes] = []
+            blocked: bytes | None = None
+            for key in (*writes, *marked) if marked else writes:
+                if key in held:
+                    continue
+                if owners.setdefault(key, txn) is not txn:
+                    blocked = key
+                    break
+                taken.append(key)
+            if blocked is None:
+                closed = self.ranges.first_inside(taken) if self.ranges.active else None
+                if closed is None:
+                    return taken
+                self.locks.release(taken)
+                self.ranges.wait(txn, closed, txn.lock_wait_ms, txn.cancel)
+                continue
+            self.locks.release(taken)
+            self.locks.acquire(txn, blocked, txn.lock_wait_ms, txn.cancel)
+            self.locks.release((blocked,))
+
+    # -- constraints
+
+    def _fresh(self) -> RawIterator:
+        """An iterator at the engine's present state."""
+        cursor: Cursor | None = getattr(self._local, "cursor", None)
+        if cursor is None:
+            cursor = self._local.cursor = self.engine.cursor(CF_WRITE)
+        raw = cursor.raw
+        return raw if raw is not None and cursor.seq == self.engine.write_seq else cursor.refresh()
+
+    def release_cursor(self) -> None:
+        """Drops what this thread's cursor pins."""
+        cursor: Cursor | None = getattr(self._local, "cursor", None)
+        if cursor is not None:
+            cursor.release()
+
+    def _check_newer(self, key: bytes, encoded: bytes, start_ts: int, limit_ts: int) -> None:
+        if self.ranges.windows:
+            limit_ts = self.ranges.effective_ts(key, limit_ts)
+        record = newest_record(self._fresh(), encoded)
+        if record is None or record[0] <= limit_ts:
+            return
+        if record[1][:1] == b"R":
+            change = newest_change(self._fresh(), encoded)
+            if change is None or change[0] <= limit_ts:
+                return
+        self.conflicts += 1
+        from kvstore.mvcc.point import decode_write
+
+        raise WriteConflict(key, start_ts, decode_write(record[1], encoded).start_ts, record[0])
+
+    def _check_absent(self, key: bytes, encoded: bytes) -> None:
+        try:
+            value = read_version(self._fresh(), encoded, encoded + NEWEST, TS_MAX)
+        except NeedsDefault as need:
+            # the key is locked, so its newest version stays
+            value = self.engine.get(CF_DEFAULT, versioned(encoded, need.start_ts))
+        if value is not None:
+            raise KeyExists(key, value)
+
+    def _check_constraints(
+        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], encoded: Encoded
+    ) -> None:
+        start_ts = txn.start_ts
+        if not txn.pessimistic and self.last_commit_ts > start_ts:
+            for key, (data, _) in zip(buffer.writes, encoded, strict=True):
+                self._check_newer(key, data, start_ts, start_ts)
+            for key in marked - buffer.writes.keys():
+                self._check_newer(key, data_key(key), start_ts, start_ts)
+        inserts = buffer.inserts
+        if inserts:
+            for key, (data, _) in zip(buffer.writes, encoded, strict=True):
+                if key in inserts:
+                    self._check_absent(key, data)
+
+    # -- the commit
+
+    def commit(
+        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], check: Callable[[], None] | None
+    ) -> int:
+        """Commits the buffer of `txn` and returns its commit_ts when it is durable and visible."""
+        if self.stopped is not None:
+            raise self.stopped
+        taken = self._lock_for_commit(txn, buffer.writes, marked)
+        try:
+            encoded: Encoded = [(data_key(key), value) for key, value in buffer.writes.items()]
+            self._check_constraints(txn, buffer, marked, encoded)
+            if len(buffer.inserts) < len(encoded):
+                self.overwritten.update(buffer.writes.keys() - buffer.inserts)
+            if buffer.inserts:
+                # inserted and deleted again: nothing to write but the check that was made
+                encoded = [
+                    pair
+                    for key, pair in zip(buffer.writes, encoded, strict=True)
+                    if pair[1] is not None or key not in buffer.inserts
+                ]
+            locked_only = [data_key(key) for key in marked - buffer.writes.keys()] if marked else []
+            return self._write(txn, encoded, locked_only, check)
+        finally:
+            self.locks.release(taken)
+
+    def _write(
+        self,
+        txn: EmbeddedTransaction,
+        encoded: Encoded,
+        locked_only: list[bytes],
+        check: Callable[[], None] | None,
+    ) -> int:
+        engine = self.engine
+        batch = engine.batch()
+        place: Any = None
+        try:
+            with self.mutex:
+                if self.stopped is not None:
+                    raise self.stopped
+                self.committing[txn] = None
+                commit_ts = self.oracle.get_ts()
+                if check is not None:
+                    check()
+                txn.commit_ts = commit_ts
+                self._fill(batch, txn.start_ts, commit_ts, encoded, locked_only)
+                self._apply(batch)
+                self.last_commit_ts = commit_ts
+                if self.synchronous:
+                    place = self._group.add(txn)
+                else:
+                    self._finish(txn)
+        except BaseException:
+            self.committing.pop(txn, None)
+            txn.finish()
+            raise
+        if place is not None:
+            self._group.wait(place)
+        return commit_ts
+
+    def _fill(self, batch: Any, start_ts: int, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
+        """Puts the records of a commit into the batch."""
+        put = batch.put
+        write_cf = self.engine.handle(CF_WRITE)
+        start = encode_uvarint(start_ts)
+        put_head, delete_record = b"P" + start + b"v", b"D" + start
+        suffix = ts_suffix(commit_ts)
+        for key, value in encoded:
+            if value is None:
+                put(key + suffix, delete_record, write_cf)
+            elif len(value) <= SHORT_VALUE_MAX:
+                put(key + suffix, put_head + bytes((len(value),)) + value, write_cf)
+            else:
+                put(versioned(key, start_ts), value, self.engine.handle(CF_DEFAULT))
+                put(key + suffix, b"P" + start, write_cf)
+        for key in locked_only:
+            put(key + suffix, b"L" + start, write_cf)
+
+    def _apply(self, batch: Any) -> None:
+        try:
+            self.engine.write(batch)
+        except StoreError as error:
+            self.stop(error)
+            raise
+
+    def stop(self, error: BaseException) -> None:
+        """Takes no more writes: what is in the log behind a failed write may be lost by a reopening."""
+        if self.stopped is None:
+            self.stopped = StoreError(f"the store stopped after a failed write and has to be reopened: {error}")
+
+    def _finish(self, txn: EmbeddedTransaction) -> None:
+        """Makes a durable commit visible."""
+        self.commits += 1
+        if self.observers:
+            writes = txn.changes()
+            for observer in self.observers:
+                observer.on_commit(txn.commit_ts, writes)
+        self.committing.pop(txn, None)
+        txn.finish()
+
+    def _abandon(self, txn: EmbeddedTransaction, error: BaseException) -> None:
+        """The sync failed: whether the commit survives is unknown, so the store stops."""
+        self.stop(error)
+        self.committing.pop(txn, None)
+        txn.finish()
+
+    def stats(self) -> dict[str, int]:
+        return {
+            "commits": self.commits,
+            "conflicts": self.conflicts,
+            "sync_groups": self._group.groups,
+            "synced_commits": self._group.grouped,
+            "lock_waits": self.locks.waits,
+            "deadlocks": self.locks.deadlocks,
+            "locks": len(self.locks.owners),
+        }

@@ -1,0 +1,68 @@
+"""The wait-for graph: which transaction waits for which, and whether one more wait closes a cycle.
+
+Pure bookkeeping by start_ts, for one node's detector leader. The requester whose wait would close the cycle is the
+victim.
+"""
+
+from __future__ import annotations
+
+from kvstore.errors import Deadlock
+
+
+class WaitForGraph:
+    """Edges waiter -> (holder, key); a transaction may wait for several at once."""
+
+    def __init__(self) -> None:
+        self._edges: dict[int, dict[int, bytes]] = {}
+
+    def wait(self, waiter: int, holder: int, key: bytes) -> None:
+        """Adds an edge; raises Deadlock, and adds nothing, when it would close a cycle."""
+        path = self._path(holder, waiter)
+        if path is not None:
+            raise Deadlock(key, waiter, ((waiter, holder, key), *path))
+        self._edges.setdefault(waiter, {})[holder] = key
+
+    def stop_waiting(self, waiter: int, holder: int) -> None:
+        """Takes one edge off."""
+        edges = self._edges.get(waiter)
+        if edges is not None:
+            edges.pop(holder, None)
+            if not edges:
+                del self._edges[waiter]
+
+    def finish(self, txn: int) -> None:
+        """The transaction is over: it neither waits nor is waited for."""
+        self._edges.pop(txn, None)
+        for waiter in [waiter for waiter, edges in self._edges.items() if txn in edges]:
+            self.stop_waiting(waiter, txn)
+
+    def edges(self) -> list[tuple[int, int, bytes]]:
+        """All waits, ordered by waiter and holder."""
+        return sorted((waiter, holder, key) for waiter, edges in self._edges.items() for holder, key in edges.items())
+
+    def _path(self, start: int, goal: int) -> list[tuple[int, int, bytes]] | None:
+        """A chain of waits from `start` to `goal`."""
+        came: dict[int, tuple[int, bytes]] = {}
+        frontier = [start]
+        seen = {start}
+        while frontier:
+            node = frontier.pop()
+            if node == goal:
+                return self._trace(came, start, goal)
+            for holder, key in self._edges.get(node, {}).items():
+                if holder not in seen:
+                    seen.add(holder)
+                    came[holder] = (node, key)
+                    frontier.append(holder)
+        return None
+
+    @staticmethod
+    def _trace(came: dict[int, tuple[int, bytes]], start: int, goal: int) -> list[tuple[int, int, bytes]]:
+        chain: list[tuple[int, int, bytes]] = []
+        node = goal
+        while node != start:
+            previous, key = came[node]
+            chain.append((previous, node, key))
+            node = previous
+        chain.reverse()
+        return chain
