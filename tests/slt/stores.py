@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlfront
 from tests.slt.runner import Outcome, Session, StatementFailed, Store
+from tests.sql.sessions import second_session
 
 STORES = ("memory", "rocksdb")
 JUDGES = ("mariadb", "sqlite", "duckdb")
@@ -55,7 +56,7 @@ class SqlfrontStore:
             connection = sqlfront.connect(self._target, autocommit=True)
             self._first = self._first or connection
         else:
-            connection = self._first.duplicate(autocommit=True)
+            connection = second_session(self._first)
         force_path(connection, self._path)
         return SqlfrontSession(connection)
 
