@@ -92,6 +92,11 @@ def open_or_run(
         raise typer.BadParameter(f"{format!r} is none of {', '.join(FORMATS)}.", param_hint="--format")
     _check_path(path)
     statements = tuple(execute or ())
+    for text in statements:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise typer.BadParameter("the SQL is not valid text.", param_hint="-e") from None
     request = Request(path, statements, format, output, not no_header, timing, init, echo, force)
     raise typer.Exit(_run(request))
 
@@ -182,11 +187,16 @@ def _standard_input() -> Iterator[str]:
     """Yields standard input as it arrives, so that a statement typed into a pipe runs at once."""
     import codecs
 
+    from shell.runner import ShellError
+
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     descriptor = sys.stdin.fileno()
-    while data := os.read(descriptor, READ_BYTES):
-        yield decoder.decode(data)
-    yield decoder.decode(b"", final=True)
+    try:
+        while data := os.read(descriptor, READ_BYTES):
+            yield decoder.decode(data)
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise ShellError(f"standard input is not UTF-8 text: {error}") from error
 
 
 if __name__ == "__main__":

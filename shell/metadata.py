@@ -7,6 +7,7 @@ It reads through a connection of its own, so that a look at the catalog neither 
 from __future__ import annotations
 
 from shell.session import MEMORY, Session
+from shell.worker import ThreadClosed
 from sqlfront.errors import Error
 
 COLUMNS_MAX = 50_000
@@ -71,7 +72,7 @@ class Metadata:
         self.problem = ""
         try:
             self._read(self._reader())
-        except Error as error:
+        except (Error, ThreadClosed) as error:
             self.problem = str(error)
 
     def _reader(self) -> Session:

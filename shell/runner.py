@@ -6,6 +6,7 @@ pager and a terminal's limits; without it only results are printed, and errors g
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -72,6 +73,7 @@ class Runner:
     on_schema_change: Callable[[], None] | None = None
     _depth: int = 0
     _guarded: bool = False
+    _paging: bool = False
     _results: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -85,8 +87,8 @@ class Runner:
                     return False
                 if self.leaving or self.interrupted or not (good or self.settings.force):
                     break
-        except StatementTooLong as error:
-            self.messages.write(plain_error_text(str(error)))
+        except (StatementTooLong, ShellError) as error:
+            self._report(plain_error_text(str(error)), None)
             return False
         return good
 
@@ -183,13 +185,14 @@ class Runner:
 
         def on_interrupt(number: int, frame: object) -> None:
             nonlocal presses
-            presses += 1
+            # in a pager Ctrl-C belongs to the pager, as often as the user likes
+            presses = 1 if self._paging else presses + 1
             self._stop.set()
             if presses > 2:
-                raise SystemExit(128 + signal.SIGINT)
+                os._exit(128 + signal.SIGINT)  # the thread of the statement may be stuck for good; do not wait for it
             self.session.interrupt()
             if presses == 2:
-                self.messages.write("\nstill stopping; Ctrl-C once more leaves sqlfront\n")
+                self.messages.write("\nstill stopping; Ctrl-C once more leaves sqlfront without waiting\n")
 
         before = signal.signal(signal.SIGINT, on_interrupt)
         try:
@@ -207,7 +210,10 @@ class Runner:
         self.destination.flush()
         if statement is not None and not located and not self.interactive:
             text += location_text(statement)
-        self.messages.write(terminal_safe(text) + ("\n" if self.interactive else ""))
+        if self.interactive:
+            # after Ctrl-C the terminal has echoed ^C and stands behind it
+            text = ("\n" if self._stop.is_set() else "") + text + "\n"
+        self.messages.write(terminal_safe(text))
         self.messages.flush()
 
     def _format_of(self, statement: Statement) -> str:
@@ -239,12 +245,14 @@ class Runner:
             self._write_rows(outcome, form, self.destination.text(), size.columns)
             return
         paged = PagedText(sys.stdout, self.settings.pager, size.columns, size.lines, wide=form == "table")
+        self._paging = True
         try:
             self._write_rows(outcome, form, paged, size.columns)
         except PagerClosed:
             return
         finally:
             paged.close()
+            self._paging = False
 
     def _write_rows(self, outcome: Outcome, form: str, sink: TextSink, columns: int | None) -> None:
         assert outcome.columns is not None
@@ -314,6 +322,8 @@ def status_text(outcome: Outcome, *, timing: bool) -> str:
     """Returns the line below a result: what came back, warnings, time in the database."""
     if outcome.columns is not None:
         text = f"{plural(outcome.row_number, 'row')} in set" if outcome.row_number else "Empty set"
+        if not outcome.complete:
+            text = f"{plural(outcome.row_number, 'row')} read, the rest left out"
     else:
         text = "Query OK" + (f", {plural(outcome.rowcount, 'row')} affected" if outcome.rowcount >= 0 else "")
     if outcome.warnings:

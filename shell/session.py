@@ -86,6 +86,7 @@ class Outcome:
         self.warnings: Sequence[tuple[str, int, str]] = ()
         self.info = ""
         self.row_number = 0
+        self.complete = True
         self.seconds = 0.0
 
     def start(self, *, rows: bool) -> None:
@@ -113,12 +114,14 @@ class Outcome:
     def batches(self) -> Iterator[Sequence[Row]]:
         """Yields the rows in batches."""
         batch, self._first = self._first, ()
+        self.complete = False
         while batch:
             self.row_number += len(batch)
             yield batch
             if len(batch) < FETCH_ROWS:
-                return
+                break
             batch = self._timed(lambda cursor: cursor.fetchmany(FETCH_ROWS))
+        self.complete = True
 
     def record_batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Returns the Arrow schema and the rows as record batches, instead of `batches`."""

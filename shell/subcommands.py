@@ -25,11 +25,13 @@ def demo(
     path: Annotated[str, typer.Argument(help="Where the demo's database is made.")] = "demo.db",
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the database afterwards.")] = True,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Load only so many flights.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace a demo database that is there already.")] = False,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0, help="How long to run the workload.")] = None,
 ) -> None:
     """Load the New York flights of 2013 and run transactions and analytics on them."""
     from shell.demo import run
 
-    raise typer.Exit(run(path, keep=keep, rows=rows))
+    raise typer.Exit(run(path, keep=keep, rows=rows, fresh=fresh, seconds=seconds))
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {

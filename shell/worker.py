@@ -17,10 +17,16 @@ T = TypeVar("T")
 _Reply = SimpleQueue[tuple[Any, BaseException | None]]
 
 
+class ThreadClosed(Exception):
+    """The connection behind the thread has been closed."""
+
+
 class StatementThread:
     """Runs calls one after another, in the order they came."""
 
     def __init__(self) -> None:
+        self._closed = False
+        self._closing = threading.Lock()  # nothing is queued behind the end: its caller would wait for ever
         self._calls: SimpleQueue[tuple[Callable[[], Any], _Reply] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="sqlfront-shell-statement", daemon=True)
         self._thread.start()
@@ -28,7 +34,10 @@ class StatementThread:
     def call(self, function: Callable[[], T]) -> T:
         """Runs the function in the thread and returns, or raises, what it does."""
         reply: _Reply = SimpleQueue()
-        self._calls.put((function, reply))
+        with self._closing:
+            if self._closed:
+                raise ThreadClosed
+            self._calls.put((function, reply))
         value, error = reply.get()
         if error is not None:
             raise error
@@ -37,7 +46,9 @@ class StatementThread:
 
     def close(self) -> None:
         """Ends the thread after what it still has to do."""
-        self._calls.put(None)
+        with self._closing:
+            self._closed = True
+            self._calls.put(None)
         self._thread.join()
 
     def _serve(self) -> None:

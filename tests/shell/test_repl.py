@@ -162,7 +162,7 @@ def test_ctrl_c_stops_the_statement_and_keeps_the_session(shell: Shell) -> None:
     presser.start()
     out = shell.type("sleep;\rselect 1;\r" + CTRL_D)
     presser.join()
-    assert shell.complained == "ERROR 1317 (70100): Query execution was interrupted\n\n"
+    assert shell.complained == "\nERROR 1317 (70100): Query execution was interrupted\n\n"
     assert "1 row in set" in out
 
 
