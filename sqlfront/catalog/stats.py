@@ -1,0 +1,231 @@
+"""Statistics: row counts kept as rows change, and what ANALYZE TABLE finds out about columns and indexes.
+
+`Statistics` answers the planner (it is its `Estimator`): from histograms where a table was analysed, else with TiDB's
+pseudo estimates over the counted rows. Counts are changed in memory at every commit and written from time to time
+(`flush`), so after a crash they are a little old; they are estimates and nothing more. Stored under `m` as JSON, field
+= table id.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlfront.catalog.histogram import (
+    PSEUDO_BETWEEN,
+    PSEUDO_EQUAL,
+    PSEUDO_NULL,
+    PSEUDO_RANGE,
+    PSEUDO_ROWS,
+    ColumnStats,
+    key_of,
+)
+from sqlfront.catalog.meta import STATS, Meta, MetaReader
+from sqlfront.errors import error
+from sqlfront.result import Result, ResultColumn, rows_result
+
+if TYPE_CHECKING:
+    from kvstore.client.api import Storage
+    from sqlfront.catalog.model import Table
+    from sqlfront.parse import AnalyzeTable
+    from sqlfront.session import Session
+
+FORMAT_VERSION = 1
+
+
+@dataclass(slots=True)
+class TableStats:
+    """Statistics of one table. `row_count` follows the changes; the rest is as of the last ANALYZE.
+
+    `indexes` maps an index id to the distinct counts of its leading columns: one, two, ... of them.
+    """
+
+    table_id: int
+    row_count: int = 0
+    analyzed_rows: int | None = None
+    analyzed_ts: int = 0
+    columns: dict[int, ColumnStats] = field(default_factory=dict)
+    indexes: dict[int, list[float]] = field(default_factory=dict)
+    modified: int = 0
+
+    def column(self, column_id: int) -> ColumnStats | None:
+        return self.columns.get(column_id)
+
+    def index_distinct(self, index_id: int, columns: int) -> float | None:
+        """The number of distinct values of an index's first `columns` columns, None when it is not known."""
+        found = self.indexes.get(index_id)
+        return found[columns - 1] if found is not None and 0 < columns <= len(found) else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT_VERSION,
+            "rows": self.row_count,
+            "analyzed_rows": self.analyzed_rows,
+            "analyzed_ts": self.analyzed_ts,
+            "modified": self.modified,
+            "columns": [c.to_json() for c in self.columns.values()],
+            "indexes": {str(k): v for k, v in self.indexes.items()},
+        }
+
+    @classmethod
+    def from_json(cls, table_id: int, data: dict[str, Any]) -> TableStats:
+        if data.get("format") != FORMAT_VERSION:
+            return cls(table_id, data.get("rows", 0))
+        columns = [ColumnStats.from_json(c) for c in data["columns"]]
+        return cls(
+            table_id,
+            data["rows"],
+            data["analyzed_rows"],
+            data["analyzed_ts"],
+            {c.column_id: c for c in columns},
+            {int(k): v for k, v in data["indexes"].items()},
+            data["modified"],
+        )
+
+
+class Statistics:
+    """The statistics of all tables of one storage. Any thread may use it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._mutex = threading.Lock()
+        self._dirty: set[int] = set()
+        self._tables: dict[int, TableStats] = {
+            table_id: TableStats.from_json(table_id, data)
+            for table_id, data in MetaReader(storage.snapshot()).json_fields(STATS).items()
+        }
+
+    def table(self, table_id: int) -> TableStats | None:
+        """What is known of a table; None when it was neither analysed nor changed since it was made."""
+        return self._tables.get(table_id)
+
+    def note_changes(self, table_id: int, delta: int, modified: int = 0) -> None:
+        """Counts rows that a commit added (or removed, below 0); `modified` counts changed ones."""
+        with self._mutex:
+            stats = self._tables.get(table_id)
+            if stats is None:
+                stats = self._tables[table_id] = TableStats(table_id)
+            stats.row_count = max(stats.row_count + delta, 0)
+            stats.modified += modified or abs(delta)
+            self._dirty.add(table_id)
+
+    def set_rows(self, table_id: int, rows: int) -> None:
+        """Sets a row count that was counted."""
+        with self._mutex:
+            self._tables.setdefault(table_id, TableStats(table_id)).row_count = rows
+            self._dirty.add(table_id)
+
+    def put(self, stats: TableStats) -> None:
+        """Takes and stores the result of an ANALYZE."""
+        with self._mutex:
+            self._tables[stats.table_id] = stats
+            self._dirty.add(stats.table_id)
+        self.flush()
+
+    def forget(self, table_id: int) -> None:
+        with self._mutex:
+            self._tables.pop(table_id, None)
+            self._dirty.discard(table_id)
+
+    def flush(self) -> int:
+        """Writes what changed since the last time; returns how many tables."""
+        with self._mutex:
+            records = {i: self._tables[i].to_json() for i in self._dirty if i in self._tables}
+            self._dirty.clear()
+        if not records:
+            return 0
+        txn = self._storage.begin(pessimistic=False)
+        try:
+            meta = Meta(txn)
+            for table_id, record in records.items():
+                meta.put_json(STATS, table_id, record)
+            txn.commit()
+        except BaseException:
+            txn.rollback()
+            with self._mutex:
+                self._dirty |= records.keys()
+            raise
+        return len(records)
+
+    # Estimates
+
+    def rows(self, table: Table) -> float:
+        """The number of rows: counted, else TiDB's pseudo 10,000."""
+        stats = self._tables.get(table.id)
+        return float(PSEUDO_ROWS if stats is None else stats.row_count)
+
+    def equal(self, table: Table, offset: int, value: object = None, known: bool = False) -> float:
+        """The fraction of rows with column = value."""
+        found = self._column(table, offset)
+        if found is None:
+            return self._pseudo_equal(table, offset)
+        if not known:
+            return found.equal_unknown()
+        return found.equal(key_of(value, table.columns[offset].type))
+
+    def in_list(self, table: Table, offset: int, values: list[object]) -> float:
+        return min(sum(self.equal(table, offset, v, known=True) for v in values), 1.0)
+
+    def between(
+        self, table: Table, offset: int, low: object = None, high: object = None, known: bool = True
+    ) -> float:
+        """The fraction of rows with low <= column <= high; None is unbounded."""
+        found = self._column(table, offset)
+        ft = table.columns[offset].type
+        if found is None or not known:
+            share = PSEUDO_BETWEEN if low is not None and high is not None else PSEUDO_RANGE
+            return share if low is not None or high is not None else 1.0
+        return found.between(key_of(low, ft), key_of(high, ft))
+
+    def null(self, table: Table, offset: int) -> float:
+        """The fraction of rows with NULL in the column."""
+        if table.columns[offset].not_null:
+            return 0.0
+        found = self._column(table, offset)
+        return PSEUDO_NULL if found is None else found.null_fraction
+
+    def distinct(self, table: Table, offset: int) -> float:
+        """The number of distinct values of a column."""
+        found = self._column(table, offset)
+        return 1 / max(self._pseudo_equal(table, offset), 1e-12) if found is None else max(found.distinct, 1.0)
+
+    def index_distinct(self, table: Table, index_id: int, columns: int) -> float | None:
+        stats = self._tables.get(table.id)
+        return None if stats is None else stats.index_distinct(index_id, columns)
+
+    def _column(self, table: Table, offset: int) -> ColumnStats | None:
+        stats = self._tables.get(table.id)
+        if stats is None or not stats.analyzed_rows:
+            return None
+        return stats.columns.get(table.columns[offset].id)
+
+    def _pseudo_equal(self, table: Table, offset: int) -> float:
+        """One row for a column that is unique, else one in a thousand."""
+        rows = max(self.rows(table), 1.0)
+        alone = table.primary_key == (offset,) or any(
+            i.unique and len(i.columns) == 1 and i.columns[0].offset == offset for i in table.indexes
+        )
+        return 1 / rows if alone else max(PSEUDO_EQUAL, 1 / rows)
+
+
+def execute_analyze(session: Session, statement: AnalyzeTable) -> Result:
+    """ANALYZE TABLE: reads the tables at one snapshot and stores what it finds. Gives MySQL's four columns back."""
+    from coprocessor.types import varchar
+    from sqlfront.catalog.analyze import analyze
+
+    database = session.database
+    rows: list[tuple[object, ...]] = []
+    schema = database.catalog.schema
+    tables = []
+    for name in statement.tables:
+        db = name.db or session.current_db
+        if not db:
+            raise error(1046, "No database selected")
+        tables.append(schema.need_table(db, name.name, position=name.this.meta.get("start", -1)))
+    for table in tables:
+        reader = database.storage.snapshot()
+        database.statistics.put(analyze(reader, table, session.cancel))
+        rows.append((f"{table.db}.{table.name}", "analyze", "status", "OK"))
+    names = ("Table", "Op", "Msg_type", "Msg_text")
+    return rows_result(tuple(ResultColumn(n, varchar(128)) for n in names), rows)
