@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 
 Row = Sequence[object]
 Converter = Callable[[object], str]
@@ -75,6 +76,10 @@ def _single(value: float) -> str:
     return repr(float(text))
 
 
+def _decimal_text(value: Decimal) -> str:
+    return format(value, "f")
+
+
 def _bytes_text(value: bytes) -> str:
     return "0x" + value.hex().upper()
 
@@ -84,7 +89,7 @@ _TEXT: dict[type, Callable[..., str]] = {
     int: str,
     bool: lambda value: str(int(value)),
     float: _float_text,
-    Decimal: lambda value: format(value, "f"),
+    Decimal: _decimal_text,
     bytes: _bytes_text,
     bytearray: _bytes_text,
     memoryview: lambda value: _bytes_text(bytes(value)),
@@ -93,6 +98,9 @@ _TEXT: dict[type, Callable[..., str]] = {
     timedelta: time_text,
     time: time.isoformat,
 }
+
+
+_encode_string = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def text_converter(column: Column, null: str) -> Converter:
@@ -116,13 +124,53 @@ def text_converter(column: Column, null: str) -> Converter:
     return convert
 
 
+def text_columns(
+    columns: Sequence[Column], batch: Sequence[Row], null: str, escape: Callable[[str], str]
+) -> list[Sequence[str]]:
+    """Returns a batch as one sequence of texts per column; `escape` is applied to what may need it, not to `null`.
+
+    A column whose values are of one type, as nearly all are, is converted by one call that runs in C.
+    """
+    return [
+        _text_column(column, values, null, escape)
+        for column, values in zip(columns, zip(*batch, strict=True), strict=True)
+    ]
+
+
+def _text_column(column: Column, values: Sequence[object], null: str, escape: Callable[[str], str]) -> Sequence[str]:
+    kinds = set(map(type, values))
+    nullable = type(None) in kinds
+    kinds.discard(type(None))
+    kind = kinds.pop() if len(kinds) == 1 else None
+    plain: Callable[[Any], str] | None = None
+    if kind is str:
+        plain = escape
+    elif kind is int or kind is date or (kind is datetime and not column.fraction):
+        plain = str
+    elif kind is Decimal:
+        plain = _decimal_text
+    if plain is not None:
+        return [null if v is None else plain(v) for v in values] if nullable else list(map(plain, values))
+    convert = text_converter(column, null)
+    return [null if v is None else escape(convert(v)) for v in values]
+
+
 def json_string(text: str) -> str:
     """Returns a JSON string; DEL and C1 control characters are escaped too, which JSON allows and terminals need."""
-    encoded = json.dumps(text, ensure_ascii=False)
+    encoded = _encode_string(text)
     if not encoded.isprintable():
         encoded = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in encoded)
         encoded = encoded.replace("\x7f", "\\u007f")
     return encoded
+
+
+def json_columns(columns: Sequence[Column], batch: Sequence[Row]) -> list[Sequence[str]]:
+    """Returns a batch as one sequence of JSON values per column."""
+    out: list[Sequence[str]] = []
+    for column, values in zip(columns, zip(*batch, strict=True), strict=True):
+        convert = str if set(map(type, values)) == {int} else json_converter(column)
+        out.append(list(map(convert, values)))
+    return out
 
 
 def json_converter(column: Column) -> Converter:

@@ -24,7 +24,7 @@ class RenderOptions:
 
 
 class RowWriter(Protocol):
-    """Writes one result as it arrives."""
+    """Writes one result as it arrives; a batch has at least one row."""
 
     def begin(self, columns: Sequence[Column]) -> None: ...
 

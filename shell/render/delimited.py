@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from shell.render.base import RenderOptions, TextSink
-from shell.values import Column, Row, text_converter
+from shell.values import Column, Row, text_columns
 
 _CSV_SPECIAL = re.compile(r'[,"\r\n]|^[ \t]|[ \t]\Z|\A\Z')
 _TSV_SPECIAL = re.compile(r"[\t\n\r\0\\]")
@@ -31,17 +31,13 @@ class CsvWriter:
         self._header = options.header
 
     def begin(self, columns: Sequence[Column]) -> None:
-        self._converters = [text_converter(c, "") for c in columns]
+        self._columns = columns
         if self._header:
             self._out.write(",".join(csv_field(c.name) for c in columns) + "\r\n")
 
     def rows(self, batch: Sequence[Row]) -> None:
-        converters = self._converters
-        lines = [
-            ",".join(["" if v is None else csv_field(convert(v)) for convert, v in zip(converters, row, strict=True)])
-            for row in batch
-        ]
-        self._out.write("".join([line + "\r\n" for line in lines]))
+        fields = text_columns(self._columns, batch, "", csv_field)
+        self._out.write("\r\n".join(map(",".join, zip(*fields, strict=True))) + "\r\n")
 
     def end(self) -> None:
         return
@@ -55,19 +51,13 @@ class TsvWriter:
         self._header = options.header
 
     def begin(self, columns: Sequence[Column]) -> None:
-        self._converters = [text_converter(c, "") for c in columns]
+        self._columns = columns
         if self._header:
             self._out.write("\t".join(tsv_field(c.name) for c in columns) + "\n")
 
     def rows(self, batch: Sequence[Row]) -> None:
-        converters = self._converters
-        lines = [
-            "\t".join(
-                ["\\N" if v is None else tsv_field(convert(v)) for convert, v in zip(converters, row, strict=True)]
-            )
-            for row in batch
-        ]
-        self._out.write("".join([line + "\n" for line in lines]))
+        fields = text_columns(self._columns, batch, "\\N", tsv_field)
+        self._out.write("\n".join(map("\t".join, zip(*fields, strict=True))) + "\n")
 
     def end(self) -> None:
         return

@@ -6,9 +6,10 @@ Objects keep the order of the columns. Columns of equal names get `_2`, `_3` …
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 
 from shell.render.base import RenderOptions, TextSink
-from shell.values import Column, Row, json_converter, json_string
+from shell.values import Column, Row, json_columns, json_string
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -32,13 +33,11 @@ class _ObjectWriter:
 
     def begin(self, columns: Sequence[Column]) -> None:
         self._keys = [f"{json_string(name)}: " for name in unique_names([c.name for c in columns])]
-        self._converters = [json_converter(c) for c in columns]
+        self._columns = columns
 
     def _objects(self, batch: Sequence[Row]) -> list[str]:
-        keys, converters = self._keys, self._converters
-        return [
-            "{" + ", ".join([k + c(v) for k, c, v in zip(keys, converters, row, strict=True)]) + "}" for row in batch
-        ]
+        values = zip(*json_columns(self._columns, batch), strict=True)
+        return ["{" + ", ".join(map(add, self._keys, row)) + "}" for row in values]
 
 
 class JsonWriter(_ObjectWriter):
@@ -47,9 +46,8 @@ class JsonWriter(_ObjectWriter):
     _rows_before = False
 
     def rows(self, batch: Sequence[Row]) -> None:
-        if batch:
-            self._out.write((",\n" if self._rows_before else "[\n") + ",\n".join(self._objects(batch)))
-            self._rows_before = True
+        self._out.write((",\n" if self._rows_before else "[\n") + ",\n".join(self._objects(batch)))
+        self._rows_before = True
 
     def end(self) -> None:
         self._out.write("\n]\n" if self._rows_before else "[]\n")

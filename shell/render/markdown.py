@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shell.render.base import RenderOptions, TextSink
-from shell.values import Column, Row, text_converter
+from shell.values import Column, Row, text_columns
 
 
 def cell(text: str) -> str:
@@ -22,15 +22,14 @@ class MarkdownWriter:
         self._header = options.header
 
     def begin(self, columns: Sequence[Column]) -> None:
-        self._converters = [text_converter(c, "NULL") for c in columns]
+        self._columns = columns
         if self._header:
             self._out.write("| " + " | ".join(cell(c.name) for c in columns) + " |\n")
             self._out.write("|" + "|".join(" ---: " if c.numeric else " --- " for c in columns) + "|\n")
 
     def rows(self, batch: Sequence[Row]) -> None:
-        converters = self._converters
-        lines = [" | ".join([cell(c(v)) for c, v in zip(converters, row, strict=True)]) for row in batch]
-        self._out.write("".join([f"| {line} |\n" for line in lines]))
+        cells = text_columns(self._columns, batch, "NULL", cell)
+        self._out.write("".join([f"| {line} |\n" for line in map(" | ".join, zip(*cells, strict=True))]))
 
     def end(self) -> None:
         return

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from shell.render.base import RenderOptions, TextSink
 from shell.text import ELLIPSIS, cut, many_lines, one_line, pad, width
-from shell.values import Column, Row, text_converter
+from shell.values import Column, Row, text_columns
 
 TABLE_SAMPLE_ROWS = 1000
 TEXT_CELLS_MIN = 8
 TERMINAL_CELL_LINES_MAX = 40
 
-_Cells = list[str]
+_Cells = Sequence[str]
 
 
 class TableWriter:
@@ -32,11 +32,10 @@ class TableWriter:
     def begin(self, columns: Sequence[Column]) -> None:
         self._names = [one_line(c.name) for c in columns]
         self._right = [c.numeric for c in columns]
-        self._converters = [text_converter(c, "NULL") for c in columns]
+        self._columns = columns
 
     def rows(self, batch: Sequence[Row]) -> None:
-        converters = self._converters
-        cells = [[many_lines(convert(v)) for convert, v in zip(converters, row, strict=True)] for row in batch]
+        cells: list[_Cells] = list(zip(*text_columns(self._columns, batch, "NULL", many_lines), strict=True))
         if self._sample is None:
             self._write(cells)
             return

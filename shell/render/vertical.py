@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shell.render.base import RenderOptions, TextSink
 from shell.text import many_lines, one_line, pad, width
-from shell.values import Column, Row, text_converter
+from shell.values import Column, Row, text_columns
 
 _STARS = "*" * 27
 
@@ -22,15 +22,14 @@ class VerticalWriter:
         names = [one_line(c.name) for c in columns]
         cells = max(map(width, names), default=0)
         self._labels = [pad(name, cells, right=True) + ": " for name in names]
-        self._converters = [text_converter(c, "NULL") for c in columns]
+        self._columns = columns
 
     def rows(self, batch: Sequence[Row]) -> None:
         lines: list[str] = []
-        for row in batch:
+        for row in zip(*text_columns(self._columns, batch, "NULL", many_lines), strict=True):
             self._number += 1
             lines.append(f"{_STARS} {self._number}. row {_STARS}\n")
-            for label, convert, value in zip(self._labels, self._converters, row, strict=True):
-                lines.append(f"{label}{many_lines(convert(value))}\n")
+            lines.extend([f"{label}{text}\n" for label, text in zip(self._labels, row, strict=True)])
         self._out.write("".join(lines))
 
     def end(self) -> None:
