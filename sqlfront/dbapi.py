@@ -345,7 +345,7 @@ class Connection:
     def _translate(self, exc: Exception) -> errors.Error:
         from sqlfront.translate import translate
 
-        return translate(exc)
+        return translate(exc, self._database.find_table)
 
     def _zone(self) -> dt.tzinfo | None:
         """The session's time zone, for aware datetimes among the parameters."""

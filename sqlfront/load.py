@@ -177,7 +177,7 @@ def _match(names: Sequence[str], table: Table) -> list[Column]:
         column = table.column(name)
         if column is None:
             hint = near_match(name, [c.name for c in table.columns])
-            raise error(1054, f"Unknown column '{name}' in '{table.name}'{hint}")
+            raise error(1054, f"Unknown column '{name}' in 'field list'{hint}")
         if column in found:
             raise error(1110, f"Column '{name}' specified twice")
         if column.generated is not None:

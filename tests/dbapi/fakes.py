@@ -105,6 +105,9 @@ class FakeDatabase:
     def __init__(self) -> None:
         self.closed = 0
 
+    def find_table(self, table_id: int) -> None:
+        return None
+
     def close(self) -> None:
         self.closed += 1
 
