@@ -65,7 +65,8 @@ _TYPE_NAMES = {Tp.DATE: "date", Tp.DATETIME: "datetime", Tp.TIMESTAMP: "datetime
 
 def quantize(value: Decimal, scale: int) -> Decimal:
     """Rounds half away from zero to `scale` digits after the point."""
-    return value.quantize(_EXP[scale], context=CTX)
+    d = value.quantize(_EXP[scale], context=CTX)
+    return d if d else d.copy_abs()  # there is no negative zero
 
 
 def int_bounds(ft: FieldType) -> tuple[int, int]:
@@ -242,7 +243,7 @@ def _to_decimal(src: FieldType, dst: FieldType) -> Convert:
     exp = _EXP[scale]
 
     def fit(env: Env, d: Decimal) -> Decimal:
-        d = d.quantize(exp, context=CTX)
+        d = quantize(d, scale)
         if limit is not None and not -limit < d < limit:
             complain(env, 1264, "Out of range value for DECIMAL")
             top = limit - exp
@@ -600,7 +601,7 @@ def _store_decimal(src: FieldType, dst: FieldType, name: str) -> Convert:
         d = v if type(v) is Decimal else (
             _store_text_number(env, _text(v), name, "decimal") if textual else _as_decimal(number(env, v))
         )
-        d = d.quantize(exp, context=CTX)
+        d = quantize(d, scale)
         if -limit < d < limit and not (dst.unsigned and d < 0):
             return d
         complain(env, 1264, f"Out of range value for column '{name}' at row 1")

@@ -10,6 +10,7 @@ BIGINT), `condition()` what stands in WHERE, ON, WHEN.
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -80,7 +81,8 @@ class Printer:
     `column(Column) -> str` names columns (default `c{id}`); `subquery(node) -> str` prints a Subquery node as a scalar or
     boolean SQL expression. `pad_safe` True trims trailing spaces off text that is compared, grouped or made distinct: set it
     when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits throughout: slower, for a
-    statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`).
+    statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`). `folding` False leaves calls over
+    constants to DuckDB.
 
     After printing, `params` maps each named parameter (`p0`, …) to its Param or Context node, and `udfs` maps the name of
     each UDF to the call that it computes, over Column(0), Column(1), … as arguments.
@@ -93,6 +95,7 @@ class Printer:
         subquery: Callable[[Subquery], str] | None = None,
         pad_safe: bool = False,
         wide: bool = False,
+        folding: bool = True,
     ) -> None:
         self._column = column or (lambda c: f"c{c.id}")
         self._subquery = subquery
@@ -100,6 +103,7 @@ class Printer:
         self.wide = wide
         self.params: dict[str, Param | Context] = {}
         self.udfs: dict[str, Call] = {}
+        self._folding = folding
         self._depth = 0
 
     # --- the two modes ---
@@ -211,7 +215,7 @@ class Printer:
         return f"CAST(${name} AS {duck_type(node.type)})"
 
     def _call(self, call: Call) -> tuple[str, bool]:
-        if self._depth == 0:
+        if self._depth == 0 and self._folding:
             folded = fold(call)
             if not isinstance(folded, Call):
                 return self._print(folded)
@@ -343,20 +347,14 @@ def _udf_body(call: Call, columns: list[Column], env: Env) -> Callable[..., Any]
 
 
 def _fixed_arity(n: int, run: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
-    """DuckDB counts a UDF's parameters; variadic functions are refused."""
-    match n:
-        case 0:
-            return lambda: run(())
-        case 1:
-            return lambda a: run((a,))
-        case 2:
-            return lambda a, b: run((a, b))
-        case 3:
-            return lambda a, b, c: run((a, b, c))
-        case 4:
-            return lambda a, b, c, d: run((a, b, c, d))
-        case _:
-            return lambda *args: run(args)
+    """DuckDB counts a UDF's parameters by its signature and refuses variadic ones."""
+
+    def body(*args: Any) -> Any:
+        return run(args)
+
+    kind = inspect.Parameter.POSITIONAL_ONLY
+    body.__signature__ = inspect.Signature([inspect.Parameter(f"a{i}", kind) for i in range(n)])  # type: ignore[attr-defined]
+    return body
 
 
 def _inward(ft: FieldType) -> Callable[[Any], Any] | None:

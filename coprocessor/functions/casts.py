@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from coprocessor.convert import converter
 from coprocessor.expr import Call, Const, Expr
-from coprocessor.functions.decimal_sql import decimal_type_sql
-from coprocessor.functions.inference import fsp
+from coprocessor.functions.decimal_sql import DUCK_DIGITS, decimal_type_sql
+from coprocessor.functions.inference import fsp, type_digits
 from coprocessor.functions.registry import DuckPrinter, Function, Inferred, Kernel, add
 from coprocessor.types import FieldType, Tp
 
@@ -99,9 +100,15 @@ def _to_real(text: str, src: FieldType, dst: FieldType) -> str | None:
 
 
 def _to_decimal(text: str, src: FieldType, dst: FieldType) -> str | None:
-    if src.is_integer or src.is_decimal:
-        return f"CAST({text} AS {decimal_type_sql(dst)})"
-    return None
+    """A value too large for the type becomes the type's largest, which only narrowing casts have to look at."""
+    if not (src.is_integer or src.is_decimal):
+        return None
+    plain = f"CAST({text} AS {decimal_type_sql(dst)})"
+    (p1, s1), (p2, s2) = type_digits(src), type_digits(dst)
+    if p2 >= DUCK_DIGITS or p2 - s2 > p1 - s1 or (p2 - s2 == p1 - s1 and s2 >= s1):
+        return plain
+    top = (Decimal(10) ** p2 - 1).scaleb(-s2)
+    return f"CASE WHEN {text} > {top:f} THEN {top:f} WHEN {text} < -{top:f} THEN -{top:f} ELSE {plain} END"
 
 
 def _to_text(text: str, src: FieldType, dst: FieldType) -> str | None:

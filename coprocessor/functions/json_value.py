@@ -54,7 +54,7 @@ def dump_json(value: Any) -> str:
 def json_text(ft: FieldType) -> Callable[[Any], str]:
     """Returns the function from a non-NULL value of a type to the JSON text that it is inside JSON_ARRAY and friends."""
     if ft.tp == Tp.JSON:
-        return lambda v: v  # type: ignore[no-any-return]
+        return lambda v: v
     if ft.tp == Tp.LONGLONG and ft.flen == 1:
         return lambda v: "true" if v else "false"
     if ft.is_numeric:
@@ -102,7 +102,7 @@ def type_name(v: Any) -> str:
         return "INTEGER" if v < 2**63 else "UNSIGNED INTEGER"
     if isinstance(v, float):
         return "DOUBLE"
-    return {str: "STRING", dict: "OBJECT"}.get(type(v), "ARRAY")
+    return "STRING" if isinstance(v, str) else "OBJECT" if isinstance(v, dict) else "ARRAY"
 
 
 # --- paths --------------------------------------------------------------------------------------------------------

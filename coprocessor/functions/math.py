@@ -118,7 +118,7 @@ def _round_infer(args: Sequence[Expr]) -> Inferred:
     if len(args) == 1:
         keep = 0
     elif isinstance(args[1], Const) and isinstance(args[1].value, int):
-        keep = max(min(args[1].value, scale), 0)
+        keep = max(min(args[1].value, 30), 0)
     else:
         keep = scale
     return types, decimal_type(max(precision - scale + keep + (1 if keep < scale else 0), 1), keep)
@@ -154,7 +154,7 @@ def _round_int(v: int, d: int, unsigned: bool) -> int:
     if d < -20:
         return 0
     unit = 10**-d
-    r = (abs(v) + unit // 2) // unit * unit
+    r: int = (abs(v) + unit // 2) // unit * unit
     r = -r if v < 0 else r
     if not (0 <= r < 2**64 if unsigned else -(2**63) <= r < 2**63):
         raise OutOfRange(f"BIGINT value is out of range in 'round({v},{d})'", code=1690)
@@ -222,7 +222,7 @@ def _truncate_int(v: int, d: int) -> int:
     if d < -20:
         return 0
     unit = 10**-d
-    r = abs(v) // unit * unit
+    r: int = abs(v) // unit * unit
     return -r if v < 0 else r
 
 

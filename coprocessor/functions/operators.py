@@ -104,6 +104,8 @@ def _decimal_kernel(name: str, call: Call) -> Kernel:
         r = exact(a, b)
         if capped:
             r = quantize(r, scale)
+        if not r:
+            return r.copy_abs()
         if -limit < r < limit:
             return r
         raise OutOfRange(f"DECIMAL value is out of range in '({a} {_SYMBOL[name]} {b})'", code=1690)
@@ -162,14 +164,18 @@ def _div_kernel(call: Call) -> Kernel:
     if call.type.is_real:
 
         def reals(env: Env, a: float, b: float) -> float | None:
-            return division_by_zero(env) if b == 0 else a / b
+            if b == 0:
+                division_by_zero(env)
+                return None
+            return a / b
 
         return reals
     scale = call.type.decimal
 
     def decimals(env: Env, a: Decimal | int, b: Decimal | int) -> Decimal | None:
         if b == 0:
-            return division_by_zero(env)
+            division_by_zero(env)
+            return None
         return quantize(CTX.divide(Decimal(a), Decimal(b)), scale)
 
     return decimals
@@ -197,7 +203,8 @@ def _intdiv_kernel(call: Call) -> Kernel:
 
     def divide(env: Env, a: Any, b: Any) -> int | None:
         if b == 0:
-            return division_by_zero(env)
+            division_by_zero(env)
+            return None
         x, y = _exact(a), _exact(b)
         if type(x) is int and type(y) is int:
             r = abs(x) // abs(y)
@@ -228,7 +235,8 @@ def _intdiv_duck(p: DuckPrinter, call: Call) -> str:
 def _mod_kernel(call: Call) -> Kernel:
     def mod(env: Env, a: Any, b: Any) -> Any:
         if b == 0:
-            return division_by_zero(env)
+            division_by_zero(env)
+            return None
         if type(a) is int and type(b) is int:
             r = abs(a) % abs(b)
             return -r if a < 0 else r

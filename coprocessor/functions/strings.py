@@ -56,15 +56,17 @@ def text_only(template: str) -> Callable[[DuckPrinter, Call], str | None]:
     return form
 
 
-def _join(values: Sequence[Text]) -> Text:
-    return b"".join(values) if isinstance(values[0], bytes) else "".join(values)  # type: ignore[arg-type]
+def _concat(*values: Text) -> Text:
+    empty: Any = values[0][:0]
+    joined: Text = empty.join(values)
+    return joined
 
 
 def _concat_duck(p: DuckPrinter, call: Call) -> str:
     return "(" + " || ".join(p.value(a) for a in call.args) + ")"
 
 
-add(Function("concat", 1, None, _all_strings, SUBJECT, py=lambda *v: _join(v), duck=_concat_duck, tipb="Concat"))
+add(Function("concat", 1, None, _all_strings, SUBJECT, py=_concat, duck=_concat_duck, tipb="Concat"))
 
 
 def _concat_ws(separator: Text | None, *values: Text | None) -> Text | None:

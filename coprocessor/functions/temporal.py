@@ -246,8 +246,11 @@ def _interval_infer(args: Sequence[Expr]) -> Inferred:
     base, amount, unit_arg = args
     unit = unit_of(unit_arg)
     ft = base.type
-    sub_second = unit.endswith("microsecond") or (unit == "second" and not amount.type.is_integer)
-    frac = 6 if sub_second else fsp(ft)
+    frac = fsp(ft)
+    if unit.endswith("microsecond"):
+        frac = 6
+    elif unit == "second" and not amount.type.is_integer:
+        frac = max(frac, min(max(amount.type.decimal, 0), 6) if amount.type.is_decimal else 6)
     wanted: FieldType | None = None
     if ft.tp == Tp.DATE and unit in calendar.DATE_UNITS:
         result = DATE
