@@ -53,7 +53,7 @@ QUERIES = (
     "select c.id from customer c left join orders o on o.customer_id = c.id where o.id is null",
     "select c.city, count(*), sum(o.amount) from customer c join orders o on o.customer_id = c.id group by c.city",
     "select c.city, o.day, count(*) from customer c join orders o on o.customer_id = c.id group by c.city, o.day",
-    "select a.id, b.id from customer a join customer b on a.score = b.score and a.id < b.id where a.id < 20 and b.id < 40",
+    "select a.id, b.id from customer a join customer b on a.score = b.score and a.id < b.id where b.id < 30",
     "select o.id, c.name, t.label from orders o join customer c on c.id = o.customer_id join tag t on t.qty = o.qty",
     "select count(*) from customer cross join tag",
     "select * from customer join tag using (id)",
