@@ -15,6 +15,7 @@ import datetime as dt
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import repeat
 from typing import Any
 
@@ -302,7 +303,9 @@ def _write(out: Bytes, places: Ints, piece: _Pieces, window: int) -> None:
         _scatter(out, places, windows(piece.data, piece.starts, max(longest, 1)))
         return
     done = 0
-    starts, lengths = piece.starts, piece.lengths
+    # A window over an empty value would spill by its whole width, one byte more than a header must cover.
+    filled = piece.lengths > 0
+    places, starts, lengths = places[filled], piece.starts[filled], piece.lengths[filled]
     while len(places):
         width = min(window, _round_up(int(lengths.max()) - done))
         _scatter(out, places + done, windows(piece.data, starts + done, width))
@@ -449,7 +452,7 @@ def _comparable_floats(column: Any) -> Bytes:
 def _decimal_matrix(column: Any, prec: int, frac: int) -> Bytes:
     """prec, frac and bin of decimals up to 18 digits."""
     if column.null_count:
-        column = pc.fill_null(column, pa.scalar(0, pa.int64()).cast(column.type))
+        column = pc.fill_null(column, pa.scalar(Decimal(0), column.type))
     words = np.frombuffer(column.buffers()[1], np.int64)
     unscaled = words[2 * column.offset : 2 * (column.offset + len(column)) : 2]
     negative = unscaled < 0

@@ -1,0 +1,230 @@
+"""Rows: compiled against plain, NULLs, defaults of added columns, and the vectorised forms against the row-wise ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coprocessor.arrow import batch_to_rows, rows_to_batch
+from coprocessor.codec.decimals import decimal_encoder
+from coprocessor.codec.row import build_row, compile_decoder, compile_encoder, encode_row, row_slices
+from coprocessor.codec.vector import BatchDecoder, header_groups
+from coprocessor.codec.vector_encode import BatchEncoder, sort_run
+from coprocessor.errors import CodecError
+from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
+from coprocessor.table import TableCodec
+from coprocessor.types import BIGINT, DATE, INT, FieldType, Tp, decimal_type, varchar
+from tests.codec.samples import TYPES, char, common_table, int_table, pack, values_of, wide_table
+
+WIDE = wide_table()
+WIDE_DEFAULTS = wide_table(int=7, varchar="ab", date=dt.date(2020, 1, 1), time=dt.timedelta(hours=-1))
+
+
+def rows_of(schema: TableSchema, *, nulls: bool = True) -> st.SearchStrategy[tuple[Any, ...]]:
+    columns = []
+    for column in schema.columns:
+        values = values_of(column.type)
+        columns.append(st.none() | values if nulls and not column.not_null else values)
+    return st.tuples(*columns)
+
+
+@given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data())
+@settings(max_examples=150)
+def test_compiled_is_plain(schema: TableSchema, data: st.DataObject) -> None:
+    row = data.draw(rows_of(schema))
+    encoded = compile_encoder(schema)(row)
+    assert encoded == encode_row(schema, row)
+    assert compile_decoder(schema)(1, encoded) == row
+    offsets = data.draw(st.lists(st.sampled_from(range(len(row))), max_size=5))
+    assert compile_decoder(schema, offsets)(1, encoded) == tuple(row[i] for i in offsets)
+
+
+def test_every_row_shape_decodes_after_every_other() -> None:
+    schema = TableSchema(1, "t", tuple(ColumnSchema(i, f"c{i}", INT) for i in range(1, 5)))
+    encode, decode = compile_encoder(schema), compile_decoder(schema)
+    for _ in range(2):
+        for mask in range(16):
+            row = tuple(i if mask >> i & 1 else None for i in range(4))
+            assert decode(0, encode(row)) == row
+
+
+def test_added_column_reads_as_its_default() -> None:
+    old = TableSchema(1, "t", (ColumnSchema(1, "a", INT),))
+    columns = (ColumnSchema(1, "a", INT), ColumnSchema(2, "b", INT, default=5), ColumnSchema(3, "c", varchar(3)))
+    new = TableSchema(1, "t", columns)
+    row = compile_encoder(old)((1,))
+    assert compile_decoder(new)(0, row) == (1, 5, None)
+    assert compile_decoder(new)(0, compile_encoder(new)((1, None, None))) == (1, None, None)
+    batch = BatchDecoder(new).decode(pack([(b"k", row), (b"l", compile_encoder(new)((1, None, "x")))]))
+    assert batch.to_pydict() == {"a": [1, 1], "b": [5, None], "c": [None, "x"]}
+
+
+def test_default_of_a_timestamp_is_in_utc() -> None:
+    stamp = ColumnSchema(2, "b", TYPES["timestamp"], default=dt.datetime(2024, 1, 1))
+    schema = TableSchema(1, "t", (ColumnSchema(1, "a", INT), stamp))
+    row = build_row([(1, b"\x07")], [])
+    tokyo = ZoneInfo("Asia/Tokyo")
+    assert compile_decoder(schema, tz=tokyo)(0, row) == (7, dt.datetime(2024, 1, 1, 9))
+    assert BatchDecoder(schema, tz=tokyo).decode(pack([(b"k", row)])).to_pylist() == [
+        {"a": 7, "b": dt.datetime(2024, 1, 1, 9)}
+    ]
+
+
+@pytest.mark.parametrize("row", [b"\x81\x00\x00\x00\x00\x00", b"\x80\x00\x05\x00\x00\x00\x01"])
+def test_what_is_no_row_is_refused(row: bytes) -> None:
+    schema = TableSchema(1, "t", (ColumnSchema(1, "a", INT),))
+    with pytest.raises(CodecError):
+        compile_decoder(schema)(0, row)
+    with pytest.raises(CodecError):
+        BatchDecoder(schema).decode(pack([(b"k", row)]))
+    with pytest.raises(CodecError):
+        row_slices(row)
+
+
+def test_cut_off_row_is_refused_in_bulk() -> None:
+    schema = TableSchema(1, "t", (ColumnSchema(1, "a", varchar(9)),))
+    row = compile_encoder(schema)(("abcdef",))
+    with pytest.raises(CodecError):
+        BatchDecoder(schema).decode(pack([(b"k", row[:-1])]))
+
+
+@given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data(), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
+@settings(max_examples=60, deadline=None)
+def test_vectorised_decoding_is_row_wise(schema: TableSchema, data: st.DataObject, tz: Any) -> None:
+    rows = data.draw(st.lists(rows_of(schema), min_size=1, max_size=6))
+    codec = TableCodec(schema)
+    pairs = [codec.encode_record(row, i) for i, row in enumerate(rows)]
+    offsets = data.draw(st.none() | st.lists(st.sampled_from(range(len(schema.columns))), unique=True))
+    decode = codec.key_decoder(offsets, tz)
+    expected = [decode(key, value) for key, value in pairs]
+    batch = BatchDecoder(schema, offsets, tz).decode(pack(pairs))
+    assert batch.num_rows == len(rows)
+    types = [c.type for c in schema.columns]
+    assert batch_to_rows(batch, types if offsets is None else [types[i] for i in offsets]) == expected
+
+
+@given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data(), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
+@settings(max_examples=60, deadline=None)
+def test_vectorised_encoding_is_row_wise(schema: TableSchema, data: st.DataObject, tz: Any) -> None:
+    rows = data.draw(st.lists(rows_of(schema), max_size=6))
+    codec = TableCodec(schema)
+    pairs = [codec.encode_record(codec.utc_row(row, tz), i) for i, row in enumerate(rows)]
+    batch = rows_to_batch(rows, [c.name for c in schema.columns], [c.type for c in schema.columns])
+    encoded = BatchEncoder(codec, tz).encode(batch, np.arange(len(rows)))
+    assert list(zip(encoded.keys, encoded.values, strict=True)) == pairs
+
+
+KEY_TYPES = ["int", "ubigint", "date", "datetime6", "time", "double", "dec15_2", "dec38_10", "char", "varchar", "enum"]
+
+
+@given(st.data())
+@settings(max_examples=80, deadline=None)
+def test_common_handles_both_ways(data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(KEY_TYPES), min_size=1, max_size=3))
+    index = IndexSchema(9, "i", (IndexColumn(len(names)), IndexColumn(0)), unique=data.draw(st.booleans()))
+    schema = common_table(*(TYPES[name] for name in names), indexes=(index,))
+    rows = data.draw(st.lists(rows_of(schema), min_size=1, max_size=5))
+    check_both_ways(schema, rows)
+
+
+@given(st.data(), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_integer_handles_and_indexes_both_ways(data: st.DataObject, unsigned: bool, unique: bool) -> None:
+    indexes = (
+        IndexSchema(1, "k", (IndexColumn(1),), unique=unique),
+        IndexSchema(2, "sk", (IndexColumn(2, 3), IndexColumn(1)), unique=unique),
+    )
+    schema = int_table(unsigned=unsigned, indexes=indexes)
+    check_both_ways(schema, data.draw(st.lists(rows_of(schema), min_size=1, max_size=5)))
+
+
+def check_both_ways(schema: TableSchema, rows: list[tuple[Any, ...]]) -> None:
+    """Codec, bulk encoder and bulk decoder agree on records and index entries, and everything reads back."""
+    codec = TableCodec(schema)
+    pairs = [codec.encode_record(row) for row in rows]
+    types = [c.type for c in schema.columns]
+    assert [codec.decode(key, value) for key, value in pairs] == rows
+    assert batch_to_rows(BatchDecoder(schema).decode(pack(pairs)), types) == rows
+    encoded = BatchEncoder(codec).encode(rows_to_batch(rows, [c.name for c in schema.columns], types))
+    assert list(zip(encoded.keys, encoded.values, strict=True)) == pairs
+    for run in encoded.indexes:
+        for row, key, value in zip(rows, run.keys, run.values, strict=True):
+            handle = codec.handle_of(row)
+            assert codec.index_key_value(run.index, row, handle)[:2] == (key, value)
+            found = codec.handle_from_index(run.index, key, value)
+            assert codec.record_key(found) == codec.record_key(handle)
+
+
+def test_bulk_strings_of_all_lengths() -> None:
+    # Windows of 8 to 64 bytes, their spill, and rows too long for small offsets.
+    columns = (ColumnSchema(1, "a", varchar(90000)), ColumnSchema(2, "b", INT), ColumnSchema(3, "c", char(200)))
+    schema = TableSchema(3, "s", columns)
+    codec = TableCodec(schema)
+    rows = [("ab" * n, n, "z" * (n * 7 % 190)) for n in [*range(200), 30000, 32768, 1, 40000]]
+    batch = rows_to_batch(rows, ["a", "b", "c"], [c.type for c in columns])
+    encoded = BatchEncoder(codec).encode(batch, np.arange(len(rows)))
+    assert encoded.values == [encode_row(schema, row) for row in rows]
+    decoded = BatchDecoder(schema).decode(pack(list(zip(encoded.keys, encoded.values, strict=True))))
+    assert batch_to_rows(decoded, [c.type for c in columns]) == rows
+
+
+def test_sliced_and_chunked_input() -> None:
+    names = ("int", "varchar", "dec15_2", "enum")
+    schema = TableSchema(3, "s", tuple(ColumnSchema(i + 1, n, TYPES[n]) for i, n in enumerate(names)))
+    codec = TableCodec(schema)
+    rows = [(i, f"s{i}" if i % 3 else None, Decimal(i).scaleb(-2), "red") for i in range(20)]
+    batch = rows_to_batch(rows, names, [c.type for c in schema.columns])
+    table = pa.Table.from_batches([batch.slice(3, 5), batch.slice(10, 4)])
+    wanted = [encode_row(schema, row) for row in rows[3:8] + rows[10:14]]
+    assert BatchEncoder(codec).encode(table, np.arange(9)).values == wanted
+    assert BatchEncoder(codec).encode(batch.slice(3, 5), np.arange(5)).values == wanted[:5]
+
+
+def test_colliding_headers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    from coprocessor.codec import vector
+
+    monkeypatch.setattr(vector, "_HASH_PRIME", np.uint64(0))
+    rows = [build_row([(1, b"\x01")], []), build_row([(2, b"\x01")], []), build_row([(1, b"\x02")], [2])]
+    batch = pack([(b"k", row) for row in rows * 2])
+    groups = header_groups(batch.values, batch.value_starts, batch.value_ends)
+    assert sorted((header, found.tolist()) for header, found in groups) == sorted(
+        (row[:7] if row[4] == 0 else row[:8], [i, i + 3]) for i, row in enumerate(rows)
+    )
+
+
+def test_sort_run() -> None:
+    assert sort_run([b"b", b"a", b"c"], [b"2", b"1", b"3"]) == ([b"a", b"b", b"c"], [b"1", b"2", b"3"])
+
+
+def test_only_wanted_columns_are_read() -> None:
+    schema = TableSchema(1, "t", (ColumnSchema(1, "a", INT), ColumnSchema(2, "b", varchar(9))))
+    damaged = build_row([(1, b"\x01"), (2, b"\xff\xfe")], [])
+    assert BatchDecoder(schema, [0]).decode(pack([(b"k", damaged)])).to_pydict() == {"a": [1]}
+    assert compile_decoder(schema, [0])(0, damaged) == (1,)
+
+
+def test_no_columns_still_count_rows() -> None:
+    batch = BatchDecoder(int_table(), []).decode(pack([(b"k", b"v"), (b"l", b"w")]))
+    assert (batch.num_rows, batch.num_columns) == (2, 0)
+
+
+def test_zero_date_is_null_in_bulk() -> None:
+    schema = TableSchema(1, "t", (ColumnSchema(1, "d", DATE), ColumnSchema(2, "m", FieldType(Tp.DATETIME, 19, 0))))
+    row = build_row([(1, b"\x00"), (2, b"\x00")], [])
+    assert BatchDecoder(schema).decode(pack([(b"k", row)])).to_pylist() == [{"d": None, "m": None}]
+    assert compile_decoder(schema)(0, row) == (None, None)
+
+
+def test_decimal_of_another_shape_than_the_column() -> None:
+    schema = TableSchema(1, "t", (ColumnSchema(1, "d", decimal_type(15, 2)), ColumnSchema(2, "b", BIGINT)))
+    row = build_row([(1, decimal_encoder(5, 2)(Decimal("-12.30"))), (2, b"\x01")], [])
+    assert compile_decoder(schema)(0, row) == (Decimal("-12.30"), 1)
+    assert BatchDecoder(schema).decode(pack([(b"k", row)])).to_pylist() == [{"d": Decimal("-12.30"), "b": 1}]
