@@ -132,7 +132,9 @@ def _describe(runner: Runner, argument: str) -> None:
         runner.run_sql("SHOW TABLES")
         return
     runner.run_sql(f"DESCRIBE {_qualified(argument)}")
-    runner.run_sql(f"SHOW INDEX FROM {_qualified(argument)}")
+    indexes = f"SHOW INDEX FROM {_qualified(argument)}"
+    if runner.session.query(indexes):
+        runner.run_sql(indexes)
 
 
 @command("\\d+", "\\d+ TABLE", "the statement that creates a table", "table")

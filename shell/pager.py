@@ -27,7 +27,7 @@ def default_pager(environment: Mapping[str, str]) -> str:
     """Returns the pager's command line: SQLFRONT_PAGER, PAGER, or `less` where it is installed; `off` for none."""
     chosen = environment.get("SQLFRONT_PAGER") or environment.get("PAGER")
     if chosen is not None:
-        return chosen
+        return chosen or PAGER_OFF
     return "less" if shutil.which("less") else PAGER_OFF
 
 
