@@ -349,8 +349,9 @@ class Cursor:
 
     @property
     def warnings(self) -> list[tuple[str, int, str]]:
-        """The last statement's warnings: level, MySQL code, message."""
-        return [] if self._result is None else self._result.warnings
+        """The warnings of the connection's last statement, as SHOW WARNINGS gives them: level, MySQL code, message."""
+        result = self._result
+        return result.warnings if result is not None and result.warnings else self._connection.warnings
 
     def callproc(self, name: str, params: Sequence[object] = ()) -> Sequence[object]:
         """Refused: there are no stored procedures."""

@@ -66,7 +66,8 @@ def connect(
         raise
     connection = Connection(store, session)
     try:
-        connection._use(options["database"])
+        if options["database"]:
+            connection._call(lambda: session.use(options["database"]))
         connection.autocommit = options["autocommit"]
     except BaseException:
         connection.close()
@@ -255,9 +256,11 @@ class Connection:
         self._call(lambda: self._set_autocommit(value))
 
     def _set_autocommit(self, value: bool) -> None:
-        if bool(value) == self._session.autocommit:
-            return
-        self._session.execute("SET autocommit = 1" if value else "SET autocommit = 0")
+        session = self._session
+        if value and session.in_transaction:
+            session.commit()
+        if bool(value) != session.autocommit:
+            session.autocommit = bool(value)
 
     @property
     def in_transaction(self) -> bool:
@@ -320,11 +323,6 @@ class Connection:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "in a transaction" if self.in_transaction else "idle"
         return f"<sqlfront.Connection {state} at {id(self):#x}>"
-
-    def _use(self, name: str) -> None:
-        if name and name != self._session.current_db:
-            quoted = name.replace("`", "``")
-            self._run(f"USE `{quoted}`")
 
     def _run(self, sql: str) -> None:
         self._call(lambda: self._session.execute(sql))

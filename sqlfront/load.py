@@ -19,7 +19,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import Tp
-from kvstore.errors import Cancelled, KeyExists
+from kvstore.errors import KeyExists
 from sqlfront.errors import DatabaseError, InterfaceError, ProgrammingError, error, near_match, unsupported
 
 if TYPE_CHECKING:
@@ -207,17 +207,30 @@ def append(
     columns = _match(source.names, table)
     _check_defaults(table, columns)
     _end_clean_transaction(session)
-    session.begin_statement()
-    head, small = _read_ahead(source.chunks)
-    if small:
-        return _insert(session, table, columns, head, progress)
+    session.cancel.clear()
+    session.statement = f"append {name}"  # so that `interrupt` finds something to stop
+    try:
+        head, small = _read_ahead(source.chunks)
+        if small:
+            return _insert(session, table, columns, head, progress)
+        chunks = chain(head, source.chunks)
+        del head
+        return _ingest(database, session, name, source, chunks, progress)
+    finally:
+        session.statement = ""
+
+
+def _ingest(
+    database: Database, session: Session, name: str, source: Source, chunks: Iterator[Chunk], progress: Progress | None
+) -> int:
+    """Loads in bulk, with schema changes shut out."""
     mutex = database.catalog.ddl_mutex
     while not mutex.acquire(timeout=DDL_WAIT_STEP_S):
-        _check_cancelled(session)
+        session.check_cancelled()
     try:
-        table = _table_of(database, session, name)
+        table = _table_of(database, session, name)  # as it is now that nobody changes it
         load = BulkLoad(database, session, table, _match(source.names, table))
-        return load.run(chain(head, source.chunks), source.total, progress)
+        return load.run(chunks, source.total, progress)
     finally:
         mutex.release()
 
@@ -248,18 +261,15 @@ def _check_defaults(table: Table, given: Sequence[Column]) -> None:
 
 def _end_clean_transaction(session: Session) -> None:
     """A load ends an open transaction that changed nothing, as DDL does; one with changes is the user's to end."""
-    if not session.in_transaction:
+    if session.read_only or session.variables.read_only:
+        raise error(1792, "Cannot execute statement in a READ ONLY transaction.")
+    if session.txn is None:
         return
-    if session.is_dirty:
+    if session.txn.is_dirty:
         raise ProgrammingError(
             "append is a transaction of its own: commit or roll back the open one first", 1179, "25000"
         )
     session.commit()
-
-
-def _check_cancelled(session: Session) -> None:
-    if session.cancel.is_set():
-        raise Cancelled("append was interrupted")
 
 
 def _read_ahead(chunks: Iterator[Chunk]) -> tuple[list[Chunk], bool]:
@@ -323,13 +333,13 @@ class BulkLoad:
         done = 0
         try:
             for chunk in chunks:
-                _check_cancelled(self._session)
+                self._session.check_cancelled()
                 for keys, values in self._runs(chunk):
                     ingest.add_run(keys, values)
                 done += chunk.rows
                 if progress is not None:
                     progress(done, total)
-            _check_cancelled(self._session)
+            self._session.check_cancelled()
             self._database.catalog.check_revisions({self._table.id: self._table.revision})
             ingest.finish()
         except KeyExists as exc:
