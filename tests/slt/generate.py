@@ -23,6 +23,7 @@ FILES = {
     "subqueries": 2,
     "set_operations": 1,
     "ordered": 2,
+    "signs": 2,
 }
 DEPTH_MAX = 3
 WORDS = ("ant", "bee", "cat", "dog", "Eel", "fox", "", "gnu gnu", "hen_1", "50%")
@@ -238,6 +239,55 @@ class Generator:
                 f"select count(*), min(q.k), max(q.s) from q"
             ),
         )
+
+    def signed(self, depth: int = 2) -> str:
+        """Arithmetic in the spelling of sqlite's random suites: many signs, many parentheses."""
+        sign = self.rng.choice(("", "+ ", "- ", "+ + ", "- - ", "- + "))
+        if depth == 0 or self.rng.random() < 0.4:
+            return sign + self.pick(
+                lambda: self.column("abc"),
+                lambda: str(self.rng.randint(0, 99)),
+                lambda: f"( {self.column('abc')} )",
+                lambda: "CAST( NULL AS SIGNED )",
+                lambda: f"CAST( {self.column('abc')} AS SIGNED )",
+            )
+        operator = self.rng.choice(("+", "-", "*", "DIV"))
+        return f"{sign}{self.signed(depth - 1)} {operator} {self.signed(depth - 1)}"
+
+    def signed_aggregate(self) -> str:
+        word = self.rng.choice(("", "ALL ", "DISTINCT "))
+        name = self.rng.choice(("COUNT", "SUM", "MIN", "MAX", "COUNT"))
+        sign = self.rng.choice(("", "- ", "+ + ", "- - "))
+        call = f"{name}( {word}{self.signed(1)} )" if self.rng.random() < 0.7 else "COUNT( * )"
+        return f"{sign}{call} {self.rng.choice('+-*')} {sign}{self.rng.randint(0, 99)}"
+
+    def signed_condition(self) -> str:
+        v = lambda: self.signed(1)  # noqa: E731
+        no = self.rng.choice(("", "NOT "))
+        return self.pick(
+            lambda: f"{no}{v()} IS {self.rng.choice(('', 'NOT '))}NULL",
+            lambda: f"NOT ( {v()} ) {self.comparison_plain()} {v()}",
+            lambda: f"{v()} {no}IN ( {v()}, {v()}, {v()} )",
+            lambda: f"( NOT {v()} ) {no}BETWEEN ( {v()} ) AND NULL",
+            lambda: f"{v()} {no}BETWEEN {v()} AND {v()}",
+            lambda: f"( NULL ) {no}IN ( {v()}, {self.column('abc')} )",
+            lambda: f"NULL {self.comparison_plain()} {v()} OR {v()} {self.comparison_plain()} {v()}",
+        )
+
+    def signs(self) -> str:
+        word = self.rng.choice(("", "ALL ", "DISTINCT "))
+        a, b = self.rng.choice(("t1", "t2", "t3")), self.rng.choice(("t1", "t2", "t3"))
+        self.tables = ("cor0",)
+        source, where = f"{a} AS cor0", ""
+        if self.rng.random() < 0.3:
+            source = self.rng.choice((f"( {a} AS cor0 CROSS JOIN {b} cor1 )", f"{a} AS cor0, {b} AS cor1"))
+            self.tables = ("cor0", "cor1")
+        if self.rng.random() < 0.5:
+            where = f" WHERE {self.signed_condition()}"
+        make = self.signed_aggregate if self.rng.random() < 0.4 else self.signed
+        values = [make() for _ in range(self.rng.randint(1, 2))]
+        named = ", ".join(v + self.rng.choice(("", f" AS c{i}", f" c{i}")) for i, v in enumerate(values))
+        return f"SELECT {word}{named} FROM {source}{where}"
 
     def comparison_plain(self) -> str:
         return self.rng.choice(("=", "<>", "<", "<=", ">", ">="))
