@@ -137,7 +137,7 @@ class Printer:
         text = self.value(expr)
         ft = expr.type
         if ft.is_integer and (isinstance(expr, Const) or ft.tp != Tp.LONGLONG):
-            return f"CAST({text} AS BIGINT)"
+            return f"CAST({text} AS {'UBIGINT' if ft.unsigned else 'BIGINT'})"
         if ft.tp == Tp.FLOAT:
             return f"CAST({text} AS DOUBLE)"
         return text
@@ -230,7 +230,7 @@ class Printer:
         function = FUNCTIONS[call.func]
         form = function.duck
         if isinstance(form, str):
-            args = [self.value(a) for a in call.args]
+            args = [self.operand(a) for a in call.args]
             return form.format(*args, args=", ".join(args)), function.duck_bool
         text = None if form is None else form(self, call)
         if text is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from coprocessor.convert import quantize
+from coprocessor.convert import int_bounds, quantize
 from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.inference import kind, type_digits
 from coprocessor.types import BLOB_TPS, FieldType, Tp
@@ -33,6 +33,9 @@ def _retype(const: Const, target: FieldType) -> Const | None:
     if isinstance(value, int | Decimal) and const.type.is_numeric:
         if target.tp == Tp.DOUBLE:
             return Const(float(value), target)
+        if isinstance(value, int) and target.is_integer and target.tp not in (Tp.YEAR, Tp.BIT):
+            low, high = int_bounds(target)
+            return Const(value, target) if low <= value <= high else None
         if target.tp == Tp.NEWDECIMAL and _fits(Decimal(value), target):
             return Const(quantize(Decimal(value), max(target.decimal, 0)), target)
     return None

@@ -121,7 +121,8 @@ def _round_infer(args: Sequence[Expr]) -> Inferred:
         keep = max(min(args[1].value, 30), 0)
     else:
         keep = scale
-    return types, decimal_type(max(precision - scale + keep + (1 if keep < scale else 0), 1), keep)
+    carry = 1 if keep < scale or not isinstance(args[-1], Const) else 0
+    return types, decimal_type(max(precision - scale + keep + carry, 1), keep)
 
 
 def _round_kernel(call: Call) -> Kernel:

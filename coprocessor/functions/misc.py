@@ -14,10 +14,10 @@ from typing import Any
 from coprocessor.convert import quantize
 from coprocessor.env import Env
 from coprocessor.expr import Call, Context, Expr
-from coprocessor.functions.inference import collate_type, kind
+from coprocessor.functions.inference import collate_type, kind, numeric_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
-from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, decimal_type, varchar
+from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, varchar
 
 SUBJECT = "miscellaneous"
 U64 = 2**64
@@ -194,13 +194,13 @@ add(Function("export_set", 3, 5, fixed([BIGINT, TEXT, TEXT, TEXT, BIGINT], TEXT)
 
 
 def _format_infer(args: Sequence[Expr]) -> Inferred:
-    ft = args[0].type
-    exact = ft.is_integer or ft.is_decimal
-    return (decimal_type(65, 30) if not exact else None, BIGINT, TEXT)[: len(args)], TEXT
+    number = numeric_type(args[0])
+    return (DOUBLE if number.is_real else number, BIGINT, TEXT)[: len(args)], TEXT
 
 
 def _format(v: Any, places: int, locale: str = "en_US") -> str:
-    text = f"{quantize(Decimal(v), min(max(places, 0), 30)):,f}"
+    exact = Decimal(repr(v)) if isinstance(v, float) else Decimal(v)
+    text = f"{quantize(exact, min(max(places, 0), 30)):,f}"
     if locale.lower() in ("de_de", "es_es", "nl_nl", "it_it", "pt_br", "id_id"):
         return text.translate(str.maketrans(",.", ".,"))
     return text

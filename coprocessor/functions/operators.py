@@ -27,7 +27,7 @@ from coprocessor.functions.inference import (
     type_digits,
 )
 from coprocessor.functions.registry import Closure, DuckPrinter, Function, Infer, Inferred, Kernel, add
-from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, Tp, decimal_type
+from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, JSON, TEXT, UBIGINT, FieldType, Tp, decimal_type
 
 SUBJECT = "operators"
 _SYMBOL = {"plus": "+", "minus": "-", "mul": "*", "intdiv": "DIV", "mod": "%"}
@@ -310,9 +310,9 @@ def _shift_duck(op: str) -> Callable[[DuckPrinter, Call], str]:
     def form(p: DuckPrinter, call: Call) -> str:
         a, b = p.value(call.args[0]), p.value(call.args[1])
         if op == ">>":
-            return f"CASE WHEN {b} > 63 THEN CAST(0 AS UBIGINT) ELSE {a} >> CAST({b} AS UBIGINT) END"
+            return f"CASE WHEN {b} > 63 THEN {a} & CAST(0 AS UBIGINT) ELSE {a} >> {b} END"
         wide = f"((CAST({a} AS HUGEINT) % (CAST(1 AS HUGEINT) << (64 - CAST({b} AS HUGEINT)))) << CAST({b} AS HUGEINT))"
-        return f"CASE WHEN {b} > 63 THEN CAST(0 AS UBIGINT) ELSE CAST({wide} AS UBIGINT) END"
+        return f"CASE WHEN {b} > 63 THEN {a} & CAST(0 AS UBIGINT) ELSE CAST({wide} AS UBIGINT) END"
 
     return form
 
@@ -365,10 +365,18 @@ def _compare_rewrite(name: str) -> Callable[[Sequence[Expr]], Expr]:
 
         refined = _refined(args)
         types = comparison_types(refined)
-        typed = tuple(a if t is None else cast_to(a, t) for a, t in zip(refined, types, strict=True))
+        if any(t is not None and t.tp == Tp.JSON for t in types):
+            typed = tuple(_json_comparand(a) for a in refined)
+        else:
+            typed = tuple(a if t is None else cast_to(a, t) for a, t in zip(refined, types, strict=True))
         return Call(name, typed, BOOL)
 
     return rewrite
+
+
+def _json_comparand(arg: Expr) -> Expr:
+    """A value compared with JSON is a JSON scalar of its kind; a string is not parsed."""
+    return arg if arg.type.tp in (Tp.JSON, Tp.NULL) else Call("json_of", (arg,), JSON)
 
 
 def compare_key(args: Sequence[Expr]) -> Callable[[Any], Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from coprocessor.convert import MAX_DURATION, format_datetime, format_duration, parse_datetime, parse_duration
 from coprocessor.env import Env
-from coprocessor.errors import ResolveError
+from coprocessor.errors import InvalidArgument, ResolveError
 from coprocessor.expr import Call, Const, Context, Expr
 from coprocessor.functions import calendar
 from coprocessor.functions.casting import cast_to
@@ -281,7 +281,10 @@ def _interval_kernel(sign: int) -> Callable[[Call], Kernel]:
         date_unit = unit in calendar.DATE_UNITS
 
         def shift(env: Env, base: Any, amount: Any, _: object) -> Any:
-            months, delta = calendar.interval_of(amount, unit)
+            try:
+                months, delta = calendar.interval_of(amount, unit)
+            except OverflowError:
+                return _overflow(env, "datetime")
             if textual:
                 return _shift_text(env, base, sign * months, sign * delta, date_unit)
             if isinstance(base, timedelta):
@@ -512,7 +515,7 @@ def _addtime_infer(args: Sequence[Expr]) -> Inferred:
     first = _clock_or_datetime(args[0])
     second = None if kind(args[1].type) == "duration" else duration_type(string_fsp(args[1]))
     if args[0].type.is_string and not isinstance(args[0], Const):
-        return (None, second), varchar(29)
+        return (TEXT, second), varchar(29)
     base = first or args[0].type
     frac = max(fsp(base), fsp(second or args[1].type))
     return (first, second), duration_type(frac) if base.tp == Tp.DURATION else datetime_type(frac)
@@ -556,7 +559,7 @@ def _makedate(year: int, day: int) -> date | None:
     year = year + (2000 if year < 70 else 1900) if year < 100 else year
     try:
         return date(year, 1, 1) + timedelta(days=day - 1)
-    except OverflowError:
+    except (OverflowError, ValueError):
         return None
 
 
@@ -595,11 +598,17 @@ def _time_to_sec_duck(p: DuckPrinter, call: Call) -> str | None:
     return None
 
 
+def _months_of(period: int, name: str) -> int:
+    if not (0 < period < 1_000_000 and 1 <= period % 100 <= 12):
+        raise InvalidArgument(f"Incorrect arguments to {name}")
+    return calendar.period_months(period)
+
+
 def _period_add(period: int, months: int) -> int:
-    if period == 0:
-        return 0
-    year, month = divmod(calendar.period_months(period) + months, 12)
-    return year * 100 + month + 1
+    total = _months_of(period, "period_add") + months
+    if not 0 <= total < 120_000_000:
+        raise InvalidArgument("Incorrect arguments to period_add")
+    return total // 12 * 100 + total % 12 + 1
 
 
 add(Function("makedate", 2, 2, fixed([BIGINT], DATE), SUBJECT, py=_makedate, tipb="MakeDate"))
@@ -609,6 +618,6 @@ add(Function("time_to_sec", 1, 1, lambda args: ((as_clock(args[0]),), BIGINT), S
              duck=_time_to_sec_duck, tipb="TimeToSec"))  # fmt: skip
 add(Function("period_add", 2, 2, fixed([BIGINT], BIGINT), SUBJECT, py=_period_add, tipb="PeriodAdd"))
 add(Function("period_diff", 2, 2, fixed([BIGINT], BIGINT), SUBJECT,
-             py=lambda a, b: calendar.period_months(a) - calendar.period_months(b), tipb="PeriodDiff"))  # fmt: skip
+             py=lambda a, b: _months_of(a, "period_diff") - _months_of(b, "period_diff"), tipb="PeriodDiff"))  # fmt: skip
 
 __all__ = ["as_time", "context_value", "datetime_type", "duration_type"]

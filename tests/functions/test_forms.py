@@ -7,6 +7,7 @@ literals of the same pools; argument types are drawn by a seed that is the funct
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
@@ -22,14 +23,14 @@ from coprocessor.duck_expr import Printer, duck_type, register_udfs
 from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError
 from coprocessor.evaluate import compile_expr
-from coprocessor.expr import Call, Column, Const, Expr
-from coprocessor.functions import cast_to, resolve
+from coprocessor.expr import Call, Column, Const, Expr, walk
+from coprocessor.functions import resolve
 from coprocessor.functions.registry import FUNCTIONS
 from coprocessor.types import FieldType, Tp
 from tests.functions.differences import FORM_DIFFERS
 
 ROWS = 24
-DRAWS = 8
+DRAWS = int(os.environ.get("SQLFRONT_FORM_DRAWS", "8"))
 D = Decimal
 POOLS: list[tuple[FieldType, list[Any]]] = [
     (t.INT, [0, 1, -1, 7, -3, 2147483647, -2147483648, 100]),
@@ -85,6 +86,7 @@ STRUCTURAL: dict[str, dict[int, list[Any]]] = {
     "rpad": {1: [0, 2, 9]},
     "get_format": {0: ["date", "time"], 1: ["USA", "ISO"]},
 }
+CAST_TARGETS = [ft for ft, _ in POOLS if ft.tp not in (Tp.ENUM, Tp.YEAR, Tp.LONG)]
 COLUMNS = [(ft, Column(i * PER_TYPE + k, ft)) for i, (ft, _) in enumerate(POOLS) for k in range(PER_TYPE)]
 LAYOUT = {c.id: c.id for _, c in COLUMNS}
 TESTED = sorted(n for n, f in FUNCTIONS.items() if f.rewrite is None and f.deterministic)
@@ -184,9 +186,7 @@ def test_forms_agree(name: str, table: tuple[duckdb.DuckDBPyConnection, list[lis
             continue
         try:
             if name == "cast":
-                expr: Expr = Call("cast", (args[0],), rng.choice(POOLS)[0])
-                if expr.type.tp in (Tp.ENUM, Tp.YEAR):
-                    expr = cast_to(args[0], t.TEXT)
+                expr: Expr = Call("cast", (args[0],), rng.choice(CAST_TARGETS))
             else:
                 expr = resolve(name, args)
             compile_expr(expr, LAYOUT)
@@ -194,6 +194,9 @@ def test_forms_agree(name: str, table: tuple[duckdb.DuckDBPyConnection, list[lis
             continue  # refused on both paths alike, before either runs
         try:
             wrong += compare(connection, expr, data)
+        except duckdb.OutOfRangeException as e:
+            if not any(n.type.is_decimal and n.type.flen > 38 for n in walk(expr)):
+                wrong.append(f"{expr}\n  {e}")  # else: more digits than DuckDB has
         except duckdb.Error as e:
             wrong.append(f"{expr}\n  {type(e).__name__}: {str(e)[:600]}")
     assert not wrong, "\n".join(wrong)
