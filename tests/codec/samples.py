@@ -115,9 +115,7 @@ def values_of(type_: FieldType) -> st.SearchStrategy[Any]:
     if tp == Tp.SET:
         return st.sets(st.sampled_from(ELEMS)).map(lambda s: ",".join(e for e in ELEMS if e in s))
     if tp == Tp.JSON:
-        return JSON_VALUES.map(
-            lambda v: json.dumps(v, ensure_ascii=False, sort_keys=True, separators=(", ", ": "))
-        )
+        return JSON_VALUES.map(lambda v: json.dumps(v, ensure_ascii=False, sort_keys=True, separators=(", ", ": ")))
     if type_.is_binary:
         return st.binary(max_size=40)
     return TEXTS.map(lambda s: s.rstrip(" ")[:20]) if tp == Tp.STRING else TEXTS

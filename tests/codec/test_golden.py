@@ -141,7 +141,9 @@ def test_index_entries_of_an_integer_handle() -> None:
     plain = IndexSchema(1, "k", (IndexColumn(1),), unique=False)
     unique = IndexSchema(2, "u", (IndexColumn(1),), unique=True)
     codec = TableCodec(int_table(indexes=(plain, unique)))
-    entries = [(key.hex()[38:], value.hex(), distinct) for _, key, value, distinct in codec.index_entries((7, 9, "x"), 7)]
+    entries = [
+        (key.hex()[38:], value.hex(), distinct) for _, key, value, distinct in codec.index_entries((7, 9, "x"), 7)
+    ]
     assert entries == [
         ("038000000000000009" + "038000000000000007", "30", False),
         ("038000000000000009", "0000000000000007", True),

@@ -1,0 +1,185 @@
+"""The segment cache against a naive re-scan, under random commits, old readers, own writes and commits during builds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from coprocessor import segments
+from coprocessor.arrow import batch_to_rows
+from coprocessor.scan import scan_table
+from coprocessor.segments import SegmentCache
+from coprocessor.table import TableCodec
+from coprocessor.types import INT, varchar
+from kvstore.client.api import CommitObserver, PackedBatch
+from tests.codec.samples import common_table, int_table, pack
+
+
+class NaiveStore:
+    """All versions in a list per key; commits are visible at once and reported before."""
+
+    def __init__(self) -> None:
+        self.versions: dict[bytes, list[tuple[int, bytes | None]]] = {}
+        self.ts = 0
+        self.observers: list[CommitObserver] = []
+        self.during_scan: list[Any] = []
+
+    def observe(self, observer: CommitObserver) -> None:
+        self.observers.append(observer)
+
+    def now_ts(self) -> int:
+        self.ts += 1
+        return self.ts
+
+    def snapshot(self, ts: int | None = None) -> NaiveReader:
+        return NaiveReader(self, self.now_ts() if ts is None else ts)
+
+    def commit(self, writes: Sequence[tuple[bytes, bytes | None]]) -> int:
+        commit_ts = self.now_ts()
+        for observer in self.observers:
+            observer.on_commit(commit_ts, writes)
+        for key, value in writes:
+            self.versions.setdefault(key, []).append((commit_ts, value))
+        return commit_ts
+
+
+class NaiveReader:
+    def __init__(self, store: NaiveStore, ts: int) -> None:
+        self.store = store
+        self.ts = ts
+
+    def get(self, key: bytes) -> bytes | None:
+        seen = [value for at, value in self.store.versions.get(key, ()) if at <= self.ts]
+        return seen[-1] if seen else None
+
+    def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        return {key: value for key in keys if (value := self.get(key)) is not None}
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        found = self.batch_get(k for k in self.store.versions if start <= k < end)
+        yield from sorted(found.items(), reverse=reverse)
+
+    def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
+        pairs = list(self.scan(start, end))
+        stamps = [at for k, vs in self.store.versions.items() if start <= k < end for at, _ in vs if at <= self.ts]
+        while self.store.during_scan:
+            self.store.during_scan.pop()()
+        for i in range(0, max(len(pairs), 1), batch_rows):
+            yield pack(pairs[i : i + batch_rows], max(stamps, default=0))
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 8)
+
+
+def rows_in(batches: Iterable[Any], codec: TableCodec, offsets: Sequence[int]) -> list[tuple[Any, ...]]:
+    types = [codec.schema.columns[i].type for i in offsets]
+    return [row for batch in batches for row in batch_to_rows(batch, types)]
+
+
+def same(cache: SegmentCache, store: NaiveStore, codec: TableCodec, ts: int, offsets: Sequence[int]) -> None:
+    reader = store.snapshot(ts)
+    expected = rows_in(scan_table(reader, codec, offsets), codec, offsets)
+    assert rows_in(cache.scan(ts, reader, codec, offsets), codec, offsets) == expected
+
+
+CODECS = {"int": TableCodec(int_table()), "common": TableCodec(common_table(varchar(9), INT))}
+
+
+def record(codec: TableCodec, i: int, v: int) -> tuple[bytes, bytes]:
+    return codec.encode_record((i, v, f"s{v}") if codec is CODECS["int"] else (f"k{i}", i, v))
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("budget", [1 << 30, 3000])
+def test_random_commits(name: str, seed: int, budget: int) -> None:
+    rng, codec, store = random.Random(seed), CODECS[name], NaiveStore()
+    cache = SegmentCache(store, budget)  # type: ignore[arg-type]
+    stamps = [store.now_ts()]
+    for _ in range(60):
+        writes: dict[bytes, bytes | None] = {}
+        for _ in range(rng.randrange(1, 6)):
+            key, value = record(codec, rng.randrange(60), rng.randrange(100))
+            writes[key] = None if rng.random() < 0.3 else value
+        if rng.random() < 0.2:
+            extra = record(codec, rng.randrange(60), 1000)
+            store.during_scan.append(lambda extra=extra: store.commit([extra]))
+        store.commit(sorted(writes.items()))
+        stamps.append(store.now_ts())
+        ts = stamps[-1] if rng.random() < 0.7 else rng.choice(stamps)
+        same(cache, store, codec, ts, rng.sample(range(3), rng.randrange(0, 4)))
+        store.during_scan.clear()
+
+
+def test_only_the_touched_segment_is_built_again() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(64)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    assert (cache.stats()["builds"], cache.stats()["decodes"]) == (8, 16)
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    assert (cache.stats()["builds"], cache.stats()["decodes"]) == (8, 16)
+    store.commit([record(codec, 20, 99)])
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    assert (cache.stats()["builds"], cache.stats()["decodes"]) == (9, 18)
+
+
+def test_an_older_reader_after_a_commit() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(20)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    old = store.now_ts()
+    same(cache, store, codec, old, [0, 1])
+    store.commit([record(codec, 3, 99), (record(codec, 4, 0)[0], None)])
+    same(cache, store, codec, old, [0, 1])
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    same(cache, store, codec, old, [0, 1])
+
+
+def test_ingest_and_drop_forget() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(20)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [0])
+    assert cache.stats()["bytes"] > 0
+    cache.on_ingest(store.now_ts(), *codec.record_range)
+    assert (cache.stats()["bytes"], cache.stats()["tables"]) == (0, 0)
+    same(cache, store, codec, store.now_ts(), [0])
+    cache.drop(codec)
+    assert cache.stats()["bytes"] == 0
+
+
+def test_budget_is_kept() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(200)])
+    cache = SegmentCache(store, budget_bytes=8000)  # type: ignore[arg-type]
+    for offsets in ([0], [1], [2], [0, 1, 2]):
+        same(cache, store, codec, store.now_ts(), offsets)
+    assert cache.stats()["bytes"] <= 2 * 8000 + 4000
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+@pytest.mark.parametrize("seed", range(5))
+def test_own_writes_are_laid_over(name: str, seed: int) -> None:
+    rng, codec, store = random.Random(seed), CODECS[name], NaiveStore()
+    live = dict(record(codec, i, i) for i in rng.sample(range(50), 30))
+    store.commit(sorted(live.items()))
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    dirty: dict[bytes, bytes | None] = {}
+    for _ in range(15):
+        key, value = record(codec, rng.randrange(60), 500)
+        dirty[key] = None if rng.random() < 0.4 else value
+    merged = {**live, **dirty}
+    decode = codec.key_decoder()
+    expected = [decode(key, value) for key, value in sorted(merged.items()) if value is not None]
+    ts = store.now_ts()
+    found = cache.scan(ts, store.snapshot(ts), codec, range(3), dirty=sorted(dirty.items()))
+    assert rows_in(found, codec, range(3)) == expected
+    assert sum(b.num_rows for b in cache.scan(ts, store.snapshot(ts), codec, [], dirty=sorted(dirty.items()))) == len(
+        expected
+    )
