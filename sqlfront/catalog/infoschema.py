@@ -1,0 +1,342 @@
+"""information_schema: virtual tables, computed from the current schema and the server's state when they are read.
+
+`table(name)` gives a table's columns and a function from a session to its rows. Names and columns are MySQL 8's, upper
+case; a column of ours that would always be NULL there is here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.types import BIGINT, BLOB_TPS, DATETIME, STRING_TPS, TEXT, FieldType, Tp, varchar
+from sqlfront.catalog.column_types import data_type, type_text
+from sqlfront.catalog.describe import all_keys, default_text, extra_text, key_letters
+from sqlfront.catalog.model import Column, Database, Index, Table
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+Rows = list[tuple[Any, ...]]
+CATALOG = "def"
+COLLATIONS = (
+    ("utf8mb4_bin", "utf8mb4", 46, "Yes", "Yes", 1, "PAD SPACE"),
+    ("binary", "binary", 63, "Yes", "Yes", 1, "NO PAD"),
+)
+CHARSETS = (("binary", "binary", "Binary pseudo charset", 1), ("utf8mb4", "utf8mb4_bin", "UTF-8 Unicode", 4))
+ENGINES = (("InnoDB", "DEFAULT", "Supports transactions and row-level locking", "YES", "NO", "YES"),)
+PRIVILEGES = "select,insert,update,references"
+
+_NAME = varchar(64)
+_SHORT = varchar(32)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualTable:
+    """A computed table."""
+
+    name: str
+    columns: tuple[tuple[str, FieldType], ...]
+    rows: Callable[[Session], Rows]
+
+
+def table(name: str) -> VirtualTable | None:
+    """The virtual table of that name, in any case."""
+    return _TABLES.get(name.upper())
+
+
+def names() -> list[str]:
+    return sorted(_TABLES)
+
+
+def _databases(session: Session) -> list[Database]:
+    schema = session.database.catalog.schema
+    return sorted(schema.databases.values(), key=lambda d: d.name.lower())
+
+
+def _tables(session: Session) -> Iterator[Table]:
+    for database in _databases(session):
+        yield from sorted(database.tables.values(), key=lambda t: t.name.lower())
+
+
+def _schemata(session: Session) -> Rows:
+    return [(CATALOG, d.name, d.info.charset, d.info.collate, None, "NO") for d in _databases(session)]
+
+
+def row_count(session: Session, table: Table) -> int:
+    stats = session.database.statistics.table(table.id)
+    return 0 if stats is None else stats.row_count
+
+
+def average_row_length(session: Session, table: Table) -> int:
+    stats = session.database.statistics.table(table.id)
+    if stats is None or not stats.columns:
+        return 0
+    return int(sum(c.average_width for c in stats.columns.values()))
+
+
+def next_auto_increment(session: Session, table: Table) -> int | None:
+    return session.database.autoids.next_value(table) if table.auto_increment is not None else None
+
+
+def _table_rows(session: Session) -> Rows:
+    out: Rows = []
+    for table in _tables(session):
+        rows, width = row_count(session, table), average_row_length(session, table)
+        out.append(
+            (CATALOG, table.db, table.name, "BASE TABLE", "InnoDB", 10, "Dynamic", rows, width, rows * width, 0, 0, 0, next_auto_increment(session, table), None, None, None, table.info.collate, None, "", table.comment)
+        )
+    for name in names():
+        out.append(
+            (CATALOG, "information_schema", name, "SYSTEM VIEW", None, 10, None, None, None, None, None, None, None, None, None, None, None, None, None, "", "")
+        )
+    return out
+
+
+def _numeric(ft: FieldType) -> tuple[int | None, int | None]:
+    if ft.tp in _PRECISION:
+        precision = _PRECISION[ft.tp] + (ft.unsigned and ft.tp == Tp.LONGLONG)
+        return precision, 0
+    if ft.tp == Tp.NEWDECIMAL:
+        return ft.flen, max(ft.decimal, 0)
+    if ft.tp == Tp.BIT:
+        return ft.flen, None
+    return {Tp.FLOAT: 12, Tp.DOUBLE: 22}.get(ft.tp), None
+
+
+_PRECISION = {Tp.TINY: 3, Tp.SHORT: 5, Tp.INT24: 7, Tp.LONG: 10, Tp.LONGLONG: 19}
+
+
+def _lengths(ft: FieldType) -> tuple[int | None, int | None]:
+    """Character and octet length of text and binary types."""
+    if ft.tp not in STRING_TPS and ft.tp not in (Tp.ENUM, Tp.SET):
+        return None, None
+    if ft.is_binary or ft.tp in BLOB_TPS:
+        return ft.flen, ft.flen
+    return ft.flen, ft.flen * 4
+
+
+def _column_row(session: Session, table: Table, column: Column) -> tuple[Any, ...]:
+    ft = column.type
+    precision, scale = _numeric(ft)
+    characters, octets = _lengths(ft)
+    text = ft.is_text or ft.tp in (Tp.ENUM, Tp.SET)
+    fsp = max(ft.decimal, 0) if ft.tp in (Tp.DATETIME, Tp.TIMESTAMP, Tp.DURATION) else None
+    return (
+        (CATALOG, table.db, table.name, column.name, column.offset + 1, default_text(column, session.variables.zone), "NO" if column.not_null else "YES", data_type(ft), characters, octets, precision, scale, fsp, ft.charset if text else None, ft.collate if text else None, type_text(ft, zerofill=column.zerofill), key_letters(table, column), extra_text(column), PRIVILEGES, column.comment, column.generated or "", None)
+    )
+
+
+def _virtual_column_row(table: VirtualTable, offset: int) -> tuple[Any, ...]:
+    name, ft = table.columns[offset]
+    precision, scale = _numeric(ft)
+    characters, octets = _lengths(ft)
+    charset, collate = (ft.charset, ft.collate) if ft.is_text else (None, None)
+    return (
+        (CATALOG, "information_schema", table.name, name, offset + 1, None, "YES", data_type(ft), characters, octets, precision, scale, None, charset, collate, type_text(ft), "", "", "select", "", "", None)
+    )
+
+
+def _column_rows(session: Session) -> Rows:
+    out = [_column_row(session, table, column) for table in _tables(session) for column in table.columns]
+    for virtual in _TABLES.values():
+        out.extend(_virtual_column_row(virtual, i) for i in range(len(virtual.columns)))
+    return out
+
+
+def index_rows(session: Session, table: Table) -> Iterator[tuple[Index, int, Column, int | None, int]]:
+    """(key, place in it from 1, column, prefix length, distinct count so far) of every key's columns."""
+    statistics = session.database.statistics
+    for key in all_keys(table):
+        for at, part in enumerate(key.columns):
+            distinct = statistics.index_distinct(table, key.id, at + 1)
+            whole = key.unique and at + 1 == len(key.columns)
+            if distinct is None:
+                distinct = row_count(session, table) if whole else 0
+            prefix = part.prefix if part.prefix >= 0 else None
+            yield key, at + 1, table.columns[part.offset], prefix, int(distinct)
+
+
+def _statistics_rows(session: Session) -> Rows:
+    out: Rows = []
+    for table in _tables(session):
+        for key, seq, column, prefix, distinct in index_rows(session, table):
+            nullable = "" if column.not_null else "YES"
+            out.append(
+                (CATALOG, table.db, table.name, 0 if key.unique else 1, table.db, key.name, seq, column.name, "A", distinct, prefix, None, nullable, "BTREE", "", key.comment, "YES", None)
+            )
+    return out
+
+
+def _key_column_rows(session: Session) -> Rows:
+    out: Rows = []
+    for table in _tables(session):
+        for key in all_keys(table):
+            if not key.unique:
+                continue
+            for at, part in enumerate(key.columns):
+                name = table.columns[part.offset].name
+                out.append(
+                    (CATALOG, table.db, key.name, CATALOG, table.db, table.name, name, at + 1, None, None, None, None)
+                )
+    return out
+
+
+def _constraint_rows(session: Session) -> Rows:
+    return [
+        (CATALOG, t.db, k.name, t.db, t.name, "PRIMARY KEY" if k.primary else "UNIQUE", "YES")
+        for t in _tables(session)
+        for k in all_keys(t)
+        if k.unique
+    ]
+
+
+def process_rows(session: Session) -> Rows:
+    """Id, user, host, database, command, seconds, state and statement of every session."""
+    return [
+        (s.id, "root", "localhost", s.current_db or None, "Query" if s is session else "Sleep", 0, "", None)
+        for s in sorted(session.database.sessions.values(), key=lambda s: s.id)
+    ]
+
+
+def _variable_rows(session: Session) -> Rows:
+    return list(session.variables.all("session"))
+
+
+def _global_variable_rows(session: Session) -> Rows:
+    return list(session.variables.all("global"))
+
+
+def _no_rows(session: Session) -> Rows:
+    return []
+
+
+def _text(*columns: str) -> tuple[tuple[str, FieldType], ...]:
+    return tuple((c, _NAME) for c in columns)
+
+
+def _fixed(rows: Sequence[tuple[Any, ...]]) -> Callable[[Session], Rows]:
+    return lambda session: list(rows)
+
+
+_COLUMN_COLUMNS = (
+    *_text("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "COLUMN_NAME"),
+    ("ORDINAL_POSITION", BIGINT),
+    ("COLUMN_DEFAULT", TEXT),
+    ("IS_NULLABLE", varchar(3)),
+    ("DATA_TYPE", _NAME),
+    ("CHARACTER_MAXIMUM_LENGTH", BIGINT),
+    ("CHARACTER_OCTET_LENGTH", BIGINT),
+    ("NUMERIC_PRECISION", BIGINT),
+    ("NUMERIC_SCALE", BIGINT),
+    ("DATETIME_PRECISION", BIGINT),
+    *_text("CHARACTER_SET_NAME", "COLLATION_NAME"),
+    ("COLUMN_TYPE", TEXT),
+    ("COLUMN_KEY", varchar(3)),
+    ("EXTRA", varchar(256)),
+    ("PRIVILEGES", varchar(154)),
+    ("COLUMN_COMMENT", TEXT),
+    ("GENERATION_EXPRESSION", TEXT),
+    ("SRS_ID", BIGINT),
+)
+_TABLE_COLUMNS = (
+    *_text("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE", "ENGINE"),
+    ("VERSION", BIGINT),
+    ("ROW_FORMAT", varchar(10)),
+    *((c, BIGINT) for c in ("TABLE_ROWS", "AVG_ROW_LENGTH", "DATA_LENGTH", "MAX_DATA_LENGTH", "INDEX_LENGTH")),
+    ("DATA_FREE", BIGINT),
+    ("AUTO_INCREMENT", BIGINT),
+    *((c, DATETIME) for c in ("CREATE_TIME", "UPDATE_TIME", "CHECK_TIME")),
+    ("TABLE_COLLATION", _NAME),
+    ("CHECKSUM", BIGINT),
+    ("CREATE_OPTIONS", varchar(256)),
+    ("TABLE_COMMENT", TEXT),
+)
+_STATISTICS_COLUMNS = (
+    *_text("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME"),
+    ("NON_UNIQUE", BIGINT),
+    *_text("INDEX_SCHEMA", "INDEX_NAME"),
+    ("SEQ_IN_INDEX", BIGINT),
+    ("COLUMN_NAME", _NAME),
+    ("COLLATION", varchar(1)),
+    ("CARDINALITY", BIGINT),
+    ("SUB_PART", BIGINT),
+    ("PACKED", varchar(10)),
+    ("NULLABLE", varchar(3)),
+    ("INDEX_TYPE", varchar(16)),
+    ("COMMENT", varchar(8)),
+    ("INDEX_COMMENT", TEXT),
+    ("IS_VISIBLE", varchar(3)),
+    ("EXPRESSION", TEXT),
+)
+_KEY_COLUMN_COLUMNS = (
+    *_text("CONSTRAINT_CATALOG", "CONSTRAINT_SCHEMA", "CONSTRAINT_NAME", "TABLE_CATALOG", "TABLE_SCHEMA"),
+    *_text("TABLE_NAME", "COLUMN_NAME"),
+    ("ORDINAL_POSITION", BIGINT),
+    ("POSITION_IN_UNIQUE_CONSTRAINT", BIGINT),
+    *_text("REFERENCED_TABLE_SCHEMA", "REFERENCED_TABLE_NAME", "REFERENCED_COLUMN_NAME"),
+)
+_COLLATION_COLUMNS = (
+    *_text("COLLATION_NAME", "CHARACTER_SET_NAME"),
+    ("ID", BIGINT),
+    ("IS_DEFAULT", varchar(3)),
+    ("IS_COMPILED", varchar(3)),
+    ("SORTLEN", BIGINT),
+    ("PAD_ATTRIBUTE", varchar(9)),
+)
+_PROCESS_COLUMNS = (
+    ("ID", BIGINT),
+    *_text("USER", "HOST", "DB", "COMMAND"),
+    ("TIME", BIGINT),
+    ("STATE", _NAME),
+    ("INFO", TEXT),
+)
+_CONSTRAINT_COLUMNS = (
+    *_text("CONSTRAINT_CATALOG", "CONSTRAINT_SCHEMA", "CONSTRAINT_NAME"),
+    *_text("TABLE_SCHEMA", "TABLE_NAME", "CONSTRAINT_TYPE"),
+    ("ENFORCED", varchar(3)),
+)
+_SCHEMATA_COLUMNS = _text(
+    "CATALOG_NAME", "SCHEMA_NAME", "DEFAULT_CHARACTER_SET_NAME", "DEFAULT_COLLATION_NAME", "SQL_PATH",
+    "DEFAULT_ENCRYPTION",
+)  # fmt: skip
+_CHARSET_COLUMNS = (*_text("CHARACTER_SET_NAME", "DEFAULT_COLLATE_NAME", "DESCRIPTION"), ("MAXLEN", BIGINT))
+_VARIABLE_COLUMNS = (("VARIABLE_NAME", _NAME), ("VARIABLE_VALUE", varchar(1024)))
+_REFERENTIAL_COLUMNS = _text(
+    "CONSTRAINT_CATALOG", "CONSTRAINT_SCHEMA", "CONSTRAINT_NAME", "UNIQUE_CONSTRAINT_CATALOG",
+    "UNIQUE_CONSTRAINT_SCHEMA", "UNIQUE_CONSTRAINT_NAME", "MATCH_OPTION", "UPDATE_RULE", "DELETE_RULE", "TABLE_NAME", "REFERENCED_TABLE_NAME",
+)  # fmt: skip
+_VIEW_COLUMNS = _text(
+    "TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "VIEW_DEFINITION", "CHECK_OPTION", "IS_UPDATABLE", "DEFINER",
+    "SECURITY_TYPE", "CHARACTER_SET_CLIENT", "COLLATION_CONNECTION",
+)  # fmt: skip
+
+_TABLES = {
+    t.name: t
+    for t in (
+        VirtualTable("SCHEMATA", _SCHEMATA_COLUMNS, _schemata),
+        VirtualTable("TABLES", _TABLE_COLUMNS, _table_rows),
+        VirtualTable("COLUMNS", _COLUMN_COLUMNS, _column_rows),
+        VirtualTable("STATISTICS", _STATISTICS_COLUMNS, _statistics_rows),
+        VirtualTable("KEY_COLUMN_USAGE", _KEY_COLUMN_COLUMNS, _key_column_rows),
+        VirtualTable("TABLE_CONSTRAINTS", _CONSTRAINT_COLUMNS, _constraint_rows),
+        VirtualTable("REFERENTIAL_CONSTRAINTS", _REFERENTIAL_COLUMNS, _no_rows),
+        VirtualTable("VIEWS", _VIEW_COLUMNS, _no_rows),
+        VirtualTable("CHARACTER_SETS", _CHARSET_COLUMNS, _fixed(CHARSETS)),
+        VirtualTable("COLLATIONS", _COLLATION_COLUMNS, _fixed(COLLATIONS)),
+        VirtualTable(
+            "COLLATION_CHARACTER_SET_APPLICABILITY",
+            _text("COLLATION_NAME", "CHARACTER_SET_NAME"),
+            _fixed([c[:2] for c in COLLATIONS]),
+        ),
+        VirtualTable(
+            "ENGINES",
+            _text("ENGINE", "SUPPORT", "COMMENT", "TRANSACTIONS", "XA", "SAVEPOINTS"),
+            _fixed(ENGINES),
+        ),
+        VirtualTable("PROCESSLIST", _PROCESS_COLUMNS, process_rows),
+        VirtualTable("SESSION_VARIABLES", _VARIABLE_COLUMNS, _variable_rows),
+        VirtualTable("GLOBAL_VARIABLES", _VARIABLE_COLUMNS, _global_variable_rows),
+    )
+}
