@@ -69,10 +69,11 @@ def _concat_duck(p: DuckPrinter, call: Call) -> str:
 add(Function("concat", 1, None, _all_strings, SUBJECT, py=_concat, duck=_concat_duck, tipb="Concat"))
 
 
-def _concat_ws(separator: Text | None, *values: Text | None) -> Text | None:
+def _concat_ws(separator: Any, *values: Any) -> Text | None:
     if separator is None:
         return None
-    return separator.join(v for v in values if v is not None)  # type: ignore[arg-type]
+    joined: Text = separator.join([v for v in values if v is not None])
+    return joined
 
 
 add(Function("concat_ws", 2, None, _all_strings, SUBJECT, py=_concat_ws, nulls=True,

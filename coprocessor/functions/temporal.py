@@ -323,6 +323,10 @@ def _shift_text(env: Env, text: str, months: int, delta: timedelta, date_unit: b
     return format_datetime(moved, 6 if moved.microsecond else 0)
 
 
+_NATIVE_MAX = {"second": 10**9, "minute": 10**7, "hour": 10**5, "day": 10**4, "week": 10**3,
+               "month": 10**3, "quarter": 300, "year": 90}  # fmt: skip
+
+
 def _interval_duck(op: str) -> Callable[[DuckPrinter, Call], str | None]:
     def form(p: DuckPrinter, call: Call) -> str | None:
         base, amount, unit_arg = call.args
@@ -331,11 +335,12 @@ def _interval_duck(op: str) -> Callable[[DuckPrinter, Call], str | None]:
             return None
         if not amount.type.is_integer or unit == "microsecond":
             return None
-        if not isinstance(amount, Const):
-            return None  # an amount of a row may leave the calendar: NULL, not an error
-        n = f"CAST({p.value(amount)} AS INTEGER)"
-        text = f"({p.value(base)} {op} INTERVAL ({n}) {unit.upper()})"
-        return f"CAST({text} AS DATE)" if call.type.tp == Tp.DATE else text
+        if not isinstance(amount, Const) or not isinstance(amount.value, int) or abs(amount.value) > _NATIVE_MAX[unit]:
+            return None  # may leave the calendar: NULL, not an error
+        text = f"({p.value(base)} {op} INTERVAL ({amount.value}) {unit.upper()})"
+        native = f"CAST({text} AS DATE)" if call.type.tp == Tp.DATE else text
+        edge = f"{p.value(base)} > DATE '9900-01-01' OR {p.value(base)} < DATE '0100-01-01'"
+        return f"CASE WHEN {edge} THEN {p.udf(call)} ELSE {native} END"
 
     return form
 
