@@ -11,118 +11,42 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import typer
+from shell.render import BINARY_FORMATS
+from shell.request import Request, UsageError, read_plain
+from shell.subcommands import SUBCOMMANDS
 
-from shell.render import BINARY_FORMATS, FORMATS
-from shell.subcommands import PLANNED, SUBCOMMANDS
+if TYPE_CHECKING:
+    from shell.runner import Runner
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPT, EXIT_PIPE = 0, 1, 2, 130, 141
 READ_BYTES = 64 * 1024
-
-_EPILOG = "Subcommands: " + "; ".join(f"{name} ({entry.help})" for name, entry in SUBCOMMANDS.items()) + "."
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for."""
-
-    path: str
-    statements: tuple[str, ...]
-    format: str
-    output: str | None
-    header: bool
-    timing: bool
-    init: str | None
-    echo: bool
-    force: bool
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code: the console script `sqlfront`."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given and given[0] in SUBCOMMANDS:
-        return _invoke(SUBCOMMANDS[given[0]].load(), given[1:], f"sqlfront {given[0]}")
-    return _invoke(open_or_run, given, "sqlfront", epilog=_EPILOG)
+    request = None if given and given[0] in SUBCOMMANDS else read_plain(given)
+    if request is not None:
+        return run(request)
+    from shell.options import invoke
+
+    return invoke(given)
 
 
-def _invoke(function: Callable[..., None], arguments: list[str], name: str, *, epilog: str | None = None) -> int:
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(epilog=epilog, context_settings={"help_option_names": ["-h", "--help"]})(function)
-    try:
-        app(args=arguments, prog_name=name)
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else EXIT_OK if leaving.code is None else EXIT_ERROR
-    return EXIT_OK
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        import sqlfront
-
-        print(f"sqlfront {sqlfront.__version__}")
-        raise typer.Exit
-
-
-def open_or_run(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The database's directory (made if missing), or :memory:.")
-    ],
-    execute: Annotated[
-        list[str] | None, typer.Option("-e", "--execute", metavar="SQL", help="Run SQL and exit; may be repeated.")
-    ] = None,
-    format: Annotated[
-        str, typer.Option("-f", "--format", metavar="|".join(FORMATS), help="The format of results.")
-    ] = "table",
-    output: Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Write results to FILE.")] = None,
-    no_header: Annotated[bool, typer.Option("--no-header", help="Leave out the column names.")] = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Show row counts and times (on standard error).")] = False,
-    init: Annotated[str | None, typer.Option("--init", metavar="FILE", help="Run FILE first.")] = None,
-    echo: Annotated[bool, typer.Option("--echo", help="Print each statement before its result.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Go on after errors; the exit code still tells.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Open the interactive shell on a database, or run SQL from -e or from standard input."""
-    if format not in FORMATS:
-        raise typer.BadParameter(f"{format!r} is none of {', '.join(FORMATS)}.", param_hint="--format")
-    _check_path(path)
-    statements = tuple(execute or ())
-    for text in statements:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise typer.BadParameter("the SQL is not valid text.", param_hint="-e") from None
-    request = Request(path, statements, format, output, not no_header, timing, init, echo, force)
-    raise typer.Exit(_run(request))
-
-
-def _check_path(path: str) -> None:
-    if not path:
-        raise typer.BadParameter("the path is empty.", param_hint="PATH")
-    if path in SUBCOMMANDS:
-        raise typer.BadParameter(
-            f"{path!r} is a subcommand and comes first; for a database of that name write ./{path}", param_hint="PATH"
-        )
-    if path in PLANNED:
-        raise typer.BadParameter(
-            f"{path!r} is kept for a subcommand that this version does not have; "
-            f"for a database of that name write ./{path}",
-            param_hint="PATH",
-        )
-
-
-def _run(request: Request) -> int:
+def run(request: Request) -> int:
+    """Opens the database, does what is asked and returns the exit code."""
     from shell.diagnostics import error_text
     from shell.text import terminal_safe
     from sqlfront.errors import Error
 
     try:
         return _open_and_run(request)
+    except UsageError as error:
+        sys.stderr.write(f"Error: {error.message}\n")
+        return EXIT_USAGE
     except Error as error:
         sys.stderr.write(terminal_safe(error_text(error)))
         return EXIT_ERROR
@@ -142,7 +66,7 @@ def _open_and_run(request: Request) -> int:
     interactive = not request.statements and sys.stdin.isatty() and sys.stdout.isatty()
     destination = FileOutput(request.output) if request.output else StandardOutput()
     if request.format in BINARY_FORMATS and destination.is_terminal and not interactive:
-        raise typer.BadParameter("is binary: use -o FILE or a pipe.", param_hint=f"--format {request.format}")
+        raise UsageError(f"{request.format} is binary and not for a terminal: use -o FILE or a pipe.", "--format")
     settings = Settings(
         request.format, request.header, request.timing or interactive, echo=request.echo, force=request.force
     )
@@ -161,10 +85,7 @@ def _open_and_run(request: Request) -> int:
         runner.session.close()
 
 
-def _run_pieces(runner: object, request: Request, interactive: bool) -> int:
-    from shell.runner import Runner
-
-    assert isinstance(runner, Runner)
+def _run_pieces(runner: Runner, request: Request, interactive: bool) -> int:
     good = runner.run_init(request.init) if request.init else True
     if (good or request.force) and not runner.leaving and not runner.interrupted:
         if interactive:
