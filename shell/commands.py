@@ -64,6 +64,11 @@ def quote_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def quote_text(text: str) -> str:
+    """Returns a string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 def table_name(argument: str) -> tuple[str, str]:
     """Returns the database (empty: the current one) and the table of `t`, `db.t`, `` `t` `` or `` `db`.`t` ``."""
     parts: list[str] = []
@@ -91,6 +96,17 @@ def table_name(argument: str) -> tuple[str, str]:
 def _qualified(argument: str) -> str:
     database, table = table_name(argument)
     return f"{quote_name(database)}.{quote_name(table)}" if database else quote_name(table)
+
+
+def _indexes_of(argument: str) -> str:
+    """Returns the query for a table's indexes: SHOW INDEX has fifteen columns, too wide for most terminals."""
+    database, table = table_name(argument)
+    schema = quote_text(database.lower()) if database else "LOWER(DATABASE())"
+    return (
+        "SELECT index_name, non_unique, seq_in_index, column_name FROM information_schema.statistics"
+        f" WHERE LOWER(table_schema) = {schema} AND LOWER(table_name) = {quote_text(table.lower())}"
+        " ORDER BY index_name, seq_in_index"
+    )
 
 
 def _switch(argument: str, now: bool) -> bool:
@@ -132,7 +148,7 @@ def _describe(runner: Runner, argument: str) -> None:
         runner.run_sql("SHOW TABLES")
         return
     runner.run_sql(f"DESCRIBE {_qualified(argument)}")
-    indexes = f"SHOW INDEX FROM {_qualified(argument)}"
+    indexes = _indexes_of(argument)
     if runner.session.query(indexes):
         runner.run_sql(indexes)
 
@@ -151,7 +167,7 @@ def _tables(runner: Runner, argument: str) -> None:
 @command("\\di", "\\di [TABLE]", "list the indexes of a table, or of the current database", "table")
 def _indexes(runner: Runner, argument: str) -> None:
     if argument:
-        runner.run_sql(f"SHOW INDEX FROM {_qualified(argument)}")
+        runner.run_sql(_indexes_of(argument))
         return
     runner.run_sql(
         "SELECT table_name, index_name, non_unique, seq_in_index, column_name FROM information_schema.statistics"

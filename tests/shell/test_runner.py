@@ -23,6 +23,10 @@ from shell.statements import Statement
 from sqlfront.errors import error
 from tests.shell.fake import DECIMAL, INT, Answer, FakeDatabase, column, sleeping, wait_until
 
+INDEXES = (
+    "SELECT index_name, non_unique, seq_in_index, column_name FROM information_schema.statistics"
+    " WHERE LOWER(table_schema) = {} AND LOWER(table_name) = {} ORDER BY index_name, seq_in_index"
+)
 ONE = Answer([column("a", INT)], [(1,)])
 
 
@@ -231,9 +235,9 @@ def test_every_command_has_help(bench: Bench) -> None:
         ("\\dt", ["SHOW TABLES"]),
         ("\\dt;", ["SHOW TABLES"]),
         ("\\l", ["SHOW DATABASES"]),
-        ("\\d t", ["DESCRIBE `t`", "SHOW INDEX FROM `t`"]),
-        ("\\d shop.t", ["DESCRIBE `shop`.`t`", "SHOW INDEX FROM `shop`.`t`"]),
-        ("\\di `a``.b`", ["SHOW INDEX FROM `a``.b`"]),
+        ("\\d T", ["DESCRIBE `T`", INDEXES.format("LOWER(DATABASE())", "'t'")]),
+        ("\\d shop.t", ["DESCRIBE `shop`.`t`", INDEXES.format("'shop'", "'t'")]),
+        ("\\di `it's\\`", [INDEXES.format("LOWER(DATABASE())", "'it''s\\\\'")]),
         ("\\u my`db", ["USE `my``db`"]),
     ],
 )
