@@ -36,9 +36,9 @@ class Sqlfront:
         return None if importlib.util.find_spec("sqlfront") else "the package sqlfront isn't importable"
 
     def version(self) -> str:
-        from importlib.metadata import version
+        import sqlfront
 
-        return version("sqlfront")
+        return sqlfront.__version__
 
     def start(self, directory: Path) -> None:
         """Opens one connection that stays, so that the store isn't closed between two measurements."""
@@ -73,7 +73,6 @@ class Sqlfront:
         cursor.execute("SHOW TABLES")
         for (name,) in cursor.fetchall():
             cursor.execute(f"ANALYZE TABLE `{name}`")
-            cursor.fetchall()
 
     def adapt(self, sql: str) -> str:
         return sql
