@@ -50,7 +50,7 @@ def setup(con: Any) -> None:
 
 def write_items(path: str, seed: int, writer: int) -> None:
     """Inserts, updates and deletes rows of its own, one statement a transaction."""
-    con = sqlfront.connect(path, autocommit=True)
+    con: Any = sqlfront.connect(path, autocommit=True)
     rng = random.Random(f"{seed}-{writer}")
     live = [r[0] for r in con.execute("select id from item where writer = ?", (writer,)).fetchall()]
     following = max(live, default=writer * 10_000_000) + 1 + seed * 1000
@@ -75,7 +75,7 @@ def write_items(path: str, seed: int, writer: int) -> None:
 
 def write_transfers(path: str, seed: int) -> None:
     """Moves money and inserts pairs of rows, several statements a transaction."""
-    con = sqlfront.connect(path, autocommit=True)
+    con: Any = sqlfront.connect(path, autocommit=True)
     rng = random.Random(f"{seed}-transfer")
     n = 0
     while True:
@@ -104,7 +104,7 @@ def write_appends(path: str, seed: int) -> None:
     """Bulk-loads batches; each must be there in whole or not at all."""
     import pyarrow as pa
 
-    con = sqlfront.connect(path, autocommit=True)
+    con: Any = sqlfront.connect(path, autocommit=True)
     batch = seed * 1000
     while True:
         values = [f"b{(i * 7 + batch) % 1000}" for i in range(APPEND_ROWS)]
@@ -117,7 +117,7 @@ def write_appends(path: str, seed: int) -> None:
 
 def write_index(path: str, seed: int) -> None:
     """Makes and drops an index over rows that another thread changes meanwhile."""
-    con = sqlfront.connect(path, autocommit=True)
+    con: Any = sqlfront.connect(path, autocommit=True)
     count = con.execute("select count(*) from indexed").fetchone()[0]
     if count < INDEXED_ROWS:
         con.executemany("replace into indexed values (?, ?)", [(i, i % 100) for i in range(INDEXED_ROWS)])
@@ -146,7 +146,7 @@ def write_index(path: str, seed: int) -> None:
 def write_backups(path: str, seed: int) -> None:
     """Makes backups while rows are written."""
     threading.Thread(target=write_items, args=(path, seed, 1), daemon=True).start()
-    con = sqlfront.connect(path, autocommit=True)
+    con: Any = sqlfront.connect(path, autocommit=True)
     n = 0
     while True:
         target = f"{path}-backup-{seed}-{n}"

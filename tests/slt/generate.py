@@ -72,8 +72,13 @@ class Generator:
         """An expression of integers."""
         if depth == 0 or self.rng.random() < 0.3:
             return self.column("abc") if self.rng.random() < 0.75 else str(self.rng.randint(-9, 40))
-        i = lambda: self.integer(depth - 1)  # noqa: E731
-        b = lambda: self.truth(depth - 1)  # noqa: E731
+
+        def i() -> str:
+            return self.integer(depth - 1)
+
+        def b() -> str:
+            return self.truth(depth - 1)
+
         return self.pick(
             lambda: f"({i()} {self.rng.choice('+-*')} {i()})",
             lambda: f"({i()} {self.rng.choice('+-')} {i()})",
@@ -95,7 +100,10 @@ class Generator:
         """An expression of DECIMAL(8, 2) columns."""
         if depth == 0 or self.rng.random() < 0.4:
             return self.column("d") if self.rng.random() < 0.7 else f"{self.rng.randint(-99, 999) / 10}"
-        d = lambda: self.decimal(depth - 1)  # noqa: E731
+
+        def d() -> str:
+            return self.decimal(depth - 1)
+
         return self.pick(
             lambda: f"({d()} {self.rng.choice('+-*')} {d()})",
             lambda: f"({d()} {self.rng.choice('+-')} {self.column('abc')})",
@@ -108,7 +116,10 @@ class Generator:
     def string(self, depth: int = 2) -> str:
         if depth == 0 or self.rng.random() < 0.5:
             return self.column("s") if self.rng.random() < 0.75 else f"'{self.rng.choice(WORDS)}'"
-        s = lambda: self.string(depth - 1)  # noqa: E731
+
+        def s() -> str:
+            return self.string(depth - 1)
+
         return self.pick(
             lambda: f"concat({s()}, {s()})",
             lambda: f"{self.rng.choice(('upper', 'lower', 'reverse', 'trim'))}({s()})",
@@ -123,8 +134,13 @@ class Generator:
         """A condition."""
         if depth == 0:
             return f"{self.column('abc')} {self.comparison()} {self.rng.randint(-4, 12)}"
-        i = lambda: self.integer(depth - 1)  # noqa: E731
-        b = lambda: self.truth(depth - 1)  # noqa: E731
+
+        def i() -> str:
+            return self.integer(depth - 1)
+
+        def b() -> str:
+            return self.truth(depth - 1)
+
         no = self.rng.choice(("", "", "not "))
         return self.pick(
             lambda: f"{i()} {self.comparison()} {i()}",
@@ -262,7 +278,10 @@ class Generator:
         return f"{sign}{call} {self.rng.choice('+-*')} {sign}{self.rng.randint(0, 99)}"
 
     def signed_condition(self) -> str:
-        v = lambda: self.signed(1)  # noqa: E731
+
+        def v() -> str:
+            return self.signed(1)
+
         no = self.rng.choice(("", "NOT "))
         return self.pick(
             lambda: f"{no}{v()} IS {self.rng.choice(('', 'NOT '))}NULL",

@@ -23,7 +23,8 @@ class _Borrowed:
 def second_session(connection: Any, *, autocommit: bool = True) -> Any:
     """Opens a connection that shares `connection`'s database; close it before the first one."""
     database = connection._database
-    other = Connection(_Borrowed(database), database.session())  # type: ignore[arg-type]
-    other._use(connection.database)
+    session = database.session()
+    session.use(connection.database)
+    other = Connection(_Borrowed(database), session)  # type: ignore[arg-type]
     other.autocommit = autocommit
     return other

@@ -31,10 +31,10 @@ def run_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
         return [f.result(timeout=60) for f in [pool.submit(one, i) for i in range(count)]]
 
 
-def code_of(call: Callable[[], Any]) -> int:
+def code_of(call: Callable[..., Any], *arguments: object) -> int:
     """Runs it and returns the error's code, 0 for none."""
     try:
-        call()
+        call(*arguments)
     except sqlfront.Error as e:
         return e.code
     return 0
@@ -133,8 +133,7 @@ def test_exactly_one_wins_a_unique_key(connect: Connect, con: Any, key: str) -> 
     def work(i: int) -> int:
         mine = connect()
         return [
-            code_of(lambda n=n: mine.execute(f"insert into seat ({column}, who) values (?, ?)", (n, i)))
-            for n in range(1, 21)
+            code_of(mine.execute, f"insert into seat ({column}, who) values (?, ?)", (n, i)) for n in range(1, 21)
         ].count(0)
 
     won = run_threads(THREADS, work)
@@ -295,7 +294,7 @@ def test_create_index_while_others_write(connect: Connect, con: Any) -> None:
                     ("update busy set v = v + 1 where id = ?", (k,)),
                 ]
             )
-            code = code_of(lambda sql=sql, values=values: mine.execute(sql, values))
+            code = code_of(mine.execute, sql, values)
             if code not in (0, 8028):
                 refused.append(code)
 

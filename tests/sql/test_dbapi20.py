@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import dbapi20
+import dbapi20  # type: ignore[import-untyped]
 
 import sqlfront
 

@@ -33,7 +33,7 @@ def text(value: object) -> str:
 
 @st.composite
 def conditions(draw: st.DrawFn) -> str:
-    return draw(
+    condition: str = draw(
         st.one_of(
             KEYS.map(lambda k: f"k = {k}"),
             st.tuples(KEYS, KEYS).map(lambda t: f"k in ({t[0]}, {t[1]})"),
@@ -45,6 +45,7 @@ def conditions(draw: st.DrawFn) -> str:
             st.tuples(KEYS, VALUES).map(lambda t: f"k > {t[0]} and (v is null or v <> {text(t[1])})"),
         )
     )
+    return condition
 
 
 @st.composite
