@@ -120,9 +120,7 @@ def _cannot_drop(name: str) -> str:
 class _Step:
     """Applies one action after the other to the plan's record."""
 
-    def __init__(
-        self, plan: AlterPlan, tz: dt.tzinfo | None, now: dt.datetime, rows: Emptiness, note: Note
-    ) -> None:
+    def __init__(self, plan: AlterPlan, tz: dt.tzinfo | None, now: dt.datetime, rows: Emptiness, note: Note) -> None:
         self.plan = plan
         self.info = plan.final
         self.tz = tz

@@ -178,9 +178,7 @@ def _fixed_width(ft: FieldType) -> float:
     return {Tp.TINY: 1.0, Tp.YEAR: 1.0, Tp.SHORT: 2.0, Tp.INT24: 3.0, Tp.LONG: 4.0, Tp.DATE: 4.0}.get(ft.tp, 8.0)
 
 
-def _prefix_distinct(
-    kept: pa.Table, offsets: Sequence[int], codes: dict[int, Any], sample: _Sample
-) -> list[float]:
+def _prefix_distinct(kept: pa.Table, offsets: Sequence[int], codes: dict[int, Any], sample: _Sample) -> list[float]:
     """Distinct counts of the first one, two, ... columns."""
     out: list[float] = []
     combined = None

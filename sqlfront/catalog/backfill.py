@@ -8,8 +8,9 @@ snapshot.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvstore.errors import Cancelled, CommitRejected, KeyExists, StoreError, TxnError
@@ -17,11 +18,10 @@ from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
     from coprocessor.schema import IndexSchema
-    from coprocessor.table import TableCodec
-    from kvstore.client.api import CancelToken, Storage, Transaction
+    from kvstore.client.api import CancelToken, PackedBatch, Storage, Transaction
     from sqlfront.catalog.model import Index, Table
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 16384
 STALLED_S_MAX = 50.0
 """How long one batch may be tried over and over before the change is given up (error 1205)."""
 BACKOFF_S_MAX = 0.1
@@ -33,6 +33,7 @@ def fill_index(storage: Storage, table: Table, index: Index, cancel: CancelToken
     Raises 1062 when a unique index finds two rows with the same key.
     """
     start, end = table.codec.record_range
+    encode = _EntryEncoder(table, index.schema)
     total = 0
     batch_rows = BATCH_ROWS
     stalled_since = 0.0
@@ -41,7 +42,7 @@ def fill_index(storage: Storage, table: Table, index: Index, cancel: CancelToken
         if cancel is not None and cancel.is_set():
             raise Cancelled
         try:
-            count, start_next = _fill_batch(storage, table, index.schema, (start, end), batch_rows)
+            count, start_next = _fill_batch(storage, encode, (start, end), batch_rows)
         except (KeyExists, CommitRejected):
             raise
         except TxnError as exc:
@@ -63,64 +64,75 @@ def fill_index(storage: Storage, table: Table, index: Index, cancel: CancelToken
 
 
 def _fill_batch(
-    storage: Storage, table: Table, index: IndexSchema, key_range: tuple[bytes, bytes], rows: int
+    storage: Storage, encode: _EntryEncoder, key_range: tuple[bytes, bytes], rows: int
 ) -> tuple[int, bytes | None]:
-    """Indexes up to `rows` rows; returns how many, and where to go on (None at the end)."""
-    codec = table.write_codec
+    """Indexes about `rows` rows; returns how many, and where to go on (None at the end)."""
     txn = storage.begin(pessimistic=False)
     try:
-        pairs = list(islice(txn.scan(*key_range), rows))
-        if pairs:
-            _put_entries(txn, table, codec, index, pairs)
-            txn.lock_keys([key for key, _ in pairs], for_update_ts=txn.start_ts, wait_ms=0)
+        packed = next(iter(txn.scan_packed(*key_range, batch_rows=rows)), None)
+        if packed is None or not packed.count:
+            txn.commit()
+            return 0, None
+        records, entries, values = encode(packed)
+        if encode.index.unique:
+            _check_unique(txn, encode, records, entries, values)
+        put = txn.put
+        for entry, value in zip(entries, values, strict=True):
+            put(entry, value)
+        txn.lock_keys(records, for_update_ts=txn.start_ts, wait_ms=0)
         txn.commit()
     except BaseException:
         txn.rollback()
         raise
-    return len(pairs), pairs[-1][0] + b"\0" if len(pairs) == rows else None
+    return len(records), records[-1] + b"\0"
 
 
-def _put_entries(
+class _EntryEncoder:
+    """Makes the entries of one index from packed records, a batch at a time."""
+
+    def __init__(self, table: Table, index: IndexSchema) -> None:
+        from coprocessor.codec.vector import BatchDecoder
+        from coprocessor.codec.vector_encode import BatchEncoder
+        from coprocessor.table import TableCodec
+
+        self.table = table
+        self.index = index
+        self.codec = TableCodec(replace(table.schema, indexes=(index,)))
+        self._decoder = BatchDecoder(self.codec.schema)
+        self._encoder = BatchEncoder(self.codec)
+
+    def __call__(self, packed: PackedBatch) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Returns the record keys, entry keys and entry values, in row order."""
+        from coprocessor.codec.vector import decode_handles
+
+        batch = self._decoder.decode(packed)
+        handles = decode_handles(packed) if self.codec.is_hidden_handle else None
+        encoded = self._encoder.encode_columns(batch.columns, packed.count, handles)
+        run = encoded.indexes[0]
+        return encoded.keys, run.keys, run.values
+
+
+def _check_unique(
     txn: Transaction,
-    table: Table,
-    codec: TableCodec,
-    index: IndexSchema,
-    pairs: Sequence[tuple[bytes, bytes]],
+    encode: _EntryEncoder,
+    records: Sequence[bytes],
+    entries: Sequence[bytes],
+    values: Sequence[bytes],
 ) -> None:
-    decode = codec.key_decoder()
-    key_value = codec.index_key_value
-    handle_of = codec.handle_of_key
-    entries: dict[bytes, bytes] = {}
-    distinct_keys: list[bytes] = []
-    for key, value in pairs:
-        values = decode(key, value)
-        entry, handle_value, distinct = key_value(index, values, handle_of(key))
-        if distinct:
-            distinct_keys.append(entry)
-            if entry in entries:
-                raise duplicate(table, index, values)
-        entries[entry] = handle_value
-    if distinct_keys:
-        for entry, handle_value in txn.batch_get(distinct_keys).items():
-            if handle_value != entries[entry]:
-                raise _found_duplicate(table, codec, index, entry, pairs)
-    for entry, handle_value in entries.items():
-        txn.put(entry, handle_value)
-
-
-def _found_duplicate(
-    table: Table,
-    codec: TableCodec,
-    index: IndexSchema,
-    entry: bytes,
-    pairs: Sequence[tuple[bytes, bytes]],
-) -> DatabaseError:
-    decode = codec.key_decoder()
-    for key, value in pairs:
-        values = decode(key, value)
-        if codec.index_key_value(index, values, codec.handle_of_key(key))[0] == entry:
-            return duplicate(table, index, values)
-    raise StoreError(f"entry {entry.hex()} is of no row of its batch")
+    """Raises 1062 when two rows of the batch, or one of them and a row indexed before, have the same entry."""
+    wanted = dict(zip(entries, values, strict=True))
+    taken: bytes | None = None
+    if len(wanted) < len(entries):
+        taken = next(e for e, n in Counter(entries).items() if n > 1)
+    else:
+        taken = next((e for e, value in txn.batch_get(entries).items() if wanted[e] != value), None)
+    if taken is None:
+        return
+    record = records[list(entries).index(taken)]
+    row = txn.get(record)
+    if row is None:
+        raise StoreError(f"record {record.hex()} is gone from its own snapshot")
+    raise duplicate(encode.table, encode.index, encode.codec.key_decoder()(record, row))
 
 
 def duplicate(table: Table, index: IndexSchema, values: Sequence[Any]) -> DatabaseError:

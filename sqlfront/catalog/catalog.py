@@ -17,6 +17,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from kvstore.client.api import TS_MAX
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
 from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, SCHEMA_VERSION, STATS, Meta, MetaReader
@@ -147,6 +148,8 @@ class Catalog:
             key_range = (bytes.fromhex(record["start"]), bytes.fromhex(record["end"]))
             self._ranges[range_id] = (record["ts"], key_range)
         self._roll_back_unfinished()
+        # One process owns the directory and has just opened it: nobody reads yet.
+        self.collect_ranges(TS_MAX)
 
     def _roll_back_unfinished(self) -> None:
         from sqlfront.catalog.online import roll_back_unfinished

@@ -115,9 +115,7 @@ class ColumnStats:
         others = max(self.distinct - len(self.top), 1.0)
         return max(rest / others, 0.5 / self.rows)
 
-    def between(
-        self, low: Key | None, high: Key | None, *, low_open: bool = False, high_open: bool = False
-    ) -> float:
+    def between(self, low: Key | None, high: Key | None, *, low_open: bool = False, high_open: bool = False) -> float:
         """The fraction between two bounds (None: unbounded); NULLs are never inside."""
         if not self.rows:
             return 0.0
@@ -190,8 +188,11 @@ def _from_json(data: Any) -> Key | None:
 
 
 def _comparable(a: Key | None, b: Key | None) -> bool:
-    return a is not None and b is not None and isinstance(a, (str, bytes)) == isinstance(b, (str, bytes)) and (
-        not isinstance(a, (str, bytes)) or type(a) is type(b)
+    return (
+        a is not None
+        and b is not None
+        and isinstance(a, (str, bytes)) == isinstance(b, (str, bytes))
+        and (not isinstance(a, (str, bytes)) or type(a) is type(b))
     )
 
 

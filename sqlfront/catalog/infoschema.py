@@ -85,11 +85,55 @@ def _table_rows(session: Session) -> Rows:
     for table in _tables(session):
         rows, width = row_count(session, table), average_row_length(session, table)
         out.append(
-            (CATALOG, table.db, table.name, "BASE TABLE", "InnoDB", 10, "Dynamic", rows, width, rows * width, 0, 0, 0, next_auto_increment(session, table), None, None, None, table.info.collate, None, "", table.comment)
+            (
+                CATALOG,
+                table.db,
+                table.name,
+                "BASE TABLE",
+                "InnoDB",
+                10,
+                "Dynamic",
+                rows,
+                width,
+                rows * width,
+                0,
+                0,
+                0,
+                next_auto_increment(session, table),
+                None,
+                None,
+                None,
+                table.info.collate,
+                None,
+                "",
+                table.comment,
+            )
         )
     for name in names():
         out.append(
-            (CATALOG, "information_schema", name, "SYSTEM VIEW", None, 10, None, None, None, None, None, None, None, None, None, None, None, None, None, "", "")
+            (
+                CATALOG,
+                "information_schema",
+                name,
+                "SYSTEM VIEW",
+                None,
+                10,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                None,
+                "",
+                "",
+            )
         )
     return out
 
@@ -124,7 +168,28 @@ def _column_row(session: Session, table: Table, column: Column) -> tuple[Any, ..
     text = ft.is_text or ft.tp in (Tp.ENUM, Tp.SET)
     fsp = max(ft.decimal, 0) if ft.tp in (Tp.DATETIME, Tp.TIMESTAMP, Tp.DURATION) else None
     return (
-        (CATALOG, table.db, table.name, column.name, column.offset + 1, default_text(column, session.variables.zone), "NO" if column.not_null else "YES", data_type(ft), characters, octets, precision, scale, fsp, ft.charset if text else None, ft.collate if text else None, type_text(ft, zerofill=column.zerofill), key_letters(table, column), extra_text(column), PRIVILEGES, column.comment, column.generated or "", None)
+        CATALOG,
+        table.db,
+        table.name,
+        column.name,
+        column.offset + 1,
+        default_text(column, session.variables.zone),
+        "NO" if column.not_null else "YES",
+        data_type(ft),
+        characters,
+        octets,
+        precision,
+        scale,
+        fsp,
+        ft.charset if text else None,
+        ft.collate if text else None,
+        type_text(ft, zerofill=column.zerofill),
+        key_letters(table, column),
+        extra_text(column),
+        PRIVILEGES,
+        column.comment,
+        column.generated or "",
+        None,
     )
 
 
@@ -134,7 +199,28 @@ def _virtual_column_row(table: VirtualTable, offset: int) -> tuple[Any, ...]:
     characters, octets = _lengths(ft)
     charset, collate = (ft.charset, ft.collate) if ft.is_text else (None, None)
     return (
-        (CATALOG, "information_schema", table.name, name, offset + 1, None, "YES", data_type(ft), characters, octets, precision, scale, None, charset, collate, type_text(ft), "", "", "select", "", "", None)
+        CATALOG,
+        "information_schema",
+        table.name,
+        name,
+        offset + 1,
+        None,
+        "YES",
+        data_type(ft),
+        characters,
+        octets,
+        precision,
+        scale,
+        None,
+        charset,
+        collate,
+        type_text(ft),
+        "",
+        "",
+        "select",
+        "",
+        "",
+        None,
     )
 
 
@@ -164,7 +250,26 @@ def _statistics_rows(session: Session) -> Rows:
         for key, seq, column, prefix, distinct in index_rows(session, table):
             nullable = "" if column.not_null else "YES"
             out.append(
-                (CATALOG, table.db, table.name, 0 if key.unique else 1, table.db, key.name, seq, column.name, "A", distinct, prefix, None, nullable, "BTREE", "", key.comment, "YES", None)
+                (
+                    CATALOG,
+                    table.db,
+                    table.name,
+                    0 if key.unique else 1,
+                    table.db,
+                    key.name,
+                    seq,
+                    column.name,
+                    "A",
+                    distinct,
+                    prefix,
+                    None,
+                    nullable,
+                    "BTREE",
+                    "",
+                    key.comment,
+                    "YES",
+                    None,
+                )
             )
     return out
 
@@ -305,7 +410,8 @@ _CHARSET_COLUMNS = (*_text("CHARACTER_SET_NAME", "DEFAULT_COLLATE_NAME", "DESCRI
 _VARIABLE_COLUMNS = (("VARIABLE_NAME", _NAME), ("VARIABLE_VALUE", varchar(1024)))
 _REFERENTIAL_COLUMNS = _text(
     "CONSTRAINT_CATALOG", "CONSTRAINT_SCHEMA", "CONSTRAINT_NAME", "UNIQUE_CONSTRAINT_CATALOG",
-    "UNIQUE_CONSTRAINT_SCHEMA", "UNIQUE_CONSTRAINT_NAME", "MATCH_OPTION", "UPDATE_RULE", "DELETE_RULE", "TABLE_NAME", "REFERENCED_TABLE_NAME",
+    "UNIQUE_CONSTRAINT_SCHEMA", "UNIQUE_CONSTRAINT_NAME", "MATCH_OPTION", "UPDATE_RULE", "DELETE_RULE", "TABLE_NAME",
+    "REFERENCED_TABLE_NAME",
 )  # fmt: skip
 _VIEW_COLUMNS = _text(
     "TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "VIEW_DEFINITION", "CHECK_OPTION", "IS_UPDATABLE", "DEFINER",

@@ -148,6 +148,10 @@ class Statistics:
             raise
         return len(records)
 
+    def close(self) -> None:
+        """Writes what is not written yet."""
+        self.flush()
+
     # Estimates
 
     def rows(self, table: Table) -> float:
@@ -167,9 +171,7 @@ class Statistics:
     def in_list(self, table: Table, offset: int, values: list[object]) -> float:
         return min(sum(self.equal(table, offset, v, known=True) for v in values), 1.0)
 
-    def between(
-        self, table: Table, offset: int, low: object = None, high: object = None, known: bool = True
-    ) -> float:
+    def between(self, table: Table, offset: int, low: object = None, high: object = None, known: bool = True) -> float:
         """The fraction of rows with low <= column <= high; None is unbounded."""
         found = self._column(table, offset)
         ft = table.columns[offset].type

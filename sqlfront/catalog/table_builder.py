@@ -298,9 +298,7 @@ def new_index(
     info: TableInfo, name: str, columns: list[IndexColumnInfo], *, unique: bool, comment: str = ""
 ) -> IndexInfo:
     info.max_idx_id += 1
-    return IndexInfo(
-        id=info.max_idx_id, name=name, table=info.name, columns=columns, unique=unique, comment=comment
-    )
+    return IndexInfo(id=info.max_idx_id, name=name, table=info.name, columns=columns, unique=unique, comment=comment)
 
 
 def build_index(info: TableInfo, key: KeySpec) -> IndexInfo:

@@ -174,7 +174,23 @@ def _indexes(session: Session, show: Show) -> tuple[Columns, Rows]:
     rows: Rows = []
     for key, seq, column, prefix, distinct in infoschema.index_rows(session, table):
         rows.append(
-            (table.name, 0 if key.unique else 1, key.name, seq, column.name, "A", distinct, prefix, None, "" if column.not_null else "YES", "BTREE", "", key.comment, "YES", None)
+            (
+                table.name,
+                0 if key.unique else 1,
+                key.name,
+                seq,
+                column.name,
+                "A",
+                distinct,
+                prefix,
+                None,
+                "" if column.not_null else "YES",
+                "BTREE",
+                "",
+                key.comment,
+                "YES",
+                None,
+            )
         )
     return _INDEX_COLUMNS, rows
 
@@ -249,7 +265,26 @@ def _table_status(session: Session, show: Show) -> tuple[Columns, Rows]:
         count, width = infoschema.row_count(session, table), infoschema.average_row_length(session, table)
         next_id = infoschema.next_auto_increment(session, table)
         rows.append(
-            (table.name, "InnoDB", 10, "Dynamic", count, width, count * width, 0, 0, 0, next_id, None, None, None, table.info.collate, None, "", table.comment)
+            (
+                table.name,
+                "InnoDB",
+                10,
+                "Dynamic",
+                count,
+                width,
+                count * width,
+                0,
+                0,
+                0,
+                next_id,
+                None,
+                None,
+                None,
+                table.info.collate,
+                None,
+                "",
+                table.comment,
+            )
         )
     return columns, rows
 
