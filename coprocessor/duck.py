@@ -1,0 +1,137 @@
+"""DuckDB as the engine of the residual: connections, relations handed in as Arrow, results out as tuples or Arrow.
+
+One in-memory DuckDB instance serves a database; every running query has a connection of its own from the pool, so results
+can be streamed while others run. Relations are registered for one query and taken away with it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.env import Env
+from coprocessor.expr import Call
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+IDLE_CONNECTIONS_MAX = 8
+FETCH_ROWS = 4096
+ARROW_BATCH_ROWS = 65536
+
+
+class DuckEngine:
+    """The DuckDB instance of one database. Safe to share between threads."""
+
+    def __init__(self, temp_directory: str | None = None) -> None:
+        import duckdb
+
+        self._root = duckdb.connect(":memory:")
+        settings = ["SET TimeZone = 'UTC'", "SET preserve_insertion_order = true", "SET enable_progress_bar = false"]
+        if temp_directory is not None:
+            settings.append("SET temp_directory = '" + temp_directory.replace("'", "''") + "'")
+        for setting in settings:
+            self._root.execute(setting)
+        self._mutex = threading.Lock()
+        self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._closed = False
+
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any],
+        relations: Mapping[str, pa.Table],
+        udfs: Mapping[str, Call],
+        env: Env,
+    ) -> DuckQuery:
+        """Starts a query. Raises DuckDB's errors as they are (`duck_expr.translate_error` reads them)."""
+        from coprocessor.duck_expr import register_udfs
+
+        connection = self._take()
+        query = DuckQuery(self, connection, tuple(relations))
+        try:
+            for name, table in relations.items():
+                connection.register(name, table)
+            if udfs:
+                register_udfs(connection, udfs, env)
+            query.start(sql, params)
+        except BaseException:
+            query.close()
+            raise
+        return query
+
+    def _take(self) -> duckdb.DuckDBPyConnection:
+        with self._mutex:
+            if self._idle:
+                return self._idle.pop()
+            connection = self._root.cursor()
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection
+
+    def give_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Returns a connection whose query is over."""
+        with self._mutex:
+            if not self._closed and len(self._idle) < IDLE_CONNECTIONS_MAX:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        with self._mutex:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        self._root.close()
+
+
+class DuckQuery:
+    """A running query: read it once, as tuples or as Arrow, and close it."""
+
+    def __init__(self, engine: DuckEngine, connection: duckdb.DuckDBPyConnection, relations: tuple[str, ...]) -> None:
+        self._engine = engine
+        self._connection: duckdb.DuckDBPyConnection | None = connection
+        self._relations = relations
+        self._mutex = threading.Lock()
+
+    def start(self, sql: str, params: Mapping[str, Any]) -> None:
+        connection = self._connection
+        assert connection is not None
+        connection.execute(sql, dict(params)) if params else connection.execute(sql)
+
+    def tuples(self) -> Iterator[list[tuple[Any, ...]]]:
+        """Yields batches of tuples."""
+        try:
+            while self._connection is not None:
+                rows = self._connection.fetchmany(FETCH_ROWS)
+                if not rows:
+                    break
+                yield rows
+        finally:
+            self.close()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yields Arrow batches."""
+        try:
+            if self._connection is not None:
+                yield from self._connection.fetch_record_batch(ARROW_BATCH_ROWS)
+        finally:
+            self.close()
+
+    def interrupt(self) -> None:
+        """Stops the query; any thread may call this."""
+        with self._mutex:
+            if self._connection is not None:
+                self._connection.interrupt()
+
+    def close(self) -> None:
+        """Gives the connection back; harmless when it is over."""
+        with self._mutex:
+            connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        for name in self._relations:
+            connection.unregister(name)
+        self._engine.give_back(connection)

@@ -1,0 +1,403 @@
+"""INSERT, REPLACE, UPDATE and DELETE to typed changes: which rows, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlglot import exp
+
+from coprocessor.expr import Column, Const, Expr, OrderKey, Subquery, walk
+from sqlfront.bind.expr import ExprBinder, position_of, refuse
+from sqlfront.bind.query import QueryBinder
+from sqlfront.bind.scope import BindContext, Relation, Scope
+from sqlfront.catalog.model import Table
+from sqlfront.errors import ER_BAD_FIELD, ER_WRONG_VALUE_COUNT_ON_ROW, error, near_match, unsupported
+from sqlfront.parse import Delete, Insert, Update
+from sqlfront.plan.nodes import Filter, Join, Limit, Node, PlanColumn, Project, Scan, Sort, Values
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultValue:
+    """DEFAULT in the place of a value."""
+
+
+DEFAULT = DefaultValue()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """column = value; `value` sees the row's columns (of an existing row, and VALUES(c) of the new one)."""
+
+    offset: int
+    value: Expr | DefaultValue
+
+
+@dataclass(frozen=True, slots=True)
+class InsertPlan:
+    """Rows for `targets` (column offsets), from literal rows or a query.
+
+    `existing` and `new` are the column ids of the row in place and of the row that was to be inserted, for `on_duplicate`.
+    """
+
+    table: Table
+    targets: tuple[int, ...]
+    rows: tuple[tuple[Expr | DefaultValue, ...], ...]
+    query: Node | None
+    replace: bool
+    ignore: bool
+    on_duplicate: tuple[Assignment, ...]
+    existing: tuple[int, ...]
+    new: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePlan:
+    """UPDATE (`assignments`) or DELETE of rows of one table, found by one scan."""
+
+    scan: Scan
+    assignments: tuple[Assignment, ...] | None
+    order: tuple[OrderKey, ...]
+    limit: Limit | None
+    ignore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """One table that a joined UPDATE or DELETE changes.
+
+    `key` are the positions, in the query's rows, of the values that name the record: its primary key's, or the hidden row
+    id. `assigned` maps column offsets to positions.
+    """
+
+    table: Table
+    key: tuple[int, ...]
+    assigned: tuple[tuple[int, int], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedChangePlan:
+    """UPDATE or DELETE whose rows a whole query finds: joins, subqueries."""
+
+    query: Node
+    targets: tuple[TargetPlan, ...]
+    ignore: bool = False
+
+
+# INSERT
+
+
+def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
+    """Binds INSERT and REPLACE."""
+    ast = statement.ast
+    for key in ("overwrite", "by_name", "returning", "partition", "with_", "where", "stored", "settings"):
+        if ast.args.get(key):
+            raise refuse(ast)
+    target = ast.this.this if isinstance(ast.this, exp.Schema) else ast.this
+    if not isinstance(target, exp.Table):
+        raise refuse(ast)
+    table = ctx.find_table(target.db, target.name, position_of(target))
+    names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
+    targets = _targets(table, names)
+    rows, query = _source(ctx, ast, table, targets)
+    existing = tuple(ctx.new_id() for _ in table.columns)
+    new = tuple(ctx.new_id() for _ in table.columns)
+    on_duplicate: tuple[Assignment, ...] = ()
+    conflict = ast.args.get("conflict")
+    if conflict is not None:
+        on_duplicate = _on_duplicate(ctx, conflict, table, existing, new, ast)
+    ignore = bool(ast.args.get("ignore"))
+    return InsertPlan(table, targets, rows, query, statement.replace, ignore, on_duplicate, existing, new)
+
+
+def _targets(table: Table, names: Sequence[exp.Expression]) -> tuple[int, ...]:
+    if not names:
+        return tuple(c.offset for c in table.columns)
+    out: list[int] = []
+    for node in names:
+        offset = _column(table, node).offset
+        if offset in out:
+            raise error(1110, f"Column '{node.name}' specified twice", position=position_of(node))
+        out.append(offset)
+    return tuple(out)
+
+
+def _column(table: Table, node: exp.Expression):  # type: ignore[no-untyped-def]
+    column = table.column(node.name)
+    if column is None:
+        near = near_match(node.name, [c.name for c in table.columns])
+        raise error(ER_BAD_FIELD, f"Unknown column '{node.name}' in 'field list'{near}", position=position_of(node))
+    return column
+
+
+def _source(
+    ctx: BindContext, ast: exp.Insert, table: Table, targets: tuple[int, ...]
+) -> tuple[tuple[tuple[Expr | DefaultValue, ...], ...], Node | None]:
+    source = ast.expression
+    if source is None and ast.args.get("default"):
+        return ((DEFAULT,) * len(targets),), None
+    if isinstance(source, exp.Values):
+        return _value_rows(ctx, source, table, targets)
+    if source is None:
+        raise refuse(ast)
+    query = QueryBinder(ctx).bind(source).root
+    if len(query.cols) != len(targets):
+        raise error(ER_WRONG_VALUE_COUNT_ON_ROW, "Column count doesn't match value count at row 1")
+    return (), query
+
+
+def _value_rows(
+    ctx: BindContext, values: exp.Values, table: Table, targets: tuple[int, ...]
+) -> tuple[tuple[tuple[Expr | DefaultValue, ...], ...], Node | None]:
+    binder = ExprBinder(ctx, Scope(), QueryBinder(ctx))
+    rows: list[tuple[Expr | DefaultValue, ...]] = []
+    subqueries = False
+    for number, item in enumerate(values.expressions, 1):
+        nodes = item.expressions if isinstance(item, exp.Tuple) else [item]
+        if len(nodes) == 1 and isinstance(nodes[0], exp.Anonymous) and str(nodes[0].this).lower() == "row":
+            nodes = nodes[0].expressions
+        if not nodes:
+            rows.append((DEFAULT,) * len(targets))
+            continue
+        if len(nodes) != len(targets):
+            raise error(ER_WRONG_VALUE_COUNT_ON_ROW, f"Column count doesn't match value count at row {number}")
+        row = tuple(DEFAULT if _is_default(n) else binder.bind(n) for n in nodes)
+        subqueries = subqueries or any(
+            isinstance(p, Subquery) for e in row if not isinstance(e, DefaultValue) for p in walk(e)
+        )
+        rows.append(row)
+    if not subqueries:
+        return tuple(rows), None
+    if any(isinstance(e, DefaultValue) for r in rows for e in r):
+        raise unsupported("DEFAULT beside a subquery in VALUES")
+    first = rows[0]
+    cols = tuple(ctx.column("", table.columns[o].type if isinstance(e, DefaultValue) else e.type)
+                 for o, e in zip(targets, first, strict=True))  # fmt: skip
+    from coprocessor import functions as fn
+
+    cast = tuple(
+        tuple(fn.cast_to(e, c.type) for e, c in zip(r, cols, strict=True) if not isinstance(e, DefaultValue)) for r in rows
+    )
+    return (), Values(cols, cast)
+
+
+def _is_default(node: exp.Expression) -> bool:
+    if isinstance(node, exp.Var):
+        return node.name.upper() == "DEFAULT"
+    return (
+        isinstance(node, exp.Column)
+        and not node.table
+        and node.name.upper() == "DEFAULT"
+        and not node.this.args.get("quoted")
+    )
+
+
+def _on_duplicate(
+    ctx: BindContext,
+    conflict: exp.Expression,
+    table: Table,
+    existing: tuple[int, ...],
+    new: tuple[int, ...],
+    ast: exp.Insert,
+) -> tuple[Assignment, ...]:
+    if not conflict.args.get("duplicate"):
+        raise refuse(conflict)
+    scope = Scope()
+    old_cols = tuple(
+        PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(existing, table.columns, strict=True)
+    )
+    scope.add(Relation(table.name, table.db, old_cols))
+    binder = ExprBinder(ctx, scope, QueryBinder(ctx))
+    binder.values_row = {c.name.casefold(): Column(i, c.type, c.name) for i, c in zip(new, table.columns, strict=True)}
+    alias = ast.args.get("alias")
+    if alias is not None:
+        new_cols = tuple(PlanColumn(i, c.name, c.type, True, alias.name) for i, c in zip(new, table.columns, strict=True))
+        relation = Relation(alias.name, "", new_cols)
+        relation.hidden = set(relation.by_name)
+        scope.add(relation)
+    return _assignments(conflict.expressions, table, binder)
+
+
+def _assignments(nodes: Sequence[exp.Expression], table: Table, binder: ExprBinder) -> tuple[Assignment, ...]:
+    out: list[Assignment] = []
+    for node in nodes:
+        if not isinstance(node, exp.EQ):
+            raise refuse(node)
+        column = _column(table, node.left)
+        value: Expr | DefaultValue = DEFAULT if _is_default(node.right) else binder.bind(node.right)
+        out.append(Assignment(column.offset, value))
+    return tuple(out)
+
+
+# UPDATE and DELETE
+
+
+def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChangePlan:
+    """Binds UPDATE."""
+    ast = statement.ast
+    for key in ("returning", "from_"):
+        if ast.args.get(key):
+            raise refuse(ast)
+    scope, plan = _from(ctx, ast.this, ast.args.get("with_"), ast)
+    queries = QueryBinder(ctx)
+    binder = ExprBinder(ctx, scope, queries)
+    by_table: dict[str, tuple[Scan, list[Assignment]]] = {}
+    scans = _scans(plan)
+    for node in ast.expressions:
+        if not isinstance(node, exp.EQ) or not isinstance(node.left, exp.Column):
+            raise refuse(node)
+        scan = _scan_of(scope, scans, node.left)
+        column = _column(scan.table, node.left)
+        value: Expr | DefaultValue = DEFAULT if _is_default(node.right) else binder.bind(node.right)
+        by_table.setdefault(scan.alias.casefold(), (scan, []))[1].append(Assignment(column.offset, value))
+    plan, order, limit = _tail(ctx, queries, plan, ast, scope)
+    simple = _as_single_scan(plan)
+    if simple is not None and not any(_has_subquery(a.value) for _, aa in by_table.values() for a in aa):
+        ((_, assignments),) = by_table.values()
+        return ChangePlan(simple, tuple(assignments), order, limit, statement.ignore)
+    if order or limit is not None:
+        raise unsupported("ORDER BY or LIMIT in an UPDATE with joins or subqueries")
+    return _joined(ctx, plan, [(s, a) for s, a in by_table.values()], statement.ignore)
+
+
+def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChangePlan:
+    """Binds DELETE."""
+    ast = statement.ast
+    for key in ("returning", "cluster"):
+        if ast.args.get(key):
+            raise refuse(ast)
+    using = ast.args.get("using")
+    source = ast.this if not using else using[0]
+    scope, plan = _from(ctx, source, ast.args.get("with_"), ast, also=using[1:] if using else ())
+    queries = QueryBinder(ctx)
+    plan, order, limit = _tail(ctx, queries, plan, ast, scope)
+    named = ast.args.get("tables") or ([ast.this] if using else [])
+    scans = _scans(plan)
+    targets = [_target(scans, t) for t in named] if named else scans
+    simple = _as_single_scan(plan)
+    if simple is not None:
+        return ChangePlan(simple, None, order, limit)
+    if order or limit is not None:
+        raise unsupported("ORDER BY or LIMIT in a DELETE with joins or subqueries")
+    if not named and len(targets) != 1:
+        raise refuse(ast)
+    return _joined(ctx, plan, [(s, None) for s in targets])
+
+
+def _from(
+    ctx: BindContext,
+    source: exp.Expression,
+    definitions: exp.Expression | None,
+    ast: exp.Expression,
+    also: Sequence[exp.Expression] = (),
+) -> tuple[Scope, Node]:
+    if definitions is not None:
+        raise refuse(ast)
+    scope = Scope()
+    queries = QueryBinder(ctx)
+    plan = queries.table_item(source, scope)
+    for item in also:
+        plan = Join("inner", plan, queries.table_item(item, scope), ())
+    for join in ast.args.get("joins") or []:
+        plan = queries._join(plan, join, scope)
+    return scope, plan
+
+
+def _tail(
+    ctx: BindContext, queries: QueryBinder, plan: Node, ast: exp.Expression, scope: Scope
+) -> tuple[Node, tuple[OrderKey, ...], Limit | None]:
+    binder = ExprBinder(ctx, scope, queries)
+    where = ast.args.get("where")
+    if where is not None:
+        binder.clause = "where clause"
+        plan = Filter(plan, tuple(binder.bind_condition(where.this)))
+    order: tuple[OrderKey, ...] = ()
+    if ast.args.get("order") is not None:
+        binder.clause = "order clause"
+        items = ast.args["order"].expressions
+        order = tuple(OrderKey(binder.bind(i.this), bool(i.args.get("desc"))) for i in items)
+    limited = queries.limited(plan, ast)
+    return plan, order, limited if isinstance(limited, Limit) else None
+
+
+def _scans(plan: Node) -> list[Scan]:
+    match plan:
+        case Scan():
+            return [plan]
+        case Filter() | Sort() | Limit():
+            return _scans(plan.child)
+        case Join():
+            return _scans(plan.left) + _scans(plan.right)
+        case _:
+            return []
+
+
+def _scan_of(scope: Scope, scans: Sequence[Scan], node: exp.Column) -> Scan:
+    found = scope.resolve(node.db, node.table, node.name, position_of(node))
+    if found is None:
+        raise scope.unknown(node.table, node.name, position_of(node), "field list")
+    for scan in scans:
+        if any(c.id == found.id for c in scan.cols):
+            return scan
+    raise error(1288, f"The target table {node.table or found.table} of the UPDATE is not updatable", position=position_of(node))
+
+
+def _target(scans: Sequence[Scan], node: exp.Table) -> Scan:
+    for scan in scans:
+        if scan.alias.casefold() == node.name.casefold():
+            return scan
+    raise error(1109, f"Unknown table '{node.name}' in MULTI DELETE", position=position_of(node))
+
+
+def _as_single_scan(plan: Node) -> Scan | None:
+    """The scan with its conditions, when the rows are found by one table alone."""
+    conds: tuple[Expr, ...] = ()
+    while isinstance(plan, Filter):
+        conds = plan.conds + conds
+        plan = plan.child
+    if not isinstance(plan, Scan) or any(_has_subquery(c) for c in conds):
+        return None
+    return replace(plan, where=conds)
+
+
+def _has_subquery(expr: Expr | DefaultValue) -> bool:
+    return not isinstance(expr, DefaultValue) and any(isinstance(p, Subquery) for p in walk(expr))
+
+
+def _joined(
+    ctx: BindContext, plan: Node, changes: Sequence[tuple[Scan, Sequence[Assignment] | None]], ignore: bool = False
+) -> JoinedChangePlan:
+    """A query whose rows hold, for every target, the key of its record and the assigned values."""
+    exprs: list[Expr] = []
+    cols: list[PlanColumn] = []
+
+    def add(expr: Expr) -> int:
+        exprs.append(expr)
+        cols.append(ctx.column("", expr.type))
+        return len(exprs) - 1
+
+    targets: list[TargetPlan] = []
+    for scan, assignments in changes:
+        by_offset = dict(zip(scan.offsets, scan.cols, strict=True))
+        table = scan.table
+        if table.handle_offset >= 0:
+            offsets: tuple[int, ...] = (table.handle_offset,)
+        elif table.common_handle:
+            offsets = tuple(c.offset for c in table.common_handle)
+        else:
+            offsets = (-1,)
+        key = tuple(add(by_offset[o].ref()) for o in offsets)
+        assigned = None
+        if assignments is not None:
+            assigned = tuple((a.offset, add(_value(a, table))) for a in assignments)
+        targets.append(TargetPlan(table, key, assigned))
+    return JoinedChangePlan(Project(plan, tuple(cols), tuple(exprs)), tuple(targets), ignore)
+
+
+def _value(assignment: Assignment, table: Table) -> Expr:
+    if isinstance(assignment.value, DefaultValue):
+        column = table.columns[assignment.offset]
+        if column.default.kind != "const":
+            raise unsupported("DEFAULT in an UPDATE with joins")
+        return Const(column.default.value, column.type)
+    return assignment.value

@@ -1,0 +1,705 @@
+"""Expressions: sqlglot trees to typed nodes. Whatever has no entry here is refused with its position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlglot import exp
+
+from coprocessor import functions as fn
+from coprocessor import types as t
+from coprocessor.errors import ResolveError
+from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, OrderKey, Param, Subquery, Window, walk
+from coprocessor.types import FieldType
+from sqlfront.bind import literals
+from sqlfront.bind.scope import BindContext, Scope
+from sqlfront.bind.types import cast_type
+from sqlfront.errors import ER_INVALID_GROUP_FUNC_USE, ER_OPERAND_COLUMNS, DatabaseError, error, unsupported
+from sqlfront.parse import FUNCTION_MARK
+from sqlfront.plan.nodes import Node, PlanColumn, Project
+
+if TYPE_CHECKING:
+    from sqlfront.bind.query import QueryBinder
+
+
+def position_of(node: exp.Expression) -> int:
+    """Returns the text offset of the first identifier or literal below a tree, -1 when none is known."""
+    best = -1
+    for child in node.walk():
+        start = child.meta.get("start")
+        if start is not None and (best < 0 or start < best):
+            best = start
+    return best
+
+
+def refuse(node: exp.Expression) -> DatabaseError:
+    return unsupported(node.sql("mysql").replace(FUNCTION_MARK, "")[:80], position=position_of(node))
+
+
+class ExprBinder:
+    """Binds expressions in one scope. `clause` names the place in messages; aggregates and windows only where allowed."""
+
+    def __init__(self, ctx: BindContext, scope: Scope, queries: QueryBinder) -> None:
+        self.ctx = ctx
+        self.scope = scope
+        self.queries = queries
+        self.clause = "field list"
+        self.allow_aggregates = False
+        self.allow_windows = False
+        self.aliases: dict[str, Expr] = {}
+        self.windows: dict[str, exp.Expression] = {}
+        self.values_row: dict[str, Column] | None = None
+        self._inside_aggregate = False
+
+    def bind(self, node: exp.Expression) -> Expr:
+        """Binds one scalar expression."""
+        binder = _BINDERS.get(type(node))
+        if binder is None:
+            raise refuse(node)
+        try:
+            return binder(self, node)  # type: ignore[no-any-return]
+        except ResolveError as exc:
+            raise error(exc.code, str(exc), position=position_of(node), sqlstate=exc.sqlstate) from exc
+
+    def bind_condition(self, node: exp.Expression) -> list[Expr]:
+        """Binds a condition and cuts it at its ANDs."""
+        if isinstance(node, exp.And):
+            return self.bind_condition(node.left) + self.bind_condition(node.right)
+        if isinstance(node, exp.Paren) and isinstance(node.this, exp.And):
+            return self.bind_condition(node.this)
+        return [self.bind(node)]
+
+    def bind_all(self, nodes: Sequence[exp.Expression]) -> list[Expr]:
+        return [self.bind(n) for n in nodes]
+
+    # Names and literals
+
+    def column(self, node: exp.Column) -> Expr:
+        if isinstance(node.this, exp.Star):
+            raise refuse(node)
+        name, table, db = node.name, node.table, node.db
+        position = position_of(node)
+        if self.aliases and not table:
+            alias = self.aliases.get(name.casefold())
+            if alias is not None and (self.clause == "order clause" or self.scope.local("", "", name) is None):
+                return alias
+        found = self.scope.resolve(db, table, name, position, self.clause)
+        if found is None:
+            alias = self.aliases.get(name.casefold()) if not table else None
+            if alias is not None:
+                return alias
+            raise self.scope.unknown(table, name, position, self.clause)
+        return found.ref()
+
+    def literal(self, node: exp.Literal) -> Expr:
+        return literals.text(node.this) if node.is_string else literals.number(node.this)
+
+    def null(self, node: exp.Null) -> Expr:
+        return Const(None, t.NULL)
+
+    def boolean(self, node: exp.Boolean) -> Expr:
+        return Const(int(node.this), t.BOOL)
+
+    def placeholder(self, node: exp.Placeholder) -> Expr:
+        key: object = node.this
+        if isinstance(key, str) and key.isdigit():
+            key = int(key) - 1
+        type_ = self.ctx.param_types.get(key)
+        if type_ is None:
+            raise error(1210, f"no value for parameter {node.this!r}")
+        return Param(self.ctx.params.setdefault(key, len(self.ctx.params)), type_)
+
+    def hex_string(self, node: exp.HexString) -> Expr:
+        digits = node.this
+        return Const(bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits), t.BYTES)
+
+    def bit_string(self, node: exp.BitString) -> Expr:
+        digits = node.this
+        return Const(int(digits or "0", 2).to_bytes((len(digits) + 7) // 8, "big"), t.BYTES)
+
+    def national(self, node: exp.National) -> Expr:
+        return literals.text(node.this)
+
+    def introducer(self, node: exp.Introducer) -> Expr:
+        charset = node.name.lower()
+        inner = self.bind(node.expression)
+        if charset in ("_utf8mb4", "_utf8", "_utf8mb3", "_ascii"):
+            return inner
+        if charset == "_binary":
+            return fn.cast_to(inner, t.BYTES)
+        raise refuse(node)
+
+    def adjacent(self, node: exp.Concat) -> Expr:
+        """'a' 'b': adjacent string literals are one."""
+        if all(isinstance(e, exp.Literal) and e.is_string for e in node.expressions):
+            return literals.text("".join(e.this for e in node.expressions))
+        raise refuse(node)
+
+    def user_variable(self, node: exp.Parameter) -> Expr:
+        name = node.name.casefold()
+        self.ctx.cacheable = False
+        _, type_ = self.ctx.user_variables.get(name, (None, t.NULL))
+        return Context(("uservar", name), type_)
+
+    def system_variable(self, node: exp.SessionParameter) -> Expr:
+        name = node.name.lower()
+        self.ctx.cacheable = False
+        lookup = f"global.{name}" if (node.args.get("kind") or "").lower() == "global" else name
+        value = self.ctx.variables[lookup]
+        if isinstance(value, bool):
+            return Const(int(value), t.BIGINT)
+        if isinstance(value, (int, float)):
+            return Const(value, literals.type_of(value))
+        return Const(None, t.NULL) if value is None else literals.text(str(value))
+
+    def paren(self, node: exp.Paren) -> Expr:
+        return self.bind(node.this)
+
+    def alias(self, node: exp.Alias) -> Expr:
+        return self.bind(node.this)
+
+    # Operators
+
+    def binary(self, node: exp.Binary) -> Expr:
+        return self.call(_BINARY[type(node)], node.left, node.right)
+
+    def call(self, name: str, *args: exp.Expression) -> Expr:
+        return fn.resolve(name, [self.bind(a) for a in args])
+
+    def logic(self, node: exp.Connector) -> Expr:
+        # A chain of ANDs is a left-deep tree as long as the text: unrolled, not recursed into.
+        kind = type(node)
+        parts: list[exp.Expression] = []
+        current: exp.Expression = node
+        while isinstance(current, kind):
+            parts.append(current.right)
+            current = current.left
+        parts.append(current)
+        out = self.bind(parts.pop())
+        while parts:
+            out = fn.resolve(_BINARY[kind], [out, self.bind(parts.pop())])
+        return out
+
+    def add(self, node: exp.Binary) -> Expr:
+        interval = isinstance(node.right, exp.Interval), isinstance(node.left, exp.Interval)
+        name = "interval_add" if isinstance(node, exp.Add) else "interval_sub"
+        if interval[0]:
+            return self.interval(name, node.left, node.right)
+        if interval[1] and name == "interval_add":
+            return self.interval(name, node.right, node.left)
+        parts: list[exp.Binary] = []
+        current: exp.Expression = node
+        while isinstance(current, (exp.Add, exp.Sub)) and not isinstance(current.right, exp.Interval):
+            if isinstance(current.left, exp.Interval):
+                break
+            parts.append(current)
+            current = current.left
+        out = self.bind(current)
+        while parts:
+            part = parts.pop()
+            out = fn.resolve(_BINARY[type(part)], [out, self.bind(part.right)])
+        return out
+
+    def interval(self, name: str, base: exp.Expression, interval: exp.Expression) -> Expr:
+        unit = (interval.args["unit"].name if interval.args.get("unit") is not None else "").upper()
+        amount_node = interval.this
+        if not unit:
+            raise refuse(interval)
+        if isinstance(amount_node, exp.Literal) and amount_node.is_string:
+            amount = self._interval_amount(amount_node.this, unit)
+        else:
+            amount = self.bind(amount_node)
+        return fn.resolve(name, [self.bind(base), amount, literals.text(unit.lower())])
+
+    @staticmethod
+    def _interval_amount(text: str, unit: str) -> Expr:
+        """sqlglot hands every literal amount over as a string; a whole number was one in the text."""
+        stripped = text.strip()
+        body = stripped[1:] if stripped[:1] in "+-" else stripped
+        if body.isdigit() and "_" not in unit:
+            return literals.integer(int(stripped))
+        if unit == "SECOND" and body.replace(".", "", 1).isdigit():
+            return literals.number(body) if body == stripped else literals.negate(literals.number(body)) or literals.text(text)
+        return literals.text(text)
+
+    def compare(self, node: exp.Binary) -> Expr:
+        name = _BINARY[type(node)]
+        left, right = _unparen(node.left), _unparen(node.right)
+        for side, other, flipped in ((right, left, name), (left, right, _FLIPPED.get(name, name))):
+            if isinstance(side, (exp.Any, exp.All)):
+                return self.quantified(flipped, other, side)
+        left_row, right_row = _row_items(left), _row_items(right)
+        if left_row is not None or right_row is not None:
+            return self.compare_rows(name, node, left, right)
+        return self.call(name, node.left, node.right)
+
+    def compare_rows(self, name: str, node: exp.Binary, left: exp.Expression, right: exp.Expression) -> Expr:
+        """(a, b) op (c, d), by its expansion into scalar comparisons; a row subquery for = becomes IN."""
+        a, b = _row_items(left), _row_items(right)
+        if a is not None and isinstance(right, exp.Subquery) and name in ("eq", "ne"):
+            found = self.in_subquery(a, right)
+            return found if name == "eq" else fn.resolve("not", [found])
+        if a is None or b is None or len(a) != len(b):
+            columns = len(a if a is not None else b or ())
+            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {columns} column(s)", position=position_of(node))
+        lefts, rights = self.bind_all(a), self.bind_all(b)
+        if name in ("eq", "nulleq", "ne"):
+            each = [fn.resolve("nulleq" if name == "nulleq" else "eq", [x, y]) for x, y in zip(lefts, rights, strict=True)]
+            whole = _chain("and", each)
+            return fn.resolve("not", [whole]) if name == "ne" else whole
+        strict = name[:2]
+        out = fn.resolve(name, [lefts[-1], rights[-1]])
+        for x, y in zip(reversed(lefts[:-1]), reversed(rights[:-1]), strict=True):
+            tied = fn.resolve("and", [fn.resolve("eq", [x, y]), out])
+            out = fn.resolve("or", [fn.resolve(strict, [x, y]), tied])
+        return out
+
+    def negate(self, node: exp.Neg) -> Expr:
+        inner = self.bind(node.this)
+        if isinstance(inner, Const):
+            folded = literals.negate(inner)
+            if folded is not None:
+                return folded
+        return fn.resolve("unaryminus", [inner])
+
+    def invert(self, node: exp.Not) -> Expr:
+        return fn.resolve("not", [self.bind(node.this)])
+
+    def is_(self, node: exp.Is) -> Expr:
+        what = node.expression
+        negated = isinstance(what, exp.Not)
+        if negated:
+            what = what.this
+        if isinstance(what, exp.Null):
+            out = self.call("isnull", node.this)
+        elif isinstance(what, exp.Boolean):
+            out = self.call("istrue" if what.this else "isfalse", node.this)
+        elif isinstance(what, exp.Column) and what.name.lower() == "unknown":
+            out = self.call("isnull", node.this)
+        else:
+            raise refuse(node)
+        return fn.resolve("not", [out]) if negated else out
+
+    def like(self, node: exp.Like, escape: str = "\\") -> Expr:
+        out = fn.resolve("like", [self.bind(node.this), self.bind(node.expression), literals.text(escape)])
+        return fn.resolve("not", [out]) if node.args.get("negate") else out
+
+    def escape(self, node: exp.Escape) -> Expr:
+        mark = node.expression
+        if not isinstance(node.this, exp.Like) or not isinstance(mark, exp.Literal):
+            raise refuse(node)
+        if len(mark.this) > 1:
+            raise error(1210, "Incorrect arguments to ESCAPE", position=position_of(node))
+        return self.like(node.this, mark.this)
+
+    def regexp(self, node: exp.RegexpLike) -> Expr:
+        out = self.call("regexp", node.this, node.expression)
+        return fn.resolve("not", [out]) if node.args.get("negate") else out
+
+    def between(self, node: exp.Between) -> Expr:
+        args = self.bind_all([node.this, node.args["low"], node.args["high"]])
+        out = fn.resolve("between", args)
+        return fn.resolve("not", [out]) if node.args.get("negate") else out
+
+    def in_(self, node: exp.In) -> Expr:
+        query = node.args.get("query")
+        row = _row_items(_unparen(node.this))
+        if query is not None:
+            return self.in_subquery(row if row is not None else [node.this], query)
+        if node.args.get("unnest") or node.args.get("field"):
+            raise refuse(node)
+        if row is None:
+            return fn.resolve("in", self.bind_all([node.this, *node.expressions]))
+        each: list[Expr] = []
+        lefts = self.bind_all(row)
+        for item in node.expressions:
+            rights = _row_items(_unparen(item))
+            if rights is None or len(rights) != len(lefts):
+                raise error(ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(item))
+            pairs = zip(lefts, self.bind_all(rights), strict=True)
+            each.append(_chain("and", [fn.resolve("eq", [x, y]) for x, y in pairs]))
+        return _chain("or", each)
+
+    def case(self, node: exp.Case) -> Expr:
+        args: list[Expr] = []
+        operand = node.this
+        for branch in node.args["ifs"]:
+            condition = branch.this
+            args.append(self.call("eq", operand, condition) if operand is not None else self.bind(condition))
+            args.append(self.bind(branch.args["true"]))
+        if node.args.get("default") is not None:
+            args.append(self.bind(node.args["default"]))
+        return fn.resolve("case", args)
+
+    def cast(self, node: exp.Cast) -> Expr:
+        target = node.to
+        inner = self.bind(node.this)
+        if target.this == exp.DataType.Type.CHARACTER_SET:
+            charset = str(target.args.get("kind") or "").lower()
+            return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
+        to = cast_type(target)
+        if isinstance(node.this, exp.Literal) and node.this.is_string and isinstance(inner, Const):
+            return _temporal_literal(inner, to, position_of(node))
+        return Call("cast", (inner,), to)
+
+    def collate(self, node: exp.Collate) -> Expr:
+        inner = self.bind(node.this)
+        collate = node.expression.name.lower()
+        if not inner.type.is_text:
+            raise error(1253, f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'", position=position_of(node))
+        if collate == inner.type.collate:
+            return inner
+        if collate not in ("utf8mb4_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci",
+                           "utf8mb4_0900_bin", "binary"):  # fmt: skip
+            raise error(1273, f"Unknown collation: '{collate}'", position=position_of(node))
+        return Call("cast", (inner,), inner.type.with_(collate=collate))
+
+    # Functions
+
+    def anonymous(self, node: exp.Anonymous) -> Expr:
+        name = str(node.this).removeprefix(FUNCTION_MARK).lower()
+        args = node.expressions
+        special = _SPECIAL.get(name)
+        if special is not None:
+            return special(self, name, args, node)  # type: ignore[no-any-return]
+        if fn.is_aggregate(name):
+            return self.aggregate(name, args, node)
+        if fn.is_window(name):
+            raise error(3593, f"You cannot use the window function '{name}' in this context.", position=position_of(node))
+        if not fn.is_function(name):
+            raise error(1305, f"FUNCTION {name} does not exist", position=position_of(node))
+        return fn.resolve(name, self.bind_all(args))
+
+    def context(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """Functions whose value the session supplies."""
+        if name in _CLOCK:
+            fsp = 0
+            if args:
+                if not isinstance(args[0], exp.Literal) or args[0].is_string or int(args[0].this) > 6:
+                    raise error(1426, f"Too-big precision specified for '{name}'. Maximum is 6.", position=position_of(node))
+                fsp = int(args[0].this)
+            key, type_ = _CLOCK[name]
+            return Context((key, fsp), type_.with_(decimal=fsp, flen=type_.flen + (fsp + 1 if fsp else 0)))
+        if name == "last_insert_id" and args:
+            raise refuse(node)
+        if args:
+            raise error(1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node))
+        key, type_ = _SESSION_VALUES[name]
+        return Context((key,), type_)
+
+    def no_paren(self, node: exp.Expression) -> Expr:
+        name = {
+            exp.CurrentTimestamp: "now", exp.CurrentDate: "curdate", exp.CurrentTime: "curtime", exp.CurrentUser: "user",
+            exp.Localtime: "now", exp.Localtimestamp: "now", exp.CurrentDatetime: "now",
+        }[type(node)]  # fmt: skip
+        return self.context(name, [node.this] if node.this is not None else [], node)
+
+    def date_arithmetic(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        if len(args) != 2:
+            raise error(1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node))
+        op = "interval_add" if name in ("date_add", "adddate") else "interval_sub"
+        if isinstance(args[1], exp.Interval):
+            return self.interval(op, args[0], args[1])
+        if name in ("date_add", "date_sub"):
+            raise refuse(node)
+        return fn.resolve(op, [self.bind(args[0]), self.bind(args[1]), literals.text("day")])
+
+    def unit_first(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        if len(args) != 3 or not isinstance(args[0], (exp.Column, exp.Var)):
+            raise error(1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node))
+        unit = args[0].name.lower().removeprefix("sql_tsi_")
+        return fn.resolve(name, [literals.text(unit), *self.bind_all(args[1:])])
+
+    def extract(self, node: exp.Extract) -> Expr:
+        return fn.resolve("extract", [literals.text(node.this.name.lower()), self.bind(node.expression)])
+
+    def values_function(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """VALUES(col) in ON DUPLICATE KEY UPDATE: the value that would have been inserted."""
+        column = None if self.values_row is None or len(args) != 1 else self.values_row.get(args[0].name.casefold())
+        if column is None:
+            raise refuse(node)
+        return column
+
+    def default_function(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        raise refuse(node)
+
+    def trim(self, node: exp.Trim) -> Expr:
+        where = str(node.args.get("position") or "BOTH").lower()
+        args = [self.bind(node.this)]
+        if node.expression is not None:
+            args.append(self.bind(node.expression))
+        name = {"both": "trim", "leading": "ltrim", "trailing": "rtrim"}[where]
+        return fn.resolve(name, args)
+
+    def substring(self, node: exp.Substring) -> Expr:
+        parts = [node.this, node.args.get("start"), node.args.get("length")]
+        return fn.resolve("substring", self.bind_all([p for p in parts if p is not None]))
+
+    def position(self, node: exp.StrPosition) -> Expr:
+        parts = [node.args["substr"], node.this]
+        if node.args.get("position") is not None:
+            parts.append(node.args["position"])
+        return fn.resolve("locate", self.bind_all(parts))
+
+    def chr(self, node: exp.Chr) -> Expr:
+        out = fn.resolve("char", self.bind_all(node.expressions))
+        return fn.cast_to(out, t.TEXT) if node.args.get("charset") is not None else out
+
+    def interval_function(self, node: exp.Interval) -> Expr:
+        """INTERVAL(n, a, b, ...) is a function; INTERVAL n unit stands only beside a date."""
+        if isinstance(node.this, exp.Tuple) and node.args.get("unit") is None:
+            return fn.resolve("interval", self.bind_all(node.this.expressions))
+        raise refuse(node)
+
+    def json_path(self, node: exp.Binary) -> Expr:
+        path = node.expression
+        text = path.this if isinstance(path, exp.Literal) else path.sql("mysql").strip("'")
+        out = fn.resolve("json_extract", [self.bind(node.this), literals.text(text)])
+        return fn.resolve("json_unquote", [out]) if isinstance(node, exp.JSONExtractScalar) else out
+
+    # Aggregates and windows
+
+    def aggregate(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Agg:
+        if not self.allow_aggregates or self._inside_aggregate:
+            raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
+        distinct = False
+        if len(args) == 1 and isinstance(args[0], exp.Distinct):
+            distinct, args = True, args[0].expressions
+        if len(args) == 1 and isinstance(args[0], exp.Star):
+            if name != "count" or distinct:
+                raise refuse(node)
+            args = []
+        elif name == "count" and not args:
+            raise error(1064, "You have an error in your SQL syntax: COUNT needs an argument", position=position_of(node))
+        return fn.resolve_agg(name, self._aggregate_args(args), distinct=distinct)
+
+    def _aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
+        self._inside_aggregate = True
+        saved, self.aliases = self.aliases, {}
+        try:
+            return self.bind_all(args)
+        finally:
+            self._inside_aggregate = False
+            self.aliases = saved
+
+    def group_concat(self, node: exp.GroupConcat) -> Expr:
+        if not self.allow_aggregates or self._inside_aggregate:
+            raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
+        inner = node.this
+        keys: list[OrderKey] = []
+        separator = node.args.get("separator")
+        if isinstance(inner, exp.Order):
+            ordered = inner.expressions
+            inner = inner.this
+            bound = self._aggregate_args([o.this for o in ordered])
+            keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
+        distinct = isinstance(inner, exp.Distinct)
+        items = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
+        if len(items) == 1 and isinstance(items[0], exp.Concat):
+            items = items[0].expressions
+        mark = separator.this if isinstance(separator, exp.Literal) else ","
+        return fn.resolve_agg(
+            "group_concat", self._aggregate_args(items), distinct=distinct, order_by=keys, separator=mark
+        )
+
+    def window(self, node: exp.Window) -> Expr:
+        if not self.allow_windows:
+            call = node.this
+            raise error(
+                3593,
+                f"You cannot use the window function '{str(call.this).removeprefix(FUNCTION_MARK)}' in this context.",
+                position=position_of(node),
+            )
+        call = node.this
+        if not isinstance(call, exp.Anonymous):
+            raise refuse(node)
+        name = str(call.this).removeprefix(FUNCTION_MARK).lower()
+        args, distinct = call.expressions, False
+        if len(args) == 1 and isinstance(args[0], exp.Distinct):
+            raise unsupported("DISTINCT in a window function", position=position_of(node))
+        if len(args) == 1 and isinstance(args[0], exp.Star):
+            args = []
+        if not fn.is_window(name) and not fn.is_aggregate(name):
+            raise error(1305, f"FUNCTION {name} does not exist", position=position_of(node))
+        spec = self._window_spec(node)
+        self.allow_windows = False
+        try:
+            partition = self.bind_all(spec.args.get("partition_by") or [])
+            order = spec.args.get("order")
+            keys = [] if order is None else [OrderKey(self.bind(o.this), bool(o.args.get("desc"))) for o in order.expressions]
+            bound = self.bind_all(args)
+            frame = self._frame(spec.args.get("spec"))
+        finally:
+            self.allow_windows = True
+        return fn.resolve_window(name, bound, partition_by=partition, order_by=keys, frame=frame, distinct=distinct)
+
+    def _window_spec(self, node: exp.Window) -> exp.Expression:
+        """The window that OVER names or spells out, with what a named one gives it."""
+        alias = node.args.get("alias")
+        if alias is None:
+            return node
+        base = self.windows.get(alias.name.casefold())
+        if base is None:
+            raise error(3579, f"Window name '{alias.name}' is not defined.", position=position_of(alias))
+        own = {k: node.args.get(k) for k in ("partition_by", "order", "spec")}
+        merged = base.copy()
+        for key, value in own.items():
+            if value:
+                merged.set(key, value.copy() if isinstance(value, exp.Expression) else [v.copy() for v in value])
+        return merged
+
+    def _frame(self, spec: exp.Expression | None) -> Frame | None:
+        if spec is None:
+            return None
+        unit = str(spec.args.get("kind")).lower()
+        if unit not in ("rows", "range") or spec.args.get("exclude") is not None:
+            raise refuse(spec)
+        return Frame(unit, self._bound(spec, "start"), self._bound(spec, "end"))
+
+    def _bound(self, spec: exp.Expression, which: str) -> tuple[str, Expr | None]:
+        value, side = spec.args.get(which), str(spec.args.get(f"{which}_side") or "").lower()
+        if value is None or value == "CURRENT ROW":
+            return ("current", None)
+        if value == "UNBOUNDED":
+            return (f"unbounded_{side}", None)
+        return (side, self.bind(value))
+
+    # Subqueries
+
+    def scalar_subquery(self, node: exp.Expression) -> Expr:
+        plan, scope = self.queries.subquery(node, self.scope)
+        if len(plan.cols) != 1:
+            raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(node))
+        return Subquery("scalar", plan, plan.cols[0].type, outer=frozenset(scope))
+
+    def exists(self, node: exp.Exists) -> Expr:
+        plan, outer = self.queries.subquery(node.this, self.scope)
+        return Subquery("exists", plan, t.BOOL, outer=frozenset(outer))
+
+    def in_subquery(self, items: Sequence[exp.Expression], query: exp.Expression) -> Expr:
+        lefts = self.bind_all(items)
+        plan, outer = self.queries.subquery(query, self.scope)
+        if len(plan.cols) != len(lefts):
+            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(query))
+        lefts, plan = self.same_types(lefts, plan)
+        return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
+
+    def same_types(self, lefts: list[Expr], plan: Node) -> tuple[list[Expr], Node]:
+        """Casts both sides to the types in which MySQL compares them."""
+        wanted = [fn.comparable(a.type, b.type) for a, b in zip(lefts, plan.cols, strict=True)]
+        lefts = [fn.cast_to(e, w) for e, w in zip(lefts, wanted, strict=True)]
+        exprs = [fn.cast_to(c.ref(), w) for c, w in zip(plan.cols, wanted, strict=True)]
+        if any(not isinstance(e, Column) for e in exprs):
+            cols = tuple(PlanColumn(self.ctx.new_id(), c.name, e.type) for c, e in zip(plan.cols, exprs, strict=True))
+            plan = Project(plan, cols, tuple(exprs))
+        return lefts, plan
+
+    def quantified(self, name: str, item: exp.Expression, quantifier: exp.Expression) -> Expr:
+        """x op ANY|ALL (subquery)."""
+        every = isinstance(quantifier, exp.All)
+        left = self.bind(item)
+        plan, outer = self.queries.subquery(quantifier.this, self.scope)
+        if len(plan.cols) != 1:
+            raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(quantifier))
+        lefts, plan = self.same_types([left], plan)
+        if not every and name == "eq":
+            return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
+        if every and name == "ne":
+            return fn.resolve("not", [Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))])
+        return Subquery("all" if every else "any", plan, t.BOOL, tuple(lefts), name, outer=frozenset(outer))
+
+
+def has_aggregate(expr: Expr) -> bool:
+    return any(isinstance(n, Agg) for n in walk(expr))
+
+
+def _unparen(node: exp.Expression) -> exp.Expression:
+    while isinstance(node, exp.Paren):
+        node = node.this
+    return node
+
+
+def _row_items(node: exp.Expression) -> list[exp.Expression] | None:
+    if isinstance(node, exp.Tuple):
+        return node.expressions
+    if isinstance(node, exp.Anonymous) and str(node.this).lower() == "row":
+        return node.expressions
+    return None
+
+
+def _chain(op: str, parts: Sequence[Expr]) -> Expr:
+    out = parts[0]
+    for part in parts[1:]:
+        out = fn.resolve(op, [out, part])
+    return out
+
+
+def _temporal_literal(inner: Const, to: FieldType, position: int) -> Expr:
+    """DATE '...', TIME '...', TIMESTAMP '...' and CAST('...' AS ...): temporal literals keep their fraction."""
+    if to.tp in (t.Tp.DATETIME, t.Tp.DURATION) and to.decimal == 0 and "." in str(inner.value):
+        fsp = min(6, len(str(inner.value).rsplit(".", 1)[1]))
+        return Call("cast", (inner,), to.with_(decimal=fsp, flen=to.flen + 1 + fsp))
+    return Call("cast", (inner,), to)
+
+
+_FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
+
+_BINARY: dict[type, str] = {
+    exp.Add: "plus", exp.Sub: "minus", exp.Mul: "mul", exp.Div: "div", exp.IntDiv: "intdiv", exp.Mod: "mod",
+    exp.BitwiseAnd: "bitand", exp.BitwiseOr: "bitor", exp.BitwiseXor: "bitxor", exp.BitwiseLeftShift: "lshift",
+    exp.BitwiseRightShift: "rshift", exp.EQ: "eq", exp.NullSafeEQ: "nulleq", exp.NEQ: "ne", exp.LT: "lt", exp.LTE: "le",
+    exp.GT: "gt", exp.GTE: "ge", exp.And: "and", exp.Or: "or", exp.Xor: "xor",
+}  # fmt: skip
+
+_CLOCK: dict[str, tuple[str, FieldType]] = {
+    "now": ("now", t.DATETIME), "current_timestamp": ("now", t.DATETIME), "localtime": ("now", t.DATETIME),
+    "localtimestamp": ("now", t.DATETIME), "sysdate": ("sysdate", t.DATETIME), "utc_timestamp": ("utc_timestamp", t.DATETIME),
+    "curtime": ("curtime", t.DURATION), "current_time": ("curtime", t.DURATION), "utc_time": ("utc_time", t.DURATION),
+}  # fmt: skip
+
+_SESSION_VALUES: dict[str, tuple[str, FieldType]] = {
+    "curdate": ("curdate", t.DATE), "current_date": ("curdate", t.DATE), "utc_date": ("utc_date", t.DATE),
+    "database": ("database", t.TEXT), "schema": ("database", t.TEXT), "user": ("user", t.TEXT),
+    "current_user": ("user", t.TEXT), "session_user": ("user", t.TEXT), "system_user": ("user", t.TEXT),
+    "connection_id": ("connection_id", t.UBIGINT), "last_insert_id": ("last_insert_id", t.UBIGINT),
+    "row_count": ("row_count", t.BIGINT), "found_rows": ("found_rows", t.BIGINT), "version": ("version", t.TEXT),
+    "tidb_version": ("tidb_version", t.TEXT),
+}  # fmt: skip
+
+_Special = Callable[[ExprBinder, str, Sequence[exp.Expression], exp.Expression], Expr]
+
+_SPECIAL: dict[str, _Special] = {
+    **dict.fromkeys(_CLOCK, ExprBinder.context),
+    **dict.fromkeys(_SESSION_VALUES, ExprBinder.context),
+    **dict.fromkeys(("date_add", "date_sub", "adddate", "subdate"), ExprBinder.date_arithmetic),
+    **dict.fromkeys(("timestampdiff", "timestampadd"), ExprBinder.unit_first),
+    "values": ExprBinder.values_function,
+    "default": ExprBinder.default_function,
+}
+
+_BINDERS: dict[type, Any] = {
+    exp.Column: ExprBinder.column, exp.Literal: ExprBinder.literal, exp.Null: ExprBinder.null,
+    exp.Boolean: ExprBinder.boolean, exp.Placeholder: ExprBinder.placeholder, exp.HexString: ExprBinder.hex_string,
+    exp.BitString: ExprBinder.bit_string, exp.National: ExprBinder.national, exp.Introducer: ExprBinder.introducer,
+    exp.Concat: ExprBinder.adjacent, exp.Parameter: ExprBinder.user_variable,
+    exp.SessionParameter: ExprBinder.system_variable, exp.Paren: ExprBinder.paren, exp.Alias: ExprBinder.alias,
+    exp.And: ExprBinder.logic, exp.Or: ExprBinder.logic, exp.Xor: ExprBinder.binary, exp.Add: ExprBinder.add,
+    exp.Sub: ExprBinder.add, exp.Mul: ExprBinder.binary, exp.Div: ExprBinder.binary, exp.IntDiv: ExprBinder.binary,
+    exp.Mod: ExprBinder.binary, exp.BitwiseAnd: ExprBinder.binary, exp.BitwiseOr: ExprBinder.binary,
+    exp.BitwiseXor: ExprBinder.binary, exp.BitwiseLeftShift: ExprBinder.binary,
+    exp.BitwiseRightShift: ExprBinder.binary, exp.EQ: ExprBinder.compare, exp.NullSafeEQ: ExprBinder.compare,
+    exp.NEQ: ExprBinder.compare, exp.LT: ExprBinder.compare, exp.LTE: ExprBinder.compare, exp.GT: ExprBinder.compare,
+    exp.GTE: ExprBinder.compare, exp.Neg: ExprBinder.negate, exp.Not: ExprBinder.invert, exp.Is: ExprBinder.is_,
+    exp.Like: ExprBinder.like, exp.Escape: ExprBinder.escape, exp.RegexpLike: ExprBinder.regexp,
+    exp.Between: ExprBinder.between, exp.In: ExprBinder.in_, exp.Case: ExprBinder.case, exp.Cast: ExprBinder.cast,
+    exp.Collate: ExprBinder.collate, exp.Anonymous: ExprBinder.anonymous, exp.CurrentTimestamp: ExprBinder.no_paren,
+    exp.CurrentDate: ExprBinder.no_paren, exp.CurrentTime: ExprBinder.no_paren, exp.CurrentUser: ExprBinder.no_paren,
+    exp.Localtime: ExprBinder.no_paren, exp.Localtimestamp: ExprBinder.no_paren,
+    exp.CurrentDatetime: ExprBinder.no_paren, exp.Extract: ExprBinder.extract, exp.Trim: ExprBinder.trim,
+    exp.Substring: ExprBinder.substring, exp.StrPosition: ExprBinder.position, exp.Chr: ExprBinder.chr,
+    exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
+    exp.JSONExtractScalar: ExprBinder.json_path, exp.GroupConcat: ExprBinder.group_concat,
+    exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
+    exp.Exists: ExprBinder.exists, exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
+}  # fmt: skip

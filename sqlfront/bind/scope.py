@@ -1,0 +1,149 @@
+"""Names in scope: the relations of a FROM clause, the scopes around it, and what one statement's binding shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from coprocessor.types import FieldType
+from sqlfront.errors import ER_BAD_FIELD, ER_NO_SUCH_TABLE, ER_NON_UNIQ, error, near_match
+from sqlfront.plan.nodes import Cte, PlanColumn
+
+if TYPE_CHECKING:
+    from sqlfront.catalog.model import Schema, Table
+
+
+@dataclass(slots=True)
+class Relation:
+    """One item of a FROM clause. `hidden` are names merged into another relation's by USING or NATURAL."""
+
+    alias: str
+    db: str
+    cols: tuple[PlanColumn, ...]
+    by_name: dict[str, list[PlanColumn]] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    invisible: tuple[PlanColumn, ...] = ()
+
+    def __post_init__(self) -> None:
+        for col in (*self.cols, *self.invisible):
+            self.by_name.setdefault(col.name.casefold(), []).append(col)
+
+
+@dataclass(slots=True)
+class BindContext:
+    """What the binding of one statement shares: the schema, parameter types, and facts for the plan cache.
+
+    `variables` answers @@name, `user_variables` types @name; reading either makes the plan good for one execution
+    (`cacheable` False).
+    """
+
+    schema: Schema
+    current_db: str
+    param_types: Mapping[object, FieldType]
+    registered: Mapping[str, Sequence[tuple[str, FieldType]]]
+    full_group_by: bool = True
+    variables: Mapping[str, object] = field(default_factory=dict)
+    user_variables: Mapping[str, tuple[object, FieldType]] = field(default_factory=dict)
+    next_id: int = 1
+    next_cte: int = 1
+    tables: dict[int, Table] = field(default_factory=dict)
+    cacheable: bool = True
+    params: dict[object, int] = field(default_factory=dict)
+
+    def new_id(self) -> int:
+        self.next_id += 1
+        return self.next_id
+
+    def column(self, name: str, type: FieldType, *, nullable: bool = True, table: str = "", db: str = "") -> PlanColumn:
+        return PlanColumn(self.new_id(), name, type, nullable, table, db)
+
+    def database_of(self, db: str) -> str:
+        name = db or self.current_db
+        if not name:
+            raise error(1046, "No database selected")
+        return name
+
+    def find_table(self, db: str, name: str, position: int = -1) -> Table:
+        """Returns a stored table; raises 1146 with a near match."""
+        db_name = self.database_of(db)
+        table = self.schema.table(db_name, name)
+        if table is None:
+            known = self.schema.database(db_name)
+            if known is None:
+                raise error(1049, f"Unknown database '{db_name}'", position=position)
+            names = [t.name for t in known.tables.values()]
+            raise error(
+                ER_NO_SUCH_TABLE, f"Table '{db_name}.{name}' doesn't exist{near_match(name, names)}", position=position
+            )
+        self.tables[table.id] = table
+        return table
+
+
+class Scope:
+    """Relations visible to expressions; `parent` is the query around a subquery."""
+
+    def __init__(self, parent: Scope | None = None) -> None:
+        self.parent = parent
+        self.relations: list[Relation] = []
+        self.merged: dict[str, PlanColumn] = {}
+        self.ctes: dict[str, Cte] = dict(parent.ctes) if parent is not None else {}
+        self.outer: set[int] = set()
+
+    def add(self, relation: Relation, position: int = -1) -> None:
+        key = (relation.alias.casefold(), relation.db.casefold())
+        if relation.alias and any((r.alias.casefold(), r.db.casefold()) == key for r in self.relations):
+            raise error(1066, f"Not unique table/alias: '{relation.alias}'", position=position)
+        self.relations.append(relation)
+
+    def local(self, db: str, table: str, name: str, position: int = -1, clause: str = "field list") -> PlanColumn | None:
+        """Finds a column among this scope's relations alone; raises 1052 when it is ambiguous."""
+        key = name.casefold()
+        if not table and key in self.merged:
+            return self.merged[key]
+        found: list[PlanColumn] = []
+        for relation in self.relations:
+            if table and relation.alias.casefold() != table.casefold():
+                continue
+            if db and relation.db and relation.db.casefold() != db.casefold():
+                continue
+            if not table and key in relation.hidden:
+                continue
+            found.extend(relation.by_name.get(key, ()))
+        if len({c.id for c in found}) > 1:
+            raise error(ER_NON_UNIQ, f"Column '{name}' in {clause} is ambiguous", position=position)
+        return found[0] if found else None
+
+    def resolve(self, db: str, table: str, name: str, position: int = -1, clause: str = "field list") -> PlanColumn | None:
+        """Finds a column here or in the scopes around; notes references to outer columns on the way."""
+        found = self.local(db, table, name, position, clause)
+        if found is not None:
+            return found
+        if self.parent is None:
+            return None
+        found = self.parent.resolve(db, table, name, position, clause)
+        if found is not None:
+            self.outer.add(found.id)
+        return found
+
+    def unknown(self, table: str, name: str, position: int, clause: str) -> Exception:
+        """The error for a name that nothing here is called."""
+        known: list[str] = []
+        scope: Scope | None = self
+        while scope is not None:
+            for relation in scope.relations:
+                if table and relation.alias.casefold() != table.casefold():
+                    continue
+                known.extend(c.name for c in relation.cols)
+            scope = scope.parent
+        shown = f"{table}.{name}" if table else name
+        return error(
+            ER_BAD_FIELD, f"Unknown column '{shown}' in '{clause}'{near_match(name, known)}", position=position
+        )
+
+    def columns(self) -> tuple[PlanColumn, ...]:
+        """What `*` stands for."""
+        out: list[PlanColumn] = list(self.merged.values())
+        for relation in self.relations:
+            out.extend(c for c in relation.cols if c.name.casefold() not in relation.hidden)
+        return tuple(out)

@@ -1,0 +1,152 @@
+"""A database: one store and everything that all its sessions share. The composition root of the embedded form.
+
+Connections of one process to one directory share one `Database`; the last to close it closes the store.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from kvstore.client.embedded import EmbeddedStore
+from pd.oracle import LocalOracle
+from sqlfront.catalog.autoid import AutoIds
+from sqlfront.catalog.catalog import Catalog
+from sqlfront.catalog.stats import Statistics
+from sqlfront.errors import OperationalError
+from sqlfront.variables import GlobalVariables
+
+if TYPE_CHECKING:
+    from coprocessor.duck import DuckEngine
+    from coprocessor.segments import SegmentCache
+    from sqlfront.catalog.model import Table
+    from sqlfront.session import Session
+
+_open: dict[str, Database] = {}
+_open_mutex = threading.Lock()
+
+
+class Database:
+    """One open database."""
+
+    def __init__(self, path: str | None, storage: EmbeddedStore) -> None:
+        self.path = path
+        self.storage = storage
+        self.globals = GlobalVariables()
+        self.catalog = Catalog(storage)
+        self.autoids = AutoIds(storage)
+        self.statistics = Statistics(storage)
+        self.sessions: dict[int, Session] = {}
+        self._references = 1
+        self._mutex = threading.RLock()
+        self._next_session = 0
+        self._segments: SegmentCache | None = None
+        self._duck: DuckEngine | None = None
+        self._closed = False
+        self.globals.on_change("tidb_gc_life_time", self._set_gc_life)
+
+    @classmethod
+    def open(cls, path: str | None, *, synchronous: bool = True) -> Database:
+        """Opens the database at `path`, or joins it if this process has it open; None is a new one in memory."""
+        if path is None:
+            return cls(None, _open_store(None, synchronous))
+        key = os.path.realpath(path)
+        with _open_mutex:
+            known = _open.get(key)
+            if known is not None:
+                known._references += 1
+                return known
+            database = cls(key, _open_store(key, synchronous))
+            _open[key] = database
+            return database
+
+    def session(self) -> Session:
+        """Starts a session."""
+        from sqlfront.session import Session
+
+        with self._mutex:
+            self._next_session += 1
+            session = Session(self, self._next_session)
+            self.sessions[session.id] = session
+            return session
+
+    def forget(self, session: Session) -> None:
+        self.sessions.pop(session.id, None)
+
+    @property
+    def segments(self) -> SegmentCache:
+        """Decoded segments of scanned tables, made when the first scan wants them."""
+        if self._segments is None:
+            with self._mutex:
+                if self._segments is None:
+                    from coprocessor.segments import SegmentCache
+
+                    self._segments = SegmentCache(self.storage)
+        return self._segments
+
+    @property
+    def duck(self) -> DuckEngine:
+        """The DuckDB instance of the residual, made when the first query wants it."""
+        if self._duck is None:
+            with self._mutex:
+                if self._duck is None:
+                    from coprocessor.duck import DuckEngine
+
+                    spill = None if self.path is None else os.path.join(self.path, "spill")
+                    self._duck = DuckEngine(spill)
+        return self._duck
+
+    def find_table(self, table_id: int) -> Table | None:
+        """The table of an id, to name it in messages."""
+        return self.catalog.schema.table_by_id.get(table_id)
+
+    def kill(self, session_id: int, *, connection: bool) -> bool:
+        """Interrupts another session's statement, and with `connection` its session; False when there is none."""
+        session = self.sessions.get(session_id)
+        if session is None:
+            return False
+        session.interrupt()
+        if connection:
+            session.killed = True
+        return True
+
+    def forget_plans(self) -> None:
+        """Makes every session plan its statements anew: statistics have changed."""
+        for session in list(self.sessions.values()):
+            session.plans_stale = True
+
+    def stats(self) -> dict[str, Any]:
+        return self.storage.stats()
+
+    def _set_gc_life(self, value: object) -> None:
+        from sqlfront.variables import duration_ms
+
+        self.storage.gc_life_ms = duration_ms(str(value))
+
+    def close(self) -> None:
+        """Drops one reference; the last one closes the store."""
+        with _open_mutex:
+            self._references -= 1
+            if self._references > 0 or self._closed:
+                return
+            self._closed = True
+            if self.path is not None and _open.get(self.path) is self:
+                del _open[self.path]
+            # Still under the mutex: whoever opens the path next must find the directory let go.
+            self._shut()
+
+    def _shut(self) -> None:
+        for session in list(self.sessions.values()):
+            session.close()
+        if self._duck is not None:
+            self._duck.close()
+        self.autoids.close()
+        self.statistics.close()
+        self.storage.close()
+
+
+def _open_store(path: str | None, synchronous: bool) -> EmbeddedStore:
+    if path is not None and os.path.isfile(path):
+        raise OperationalError(f"{path!r} is a file; a database is a directory", 1105)
+    return EmbeddedStore.open(path, LocalOracle, synchronous=synchronous)

@@ -1,0 +1,87 @@
+"""What the session supplies to an execution: the clock, names, user variables, by `Context.key`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING
+
+from coprocessor.env import Env
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+VERSION = "8.0.11-TiDB-sqlfront-0.1.0"
+
+
+class StatementContext(dict[tuple[object, ...], object]):
+    """Computes a value when it is first asked for; the clock stands still within one statement."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._now = time.time_ns()
+
+    def __missing__(self, key: tuple[object, ...]) -> object:
+        value = self[key] = self._value(key)
+        return value
+
+    def _value(self, key: tuple[object, ...]) -> object:
+        session = self._session
+        match key[0]:
+            case "now" | "sysdate":
+                return self._clock(session.variables.zone, int(key[1]))  # type: ignore[call-overload]
+            case "utc_timestamp":
+                return self._clock(dt.UTC, int(key[1]))  # type: ignore[call-overload]
+            case "curdate":
+                return self._clock(session.variables.zone, 0).date()
+            case "utc_date":
+                return self._clock(dt.UTC, 0).date()
+            case "curtime":
+                return _time_of(self._clock(session.variables.zone, int(key[1])))  # type: ignore[call-overload]
+            case "utc_time":
+                return _time_of(self._clock(dt.UTC, int(key[1])))  # type: ignore[call-overload]
+            case "database":
+                return session.current_db or None
+            case "user":
+                return "root@localhost"
+            case "connection_id":
+                return session.id
+            case "last_insert_id":
+                return session.last_insert_id
+            case "row_count":
+                return session.row_count
+            case "found_rows":
+                return session.found_rows
+            case "version":
+                return VERSION
+            case "tidb_version":
+                return f"Release Version: {VERSION}"
+            case "uservar":
+                return session.user_variables.get(str(key[1]), (None, None))[0]
+        raise KeyError(key)
+
+    def _clock(self, zone: dt.tzinfo, fsp: int) -> dt.datetime:
+        seconds, nanos = divmod(self._now, 1_000_000_000)
+        unit = 10 ** (6 - fsp)
+        micros = nanos // 1000 // unit * unit
+        return dt.datetime.fromtimestamp(seconds, zone).replace(tzinfo=None, microsecond=micros)
+
+
+def _time_of(now: dt.datetime) -> dt.timedelta:
+    return dt.timedelta(hours=now.hour, minutes=now.minute, seconds=now.second, microseconds=now.microsecond)
+
+
+def environment(session: Session, params: tuple[object, ...], *, writing: bool = False) -> Env:
+    """Returns the environment of one execution."""
+    variables = session.variables
+    return Env(
+        params=params,
+        context=StatementContext(session),
+        tz=variables.zone,
+        strict=variables.strict,
+        error_for_division_by_zero=variables.error_for_division_by_zero,
+        writing=writing,
+        warn=session.warn,
+        div_precision_increment=variables.div_precision_increment,
+    )

@@ -1,0 +1,277 @@
+"""Statements about the session, transactions and the database rather than about rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, assert_never
+
+from sqlfront import parse
+from sqlfront.bind.literals import type_of
+from sqlfront.errors import error, near_match
+from sqlfront.result import Result
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+Call = Callable[["Session"], Result]
+
+
+def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Sequence[object]) -> Call:
+    """Returns what runs the statement."""
+    match statement:
+        case parse.Begin():
+            return lambda s: _begin(s, parsed, statement, params)
+        case parse.Commit():
+            return lambda s: _done(s.commit())
+        case parse.Rollback():
+            return lambda s: _rollback(s, statement)
+        case parse.Savepoint():
+            return lambda s: _savepoint(s, statement.name)
+        case parse.ReleaseSavepoint():
+            return lambda s: _release(s, statement.name)
+        case parse.SetVariables():
+            return lambda s: _set(s, parsed, statement, params)
+        case parse.Use():
+            return lambda s: _done(s.use(statement.database))
+        case parse.Prepare():
+            return lambda s: _prepare(s, statement)
+        case parse.Execute():
+            return lambda s: _execute(s, statement)
+        case parse.Deallocate():
+            return lambda s: _deallocate(s, statement)
+        case parse.Kill():
+            return lambda s: _kill(s, statement)
+        case parse.Backup():
+            return lambda s: _backup(s, statement)
+        case parse.RunGc():
+            return _gc
+        case parse.Ddl() | parse.RenameTable():
+            return lambda s: _ddl(s, statement)
+        case parse.Show():
+            return lambda s: _show(s, statement)
+        case parse.Describe():
+            return lambda s: _describe(s, statement)
+        case parse.AnalyzeTable():
+            return lambda s: _analyze(s, statement)
+        case parse.AdminCheckTable() | parse.AdminCheckIndex():
+            return lambda s: _check(s, statement)
+        case parse.Query() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain():
+            raise AssertionError(statement)
+        case _:
+            assert_never(statement)
+
+
+def _done(_: None) -> Result:
+    return Result()
+
+
+# Transactions
+
+
+def _begin(session: Session, parsed: parse.Parsed, statement: parse.Begin, params: Sequence[object]) -> Result:
+    ts = None
+    if statement.as_of is not None:
+        from sqlfront.exec.statement import as_of_timestamp, bind_context
+
+        ctx = bind_context(session, parsed, params)
+        ts = as_of_timestamp(session, ctx, statement.as_of, tuple(params))
+    session.begin(mode=statement.mode, read_only=statement.read_only, ts=ts)
+    return Result()
+
+
+def _rollback(session: Session, statement: parse.Rollback) -> Result:
+    if statement.savepoint is None:
+        session.rollback()
+        return Result()
+    index = _find_savepoint(session, statement.savepoint)
+    assert session.txn is not None
+    session.txn.undo_to(session.savepoints[index][1])
+    del session.savepoints[index + 1 :]
+    return Result()
+
+
+def _savepoint(session: Session, name: str) -> Result:
+    if session.txn is None:
+        # Without a transaction a savepoint ends with its own statement, as in MySQL.
+        return Result()
+    key = name.casefold()
+    session.savepoints = [s for s in session.savepoints if s[0] != key]
+    session.savepoints.append((key, session.txn.mark()))
+    return Result()
+
+
+def _release(session: Session, name: str) -> Result:
+    del session.savepoints[_find_savepoint(session, name) :]
+    return Result()
+
+
+def _find_savepoint(session: Session, name: str) -> int:
+    for i, (known, _) in enumerate(session.savepoints):
+        if known == name.casefold():
+            return i
+    raise error(1305, f"SAVEPOINT {name} does not exist")
+
+
+# Variables
+
+
+def _set(session: Session, parsed: parse.Parsed, statement: parse.SetVariables, params: Sequence[object]) -> Result:
+    for item in statement.items:
+        value = None if item.value is None else _evaluate(session, parsed, item.value, params)
+        match item.scope:
+            case "user":
+                session.user_variables[item.name] = (value, type_of(value))
+            case "transaction":
+                _set_transaction(session, item.name, value)
+            case _ if item.name == "names":
+                session.variables.set_names(value)
+            case _:
+                _set_system(session, item, value)
+    return Result()
+
+
+def _evaluate(session: Session, parsed: parse.Parsed, node: Any, params: Sequence[object]) -> object:
+    """A value that SET assigns: an expression over nothing, or a scalar subquery."""
+    from coprocessor.evaluate import compile_expr
+    from coprocessor.expr import Subquery, walk
+    from sqlfront.bind.expr import ExprBinder
+    from sqlfront.bind.query import QueryBinder
+    from sqlfront.bind.scope import Scope
+    from sqlfront.exec.context import environment
+    from sqlfront.exec.statement import bind_context
+
+    ctx = bind_context(session, parsed, params)
+    expr = ExprBinder(ctx, Scope(), QueryBinder(ctx)).bind(node)
+    if any(isinstance(p, Subquery) for p in walk(expr)):
+        from sqlfront.exec.subquery import evaluate_scalar
+
+        return evaluate_scalar(session, ctx, expr, tuple(params))
+    return compile_expr(expr, {})((), environment(session, tuple(params)))
+
+
+def _set_system(session: Session, item: parse.Assignment, value: object) -> None:
+    chosen = "DEFAULT" if item.value is None else value
+    if item.name == "autocommit" and item.scope == "session":
+        before = session.variables.autocommit
+        _notes(session, session.variables.set(item.name, chosen))
+        if not before and session.variables.autocommit:
+            session.commit()
+        return
+    if item.name == "tidb_snapshot":
+        raise error(1235, "This version of sqlfront doesn't yet support 'tidb_snapshot'; use START TRANSACTION READ ONLY AS OF")
+    _notes(session, session.variables.set(item.name, chosen, item.scope))
+
+
+def _notes(session: Session, notes: Sequence[tuple[int, str]]) -> None:
+    for code, message in notes:
+        session.warn(code, message)
+
+
+def _set_transaction(session: Session, name: str, value: object) -> None:
+    if session.txn is not None:
+        raise error(1568, "Transaction characteristics can't be changed while a transaction is in progress", sqlstate="25001")
+    if name == "transaction_isolation":
+        session.next_isolation = str(session.variables.check(name, value))
+    else:
+        session.next_read_only = bool(value)
+
+
+# Prepared statements
+
+
+def _prepare(session: Session, statement: parse.Prepare) -> Result:
+    source = statement.source
+    if source is None:
+        value = session.user_variables.get(statement.variable or "", (None, None))[0]
+        source = "" if value is None else str(value)
+    parsed = parse.parse(source)
+    if isinstance(parsed.statement, (parse.Prepare, parse.Execute, parse.Deallocate)):
+        raise error(1295, "This command is not supported in the prepared statement protocol yet")
+    session.prepared[statement.name] = source
+    return Result()
+
+
+def _execute(session: Session, statement: parse.Execute) -> Result:
+    source = session.prepared.get(statement.name)
+    if source is None:
+        raise _unknown_statement(session, statement.name, "EXECUTE")
+    values = [session.user_variables.get(n, (None, None))[0] for n in statement.using]
+    parsed = parse.parse(source)
+    if parsed.positional != len(values):
+        raise error(1210, "Incorrect arguments to EXECUTE")
+    return session.execute(source, values)
+
+
+def _deallocate(session: Session, statement: parse.Deallocate) -> Result:
+    if session.prepared.pop(statement.name, None) is None:
+        raise _unknown_statement(session, statement.name, "DEALLOCATE PREPARE")
+    return Result()
+
+
+def _unknown_statement(session: Session, name: str, verb: str) -> Exception:
+    hint = near_match(name, session.prepared)
+    return error(1243, f"Unknown prepared statement handler ({name}) given to {verb}{hint}")
+
+
+# Administration
+
+
+def _kill(session: Session, statement: parse.Kill) -> Result:
+    if not session.database.kill(statement.connection_id, connection=not statement.query_only):
+        raise error(1094, f"Unknown thread id: {statement.connection_id}")
+    return Result()
+
+
+def _backup(session: Session, statement: parse.Backup) -> Result:
+    session.database.statistics.flush()
+    session.database.storage.backup(statement.path)
+    return Result()
+
+
+def _gc(session: Session) -> Result:
+    from coprocessor import types as t
+    from sqlfront.result import ResultColumn, rows_result
+
+    counters = session.database.storage.gc()
+    columns = (ResultColumn("counter", t.TEXT), ResultColumn("value", t.BIGINT))
+    return rows_result(columns, list(counters.items()))
+
+
+def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable) -> Result:
+    from sqlfront.exec.ddl import execute_ddl
+
+    session.commit()
+    before = session.catalog.schema.table_by_id
+    result = execute_ddl(session, statement)
+    for table_id in session.catalog.schema.table_by_id:
+        if table_id not in before and session.database.statistics.table(table_id) is None:
+            session.database.statistics.set_rows(table_id, 0)
+    return result
+
+
+def _show(session: Session, statement: parse.Show) -> Result:
+    from sqlfront.exec.show import execute_show
+
+    return execute_show(session, statement)
+
+
+def _describe(session: Session, statement: parse.Describe) -> Result:
+    from sqlfront.exec.show import execute_describe
+
+    return execute_describe(session, statement)
+
+
+def _analyze(session: Session, statement: parse.AnalyzeTable) -> Result:
+    from sqlfront.catalog.stats import execute_analyze
+
+    result = execute_analyze(session, statement)
+    session.database.forget_plans()
+    return result
+
+
+def _check(session: Session, statement: parse.AdminCheckTable | parse.AdminCheckIndex) -> Result:
+    from sqlfront.exec.check import execute_admin_check
+
+    return execute_admin_check(session, statement)
+
+

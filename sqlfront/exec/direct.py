@@ -1,0 +1,389 @@
+"""The direct executor: small and simple queries in Python, with closures compiled once for the plan.
+
+It runs a chain of nodes over one scan, VALUES or one row: filters, projections, a plain aggregate, DISTINCT, ORDER BY,
+LIMIT. Joins, windows, subqueries and large inputs are DuckDB's; `compile_direct` returns None for them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any
+
+from coprocessor.codec.datum import number_of
+from coprocessor.errors import Unsupported
+from coprocessor.evaluate import Env, compile_agg, compile_expr, compile_predicate, compile_row
+from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Param, Subquery, Window, walk
+from coprocessor.functions.collation import sort_key
+from coprocessor.types import FieldType, Tp
+from kvstore.client.api import Reader
+from sqlfront.exec.reading import ScanReader
+from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Limit, Node, Project, Scan, Sort, Values, node_exprs
+
+Row = tuple[Any, ...]
+Rows = Iterable[Row]
+Step = Callable[[Rows, Env], Rows]
+LockRows = Callable[[Rows], Iterator[Row]]
+
+DIRECT_ROWS_MAX = 2000.0  # estimated rows up to which Python beats starting a DuckDB query
+
+
+class DirectPlan:
+    """A compiled chain: a source, then steps over its rows."""
+
+    def __init__(self, scan: ScanReader | None, source: Callable[[Reader | None, Env], Rows], steps: Sequence[Step]) -> None:
+        self.scan = scan
+        self._source = source
+        self._steps = tuple(steps)
+
+    def run(self, reader: Reader | None, env: Env) -> Rows:
+        """Returns the result's rows."""
+        rows = self._source(reader, env)
+        for step in self._steps:
+            rows = step(rows, env)
+        return rows
+
+
+def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> DirectPlan | None:
+    """Compiles the plan, None when the direct executor is not for it. `force` ignores the size of the input."""
+    chain: list[Node] = []
+    node = root
+    while isinstance(node, (Filter, Project, Aggregate, Distinct, Sort, Limit)):
+        chain.append(node)
+        node = node.child
+    if not isinstance(node, (Scan, Values)) or any(not _simple(n) for n in (*chain, node)):
+        return None
+    if isinstance(node, Scan) and not force and not _small(node, chain):
+        return None
+    try:
+        return _compile(chain[::-1], node, tz)
+    except Unsupported:
+        return None
+
+
+class LockingPlan:
+    """A chain over one scan whose rows carry their record keys until they are locked."""
+
+    def __init__(self, scan: ScanReader, reverse: bool, before: Sequence[Step], after: Sequence[Step]) -> None:
+        self._scan = scan
+        self._reverse = reverse
+        self._before = tuple(before)
+        self._after = tuple(after)
+
+    def run(self, reader: Reader, env: Env, take: LockRows) -> Rows:
+        rows: Rows = self._scan.keyed_rows(reader, env, reverse=self._reverse)
+        for step in self._before:
+            rows = step(rows, env)
+        rows = (row[:-1] for row in take(rows))
+        for step in self._after:
+            rows = step(rows, env)
+        return rows
+
+
+def compile_locking(root: Node, tz: dt.tzinfo | None) -> LockingPlan | None:
+    """Compiles a query that locks what it returns; None when its rows are not rows of one table."""
+    chain: list[Node] = []
+    node = root
+    while isinstance(node, (Filter, Project, Sort, Limit)):
+        chain.append(node)
+        node = node.child
+    if not isinstance(node, Scan) or any(not _simple(n) for n in (*chain, node)):
+        return None
+    chain.reverse()
+    cut = next((i for i, n in enumerate(chain) if isinstance(n, Limit)), len(chain))
+    layout = {c.id: i for i, c in enumerate(node.cols)}
+    before: list[Step] = []
+    after: list[Step] = []
+    reverse = False
+    for i, step in enumerate(chain):
+        out = before if i < cut else after
+        match step:
+            case Filter():
+                out.append(_filter_step(step, layout))
+            case Project():
+                out.append(_keyed_project(step.exprs, layout) if i < cut else _project_step(step.exprs, layout))
+            case Sort():
+                direction = _sort_direction(step, chain[:i], node)
+                if direction is None:
+                    out.append(_sort_step(step, layout, None))
+                else:
+                    reverse = direction == "reverse"
+            case Limit():
+                out.append(_limit_step(step))
+        layout = {c.id: j for j, c in enumerate(step.cols)}
+    # The record key is read with the row: an index alone does not give it.
+    assert node.access is not None
+    scan = ScanReader(replace(node, access=replace(node.access, cover=False)), tz)
+    return LockingPlan(scan, reverse, before, after)
+
+
+def _keyed_project(exprs: Sequence[Expr], layout: dict[int, int]) -> Step:
+    make = compile_row(exprs, layout)
+    return lambda rows, env: ((*make(r, env), r[-1]) for r in rows)
+
+
+def _simple(node: Node) -> bool:
+    if isinstance(node, Aggregate) and node.rollup:
+        return False
+    return not any(isinstance(p, (Subquery, Window)) for e in node_exprs(node) for p in walk(e))
+
+
+def _small(scan: Scan, chain: Sequence[Node]) -> bool:
+    access = scan.access
+    assert access is not None
+    if access.kind == "scan":
+        if access.table_rows <= DIRECT_ROWS_MAX:
+            return True
+        return not scan.where and _stops_early(scan, chain)
+    return access.rows <= DIRECT_ROWS_MAX or _stops_early(scan, chain)
+
+
+def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
+    """Whether a LIMIT ends the scan after few rows: nothing below it needs all of them, and any order is the path's own."""
+    limit = next((n for n in chain if isinstance(n, Limit)), None)
+    if limit is None or not isinstance(limit.count, Const):
+        return False
+    wanted = int(limit.count.value or 0) + (int(limit.offset.value or 0) if isinstance(limit.offset, Const) else 0)  # type: ignore[call-overload]
+    below = list(chain[chain.index(limit) + 1 :])
+    if any(isinstance(n, (Aggregate, Distinct)) for n in below):
+        return False
+    sorts = [n for n in below if isinstance(n, Sort)]
+    if any(_sort_direction(s, below, scan) is None for s in sorts):
+        return False
+    access = scan.access
+    assert access is not None
+    selectivity = max(access.rows, 1.0) / max(access.table_rows, 1.0) if access.kind == "scan" else 1.0
+    return wanted / selectivity <= DIRECT_ROWS_MAX * 4
+
+
+def _sort_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
+    """"forward" or "reverse" when the access path already gives the rows in this order, else None."""
+    access = scan.access
+    assert access is not None
+    offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
+    names: dict[int, Expr] = {}
+    for node in below:
+        if isinstance(node, Project):
+            names.update({c.id: e for c, e in zip(node.cols, node.exprs, strict=True)})
+        elif isinstance(node, (Aggregate, Distinct)):
+            return None
+    wanted: list[int] = []
+    for key in sort.keys:
+        expr = key.expr
+        while isinstance(expr, Column) and expr.id in names:
+            expr = names[expr.id]
+        if not isinstance(expr, Column) or expr.id not in offsets:
+            return None
+        wanted.append(offsets[expr.id])
+    directions = {k.desc for k in sort.keys}
+    if len(directions) != 1 or not access.order:
+        return None
+    pinned = set(access.order[: access.pinned])
+    wanted = [o for o in wanted if o not in pinned]
+    free = [o for o in access.order if o not in pinned]
+    # Once a whole unique key is named, later keys decide nothing.
+    if wanted != free[: len(wanted)]:
+        return None
+    return "reverse" if directions == {True} else "forward"
+
+
+def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None) -> DirectPlan:
+    layout = {c.id: i for i, c in enumerate(source.cols)}
+    steps: list[Step] = []
+    reverse = False
+    sorted_by_path = False
+    for i, node in enumerate(chain):
+        match node:
+            case Filter():
+                steps.append(_filter_step(node, layout))
+            case Project():
+                steps.append(_project_step(node.exprs, layout))
+            case Aggregate():
+                steps.append(_aggregate_step(node, layout))
+            case Distinct():
+                steps.append(_distinct_step(node))
+            case Sort():
+                direction = _sort_direction(node, chain[:i], source) if isinstance(source, Scan) else None
+                if direction is not None and not sorted_by_path:
+                    reverse, sorted_by_path = direction == "reverse", True
+                else:
+                    after = chain[i + 1] if i + 1 < len(chain) else None
+                    steps.append(_sort_step(node, layout, after if isinstance(after, Limit) else None))
+            case Limit():
+                steps.append(_limit_step(node))
+        layout = {c.id: i for i, c in enumerate(node.cols)}
+    if isinstance(source, Scan):
+        scan = ScanReader(source, tz)
+
+        def read(reader: Reader | None, env: Env) -> Rows:
+            assert reader is not None
+            return scan.rows(reader, env, reverse=reverse)
+
+        return DirectPlan(scan, read, steps)
+    makers = [compile_row(row, {}) for row in source.rows]
+    return DirectPlan(None, lambda reader, env: [make((), env) for make in makers], steps)
+
+
+def _filter_step(node: Filter, layout: dict[int, int]) -> Step:
+    predicates = [compile_predicate(c, layout) for c in node.conds]
+    if len(predicates) == 1:
+        only = predicates[0]
+        return lambda rows, env: (r for r in rows if only(r, env))
+    return lambda rows, env: (r for r in rows if all(p(r, env) for p in predicates))
+
+
+def _project_step(exprs: Sequence[Expr], layout: dict[int, int]) -> Step:
+    if all(isinstance(e, Column) for e in exprs):
+        positions = [layout[e.id] for e in exprs if isinstance(e, Column)]
+        if positions == list(range(len(layout))):
+            return lambda rows, env: rows
+        if len(positions) > 1:
+            pick = itemgetter(*positions)
+            return lambda rows, env: map(pick, rows)
+    make = compile_row(exprs, layout)
+    return lambda rows, env: (make(r, env) for r in rows)
+
+
+def _aggregate_step(node: Aggregate, layout: dict[int, int]) -> Step:
+    factories = [compile_agg(a, layout) for a in node.aggs]
+    if not node.groups:
+
+        def whole(rows: Rows, env: Env) -> Rows:
+            states = [f() for f in factories]
+            adders = [s.add for s in states]
+            for row in rows:
+                for add in adders:
+                    add(row, env)
+            return [tuple(s.result() for s in states)]
+
+        if len(node.aggs) == 1 and _is_count_star(node.aggs[0]):
+            return lambda rows, env: [(sum(1 for _ in rows),)]
+        return whole
+    make_key = compile_row(node.groups, layout)
+    fold = _row_key([e.type for e in node.groups])
+
+    def grouped(rows: Rows, env: Env) -> Rows:
+        groups: dict[Any, tuple[Row, list[Any]]] = {}
+        for row in rows:
+            values = make_key(row, env)
+            key = values if fold is None else fold(values)
+            found = groups.get(key)
+            if found is None:
+                found = groups[key] = (values, [f() for f in factories])
+            for state in found[1]:
+                state.add(row, env)
+        return [(*values, *(s.result() for s in states)) for values, states in groups.values()]
+
+    return grouped
+
+
+def _is_count_star(agg: Agg) -> bool:
+    return agg.func == "count" and not agg.args
+
+
+def _row_key(types: Sequence[FieldType]) -> Callable[[Row], Row] | None:
+    """The function from a row to what its collations call equal; None when values are equal as they are."""
+    keys = [sort_key(t) for t in types]
+    if all(k is None for k in keys):
+        return None
+
+    def fold(row: Row) -> Row:
+        return tuple([v if k is None or v is None else k(v) for v, k in zip(row, keys, strict=True)])
+
+    return fold
+
+
+def _distinct_step(node: Distinct) -> Step:
+    fold = _row_key([c.type for c in node.cols])
+
+    def distinct(rows: Rows, env: Env) -> Iterator[Row]:
+        seen: set[Row] = set()
+        for row in rows:
+            key = row if fold is None else fold(row)
+            if key not in seen:
+                seen.add(key)
+                yield row
+
+    return distinct
+
+
+def sort_rows(rows: Rows, keys: Sequence[tuple[Callable[[Row], Any], bool]]) -> list[Row]:
+    """Sorts by several keys, NULLs lowest: one stable pass per key, the last key first."""
+    out = list(rows)
+    for key, desc in reversed(keys):
+        out.sort(key=key, reverse=desc)
+    return out
+
+
+def order_key(expr: Expr, layout: dict[int, int]) -> Callable[[Row, Env], Any]:
+    """The function to what a row is ordered by under one key: NULL lowest, text by its collation, ENUM by number."""
+    value = compile_expr(expr, layout)
+    convert = _order_value(expr.type)
+    if convert is None:
+        return lambda row, env: _null_first(value(row, env))
+    return lambda row, env: _null_first(None if (v := value(row, env)) is None else convert(v))
+
+
+def _null_first(value: Any) -> tuple[Any, ...]:
+    return () if value is None else (value,)
+
+
+def _order_value(type_: FieldType) -> Callable[[Any], Any] | None:
+    if type_.tp in (Tp.ENUM, Tp.SET):
+        return number_of(type_)
+    return sort_key(type_)
+
+
+def _sort_step(node: Sort, layout: dict[int, int], limit: Limit | None) -> Step:
+    keys = [(order_key(k.expr, layout), k.desc) for k in node.keys]
+    same = len({k.desc for k in node.keys}) == 1
+    top = limit is not None and same
+
+    def sort(rows: Rows, env: Env) -> Rows:
+        bound = [(_bind(key, env), desc) for key, desc in keys]
+        if top and limit is not None:
+            wanted = _count(limit.count, env)
+            skip = _count(limit.offset, env) or 0
+            if wanted is not None and wanted + skip <= 1000:
+                pick = heapq.nlargest if bound[0][1] else heapq.nsmallest
+                return pick(wanted + skip, rows, key=lambda r: [k(r) for k, _ in bound])
+        if len(bound) > 1 and same:
+            return sorted(rows, key=lambda r: [k(r) for k, _ in bound], reverse=bound[0][1])
+        return sort_rows(rows, bound)
+
+    return sort
+
+
+def _bind(key: Callable[[Row, Env], Any], env: Env) -> Callable[[Row], Any]:
+    return lambda row: key(row, env)
+
+
+def _count(expr: Expr | None, env: Env) -> int | None:
+    match expr:
+        case None:
+            return None
+        case Const():
+            return int(expr.value)  # type: ignore[call-overload,no-any-return]
+        case Param():
+            return int(env.params[expr.index])  # type: ignore[call-overload,no-any-return]
+    raise AssertionError(expr)
+
+
+def _limit_step(node: Limit) -> Step:
+    def limit(rows: Rows, env: Env) -> Rows:
+        skip = _count(node.offset, env) or 0
+        wanted = _count(node.count, env)
+        stop = None if wanted is None or wanted + skip > (1 << 62) else wanted + skip
+        return itertools.islice(rows, min(skip, 1 << 62), stop)
+
+    return limit
+
+
+def order_by(keys: Sequence[OrderKey], layout: dict[int, int]) -> Callable[[Rows, Env], list[Row]]:
+    """Returns the function that sorts rows by ORDER BY keys (for UPDATE and DELETE with ORDER BY)."""
+    compiled = [(order_key(k.expr, layout), k.desc) for k in keys]
+    return lambda rows, env: sort_rows(rows, [(_bind(key, env), desc) for key, desc in compiled])

@@ -1,0 +1,564 @@
+"""Executables of INSERT, REPLACE, UPDATE and DELETE."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.evaluate import Closure, Env, compile_expr
+from coprocessor.values import Caster, compile_caster
+from kvstore import errors as kv
+from kvstore.client.api import Reader, Transaction
+from sqlfront.bind.dml import (
+    Assignment,
+    ChangePlan,
+    DefaultValue,
+    InsertPlan,
+    JoinedChangePlan,
+    TargetPlan,
+    bind_delete,
+    bind_insert,
+    bind_update,
+)
+from sqlfront.catalog.model import Column, Table
+from sqlfront.errors import ER_BAD_NULL, ER_DUP_ENTRY, ER_NO_DEFAULT_FOR_FIELD, error
+from sqlfront.exec.context import environment
+from sqlfront.exec.direct import order_by
+from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
+from sqlfront.exec.reading import ScanReader
+from sqlfront.exec.rows import RowWriter
+from sqlfront.parse import Delete, Insert, Update
+from sqlfront.plan.access import choose_access
+from sqlfront.plan.nodes import Node, QueryPlan, Scan
+from sqlfront.plan.optimize import optimize
+from sqlfront.plan.rules.fold_constants import fold_constants
+from sqlfront.result import Result
+
+if TYPE_CHECKING:
+    from sqlfront.bind.scope import BindContext
+    from sqlfront.session import Session
+
+Row = tuple[Any, ...]
+Compiled = list[tuple[int, Closure | None]]
+
+CANCEL_CHECK_ROWS = 256
+
+
+def make_change(session: Session, ctx: BindContext, statement: Insert | Update | Delete) -> InsertChange | TableChange | JoinedChange:
+    """Binds and plans a statement that changes rows."""
+    match statement:
+        case Insert():
+            return InsertChange(session, bind_insert(ctx, statement))
+        case Update():
+            plan = bind_update(ctx, statement)
+        case Delete():
+            plan = bind_delete(ctx, statement)
+    if isinstance(plan, ChangePlan):
+        return TableChange(session, plan)
+    return JoinedChange(session, plan)
+
+
+def rows_of(session: Session, query: Any, reader: Reader, params: tuple[Any, ...]) -> Iterator[Row]:
+    """The rows of a compiled query, read by a transaction's own reader."""
+    if isinstance(query, DirectQuery):
+        yield from query.rows(reader, environment(session, params))
+        return
+    assert isinstance(query, ResidualQuery)
+    result = query.run_at(session, params, reader)
+    try:
+        for batch in result.fetch():
+            yield from batch
+    finally:
+        result.close()
+
+
+def compile_source(session: Session, node: Node) -> DirectQuery | ResidualQuery:
+    """Compiles a query whose rows a change takes in."""
+    root = optimize(node, session.database.statistics)
+    plan = QueryPlan(root, tuple(c.name for c in root.cols))
+    query = compile_query(plan, session.variables.zone)
+    if isinstance(query, PointQuery):
+        return ResidualQuery(plan, query.columns, session.variables.zone)
+    return query
+
+
+class ColumnFiller:
+    """Makes stored values: assignment conversion, defaults, NOT NULL. Compiled once per plan; lenient for IGNORE."""
+
+    def __init__(self, table: Table, tz: dt.tzinfo, *, strict: bool, warn: Callable[[int, str], None] | None = None) -> None:
+        self.table = table
+        self.tz = tz
+        self.strict = strict
+        self.warn = warn
+        self.casters: list[Caster] = [
+            compile_caster(c, strict=strict, warn=warn, tz=tz) for c in table.schema.columns
+        ]
+        self.not_null = [c.not_null for c in table.columns]
+
+    def cast(self, offset: int, value: Any, row: int) -> Any:
+        """Converts a value to its column; NULL in a NOT NULL column is error 1048."""
+        out = self.casters[offset](value, row)
+        if out is None and self.not_null[offset]:
+            return self.null(offset)
+        return out
+
+    def null(self, offset: int) -> Any:
+        column = self.table.columns[offset]
+        if self.strict or self.warn is None:
+            raise error(ER_BAD_NULL, f"Column '{column.name}' cannot be null")
+        self.warn(ER_BAD_NULL, f"Column '{column.name}' cannot be null")
+        return implicit_default(column)
+
+    def default(self, offset: int, env: Env) -> Any:
+        """What a column gets that is given nothing."""
+        column = self.table.columns[offset]
+        default = column.default
+        if default.kind == "const":
+            return default.local(self.tz)
+        if default.kind == "now":
+            fsp = int(default.value or 0)
+            now = env.context[("now", fsp)]
+            return self.casters[offset](now, 1)
+        if column.auto_increment:
+            return None
+        if self.strict or self.warn is None:
+            raise error(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
+        self.warn(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
+        return implicit_default(column)
+
+
+def implicit_default(column: Column) -> Any:
+    """What MySQL stores for a NOT NULL column without a default outside strict mode."""
+    type_ = column.type
+    if type_.tp.name == "ENUM":
+        return type_.elems[0]
+    if type_.is_integer:
+        return 0
+    if type_.is_real:
+        return 0.0
+    if type_.is_decimal:
+        from decimal import Decimal
+
+        return Decimal(0).scaleb(-max(type_.decimal, 0))
+    if type_.is_binary:
+        return b""
+    if type_.is_temporal:
+        if type_.tp.name == "DURATION":
+            return dt.timedelta()
+        raise error(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
+    return "" if type_.is_string else "null"
+
+
+class InsertChange:
+    """INSERT and REPLACE."""
+
+    any_integer = False
+
+    def __init__(self, session: Session, plan: InsertPlan) -> None:
+        self.plan = plan
+        self.table = plan.table
+        self.query = None if plan.query is None else compile_source(session, plan.query)
+        self.rows = [[None if isinstance(e, DefaultValue) else compile_expr(e, {}) for e in row] for row in plan.rows]
+        self.filler = ColumnFiller(self.table, session.variables.zone, strict=session.variables.strict and not plan.ignore)
+        self.filler_warns = plan.ignore or not session.variables.strict
+        self.missing = tuple(c.offset for c in self.table.columns if c.offset not in plan.targets)
+        self.auto = self.table.auto_increment
+        n = len(self.table.columns)
+        layout = {i: p for p, i in enumerate(plan.existing)} | {i: n + p for p, i in enumerate(plan.new)}
+        self.on_duplicate = _compile_assignments(plan.on_duplicate, layout)
+        self.changed = _with_on_update(self.table, {a.offset for a in plan.on_duplicate})
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        filler = self.filler
+        if self.filler_warns:
+            filler = ColumnFiller(self.table, session.variables.zone, strict=filler.strict, warn=session.warn)
+
+        def work(txn: Transaction, pessimistic: bool) -> Result:
+            return _InsertRun(self, session, txn, pessimistic, params, filler).run()
+
+        result = session.run_write(work, (self.table,))
+        if result.last_insert_id and self.auto is not None:
+            session.last_insert_id = result.last_insert_id
+        session.row_count = result.affected_rows
+        return result
+
+
+class _InsertRun:
+    """One execution of an INSERT."""
+
+    def __init__(
+        self,
+        change: InsertChange,
+        session: Session,
+        txn: Transaction,
+        pessimistic: bool,
+        params: tuple[Any, ...],
+        filler: ColumnFiller,
+    ) -> None:
+        self.change = change
+        self.session = session
+        self.filler = filler
+        self.params = params
+        self.env = environment(session, params, writing=True)
+        self.writer = RowWriter(session, txn, change.table, pessimistic)
+        self.generated = 0
+        self.given = 0
+        self.affected = 0
+        self.added = 0
+
+    def run(self) -> Result:
+        change, plan = self.change, self.change.plan
+        simple = not (plan.replace or plan.ignore or plan.on_duplicate)
+        count = 0
+        for values in self._source():
+            count += 1
+            if count % CANCEL_CHECK_ROWS == 0:
+                self.session.check_cancelled()
+            row = self._complete(values, count)
+            if simple:
+                self.writer.insert(row)
+                self.affected += 1
+                self.added += 1
+            elif plan.replace:
+                self._replace(row)
+            else:
+                self._insert_or(row)
+        self.session.changed(change.table, self.added)
+        info = f"Records: {count}  Duplicates: {count - self.added}  Warnings: {len(self.session.warnings)}" if count > 1 else ""
+        return Result(None, None, self.affected, self.generated or self.given, info)
+
+    def _source(self) -> Iterable[Sequence[Any]]:
+        change = self.change
+        if change.query is not None:
+            # Read to the end before the first row is written: the table may be its own source.
+            return list(rows_of(self.session, change.query, self.writer.reader, self.params))
+        env = self.env
+        return ([_DEFAULT if c is None else c((), env) for c in row] for row in change.rows)
+
+    def _complete(self, values: Sequence[Any], number: int) -> list[Any]:
+        """A whole row of stored values: what was given, converted; defaults for the rest; the auto-increment value."""
+        change, filler = self.change, self.filler
+        row: list[Any] = [None] * len(change.table.columns)
+        auto = change.auto
+        casters, not_null = filler.casters, filler.not_null
+        for offset, value in zip(change.plan.targets, values, strict=True):
+            if value is _DEFAULT:
+                row[offset] = filler.default(offset, self.env)
+                continue
+            stored = casters[offset](value, number)
+            if stored is None and not_null[offset] and (auto is None or auto.offset != offset):
+                stored = filler.null(offset)
+            row[offset] = stored
+        for offset in change.missing:
+            row[offset] = filler.default(offset, self.env)
+        if auto is not None:
+            self._number(row, auto)
+        return row
+
+    def _number(self, row: list[Any], auto: Column) -> None:
+        value = row[auto.offset]
+        autoids = self.session.database.autoids
+        if value is None or (value == 0 and not self.session.variables.no_auto_value_on_zero):
+            row[auto.offset] = value = autoids.allocate(self.change.table)
+            value = row[auto.offset] = self.filler.casters[auto.offset](value, 1)
+            if not self.generated:
+                self.generated = int(value)
+        else:
+            autoids.rebase(self.change.table, int(value))
+            self.given = int(value)
+
+    def _replace(self, row: list[Any]) -> None:
+        writer = self.writer
+        handle = writer.codec.handle_of(writer.codec.utc_row(row, writer.tz)) if writer.clustered else None
+        for key, value in writer.conflicts(row, handle):
+            writer.delete(key, writer.decode(key, value))
+            self.affected += 1
+            self.added -= 1
+        writer.insert(row)
+        self.affected += 1
+        self.added += 1
+
+    def _insert_or(self, row: list[Any]) -> None:
+        """INSERT IGNORE and ON DUPLICATE KEY UPDATE."""
+        writer, change = self.writer, self.change
+        handle = writer.codec.handle_of(writer.codec.utc_row(row, writer.tz)) if writer.clustered else None
+        conflicts = writer.conflicts(row, handle)
+        if not conflicts:
+            writer.insert(row)
+            self.affected += 1
+            self.added += 1
+            return
+        key, value = conflicts[0]
+        if not change.on_duplicate:
+            self._warn_duplicate(key, value)
+            return
+        old = writer.decode(key, value)
+        new = _assign(change.on_duplicate, (*old, *row), list(old), self.filler, self.env)
+        new = _touch(change.table, list(old), new, {a.offset for a in change.plan.on_duplicate}, self.filler, self.env)
+        if new == list(old):
+            return
+        try:
+            writer.update(key, old, new, change.changed)
+        except kv.KeyExists as exc:
+            if not change.plan.ignore:
+                raise
+            self._warn_duplicate(exc.key, exc.value)
+            return
+        self.affected += 2
+        auto = change.auto
+        if auto is not None and not self.generated:
+            self.given = int(new[auto.offset] or 0)
+
+    def _warn_duplicate(self, key: bytes, value: bytes) -> None:
+        from sqlfront.translate import translate
+
+        exc = translate(kv.KeyExists(key, value), self.session.database.find_table)
+        self.session.warn(ER_DUP_ENTRY, exc.message)
+
+
+_DEFAULT: Any = object()
+
+
+def _compile_assignments(
+    assignments: Sequence[Assignment], layout: dict[int, int]
+) -> Compiled:
+    return [
+        (a.offset, None if isinstance(a.value, DefaultValue) else compile_expr(a.value, layout)) for a in assignments
+    ]
+
+
+def _assign(
+    assignments: Compiled,
+    row: Row,
+    new: list[Any],
+    filler: ColumnFiller,
+    env: Env,
+) -> list[Any]:
+    """Applies assignments from left to right; each sees what those before it did."""
+    seen = list(row)
+    for offset, closure in assignments:
+        value = filler.default(offset, env) if closure is None else filler.cast(offset, closure(seen, env), 1)
+        new[offset] = value
+        seen[offset] = value
+    return new
+
+
+def _touch(
+    table: Table, old: list[Any], new: list[Any], assigned: set[int], filler: ColumnFiller, env: Env
+) -> list[Any]:
+    """ON UPDATE CURRENT_TIMESTAMP for a row that changes."""
+    if new == old:
+        return new
+    for column in table.columns:
+        if column.on_update_now and column.offset not in assigned:
+            fsp = max(column.type.decimal, 0)
+            new[column.offset] = filler.casters[column.offset](env.context[("now", fsp)], 1)
+    return new
+
+
+def _with_on_update(table: Table, assigned: set[int]) -> frozenset[int]:
+    return frozenset(assigned | {c.offset for c in table.columns if c.on_update_now})
+
+
+class TableChange:
+    """UPDATE or DELETE of one table whose rows one access path finds."""
+
+    any_integer = False
+
+    def __init__(self, session: Session, plan: ChangePlan) -> None:
+        self.plan = plan
+        self.table = plan.scan.table
+        scan = _planned_scan(session, plan.scan)
+        self.scan = scan
+        self.tz = session.variables.zone
+        self.reading = ScanReader(scan, self.tz)
+        layout = {c.id: i for i, c in enumerate(scan.cols)}
+        self.sort = order_by(plan.order, layout) if plan.order else None
+        self.filler = ColumnFiller(self.table, self.tz, strict=session.variables.strict and not plan.ignore)
+        self.assignments: Compiled | None = None
+        self.changed: frozenset[int] = frozenset()
+        self.assigned: set[int] = set()
+        self.touches = any(c.on_update_now for c in self.table.columns)
+        if plan.assignments is not None:
+            self.assignments = _compile_assignments(plan.assignments, layout)
+            self.assigned = {a.offset for a in plan.assignments}
+            self.changed = _with_on_update(self.table, self.assigned)
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        filler = self.filler
+        if not filler.strict:
+            filler = ColumnFiller(self.table, self.tz, strict=False, warn=session.warn)
+
+        def work(txn: Transaction, pessimistic: bool) -> Result:
+            return self._work(session, txn, pessimistic, params, filler)
+
+        result = session.run_write(work, (self.table,))
+        session.row_count = result.affected_rows
+        return result
+
+    def _work(
+        self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...], filler: ColumnFiller
+    ) -> Result:
+        env = environment(session, params, writing=True)
+        writer = RowWriter(session, txn, self.table, pessimistic)
+        targets = self._targets(writer.reader, env)
+        writer.lock([key for key, _ in targets])
+        if self.assignments is None:
+            for i, (key, row) in enumerate(targets):
+                if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
+                    session.check_cancelled()
+                writer.delete(key, row)
+            session.changed(self.table, -len(targets))
+            return Result(None, None, len(targets))
+        changed = 0
+        width = len(self.table.columns)
+        for i, (key, row) in enumerate(targets):
+            if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
+                session.check_cancelled()
+            old = list(row[:width])
+            new = _assign(self.assignments, row, list(old), filler, env)
+            if self.touches:
+                new = _touch(self.table, old, new, self.assigned, filler, env)
+            if new == old:
+                continue
+            if self._update(session, writer, key, old, new):
+                changed += 1
+        info = f"Rows matched: {len(targets)}  Changed: {changed}  Warnings: {len(session.warnings)}"
+        return Result(None, None, changed, 0, info)
+
+    def _update(self, session: Session, writer: RowWriter, key: bytes, old: list[Any], new: list[Any]) -> bool:
+        if not self.plan.ignore:
+            writer.update(key, old, new, self.changed)
+            return True
+        mark = writer.txn.mark()
+        try:
+            writer.update(key, old, new, self.changed)
+        except kv.KeyExists as exc:
+            from sqlfront.translate import translate
+
+            writer.txn.undo_to(mark)
+            session.warn(ER_DUP_ENTRY, translate(exc, session.database.find_table).message)
+            return False
+        return True
+
+    def _targets(self, reader: Reader, env: Env) -> list[tuple[bytes, Row]]:
+        """The rows to change with their record keys, in order, as many as LIMIT allows."""
+        reading = self.reading
+        decode, predicates = reading._decode, reading.predicates
+        out: list[tuple[bytes, Row]] = []
+        limit = self._limit(env) if self.sort is None else None
+        for key, value in reading.pairs(reader, env):
+            if limit is not None and len(out) >= limit:
+                break
+            row = decode(key, value)
+            if all(p(row, env) for p in predicates):
+                out.append((key, row))
+        if self.sort is not None:
+            ordered = self.sort([(*row, key) for key, row in out], env)
+            limit = self._limit(env)
+            out = [(row[-1], row[:-1]) for row in (ordered if limit is None else ordered[:limit])]
+        return out
+
+    def _limit(self, env: Env) -> int | None:
+        limit = self.plan.limit
+        if limit is None or limit.count is None:
+            return None
+        return int(compile_expr(limit.count, {})((), env))
+
+
+def _planned_scan(session: Session, scan: Scan) -> Scan:
+    """The scan with its access path; it reads whole rows, so no index covers it."""
+    folded = fold_constants(scan)
+    assert isinstance(folded, Scan)
+    access = choose_access(folded, session.database.statistics)
+    return replace(folded, access=replace(access, cover=False))
+
+
+class JoinedChange:
+    """UPDATE or DELETE whose rows a query finds."""
+
+    any_integer = False
+
+    def __init__(self, session: Session, plan: JoinedChangePlan) -> None:
+        self.plan = plan
+        self.query = compile_source(session, plan.query)
+        self.tz = session.variables.zone
+        self.fillers = [
+            ColumnFiller(t.table, self.tz, strict=session.variables.strict and not plan.ignore) for t in plan.targets
+        ]
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        def work(txn: Transaction, pessimistic: bool) -> Result:
+            return self._work(session, txn, pessimistic, params)
+
+        result = session.run_write(work, [t.table for t in self.plan.targets])
+        session.row_count = result.affected_rows
+        return result
+
+    def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
+        env = environment(session, params, writing=True)
+        writers = [RowWriter(session, txn, t.table, pessimistic) for t in self.plan.targets]
+        reader = writers[0].reader
+        found = list(rows_of(session, self.query, reader, params))
+        affected = 0
+        for target, writer, filler in zip(self.plan.targets, writers, self.fillers, strict=True):
+            # Every target reads its rows as the query did: at the first writer's timestamp.
+            writer.ts, writer.reader = writers[0].ts, reader
+            affected += self._change(session, target, writer, filler, found, env)
+        return Result(None, None, affected)
+
+    def _change(
+        self,
+        session: Session,
+        target: TargetPlan,
+        writer: RowWriter,
+        filler: ColumnFiller,
+        found: Sequence[Row],
+        env: Env,
+    ) -> int:
+        rows: dict[bytes, Row] = {}
+        for row in found:
+            key = _record_key(target, writer, [row[i] for i in target.key])
+            if key is not None:
+                # A record that several joined rows match is changed once, by the first.
+                rows.setdefault(key, row)
+        writer.lock(list(rows))
+        count = 0
+        changed = None if target.assigned is None else _with_on_update(target.table, {o for o, _ in target.assigned})
+        for i, (key, row) in enumerate(rows.items()):
+            if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
+                session.check_cancelled()
+            value = writer.reader.get(key)
+            if value is None:
+                continue
+            old = writer.decode(key, value)
+            if target.assigned is None:
+                writer.delete(key, old)
+                count += 1
+                continue
+            new = list(old)
+            for offset, position in target.assigned:
+                new[offset] = filler.cast(offset, row[position], 1)
+            new = _touch(target.table, list(old), new, {o for o, _ in target.assigned}, filler, env)
+            if new != list(old):
+                writer.update(key, old, new, changed)
+                count += 1
+        if target.assigned is None:
+            session.changed(target.table, -count)
+        return count
+
+
+def _record_key(target: TargetPlan, writer: RowWriter, values: Sequence[Any]) -> bytes | None:
+    """The key of the record that these key values name; None for the NULLs of an outer join."""
+    if any(v is None for v in values):
+        return None
+    codec = writer.codec
+    if target.table.common_handle:
+        row: list[Any] = [None] * len(target.table.columns)
+        for part, value in zip(target.table.common_handle, values, strict=True):
+            row[part.offset] = value
+        utc = codec.utc_row(row, writer.tz)
+        return codec.record_key(codec.common_handle([utc[p.offset] for p in target.table.common_handle]))
+    return codec.record_key(int(values[0]))

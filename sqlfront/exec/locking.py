@@ -1,0 +1,84 @@
+"""SELECT ... FOR UPDATE and FOR SHARE: current reads that lock the rows they return.
+
+Over one table the rows are locked one by one as the query takes them, after the order and before the limit, so
+`ORDER BY ... LIMIT 1 FOR UPDATE SKIP LOCKED` locks one row. With joins, aggregates or subqueries every row that a table's own
+conditions select is locked, and the query then reads at the locks' timestamp. Outside a transaction nothing is locked: the
+locks would end with the statement. FOR SHARE locks as FOR UPDATE does: TiKV has no shared pessimistic locks here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kvstore.client.api import Transaction
+from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
+from sqlfront.exec.context import environment
+from sqlfront.exec.direct import LockRows, compile_locking
+from sqlfront.exec.query import ResidualQuery, compile_query, result_columns
+from sqlfront.exec.reading import ScanReader
+from sqlfront.plan.nodes import QueryPlan, Scan, walk_nodes
+from sqlfront.result import ListSource, Result
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+
+class LockingQuery:
+    """A query that locks."""
+
+    any_integer = False
+
+    def __init__(self, plan: QueryPlan, zone: dt.tzinfo) -> None:
+        assert plan.lock is not None
+        self.plan = plan
+        self.zone = zone
+        self.lock = plan.lock
+        self.columns = result_columns(plan)
+        self.plain = compile_query(QueryPlan(plan.root, plan.names, None, plan.tables), zone)
+        self.direct = compile_locking(plan.root, zone)
+        self.scans = [
+            ScanReader(n, zone)
+            for n in walk_nodes(plan.root)
+            if isinstance(n, Scan) and (not self.lock.tables or n.alias in self.lock.tables)
+        ]
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        if session.txn is None or session.read_only:
+            if session.read_only and not self.lock.share:
+                raise error(
+                    ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "Cannot execute statement in a READ ONLY transaction."
+                )
+            return self.plain.run(session, params)
+
+        def work(txn: Transaction, pessimistic: bool) -> Result:
+            return self._work(session, txn, pessimistic, params)
+
+        return session.run_write(work, self.plan.tables)
+
+    def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
+        env = environment(session, params)
+        ts = session.storage.now_ts() if pessimistic else txn.start_ts
+        reader = txn.at(ts) if pessimistic else txn
+        take = self._taker(session, txn, ts)
+        if self.direct is not None:
+            rows = list(self.direct.run(reader, env, take))
+            return Result(self.columns, ListSource(self.columns, rows))
+        for scan in self.scans:
+            for _ in take(scan.keyed_rows(reader, env)):
+                pass
+        query = ResidualQuery(self.plan, self.columns, self.zone)
+        return query.run_at(session, params, reader)
+
+    def _taker(self, session: Session, txn: Transaction, ts: int) -> LockRows:
+        """Returns the function that locks rows (their last value is the record key) and passes on those it got."""
+        skip = self.lock.wait == "skip locked"
+        wait_ms = 0 if self.lock.wait else session.variables.lock_wait_ms
+
+        def take(rows: Any) -> Iterator[Any]:
+            for row in rows:
+                if txn.lock_keys([row[-1]], for_update_ts=ts, wait_ms=wait_ms, skip_locked=skip):
+                    yield row
+
+        return take

@@ -1,0 +1,293 @@
+"""Prints a typed plan as one DuckDB query over its access paths' relations.
+
+A node becomes a block (FROM, WHERE, items, ...); what comes later in SQL's order of evaluation is added to the block, what
+does not fit any more wraps it. Every column is called c{id}: ids are unique within the statement, so no name needs a
+qualifier and a correlated reference means the column it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from coprocessor.duck_expr import Printer
+from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
+from sqlfront.errors import unsupported
+from sqlfront.plan.nodes import (
+    Aggregate,
+    Cte,
+    CteRef,
+    Distinct,
+    Filter,
+    Join,
+    Limit,
+    Node,
+    PlanColumn,
+    Project,
+    Scan,
+    SetOp,
+    Sort,
+    Values,
+    Virtual,
+    WindowNode,
+    With,
+)
+
+_FROM, _WHERE, _ITEMS, _DISTINCT, _ORDER, _LIMIT = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedQuery:
+    """A query for DuckDB: text, the relations it reads, its named parameters and UDFs."""
+
+    sql: str
+    relations: dict[str, Scan | Virtual]
+    params: dict[str, Param | Context]
+    udfs: dict[str, Call]
+
+
+@dataclass(slots=True)
+class _Block:
+    source: str
+    stage: int = _FROM
+    where: list[str] = field(default_factory=list)
+    items: list[str] | None = None
+    tail: str = ""
+    distinct: str = ""
+    order: str = ""
+    limit: str = ""
+    ctes: str = ""
+
+    def sql(self, cols: Sequence[PlanColumn]) -> str:
+        items = self.items
+        if items is None:
+            items = [f"c{c.id}" for c in cols] or ["1 AS one"]
+        parts = [f"{self.ctes}SELECT {self.distinct}{', '.join(items)} FROM {self.source}"]
+        if self.where:
+            parts.append("WHERE " + " AND ".join(self.where))
+        parts += [p for p in (self.tail, self.order, self.limit) if p]
+        return " ".join(parts)
+
+
+def print_query(root: Node, *, pad_safe: bool = False, wide: bool = False) -> PrintedQuery:
+    """Prints the plan; `pad_safe` and `wide` are `duck_expr.Printer`'s."""
+    printer = _PlanPrinter(pad_safe, wide)
+    sql = printer.query(root)
+    return PrintedQuery(sql, printer.relations, printer.expr.params, printer.expr.udfs)
+
+
+class _PlanPrinter:
+    def __init__(self, pad_safe: bool, wide: bool) -> None:
+        self.expr = Printer(subquery=self._subquery, pad_safe=pad_safe, wide=wide)
+        self.relations: dict[str, Scan | Virtual] = {}
+        self._aliases = 0
+
+    def query(self, node: Node) -> str:
+        """Prints a node as a SELECT with its columns in order."""
+        return self._block(node).sql(node.cols)
+
+    def _block(self, node: Node) -> _Block:
+        match node:
+            case Scan() | Virtual():
+                return self._relation(node)
+            case Values():
+                return self._values(node)
+            case Filter():
+                block = self._at(node.child, _WHERE)
+                block.where += [self._conjunct(c) for c in node.conds]
+                return block
+            case Project():
+                return self._project(node)
+            case Join():
+                return self._join(node)
+            case Aggregate():
+                return self._aggregate(node)
+            case WindowNode():
+                return self._window(node)
+            case Distinct():
+                return self._distinct(node)
+            case Sort():
+                block = self._at(node.child, _ORDER)
+                block.order = "ORDER BY " + ", ".join(self.expr.order_key(k.expr, k.desc) for k in node.keys)
+                return block
+            case Limit():
+                block = self._at(node.child, _LIMIT)
+                block.limit = self._limit(node)
+                return block
+            case SetOp():
+                return self._set_operation(node)
+            case CteRef():
+                return _Block(f"cte{node.cte_id} AS {self._alias(node.cols)}")
+            case With():
+                return self._with(node)
+
+    def _at(self, child: Node, stage: int) -> _Block:
+        """The child's block, ready to take something of `stage`: wrapped when it is past that."""
+        block = self._block(child)
+        # WHERE may be added to as long as nothing came after it; every later stage only once.
+        if block.stage > stage or (block.stage == stage and stage != _WHERE):
+            block = _Block(f"({block.sql(child.cols)}) AS {self._alias(child.cols)}")
+        block.stage = stage
+        return block
+
+    def _alias(self, cols: Sequence[PlanColumn]) -> str:
+        self._aliases += 1
+        names = ", ".join(f"c{c.id}" for c in cols) or "one"
+        return f"q{self._aliases}({names})"
+
+    def _conjunct(self, cond: Expr) -> str:
+        return f"({self.expr.condition(cond)})"
+
+    # Sources
+
+    def _relation(self, node: Scan | Virtual) -> _Block:
+        name = f"r{len(self.relations)}"
+        self.relations[name] = node
+        names = ", ".join(f"c{c.id}" for c in node.cols)
+        block = _Block(f"{name} AS {name}({names})")
+        if isinstance(node, Scan) and node.where:
+            block.where = [self._conjunct(c) for c in node.where]
+            block.stage = _WHERE
+        return block
+
+    def _values(self, node: Values) -> _Block:
+        if not node.cols:
+            return _Block("(SELECT 1) AS one_row(one)")
+        rows = ", ".join("(" + ", ".join(self.expr.value(e) for e in row) + ")" for row in node.rows)
+        return _Block(f"(VALUES {rows}) AS {self._alias(node.cols)}")
+
+    def _join(self, node: Join) -> _Block:
+        left = self._operand(node.left)
+        right = self._operand(node.right, nested=True)
+        if node.lateral:
+            right = "LATERAL " + right
+        if not node.on:
+            if node.kind == "inner":
+                return _Block(f"{left} CROSS JOIN {right}")
+            return _Block(f"{left} LEFT JOIN {right} ON TRUE")
+        on = " AND ".join(self._conjunct(c) for c in node.on)
+        return _Block(f"{left} {'LEFT' if node.kind == 'left' else 'INNER'} JOIN {right} ON {on}")
+
+    def _operand(self, node: Node, *, nested: bool = False) -> str:
+        block = self._block(node)
+        if block.stage == _FROM and block.items is None and not block.ctes:
+            return f"({block.source})" if nested and isinstance(node, Join) else block.source
+        return f"({block.sql(node.cols)}) AS {self._alias(node.cols)}"
+
+    # Items
+
+    def _project(self, node: Project) -> _Block:
+        block = self._sorted_source(node.child) or self._at(node.child, _ITEMS)
+        block.items = [self._item(self.expr.value(e), c) for c, e in zip(node.cols, node.exprs, strict=True)] or ["1 AS one"]
+        return block
+
+    def _sorted_source(self, node: Node) -> _Block | None:
+        """A projection over a sort is one block: the order of a derived table promises nothing about the query over it."""
+        limit = node if isinstance(node, Limit) else None
+        sort = node.child if limit is not None else node
+        if not isinstance(sort, Sort):
+            return None
+        inner = self._block(sort.child)
+        block = _Block(f"({inner.sql(sort.child.cols)}) AS {self._alias(sort.child.cols)}", _LIMIT)
+        block.order = "ORDER BY " + ", ".join(self.expr.order_key(k.expr, k.desc) for k in sort.keys)
+        if limit is not None:
+            block.limit = self._limit(limit)
+        return block
+
+    @staticmethod
+    def _item(text: str, col: PlanColumn) -> str:
+        name = f"c{col.id}"
+        return text if text == name else f"{text} AS {name}"
+
+    def _aggregate(self, node: Aggregate) -> _Block:
+        block = self._at(node.child, _ITEMS)
+        keys = [self.expr.group_key(e) for e in node.groups]
+        items: list[str] = []
+        for col, key, expr in zip(node.cols, keys, node.groups, strict=False):
+            value = self.expr.value(expr)
+            # Where strings that differ are equal to the collation, any of the group's may stand for it.
+            items.append(self._item(value if value == key else f"any_value({value})", col))
+        for col, agg in zip(node.cols[len(node.groups) :], node.aggs, strict=True):
+            items.append(self._item(self.expr.value(agg), col))
+        block.items = items or ["count(*) AS one"]
+        if keys:
+            listed = ", ".join(f"({k})" if isinstance(e, Const) else k for k, e in zip(keys, node.groups, strict=True))
+            block.tail = f"GROUP BY ROLLUP ({listed})" if node.rollup else f"GROUP BY {listed}"
+        return block
+
+    def _window(self, node: WindowNode) -> _Block:
+        block = self._at(node.child, _ITEMS)
+        block.items = [f"c{c.id}" for c in node.child.cols]
+        block.items += [self._item(self.expr.value(w), c) for c, w in zip(node.added, node.windows, strict=True)]
+        return block
+
+    def _distinct(self, node: Distinct) -> _Block:
+        block = self._at(node.child, _DISTINCT)
+        if block.items is None:
+            block.items = [f"c{c.id}" for c in node.cols]
+        keys = [self.expr.group_key(c.ref()) for c in node.cols]
+        if keys == [f"c{c.id}" for c in node.cols]:
+            block.distinct = "DISTINCT "
+            return block
+        inner = _Block(f"({block.sql(node.cols)}) AS {self._alias(node.cols)}", _DISTINCT)
+        inner.distinct = f"DISTINCT ON ({', '.join(keys)}) "
+        return inner
+
+    def _limit(self, node: Limit) -> str:
+        parts = []
+        if node.count is not None:
+            parts.append(f"LIMIT {self._count(node.count)}")
+        if node.offset is not None:
+            parts.append(f"OFFSET {self._count(node.offset)}")
+        return " ".join(parts)
+
+    def _count(self, expr: Expr) -> str:
+        # 2**64 - 1 is MySQL's way to say "all the rest"; DuckDB counts in signed 64 bits.
+        if isinstance(expr, Const) and isinstance(expr.value, int):
+            return str(min(expr.value, (1 << 62)))
+        return f"CAST({self.expr.value(expr)} AS BIGINT)"
+
+    def _set_operation(self, node: SetOp) -> _Block:
+        word = {"union": "UNION", "except": "EXCEPT", "intersect": "INTERSECT"}[node.kind]
+        if not node.distinct:
+            word += " ALL"
+        left, right = (f"SELECT * FROM ({self.query(n)})" for n in (node.left, node.right))
+        return _Block(f"({left} {word} {right}) AS {self._alias(node.cols)}")
+
+    # Common table expressions and subqueries
+
+    def _with(self, node: With) -> _Block:
+        recursive = any(c.step is not None for c in node.ctes)
+        listed = ", ".join(self._definition(c) for c in node.ctes)
+        block = self._block(node.child)
+        if block.ctes:
+            block = _Block(f"({block.sql(node.child.cols)}) AS {self._alias(node.child.cols)}")
+        block.ctes = f"WITH {'RECURSIVE ' if recursive else ''}{listed} "
+        return block
+
+    def _definition(self, cte: Cte) -> str:
+        names = ", ".join(f"c{c.id}" for c in cte.cols)
+        body = self.query(cte.plan)
+        if cte.step is not None:
+            body = f"SELECT * FROM ({body}) UNION {'' if cte.distinct else 'ALL '}SELECT * FROM ({self.query(cte.step)})"
+        return f"cte{cte.id}({names}) AS ({body})"
+
+    def _subquery(self, node: Subquery) -> str:
+        plan: Node = node.plan  # type: ignore[assignment]
+        sql = self.query(plan)
+        match node.kind:
+            case "scalar":
+                return f"({sql})"
+            case "exists":
+                return f"EXISTS ({sql})"
+            case "in" if len(node.args) == 1:
+                return f"({self.expr.comparand(node.args[0], plan.cols[0].type)} IN ({sql}))"
+            case "in":
+                left = ", ".join(self.expr.value(a) for a in node.args)
+                alias = self._alias(plan.cols)
+                row = ", ".join(f"c{c.id}" for c in plan.cols)
+                return f"(({left}) IN (SELECT ({row}) FROM ({sql}) AS {alias}))"
+            case "any" | "all":
+                op = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}[node.op]
+                return f"({self.expr.value(node.args[0])} {op} {node.kind.upper()} ({sql}))"
+        raise unsupported(f"a subquery of kind {node.kind}")

@@ -1,0 +1,333 @@
+"""Executables of queries: a point get, a direct plan, or a DuckDB residual over the access paths' relations."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.errors import CoprocessorError
+from coprocessor.evaluate import Env
+from coprocessor.expr import Column, Param
+from coprocessor.types import FieldType, Tp
+from kvstore import errors as kv
+from kvstore.client.api import Reader
+from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
+from sqlfront.exec.context import environment
+from sqlfront.exec.direct import DirectPlan, compile_direct
+from sqlfront.exec.print_sql import PrintedQuery, print_query
+from sqlfront.exec.reading import ScanReader
+from sqlfront.plan.nodes import Node, Project, QueryPlan, Scan, Virtual
+from sqlfront.result import ListSource, Result, ResultColumn, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from coprocessor.duck import DuckQuery
+    from sqlfront.database import Database
+    from sqlfront.session import Session
+
+
+def result_columns(plan: QueryPlan) -> tuple[ResultColumn, ...]:
+    return tuple(ResultColumn(n, c.type, c.nullable) for n, c in zip(plan.names, plan.root.cols, strict=True))
+
+
+def compile_query(plan: QueryPlan, tz: dt.tzinfo) -> PointQuery | DirectQuery | ResidualQuery:
+    """Chooses the executable of an optimized query."""
+    columns = result_columns(plan)
+    if plan.lock is None:
+        point = compile_point(plan, columns, tz)
+        if point is not None:
+            return point
+    direct = compile_direct(plan.root, tz)
+    if direct is not None:
+        return DirectQuery(plan, columns, direct)
+    return ResidualQuery(plan, columns, tz)
+
+
+def is_point(node: Node) -> Scan | None:
+    """The scan of a projection of plain columns over one get by the clustered key, None for anything else."""
+    while isinstance(node, Project) and all(isinstance(e, Column) for e in node.exprs):
+        node = node.child
+    if not isinstance(node, Scan) or node.access is None:
+        return None
+    access = node.access
+    if access.kind != "primary" or not access.point or any(len(p) != 1 for p in access.prefix):
+        return None
+    if any(c not in access.used for c in node.where):
+        return None
+    return node
+
+
+def compile_point(plan: QueryPlan, columns: tuple[ResultColumn, ...], tz: dt.tzinfo) -> PointQuery | None:
+    """Compiles the point get: no planning, no environment, one get and one compiled decode per execution."""
+    scan = is_point(plan.root)
+    if scan is None or scan.table.handle_offset < 0:
+        return None
+    value = scan.access.prefix[0][0] if scan.access is not None else None
+    if not isinstance(value, Param) or not value.type.is_integer:
+        return None
+    offsets = _final_offsets(plan.root, scan)
+    return PointQuery(plan, columns, scan, offsets, value.index, tz)
+
+
+def _final_offsets(node: Node, scan: Scan) -> tuple[int, ...]:
+    """The table offsets of the query's output columns."""
+    places = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
+    chain: list[Project] = []
+    while isinstance(node, Project):
+        chain.append(node)
+        node = node.child
+    for project in reversed(chain):
+        places = {
+            c.id: places[e.id] for c, e in zip(project.cols, project.exprs, strict=True) if isinstance(e, Column)
+        }
+        out = tuple(places[c.id] for c in project.cols)
+    return out if chain else tuple(scan.offsets)
+
+
+class PointQuery:
+    """SELECT columns FROM t WHERE pk = ?: the hot path."""
+
+    any_integer = True
+
+    def __init__(
+        self,
+        plan: QueryPlan,
+        columns: tuple[ResultColumn, ...],
+        scan: Scan,
+        offsets: tuple[int, ...],
+        param: int,
+        tz: dt.tzinfo,
+    ) -> None:
+        self.plan = plan
+        self.columns = columns
+        self._param = param
+        codec = scan.table.codec
+        self._key = codec.record_key
+        self._decode = codec.decoder(offsets, tz)
+        self._low, self._high = (0, (1 << 64) - 1) if codec.schema.unsigned_handle else (-(1 << 63), (1 << 63) - 1)
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        handle = params[self._param]
+        if handle is None or not self._low <= handle <= self._high:
+            return Result(self.columns)
+        txn = session.txn
+        if txn is None:
+            value = session.get_latest(self._key(handle))
+        else:
+            value = session.reader().get(self._key(handle))
+        if value is None:
+            return Result(self.columns)
+        row = self._decode(handle, value)
+        return Result(self.columns, ListSource(self.columns, (row,)), row=row)
+
+
+class DirectQuery:
+    """A small query in Python."""
+
+    any_integer = False
+
+    def __init__(self, plan: QueryPlan, columns: tuple[ResultColumn, ...], direct: DirectPlan) -> None:
+        self.plan = plan
+        self.columns = columns
+        self.direct = direct
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        env = environment(session, params)
+        reader = session.reader() if self.direct.scan is not None else None
+        rows = self.rows(reader, env)
+        return Result(self.columns, ListSource(self.columns, rows))
+
+    def rows(self, reader: Reader | None, env: Env) -> list[Row]:
+        return list(self.direct.run(reader, env))
+
+
+class ResidualQuery:
+    """A query in DuckDB over the relations that its access paths give."""
+
+    any_integer = False
+
+    def __init__(self, plan: QueryPlan, columns: tuple[ResultColumn, ...], tz: dt.tzinfo) -> None:
+        self.plan = plan
+        self.columns = columns
+        self.tz = tz
+        self._printed: dict[tuple[bool, bool], PrintedQuery] = {}
+        self._readers: dict[str, ScanReader] = {}
+
+    def printed(self, *, pad_safe: bool, wide: bool) -> PrintedQuery:
+        key = (pad_safe, wide)
+        found = self._printed.get(key)
+        if found is None:
+            found = self._printed[key] = print_query(self.plan.root, pad_safe=pad_safe, wide=wide)
+        return found
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        return self.run_at(session, params, session.reader_if(self.scans()))
+
+    def scans(self) -> bool:
+        return any(isinstance(r, Scan) for r in self.printed(pad_safe=False, wide=False).relations.values())
+
+    def run_at(self, session: Session, params: tuple[Any, ...], reader: Reader | None) -> Result:
+        env = environment(session, params)
+        source = DuckSource(self, session, env, reader)
+        return Result(self.columns, source)
+
+    def scan_reader(self, name: str, scan: Scan) -> ScanReader:
+        found = self._readers.get(name)
+        if found is None:
+            found = self._readers[name] = ScanReader(scan, self.tz)
+        return found
+
+
+class DuckSource:
+    """The rows of a residual query. Relations are read when it is made, so later commits do not show."""
+
+    def __init__(self, query: ResidualQuery, session: Session, env: Env, reader: Reader | None) -> None:
+        self._query = query
+        self._session = session
+        self._env = env
+        printed = query.printed(pad_safe=False, wide=False)
+        self._relations = {n: self._relation(n, r, reader) for n, r in printed.relations.items()}
+        self._pad_safe = any(_may_pad(t, printed.relations[n]) for n, t in self._relations.items())
+        self._running: DuckQuery | None = None
+        self._started = False
+        self._start(wide=False)
+
+    def _relation(self, name: str, relation: Scan | Virtual, reader: Reader | None) -> pa.Table:
+        import pyarrow as pa
+
+        if isinstance(relation, Virtual):
+            return self._session.virtual_relation(relation)
+        assert reader is not None
+        writes = self._session.dirty_writes(*relation.table.codec.record_range)
+        scan = self._query.scan_reader(name, relation)
+        batches = scan.batches(reader, self._env, self._session.database.segments, writes)
+        names = [f"c{c.id}" for c in relation.cols]
+        if not batches:
+            return _empty(names, [c.type for c in relation.cols])
+        first = batches[0]
+        if first.schema.names != names:
+            batches = [pa.RecordBatch.from_arrays(b.columns, names=names) for b in batches]
+        return pa.Table.from_batches(batches)
+
+    def _start(self, *, wide: bool) -> None:
+        printed = self._query.printed(pad_safe=self._pad_safe, wide=wide)
+        params: dict[str, Any] = {}
+        for name, node in printed.params.items():
+            value = self._env.params[node.index] if isinstance(node, Param) else self._env.context[node.key]
+            params[name] = value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
+        self._running = self._session.start_duck(printed.sql, params, self._relations, printed.udfs, self._env)
+
+    def rows(self) -> Iterator[Sequence[Row]]:
+        fix = _row_fixer([c.type for c in self._query.columns])
+        for batch in self._read(lambda q: q.tuples()):
+            yield batch if fix is None else [fix(r) for r in batch]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        from coprocessor.arrow import to_edge
+
+        names = [c.name for c in self._query.columns]
+        types = [c.type for c in self._query.columns]
+        for batch in self._read(lambda q: q.batches()):
+            yield to_edge(batch, names, types)
+
+    def _read(self, read: Callable[[DuckQuery], Iterator[Any]]) -> Iterator[Any]:
+        """Yields what the query gives; a decimal overflow before the first rows starts it anew with wide decimals."""
+        from coprocessor.duck_expr import is_decimal_overflow
+
+        if self._running is None:
+            return
+        source = read(self._running)
+        first: Any = None
+        try:
+            first = next(source, None)
+        except Exception as exc:  # noqa: BLE001 - DuckDB's errors share no base of ours; all others go on as they are
+            if not is_decimal_overflow(exc):
+                raise _query_error(exc) from exc
+            self._start(wide=True)
+            source = read(self._running)
+            try:
+                first = next(source, None)
+            except Exception as again:
+                raise _query_error(again) from again
+        try:
+            while first is not None:
+                yield first
+                try:
+                    first = next(source, None)
+                except Exception as exc:
+                    raise _query_error(exc) from exc
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
+            self._session.end_duck(running)
+        self._relations = {}
+
+
+def _query_error(exc: Exception) -> Exception:
+    """Reads an error of the running query; what DuckDB says is translated by the session's edge."""
+    if isinstance(exc, (CoprocessorError, kv.KvError)):
+        return exc
+    text = str(exc)
+    if "More than one row returned by a subquery" in text:
+        return error(ER_SUBQUERY_NO_1_ROW, "Subquery returns more than 1 row")
+    cause = exc.__cause__
+    return cause if isinstance(cause, CoprocessorError) else exc
+
+
+def _empty(names: Sequence[str], types: Sequence[FieldType]) -> pa.Table:
+    from coprocessor.arrow import arrow_schema
+
+    return arrow_schema(names, types, inside=True).empty_table()
+
+
+def _may_pad(table: pa.Table, relation: Scan | Virtual) -> bool:
+    """Whether a text value of the relation ends in a space: then comparisons have to trim."""
+    import pyarrow.compute as pc
+
+    for column, plan_column in zip(table.columns, relation.cols, strict=True):
+        if plan_column.type.tp in (Tp.VARCHAR, Tp.VAR_STRING, Tp.BLOB, Tp.TINY_BLOB, Tp.MEDIUM_BLOB, Tp.LONG_BLOB):
+            if plan_column.type.is_text and pc.any(pc.ends_with(column, " ")).as_py():
+                return True
+    return False
+
+
+def _row_fixer(types: Sequence[FieldType]) -> Callable[[Row], Row] | None:
+    """Returns the function that turns DuckDB's Python values into ours; None when they are the same."""
+    fixes: list[tuple[int, Callable[[Any], Any]]] = []
+    for i, type_ in enumerate(types):
+        if type_.tp == Tp.DURATION:
+            fixes.append((i, lambda v: dt.timedelta(microseconds=v)))
+        elif type_.is_decimal:
+            fixes.append((i, _decimal_fix(max(type_.decimal, 0))))
+        elif type_.is_integer:
+            fixes.append((i, int))
+        elif type_.is_real:
+            fixes.append((i, float))
+    if not fixes:
+        return None
+
+    def fix(row: Row) -> Row:
+        out = list(row)
+        for i, convert in fixes:
+            if out[i] is not None:
+                out[i] = convert(out[i])
+        return tuple(out)
+
+    return fix
+
+
+def _decimal_fix(scale: int) -> Callable[[Any], Any]:
+    unit = Decimal(1).scaleb(-scale)
+
+    def fix(value: Any) -> Any:
+        exact = value if isinstance(value, Decimal) else Decimal(value)
+        return exact if exact.as_tuple().exponent == -scale else exact.quantize(unit)
+
+    return fix

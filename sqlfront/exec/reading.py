@@ -1,0 +1,358 @@
+"""Access paths at work: the keys a scan reads, and the rows they give as tuples or as Arrow.
+
+A `ScanReader` is compiled once for a scan of a plan and shared by all executions; the reader (a snapshot, or a transaction
+with its own writes merged in) and the environment come with each call.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from decimal import ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.codec.temporal import to_utc
+from coprocessor.evaluate import Closure, Env, compile_expr, compile_predicate
+from coprocessor.table import KeyRange
+from coprocessor.types import FieldType, Tp
+from kvstore.client.api import Reader
+from sqlfront.plan.access import Access
+from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from coprocessor.segments import SegmentCache
+
+Row = tuple[Any, ...]
+
+LOOKUP_BATCH_ROWS = 256  # index entries whose rows are fetched together
+PACKED_ROWS_MIN = 2000.0  # estimated rows from which ranges are decoded in batches
+
+
+class ScanReader:
+    """Reads one scan by its access path."""
+
+    def __init__(self, scan: Scan, tz: dt.tzinfo | None) -> None:
+        assert scan.access is not None
+        self.scan = scan
+        self.access: Access = scan.access
+        self.table = scan.table
+        self.codec = scan.table.codec
+        self.tz = tz
+        self.layout = {c.id: i for i, c in enumerate(scan.cols)}
+        self.offsets = tuple(o for o in scan.offsets if o != HANDLE_OFFSET)
+        self.with_handle = HANDLE_OFFSET in scan.offsets
+        self._keys = KeyMaker(scan, tz)
+        left = [c for c in scan.where if not (self.access.point and c in self.access.used)]
+        self.predicates = [compile_predicate(c, self.layout) for c in left]
+        self._decode = self._row_decoder()
+
+    # Rows
+
+    def rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:
+        """Yields the scan's rows that satisfy its conditions, in the access path's order."""
+        found = self._rows(reader, env, reverse)
+        if not self.predicates:
+            return found
+        if len(self.predicates) == 1:
+            only = self.predicates[0]
+            return (row for row in found if only(row, env))
+        predicates = self.predicates
+        return (row for row in found if all(p(row, env) for p in predicates))
+
+    def _rows(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Row]:
+        decode = self._decode
+        if self.access.kind != "index":
+            return (decode(key, value) for key, value in self.pairs(reader, env, reverse=reverse))
+        if self.access.cover:
+            return self._covered(reader, env, reverse)
+        return (decode(key, value) for key, value in self.pairs(reader, env, reverse=reverse))
+
+    def keyed_rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:
+        """Yields the scan's rows with their record key as one value more."""
+        decode, predicates = self._decode, self.predicates
+        for key, value in self.pairs(reader, env, reverse=reverse):
+            row = decode(key, value)
+            if all(p(row, env) for p in predicates):
+                yield (*row, key)
+
+    def pairs(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yields (record key, row value) along the access path, conditions not applied."""
+        access = self.access
+        if access.kind == "index":
+            yield from self._lookups(reader, self._index_pairs(reader, env, reverse))
+        elif access.point:
+            for key in self._keys.points(env):
+                value = reader.get(key)
+                if value is not None:
+                    yield key, value
+        else:
+            for start, end in self._ordered(self._keys.ranges(env), reverse):
+                yield from reader.scan(start, end, reverse=reverse)
+
+    def _ordered(self, ranges: list[KeyRange], reverse: bool) -> list[KeyRange]:
+        return ranges[::-1] if reverse else ranges
+
+    def _index_pairs(self, reader: Reader, env: Env, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        if self.access.point:
+            for key in self._keys.points(env):
+                value = reader.get(key)
+                if value is not None:
+                    yield key, value
+            return
+        for start, end in self._ordered(self._keys.ranges(env), reverse):
+            yield from reader.scan(start, end, reverse=reverse)
+
+    def _lookups(self, reader: Reader, entries: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        """Fetches the rows that index entries point to, in the entries' order."""
+        index = self.access.index
+        assert index is not None
+        schema, codec = index.schema, self.codec
+        if self.access.point:
+            for key, value in entries:
+                record = codec.record_key(codec.handle_from_index(schema, key, value))
+                row = reader.get(record)
+                if row is not None:
+                    yield record, row
+            return
+        while True:
+            batch = [
+                codec.record_key(codec.handle_from_index(schema, key, value))
+                for key, value in itertools.islice(entries, LOOKUP_BATCH_ROWS)
+            ]
+            if not batch:
+                return
+            found = reader.batch_get(batch)
+            for record in batch:
+                row = found.get(record)
+                if row is not None:
+                    yield record, row
+
+    def _covered(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Row]:
+        """Yields rows from index entries alone."""
+        index = self.access.index
+        assert index is not None
+        schema, codec = index.schema, self.codec
+        make = self._cover_maker()
+        for key, value in self._index_pairs(reader, env, reverse):
+            handle = codec.handle_from_index(schema, key, value)
+            yield make(codec.index_values(schema, key), handle)
+
+    def _cover_maker(self) -> Callable[[Row, Any], Row]:
+        """Returns the function that picks the scan's columns from an entry's values and its handle."""
+        index = self.access.index
+        assert index is not None
+        codec, table = self.codec, self.table
+        places = {c.offset: i for i, c in enumerate(index.columns) if c.prefix < 0}
+        handle_places = {c.offset: i for i, c in enumerate(table.common_handle)}
+        picks: list[tuple[int, int]] = []
+        for offset in self.scan.offsets:
+            if offset == HANDLE_OFFSET or offset == table.handle_offset:
+                picks.append((1, 0))
+            elif offset in places:
+                picks.append((0, places[offset]))
+            else:
+                picks.append((2, handle_places[offset]))
+        unsigned = table.handle_offset >= 0 and table.columns[table.handle_offset].type.unsigned
+        zoned = [i for i, o in enumerate(self.scan.offsets) if o >= 0 and table.columns[o].type.tp == Tp.TIMESTAMP]
+        needs_parts = any(source == 2 for source, _ in picks)
+
+        def make(values: Row, handle: Any) -> Row:
+            parts = codec.handle_values(handle) if needs_parts else ()
+            number = handle & ((1 << 64) - 1) if unsigned and isinstance(handle, int) else handle
+            row = tuple([values[i] if s == 0 else number if s == 1 else parts[i] for s, i in picks])
+            return self._localised(row, zoned) if zoned else row
+
+        return make
+
+    def _localised(self, row: Row, places: Sequence[int]) -> Row:
+        from coprocessor.codec.temporal import from_utc
+
+        out = list(row)
+        for i in places:
+            if out[i] is not None:
+                out[i] = from_utc(out[i], self.tz)
+        return tuple(out)
+
+    def _row_decoder(self) -> Callable[[bytes, bytes], Row]:
+        codec = self.codec
+        decode = codec.key_decoder(self.offsets, self.tz)
+        if not self.with_handle:
+            return decode
+        handle_of = codec.handle_of_key
+        return lambda key, value: (*decode(key, value), handle_of(key))
+
+    # Arrow
+
+    def batches(
+        self, reader: Reader, env: Env, segments: SegmentCache | None, writes: Sequence[tuple[bytes, bytes | None]]
+    ) -> list[pa.RecordBatch]:
+        """Returns the scan's rows as Arrow, columns in the scan's order; conditions are left to whoever reads them.
+
+        `writes` are the transaction's own writes to the table's records, which `reader` merges in.
+        """
+        from coprocessor.arrow import rows_to_batch
+        from coprocessor.scan import scan_table
+
+        access = self.access
+        if access.kind == "scan" and segments is not None and not self.with_handle:
+            return list(segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes))
+        if access.kind != "index" and not access.point and not writes and not self.with_handle:
+            if access.rows >= PACKED_ROWS_MIN:
+                ranges = self._keys.ranges(env)
+                return list(scan_table(reader, self.codec, self.offsets, ranges, self.tz))
+        names = [f"c{c.id}" for c in self.scan.cols]
+        return [rows_to_batch(list(self.rows(reader, env)), names, [c.type for c in self.scan.cols], inside=True)]
+
+
+class KeyMaker:
+    """Computes the keys and key ranges of an access path for one execution."""
+
+    def __init__(self, scan: Scan, tz: dt.tzinfo | None) -> None:
+        access = scan.access
+        assert access is not None
+        self.access = access
+        self.codec = scan.table.codec
+        self.table = scan.table
+        self._types = access.key_types
+        self._tz = tz
+        self._prefix: list[list[Closure | None]] = [
+            [None if e is None else compile_expr(e, {}) for e in part] for part in access.prefix
+        ]
+        self._low = None if access.low is None else compile_expr(access.low.expr, {})
+        self._high = None if access.high is None else compile_expr(access.high.expr, {})
+
+    def points(self, env: Env) -> list[bytes]:
+        """Returns the keys of a point access, without repeats, in key order."""
+        codec, index = self.codec, self.access.index
+        keys: set[bytes] = set()
+        for values in self._combinations(env):
+            if None in values:
+                continue
+            if index is not None:
+                key = codec.unique_key(index.schema, values)
+                if key is not None:
+                    keys.add(key)
+            elif self.table.handle_offset >= 0:
+                if _fits_handle(values[0], self._types[0]):
+                    keys.add(codec.record_key(values[0]))
+            else:
+                keys.add(codec.record_key(codec.common_handle(values)))
+        return sorted(keys)
+
+    def ranges(self, env: Env) -> list[KeyRange]:
+        """Returns disjoint key ranges in key order (an unsigned handle's in order of value)."""
+        access, codec = self.access, self.codec
+        if access.kind == "scan" or (access.kind == "primary" and not self._prefix and not (self._low or self._high)):
+            return [codec.record_range]
+        bounds = self._bounds(env)
+        if bounds is None:
+            return []
+        low, high, low_open, high_open = bounds
+        if access.kind == "primary" and self.table.handle_offset >= 0:
+            return self._handle_ranges(env, low, high, low_open, high_open)
+        out: list[KeyRange] = []
+        bounded = self._low is not None or self._high is not None
+        for values in self._combinations(env):
+            if access.index is not None:
+                found = codec.index_range(
+                    access.index.schema, values, low, high, low_open, high_open, not_null=bounded
+                )
+            else:
+                found = codec.common_handle_range(values, low, high, low_open, high_open)
+            if found[0] < found[1]:
+                out.append(found)
+        return sorted(set(out)) if len(out) > 1 else out
+
+    def _handle_ranges(self, env: Env, low: Any, high: Any, low_open: bool, high_open: bool) -> list[KeyRange]:
+        if not self._prefix:
+            return self.codec.handle_range(low, high, low_open, high_open)
+        out: list[KeyRange] = []
+        for values in sorted(v for v in self._combinations(env) if v[0] is not None):
+            out.extend(self.codec.handle_range(values[0], values[0]))
+        return out
+
+    def _combinations(self, env: Env) -> Iterator[tuple[Any, ...]]:
+        """Yields every combination of the equality values; a value its column cannot hold takes its combinations away."""
+        parts: list[list[Any]] = []
+        for closures, type_ in zip(self._prefix, self._types, strict=False):
+            values: list[Any] = []
+            for closure in closures:
+                if closure is None:
+                    values.append(None)
+                    continue
+                value = closure((), env)
+                if value is None:
+                    continue
+                narrowed, exact = narrow(value, type_, self._tz)
+                if exact:
+                    values.append(narrowed)
+            parts.append(values)
+        return itertools.product(*parts)
+
+    def _bounds(self, env: Env) -> tuple[Any, Any, bool, bool] | None:
+        """The range's bounds as column values; None when a bound is NULL, which nothing satisfies."""
+        low = high = None
+        low_open = high_open = False
+        type_ = self._types[len(self._prefix)] if len(self._prefix) < len(self._types) else None
+        if self._low is not None and self.access.low is not None and type_ is not None:
+            value = self._low((), env)
+            if value is None:
+                return None
+            # x > 5.5 is x > 5 for whole x, and so is x >= 5.5.
+            low, exact = narrow(value, type_, self._tz)
+            low_open = self.access.low.open or not exact
+        if self._high is not None and self.access.high is not None and type_ is not None:
+            value = self._high((), env)
+            if value is None:
+                return None
+            high, exact = narrow(value, type_, self._tz)
+            high_open = self.access.high.open and exact
+        return low, high, low_open, high_open
+
+
+def _fits_handle(value: int, type_: FieldType) -> bool:
+    return 0 <= value < 1 << 64 if type_.unsigned else -(1 << 63) <= value < 1 << 63
+
+
+def narrow(value: Any, type_: FieldType, tz: dt.tzinfo | None) -> tuple[Any, bool]:
+    """Brings a value of a comparison's type to the column's: the largest column value not above it, and whether it is equal."""
+    if type_.is_integer:
+        if isinstance(value, int):
+            return int(value), True
+        if isinstance(value, float) and not math.isfinite(value):
+            return (1 << 64 if value > 0 else -(1 << 64)), False
+        floor = math.floor(value)
+        return floor, floor == value
+    if type_.is_decimal:
+        scale = max(type_.decimal, 0)
+        exact = value if isinstance(value, Decimal) else Decimal(value)
+        floored = exact.quantize(Decimal(1).scaleb(-scale), rounding=ROUND_FLOOR)
+        return floored, floored == exact
+    if type_.is_real:
+        return float(value), True
+    if type_.tp == Tp.DATE:
+        if isinstance(value, dt.datetime):
+            return value.date(), value.time() == dt.time()
+        return value, True
+    if type_.tp in (Tp.DATETIME, Tp.TIMESTAMP):
+        return _narrow_datetime(value, type_, tz)
+    if type_.tp == Tp.DURATION and isinstance(value, dt.timedelta):
+        unit = 10 ** (6 - max(type_.decimal, 0))
+        micros = value // dt.timedelta(microseconds=1)
+        return dt.timedelta(microseconds=micros // unit * unit), micros % unit == 0
+    if type_.tp == Tp.ENUM:
+        return value, value in type_.elems
+    return value, True
+
+
+def _narrow_datetime(value: Any, type_: FieldType, tz: dt.tzinfo | None) -> tuple[Any, bool]:
+    if not isinstance(value, dt.datetime):
+        value = dt.datetime(value.year, value.month, value.day)
+    unit = 10 ** (6 - max(type_.decimal, 0))
+    floored = value.replace(microsecond=value.microsecond // unit * unit)
+    exact = floored == value
+    return (to_utc(floored, tz) if type_.tp == Tp.TIMESTAMP else floored), exact

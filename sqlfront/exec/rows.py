@@ -1,0 +1,169 @@
+"""Writing rows: records and their index entries into a transaction's buffer, with the checks that uniqueness asks for.
+
+In a pessimistic statement the keys that decide are locked first and then read at the locks' timestamp, so a duplicate is
+known at once. In an optimistic one they are buffered as inserts, which the commit checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.codec.keys import Handle
+from kvstore import errors as kv
+from kvstore.client.api import Reader, Transaction
+
+if TYPE_CHECKING:
+    from sqlfront.catalog.model import Table
+    from sqlfront.session import Session
+
+Row = Sequence[Any]
+
+
+class RowWriter:
+    """Writes rows of one table within one statement."""
+
+    def __init__(self, session: Session, txn: Transaction, table: Table, pessimistic: bool) -> None:
+        self.session = session
+        self.txn = txn
+        self.table = table
+        self.codec = table.write_codec
+        self.pessimistic = pessimistic
+        self.tz = session.variables.zone
+        self.wait_ms = session.variables.lock_wait_ms
+        self.ts = session.storage.now_ts() if pessimistic else txn.start_ts
+        self.reader: Reader = txn.at(self.ts) if pessimistic else txn
+        self.clustered = table.clustered
+        self._fixed_keys = frozenset(
+            {table.handle_offset} if table.handle_offset >= 0 else {c.offset for c in table.common_handle}
+        )
+
+    def lock(self, keys: Sequence[bytes]) -> None:
+        """Locks keys as of the statement's timestamp (pessimistic statements only)."""
+        if self.pessimistic and keys:
+            self.txn.lock_keys(keys, for_update_ts=self.ts, wait_ms=self.wait_ms)
+
+    def handle(self, values: Row) -> Handle:
+        """The handle of a new row: its primary key, or the next hidden row id."""
+        if self.clustered:
+            return self.codec.handle_of(values)
+        return self.session.database.autoids.allocate_row_ids(self.table)
+
+    def insert(self, values: Row, handle: Handle | None = None) -> None:
+        """Adds a row. A duplicate raises KeyExists, here or at commit."""
+        txn, codec = self.txn, self.codec
+        values = codec.utc_row(values, self.tz)
+        if handle is None:
+            handle = self.handle(values)
+        key = codec.record_key(handle)
+        value = codec.encode_row(values)
+        entries = codec.index_entries(values, handle) if codec.schema.indexes else ()
+        if self.pessimistic:
+            unique = [e[1] for e in entries if e[3]]
+            if self.clustered:
+                unique.append(key)
+            self.lock(unique)
+            self._refuse_existing(unique)
+            txn.put(key, value)
+            for _, entry_key, entry_value, _ in entries:
+                txn.put(entry_key, entry_value)
+            return
+        if self.clustered:
+            txn.insert(key, value)
+        else:
+            txn.put(key, value)
+        for _, entry_key, entry_value, distinct in entries:
+            if distinct:
+                txn.insert(entry_key, entry_value)
+            else:
+                txn.put(entry_key, entry_value)
+
+    def _refuse_existing(self, keys: Sequence[bytes]) -> None:
+        reader = self.reader
+        for key in keys:
+            found = reader.get(key)
+            if found is not None:
+                raise kv.KeyExists(key, found)
+
+    def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes]]:
+        """Returns (record key, row value) of the rows that a new row would collide with, the primary key's first.
+
+        `handle` is None for a table of hidden row ids.
+        """
+        codec, reader = self.codec, self.reader
+        values = codec.utc_row(values, self.tz)
+        keys: list[tuple[Any, bytes]] = []
+        if handle is not None:
+            keys.append((None, codec.record_key(handle)))
+        for index, key, _, distinct in codec.index_entries(values, handle if handle is not None else 0):
+            if distinct:
+                keys.append((index, key))
+        self.lock([k for _, k in keys])
+        out: dict[bytes, bytes] = {}
+        for index, key in keys:
+            found = reader.get(key)
+            if found is None:
+                continue
+            record = key if index is None else codec.record_key(codec.handle_from_index(index, key, found))
+            if record in out:
+                continue
+            if index is not None:
+                self.lock([record])
+                row = reader.get(record)
+                if row is None:
+                    continue
+                out[record] = row
+            else:
+                out[record] = found
+        return list(out.items())
+
+    def decode(self, key: bytes, value: bytes) -> tuple[Any, ...]:
+        """A record's whole row, TIMESTAMPs in the session's zone."""
+        return self.codec.key_decoder(None, self.tz)(key, value)
+
+    def update(self, key: bytes, old: Row, new: Row, changed: frozenset[int] | None = None) -> None:
+        """Replaces a row; `changed` are the offsets that may differ (None: any)."""
+        codec, txn = self.codec, self.txn
+        old_utc, new_utc = codec.utc_row(old, self.tz), codec.utc_row(new, self.tz)
+        handle = codec.handle_of_key(key)
+        if self._fixed_keys and (changed is None or changed & self._fixed_keys):
+            new_handle = codec.handle_of(new_utc)
+            if codec.record_key(new_handle) != key:
+                self.delete(key, old)
+                self.insert(new, new_handle)
+                return
+        txn.put(key, codec.encode_row(new_utc))
+        for index in codec.schema.indexes:
+            if changed is not None and not any(c.offset in changed for c in index.columns):
+                continue
+            old_key, _, _ = codec.index_key_value(index, old_utc, handle)
+            new_key, new_value, distinct = codec.index_key_value(index, new_utc, handle)
+            if old_key == new_key:
+                continue
+            if distinct:
+                if self.pessimistic:
+                    self.lock([new_key])
+                    self._refuse_existing([new_key])
+                    txn.put(new_key, new_value)
+                else:
+                    txn.insert(new_key, new_value)
+            else:
+                txn.put(new_key, new_value)
+            txn.delete(old_key)
+        self._forget_entries(old_utc, handle)
+
+    def _forget_entries(self, values: Row, handle: Handle) -> None:
+        """Removes entries of indexes that are on their way in or out and must not keep what a row no longer has."""
+        for index in self.table.delete_only:
+            self.txn.delete(self.codec.index_key_value(index.schema, values, handle)[0])
+
+    def delete(self, key: bytes, old: Row) -> None:
+        """Removes a row and its index entries."""
+        codec, txn = self.codec, self.txn
+        txn.delete(key)
+        if codec.schema.indexes or self.table.delete_only:
+            values = codec.utc_row(old, self.tz)
+            handle = codec.handle_of_key(key)
+            for _, entry_key, _, _ in codec.index_entries(values, handle):
+                txn.delete(entry_key)
+            self._forget_entries(values, handle)

@@ -1,0 +1,231 @@
+"""From a parsed statement to its executable: binding, planning, and the choice of who runs it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from sqlfront import parse
+from sqlfront.bind.literals import type_of
+from sqlfront.bind.scope import BindContext
+from sqlfront.errors import error
+from sqlfront.result import Result
+
+if TYPE_CHECKING:
+    from coprocessor.types import FieldType
+    from sqlfront.catalog.model import Table
+    from sqlfront.plan.nodes import QueryPlan
+    from sqlfront.session import Session
+
+# A plan is made anew when a table has grown or shrunk this much since: its access paths were chosen for another size.
+REPLAN_FACTOR = 4.0
+REPLAN_ROWS_MIN = 1000.0
+
+
+class Executable(Protocol):
+    """A statement ready to run, any number of times, with parameter rows of the types it was bound for."""
+
+    any_integer: bool
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result: ...
+
+
+class Action:
+    """An executable that is one call."""
+
+    any_integer = False
+
+    def __init__(self, call: Callable[[Session], Result]) -> None:
+        self._call = call
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        return self._call(session)
+
+
+class _VariableView(Mapping[str, object]):
+    """System variables as binding asks for them: `name`, or `global.name`."""
+
+    def __init__(self, session: Session) -> None:
+        self._variables = session.variables
+
+    def __getitem__(self, key: str) -> object:
+        scope, dot, name = key.rpartition(".")
+        return self._variables.get(name if dot else key, scope)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._variables.all())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def bind_context(session: Session, parsed: parse.Parsed, params: Sequence[object]) -> BindContext:
+    """What a statement's names and parameters are bound against."""
+    keys: Sequence[object] = parsed.names or range(parsed.positional)
+    types: dict[object, FieldType] = {k: type_of(v) for k, v in zip(keys, params, strict=True)}
+    registered = {}
+    if session.registered:
+        from coprocessor.arrow import field_type
+
+        registered = {
+            name: [(f.name, field_type(f.type)) for f in table.schema] for name, table in session.registered.items()
+        }
+    return BindContext(
+        schema=session.catalog.schema,
+        current_db=session.current_db,
+        param_types=types,
+        registered=registered,
+        full_group_by=session.variables.only_full_group_by,
+        variables=_VariableView(session),
+        user_variables=session.user_variables,
+        params={k: i for i, k in enumerate(keys)},
+    )
+
+
+def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[object]) -> tuple[Executable, bool]:
+    """Returns the statement's executable and whether it may be kept for other executions."""
+    statement = parsed.statement
+    match statement:
+        case parse.Query():
+            return _query(session, parsed, statement, params)
+        case parse.Insert() | parse.Update() | parse.Delete():
+            from sqlfront.exec.dml import make_change
+
+            ctx = bind_context(session, parsed, params)
+            change = make_change(session, ctx, statement)
+            return change, ctx.cacheable
+        case parse.Explain():
+            from sqlfront.exec.explain import explain
+
+            return Action(lambda s: explain(s, parsed, statement, params)), False
+        case _:
+            from sqlfront.exec.control import control_action
+
+            return Action(control_action(parsed, statement, params)), False
+
+
+def _query(
+    session: Session, parsed: parse.Parsed, statement: parse.Query, params: Sequence[object]
+) -> tuple[Executable, bool]:
+    from sqlfront.exec.query import compile_query
+
+    ctx = bind_context(session, parsed, params)
+    plan = plan_query(session, ctx, statement)
+    executable: Executable
+    if statement.as_of is not None:
+        ts = as_of_timestamp(session, ctx, statement.as_of, tuple(params))
+        return AtTimestamp(plan, session.variables.zone, ts), False
+    if plan.lock is not None:
+        from sqlfront.exec.locking import LockingQuery
+
+        executable = LockingQuery(plan, session.variables.zone)
+    else:
+        executable = cast(Executable, compile_query(plan, session.variables.zone))
+    limit = session.variables.select_limit
+    return Sized(executable, plan.tables, session) if _depends_on_size(executable) else executable, (
+        ctx.cacheable and limit is None
+    )
+
+
+def plan_query(session: Session, ctx: BindContext, statement: parse.Query) -> QueryPlan:
+    """Binds and optimizes a query."""
+    from dataclasses import replace
+
+    from coprocessor import types as t
+    from coprocessor.expr import Const
+    from sqlfront.bind.query import QueryBinder
+    from sqlfront.plan.nodes import Limit
+    from sqlfront.plan.optimize import optimize
+
+    plan = QueryBinder(ctx).bind(statement.ast, statement.item_texts)
+    root = plan.root
+    if session.variables.select_limit is not None and not isinstance(root, Limit):
+        root = Limit(root, Const(session.variables.select_limit, t.UBIGINT), None)
+    return replace(plan, root=optimize(root, session.database.statistics))
+
+
+def _depends_on_size(executable: Executable) -> bool:
+    from sqlfront.exec.query import PointQuery
+
+    return not isinstance(executable, PointQuery)
+
+
+class Sized:
+    """Keeps a plan as long as its tables have about the size that it was made for."""
+
+    any_integer = False
+
+    def __init__(self, executable: Executable, tables: Sequence[Table], session: Session) -> None:
+        self._executable = executable
+        self._run = executable.run
+        rows = session.database.statistics.rows
+        self._sizes = [(t, rows(t)) for t in tables]
+
+    @property
+    def executable(self) -> Executable:
+        return self._executable
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        rows = session.database.statistics.rows
+        for table, planned in self._sizes:
+            now = rows(table)
+            if now > REPLAN_ROWS_MIN and not planned / REPLAN_FACTOR <= now <= planned * REPLAN_FACTOR:
+                session._plans.pop(session.statement, None)
+                break
+        return self._run(session, params)
+
+
+class AtTimestamp:
+    """A query of the past."""
+
+    any_integer = False
+
+    def __init__(self, plan: QueryPlan, zone: dt.tzinfo, ts: int) -> None:
+        self._plan = plan
+        self._zone = zone
+        self._ts = ts
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        from sqlfront.exec.query import ResidualQuery, result_columns
+
+        if session.txn is not None:
+            raise error(8135, "invalid as of timestamp: can't set read timestamp inside a transaction")
+        query = ResidualQuery(self._plan, result_columns(self._plan), self._zone)
+        return query.run_at(session, params, session.storage.snapshot(self._ts))
+
+
+def as_of_timestamp(session: Session, ctx: BindContext, node: Any, params: tuple[Any, ...]) -> int:
+    """The timestamp that AS OF TIMESTAMP names: a datetime in the session's zone, or a TSO."""
+    from coprocessor.evaluate import compile_expr
+    from sqlfront.bind.expr import ExprBinder
+    from sqlfront.bind.query import QueryBinder
+    from sqlfront.bind.scope import Scope
+    from sqlfront.exec.context import environment
+
+    expr = ExprBinder(ctx, Scope(), QueryBinder(ctx)).bind(node)
+    value = compile_expr(expr, {})((), environment(session, params))
+    return timestamp_of(session, value)
+
+
+def timestamp_of(session: Session, value: object) -> int:
+    """A user's point in time as a timestamp of the store; refused when it is in the future."""
+    from coprocessor.convert_text import parse_datetime
+
+    if isinstance(value, int) and value > 1 << 50:
+        ts = value
+    else:
+        moment = value if isinstance(value, dt.datetime) else parse_datetime(str(value))
+        if moment is None:
+            raise error(8135, f"invalid as of timestamp: {value!r} is not a time")
+        millis = moment.replace(tzinfo=session.variables.zone).timestamp() * 1000
+        # All commits of that millisecond are in.
+        ts = ((int(millis) + 1) << 18) - 1
+    now = session.storage.now_ts()
+    if ts > now:
+        if ts >> 18 > (now >> 18) + 1:
+            raise error(9006, "cannot set read timestamp to a future time")
+        ts = now
+    return ts
+
+

@@ -1,0 +1,408 @@
+"""The choice of one access path for every scan: which keys are read, from which index, and how many they may be.
+
+Conditions over one column that compare it with something computed before the scan (`Sarg`s) are matched against the leading
+columns of the primary key and of each index: equalities and IN lists as far as they go, then one range. Candidates are
+costed from statistics; a scan of the whole table is always one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery, walk
+from coprocessor.functions import lookup
+from coprocessor.types import STRING_TPS, FieldType, Tp
+from sqlfront.catalog.model import Index, Table
+from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
+
+# Costs are in units of one row stepped over in a key range.
+LOOKUP_COST = 4.0  # an index entry, then a get of its row
+ROW_COST = 1.0
+SCAN_ROW_COST = 0.3  # a whole table is decoded in batches
+SCAN_START_COST = 40.0
+PATH_START_COST = 3.0
+IN_COMBINATIONS_MAX = 10_000  # key ranges that IN lists over several columns may multiply to
+
+PSEUDO_ROWS = 10_000.0
+PSEUDO_EQUAL = 0.001
+PSEUDO_RANGE = 1 / 3
+PSEUDO_BETWEEN = 1 / 40
+
+
+class Estimator(Protocol):
+    """Answers from statistics; a fraction is of the table's rows."""
+
+    def rows(self, table: Table) -> float: ...
+
+    def equal(self, table: Table, offset: int, value: object, known: bool) -> float:
+        """The fraction with column = value; `known` False when the value is not known before execution."""
+
+    def between(self, table: Table, offset: int, low: object, high: object, known: bool) -> float: ...
+
+    def null(self, table: Table, offset: int) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    expr: Expr
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sarg:
+    """A condition on one column: `kind` is eq (any of `values`), null, or range."""
+
+    offset: int
+    kind: str
+    cond: Expr
+    values: tuple[Expr, ...] = ()
+    low: Bound | None = None
+    high: Bound | None = None
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a scan reads its table.
+
+    `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index". `prefix[i]` are the alternatives for key
+    column i, None among them standing for IS NULL; `low` and `high` bound the next column. `point`: the key is whole and
+    unique, so every alternative is one get. `used` are the conjuncts the path enforces exactly; `order` the column offsets
+    by which rows come ordered, when there is one range. `rows` is the estimate.
+    """
+
+    kind: str
+    index: Index | None = None
+    prefix: tuple[tuple[Expr | None, ...], ...] = ()
+    low: Bound | None = None
+    high: Bound | None = None
+    point: bool = False
+    cover: bool = False
+    rows: float = 0.0
+    table_rows: float = 0.0
+    cost: float = 0.0
+    used: tuple[Expr, ...] = ()
+    order: tuple[int, ...] = ()
+    key_types: tuple[FieldType, ...] = ()
+    pinned: int = 0
+
+    @property
+    def name(self) -> str:
+        """What EXPLAIN calls it."""
+        if self.kind == "scan":
+            return "TableFullScan"
+        if self.point:
+            many = any(len(p) > 1 for p in self.prefix)
+            return "Batch_Point_Get" if many else "Point_Get"
+        if self.kind == "primary":
+            return "TableRangeScan" if self.prefix or self.low or self.high else "TableFullScan"
+        return "IndexScan" if self.cover else "IndexLookUp"
+
+
+def choose_access(scan: Scan, estimator: Estimator) -> Access:
+    """Returns the cheapest access path for the scan's conditions."""
+    table = scan.table
+    total = max(1.0, estimator.rows(table))
+    offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
+    sargs = [s for cond in scan.where if (s := sarg(cond, offsets, table)) is not None]
+    selectivity = _all_selectivity(table, sargs, scan.where, estimator)
+    out_rows = max(1.0, total * selectivity) if scan.where else total
+    best = Access("scan", rows=out_rows, table_rows=total, cost=SCAN_START_COST + total * SCAN_ROW_COST, order=_scan_order(table))
+    if scan.use_index:
+        best = replace(best, cost=float("inf"))
+    for candidate in _candidates(scan, sargs, total, estimator):
+        if candidate.cost < best.cost:
+            best = candidate
+    return best
+
+
+def _scan_order(table: Table) -> tuple[int, ...]:
+    if table.handle_offset >= 0:
+        # Unsigned handles above 2**63 lie before the smaller ones.
+        return () if table.columns[table.handle_offset].type.unsigned else (table.handle_offset,)
+    return _ordered_offsets(table, [(c.offset, c.prefix) for c in table.common_handle])
+
+
+def _ordered_offsets(table: Table, parts: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """The leading key columns whose key order is the order of their values."""
+    out: list[int] = []
+    for offset, prefix in parts:
+        if prefix >= 0 or table.columns[offset].type.tp in (Tp.JSON, Tp.SET):
+            break
+        out.append(offset)
+    return tuple(out)
+
+
+def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Estimator) -> list[Access]:
+    table = scan.table
+    out: list[Access] = []
+    if not scan.use_index or "primary" in scan.use_index:
+        primary = (
+            [(table.handle_offset, -1)]
+            if table.handle_offset >= 0
+            else [(c.offset, c.prefix) for c in table.common_handle]
+        )
+        if primary and "primary" not in scan.ignore_index:
+            found = _match(table, primary, sargs, True, total, estimator)
+            if found is not None:
+                out.append(replace(found, kind="primary", cost=PATH_START_COST + found.rows * ROW_COST))
+    wanted = set(scan.offsets)
+    for index in table.indexes:
+        name = index.name.casefold()
+        if (scan.use_index and name not in scan.use_index) or name in scan.ignore_index:
+            continue
+        parts = [(c.offset, c.prefix) for c in index.columns]
+        found = _match(table, parts, sargs, index.unique, total, estimator)
+        if found is None:
+            if not scan.use_index:
+                continue
+            found = Access("index", rows=total, table_rows=total, order=_ordered_offsets(table, parts))
+        covers = table.codec.index_covers(index.schema) | ({HANDLE_OFFSET} if table.codec.is_hidden_handle else set())
+        cover = wanted <= covers and not found.point
+        each = ROW_COST if cover else LOOKUP_COST
+        out.append(replace(found, kind="index", index=index, cover=cover, cost=PATH_START_COST + 1 + found.rows * each))
+    return out
+
+
+def _match(
+    table: Table,
+    parts: Sequence[tuple[int, int]],
+    sargs: Sequence[Sarg],
+    unique: bool,
+    total: float,
+    estimator: Estimator,
+) -> Access | None:
+    """Matches conditions against key columns; None when not even the first has one."""
+    prefix: list[tuple[Expr | None, ...]] = []
+    used: list[Expr] = []
+    low = high = None
+    combinations, selectivity, pinned = 1, 1.0, 0
+    exact_key = True
+    for offset, length in parts:
+        here = [s for s in sargs if s.offset == offset]
+        equal = min((s for s in here if s.kind != "range"), key=lambda s: len(s.values), default=None)
+        if equal is not None:
+            values: tuple[Expr | None, ...] = (None,) if equal.kind == "null" else equal.values
+            if combinations * len(values) > IN_COMBINATIONS_MAX:
+                break
+            combinations *= len(values)
+            prefix.append(values)
+            pinned += combinations == 1
+            selectivity *= _selectivity(table, equal, estimator)
+            exact_key &= length < 0 and equal.kind == "eq"
+            if length < 0 and equal.exact:
+                used.append(equal.cond)
+            continue
+        ranges = [s for s in here if s.kind == "range"]
+        if ranges:
+            low = _tightest(s.low for s in ranges)
+            high = _tightest(s.high for s in ranges)
+            merged = Sarg(offset, "range", ranges[0].cond, low=low, high=high)
+            selectivity *= _selectivity(table, merged, estimator)
+            whole = [s for s in ranges if (s.low is None or s.low == low) and (s.high is None or s.high == high)]
+            used.extend(s.cond for s in whole if length < 0 and s.exact)
+        break
+    if not prefix and low is None and high is None:
+        return None
+    point = unique and exact_key and len(prefix) == len(parts)
+    rows = float(combinations) if point else max(1.0, total * selectivity)
+    types = tuple(table.columns[o].type for o, _ in parts)
+    order = _ordered_offsets(table, parts) if combinations == 1 else ()
+    if table.handle_offset >= 0 and parts[0][0] == table.handle_offset and table.columns[table.handle_offset].type.unsigned:
+        order = ()
+    return Access(
+        "", None, tuple(prefix), low, high, point, rows=rows, table_rows=total, used=tuple(used), order=order,
+        key_types=types, pinned=pinned,
+    )  # fmt: skip
+
+
+def _tightest(bounds: object) -> Bound | None:
+    """Of several bounds on one side, the first: their values are not known yet, and the others filter the rows."""
+    return next((b for b in bounds if b is not None), None)  # type: ignore[attr-defined]
+
+
+# Estimates
+
+
+def _all_selectivity(table: Table, sargs: Sequence[Sarg], where: Sequence[Expr], estimator: Estimator) -> float:
+    out = 1.0
+    seen: set[int] = set()
+    for s in sargs:
+        if s.kind == "range" and s.offset in seen:
+            continue
+        if s.kind == "range":
+            ranges = [r for r in sargs if r.kind == "range" and r.offset == s.offset]
+            s = replace(s, low=_tightest(r.low for r in ranges), high=_tightest(r.high for r in ranges))
+            seen.add(s.offset)
+        out *= _selectivity(table, s, estimator)
+    others = len(where) - len(sargs)
+    return out * (0.8**others) if others > 0 else out
+
+
+def _selectivity(table: Table, s: Sarg, estimator: Estimator) -> float:
+    if s.kind == "null":
+        return estimator.null(table, s.offset)
+    if s.kind == "eq":
+        each = [estimator.equal(table, s.offset, *_value(v)) for v in s.values]
+        return min(1.0, sum(each))
+    low, low_known = _value(s.low.expr) if s.low is not None else (None, True)
+    high, high_known = _value(s.high.expr) if s.high is not None else (None, True)
+    if low_known and high_known:
+        return estimator.between(table, s.offset, low, high, True)
+    both = s.low is not None and s.high is not None
+    return PSEUDO_BETWEEN if both else PSEUDO_RANGE
+
+
+def _value(expr: Expr) -> tuple[object, bool]:
+    return (expr.value, True) if isinstance(expr, Const) else (None, False)
+
+
+# Sargs
+
+
+def sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg | None:
+    """Reads a conjunct as a condition on one column, None when it is not of that kind."""
+    if not isinstance(cond, Call):
+        return None
+    match cond.func:
+        case "eq" | "nulleq" | "lt" | "le" | "gt" | "ge":
+            return _comparison(cond, offsets, table)
+        case "in":
+            found = _key_column(cond.args[0], offsets, table)
+            if found is None or not all(is_free(a) for a in cond.args[1:]):
+                return None
+            return Sarg(found[0], "eq", cond, cond.args[1:], exact=found[1])
+        case "between":
+            found = _key_column(cond.args[0], offsets, table)
+            if found is None or not all(is_free(a) for a in cond.args[1:]) or _unordered(table, found[0]):
+                return None
+            low, high = (Bound(a, False) for a in cond.args[1:])
+            return Sarg(found[0], "range", cond, low=low, high=high, exact=found[1])
+        case "isnull":
+            found = _key_column(cond.args[0], offsets, table)
+            return None if found is None else Sarg(found[0], "null", cond)
+        case "like":
+            return _like(cond, offsets, table)
+        case "or":
+            return _alternatives(cond, offsets, table)
+    return None
+
+
+def is_free(expr: Expr) -> bool:
+    """Whether the expression can be computed before the scan: no columns, no subqueries, nothing random."""
+    for part in walk(expr):
+        if isinstance(part, (Const, Param, Context)):
+            continue
+        if not isinstance(part, Call):
+            return False
+        entry = lookup(part.func)
+        if entry is None or not entry.deterministic:
+            return False
+    return True
+
+
+_MIRROR = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "nulleq": "nulleq"}
+
+
+def _comparison(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg | None:
+    left, right = cond.args
+    op = cond.func
+    found = _key_column(left, offsets, table)
+    if found is None:
+        found, right, op = _key_column(right, offsets, table), left, _MIRROR[op]
+    if found is None or not is_free(right):
+        return None
+    offset, exact = found
+    if op == "nulleq":
+        if isinstance(right, Const) and right.value is not None:
+            op = "eq"
+        else:
+            return None
+    if op == "eq":
+        return Sarg(offset, "eq", cond, (right,), exact=exact)
+    if _unordered(table, offset):
+        return None
+    bound = Bound(right, op in ("lt", "gt"))
+    if op in ("lt", "le"):
+        return Sarg(offset, "range", cond, high=bound, exact=exact)
+    return Sarg(offset, "range", cond, low=bound, exact=exact)
+
+
+def _unordered(table: Table, offset: int) -> bool:
+    """ENUM and SET compare as strings but lie in their keys by number."""
+    return table.columns[offset].type.tp in (Tp.ENUM, Tp.SET, Tp.JSON, Tp.BIT)
+
+
+def _key_column(expr: Expr, offsets: Mapping[int, int], table: Table) -> tuple[int, bool] | None:
+    """The column of a comparison's side, if its key order serves the comparison; False when the rows need a second look."""
+    cast = isinstance(expr, Call) and expr.func == "cast"
+    inner = expr.args[0] if cast and isinstance(expr, Call) else expr
+    if not isinstance(inner, Column) or inner.id not in offsets or offsets[inner.id] == HANDLE_OFFSET:
+        return None
+    type_ = inner.type
+    if type_.tp in (Tp.JSON, Tp.SET, Tp.BIT):
+        return None
+    if cast and not _order_kept(type_, expr.type):
+        return None
+    text = type_.tp in STRING_TPS and not type_.is_binary
+    return offsets[inner.id], not cast and not text and type_.tp != Tp.ENUM
+
+
+def _order_kept(source: FieldType, target: FieldType) -> bool:
+    """Whether a cast keeps order and loses nothing, so that the target's values can be brought back to the column's."""
+    if source.is_integer:
+        return target.is_numeric
+    if source.is_decimal:
+        return target.is_decimal
+    if source.tp == Tp.FLOAT:
+        return target.tp == Tp.DOUBLE
+    if source.tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):
+        return target.tp in (Tp.DATETIME, Tp.TIMESTAMP)
+    if source.tp == Tp.DURATION:
+        return target.tp == Tp.DURATION
+    return source.is_text and target.is_text and source.collate == target.collate
+
+
+def _like(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg | None:
+    """LIKE 'abc%' is a range over the strings that begin with abc."""
+    found = _key_column(cond.args[0], offsets, table)
+    pattern, escape = cond.args[1], cond.args[2] if len(cond.args) > 2 else None
+    if found is None or not isinstance(pattern, Const) or not isinstance(pattern.value, str):
+        return None
+    column_type = table.columns[found[0]].type
+    if not column_type.is_text or not column_type.collate.endswith("_bin"):
+        return None
+    mark = escape.value if isinstance(escape, Const) and isinstance(escape.value, str) else "\\"
+    fixed = ""
+    i = 0
+    while i < len(pattern.value) and pattern.value[i] not in "%_":
+        if pattern.value[i] == mark and i + 1 < len(pattern.value):
+            i += 1
+        fixed += pattern.value[i]
+        i += 1
+    # Trailing spaces are not part of a key: the strings 'ab' and 'ab ' share one.
+    fixed = fixed.rstrip(" ")
+    if not fixed or ord(fixed[-1]) >= 0x10FFFF or 0xD7FF <= ord(fixed[-1]) < 0xE000:
+        return None
+    after = fixed[:-1] + chr(ord(fixed[-1]) + 1)
+    low, high = Bound(Const(fixed, pattern.type), False), Bound(Const(after, pattern.type), True)
+    return Sarg(found[0], "range", cond, low=low, high=high, exact=False)
+
+
+def _alternatives(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg | None:
+    """a = 1 OR a = 2 is an IN list."""
+    parts = [sarg(a, offsets, table) for a in cond.args]
+    values: list[Expr] = []
+    for part in parts:
+        if part is None or part.kind != "eq" or parts[0] is None or part.offset != parts[0].offset:
+            return None
+        values.extend(part.values)
+    first = parts[0]
+    assert first is not None
+    return Sarg(first.offset, "eq", cond, tuple(values), exact=all(p.exact for p in parts if p is not None))
+
+
+def has_subquery(expr: Expr) -> bool:
+    return any(isinstance(p, Subquery) for p in walk(expr))

@@ -1,0 +1,336 @@
+"""Relational plan nodes: an immutable tree whose columns are known by statement-wide ids.
+
+The binder makes the tree, the rules rewrite it, `access.py` gives each `Scan` its access path; the executors read it. Run
+state (snapshots, parameter values, counters) is never in it, so a plan is cached and shared by all executions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Window
+from coprocessor.types import FieldType
+
+if TYPE_CHECKING:
+    from sqlfront.catalog.model import Table
+    from sqlfront.plan.access import Access
+
+_T = TypeVar("_T")
+
+HANDLE_OFFSET = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PlanColumn:
+    """An output column of a node. `table` and `db` are the names it can be qualified with; `origin` the base column's name."""
+
+    id: int
+    name: str
+    type: FieldType
+    nullable: bool = True
+    table: str = ""
+    db: str = ""
+
+    def ref(self) -> Column:
+        return Column(self.id, self.type, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Rows of a stored table. `offsets[i]` is the table column of `cols[i]`, HANDLE_OFFSET the hidden row id.
+
+    `where` holds the conjuncts over this table alone; they filter whatever the access path delivers.
+    """
+
+    table: Table
+    alias: str
+    cols: tuple[PlanColumn, ...]
+    offsets: tuple[int, ...]
+    where: tuple[Expr, ...] = ()
+    access: Access | None = None
+    use_index: tuple[str, ...] = ()
+    ignore_index: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual:
+    """Rows that no table stores: information_schema, or an Arrow table the user registered (`source` says which)."""
+
+    name: str
+    cols: tuple[PlanColumn, ...]
+    source: tuple[str, str]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Literal rows; `rows` empty columns and one row is what SELECT without FROM reads."""
+
+    cols: tuple[PlanColumn, ...]
+    rows: tuple[tuple[Expr, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    child: Node
+    conds: tuple[Expr, ...]
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        return self.child.cols
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    child: Node
+    cols: tuple[PlanColumn, ...]
+    exprs: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """`kind`: inner, left, full is refused; a right join is a left join with its sides exchanged."""
+
+    kind: str
+    left: Node
+    right: Node
+    on: tuple[Expr, ...]
+    lateral: bool = False
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        if self.kind == "left":
+            right = tuple(replace(c, nullable=True) for c in self.right.cols)
+            return self.left.cols + right
+        return self.left.cols + self.right.cols
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Groups by `groups` (one group over everything when empty); `cols` are the group columns, then the aggregates."""
+
+    child: Node
+    cols: tuple[PlanColumn, ...]
+    groups: tuple[Expr, ...]
+    aggs: tuple[Agg, ...]
+    rollup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WindowNode:
+    """Adds a column for each window call to the child's columns."""
+
+    child: Node
+    added: tuple[PlanColumn, ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        return self.child.cols + self.added
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    child: Node
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        return self.child.cols
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    child: Node
+    keys: tuple[OrderKey, ...]
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        return self.child.cols
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`count` and `offset` are constants or parameters; None is no limit."""
+
+    child: Node
+    count: Expr | None
+    offset: Expr | None
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        return self.child.cols
+
+
+@dataclass(frozen=True, slots=True)
+class SetOp:
+    """UNION, EXCEPT, INTERSECT over inputs already cast to the types of `cols`."""
+
+    kind: str
+    distinct: bool
+    left: Node
+    right: Node
+    cols: tuple[PlanColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CteRef:
+    """Reads a common table expression; `source_cols` are the ids of the definition's columns, in the order of `cols`."""
+
+    cte_id: int
+    name: str
+    cols: tuple[PlanColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cte:
+    """A definition; a recursive one is `plan` UNION [ALL] `step`, which reads it by CteRef."""
+
+    id: int
+    name: str
+    cols: tuple[PlanColumn, ...]
+    plan: Node
+    step: Node | None = None
+    distinct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class With:
+    ctes: tuple[Cte, ...]
+    child: Node
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        return self.child.cols
+
+
+Node: TypeAlias = (
+    Scan | Virtual | Values | Filter | Project | Join | Aggregate | WindowNode | Distinct | Sort | Limit | SetOp | CteRef | With
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """FOR UPDATE or FOR SHARE: `wait` is "", "nowait" or "skip locked"; `tables` the aliases it is for, empty for all."""
+
+    wait: str = ""
+    tables: tuple[str, ...] = ()
+    share: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """A whole query: its tree, the columns the user sees, and what it must lock."""
+
+    root: Node
+    names: tuple[str, ...]
+    lock: Lock | None = None
+    tables: tuple[Table, ...] = field(default=())
+
+
+def node_children(node: Node) -> tuple[Node, ...]:
+    """Returns the input nodes."""
+    match node:
+        case Join() | SetOp():
+            return (node.left, node.right)
+        case With():
+            out = [node.child]
+            for cte in node.ctes:
+                out.append(cte.plan)
+                if cte.step is not None:
+                    out.append(cte.step)
+            return tuple(out)
+        case Scan() | Virtual() | Values() | CteRef():
+            return ()
+        case _:
+            return (node.child,)
+
+
+def with_children(node: Node, fn: Callable[[Node], Node]) -> Node:
+    """Rebuilds a node with `fn` applied to its inputs; the same node when none changed."""
+    match node:
+        case Join() | SetOp():
+            left, right = fn(node.left), fn(node.right)
+            return node if left is node.left and right is node.right else replace(node, left=left, right=right)
+        case With():
+            ctes = tuple(
+                replace(c, plan=fn(c.plan), step=None if c.step is None else fn(c.step)) for c in node.ctes
+            )
+            return replace(node, ctes=ctes, child=fn(node.child))
+        case Scan() | Virtual() | Values() | CteRef():
+            return node
+        case _:
+            child = fn(node.child)
+            return node if child is node.child else replace(node, child=child)
+
+
+def node_exprs(node: Node) -> tuple[Expr, ...]:
+    """Returns the expressions of this node alone."""
+    match node:
+        case Scan():
+            return node.where
+        case Filter():
+            return node.conds
+        case Project():
+            return node.exprs
+        case Join():
+            return node.on
+        case Aggregate():
+            return node.groups + node.aggs
+        case WindowNode():
+            return node.windows
+        case Sort():
+            return tuple(k.expr for k in node.keys)
+        case Limit():
+            return tuple(e for e in (node.count, node.offset) if e is not None)
+        case Values():
+            return tuple(e for row in node.rows for e in row)
+        case _:
+            return ()
+
+
+def map_exprs(node: Node, fn: Callable[[Expr], Expr]) -> Node:
+    """Rebuilds a node with `fn` applied to each of its expressions."""
+    match node:
+        case Scan():
+            return replace(node, where=tuple(fn(e) for e in node.where)) if node.where else node
+        case Filter():
+            return replace(node, conds=tuple(fn(e) for e in node.conds))
+        case Project():
+            return replace(node, exprs=tuple(fn(e) for e in node.exprs))
+        case Join():
+            return replace(node, on=tuple(fn(e) for e in node.on)) if node.on else node
+        case Aggregate():
+            return replace(
+                node,
+                groups=tuple(fn(e) for e in node.groups),
+                aggs=tuple(_same(fn(a), Agg) for a in node.aggs),
+            )
+        case WindowNode():
+            return replace(node, windows=tuple(_same(fn(w), Window) for w in node.windows))
+        case Sort():
+            return replace(node, keys=tuple(OrderKey(fn(k.expr), k.desc) for k in node.keys))
+        case Values():
+            return replace(node, rows=tuple(tuple(fn(e) for e in row) for row in node.rows)) if node.cols else node
+        case _:
+            return node
+
+
+def _same(expr: Expr, kind: type[_T]) -> _T:
+    assert isinstance(expr, kind), expr
+    return expr
+
+
+def walk_nodes(node: Node) -> Iterator[Node]:
+    """Yields the node and everything below it, subqueries inside expressions not included."""
+    yield node
+    for child in node_children(node):
+        yield from walk_nodes(child)
+
+
+ONE_ROW = Values((), ((),))
+
+
+def is_true(expr: Expr) -> bool:
+    return isinstance(expr, Const) and expr.value not in (None, 0, False)

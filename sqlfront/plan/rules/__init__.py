@@ -1,0 +1,12 @@
+"""Rewrite rules, one a file, in the order they run. Each is a function from plan to plan that keeps the meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlfront.plan.nodes import Node
+from sqlfront.plan.rules.fold_constants import fold_constants
+from sqlfront.plan.rules.prune_columns import prune_columns
+from sqlfront.plan.rules.push_filters import push_filters
+
+RULES: tuple[Callable[[Node], Node], ...] = (fold_constants, push_filters, prune_columns)

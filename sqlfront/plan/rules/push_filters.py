@@ -1,0 +1,131 @@
+"""Moves each conjunct as far down as its columns allow, into scans where an access path can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from coprocessor.expr import Column, Context, Expr, Subquery, columns, transform, walk
+from coprocessor.functions import lookup
+from coprocessor.expr import Call
+from sqlfront.plan.nodes import (
+    Aggregate,
+    Distinct,
+    Filter,
+    Join,
+    Node,
+    Project,
+    Scan,
+    Sort,
+    With,
+    with_children,
+)
+
+
+def push_filters(node: Node) -> Node:
+    """Returns the tree with its conditions pushed down."""
+    return _push(node, ())
+
+
+def _push(node: Node, conds: tuple[Expr, ...]) -> Node:
+    match node:
+        case Filter():
+            return _push(node.child, node.conds + conds)
+        case Scan():
+            return _scan(node, conds)
+        case Join():
+            return _join(node, conds)
+        case Project():
+            return _project(node, conds)
+        case Sort() | Distinct():
+            return replace(node, child=_push(node.child, conds))
+        case With():
+            ctes = tuple(
+                replace(c, plan=_push(c.plan, ()), step=None if c.step is None else _push(c.step, ())) for c in node.ctes
+            )
+            return replace(node, ctes=ctes, child=_push(node.child, conds))
+        case Aggregate() if node.groups and not node.rollup:
+            return _aggregate(node, conds)
+        case _:
+            return _stay(with_children(node, push_filters), conds)
+
+
+def _stay(node: Node, conds: tuple[Expr, ...]) -> Node:
+    return Filter(node, conds) if conds else node
+
+
+def _scan(node: Scan, conds: tuple[Expr, ...]) -> Node:
+    own = {c.id for c in node.cols}
+    here = tuple(c for c in conds if columns(c) <= own and not _has_subquery(c))
+    rest = tuple(c for c in conds if c not in here)
+    return _stay(replace(node, where=node.where + here), rest)
+
+
+def _join(node: Join, conds: tuple[Expr, ...]) -> Node:
+    left_ids = {c.id for c in node.left.cols}
+    right_ids = {c.id for c in node.right.cols}
+    if node.kind == "inner":
+        left, right, both = _split(node.on + conds, left_ids, right_ids)
+        # What holds a subquery or outer columns stays in a filter above, where DuckDB can unnest it.
+        on = tuple(c for c in both if columns(c) <= left_ids | right_ids and not _has_subquery(c))
+        rest = tuple(c for c in both if c not in on)
+        return _stay(replace(node, left=_push(node.left, left), right=_push(node.right, right), on=on), rest)
+    left, _, above = _split(conds, left_ids, set())
+    _, right, on = _split(node.on, set(), right_ids)
+    return _stay(replace(node, left=_push(node.left, left), right=_push(node.right, right), on=on), above)
+
+
+def _split(
+    conds: Sequence[Expr], left_ids: set[int], right_ids: set[int]
+) -> tuple[tuple[Expr, ...], tuple[Expr, ...], tuple[Expr, ...]]:
+    left, right, both = [], [], []
+    for cond in conds:
+        used = columns(cond)
+        if used and used <= left_ids and not _has_subquery(cond):
+            left.append(cond)
+        elif used and used <= right_ids and not _has_subquery(cond):
+            right.append(cond)
+        else:
+            both.append(cond)
+    return tuple(left), tuple(right), tuple(both)
+
+
+def _project(node: Project, conds: tuple[Expr, ...]) -> Node:
+    sources = {c.id: e for c, e in zip(node.cols, node.exprs, strict=True)}
+    down: list[Expr] = []
+    stay: list[Expr] = []
+    for cond in conds:
+        used = columns(cond) & sources.keys()
+        if not _has_subquery(cond) and all(_movable(sources[i]) for i in used):
+            down.append(substitute(cond, sources))
+        else:
+            stay.append(cond)
+    return _stay(replace(node, child=_push(node.child, tuple(down))), tuple(stay))
+
+
+def _aggregate(node: Aggregate, conds: tuple[Expr, ...]) -> Node:
+    plain = {e.id for e in node.groups if isinstance(e, Column)}
+    down = tuple(c for c in conds if columns(c) and columns(c) <= plain and not _has_subquery(c))
+    rest = tuple(c for c in conds if c not in down)
+    return _stay(replace(node, child=_push(node.child, down)), rest)
+
+
+def _movable(expr: Expr) -> bool:
+    """Whether evaluating the expression below instead of above changes nothing."""
+    for part in walk(expr):
+        if isinstance(part, Subquery):
+            return False
+        if isinstance(part, Call):
+            entry = lookup(part.func)
+            if entry is not None and not entry.deterministic:
+                return False
+    return True
+
+
+def _has_subquery(expr: Expr) -> bool:
+    return any(isinstance(p, Subquery) or (isinstance(p, Context) and p.key[0] == "rand") for p in walk(expr))
+
+
+def substitute(expr: Expr, sources: Mapping[int, Expr]) -> Expr:
+    """Replaces columns by the expressions that make them."""
+    return transform(expr, lambda e: sources.get(e.id, e) if isinstance(e, Column) else e)

@@ -1,0 +1,512 @@
+"""A session: one connection's state, and the way of a statement through parse, bind, plan and execute.
+
+`execute` reads like that list. Plans are cached by statement text and the Python types of its parameters, and are good for
+one schema and the settings they were bound under.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from kvstore import errors as kv
+from kvstore.client.api import CancelToken, Reader, Transaction
+from sqlfront import parse
+from sqlfront.errors import (
+    ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION,
+    ER_QUERY_INTERRUPTED,
+    InterfaceError,
+    ProgrammingError,
+    error,
+)
+from sqlfront.result import Result
+from sqlfront.variables import Variables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from coprocessor.duck import DuckQuery
+    from coprocessor.env import Env
+    from coprocessor.expr import Call
+    from coprocessor.types import FieldType
+    from sqlfront.catalog.model import Schema, Table
+    from sqlfront.database import Database
+    from sqlfront.exec.statement import Executable
+    from sqlfront.plan.nodes import Virtual
+
+PLAN_CACHE_SIZE = 1024
+OPTIMISTIC_TRIES = 3  # of an autocommit statement, before it takes locks like a pessimistic one
+STATEMENT_RETRIES_MAX = 256  # of a statement whose rows were changed between its read and its locks
+LOGICAL_BITS = 18
+
+_NONE: tuple[Any, ...] = ()
+_PLAIN_TYPES = frozenset({str, float, bytes, type(None), dt.date, dt.datetime, dt.timedelta})
+
+
+class _CachedPlan:
+    """An executable and what it is good for."""
+
+    __slots__ = ("convert", "executable", "names", "run", "schema", "types")
+
+    def __init__(
+        self,
+        executable: Executable,
+        schema: Schema,
+        types: tuple[type, ...],
+        names: tuple[str, ...],
+        convert: Callable[[Sequence[Any]], tuple[Any, ...]] | None,
+    ) -> None:
+        self.executable = executable
+        self.run = executable.run
+        self.schema = schema
+        self.types = types
+        self.names = names
+        self.convert = convert
+
+
+class Session:
+    """One connection. One thread uses it at a time; `interrupt` may come from any."""
+
+    def __init__(self, database: Database, session_id: int) -> None:
+        self.database = database
+        self.id = session_id
+        self.storage = database.storage
+        self.get_latest = database.storage.get_latest
+        self.catalog = database.catalog
+        self.current_db = ""
+        self.variables = Variables(database.globals)
+        self.user_variables: dict[str, tuple[object, FieldType]] = {}
+        self.prepared: dict[str, str] = {}
+        self.warnings: list[tuple[str, int, str]] = []
+        self.registered: dict[str, pa.Table] = {}
+        self.txn: Transaction | None = None
+        self.explicit = False
+        self.read_only = False
+        self.savepoints: list[tuple[str, int]] = []
+        self.next_isolation: str | None = None
+        self.next_read_only: bool | None = None
+        self.last_insert_id = 0
+        self.row_count = -1
+        self.found_rows = 0
+        self.killed = False
+        self.plans_stale = False
+        self.closed = False
+        self.cancel = CancelToken()
+        self.statement = ""
+        self._isolation = ""
+        self._used: dict[int, int] = {}
+        self._deltas: dict[int, int] = {}
+        self._plans: dict[str, _CachedPlan] = {}
+        self._typed: dict[tuple[str, tuple[FieldType, ...]], _CachedPlan] = {}
+        self._running: set[DuckQuery] = set()
+        self._running_mutex = threading.Lock()
+        for name in ("time_zone", "sql_mode", "div_precision_increment", "tidb_isolation_read_engines"):
+            self.variables.on_change(name, self._forget_plans)
+
+    # Statements
+
+    def execute(self, sql: str, params: Sequence[object] | Mapping[str, object] | None = None) -> Result:
+        """Runs one statement. Raises sqlfront's errors, and those of the layers below for the caller to translate."""
+        plan = self._plans.get(sql)
+        if plan is not None and plan.schema is self.catalog.schema:
+            row: tuple[Any, ...] | None = None
+            if params is None:
+                row = _NONE if not plan.types else None
+            elif plan.names:
+                row = _named(params, plan.names)
+            elif params.__class__ is tuple or params.__class__ is list:
+                row = params if params.__class__ is tuple else tuple(params)  # type: ignore[assignment]
+            if row is not None and tuple(map(type, row)) == plan.types:
+                if plan.convert is not None:
+                    row = plan.convert(row)
+                    if row is None:
+                        return self._first(sql, params)
+                return self._run(plan, row, sql)
+        return self._first(sql, params)
+
+    def _run(self, plan: _CachedPlan, row: tuple[Any, ...], sql: str) -> Result:
+        if self.warnings:
+            self.warnings = []
+        if self.killed or self.plans_stale or self.cancel.is_set():
+            self._check_alive()
+        if self.txn is None and not self.variables.autocommit:
+            self.begin(explicit=False)
+        self.statement = sql
+        try:
+            return plan.run(self, row)
+        except kv.Deadlock:
+            self.rollback()
+            raise
+        finally:
+            self.statement = ""
+
+    def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result:
+        """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types its parameters bound as."""
+        from sqlfront.bind.literals import type_of
+        from sqlfront.exec.statement import make_executable
+
+        typed = self._typed_plan(sql, params)
+        if typed is not None:
+            return typed
+        parsed = parse.parse(sql)
+        row = self._parameters(parsed, params)
+        types = tuple(map(type, row))
+        schema = self.catalog.schema
+        executable, cacheable = make_executable(self, parsed, _normalised(row))
+        convert = None if executable.any_integer else _converter(types)
+        plan = _CachedPlan(executable, schema, types, parsed.names, convert)
+        if cacheable:
+            for cache in (self._plans, self._typed):
+                if len(cache) >= PLAN_CACHE_SIZE:
+                    cache.pop(next(iter(cache)))  # type: ignore[attr-defined]
+            if convert is None or convert(row) is not None:
+                self._plans[sql] = plan
+            else:
+                self._typed[sql, tuple(map(type_of, row))] = plan
+        return self._run(plan, _normalised(row), sql)
+
+    def _typed_plan(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result | None:
+        """Runs a plan that was made for parameters of these very SQL types, if there is one."""
+        if not self._typed or not isinstance(params, (tuple, list)):
+            return None
+        from sqlfront.bind.literals import type_of
+
+        plan = self._typed.get((sql, tuple(map(type_of, params))))
+        if plan is None or plan.schema is not self.catalog.schema:
+            return None
+        return self._run(plan, _normalised(params), sql)
+
+    def _parameters(
+        self, parsed: parse.Parsed, params: Sequence[object] | Mapping[str, object] | None
+    ) -> tuple[Any, ...]:
+        if parsed.names:
+            found = _named(params, parsed.names)
+            if found is None:
+                raise ProgrammingError(f"parameters {', '.join(parsed.names)} need a mapping", 1210)
+            return found
+        given = () if params is None else params
+        if isinstance(given, Mapping):
+            if parsed.positional:
+                raise ProgrammingError("the statement takes ? parameters: give a sequence", 1210)
+            return ()
+        if len(given) != parsed.positional:
+            raise ProgrammingError(
+                f"the statement takes {parsed.positional} parameters, {len(given)} were given", 1210, "HY000"
+            )
+        return tuple(given)
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> Result:
+        """Runs one statement for every parameter row; outside a transaction, all are one transaction."""
+        own = self.txn is None and self.variables.autocommit
+        if own:
+            self.begin(explicit=False)
+        total = Result()
+        count = 0
+        try:
+            for row in rows:
+                result = self.execute(sql, row)
+                if result.columns is not None:
+                    return result
+                count += max(result.affected_rows, 0)
+                total.last_insert_id = result.last_insert_id or total.last_insert_id
+        except BaseException:
+            if own:
+                self.rollback()
+            raise
+        if own:
+            self.commit()
+        total.affected_rows = count
+        return total
+
+    def warn(self, code: int, message: str) -> None:
+        """Notes a warning of the running statement."""
+        if len(self.warnings) < 64:
+            self.warnings.append(("Warning", code, message))
+
+    def note(self, code: int, message: str) -> None:
+        self.warnings.append(("Note", code, message))
+
+    def _check_alive(self) -> None:
+        if self.killed:
+            raise error(ER_QUERY_INTERRUPTED, "Connection was killed")
+        if self.plans_stale:
+            # This execution still runs its old plan, which is right, if not the best any more.
+            self.plans_stale = False
+            self._forget_plans()
+        self.cancel.clear()
+
+    def check_cancelled(self) -> None:
+        """Raises 1317 when the statement was interrupted; loops over many rows call it now and then."""
+        if self.cancel.is_set():
+            self.cancel.clear()
+            raise error(ER_QUERY_INTERRUPTED, "Query execution was interrupted")
+
+    def _forget_plans(self, _value: object = None) -> None:
+        self._plans.clear()
+        self._typed.clear()
+
+    # Reading
+
+    def reader(self) -> Reader:
+        """What a plain SELECT reads: the transaction's snapshot, or a fresh one."""
+        txn = self.txn
+        if txn is None:
+            return self.storage.snapshot()
+        if self._isolation == "READ-COMMITTED" and not self.read_only:
+            return txn.at(self.storage.now_ts())
+        return txn
+
+    def reader_if(self, needed: bool) -> Reader | None:
+        return self.reader() if needed else None
+
+    def dirty_writes(self, start: bytes, end: bytes) -> Sequence[tuple[bytes, bytes | None]]:
+        """What the open transaction has written in the range."""
+        txn = self.txn
+        return txn.dirty(start, end) if txn is not None and txn.has_dirty(start, end) else ()
+
+    def virtual_relation(self, relation: Virtual) -> pa.Table:
+        """The rows of information_schema, or of a registered Arrow table, with the plan's column names."""
+        import pyarrow as pa
+
+        names = [f"c{c.id}" for c in relation.cols]
+        kind, name = relation.source
+        if kind == "registered":
+            table = self.registered[name].select(list(relation.names))
+            from coprocessor.arrow import arrow_schema
+
+            return table.rename_columns(names).cast(arrow_schema(names, [c.type for c in relation.cols], inside=True))
+        from coprocessor.arrow import rows_to_batch
+        from sqlfront.catalog import infoschema
+
+        virtual = infoschema.table(name)
+        assert virtual is not None
+        rows = [tuple(r) for r in virtual.rows(self)]
+        batch = rows_to_batch(rows, names, [c.type for c in relation.cols], inside=True)
+        return pa.Table.from_batches([batch])
+
+    def start_duck(
+        self, sql: str, params: Mapping[str, Any], relations: Mapping[str, pa.Table], udfs: Mapping[str, Call], env: Env
+    ) -> DuckQuery:
+        """Starts a residual query that `interrupt` can stop."""
+        query = self.database.duck.query(sql, params, relations, udfs, env)
+        with self._running_mutex:
+            self._running.add(query)
+        return query
+
+    def end_duck(self, query: DuckQuery) -> None:
+        with self._running_mutex:
+            self._running.discard(query)
+
+    # Transactions
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.txn is not None
+
+    @property
+    def autocommit(self) -> bool:
+        return self.variables.autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self.variables.set("autocommit", int(value))
+        if value and self.txn is not None and not self.explicit:
+            self.commit()
+
+    def begin(self, *, explicit: bool = True, mode: str = "", read_only: bool = False, ts: int | None = None) -> None:
+        """Starts a transaction; one that is open is committed first."""
+        if self.txn is not None:
+            self.commit()
+        pessimistic = {"optimistic": False, "pessimistic": True}.get(mode, self.variables.pessimistic)
+        if self.next_read_only is not None:
+            read_only = read_only or self.next_read_only
+        elif self.variables.read_only:
+            read_only = True
+        self.txn = self.storage.begin(pessimistic=pessimistic, start_ts=ts)
+        self.txn.cancel = self.cancel
+        self.explicit = explicit
+        self.read_only = read_only or ts is not None
+        self._isolation = self.next_isolation or self.variables.isolation
+        self.next_isolation = self.next_read_only = None
+        self.savepoints = []
+        self._used, self._deltas = {}, {}
+
+    def commit(self) -> None:
+        """Commits the open transaction; without one it does nothing."""
+        txn = self.txn
+        if txn is None:
+            return
+        used, deltas = self._used, self._deltas
+        self._end()
+        if not txn.is_dirty:
+            txn.rollback()
+            return
+        txn.commit((lambda: self.catalog.check_revisions(used)) if used else None)
+        for table_id, delta in deltas.items():
+            self.database.statistics.note_changes(table_id, delta)
+
+    def rollback(self) -> None:
+        """Undoes the open transaction; without one it does nothing."""
+        txn = self.txn
+        if txn is not None:
+            self._end()
+            txn.rollback()
+
+    def _end(self) -> None:
+        self.txn = None
+        self.explicit = self.read_only = False
+        self.savepoints = []
+        self._used, self._deltas = {}, {}
+
+    def run_write(self, work: Callable[[Transaction, bool], Result], tables: Iterable[Table]) -> Result:
+        """Runs a statement that writes: `work(transaction, pessimistic)` buffers its writes.
+
+        A failed statement leaves nothing in the transaction. What a single statement has read only for itself is read anew
+        when it lost a race: the user has seen none of it.
+        """
+        used = {t.id: t.revision for t in tables}
+        if self.txn is not None:
+            return self._write_in(self.txn, work, used)
+        if self.variables.read_only:
+            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "Cannot execute statement in a READ ONLY transaction.")
+        for attempt in range(STATEMENT_RETRIES_MAX):
+            pessimistic = attempt >= OPTIMISTIC_TRIES
+            txn = self.storage.begin(pessimistic=pessimistic)
+            txn.cancel = self.cancel
+            self._deltas = {}
+            try:
+                result = work(txn, pessimistic)
+                if txn.is_dirty:
+                    txn.commit(lambda: self.catalog.check_revisions(used))
+            except kv.WriteConflict:
+                if attempt == STATEMENT_RETRIES_MAX - 1:
+                    raise
+                self.warnings = []
+                continue
+            except kv.CommitRejected:
+                # The schema moved under a statement of its own: plan it anew once; the caller sees only the outcome.
+                self._forget_plans()
+                raise
+            finally:
+                txn.rollback()
+            for table_id, delta in self._deltas.items():
+                self.database.statistics.note_changes(table_id, delta)
+            return result
+        raise AssertionError("unreachable")
+
+    def _write_in(self, txn: Transaction, work: Callable[[Transaction, bool], Result], used: dict[int, int]) -> Result:
+        if self.read_only:
+            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "Cannot execute statement in a READ ONLY transaction.")
+        mark = txn.mark()
+        deltas = dict(self._deltas)
+        for attempt in range(STATEMENT_RETRIES_MAX):
+            try:
+                result = work(txn, txn.pessimistic)
+            except kv.WriteConflict:
+                txn.undo_to(mark)
+                self._deltas = dict(deltas)
+                if not txn.pessimistic or attempt == STATEMENT_RETRIES_MAX - 1:
+                    raise
+                continue
+            except BaseException:
+                txn.undo_to(mark)
+                self._deltas = deltas
+                raise
+            for table_id, revision in used.items():
+                self._used.setdefault(table_id, revision)
+            return result
+        raise AssertionError("unreachable")
+
+    def changed(self, table: Table, delta: int) -> None:
+        """Notes how many rows the statement added or removed, for the statistics."""
+        if delta:
+            self._deltas[table.id] = self._deltas.get(table.id, 0) + delta
+
+    # The connection
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Makes an Arrow table readable by queries of this session under `name`."""
+        from coprocessor.arrow import field_type
+
+        for field in table.schema:
+            field_type(field.type)
+        self.registered[name.casefold()] = table
+        self._forget_plans()
+
+    def unregister(self, name: str) -> None:
+        if self.registered.pop(name.casefold(), None) is None:
+            raise InterfaceError(f"no table is registered as {name!r}")
+        self._forget_plans()
+
+    def interrupt(self) -> None:
+        """Stops the running statement; any thread may call this. Without one it does nothing."""
+        if not self.statement and not self._running:
+            return
+        self.cancel.set()
+        with self._running_mutex:
+            running = list(self._running)
+        for query in running:
+            query.interrupt()
+
+    def use(self, name: str) -> None:
+        """Makes a database the current one."""
+        found = self.catalog.schema.need_database(name)
+        if found.name != self.current_db:
+            self.current_db = found.name
+            self._forget_plans()
+
+    def close(self) -> None:
+        """Rolls back what is open and leaves the database; harmless when it is closed."""
+        if self.closed:
+            return
+        self.closed = True
+        with self._running_mutex:
+            running = list(self._running)
+        for query in running:
+            query.close()
+        self.rollback()
+        self.database.forget(self)
+
+
+def _named(params: Sequence[object] | Mapping[str, object] | None, names: tuple[str, ...]) -> tuple[Any, ...] | None:
+    if not isinstance(params, Mapping):
+        return None
+    missing = [n for n in names if n not in params]
+    if missing:
+        raise ProgrammingError(f"no value for parameter {missing[0]!r}", 1210, "HY000")
+    return tuple([params[n] for n in names])
+
+
+def _converter(types: tuple[type, ...]) -> Callable[[Sequence[Any]], tuple[Any, ...] | None] | None:
+    """What brings parameters to the forms that plans compute with; it returns None for a row that needs a plan of its own."""
+    if all(t in _PLAIN_TYPES for t in types):
+        return None
+    ints = [i for i, t in enumerate(types) if t is int]
+    if all(t is int or t in _PLAIN_TYPES for t in types):
+
+        def check(row: Sequence[Any]) -> tuple[Any, ...] | None:
+            for i in ints:
+                if not -0x8000000000000000 <= row[i] <= 0x7FFFFFFFFFFFFFFF:
+                    return None
+            return row  # type: ignore[return-value]
+
+        return check
+    if any(t is Decimal for t in types):
+        return lambda row: None
+
+    def convert(row: Sequence[Any]) -> tuple[Any, ...] | None:
+        for i in ints:
+            if not -0x8000000000000000 <= row[i] <= 0x7FFFFFFFFFFFFFFF:
+                return None
+        return _normalised(row)
+
+    return convert
+
+
+def _normalised(row: Sequence[Any]) -> tuple[Any, ...]:
+    from sqlfront.bind import literals
+
+    return tuple([literals.parameter(v, literals.type_of(v)) for v in row])
