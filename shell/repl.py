@@ -82,12 +82,11 @@ class Repl:
         try:
             while not self._runner.leaving:
                 try:
-                    text = self._read()
-                except KeyboardInterrupt:
+                    self._run_text(self._read())
+                except KeyboardInterrupt:  # at the prompt, or in the moment before a statement is there to be stopped
                     continue
                 except EOFError:
                     break
-                self._run_text(text)
         finally:
             self._metadata.close()
         if self._runner.session.in_transaction:

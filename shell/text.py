@@ -13,7 +13,7 @@ ELLIPSIS = "…"
 
 # C0, DEL, C1, lone surrogates, and the bidirectional overrides that make text read as what it is not.
 _CONTROL_CLASS = "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069"
-_CONTROL = re.compile(f"[{_CONTROL_CLASS}]")
+_OUTPUT_CONTROL = re.compile(f"(?!\r\n)[{_CONTROL_CLASS}]")
 _CONTROL_TAB_NEWLINE = re.compile(f"[\t\n{_CONTROL_CLASS}]")
 _CONTROL_TAB = re.compile(f"[\t{_CONTROL_CLASS}]")
 _NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
@@ -36,8 +36,8 @@ def many_lines(text: str) -> str:
 
 
 def terminal_safe(text: str) -> str:
-    """Returns finished output for a terminal: newlines and tabs stay, other control characters become visible."""
-    return _CONTROL.sub(_escape, text)
+    """Returns finished output for a terminal: line ends and tabs stay, other control characters become visible."""
+    return _OUTPUT_CONTROL.sub(_escape, text)
 
 
 def width(text: str) -> int:

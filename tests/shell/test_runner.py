@@ -317,9 +317,9 @@ def test_standard_output_cannot_be_spoken_to_by_values(monkeypatch: pytest.Monke
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stdout", stream)
-    StandardOutput().text().write("a\x1b]0;title\x07\x9b2J\u202e\r\n")
+    StandardOutput().text().write("a\x1b]0;title\x07\x9b2J\u202e\rb\r\n\tc\n")
     stream.seek(0)
-    assert stream.read() == "a\\x1b]0;title\\x07\\x9b2J\\u202e\\r\n"
+    assert stream.read() == "a\\x1b]0;title\\x07\\x9b2J\\u202e\\rb\r\n\tc\n"
 
 
 @pytest.mark.parametrize(
