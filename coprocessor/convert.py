@@ -1,9 +1,9 @@
 """Conversions between the Python values of SQL types: MySQL's implicit and explicit casts, and storing into a column.
 
-`converter(src, dst)` makes the function behind CAST and behind every cast that `functions.resolve` inserts; it warns, or
-raises while writing in strict mode, as MySQL does. `storer(src, column_type, name)` makes the assignment conversion of
-INSERT and UPDATE, which checks ranges and lengths. Parsers and formatters of temporal and numeric text live in
-`convert_text.py` and are re-exported here.
+`converter(src, dst)` makes the function behind CAST and behind every cast that `functions.resolve` inserts; it
+warns, or raises while writing in strict mode, as MySQL does. `storer(src, column_type, name)` makes the assignment
+conversion of INSERT and UPDATE, which checks ranges and lengths. Parsers and formatters of temporal and numeric text
+live in `convert_text.py` and are re-exported here.
 """
 
 from __future__ import annotations
@@ -487,7 +487,9 @@ def _member(src: FieldType, dst: FieldType, name: str) -> Convert:
             text = find(_text(v))
         else:
             parts = [find(p) for p in _text(v).split(",")] if v else []
-            text = None if None in parts else ",".join(sorted({p for p in parts if p is not None}, key=order.__getitem__))
+            text = (
+                None if None in parts else ",".join(sorted({p for p in parts if p is not None}, key=order.__getitem__))
+            )
         if text is None:
             complain(env, 1265, f"Data truncated for column '{name}' at row 1")
             return ""
@@ -507,8 +509,8 @@ def _by_number(dst: FieldType, n: int) -> str | None:
 def storer(src: FieldType, dst: FieldType, name: str) -> Convert:
     """Returns the assignment conversion (env, value) → stored value of column `name`.
 
-    In strict mode raises OutOfRange (1264), DataTooLong (1406), Truncated (1265, 1292, 1366); else adjusts and warns. NULL
-    passes through: NOT NULL is the caller's to check. `env.writing` must be True.
+    In strict mode raises OutOfRange (1264), DataTooLong (1406), Truncated (1265, 1292, 1366); else adjusts and
+    warns. NULL passes through: NOT NULL is the caller's to check. `env.writing` must be True.
     """
     inner = _store_value(src, dst, name)
     return lambda env, v: None if v is None else inner(env, v)
@@ -598,8 +600,10 @@ def _store_decimal(src: FieldType, dst: FieldType, name: str) -> Convert:
     textual = src.is_string and src.tp not in (Tp.ENUM, Tp.SET)
 
     def store(env: Env, v: Any) -> Decimal:
-        d = v if type(v) is Decimal else (
-            _store_text_number(env, _text(v), name, "decimal") if textual else _as_decimal(number(env, v))
+        d = (
+            v
+            if type(v) is Decimal
+            else (_store_text_number(env, _text(v), name, "decimal") if textual else _as_decimal(number(env, v)))
         )
         d = quantize(d, scale)
         if -limit < d < limit and not (dst.unsigned and d < 0):

@@ -1,4 +1,6 @@
-"""Parsing and printing of numbers, dates and times as MySQL writes them; no types, no warnings, only text and values."""
+"""Parsing and printing of numbers, dates and times as MySQL writes them; no types, no warnings, only text and
+values.
+"""
 
 from __future__ import annotations
 
@@ -158,7 +160,13 @@ def _compact(digits: str, frac: str) -> datetime | None:
         digits = f"{full_year(int(digits[:2])):04d}{digits[2:]}"
     digits = digits.ljust(14, "0")
     return _make(
-        int(digits[:4]), int(digits[4:6]), int(digits[6:8]), int(digits[8:10]), int(digits[10:12]), int(digits[12:]), frac
+        int(digits[:4]),
+        int(digits[4:6]),
+        int(digits[6:8]),
+        int(digits[8:10]),
+        int(digits[10:12]),
+        int(digits[12:]),
+        frac,
     )
 
 

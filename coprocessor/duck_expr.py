@@ -1,7 +1,8 @@
 """Prints typed expressions as DuckDB SQL: the analytic path's form of every expression.
 
-Text comes from our typed nodes alone. Literals are escaped here, parameters and session values become named parameters, and
-a function that DuckDB cannot say with MySQL's meaning becomes a call of its own closure, registered as a UDF.
+Text comes from our typed nodes alone. Literals are escaped here, parameters and session values become named
+parameters, and a function that DuckDB cannot say with MySQL's meaning becomes a call of its own closure, registered
+as a UDF.
 
 A boolean in DuckDB is a BOOLEAN, in MySQL a number: `value()` prints what other expressions and results see (0 and 1 as
 BIGINT), `condition()` what stands in WHERE, ON, WHEN.
@@ -78,14 +79,14 @@ def _decimal_literal(value: Decimal) -> str:
 class Printer:
     """Prints expressions of one DuckDB statement.
 
-    `column(Column) -> str` names columns (default `c{id}`); `subquery(node) -> str` prints a Subquery node as a scalar or
-    boolean SQL expression. `pad_safe` True trims trailing spaces off text that is compared, grouped or made distinct: set it
-    when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits throughout: slower, for a
-    statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`). `folding` False leaves calls over
-    constants to DuckDB.
+    `column(Column) -> str` names columns (default `c{id}`); `subquery(node) -> str` prints a Subquery node as a
+    scalar or boolean SQL expression. `pad_safe` True trims trailing spaces off text that is compared, grouped or made
+    distinct: set it when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits
+    throughout: slower, for a statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`).
+    `folding` False leaves calls over constants to DuckDB.
 
-    After printing, `params` maps each named parameter (`p0`, …) to its Param or Context node, and `udfs` maps the name of
-    each UDF to the call that it computes, over Column(0), Column(1), … as arguments.
+    After printing, `params` maps each named parameter (`p0`, …) to its Param or Context node, and `udfs` maps the
+    name of each UDF to the call that it computes, over Column(0), Column(1), … as arguments.
     """
 
     def __init__(
@@ -206,12 +207,8 @@ class Printer:
                 return self._subquery(expr), expr.kind != "scalar"
 
     def _parameter(self, node: Param | Context) -> str:
-        for name, known in self.params.items():
-            if known == node:
-                break
-        else:
-            name = f"p{len(self.params)}"
-            self.params[name] = node
+        name = next((n for n, known in self.params.items() if known == node), f"p{len(self.params)}")
+        self.params[name] = node
         return f"CAST(${name} AS {duck_type(node.type)})"
 
     def _call(self, call: Call) -> tuple[str, bool]:
@@ -297,7 +294,9 @@ class Printer:
 
 
 def udf_type(ft: FieldType) -> str:
-    """Returns the DuckDB type in which a UDF takes or gives values of a SQL type: decimals over 38 digits go as text."""
+    """Returns the DuckDB type in which a UDF takes or gives values of a SQL type: decimals over 38 digits go as
+    text.
+    """
     if ft.tp == Tp.NULL:
         return "VARCHAR"
     if ft.is_decimal and type_digits(ft)[0] > 38:

@@ -19,8 +19,8 @@ class Env:
     """What an execution gives its closures.
 
     `params` is the parameter row, `context` the session's values by `Context.key`. `writing` is True while an INSERT,
-    UPDATE or DELETE computes values to store: in strict mode, bad conversions and divisions by zero are then errors, else
-    they are warnings. `warn(code, message)` collects warnings.
+    UPDATE or DELETE computes values to store: in strict mode, bad conversions and divisions by zero are then errors,
+    else they are warnings. `warn(code, message)` collects warnings.
     """
 
     params: Sequence[object] = ()

@@ -1,8 +1,9 @@
 """Compiles typed expressions to Python closures: the direct path.
 
-`compile_expr` and `compile_predicate` run once per plan; the closures take a row (a sequence of Python values, `layout` maps
-column ids to positions) and the execution's `Env`. NULL is None. Hot shapes (a column, a constant, a column compared with a
-constant, a conjunction) get closures of their own. `fold` replaces deterministic calls over constants by constants.
+`compile_expr` and `compile_predicate` run once per plan; the closures take a row (a sequence of Python values,
+`layout` maps column ids to positions) and the execution's `Env`. NULL is None. Hot shapes (a column, a constant, a
+column compared with a constant, a conjunction) get closures of their own. `fold` replaces deterministic calls over
+constants by constants.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def _apply2(kernel: Kernel, first: Closure, second: Closure, with_env: bool) -> 
 
 
 def _compare(call: Call, layout: Layout) -> Closure | None:
-    """Short closures for a column compared with a constant, or columns with each other, whose values compare as they are."""
+    """Short closures for a column compared with a constant, or columns with each other, whose values compare as
+    they are.
+    """
     op = _COMPARE.get(call.func)
     if op is None:
         return None

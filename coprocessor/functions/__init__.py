@@ -1,7 +1,7 @@
 """The one catalogue of SQL functions and operators, and how names and typed arguments become typed calls.
 
-`resolve`, `resolve_agg` and `resolve_window` look a name up, check the argument count, insert the casts that MySQL would
-make and give the node its result type. Nothing is folded here. Entries live in the subject files of this package.
+`resolve`, `resolve_agg` and `resolve_window` look a name up, check the argument count, insert the casts that MySQL
+would make and give the node its result type. Nothing is folded here. Entries live in the subject files of this package.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _typed(args: Sequence[Expr], types: Sequence[object]) -> tuple[Expr, ...]:
 
 
 def resolve(name: str, args: Sequence[Expr]) -> Expr:
-    """Returns the typed call of a scalar function: a `Call`, or for a few names what they stand for (NOW() is a Context).
+    """Returns the typed call of a scalar function: a `Call`, or for a few names what they stand for (NOW() is a
+    Context).
 
     Raises ResolveError 1305 (no such function) or 1582 (argument count).
     """

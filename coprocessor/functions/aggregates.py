@@ -229,11 +229,14 @@ def _extreme(pick_larger: bool) -> Callable[..., StateFactory]:
         if key is None:
             step = max if pick_larger else min
         elif pick_larger:
+
             def step(a: Any, b: Any) -> Any:  # type: ignore[misc]
                 return b if key(b) > key(a) else a
         else:
+
             def step(a: Any, b: Any) -> Any:  # type: ignore[misc]
                 return b if key(b) < key(a) else a
+
         return lambda: _Fold(arg, step)
 
     return state
@@ -294,7 +297,9 @@ def _nth_key(i: int, key: Callable[[Any], Any], entry: tuple[tuple[Any, ...], st
 
 
 def order_value(ft: FieldType) -> Callable[[Any], tuple[bool, Any]]:
-    """Returns the function from a value to what it sorts by, ascending: NULLs first, ENUM by index, text by collation."""
+    """Returns the function from a value to what it sorts by, ascending: NULLs first, ENUM by index, text by
+    collation.
+    """
     if ft.tp == Tp.ENUM:
         index = {e: i for i, e in enumerate(ft.elems)}
         return lambda v: (False, 0) if v is None else (True, index.get(v, -1))
@@ -490,7 +495,15 @@ _add("avg", 1, 1, _avg_infer, _summed(_avg_finish), _avg_duck, "Avg")
 _add("min", 1, 1, _same, _extreme(False), _extreme_duck("min", "arg_min"), "Min")
 _add("max", 1, 1, _same, _extreme(True), _extreme_duck("max", "arg_max"), "Max")
 _add("any_value", 1, 1, _same, _any_state, _plain_duck("any_value"), "First")
-_add("bit_and", 1, 1, _bits, _bit_state(lambda a, b: a & b, 2**64 - 1), _bits_duck("bit_and", str(2**64 - 1)), "Agg_BitAnd")
+_add(
+    "bit_and",
+    1,
+    1,
+    _bits,
+    _bit_state(lambda a, b: a & b, 2**64 - 1),
+    _bits_duck("bit_and", str(2**64 - 1)),
+    "Agg_BitAnd",
+)
 _add("bit_or", 1, 1, _bits, _bit_state(lambda a, b: a | b, 0), _bits_duck("bit_or", "0"), "Agg_BitOr")
 _add("bit_xor", 1, 1, _bits, _bit_state(lambda a, b: a ^ b, 0), _bits_duck("bit_xor", "0"), "Agg_BitXor")
 for _names, _sample, _root, _duck in (
@@ -501,7 +514,9 @@ for _names, _sample, _root, _duck in (
 ):
     for _n in _names:
         _add(_n, 1, 1, _real, _collected(_spread(_sample, _root)), _plain_duck(_duck))
-_add("group_concat", 1, None, lambda args: (tuple(None for _ in args), TEXT), _concat_state, _concat_duck, "GroupConcat")
+_add(
+    "group_concat", 1, None, lambda args: (tuple(None for _ in args), TEXT), _concat_state, _concat_duck, "GroupConcat"
+)
 _add("json_arrayagg", 1, 1, lambda args: ((None,), JSON), _json_array_state, _json_array_duck, "JsonArrayAgg")
 _add("json_objectagg", 2, 2, lambda args: ((TEXT, None), JSON), _json_object_state, _json_object_duck, "JsonObjectAgg")
 

@@ -89,7 +89,9 @@ def from_day_number(n: int) -> date | None:
 
 
 def week(v: date, mode: int) -> tuple[int, int]:
-    """Returns MySQL's (year, week) of a date for WEEK's mode 0 to 7 (bit 0 Monday first, 1 week 1-53, 2 first weekday)."""
+    """Returns MySQL's (year, week) of a date for WEEK's mode 0 to 7 (bit 0 Monday first, 1 week 1-53, 2 first
+    weekday).
+    """
     monday_first, year_week, first_weekday = bool(mode & 1), bool(mode & 2), bool(mode & 4)
     if not monday_first:
         first_weekday = not first_weekday

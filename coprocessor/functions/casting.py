@@ -44,7 +44,9 @@ def _retype(const: Const, target: FieldType) -> Const | None:
 def _fits(value: Decimal, target: FieldType) -> bool:
     scale = max(target.decimal, 0)
     exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and -exponent <= scale and abs(value) < Decimal(10) ** (max(target.flen, 1) - scale)
+    return (
+        isinstance(exponent, int) and -exponent <= scale and abs(value) < Decimal(10) ** (max(target.flen, 1) - scale)
+    )
 
 
 def _same_values(source: FieldType, target: FieldType) -> bool:

@@ -160,6 +160,4 @@ def cast_signature(call: Call) -> str:
     return f"Cast{_sig_kind(call.args[0].type)}As{_sig_kind(call.type)}"
 
 
-
-
 __all__ = ["cast_signature", "duck_type", "prefix_double"]

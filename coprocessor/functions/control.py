@@ -98,9 +98,7 @@ def _case_build(call: Call, args: Sequence[Closure]) -> Closure:
 
 def _case_duck(p: DuckPrinter, call: Call) -> str:
     args = call.args
-    whens = "".join(
-        f" WHEN {p.condition(args[i])} THEN {p.value(args[i + 1])}" for i in range(0, len(args) - 1, 2)
-    )
+    whens = "".join(f" WHEN {p.condition(args[i])} THEN {p.value(args[i + 1])}" for i in range(0, len(args) - 1, 2))
     otherwise = f" ELSE {p.value(args[-1])}" if len(args) % 2 else ""
     return f"CASE{whens}{otherwise} END"
 
@@ -177,4 +175,3 @@ def _interval(*values: Any) -> int:
 
 add(Function("interval", 2, None, _interval_infer, SUBJECT, py=_interval, nulls=True,
              tipb={"int": "IntervalInt", "real": "IntervalReal"}, syntax="INTERVAL(n, a, b, …)"))  # fmt: skip
-

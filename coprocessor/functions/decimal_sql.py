@@ -1,8 +1,8 @@
 """Exact decimal arithmetic in DuckDB's SQL, which itself divides decimals in floating point.
 
-A quotient is computed on unscaled HUGEINTs, rounded half away from zero, and scaled back by a decimal multiplication. Where
-the declared precision does not prove that HUGEINT (38 digits) holds it, the text looks at the magnitudes and takes DOUBLE for
-the rows that would overflow.
+A quotient is computed on unscaled HUGEINTs, rounded half away from zero, and scaled back by a decimal
+multiplication. Where the declared precision does not prove that HUGEINT (38 digits) holds it, the text looks at the
+magnitudes and takes DOUBLE for the rows that would overflow.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ def _unify_ints(a: FieldType, b: FieldType) -> FieldType:
     if a.unsigned == b.unsigned:
         return wide.with_(flen=max(a.flen, b.flen))
     unsigned = a if a.unsigned else b
-    if wide.unsigned and unsigned.tp == Tp.LONGLONG:
+    if unsigned.tp == Tp.LONGLONG:
         return decimal_type(20, 0)
     if narrow.unsigned and _INT_WIDTH[narrow.tp] < _INT_WIDTH[wide.tp]:
         return wide

@@ -1,4 +1,6 @@
-"""JSON functions. Values are normalised JSON text; DuckDB calls the closures, whose path and printing rules are MySQL's."""
+"""JSON functions. Values are normalised JSON text; DuckDB calls the closures, whose path and printing rules are
+MySQL's.
+"""
 
 from __future__ import annotations
 
@@ -190,9 +192,17 @@ def _member_of_kernel(call: Call) -> Kernel:
 
 
 add(Function("json_valid", 1, 1, _valid_infer, SUBJECT, kernel=_valid_kernel, tipb="JsonValidStringSig"))
-add(Function("json_type", 1, 1, _doc_infer(TEXT), SUBJECT, py=lambda doc: type_name(parse_json(doc)), tipb="JsonTypeSig"))
+add(
+    Function(
+        "json_type", 1, 1, _doc_infer(TEXT), SUBJECT, py=lambda doc: type_name(parse_json(doc)), tipb="JsonTypeSig"
+    )
+)
 add(Function("json_length", 1, 2, _doc_infer(BIGINT, TEXT), SUBJECT, py=_length, tipb="JsonLengthSig"))
-add(Function("json_depth", 1, 1, _doc_infer(BIGINT), SUBJECT, py=lambda doc: _depth(parse_json(doc)), tipb="JsonDepthSig"))
+add(
+    Function(
+        "json_depth", 1, 1, _doc_infer(BIGINT), SUBJECT, py=lambda doc: _depth(parse_json(doc)), tipb="JsonDepthSig"
+    )
+)
 add(Function("json_keys", 1, 2, _doc_infer(JSON, TEXT), SUBJECT, py=_keys, tipb="JsonKeysSig"))
 add(Function("json_contains", 2, 3, lambda args: ((document(args[0]), document(args[1]), TEXT)[: len(args)], BOOL),
              SUBJECT, py=_contains, tipb="JsonContainsSig"))  # fmt: skip
@@ -276,7 +286,9 @@ def _remove(doc: str, *paths: str) -> str:
     for text in paths:
         path = path_of(text)
         if not path:
-            raise InvalidArgument("The path expression '$' is not allowed in this context.", code=3153, sqlstate="42000")
+            raise InvalidArgument(
+                "The path expression '$' is not allowed in this context.", code=3153, sqlstate="42000"
+            )
         _remove_at(value, path)
     return dump_json(value)
 
@@ -317,5 +329,14 @@ add(Function("json_remove", 2, None, _doc_infer(JSON, TEXT), SUBJECT, py=_remove
 add(Function("json_merge_patch", 2, None, _docs, SUBJECT, py=_merged(_merge_patch), tipb="JsonMergePatchSig"))
 add(Function("json_merge_preserve", 2, None, _docs, SUBJECT, py=_merged(_merge_preserve),
              tipb="JsonMergePreserveSig"), "json_merge")  # fmt: skip
-add(Function("json_pretty", 1, 1, _doc_infer(TEXT), SUBJECT,
-             py=lambda doc: json.dumps(parse_json(doc), indent=2, ensure_ascii=False), tipb="JsonPrettySig"))  # fmt: skip
+add(
+    Function(
+        "json_pretty",
+        1,
+        1,
+        _doc_infer(TEXT),
+        SUBJECT,
+        py=lambda doc: json.dumps(parse_json(doc), indent=2, ensure_ascii=False),
+        tipb="JsonPrettySig",
+    )
+)

@@ -52,7 +52,9 @@ def dump_json(value: Any) -> str:
 
 
 def json_text(ft: FieldType) -> Callable[[Any], str]:
-    """Returns the function from a non-NULL value of a type to the JSON text that it is inside JSON_ARRAY and friends."""
+    """Returns the function from a non-NULL value of a type to the JSON text that it is inside JSON_ARRAY and
+    friends.
+    """
     if ft.tp == Tp.JSON:
         return lambda v: v
     if ft.tp == Tp.LONGLONG and ft.flen == 1:

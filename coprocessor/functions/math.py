@@ -105,8 +105,18 @@ def _whole_duck(name: str) -> Callable[[DuckPrinter, Call], str]:
 add(Function("ceil", 1, 1, _whole_infer, SUBJECT, kernel=_whole_kernel(ROUND_CEILING, math.ceil),
              duck=_whole_duck("ceil"), tipb={"int": "CeilIntToInt", "real": "CeilReal", "decimal": "CeilDecToInt"}),
     "ceiling")  # fmt: skip
-add(Function("floor", 1, 1, _whole_infer, SUBJECT, kernel=_whole_kernel(ROUND_FLOOR, math.floor),
-             duck=_whole_duck("floor"), tipb={"int": "FloorIntToInt", "real": "FloorReal", "decimal": "FloorDecToInt"}))  # fmt: skip
+add(
+    Function(
+        "floor",
+        1,
+        1,
+        _whole_infer,
+        SUBJECT,
+        kernel=_whole_kernel(ROUND_FLOOR, math.floor),
+        duck=_whole_duck("floor"),
+        tipb={"int": "FloorIntToInt", "real": "FloorReal", "decimal": "FloorDecToInt"},
+    )
+)
 
 
 def _round_infer(args: Sequence[Expr]) -> Inferred:
@@ -365,5 +375,3 @@ def _rand_duck(p: DuckPrinter, call: Call) -> str | None:
 
 add(Function("rand", 0, 1, fixed([BIGINT], DOUBLE), SUBJECT, build=_rand_build, duck=_rand_duck, deterministic=False))
 add(Function("crc32", 1, 1, fixed([BYTES], UBIGINT), SUBJECT, py=zlib.crc32, tipb="CRC32"))
-
-

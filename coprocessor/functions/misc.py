@@ -265,8 +265,8 @@ add(Function("inet6_aton", 1, 1, fixed([TEXT], BYTES), SUBJECT, py=_inet6_aton, 
 add(Function("inet6_ntoa", 1, 1, fixed([BYTES], varchar(45)), SUBJECT, py=_inet6_ntoa, tipb="Inet6Ntoa"))
 add(Function("is_ipv4", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_ip(ipaddress.IPv4Address), tipb="IsIPv4"))
 add(Function("is_ipv6", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_ip(ipaddress.IPv6Address), tipb="IsIPv6"))
-add(Function("uuid", 0, 0, fixed([], varchar(36)), SUBJECT, py=lambda: str(uuid.uuid1()), duck="CAST(uuid() AS VARCHAR)",
-             deterministic=False))  # fmt: skip
+add(Function("uuid", 0, 0, fixed([], varchar(36)), SUBJECT, py=lambda: str(uuid.uuid1()),
+             duck="CAST(uuid() AS VARCHAR)",             deterministic=False))  # fmt: skip
 
 
 def _is_uuid(s: str) -> int:
@@ -329,5 +329,3 @@ def _last_insert_id(args: Sequence[Expr]) -> Expr:
 
 
 add(Function("last_insert_id", 0, 1, fixed([UBIGINT], UBIGINT), "session", rewrite=_last_insert_id))
-
-

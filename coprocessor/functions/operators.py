@@ -295,8 +295,19 @@ add(Function("intdiv", 2, 2, _intdiv_infer, SUBJECT, kernel=_intdiv_kernel, env=
              tipb={"int": "IntDivideInt", "decimal": "IntDivideDecimal"}, syntax="a DIV b"))  # fmt: skip
 add(Function("mod", 2, 2, _arith_infer("mod"), SUBJECT, kernel=_mod_kernel, env=True, duck=_mod_duck,
              tipb={"int": "ModInt", "real": "ModReal", "decimal": "ModDecimal"}, syntax="a % b"))  # fmt: skip
-add(Function("unaryminus", 1, 1, _neg_infer, SUBJECT, py=_neg, duck=_neg_duck,
-             tipb={"int": "UnaryMinusInt", "real": "UnaryMinusReal", "decimal": "UnaryMinusDecimal"}, syntax="-a"))  # fmt: skip
+add(
+    Function(
+        "unaryminus",
+        1,
+        1,
+        _neg_infer,
+        SUBJECT,
+        py=_neg,
+        duck=_neg_duck,
+        tipb={"int": "UnaryMinusInt", "real": "UnaryMinusReal", "decimal": "UnaryMinusDecimal"},
+        syntax="-a",
+    )
+)
 
 
 # --- bits ---------------------------------------------------------------------------------------------------------
@@ -325,12 +336,32 @@ def _rshift(a: int, b: int) -> int:
     return a >> b if b < 64 else 0
 
 
-add(Function("bitand", 2, 2, _bits_infer, SUBJECT, py=operator.and_, duck="({0} & {1})", tipb="BitAndSig", syntax="a & b"))
+add(
+    Function(
+        "bitand", 2, 2, _bits_infer, SUBJECT, py=operator.and_, duck="({0} & {1})", tipb="BitAndSig", syntax="a & b"
+    )
+)
 add(Function("bitor", 2, 2, _bits_infer, SUBJECT, py=operator.or_, duck="({0} | {1})", tipb="BitOrSig", syntax="a | b"))
-add(Function("bitxor", 2, 2, _bits_infer, SUBJECT, py=operator.xor, duck="xor({0}, {1})", tipb="BitXorSig", syntax="a ^ b"))
-add(Function("bitneg", 1, 1, _bits_infer, SUBJECT, py=lambda a: a ^ U64_MAX, duck="(~{0})", tipb="BitNegSig", syntax="~a"))
-add(Function("lshift", 2, 2, _bits_infer, SUBJECT, py=_lshift, duck=_shift_duck("<<"), tipb="LeftShift", syntax="a << b"))
-add(Function("rshift", 2, 2, _bits_infer, SUBJECT, py=_rshift, duck=_shift_duck(">>"), tipb="RightShift", syntax="a >> b"))
+add(
+    Function(
+        "bitxor", 2, 2, _bits_infer, SUBJECT, py=operator.xor, duck="xor({0}, {1})", tipb="BitXorSig", syntax="a ^ b"
+    )
+)
+add(
+    Function(
+        "bitneg", 1, 1, _bits_infer, SUBJECT, py=lambda a: a ^ U64_MAX, duck="(~{0})", tipb="BitNegSig", syntax="~a"
+    )
+)
+add(
+    Function(
+        "lshift", 2, 2, _bits_infer, SUBJECT, py=_lshift, duck=_shift_duck("<<"), tipb="LeftShift", syntax="a << b"
+    )
+)
+add(
+    Function(
+        "rshift", 2, 2, _bits_infer, SUBJECT, py=_rshift, duck=_shift_duck(">>"), tipb="RightShift", syntax="a >> b"
+    )
+)
 
 
 # --- comparison ---------------------------------------------------------------------------------------------------
@@ -437,8 +468,21 @@ def _compare_infer(args: Sequence[Expr]) -> Inferred:
 
 
 for _name, _op, _sql, _tipb in _COMPARE:
-    add(Function(_name, 2, 2, _compare_infer, SUBJECT, kernel=_compare_kernel(_op), duck=_compare_duck(_sql),
-                 duck_bool=True, tipb=_by_kind(_tipb), refine=_compare_rewrite(_name), syntax=f"a {_sql} b"))  # fmt: skip
+    add(
+        Function(
+            _name,
+            2,
+            2,
+            _compare_infer,
+            SUBJECT,
+            kernel=_compare_kernel(_op),
+            duck=_compare_duck(_sql),
+            duck_bool=True,
+            tipb=_by_kind(_tipb),
+            refine=_compare_rewrite(_name),
+            syntax=f"a {_sql} b",
+        )
+    )
 add(Function("nulleq", 2, 2, _compare_infer, SUBJECT, kernel=_nulleq_kernel, nulls=True,
              duck=_compare_duck("IS NOT DISTINCT FROM"), duck_bool=True, tipb=_by_kind("NullEQ"),
              refine=_compare_rewrite("nulleq"), syntax="a <=> b"))  # fmt: skip
@@ -530,9 +574,7 @@ def _in_refine(args: Sequence[Expr]) -> Expr:
     refined = _refined(args)
     types = comparison_types(refined)
     x = refined[0]
-    alike = all(
-        comparison_types((x, m))[0] == types[0] or kind(m.type) == "null" for m in refined[1:]
-    )
+    alike = all(comparison_types((x, m))[0] == types[0] or kind(m.type) == "null" for m in refined[1:])
     if alike:
         return _compare_rewrite("in")(refined)
     tests: list[Expr] = [_compare_rewrite("eq")((x, m)) for m in refined[1:]]
@@ -729,15 +771,50 @@ add(Function("or", 2, None, _logic_infer, SUBJECT, build=_or_build, duck=_joined
              tipb="LogicalOr", syntax="a OR b"))  # fmt: skip
 add(Function("xor", 2, 2, _logic_infer, SUBJECT, py=lambda a, b: int(bool(a) != bool(b)),
              duck=_joined("<>"), duck_bool=True, tipb="LogicalXor", syntax="a XOR b"))  # fmt: skip
-add(Function("not", 1, 1, _logic_infer, SUBJECT, py=lambda a: 0 if a else 1,
-             duck=lambda p, call: f"(NOT {p.condition(call.args[0])})", duck_bool=True,
-             tipb={"int": "UnaryNotInt", "real": "UnaryNotReal", "decimal": "UnaryNotDecimal"}, syntax="NOT a"))  # fmt: skip
-add(Function("istrue", 1, 1, _logic_infer, SUBJECT, py=lambda a: 1 if a else 0, nulls=True,
-             duck=lambda p, call: f"({p.condition(call.args[0])} IS TRUE)", duck_bool=True,
-             tipb={"int": "IntIsTrue", "real": "RealIsTrue", "decimal": "DecimalIsTrue"}, syntax="a IS TRUE"))  # fmt: skip
-add(Function("isfalse", 1, 1, _logic_infer, SUBJECT, py=lambda a: 1 if a is not None and not a else 0, nulls=True,
-             duck=lambda p, call: f"({p.condition(call.args[0])} IS FALSE)", duck_bool=True,
-             tipb={"int": "IntIsFalse", "real": "RealIsFalse", "decimal": "DecimalIsFalse"}, syntax="a IS FALSE"))  # fmt: skip
+add(
+    Function(
+        "not",
+        1,
+        1,
+        _logic_infer,
+        SUBJECT,
+        py=lambda a: 0 if a else 1,
+        duck=lambda p, call: f"(NOT {p.condition(call.args[0])})",
+        duck_bool=True,
+        tipb={"int": "UnaryNotInt", "real": "UnaryNotReal", "decimal": "UnaryNotDecimal"},
+        syntax="NOT a",
+    )
+)
+add(
+    Function(
+        "istrue",
+        1,
+        1,
+        _logic_infer,
+        SUBJECT,
+        py=lambda a: 1 if a else 0,
+        nulls=True,
+        duck=lambda p, call: f"({p.condition(call.args[0])} IS TRUE)",
+        duck_bool=True,
+        tipb={"int": "IntIsTrue", "real": "RealIsTrue", "decimal": "DecimalIsTrue"},
+        syntax="a IS TRUE",
+    )
+)
+add(
+    Function(
+        "isfalse",
+        1,
+        1,
+        _logic_infer,
+        SUBJECT,
+        py=lambda a: 1 if a is not None and not a else 0,
+        nulls=True,
+        duck=lambda p, call: f"({p.condition(call.args[0])} IS FALSE)",
+        duck_bool=True,
+        tipb={"int": "IntIsFalse", "real": "RealIsFalse", "decimal": "DecimalIsFalse"},
+        syntax="a IS FALSE",
+    )
+)
 add(Function("isnull", 1, 1, lambda args: ((None,), BOOL), SUBJECT, py=lambda a: 1 if a is None else 0, nulls=True,
              duck="({0} IS NULL)", duck_bool=True,
              tipb={k: f"{k.capitalize()}IsNull" for k in _EVAL}, syntax="a IS NULL"))  # fmt: skip

@@ -1,8 +1,9 @@
 """The shape of a catalogue entry and the registry of entries.
 
-An entry (`Function`) carries all forms of one SQL function or operator: the types its arguments are cast to and the type
-of its result (`infer`), the Python form of the direct path (`py`, `kernel` or `build`), the DuckDB form (`duck`) and the
-tipb signature. Subject files beside this one fill the registry when `coprocessor.functions` is imported.
+An entry (`Function`) carries all forms of one SQL function or operator: the types its arguments are cast to and the
+type of its result (`infer`), the Python form of the direct path (`py`, `kernel` or `build`), the DuckDB form
+(`duck`) and the tipb signature. Subject files beside this one fill the registry when `coprocessor.functions` is
+imported.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Function:
     """One SQL function or operator with all its forms.
 
     `max_args` None means any number. Exactly one of these gives the Python form:
-    `py`, a function of the argument values; `kernel`, a factory of such a function from the typed call; `build`, a factory
-    of the whole closure from the argument closures, for what must not evaluate or see all its arguments alike.
+    `py`, a function of the argument values; `kernel`, a factory of such a function from the typed call; `build`, a
+    factory of the whole closure from the argument closures, for what must not evaluate or see all its arguments alike.
     `py` and kernels are only called with non-NULL values (else the result is NULL) unless `nulls`; with `env` they take
     the `Env` first. `duck` is a template over the printed arguments (`{0}`, `{1}`, `{args}`), a function, or None:
     then DuckDB calls the closure as a UDF. `duck_bool` tells that the printed form is a BOOLEAN.

@@ -1,4 +1,6 @@
-"""String functions. Positions count characters of text and bytes of binary strings, from 1; negative ones from the end."""
+"""String functions. Positions count characters of text and bytes of binary strings, from 1; negative ones from the
+end.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def _text(arg: Expr) -> FieldType:
 
 
 def string_infer(first: int, *rest: FieldType | None) -> Callable[[Sequence[Expr]], Inferred]:
-    """The first `first` arguments are strings of one kind, which is also the result's; the rest have the given types."""
+    """The first `first` arguments are strings of one kind, which is also the result's; the rest have the given
+    types.
+    """
 
     def infer(args: Sequence[Expr]) -> Inferred:
         ft = collate_type(args[:first]) if any(a.type.is_string for a in args[:first]) else TEXT
@@ -76,8 +80,19 @@ def _concat_ws(separator: Any, *values: Any) -> Text | None:
     return joined
 
 
-add(Function("concat_ws", 2, None, _all_strings, SUBJECT, py=_concat_ws, nulls=True,
-             duck=text_only("CASE WHEN {0} IS NULL THEN NULL ELSE concat_ws({args}) END"), tipb="ConcatWS"))  # fmt: skip
+add(
+    Function(
+        "concat_ws",
+        2,
+        None,
+        _all_strings,
+        SUBJECT,
+        py=_concat_ws,
+        nulls=True,
+        duck=text_only("CASE WHEN {0} IS NULL THEN NULL ELSE concat_ws({args}) END"),
+        tipb="ConcatWS",
+    )
+)
 
 
 # --- measures -----------------------------------------------------------------------------------------------------
@@ -182,7 +197,8 @@ def _side_duck(name: str) -> Callable[[DuckPrinter, Call], str | None]:
 
 add(Function("left", 2, 2, string_infer(1, BIGINT), SUBJECT, py=lambda s, n: s[: max(n, 0)], duck=_side_duck("left"),
              tipb="LeftUTF8"))  # fmt: skip
-add(Function("right", 2, 2, string_infer(1, BIGINT), SUBJECT, py=lambda s, n: s[max(len(s) - n, 0) :] if n > 0 else s[:0],
+add(Function("right", 2, 2, string_infer(1, BIGINT), SUBJECT,
+             py=lambda s, n: s[max(len(s) - n, 0) :] if n > 0 else s[:0],
              duck=_side_duck("right"), tipb="RightUTF8"))  # fmt: skip
 
 
@@ -246,7 +262,7 @@ def _pad(left: bool) -> Callable[..., Text | None]:
         if n <= len(s):
             return s[:n]
         if not fill:
-            return s[:0] if n else s[:0]
+            return s[:0]
         need = n - len(s)
         padding = (fill * (need // len(fill) + 1))[:need]
         return padding + s if left else s + padding  # type: ignore[operator]
@@ -459,7 +475,9 @@ def _regexp_substr_kernel(call: Call) -> Kernel:
     return substr
 
 
-def _nth_match(call: Call, s: str, pattern: str, position: int, occurrence: int, match_type: str) -> re.Match[str] | None:
+def _nth_match(
+    call: Call, s: str, pattern: str, position: int, occurrence: int, match_type: str
+) -> re.Match[str] | None:
     regexp = compile_regexp(pattern, _match_flags(call, match_type))
     if position < 1 or position > len(s) + 1:
         raise InvalidArgument("Index out of bounds in regular expression search.", code=3686)
@@ -470,9 +488,7 @@ def _nth_match(call: Call, s: str, pattern: str, position: int, occurrence: int,
 
 
 def _regexp_instr_kernel(call: Call) -> Kernel:
-    def instr(
-        s: str, pattern: str, position: int = 1, occurrence: int = 1, end: int = 0, match_type: str = ""
-    ) -> int:
+    def instr(s: str, pattern: str, position: int = 1, occurrence: int = 1, end: int = 0, match_type: str = "") -> int:
         found = _nth_match(call, s, pattern, position, occurrence, match_type)
         return 0 if found is None else (found.end() if end else found.start()) + 1
 
@@ -480,9 +496,7 @@ def _regexp_instr_kernel(call: Call) -> Kernel:
 
 
 def _regexp_replace_kernel(call: Call) -> Kernel:
-    def replace(
-        s: str, pattern: str, new: str, position: int = 1, occurrence: int = 0, match_type: str = ""
-    ) -> str:
+    def replace(s: str, pattern: str, new: str, position: int = 1, occurrence: int = 0, match_type: str = "") -> str:
         regexp = compile_regexp(pattern, _match_flags(call, match_type))
         template = re.sub(r"\\(?!\d)", "", new)
         template = re.sub(r"[$\\](\d)", r"\\g<\1>", template)
@@ -531,5 +545,3 @@ def _soundex(s: str) -> str:
 
 
 add(Function("soundex", 1, 1, fixed([TEXT], TEXT), SUBJECT, py=_soundex))
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -90,7 +90,7 @@ def context_value(key: tuple[object, ...], now: datetime, tz: tzinfo) -> object:
     name = key[0]
     frac = key[1] if len(key) > 1 and isinstance(key[1], int) else 0
     utc = name in ("utc_timestamp", "utc_date", "utc_time")
-    local = now.astimezone(timezone.utc if utc else tz).replace(tzinfo=None)
+    local = now.astimezone(UTC if utc else tz).replace(tzinfo=None)
     local = local.replace(microsecond=local.microsecond // 10 ** (6 - frac) * 10 ** (6 - frac))
     match name:
         case "now" | "sysdate" | "utc_timestamp":
@@ -433,8 +433,18 @@ add(Function("extract", 2, 2, _extract_infer, SUBJECT, kernel=_extract_kernel, d
 
 # --- differences --------------------------------------------------------------------------------------------------
 
-add(Function("datediff", 2, 2, lambda args: ((DATE, DATE), BIGINT), SUBJECT,
-             py=lambda a, b: a.toordinal() - b.toordinal(), duck="date_diff('day', {1}, {0})", tipb="DateDiff"))  # fmt: skip
+add(
+    Function(
+        "datediff",
+        2,
+        2,
+        lambda args: ((DATE, DATE), BIGINT),
+        SUBJECT,
+        py=lambda a, b: a.toordinal() - b.toordinal(),
+        duck="date_diff('day', {1}, {0})",
+        tipb="DateDiff",
+    )
+)
 
 
 def _timestampdiff_kernel(call: Call) -> Kernel:
@@ -622,7 +632,16 @@ add(Function("sec_to_time", 1, 1, _sec_to_time_infer, SUBJECT, py=_sec_to_time, 
 add(Function("time_to_sec", 1, 1, lambda args: ((as_clock(args[0]),), BIGINT), SUBJECT, py=_time_to_sec,
              duck=_time_to_sec_duck, tipb="TimeToSec"))  # fmt: skip
 add(Function("period_add", 2, 2, fixed([BIGINT], BIGINT), SUBJECT, py=_period_add, tipb="PeriodAdd"))
-add(Function("period_diff", 2, 2, fixed([BIGINT], BIGINT), SUBJECT,
-             py=lambda a, b: _months_of(a, "period_diff") - _months_of(b, "period_diff"), tipb="PeriodDiff"))  # fmt: skip
+add(
+    Function(
+        "period_diff",
+        2,
+        2,
+        fixed([BIGINT], BIGINT),
+        SUBJECT,
+        py=lambda a, b: _months_of(a, "period_diff") - _months_of(b, "period_diff"),
+        tipb="PeriodDiff",
+    )
+)
 
 __all__ = ["as_time", "context_value", "datetime_type", "duration_type"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -137,7 +137,11 @@ def _time_format(v: Any, fmt: str) -> str | None:
     hours = micros // 3_600_000_000
     clock = datetime(1, 1, 1) + timedelta(microseconds=micros % 86_400_000_000)
     sign = "-" if v < timedelta() else ""
-    wide = fmt.replace("%H", f"{sign}{hours:02d}").replace("%k", f"{sign}{hours}").replace("%T", f"{sign}{hours:02d}:%i:%S")
+    wide = (
+        fmt.replace("%H", f"{sign}{hours:02d}")
+        .replace("%k", f"{sign}{hours}")
+        .replace("%T", f"{sign}{hours:02d}:%i:%S")
+    )
     return format_date(clock, wide)
 
 
@@ -195,7 +199,7 @@ def _read_spec(spec: str, text: str, i: int, out: dict[str, int]) -> int | None:
     """Reads one specifier at position i into `out`; returns the position after it, None where it does not match."""
     if spec in _NUMERIC:
         field, width = _NUMERIC[spec]
-        m = re.compile(r"\d{1,%d}" % width).match(text, i)
+        m = re.compile(rf"\d{{1,{width}}}").match(text, i)
         if m is None:
             return None
         digits = m.group()
@@ -241,7 +245,9 @@ def _assemble(f: dict[str, int]) -> tuple[date | None, timedelta] | None:
         hour = f["hour12"] % 12 + 12 * f.get("pm", 0)
     if hour > 23 or f.get("minute", 0) > 59 or f.get("second", 0) > 59:
         return None
-    clock = timedelta(hours=hour, minutes=f.get("minute", 0), seconds=f.get("second", 0), microseconds=f.get("micro", 0))
+    clock = timedelta(
+        hours=hour, minutes=f.get("minute", 0), seconds=f.get("second", 0), microseconds=f.get("micro", 0)
+    )
     year = full_year(f["year2"]) if "year2" in f else f.get("year")
     if year is None and "month" not in f and "day" not in f:
         return None, clock
@@ -277,7 +283,7 @@ add(Function("str_to_date", 2, 2, lambda args: ((TEXT, TEXT), _str_to_date_type(
 
 # --- Unix time and zones ------------------------------------------------------------------------------------------
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 _MAX_UNIX = 32536771199
 

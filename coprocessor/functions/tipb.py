@@ -1,7 +1,7 @@
 """Which tipb scalar function signature, if any, a typed call has on a TiKV server.
 
-Entries name signatures (`Function.tipb`); the numbers are those of tipb's `ScalarFuncSig`. Only signatures whose meaning on
-a server equals ours may be listed here, so this table is also the allow-list of push-down.
+Entries name signatures (`Function.tipb`); the numbers are those of tipb's `ScalarFuncSig`. Only signatures whose
+meaning on a server equals ours may be listed here, so this table is also the allow-list of push-down.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SIGNATURES: dict[str, int] = {
     "CastIntAsDuration": 6, "CastRealAsInt": 10, "CastRealAsReal": 11, "CastRealAsString": 12, "CastRealAsDecimal": 13,
     "CastDecimalAsInt": 20, "CastDecimalAsReal": 21, "CastDecimalAsString": 22, "CastDecimalAsDecimal": 23,
     "CastStringAsInt": 30, "CastStringAsReal": 31, "CastStringAsString": 32, "CastStringAsDecimal": 33,
-    "CastStringAsTime": 34, "CastStringAsDuration": 35, "CastTimeAsInt": 40, "CastTimeAsReal": 41, "CastTimeAsString": 42,
-    "CastTimeAsDecimal": 43, "CastTimeAsTime": 44, "CastTimeAsDuration": 45, "CastDurationAsInt": 50,
-    "CastDurationAsReal": 51, "CastDurationAsString": 52, "CastDurationAsDecimal": 53, "CastDurationAsDuration": 55,
-    "LTInt": 100, "LTReal": 101, "LTDecimal": 102, "LTString": 103, "LTTime": 104, "LTDuration": 105,
-    "LEInt": 110, "LEReal": 111, "LEDecimal": 112, "LEString": 113, "LETime": 114, "LEDuration": 115,
+    "CastStringAsTime": 34, "CastStringAsDuration": 35, "CastTimeAsInt": 40, "CastTimeAsReal": 41,
+    "CastTimeAsString": 42, "CastTimeAsDecimal": 43, "CastTimeAsTime": 44, "CastTimeAsDuration": 45,
+    "CastDurationAsInt": 50, "CastDurationAsReal": 51, "CastDurationAsString": 52, "CastDurationAsDecimal": 53,
+    "CastDurationAsDuration": 55, "LTInt": 100, "LTReal": 101, "LTDecimal": 102, "LTString": 103, "LTTime": 104,
+    "LTDuration": 105, "LEInt": 110, "LEReal": 111, "LEDecimal": 112, "LEString": 113, "LETime": 114, "LEDuration": 115,
     "GTInt": 120, "GTReal": 121, "GTDecimal": 122, "GTString": 123, "GTTime": 124, "GTDuration": 125,
     "GEInt": 130, "GEReal": 131, "GEDecimal": 132, "GEString": 133, "GETime": 134, "GEDuration": 135,
     "EQInt": 140, "EQReal": 141, "EQDecimal": 142, "EQString": 143, "EQTime": 144, "EQDuration": 145,

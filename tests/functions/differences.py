@@ -30,8 +30,4 @@ DUCK_DIFFERS: dict[str, str] = {
 }
 
 
-def _never(args: Sequence[Expr]) -> bool:
-    return False
-
-
 FORM_DIFFERS: dict[str, Callable[[Sequence[Expr]], bool]] = {}

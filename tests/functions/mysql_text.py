@@ -23,8 +23,8 @@ BINARY = {
     "=": (5, "eq"), "<=>": (5, "nulleq"), "<>": (5, "ne"), "!=": (5, "ne"), "<": (5, "lt"), "<=": (5, "le"),
     ">": (5, "gt"), ">=": (5, "ge"), "LIKE": (5, "like"), "REGEXP": (5, "regexp"), "IN": (5, "in"), "IS": (5, "is"),
     "NOT": (5, "not"), "BETWEEN": (5, "between"),
-    "|": (6, "bitor"), "&": (7, "bitand"), "<<": (8, "lshift"), ">>": (8, "rshift"), "+": (9, "plus"), "-": (9, "minus"),
-    "*": (10, "mul"), "/": (10, "div"), "DIV": (10, "intdiv"), "%": (10, "mod"), "MOD": (10, "mod"),
+    "|": (6, "bitor"), "&": (7, "bitand"), "<<": (8, "lshift"), ">>": (8, "rshift"), "+": (9, "plus"), "-": (9,
+    "minus"), "*": (10, "mul"), "/": (10, "div"), "DIV": (10, "intdiv"), "%": (10, "mod"), "MOD": (10, "mod"),
     "^": (11, "bitxor"),
 }  # fmt: skip
 
@@ -99,7 +99,7 @@ class Reader:
             result = resolve({"null": "isnull", "true": "istrue", "false": "isfalse"}[what], [left])
         elif name == "in":
             self.take("(")
-            result = resolve("in", [left, *self.list()])
+            result = resolve("in", [left, *self.arguments()])
         elif name == "between":
             low = self.expr(6)
             self.take("AND")
@@ -111,7 +111,7 @@ class Reader:
             result = resolve(name, args)
         return resolve("not", [result]) if negated else result
 
-    def list(self) -> list[Expr]:
+    def arguments(self) -> list[Expr]:
         out: list[Expr] = []
         while not self.skip(")"):
             out.append(self.expr())
@@ -177,14 +177,12 @@ class Reader:
         if name in ("EXTRACT", "TIMESTAMPDIFF", "TIMESTAMPADD"):
             unit = text_const(self.take()[1].lower())
             self.i += 1
-            return resolve(name, [unit, *self.list()])
+            return resolve(name, [unit, *self.arguments()])
         if name == "TRIM":
             return self.trim()
         args: list[Expr] = []
         while not self.skip(")"):
-            if self.skip("INTERVAL") and self.peek() != "(":
-                args += [self.expr(), text_const(self.take()[1].lower())]
-            elif self.tokens[self.i - 1][1].upper() == "INTERVAL":
+            if (self.skip("INTERVAL") and self.peek() != "(") or self.tokens[self.i - 1][1].upper() == "INTERVAL":
                 args += [self.expr(), text_const(self.take()[1].lower())]
             else:
                 args.append(self.expr())

@@ -1,7 +1,7 @@
 """Every catalogue entry: the closure and the printed DuckDB form give the same on the same typed inputs.
 
-Inputs are columns of a table with the values of a pool per type (NULLs, extremes, empty, negative, unicode, leap days) and
-literals of the same pools; argument types are drawn by a seed that is the function's name.
+Inputs are columns of a table with the values of a pool per type (NULLs, extremes, empty, negative, unicode, leap
+days) and literals of the same pools; argument types are drawn by a seed that is the function's name.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ POOLS: list[tuple[FieldType, list[Any]]] = [
     (t.decimal_type(10, 2), [D("0.00"), D("1.50"), D("-1.50"), D("2.45"), D("99999999.99"), D("-0.05")]),
     (t.decimal_type(20, 4), [D("0.0000"), D("1.2345"), D("-9999999999999999.9999"), D("0.5000"), D("10.0000")]),
     (t.DOUBLE, [0.0, 1.0, -2.5, 0.5, 1e10, 1e-3, 3.7]),
-    (t.TEXT, ["", "a", "A", "abc", "abc  ", "12", "-1.5e1x", " 7", "äöü", "日本語", "2024-02-29", "x_y%z", "10:11:12", "a,b"]),
+    (t.TEXT, ["", "a", "A", "abc", "abc  ", "12", "-1.5e1x", " 7", "äöü", "日本語", "2024-02-29", "x_y%z", "a,b"]),
     (t.varchar(10), ["b", "hello", "Hello", "1.5", "2023-12-31 10:00:00"]),
     (t.BYTES, [b"", b"a", b"\x00\xff", b"abc", b"12"]),
-    (t.DATE, [date(2024, 2, 29), date(1999, 12, 31), date(2000, 1, 1), date(9999, 12, 31), date(1970, 1, 1), date(1, 1, 1)]),
-    (t.DATETIME, [datetime(2024, 2, 29, 23, 59, 59), datetime(2000, 1, 1), datetime(1980, 5, 31, 12, 0, 1)]),
-    (t.DATETIME6, [datetime(2024, 2, 29, 23, 59, 59, 999999), datetime(2023, 1, 1), datetime(2038, 1, 19, 3, 14, 8, 500000)]),
-    (t.DURATION, [timedelta(), timedelta(hours=838, minutes=59, seconds=59), -timedelta(hours=1, seconds=5)]),
-    (t.JSON, ["null", "1", "[1, 2]", '{"a": 1}', '"x"', "true"]),
+    (t.DATE, [date(2024, 2, 29), date(1999, 12, 31), date(2000, 1, 1), date(9999, 12, 31), date(1970, 1, 1), date(1,
+    1, 1)]), (t.DATETIME, [datetime(2024, 2, 29, 23, 59, 59), datetime(2000, 1, 1), datetime(1980, 5, 31, 12, 0, 1)]),
+    (t.DATETIME6, [datetime(2024, 2, 29, 23, 59, 59, 999999), datetime(2023, 1, 1), datetime(2038, 1, 19, 3, 14, 8,
+    500000)]), (t.DURATION, [timedelta(), timedelta(hours=838, minutes=59, seconds=59), -timedelta(hours=1,
+    seconds=5)]), (t.JSON, ["null", "1", "[1, 2]", '{"a": 1}', '"x"', "true"]),
     (FieldType(Tp.ENUM, charset="utf8mb4", collate="utf8mb4_bin", elems=("z", "a", "m")), ["z", "a", "m"]),
     (FieldType(Tp.YEAR, 4, 0, True), [1970, 2024, 2155]),
 ]  # fmt: skip
@@ -56,7 +56,7 @@ SIMPLE = [u for u in UNITS if "_" not in u]
 STRUCTURAL: dict[str, dict[int, list[Any]]] = {
     "interval_add": {2: UNITS},
     "interval_sub": {2: UNITS},
-    "extract": {0: [u for u in UNITS]},
+    "extract": {0: UNITS},
     "timestampdiff": {0: SIMPLE},
     "like": {1: ["a%", "_bc", "%", "x\\_%", "abc"], 2: ["\\", "|"]},
     "regexp": {1: ["^a", "b+", "[0-9]+$"]},
@@ -94,7 +94,10 @@ TESTED = sorted(n for n, f in FUNCTIONS.items() if f.rewrite is None and f.deter
 
 def rows() -> list[list[Any]]:
     rng = random.Random(20240229)
-    return [[None if rng.random() < 0.12 else rng.choice(pool) for _, pool in POOLS for _ in range(PER_TYPE)] for _ in range(ROWS)]
+    return [
+        [None if rng.random() < 0.12 else rng.choice(pool) for _, pool in POOLS for _ in range(PER_TYPE)]
+        for _ in range(ROWS)
+    ]
 
 
 def literal_of(value: Any) -> Const:
@@ -103,17 +106,25 @@ def literal_of(value: Any) -> Const:
     return Const(value, t.BIGINT)
 
 
-@pytest.fixture(scope="module")
-def table() -> Iterator[tuple[duckdb.DuckDBPyConnection, list[list[Any]]]]:
+def filled() -> Iterator[tuple[duckdb.DuckDBPyConnection, list[list[Any]]]]:
+    """Yields a connection with the table t, and its rows."""
     data = rows()
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1")
         names = ", ".join(f"c{c.id} {duck_type(ft)}" for ft, c in COLUMNS)
         connection.execute(f"CREATE TABLE t (i INTEGER, {names})")
         marks = ", ".join("?" for _ in range(len(COLUMNS) + 1))
-        stored = [[i, *(v // timedelta(microseconds=1) if isinstance(v, timedelta) else v for v in r)] for i, r in enumerate(data)]
+        stored = [
+            [i, *(v // timedelta(microseconds=1) if isinstance(v, timedelta) else v for v in r)]
+            for i, r in enumerate(data)
+        ]
         connection.executemany(f"INSERT INTO t VALUES ({marks})", stored)
         yield connection, data
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[tuple[duckdb.DuckDBPyConnection, list[list[Any]]]]:
+    yield from filled()
 
 
 def draw(name: str, rng: random.Random) -> list[Expr]:
@@ -182,7 +193,7 @@ def test_forms_agree(name: str, table: tuple[duckdb.DuckDBPyConnection, list[lis
     wrong: list[str] = []
     for _ in range(DRAWS):
         args = draw(name, rng)
-        if FORM_DIFFERS.get(name, lambda a: False)(args):
+        if name in FORM_DIFFERS and FORM_DIFFERS[name](args):
             continue
         try:
             if name == "cast":
