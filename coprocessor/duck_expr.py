@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Printer", "duck_type", "is_decimal_overflow", "literal", "register_udfs", "translate_error"]
 
 MICROSECOND = timedelta(microseconds=1)
+_CODED = re.compile(r"\[(\d{4}) (\w{5})\] (.*)")
 
 
 def quote_string(text: str) -> str:
@@ -83,7 +85,9 @@ class Printer:
     scalar or boolean SQL expression. `pad_safe` True trims trailing spaces off text that is compared, grouped or made
     distinct: set it when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits
     throughout: slower, for a statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`).
-    `folding` False leaves calls over constants to DuckDB.
+    `scope` tells apart UDFs of
+    different environments (a session's time zone and SQL mode) in one DuckDB instance. `folding` False leaves calls
+    over constants to DuckDB.
 
     After printing, `params` maps each named parameter (`p0`, …) to its Param or Context node, and `udfs` maps the
     name of each UDF to the call that it computes, over Column(0), Column(1), … as arguments.
@@ -97,6 +101,7 @@ class Printer:
         pad_safe: bool = False,
         wide: bool = False,
         folding: bool = True,
+        scope: str = "",
     ) -> None:
         self._column = column or (lambda c: f"c{c.id}")
         self._subquery = subquery
@@ -105,6 +110,7 @@ class Printer:
         self.params: dict[str, Param | Context] = {}
         self.udfs: dict[str, Call] = {}
         self._folding = folding
+        self.scope = scope
         self._depth = 0
 
     # --- the two modes ---
@@ -245,7 +251,8 @@ class Printer:
                 signature.append(Column(len(args), arg.type))
                 args.append(arg)
         node = Call(call.func, tuple(signature), call.type)
-        digest = hashlib.sha1(repr(node).encode(), usedforsecurity=False).hexdigest()[:12]
+        scope = self.scope if FUNCTIONS[call.func].env else ""
+        digest = hashlib.sha1(f"{scope}{node!r}".encode(), usedforsecurity=False).hexdigest()[:12]
         name = f"mysql_{call.func}_{digest}"
         self.udfs[name] = node
         printed = ", ".join(f"CAST({self.value(a)} AS {udf_type(a.type)})" for a in args)
@@ -331,7 +338,15 @@ def register_udfs(connection: duckdb.DuckDBPyConnection, udfs: Mapping[str, Call
 
 
 def _udf_body(call: Call, columns: list[Column], env: Env) -> Callable[..., Any]:
-    closure = compile_expr(call, {c.id: i for i, c in enumerate(columns)})
+    evaluate = compile_expr(call, {c.id: i for i, c in enumerate(columns)})
+
+    def closure(row: Sequence[Any], env: Env) -> Any:
+        try:
+            return evaluate(row, env)
+        except CoprocessorError as e:
+            # DuckDB hands on an exception's text alone; translate_error reads the code back from it
+            raise EvalError(f"[{e.code} {e.sqlstate}] {e}") from e
+
     inward = [_inward(c.type) for c in columns]
     outward = _outward(call.type)
     if not any(inward) and outward is None:
@@ -386,6 +401,12 @@ def translate_error(error: Exception) -> CoprocessorError:
     cause = error.__cause__
     if isinstance(cause, CoprocessorError):
         return cause
+    coded = _CODED.search(str(error))
+    if coded is not None:
+        code = int(coded[1])
+        if code in (1264, 1690):
+            return OutOfRange(coded[3], code=code)
+        return InvalidArgument(coded[3], code=code, sqlstate=coded[2])
     name = type(error).__name__
     if name == "OutOfRangeException" or "Overflow" in text or "out of range" in text:
         return OutOfRange(f"value is out of range: {text}", code=1690)

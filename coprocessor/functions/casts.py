@@ -49,6 +49,9 @@ def _duck(p: DuckPrinter, call: Call) -> str | None:
     if src.tp == Tp.NULL or (isinstance(arg, Const) and arg.value is None):
         return f"CAST(NULL AS {duck_type(dst)})"
     text = p.value(arg)
+    if src.is_text and dst.tp == Tp.LONGLONG:
+        digits = f"regexp_full_match({text}, '[0-9]{{1,18}}')"
+        return f"CASE WHEN {digits} THEN CAST({text} AS {duck_type(dst)}) ELSE {p.udf(call)} END"
     if src.tp == Tp.JSON or dst.tp in (Tp.JSON, Tp.YEAR, Tp.ENUM, Tp.SET):
         return None
     if dst.is_integer:

@@ -191,13 +191,24 @@ def _round_duck(p: DuckPrinter, call: Call) -> str | None:
     if not t.is_decimal:
         if t.is_integer and (len(call.args) == 1 or _const_int(call.args[1], least=0) is not None):
             return p.operand(call.args[0])
-        return None
+        return _round_real_duck(p, call) if t.is_real else None
     text = p.value(call.args[0])
     if len(call.args) == 1:
         return f"CAST({text} AS {decimal_type_sql(call.type)})"
     if _const_int(call.args[1], least=0) is not None:
         return f"CAST({text} AS {decimal_type_sql(call.type)})"
     return None
+
+
+def _round_real_duck(p: DuckPrinter, call: Call) -> str | None:
+    """Scales, rounds halves to even and scales back, as the closure does; very large values are whole already."""
+    places = 0 if len(call.args) == 1 else _const_int(call.args[1], least=0)
+    if places is None or places > 15:
+        return None
+    text, unit = p.operand(call.args[0]), f"CAST(1e{places} AS DOUBLE)"
+    return (
+        f"CASE WHEN abs({text}) < 1e{30 - places} THEN round_even({text} * {unit}, 0) / {unit} ELSE {p.udf(call)} END"
+    )
 
 
 def _const_int(arg: Expr, least: int) -> int | None:
@@ -292,8 +303,11 @@ def _domain(fn: Callable[[float], float], low: float, strict: bool = False) -> C
 
 
 _real("sqrt", _domain(math.sqrt, 0), "CASE WHEN {0} < 0 THEN NULL ELSE sqrt({0}) END", tipb="Sqrt")
-_real("pow", _finite("pow", math.pow), None, "power", args=2, tipb="Pow")
-_real("exp", _finite("exp", math.exp), None, tipb="Exp")
+_CHECKED = (
+    "CASE WHEN isfinite({0}) OR {0} IS NULL THEN {0} ELSE CAST(error('DOUBLE value is out of range') AS DOUBLE) END"
+)
+_real("pow", _finite("pow", math.pow), _CHECKED.format("pow({0}, {1})"), "power", args=2, tipb="Pow")
+_real("exp", _finite("exp", math.exp), _CHECKED.format("exp({0})"), tipb="Exp")
 _LOG = "CASE WHEN {{0}} <= 0 THEN NULL ELSE {name}({{0}}) END"
 _real("ln", _domain(math.log, 0, True), _LOG.format(name="ln"), tipb="Log1Arg")
 _real("log2", _domain(math.log2, 0, True), _LOG.format(name="log2"), tipb="Log2")

@@ -672,9 +672,15 @@ def _like_kernel(call: Call) -> Kernel:
 def _like_duck(p: DuckPrinter, call: Call) -> str | None:
     s, pattern = call.args[:2]
     escape = _escape_of(call)
-    if s.type.is_binary or escape is None or not isinstance(pattern, Const) or not isinstance(pattern.value, str):
+    if s.type.is_binary or pattern.type.is_binary or escape is None or is_ci(collate_type(call.args[:2]).collate):
         return None
-    if is_ci(collate_type(call.args[:2]).collate):
+    if not isinstance(pattern, Const):
+        text = p.value(pattern)
+        plain = f"{p.value(s)} LIKE {text}"
+        if not escape:
+            return f"({plain})"
+        return f"CASE WHEN contains({text}, {p.string(escape)}) THEN {p.udf(call)} = 1 ELSE {plain} END"
+    if not isinstance(pattern.value, str):
         return None
     parts = _like_parts(pattern.value, escape)
     has_special = any(isinstance(x, str) and ("%" in x or "_" in x) for x in parts)

@@ -277,8 +277,31 @@ def _pad_infer(args: Sequence[Expr]) -> Inferred:
     return (each, BIGINT, each), ft
 
 
+def _pad_duck(name: str) -> Callable[[DuckPrinter, Call], str | None]:
+    def form(p: DuckPrinter, call: Call) -> str | None:
+        s, n, fill = call.args
+        if call.type.is_binary or not isinstance(n, Const) or not isinstance(fill, Const):
+            return None
+        if not isinstance(n.value, int) or not 0 <= n.value < 100_000 or not fill.value:
+            return None
+        return f"{name}({p.value(s)}, {n.value}, {p.value(fill)})"
+
+    return form
+
+
 for _name in ("lpad", "rpad"):
-    add(Function(_name, 3, 3, _pad_infer, SUBJECT, py=_pad(_name == "lpad"), tipb=f"{_name.capitalize()}UTF8"))
+    add(
+        Function(
+            _name,
+            3,
+            3,
+            _pad_infer,
+            SUBJECT,
+            py=_pad(_name == "lpad"),
+            duck=_pad_duck(_name),
+            tipb=f"{_name.capitalize()}UTF8",
+        )
+    )
 
 
 def _repeat(s: Text, n: int) -> Text | None:
