@@ -11,8 +11,9 @@ registered, and is applied to the new segments before they are published. A read
 directly.
 
 Caveats
-- The store must not hand out a snapshot above a commit_ts that does not hold the commit, and must report a commit
-  before such a snapshot exists: `CommitObserver`'s contract.
+- A commit below a reader's timestamp may still be on its way to the disk when the reader comes. A read of the range
+  waits for it, and the store reports a commit before it lets such readers go on; so a scan reads one row first.
+- A bulk load is reported before its records are visible. Until a build has met them, nothing of the table is cached.
 - Columns are decoded when first asked for. The packed rows are kept for that while the budget has room, and are the
   first to go; then a further column costs a scan of its segment.
 """
@@ -40,6 +41,7 @@ from kvstore.client.api import PackedBatch, Reader, Storage
 
 SEGMENT_ROWS = 65_536
 BUDGET_BYTES_DEFAULT = 1 << 30
+LOADS_MAX = 1024
 FOREVER = 1 << 64
 
 ColumnKey = tuple[int, FieldType, dt.tzinfo | None]
@@ -74,6 +76,16 @@ class _Table:
     during_build: list[tuple[int, bytes]] | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A bulk load that was reported; `visible_by` is a timestamp at which its records were seen, 0 before."""
+
+    commit_ts: int
+    start: bytes
+    end: bytes
+    visible_by: int = 0
+
+
 class SegmentCache:
     """Caches decoded tables within `budget_bytes`, for any number of threads. It observes `storage` from the start."""
 
@@ -82,6 +94,7 @@ class SegmentCache:
         self.budget_bytes = budget_bytes
         self._mutex = threading.Lock()
         self._tables: dict[bytes, _Table] = {}
+        self._loads: list[_Load] = []
         self._clock = 0
         self._bytes = 0
         self._builds = 0
@@ -105,10 +118,12 @@ class SegmentCache:
                 _end_segment(table, key, commit_ts)
 
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
-        """Forgets the tables whose records the range touches."""
+        """Forgets the tables whose records the range touches, and remembers the load."""
         with self._mutex:
+            self._loads = [load for load in self._loads if (load.start, load.end) != (start, end)]
+            self._loads = [*self._loads[-(LOADS_MAX - 1) :], _Load(commit_ts, start, end)]
             for prefix, table in list(self._tables.items()):
-                if start < table.end and table.start < end:
+                if start < table.end and (not end or table.start < end):
                     for segment in table.segments:
                         segment.valid_until = min(segment.valid_until, commit_ts)
                     self._forget(prefix)
@@ -167,6 +182,8 @@ class SegmentCache:
         self, ts: int, reader: Reader, codec: TableCodec, offsets: tuple[int, ...], tz: dt.tzinfo | None
     ) -> Iterator[KeyedBatch]:
         table = self._table(codec)
+        # A read waits for the commits below its timestamp that are on their way, and then they have been reported.
+        next(iter(reader.scan(table.start, table.end)), None)
         decoder = BatchDecoder(codec.schema, offsets, tz)
         with self._mutex:
             segments = list(table.segments)
@@ -199,41 +216,47 @@ class SegmentCache:
                 start, end = current[0].start, current[-1].end
                 table.during_build = []
             try:
-                built = self._build(start, end)
+                built, ts_built = self._build(start, end)
             except BaseException:
                 with self._mutex:
                     table.during_build = None
                 raise
             with self._mutex:
-                self._publish(table, current, built, codec)
+                self._publish(table, current, built, ts_built, codec)
             return built
 
-    def _build(self, start: bytes, end: bytes) -> list[_Segment]:
-        """Scans a range at a fresh snapshot into segments."""
-        batches = list(self._storage.snapshot().scan_packed(start, end, batch_rows=SEGMENT_ROWS))
+    def _build(self, start: bytes, end: bytes) -> tuple[list[_Segment], int]:
+        """Scans a range at a fresh snapshot into segments; returns them and the snapshot's timestamp."""
+        snapshot = self._storage.snapshot()
+        batches = list(snapshot.scan_packed(start, end, batch_rows=SEGMENT_ROWS))
         newest = max((batch.newest_ts for batch in batches), default=0)
         filled = [batch for batch in batches if batch.count]
         if not filled:
-            return [_Segment(start, end, newest, FOREVER, KeyColumn(_no_rows()))]
+            return [_Segment(start, end, newest, FOREVER, KeyColumn(_no_rows()))], snapshot.ts
         columns = [KeyColumn(batch) for batch in filled]
         starts = [start, *(keys[0] for keys in columns[1:]), end]
-        return [
+        built = [
             # A deleted key between two batches may have been met in either, so all take the newest of all.
             _Segment(starts[i], starts[i + 1], newest, FOREVER, keys, batch)
             for i, (keys, batch) in enumerate(zip(columns, filled, strict=True))
         ]
+        return built, snapshot.ts
 
-    def _publish(self, table: _Table, old: list[_Segment], built: list[_Segment], codec: TableCodec) -> None:
+    def _publish(
+        self, table: _Table, old: list[_Segment], built: list[_Segment], ts_built: int, codec: TableCodec
+    ) -> None:
         """Puts built segments into the table's tiling, ended by the commits that came while they were built."""
         commits, table.during_build = table.during_build or [], None
         self._builds += len(built)
         starts = [segment.start for segment in built]
         for commit_ts, key in commits:
-            if built[0].start <= key < built[-1].end:
+            if commit_ts > ts_built and built[0].start <= key < built[-1].end:
                 segment = built[bisect_right(starts, key) - 1]
                 segment.valid_until = min(segment.valid_until, commit_ts)
-        if self._tables.get(codec.record_prefix) is not table:
-            # Forgotten meanwhile: what was built serves nobody, since reports no longer reach it.
+        settled = self._settle_loads(table, built, ts_built)
+        if self._tables.get(codec.record_prefix) is not table or not settled:
+            # A load that is not visible yet, or a table forgotten meanwhile, which reports no longer reach: what was
+            # built serves nobody.
             for segment in built:
                 segment.valid_until = 0
             return
@@ -242,6 +265,22 @@ class SegmentCache:
         table.starts[at : at + len(old)] = starts
         self._bytes += sum(_size(s) for s in built) - sum(_size(s) for s in old)
         self._shrink(built)
+
+    def _settle_loads(self, table: _Table, built: list[_Segment], ts_built: int) -> bool:
+        """Whether the bulk loads reported for the table are in what was built; bounds the readers it may serve.
+
+        A load's records carry a commit_ts from its beginning, and it is reported before they are visible. Readers
+        between the two go on seeing the table without them: none below the build's own timestamp is served.
+        """
+        for load in self._loads:
+            if load.start >= table.end or (load.end and load.end <= table.start):
+                continue
+            if built[0].valid_from < load.commit_ts and not load.visible_by:
+                return False
+            load.visible_by = load.visible_by or ts_built
+            for segment in built:
+                segment.valid_from = max(segment.valid_from, load.visible_by)
+        return True
 
     def _read(
         self, segment: _Segment, ts: int, codec: TableCodec, offsets: tuple[int, ...], tz: dt.tzinfo | None

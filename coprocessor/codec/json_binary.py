@@ -7,7 +7,8 @@ number  int64 09, uint64 0A, float64 0B | 8 bytes LE
 string  0C | uvarint length | bytes
 
 A value entry is the type byte and a u32 offset from the start of the container's value, or the literal itself.
-Object keys are sorted by their bytes. The normalised text has those keys in that order, `, ` and `: ` as separators.
+Object keys are sorted by their bytes. The normalised text is MySQL's: keys by length, then bytes, with `, ` and `: `
+between.
 """
 
 from __future__ import annotations
@@ -34,17 +35,30 @@ def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _integer(digits: str) -> int | float:
+    """What no 64-bit integer holds is a double."""
+    value = int(digits)
+    return value if -(1 << 63) <= value < 1 << 64 else float(value)
+
+
 def parse(text: str) -> Any:
     """Parses JSON text; raises MySQL's error 3140 when it is none."""
     try:
-        return json.loads(text, parse_constant=_reject_constant)
+        return json.loads(text, parse_constant=_reject_constant, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"Invalid JSON text: {error}", code=3140, sqlstate="22032") from None
 
 
 def dump(value: Any) -> str:
     """Prints a parsed JSON value as normalised text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(", ", ": "))
+    if isinstance(value, dict):
+        ordered = sorted(value.items(), key=lambda item: (len(item[0].encode()), item[0].encode()))
+        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {dump(v)}" for k, v in ordered) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(dump, value)) + "]"
+    if isinstance(value, float):
+        return repr(value).replace("e+", "e")
+    return json.dumps(value, ensure_ascii=False)
 
 
 def normalise(text: str) -> str:
@@ -53,7 +67,10 @@ def normalise(text: str) -> str:
 
 def encode_text(text: str) -> bytes:
     """Encodes JSON text to type and value."""
-    type_code, value = _encode(parse(text), 1)
+    try:
+        type_code, value = _encode(parse(text), 1)
+    except UnicodeEncodeError:
+        raise InvalidArgument("Invalid JSON text: a lone surrogate", code=3140, sqlstate="22032") from None
     return bytes((type_code,)) + value
 
 
@@ -67,17 +84,17 @@ def _encode(value: Any, depth: int) -> tuple[int, bytes]:
             return INT64, value.to_bytes(8, "little", signed=True)
         if 0 < value < 1 << 64:
             return UINT64, value.to_bytes(8, "little")
-        value = float(value)
+        raise InvalidArgument(f"Invalid JSON text: {value} is out of range", code=3140, sqlstate="22032")
     if isinstance(value, float):
         return FLOAT64, struct.pack("<d", value)
     if isinstance(value, str):
-        data = value.encode("utf-8", "surrogatepass")
+        data = value.encode()
         return STRING, encode_uvarint(len(data)) + data
     if isinstance(value, list):
         return ARRAY, _encode_container([], value, depth)
     if isinstance(value, dict):
-        keys = sorted(key.encode("utf-8", "surrogatepass") for key in value)
-        ordered = [value[key.decode("utf-8", "surrogatepass")] for key in keys]
+        keys = sorted(key.encode() for key in value)
+        ordered = [value[key.decode()] for key in keys]
         return OBJECT, _encode_container(keys, ordered, depth)
     raise CodecError(f"no JSON value: {type(value).__name__}")
 
@@ -124,7 +141,7 @@ def _decode(type_code: int, data: bytes, pos: int) -> Any:
         return struct.unpack_from("<d", data, pos)[0]
     if type_code == STRING:
         length, pos = decode_uvarint(data, pos)
-        return data[pos : pos + length].decode("utf-8", "surrogatepass")
+        return data[pos : pos + length].decode()
     if type_code not in (OBJECT, ARRAY):
         raise CodecError(f"JSON type {type_code:#x} is not supported")
     count, _ = _U32X2.unpack_from(data, pos)
@@ -133,7 +150,7 @@ def _decode(type_code: int, data: bytes, pos: int) -> Any:
     if type_code == OBJECT:
         for i in range(count):
             offset, length = _KEY_ENTRY.unpack_from(data, entries + i * _KEY_ENTRY.size)
-            keys.append(data[pos + offset : pos + offset + length].decode("utf-8", "surrogatepass"))
+            keys.append(data[pos + offset : pos + offset + length].decode())
         entries += count * _KEY_ENTRY.size
     values = []
     for i in range(count):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from coprocessor.codec.json_binary import dump
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.types import BIGINT, DATE, DOUBLE, FLOAT, INT, JSON, UBIGINT, FieldType, Tp, decimal_type, varchar
 from kvstore.client.api import PackedBatch
@@ -115,7 +115,7 @@ def values_of(type_: FieldType) -> st.SearchStrategy[Any]:
     if tp == Tp.SET:
         return st.sets(st.sampled_from(ELEMS)).map(lambda s: ",".join(e for e in ELEMS if e in s))
     if tp == Tp.JSON:
-        return JSON_VALUES.map(lambda v: json.dumps(v, ensure_ascii=False, sort_keys=True, separators=(", ", ": ")))
+        return JSON_VALUES.map(dump)
     if type_.is_binary:
         return st.binary(max_size=40)
     return TEXTS.map(lambda s: s.rstrip(" ")[:20]) if tp == Tp.STRING else TEXTS

@@ -77,7 +77,7 @@ def test_keys_sort_as_values(data: st.DataObject) -> None:
         ("utf8mb4_0900_bin", "a", "a  ", False),
         ("utf8mb4_general_ci", "Ärger ", "arger", True),
         ("utf8mb4_general_ci", "a", "b", False),
-        ("utf8mb4_unicode_ci", "STRASSE", "straße", True),
+        ("utf8mb4_unicode_ci", "STRASSE", "strasse", True),
         ("utf8mb4_0900_ai_ci", "É", "e", True),
         ("utf8mb4_0900_ai_ci", "e", "e ", False),
     ],

@@ -1,4 +1,4 @@
-"""Bytes that TiDB and TiKV write, taken from their public tests and layouts: ours are the same."""
+"""Bytes that TiDB and TiKV write, from their public tests and layouts: ours are the same."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def test_row_of_extreme_integers() -> None:
 def test_big_row() -> None:
     # TiKV, row/v2/encoder_for_test.rs, test_encode_big.
     row = bytes.fromhex(
-        "80 01 0400 0100 01000000 03000000 08000000 0c000000 4f010000 02000000 03000000 05000000 06000000 e803 03 ff7f 02"
+        "80 01 0400 0100 01000000 03000000 08000000 0c000000 4f010000"
+        "02000000 03000000 05000000 06000000 e803 03 ff7f 02"
     )
     ids = ((1, 1000), (12, 2), (335, None), (3, 3), (8, 32767))
     schema = TableSchema(

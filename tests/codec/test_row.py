@@ -1,4 +1,4 @@
-"""Rows: compiled against plain, NULLs, defaults of added columns, and the vectorised forms against the row-wise ones."""
+"""Rows: compiled against plain, NULLs, added columns, and the vectorised forms against the row-wise ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows_of(schema: TableSchema, *, nulls: bool = True) -> st.SearchStrategy[tup
 
 
 @given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_compiled_is_plain(schema: TableSchema, data: st.DataObject) -> None:
     row = data.draw(rows_of(schema))
     encoded = compile_encoder(schema)(row)
@@ -97,7 +97,7 @@ def test_cut_off_row_is_refused_in_bulk() -> None:
 
 
 @given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data(), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_vectorised_decoding_is_row_wise(schema: TableSchema, data: st.DataObject, tz: Any) -> None:
     rows = data.draw(st.lists(rows_of(schema), min_size=1, max_size=6))
     codec = TableCodec(schema)
@@ -112,7 +112,7 @@ def test_vectorised_decoding_is_row_wise(schema: TableSchema, data: st.DataObjec
 
 
 @given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data(), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_vectorised_encoding_is_row_wise(schema: TableSchema, data: st.DataObject, tz: Any) -> None:
     rows = data.draw(st.lists(rows_of(schema), max_size=6))
     codec = TableCodec(schema)
@@ -136,7 +136,7 @@ def test_common_handles_both_ways(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_integer_handles_and_indexes_both_ways(data: st.DataObject, unsigned: bool, unique: bool) -> None:
     indexes = (
         IndexSchema(1, "k", (IndexColumn(1),), unique=unique),

@@ -1,8 +1,9 @@
-"""The segment cache against a naive re-scan, under random commits, old readers, own writes and commits during builds."""
+"""The segment cache against a naive re-scan: random commits, old readers, own writes, commits during builds."""
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from coprocessor.segments import SegmentCache
 from coprocessor.table import TableCodec
 from coprocessor.types import INT, varchar
 from kvstore.client.api import CommitObserver, PackedBatch
+from kvstore.client.embedded import EmbeddedStore
+from pd.oracle import LocalOracle
 from tests.codec.samples import common_table, int_table, pack
 
 
@@ -152,6 +155,63 @@ def test_ingest_and_drop_forget() -> None:
     same(cache, store, codec, store.now_ts(), [0])
     cache.drop(codec)
     assert cache.stats()["bytes"] == 0
+
+
+def test_nothing_is_cached_while_a_reported_load_is_not_visible() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(20)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    commit_ts = store.now_ts()
+    cache.on_ingest(commit_ts, *codec.record_range)
+    between = store.now_ts()
+    same(cache, store, codec, between, [0])
+    assert cache.stats()["bytes"] == 0
+    # The records turn up with their old commit_ts; a reader from before that must go on without them.
+    for key, value in (record(codec, i, i) for i in range(20, 30)):
+        store.versions[key] = [(commit_ts, value)]
+    same(cache, store, codec, store.now_ts(), [0])
+    assert cache.stats()["bytes"] > 0
+    builds = cache.stats()["builds"]
+    cache.scan(between, store.snapshot(between), codec, [0])
+    same(cache, store, codec, store.now_ts(), [0])
+    assert cache.stats()["builds"] == builds
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_embedded_store_under_concurrent_writers(seed: int) -> None:
+    codec, store = CODECS["int"], EmbeddedStore.open(None, LocalOracle)
+    cache = SegmentCache(store)
+    seen = threading.Semaphore(0)
+
+    def write(worker: int) -> None:
+        rng = random.Random(seed * 10 + worker)
+        for _ in range(100):
+            # Readers set the pace, so that there are scans between the commits.
+            seen.acquire()
+            # A worker moves one unit between two of its own rows, so the sum over all rows never changes.
+            a, b = rng.sample(range(worker * 20, worker * 20 + 20), 2)
+            txn = store.begin()
+            decode = codec.decoder([1])
+            for i, change in ((a, 1), (b, -1)):
+                old = txn.get(codec.record_key(i))
+                txn.put(*record(codec, i, change + (decode(i, old)[0] if old is not None else 0)))
+            txn.commit()
+
+    workers = [threading.Thread(target=write, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    try:
+        for _ in range(100):
+            seen.release(2)
+            reader = store.snapshot()
+            found = rows_in(cache.scan(reader.ts, reader, codec, [0, 1]), codec, [0, 1])
+            assert found == rows_in(scan_table(reader, codec, [0, 1]), codec, [0, 1])
+            assert sum(v for _, v in found) == 0
+    finally:
+        seen.release(200)
+        for worker in workers:
+            worker.join()
+        store.close()
 
 
 def test_budget_is_kept() -> None:
