@@ -95,7 +95,7 @@ def test_output_file(shop: str, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     done = run("-e", SELECT, "-f", "csv", "-o", str(path), shop)
     assert (done.returncode, done.stdout) == (0, b"")
-    assert len(list(csv.reader(path.open(newline="", encoding="utf-8")))) == 4
+    assert len(list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))) == 4
 
 
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
@@ -228,10 +228,14 @@ def test_a_closed_pipe_ends_quietly(shop: str) -> None:
 def test_ctrl_c_stops_a_statement(shop: str) -> None:
     sql = "SELECT COUNT(*) FROM numbers a, numbers b, numbers c WHERE a.n + b.n * c.n = -1"
     process = subprocess.Popen([*COMMAND, "-e", sql, shop], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    time.sleep(2)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=30)
+    try:
+        time.sleep(2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.communicate()
     assert complaint.startswith(b"ERROR 1317 (70100)")
     assert process.returncode == 130
 
