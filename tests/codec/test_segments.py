@@ -29,6 +29,7 @@ class NaiveStore:
         self.ts = 0
         self.observers: list[CommitObserver] = []
         self.during_scan: list[Any] = []
+        self.on_its_way: list[tuple[int, list[tuple[bytes, bytes | None]]]] = []
 
     def observe(self, observer: CommitObserver) -> None:
         self.observers.append(observer)
@@ -41,7 +42,15 @@ class NaiveStore:
         return NaiveReader(self, self.now_ts() if ts is None else ts)
 
     def commit(self, writes: Sequence[tuple[bytes, bytes | None]]) -> int:
-        commit_ts = self.now_ts()
+        return self.finish(self.now_ts(), writes)
+
+    def settle(self, ts: int) -> None:
+        """A read at `ts` waits for the commits that drew a smaller timestamp and are not finished."""
+        for pending in [p for p in self.on_its_way if p[0] <= ts]:
+            self.on_its_way.remove(pending)
+            self.finish(*pending)
+
+    def finish(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> int:
         for observer in self.observers:
             observer.on_commit(commit_ts, writes)
         for key, value in writes:
@@ -55,6 +64,7 @@ class NaiveReader:
         self.ts = ts
 
     def get(self, key: bytes) -> bytes | None:
+        self.store.settle(self.ts)
         seen = [value for at, value in self.store.versions.get(key, ()) if at <= self.ts]
         return seen[-1] if seen else None
 
@@ -62,10 +72,12 @@ class NaiveReader:
         return {key: value for key in keys if (value := self.get(key)) is not None}
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        self.store.settle(self.ts)
         found = self.batch_get(k for k in self.store.versions if start <= k < end)
         yield from sorted(found.items(), reverse=reverse)
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
+        self.store.settle(self.ts)
         pairs = list(self.scan(start, end))
         stamps = [at for k, vs in self.store.versions.items() if start <= k < end for at, _ in vs if at <= self.ts]
         while self.store.during_scan:
@@ -142,6 +154,18 @@ def test_an_older_reader_after_a_commit() -> None:
     same(cache, store, codec, old, [0, 1])
     same(cache, store, codec, store.now_ts(), [0, 1])
     same(cache, store, codec, old, [0, 1])
+
+
+def test_a_commit_on_its_way_is_waited_for() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(20)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    store.on_its_way.append((store.now_ts(), [record(codec, 3, 99)]))
+    ts = store.now_ts()
+    found = rows_in(cache.scan(ts, store.snapshot(ts), codec, [0, 1]), codec, [0, 1])
+    assert (3, 99) in found
+    same(cache, store, codec, ts, [0, 1])
 
 
 def test_ingest_and_drop_forget() -> None:
