@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,8 @@ class Printer:
     scalar or boolean SQL expression. `pad_safe` True trims trailing spaces off text that is compared, grouped or made
     distinct: set it when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits
     throughout: slower, for a statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`).
-    `scope` tells apart UDFs of
+    `not_null` are ids of columns that are never NULL where they are read (not
+    the inner side of an outer join): AVG and COUNT of them share COUNT(*). `scope` tells apart UDFs of
     different environments (a session's time zone and SQL mode) in one DuckDB instance. `folding` False leaves calls
     over constants to DuckDB.
 
@@ -102,6 +103,7 @@ class Printer:
         wide: bool = False,
         folding: bool = True,
         scope: str = "",
+        not_null: Collection[int] = (),
     ) -> None:
         self._column = column or (lambda c: f"c{c.id}")
         self._subquery = subquery
@@ -111,6 +113,7 @@ class Printer:
         self.udfs: dict[str, Call] = {}
         self._folding = folding
         self.scope = scope
+        self.not_null = frozenset(not_null)
         self._depth = 0
 
     # --- the two modes ---

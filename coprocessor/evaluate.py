@@ -15,6 +15,8 @@ from typing import Any
 from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, Subquery, Window, transform
+from coprocessor.functions.collation import is_ci, pads
+from coprocessor.functions.inference import collate_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, AggState, Closure, Function, Kernel
 
@@ -24,6 +26,22 @@ Layout = Mapping[int, int]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
 }  # fmt: skip
+
+
+_SYMBOLS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+def _short_closures(template: str) -> dict[str, Callable[[int, Any], Closure]]:
+    """Compiles one closure factory per comparison from a template of fixed text; values come in as closure cells."""
+    return {name: eval(template.format(op=symbol), {"__builtins__": {}}) for name, symbol in _SYMBOLS.items()}
+
+
+_WITH_CONSTANT = _short_closures(
+    "lambda i, c: lambda row, env: None if (v := row[i]) is None else 1 if v {op} c else 0"
+)
+_WITH_COLUMN = _short_closures(
+    "lambda i, j: lambda row, env: None if (v := row[i]) is None or (w := row[j]) is None else 1 if v {op} w else 0"
+)
 
 
 def compile_expr(expr: Expr, layout: Layout) -> Closure:
@@ -127,19 +145,11 @@ def _compare(call: Call, layout: Layout) -> Closure | None:
         if c is None:
             return lambda row, env: None
 
-        def with_constant(row: Sequence[Any], env: Env) -> int | None:
-            v = row[i]
-            return None if v is None else 1 if op(v, c) else 0
-
-        return with_constant
+        return _WITH_CONSTANT[call.func](i, c)
     if isinstance(b, Column):
         j = layout[b.id]
 
-        def with_column(row: Sequence[Any], env: Env) -> int | None:
-            v, w = row[i], row[j]
-            return None if v is None or w is None else 1 if op(v, w) else 0
-
-        return with_column
+        return _WITH_COLUMN[call.func](i, j)
     return None
 
 
@@ -150,12 +160,28 @@ def _compare_text(call: Call, layout: Layout, op: Callable[[Any, Any], bool]) ->
     if key is None or not isinstance(a, Column) or not isinstance(b, Const) or b.value is None:
         return None
     i, c = layout[a.id], key(b.value)
+    if call.func == "eq" and not is_ci(collate_type(call.args).collate):
+        return _padded_equal(i, c, pads(collate_type(call.args).collate))
 
     def compare(row: Sequence[Any], env: Env) -> int | None:
         v = row[i]
         return None if v is None else 1 if op(key(v), c) else 0
 
     return compare
+
+
+def _padded_equal(i: int, c: str, pad: bool) -> Closure:
+    """A text column equal to a constant: most values differ in the first look or are equal without trimming."""
+
+    def equal(row: Sequence[Any], env: Env) -> int | None:
+        v = row[i]
+        if v is None:
+            return None
+        if v == c:
+            return 1
+        return 1 if pad and v[-1:] == " " and v.rstrip(" ") == c else 0
+
+    return equal
 
 
 def compile_predicate(expr: Expr, layout: Layout) -> Callable[[Sequence[Any], Env], bool]:

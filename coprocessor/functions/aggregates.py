@@ -10,7 +10,7 @@ from typing import Any
 
 from coprocessor.convert import CTX, quantize, to_text
 from coprocessor.env import Env
-from coprocessor.expr import Agg, Expr, Window
+from coprocessor.expr import Agg, Call, Column, Const, Expr, Window
 from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import divide_sql
 from coprocessor.functions.inference import DIV_PRECISION_INCREMENT, as_decimal, digits, numeric_type, type_digits
@@ -386,8 +386,19 @@ def _distinct(node: Agg | Window) -> str:
     return "DISTINCT " if node.distinct else ""
 
 
+def _never_null(p: DuckPrinter, expr: Expr) -> bool:
+    """True for what cannot be NULL: not-null columns and sums, differences and products of them and literals."""
+    if isinstance(expr, Column):
+        return expr.id in p.not_null
+    if isinstance(expr, Const):
+        return expr.value is not None
+    return (
+        isinstance(expr, Call) and expr.func in ("plus", "minus", "mul") and all(_never_null(p, a) for a in expr.args)
+    )
+
+
 def _count_duck(p: DuckPrinter, node: Agg | Window) -> str:
-    if not node.args:
+    if not node.args or (len(node.args) == 1 and not node.distinct and _never_null(p, node.args[0])):
         return f"count(*){over(p, node)}"
     if len(node.args) == 1:
         arg = _keyed(p, node.args[0]) if node.distinct else p.value(node.args[0])
@@ -410,7 +421,8 @@ def _avg_duck(p: DuckPrinter, node: Agg | Window) -> str:
         return f"avg({_distinct(node)}{arg}){over(p, node)}"
     scale = max(node.args[0].type.decimal, 0) if node.args[0].type.is_decimal else 0
     total = f"sum({_distinct(node)}{arg}){over(p, node)}"
-    count = f"count({_distinct(node)}{arg}){over(p, node)}"
+    counted = "*" if not node.distinct and _never_null(p, node.args[0]) else f"{_distinct(node)}{arg}"
+    count = f"count({counted}){over(p, node)}"
     return divide_sql(total, (24, scale), count, (12, 0), node.type.with_(flen=38))
 
 

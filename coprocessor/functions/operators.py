@@ -98,16 +98,20 @@ def _decimal_kernel(name: str, call: Call) -> Kernel:
     scale = call.type.decimal
     exact = {"plus": CTX.add, "minus": CTX.subtract, "mul": CTX.multiply}[name]
     capped = name == "mul" and sum(type_digits(a.type)[1] for a in call.args) > scale
+    zero = quantize(Decimal(0), scale)
+    (p1, s1), (p2, s2) = (type_digits(a.type) for a in call.args)
+    if not capped and name == "mul" and p1 + p2 <= 65:
+        return lambda a, b: exact(a, b) or zero  # never a negative zero
+    if name != "mul" and max(p1 - s1, p2 - s2) + 1 + scale <= 65:
+        return exact
     limit = Decimal(10) ** (65 - scale)
 
     def decimals(a: Decimal, b: Decimal) -> Decimal:
         r = exact(a, b)
         if capped:
             r = quantize(r, scale)
-        if not r:
-            return r.copy_abs()
         if -limit < r < limit:
-            return r
+            return r or zero
         raise OutOfRange(f"DECIMAL value is out of range in '({a} {_SYMBOL[name]} {b})'", code=1690)
 
     return decimals

@@ -27,6 +27,7 @@ class DuckPrinter(Protocol):
 
     wide: bool
     pad_safe: bool
+    not_null: frozenset[int]
 
     def value(self, expr: Expr) -> str: ...
     def condition(self, expr: Expr) -> str: ...
