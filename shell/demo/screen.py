@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,7 +24,7 @@ class Screen:
         self._console.print(f"\n[bold cyan]{text}[/]")
 
     def say(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def ok(self, text: str) -> None:
         self._console.print(f"  [green]✓[/] {text}")
@@ -50,7 +51,7 @@ class Screen:
             numeric = bool(rows) and not isinstance(rows[0][index], str)
             table.add_column(name, justify="right" if numeric else "left")
         for row in rows:
-            table.add_row(*("NULL" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row))
+            table.add_row(*(_cell(value) for value in row))
         self._console.print(table)
 
     @contextlib.contextmanager
@@ -76,3 +77,9 @@ class Screen:
                 return move
 
             yield start
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "NULL"
+    return f"{value:,}" if isinstance(value, int | Decimal) else str(value)

@@ -167,7 +167,9 @@ def conflicts(story: Story, con: sqlfront.Connection) -> None:
     with contextlib.closing(story.connect()) as other:
         con.execute("BEGIN")
         passengers_on(con, flight, " FOR UPDATE")
+        other.execute("BEGIN")
         code = _error_code(lambda: passengers_on(other, flight, " FOR UPDATE NOWAIT"))
+        other.execute("ROLLBACK")
         story.expect(code == ER_LOCK_NOWAIT, f"the row is locked; FOR UPDATE NOWAIT is refused at once, error {code}")
         story.expect(passengers_on(other, flight) >= 0, "a plain read doesn't wait")
         con.execute("ROLLBACK")
