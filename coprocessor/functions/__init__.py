@@ -18,6 +18,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     math,
     misc,
     operators,
+    patterns,
     strings,
     temporal,
     temporal_format,
