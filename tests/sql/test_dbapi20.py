@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dbapi20  # type: ignore[import-untyped]
+import pytest
 
 import sqlfront
 
@@ -15,6 +16,7 @@ import sqlfront
 class TestDatabaseAPI20(dbapi20.DatabaseAPI20Test):  # type: ignore[misc]
     driver = sqlfront
     connect_kw_args: dict[str, Any] = {}
+    lower_func = None  # the suite's name of a stored procedure; there are none
 
     def setUp(self) -> None:
         self._directory = tempfile.mkdtemp(prefix="dbapi20-")
@@ -30,6 +32,13 @@ class TestDatabaseAPI20(dbapi20.DatabaseAPI20Test):  # type: ignore[misc]
     def _connect(self) -> Any:
         self._opened.append(super()._connect())
         return self._opened[-1]
+
+    def test_callproc(self) -> None:
+        """There are no stored procedures: callproc, if there is one, says so."""
+        cursor = self._connect().cursor()
+        if hasattr(cursor, "callproc"):
+            with pytest.raises(sqlfront.NotSupportedError):
+                cursor.callproc("lower", ("FOO",))
 
     def test_nextset(self) -> None:
         """There are no multiple result sets: a cursor either lacks nextset or answers None."""
