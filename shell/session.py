@@ -110,6 +110,9 @@ class Outcome:
             self.lastrowid = cursor.lastrowid
             self.info = cursor.info
         self.warnings = cursor.warnings
+        if self.columns is None or (rows and len(self._first) < FETCH_ROWS):
+            self._cursor = None  # all is here: closing it now saves a trip to the thread
+            cursor.close()
 
     def batches(self) -> Iterator[Sequence[Row]]:
         """Yields the rows in batches."""

@@ -239,3 +239,32 @@ def test_history_is_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_lexer_takes_commands_and_sql() -> None:
     for text in ("\\d flights\nselect 1", "select 'a' from b -- c\n"):
         assert "".join(value for _, value in ShellLexer(ensurenl=False, stripnl=False).get_tokens(text)) == text
+
+
+def test_on_a_real_database(capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    session = Session(":memory:")
+    try:
+        runner = Runner(session, Settings(), StandardOutput(), sys.stderr, interactive=True)
+        keys = (
+            "create table item (\rid bigint primary key,\rname varchar(20)\r);\r"
+            "begin; insert into item values (1, 'pen'), (2, null);\r"
+            "select name\rfrom item\rorder by id;\r"
+            "select nme\rfrom item;\r"
+            "\\d item\r"
+            "rollback; select count(*) as c from item\\G\r\\q\r"
+        )
+        with create_pipe_input() as source:
+            source.send_text(keys)
+            Repl(runner, input=source, output=DummyOutput(), history=InMemoryHistory()).run()
+    finally:
+        session.close()
+    captured = capsys.readouterr()
+    assert "+------+\n| name |\n+------+\n| pen  |\n| NULL |\n+------+\n2 rows in set\n" in captured.out
+    assert "| id    | bigint      | NO   | PRI |" in captured.out
+    assert "| PRIMARY    |          0 |            1 | id          |" in captured.out
+    assert captured.out.endswith("c: 0\n1 row in set\n\n")
+    complaint = captured.err.splitlines()
+    assert complaint[0].startswith("ERROR 1054 (42S22): Unknown column 'nme' in 'field list'")
+    assert complaint[1:3] == ["LINE 1: select nme", "               ^"]
