@@ -56,11 +56,11 @@ class Committer:
         """Takes the pessimistic lock on one key; returns False when it is taken and `skip_locked`."""
         try:
             while True:
-                self.locks.acquire(txn, key, 0 if skip_locked else wait_ms, txn.cancel)
+                self.locks.acquire(txn.owner, key, 0 if skip_locked else wait_ms, txn.cancel)
                 if not self.ranges.active or self.ranges.find(key) is None:
                     return True
                 self.locks.release((key,))
-                self.ranges.wait(txn, key, 0 if skip_locked else wait_ms, txn.cancel)
+                self.ranges.wait(txn.owner, key, 0 if skip_locked else wait_ms, txn.cancel)
         except LockNowait:
             if skip_locked:
                 return False
@@ -77,14 +77,14 @@ class Committer:
     ) -> list[bytes]:
         """Takes the locks that are not held yet. Gives them all back before it waits, so commits cannot deadlock."""
         owners = self.locks.owners
-        held = txn.locks
+        held, owner = txn.locks, txn.owner
+        taken: list[bytes] = []
         while True:
-            taken: list[bytes] = []
             blocked: bytes | None = None
-            for key in (*writes, *marked) if marked else writes:
-                if key in held:
+            for key in (*writes, *(marked - writes.keys())) if marked else writes:
+                if key in held or (taken and key == taken[0]):
                     continue
-                if owners.setdefault(key, txn) is not txn:
+                if owners.setdefault(key, owner) is not owner:
                     blocked = key
                     break
                 taken.append(key)
@@ -93,11 +93,12 @@ class Committer:
                 if closed is None:
                     return taken
                 self.locks.release(taken)
-                self.ranges.wait(txn, closed, txn.lock_wait_ms, txn.cancel)
+                taken = []
+                self.ranges.wait(txn.owner, closed, txn.lock_wait_ms, txn.cancel)
                 continue
             self.locks.release(taken)
-            self.locks.acquire(txn, blocked, txn.lock_wait_ms, txn.cancel)
-            self.locks.release((blocked,))
+            self.locks.acquire(owner, blocked, txn.lock_wait_ms, txn.cancel)
+            taken = [blocked]  # kept: who gives up what it waited for can be overtaken for ever
 
     # -- constraints
 

@@ -147,6 +147,15 @@ class MergedReader:
         return merge_packed(batches, [(key, writes[key]) for key in own])
 
 
+class LockOwner:
+    """The transaction as the lock table holds it: a dropped transaction must not live on in its locks."""
+
+    __slots__ = ("start_ts",)
+
+    def __init__(self, start_ts: int) -> None:
+        self.start_ts = start_ts
+
+
 class EmbeddedTransaction:
     """See `api.Transaction`. Over after commit or rollback; dropped without either, its locks are released."""
 
@@ -157,6 +166,7 @@ class EmbeddedTransaction:
         self.commit_ts = 0
         self.finished = False
         self._start_ts = start_ts
+        self.owner = LockOwner(start_ts)
         self._store = store
         self._read_only = read_only
         self._over = False

@@ -1,0 +1,1 @@
+"""Tests of the key-value store and the local oracle."""
