@@ -16,6 +16,7 @@ from sqlfront import errors
 from sqlfront.errors import DatabaseError, DataError, Error, InternalError, OperationalError, error
 
 if TYPE_CHECKING:
+    from coprocessor.codec.keys import Handle
     from coprocessor.schema import IndexSchema
     from coprocessor.table import TableCodec
 
@@ -171,21 +172,26 @@ def duplicate_key(key: bytes, value: bytes, find_table: FindTable) -> tuple[Sequ
     table = _table_of(key, find_table)
     if table is None:
         return None
+    codec = table.codec
     if keys.is_record_key(key):
-        return _primary_values(table.codec, key, value), f"{table.name}.{PRIMARY}"
-    index = _index_of(table.codec, key)
+        return _primary_values(codec, codec.handle_of_key(key), key, value), f"{table.name}.{PRIMARY}"
+    index = _index_of(codec, key)
     if index is None:
         return None
-    return table.codec.index_values(index, key), f"{table.name}.{index.name}"
+    values = codec.index_values(index, key)
+    if index.unique and None not in values:
+        return values, f"{table.name}.{index.name}"
+    # such an entry holds the handle, so it is there twice only when the handle is
+    handle = keys.handle_from_index_key(key, len(index.columns), common=codec.is_common_handle)
+    return _primary_values(codec, handle, b"", b""), f"{table.name}.{PRIMARY}"
 
 
-def _primary_values(codec: TableCodec, key: bytes, value: bytes) -> Sequence[object]:
+def _primary_values(codec: TableCodec, handle: Handle, key: bytes, value: bytes) -> Sequence[object]:
     """Returns a record's primary key values; from the row if it is at hand: collated strings lie only there."""
-    handle = codec.handle_of_key(key)
     if isinstance(handle, int):
         return (handle & (1 << 64) - 1 if codec.schema.unsigned_handle else handle,)
     if value:
-        row = codec.decode(handle, value)
+        row = codec.decode(key, value)
         return [row[part.offset] for part in codec.schema.common_handle]
     return _key_values(codec, handle)
 

@@ -64,6 +64,13 @@ def test_duplicate_index_entry():
     assert message(t, key) == "Duplicate entry 'x-7' for key 't.k1'"
 
 
+def test_an_entry_that_holds_the_handle_stands_for_the_primary_key():
+    t = table(BIGINT, INT, handle=0, indexes=[(1,)])
+    (_, key, _, distinct) = t.codec.index_entries((5, None), 5)[0]
+    assert not distinct
+    assert message(t, key) == "Duplicate entry '5' for key 't.PRIMARY'"
+
+
 def test_keys_of_unknown_tables_are_shown_raw():
     t = table(BIGINT, handle=0)
     assert "for key" in message(None, t.codec.record_key(1))
