@@ -359,27 +359,66 @@ def _mark_functions(tokens: list[Token]) -> list[Token]:
     """Prefixes the names of ordinary calls, so that sqlglot leaves them as they are written.
 
     Its own function nodes rename, reorder and rewrite arguments for other dialects; the catalogue wants MySQL's words.
+    Temporal literals (`DATE '...'`, `{d '...'}`) become calls too, and unary plus, which sqlglot does not know, goes.
     """
-    out = list(tokens)
-    for i in range(len(tokens) - 1):
+    out: list[Token] = []
+    i = 0
+    while i < len(tokens):
         token = tokens[i]
-        if (
-            tokens[i + 1].token_type != TokenType.L_PAREN
-            or token.token_type in (TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER)
-            or not _is_word(token)
-        ):
+        after = tokens[i + 1] if i + 1 < len(tokens) else None
+        if token.token_type == TokenType.PLUS and (not out or _operand_follows(out[-1])):
+            i += 1
             continue
-        before = tokens[i - 1].text.upper() if i else ""
-        if token.text.upper() in _SPECIAL_CALLS or before in _NAME_BEFORE:
-            continue
-        if token.token_type == TokenType.VAR and before in (",", ""):
-            # A name in a list may be a CTE's (`WITH a AS (...), b(n) AS (...)`): a call is never followed by AS and "(".
-            if _is_cte_name(tokens, i):
+        word = token.text.upper()
+        if after is not None and after.token_type == TokenType.STRING and word in ("DATE", "TIME", "TIMESTAMP"):
+            if not out or out[-1].text.upper() != "AS":
+                out += _literal_call(word.lower(), token, after)
+                i += 2
                 continue
-        out[i] = Token(
-            TokenType.VAR, FUNCTION_MARK + token.text, token.line, token.col, token.start, token.end, token.comments
-        )
+        if token.token_type == TokenType.L_BRACE and i + 3 < len(tokens) and tokens[i + 3].token_type == TokenType.R_BRACE:
+            kind = {"D": "date", "T": "time", "TS": "timestamp"}.get(tokens[i + 1].text.upper())
+            if kind is not None and tokens[i + 2].token_type == TokenType.STRING:
+                out += _literal_call(kind, token, tokens[i + 2])
+                i += 4
+                continue
+        if token.text == "~~" and token.token_type != TokenType.STRING:
+            out.append(Token(TokenType.TILDE, "~", token.line, token.col, token.start, token.start))
+            token = Token(TokenType.TILDE, "~", token.line, token.col, token.end, token.end)
+        if after is not None and after.token_type == TokenType.L_PAREN and _is_call(tokens, i):
+            mark = FUNCTION_MARK + token.text
+            token = Token(TokenType.VAR, mark, token.line, token.col, token.start, token.end, token.comments)
+        out.append(token)
+        i += 1
     return out
+
+
+def _literal_call(kind: str, at: Token, text: Token) -> list[Token]:
+    place = (at.line, at.col, at.start, at.end)
+    name = Token(TokenType.VAR, f"{FUNCTION_MARK}{kind}_literal", *place)
+    return [name, Token(TokenType.L_PAREN, "(", *place), text, Token(TokenType.R_PAREN, ")", *place)]
+
+
+_OPERAND_BEFORE = frozenset({"(", ",", "+", "-", "*", "/", "%", "=", "<", ">", "<=", ">=", "<>", "!=", "<=>", "&", "|", "^", "~",
+                             "!", "<<", ">>", "&&", "||", ":=", "SELECT", "WHERE", "AND", "OR", "NOT", "XOR", "WHEN", "THEN", "ELSE",
+                             "CASE", "BY", "ORDER BY", "GROUP BY", "PARTITION BY", "HAVING", "ON", "IN", "BETWEEN", "LIKE", "DIV",
+                             "MOD", "SET", "DISTINCT", "ALL", "IS", "RETURN", "INTERVAL", "VALUES", "LIMIT", "OFFSET"})  # fmt: skip
+
+
+def _operand_follows(token: Token) -> bool:
+    """Whether what comes after this token begins an operand, so that a plus there is a sign."""
+    return token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER) and token.text.upper() in _OPERAND_BEFORE
+
+
+def _is_call(tokens: Sequence[Token], index: int) -> bool:
+    """Whether the word before a parenthesis is the name of an ordinary function."""
+    token = tokens[index]
+    if token.token_type in (TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER) or not token.text.isidentifier():
+        return False
+    before = tokens[index - 1].text.upper() if index else ""
+    if token.text.upper() in _SPECIAL_CALLS or before in _NAME_BEFORE:
+        return False
+    # A name in a list may be a CTE's (`WITH a AS (...), b(n) AS (...)`): a call is never followed by AS and "(".
+    return not (token.token_type == TokenType.VAR and before in (",", "") and _is_cte_name(tokens, index))
 
 
 def _is_cte_name(tokens: Sequence[Token], index: int) -> bool:
@@ -420,6 +459,8 @@ class _Commands:
         reader = _READERS.get(word)
         if reader is not None:
             return reader(self)  # type: ignore[no-any-return]
+        if word == "DROP" and self.peek(1) == "PREPARE":
+            return self._deallocate()
         if word in _DDL_STARTS:
             return self._ddl()
         known = word in ("LOCK", "UNLOCK", "FLUSH", "LOAD", "GRANT", "REVOKE", "CALL", "DO", "HANDLER", "IMPORT", "XA",

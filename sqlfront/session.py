@@ -166,6 +166,8 @@ class Session:
                 self._plans[sql] = plan
             else:
                 self._typed[sql, tuple(map(type_of, row))] = plan
+        if getattr(executable, "keeps_warnings", False):
+            return executable.run(self, row)
         return self._run(plan, _normalised(row), sql)
 
     def _typed_plan(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result | None:

@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from coprocessor import functions as fn
 from coprocessor import types as t
+from coprocessor.convert_text import parse_datetime, parse_duration
 from coprocessor.errors import ResolveError
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, OrderKey, Param, Subquery, Window, walk
 from coprocessor.types import FieldType
@@ -338,10 +339,25 @@ class ExprBinder:
         if target.this == exp.DataType.Type.CHARACTER_SET:
             charset = str(target.args.get("kind") or "").lower()
             return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
-        to = cast_type(target)
-        if isinstance(node.this, exp.Literal) and node.this.is_string and isinstance(inner, Const):
-            return _temporal_literal(inner, to, position_of(node))
-        return Call("cast", (inner,), to)
+        return Call("cast", (inner,), cast_type(target))
+
+    def temporal_literal(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """DATE '...', TIME '...', TIMESTAMP '...': checked at once, the fraction kept."""
+        text = args[0].this if isinstance(args[0], exp.Literal) else ""
+        kind = name.removesuffix("_literal")
+        fsp = min(6, len(text.rsplit(".", 1)[1])) if "." in text and kind != "date" else 0
+        width = fsp + 1 if fsp else 0
+        value: object
+        if kind == "time":
+            value, type_ = parse_duration(text), t.DURATION.with_(decimal=fsp, flen=10 + width)
+        else:
+            value, type_ = parse_datetime(text), t.DATETIME.with_(decimal=fsp, flen=19 + width)
+        if value is None or (kind == "timestamp" and ":" not in text and len(text) < 12):
+            raise error(1525, f"Incorrect {'DATETIME' if kind == 'timestamp' else kind.upper()} value: '{text}'",
+                        position=position_of(node))  # fmt: skip
+        if kind == "date":
+            return Const(value.date(), t.DATE)  # type: ignore[attr-defined]
+        return Const(value, type_)
 
     def collate(self, node: exp.Collate) -> Expr:
         inner = self.bind(node.this)
@@ -635,14 +651,6 @@ def _chain(op: str, parts: Sequence[Expr]) -> Expr:
     return out
 
 
-def _temporal_literal(inner: Const, to: FieldType, position: int) -> Expr:
-    """DATE '...', TIME '...', TIMESTAMP '...' and CAST('...' AS ...): temporal literals keep their fraction."""
-    if to.tp in (t.Tp.DATETIME, t.Tp.DURATION) and to.decimal == 0 and "." in str(inner.value):
-        fsp = min(6, len(str(inner.value).rsplit(".", 1)[1]))
-        return Call("cast", (inner,), to.with_(decimal=fsp, flen=to.flen + 1 + fsp))
-    return Call("cast", (inner,), to)
-
-
 _FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
 
 _BINARY: dict[type, str] = {
@@ -676,6 +684,7 @@ _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(("timestampdiff", "timestampadd"), ExprBinder.unit_first),
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
+    **dict.fromkeys(("date_literal", "time_literal", "timestamp_literal"), ExprBinder.temporal_literal),
 }
 
 _BINDERS: dict[type, Any] = {

@@ -89,7 +89,7 @@ def type_of(value: object) -> FieldType:
         case Decimal():
             found = decimal_of(value)
             whole = found.flen - found.decimal
-            scale = next((s for s in (2, 4, 8, 12, 20) if found.decimal <= s), 30)
+            scale = found.decimal
             precision = next((p for p in (18, 38) if whole + scale <= p), 65)
             return decimal_type(precision, scale)
         case dt.datetime():

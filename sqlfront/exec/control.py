@@ -187,6 +187,11 @@ def _prepare(session: Session, statement: parse.Prepare) -> Result:
     parsed = parse.parse(source)
     if isinstance(parsed.statement, (parse.Prepare, parse.Execute, parse.Deallocate)):
         raise error(1295, "This command is not supported in the prepared statement protocol yet")
+    if isinstance(parsed.statement, (parse.Query, parse.Insert, parse.Update, parse.Delete)):
+        from sqlfront.exec.statement import make_executable
+
+        # Unknown names are refused now; the values decide the types when it is executed.
+        make_executable(session, parsed, [None] * parsed.positional)
     session.prepared[statement.name] = source
     return Result()
 

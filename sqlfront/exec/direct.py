@@ -32,17 +32,42 @@ LockRows = Callable[[Rows], Iterator[Row]]
 DIRECT_ROWS_MAX = 2000.0  # estimated rows up to which Python beats starting a DuckDB query
 
 
-class DirectPlan:
-    """A compiled chain: a source, then steps over its rows."""
+# Rows after which a scan that was thought small is left to DuckDB.
+DIRECT_ROWS_CAP = 5000
 
-    def __init__(self, scan: ScanReader | None, source: Callable[[Reader | None, Env], Rows], steps: Sequence[Step]) -> None:
+
+class TooManyRows(Exception):
+    """The source has more rows than the direct executor is for."""
+
+
+class DirectPlan:
+    """A compiled chain: a source, then steps over its rows.
+
+    `lazy` tells that a LIMIT ends the source early; any other source is refused beyond DIRECT_ROWS_CAP rows, since what
+    was expected of it may be wrong, or unknown before the parameters were.
+    """
+
+    def __init__(
+        self,
+        scan: ScanReader | None,
+        source: Callable[[Reader | None, Env], Rows],
+        steps: Sequence[Step],
+        lazy: bool = False,
+    ) -> None:
         self.scan = scan
         self._source = source
         self._steps = tuple(steps)
+        self._capped = scan is not None and not lazy
 
-    def run(self, reader: Reader | None, env: Env) -> Rows:
-        """Returns the result's rows."""
+    def run(self, reader: Reader | None, env: Env, tap: Callable[[Rows], Rows] | None = None) -> Rows:
+        """Returns the result's rows; `tap` sees the source's rows as they pass. Raises TooManyRows."""
         rows = self._source(reader, env)
+        if self._capped:
+            rows = list(itertools.islice(rows, DIRECT_ROWS_CAP + 1))
+            if len(rows) > DIRECT_ROWS_CAP:
+                raise TooManyRows
+        if tap is not None:
+            rows = tap(rows)
         for step in self._steps:
             rows = step(rows, env)
         return rows
@@ -139,7 +164,15 @@ def _small(scan: Scan, chain: Sequence[Node]) -> bool:
         if access.table_rows <= DIRECT_ROWS_MAX:
             return True
         return not scan.where and _stops_early(scan, chain)
-    return access.rows <= DIRECT_ROWS_MAX or _stops_early(scan, chain)
+    return access.rows <= DIRECT_ROWS_MAX or _unknown_bounds(scan) or _stops_early(scan, chain)
+
+
+def _unknown_bounds(scan: Scan) -> bool:
+    """Whether a range's size depends on parameters: then it is tried here, and given up when it is large."""
+    access = scan.access
+    assert access is not None
+    bounds = [b.expr for b in (access.low, access.high) if b is not None]
+    return len(bounds) == 2 and any(not isinstance(e, Const) for e in bounds)
 
 
 def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
@@ -223,7 +256,7 @@ def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None)
             assert reader is not None
             return scan.rows(reader, env, reverse=reverse)
 
-        return DirectPlan(scan, read, steps)
+        return DirectPlan(scan, read, steps, lazy=_stops_early(source, chain[::-1]))
     makers = [compile_row(row, {}) for row in source.rows]
     return DirectPlan(None, lambda reader, env: [make((), env) for make in makers], steps)
 

@@ -25,7 +25,7 @@ from sqlfront.bind.dml import (
 from sqlfront.catalog.model import Column, Table
 from sqlfront.errors import ER_BAD_NULL, ER_DUP_ENTRY, ER_NO_DEFAULT_FOR_FIELD, error
 from sqlfront.exec.context import environment
-from sqlfront.exec.direct import order_by
+from sqlfront.exec.direct import TooManyRows, order_by
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
@@ -60,12 +60,14 @@ def make_change(session: Session, ctx: BindContext, statement: Insert | Update |
     return JoinedChange(session, plan)
 
 
-def rows_of(session: Session, query: Any, reader: Reader, params: tuple[Any, ...]) -> Iterator[Row]:
+def rows_of(session: Session, query: DirectQuery | ResidualQuery, reader: Reader, params: tuple[Any, ...]) -> Iterator[Row]:
     """The rows of a compiled query, read by a transaction's own reader."""
     if isinstance(query, DirectQuery):
-        yield from query.rows(reader, environment(session, params))
-        return
-    assert isinstance(query, ResidualQuery)
+        try:
+            yield from query.direct.run(reader, environment(session, params))
+            return
+        except TooManyRows:
+            query = query.residual
     result = query.run_at(session, params, reader)
     try:
         for batch in result.fetch():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from kvstore import errors as kv
 from kvstore.client.api import Reader
 from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
 from sqlfront.exec.context import environment
-from sqlfront.exec.direct import DirectPlan, compile_direct
+from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, print_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.nodes import Node, Project, QueryPlan, Scan, Virtual
@@ -42,7 +43,7 @@ def compile_query(plan: QueryPlan, tz: dt.tzinfo) -> PointQuery | DirectQuery | 
             return point
     direct = compile_direct(plan.root, tz)
     if direct is not None:
-        return DirectQuery(plan, columns, direct)
+        return DirectQuery(plan, columns, direct, tz)
     return ResidualQuery(plan, columns, tz)
 
 
@@ -125,23 +126,31 @@ class PointQuery:
 
 
 class DirectQuery:
-    """A small query in Python."""
+    """A small query in Python; one that turns out large is run as a residual."""
 
     any_integer = False
 
-    def __init__(self, plan: QueryPlan, columns: tuple[ResultColumn, ...], direct: DirectPlan) -> None:
+    def __init__(self, plan: QueryPlan, columns: tuple[ResultColumn, ...], direct: DirectPlan, tz: dt.tzinfo) -> None:
         self.plan = plan
         self.columns = columns
         self.direct = direct
+        self._tz = tz
+        self._residual: ResidualQuery | None = None
+
+    @property
+    def residual(self) -> ResidualQuery:
+        if self._residual is None:
+            self._residual = ResidualQuery(self.plan, self.columns, self._tz)
+        return self._residual
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)
         reader = session.reader() if self.direct.scan is not None else None
-        rows = self.rows(reader, env)
+        try:
+            rows = list(self.direct.run(reader, env))
+        except TooManyRows:
+            return self.residual.run_at(session, params, reader)
         return Result(self.columns, ListSource(self.columns, rows))
-
-    def rows(self, reader: Reader | None, env: Env) -> list[Row]:
-        return list(self.direct.run(reader, env))
 
 
 class ResidualQuery:
@@ -188,6 +197,7 @@ class DuckSource:
         self._query = query
         self._session = session
         self._env = env
+        self.measures: dict[int, tuple[int, float]] = {}
         printed = query.printed(pad_safe=False, wide=False)
         self._relations = {n: self._relation(n, r, reader) for n, r in printed.relations.items()}
         self._pad_safe = any(_may_pad(t, printed.relations[n]) for n, t in self._relations.items())
@@ -201,9 +211,11 @@ class DuckSource:
         if isinstance(relation, Virtual):
             return self._session.virtual_relation(relation)
         assert reader is not None
+        begun = time.perf_counter()
         writes = self._session.dirty_writes(*relation.table.codec.record_range)
         scan = self._query.scan_reader(name, relation)
         batches = scan.batches(reader, self._env, self._session.database.segments, writes)
+        self.measures[id(relation)] = (sum(b.num_rows for b in batches), time.perf_counter() - begun)
         names = [f"c{c.id}" for c in relation.cols]
         if not batches:
             return _empty(names, [c.type for c in relation.cols])

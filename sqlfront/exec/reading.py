@@ -46,7 +46,7 @@ class ScanReader:
         self.offsets = tuple(o for o in scan.offsets if o != HANDLE_OFFSET)
         self.with_handle = HANDLE_OFFSET in scan.offsets
         self._keys = KeyMaker(scan, tz)
-        left = [c for c in scan.where if not (self.access.point and c in self.access.used)]
+        left = [c for c in scan.where if c not in self.access.used]
         self.predicates = [compile_predicate(c, self.layout) for c in left]
         self._decode = self._row_decoder()
 

@@ -27,6 +27,7 @@ class Executable(Protocol):
     """A statement ready to run, any number of times, with parameter rows of the types it was bound for."""
 
     any_integer: bool
+    """Whether it takes integer parameters of any size as they are."""
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result: ...
 
@@ -36,8 +37,9 @@ class Action:
 
     any_integer = False
 
-    def __init__(self, call: Callable[[Session], Result]) -> None:
+    def __init__(self, call: Callable[[Session], Result], *, keeps_warnings: bool = False) -> None:
         self._call = call
+        self.keeps_warnings = keeps_warnings
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         return self._call(session)
@@ -102,7 +104,8 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
         case _:
             from sqlfront.exec.control import control_action
 
-            return Action(control_action(parsed, statement, params)), False
+            keeps = isinstance(statement, parse.Show) and statement.what.rsplit(" ", 1)[-1] in ("WARNINGS", "ERRORS")
+            return Action(control_action(parsed, statement, params), keeps_warnings=keeps), False
 
 
 def _query(

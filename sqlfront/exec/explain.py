@@ -1,0 +1,377 @@
+"""EXPLAIN and EXPLAIN ANALYZE: the plan as a table, one line a node, with the access path of every table.
+
+`task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual. ANALYZE runs
+the statement and adds what each access path really read and how long that took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from coprocessor import types as t
+from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, OrderKey, Param, Subquery, Window, walk
+from sqlfront import parse
+from sqlfront.errors import unsupported
+from sqlfront.exec.context import environment
+from sqlfront.exec.direct import TooManyRows
+from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
+from sqlfront.exec.query import DirectQuery, DuckSource, PointQuery, ResidualQuery, compile_query
+from sqlfront.exec.statement import bind_context, plan_query
+from sqlfront.plan.access import Access
+from sqlfront.plan.nodes import (
+    Aggregate,
+    CteRef,
+    Distinct,
+    Filter,
+    Join,
+    Limit,
+    Node,
+    Project,
+    Scan,
+    SetOp,
+    Sort,
+    Values,
+    Virtual,
+    WindowNode,
+    With,
+    node_children,
+    node_exprs,
+)
+from sqlfront.result import Result, ResultColumn, rows_result
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+_FORMATS = ("", "row", "brief", "traditional")
+
+
+@dataclass(slots=True)
+class Measured:
+    """What one run showed: rows and seconds of each scan (by identity of its node), and of the whole."""
+
+    scans: dict[int, tuple[int, float]] = field(default_factory=dict)
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Line:
+    name: str
+    depth: int
+    rows: float | None
+    task: str
+    obj: str
+    info: str
+    actual: tuple[int, float] | None = None
+
+
+def explain(session: Session, parsed: parse.Parsed, statement: parse.Explain, params: Sequence[object]) -> Result:
+    """Returns the plan of a statement as rows."""
+    if statement.format not in _FORMATS:
+        raise unsupported(f"EXPLAIN FORMAT = {statement.format}")
+    inner = statement.statement
+    if isinstance(inner, parse.Query):
+        lines = _explain_query(session, parsed, inner, params, statement.analyze)
+    elif isinstance(inner, (parse.Insert, parse.Update, parse.Delete)):
+        lines = _explain_change(session, parsed, inner, params, statement.analyze)
+    else:
+        raise unsupported("EXPLAIN of this statement")
+    return _table(lines, statement.analyze)
+
+
+def _table(lines: Sequence[_Line], analyze: bool) -> Result:
+    names = ["id", "estRows", *(["actRows", "time"] if analyze else []), "task", "access object", "operator info"]
+    columns = tuple(ResultColumn(n, t.TEXT) for n in names)
+    rows = []
+    for i, line in enumerate(lines):
+        est = "N/A" if line.rows is None else f"{line.rows:.2f}"
+        measured: list[str] = []
+        if analyze:
+            measured = ["N/A", ""] if line.actual is None else [str(line.actual[0]), _duration(line.actual[1])]
+        rows.append((_branch(lines, i) + line.name, est, *measured, line.task, line.obj, line.info))
+    return rows_result(columns, rows)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f}µs" if seconds < 1e-3 else f"{seconds * 1e3:.2f}ms" if seconds < 1 else f"{seconds:.2f}s"
+
+
+def _branch(lines: Sequence[_Line], index: int) -> str:
+    """The tree's lines in front of a name."""
+    depth = lines[index].depth
+    if depth == 0:
+        return ""
+    out = []
+    for level in range(1, depth + 1):
+        more = False
+        for later in lines[index + 1 :]:
+            if later.depth < level:
+                break
+            if later.depth == level:
+                more = True
+                break
+        if level == depth:
+            out.append("├─" if more else "└─")
+        else:
+            out.append("│ " if more else "  ")
+    return "".join(out)
+
+
+# Queries
+
+
+def _explain_query(
+    session: Session, parsed: parse.Parsed, statement: parse.Query, params: Sequence[object], analyze: bool
+) -> list[_Line]:
+    ctx = bind_context(session, parsed, params)
+    plan = plan_query(session, ctx, statement)
+    query = compile_query(plan, session.variables.zone)
+    measured = _measure(session, query, tuple(params)) if analyze else None
+    task = "duckdb" if isinstance(query, ResidualQuery) else "direct"
+    lines = list(_lines(plan.root, 0, task, measured))
+    if measured is not None and lines:
+        lines[0].actual = (measured.rows, measured.seconds)
+    return lines
+
+
+def _measure(
+    session: Session, query: PointQuery | DirectQuery | ResidualQuery, params: tuple[Any, ...]
+) -> Measured:
+    """Runs the query and counts."""
+    out = Measured()
+    begun = time.perf_counter()
+    match query:
+        case PointQuery():
+            out.rows = len(query.run(session, params).fetch_all())
+            for scan in _all_scans(query.plan.root):
+                out.scans[id(scan)] = (out.rows, time.perf_counter() - begun)
+        case DirectQuery():
+            env = environment(session, params)
+            reader = session.reader() if query.direct.scan is not None else None
+            counter = _Counter()
+            try:
+                out.rows = len(list(query.direct.run(reader, env, counter.tap)))
+            except TooManyRows:
+                return _measure(session, query.residual, params)
+            for scan in _all_scans(query.plan.root):
+                out.scans[id(scan)] = (counter.rows, time.perf_counter() - begun)
+        case ResidualQuery():
+            source = DuckSource(query, session, environment(session, params), session.reader_if(query.scans()))
+            out.scans = dict(source.measures)
+            out.rows = sum(len(batch) for batch in source.rows())
+    out.seconds = time.perf_counter() - begun
+    return out
+
+
+class _Counter:
+    """Counts the rows that pass."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def tap(self, rows: Iterable[Any]) -> Iterator[Any]:
+        for row in rows:
+            self.rows += 1
+            yield row
+
+
+def _all_scans(node: Node) -> Iterator[Scan]:
+    if isinstance(node, Scan):
+        yield node
+    for child in node_children(node):
+        yield from _all_scans(child)
+
+
+def _lines(node: Node, depth: int, task: str, measured: Measured | None) -> Iterator[_Line]:
+    if isinstance(node, Scan):
+        yield _scan_line(node, depth, measured)
+        return
+    yield _Line(_name(node), depth, _estimate(node), task, _object(node), _info(node))
+    for child in node_children(node):
+        yield from _lines(child, depth + 1, task, measured)
+    for expr in node_exprs(node):
+        for part in walk(expr):
+            if isinstance(part, Subquery):
+                plan: Node = part.plan  # type: ignore[assignment]
+                outer = " (correlated)" if part.outer else ""
+                yield _Line(f"Subquery {part.kind}{outer}", depth + 1, _estimate(plan), task, "", "")
+                yield from _lines(plan, depth + 2, task, measured)
+
+
+def _name(node: Node) -> str:
+    match node:
+        case Aggregate():
+            return "Aggregate"
+        case Join():
+            return {"inner": "InnerJoin", "left": "LeftOuterJoin"}[node.kind] if node.on else "CrossJoin"
+        case WindowNode():
+            return "Window"
+        case SetOp():
+            return node.kind.capitalize() + ("" if node.distinct else "All")
+        case Project():
+            return "Projection"
+        case Filter():
+            return "Selection"
+        case Values():
+            return "TableDual" if not node.cols else "Values"
+        case CteRef():
+            return "CTEScan"
+        case With():
+            return "CTE"
+        case Virtual():
+            return "MemTableScan"
+        case _:
+            return type(node).__name__
+
+
+def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> _Line:
+    access = scan.access
+    assert access is not None
+    alias = "" if scan.alias == scan.table.name else f" {scan.alias}"
+    obj = f"table:{scan.table.name}{alias}"
+    if access.index is not None:
+        columns = ", ".join(scan.table.columns[c.offset].name for c in access.index.columns)
+        obj += f", index:{access.index.name}({columns})"
+    actual = None if measured is None else measured.scans.get(id(scan))
+    return _Line(access.name, depth, access.rows, "kv", obj, _access_info(scan, access), actual)
+
+
+def _access_info(scan: Scan, access: Access) -> str:
+    parts = []
+    keyed = [c for c in scan.where if c in access.used]
+    if keyed:
+        parts.append("range: " + ", ".join(show(c) for c in keyed))
+    rest = [c for c in scan.where if c not in access.used]
+    if rest:
+        parts.append("filter: " + ", ".join(show(c) for c in rest))
+    if access.kind == "scan":
+        parts.append(f"of {access.table_rows:.0f} rows")
+    return "; ".join(parts)
+
+
+def _estimate(node: Node) -> float | None:
+    match node:
+        case Scan():
+            return node.access.rows if node.access is not None else None
+        case Limit() if isinstance(node.count, Const):
+            below = _estimate(node.child)
+            count = float(node.count.value or 0)  # type: ignore[arg-type]
+            return count if below is None else min(below, count)
+        case Aggregate() if not node.groups:
+            return 1.0
+        case Values():
+            return float(len(node.rows))
+        case Filter() | Project() | Sort() | Distinct() | WindowNode() | With() | Aggregate() | Limit():
+            return _estimate(node.child)
+        case Join():
+            left, right = _estimate(node.left), _estimate(node.right)
+            if left is None or right is None:
+                return None
+            return max(left, right) if node.on else left * right
+        case _:
+            return None
+
+
+def _object(node: Node) -> str:
+    match node:
+        case CteRef():
+            return f"CTE:{node.name}"
+        case Virtual():
+            return f"table:{node.name}"
+        case _:
+            return ""
+
+
+def _info(node: Node) -> str:
+    match node:
+        case Filter():
+            return ", ".join(show(c) for c in node.conds)
+        case Project():
+            return ", ".join(show(e) for e in node.exprs)
+        case Join():
+            return ", ".join(show(e) for e in node.on)
+        case Aggregate():
+            groups = ", ".join(show(e) for e in node.groups)
+            aggs = ", ".join(show(a) for a in node.aggs)
+            return "; ".join(p for p in (f"group by: {groups}" if groups else "", f"funcs: {aggs}" if aggs else "") if p)
+        case WindowNode():
+            return ", ".join(show(w) for w in node.windows)
+        case Sort():
+            return ", ".join(_show_key(k) for k in node.keys)
+        case Limit():
+            offset = f"offset: {show(node.offset)}, " if node.offset is not None else ""
+            return f"{offset}count: {show(node.count) if node.count is not None else 'all'}"
+        case _:
+            return ""
+
+
+def _show_key(key: OrderKey) -> str:
+    return show(key.expr) + (" desc" if key.desc else "")
+
+
+_INFIX = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "plus": "+", "minus": "-", "mul": "*",
+          "div": "/", "and": "and", "or": "or", "like": "like", "nulleq": "<=>"}  # fmt: skip
+
+
+def show(expr: Expr) -> str:
+    """An expression as a person reads it."""
+    match expr:
+        case Const():
+            return "NULL" if expr.value is None else repr(expr.value) if isinstance(expr.value, str) else str(expr.value)
+        case Column():
+            return expr.name or f"c{expr.id}"
+        case Param():
+            return f"?{expr.index + 1}"
+        case Context():
+            return str(expr.key[0])
+        case Call() if expr.func in _INFIX and len(expr.args) >= 2:
+            return f"({show(expr.args[0])} {_INFIX[expr.func]} {show(expr.args[1])})"
+        case Call() if expr.func == "cast":
+            return f"cast({show(expr.args[0])} as {expr.type.tp.name.lower()})"
+        case Call():
+            return f"{expr.func}({', '.join(show(a) for a in expr.args)})"
+        case Agg():
+            inner = ", ".join(show(a) for a in expr.args) or "*"
+            return f"{expr.func}({'distinct ' if expr.distinct else ''}{inner})"
+        case Window():
+            return f"{expr.func}({', '.join(show(a) for a in expr.args)}) over (...)"
+        case Subquery():
+            return f"<{expr.kind} subquery>"
+
+
+# Changes
+
+
+def _explain_change(
+    session: Session,
+    parsed: parse.Parsed,
+    statement: parse.Insert | parse.Update | parse.Delete,
+    params: Sequence[object],
+    analyze: bool,
+) -> list[_Line]:
+    ctx = bind_context(session, parsed, params)
+    change = make_change(session, ctx, statement)
+    verb = {parse.Insert: "Insert", parse.Update: "Update", parse.Delete: "Delete"}[type(statement)]
+    match change:
+        case InsertChange():
+            below = None if change.query is None else change.query.plan.root
+            lines = [_Line(verb, 0, None, "direct", f"table:{change.table.name}", "")]
+            if below is not None:
+                lines += _lines(below, 1, "duckdb" if isinstance(change.query, ResidualQuery) else "direct", None)
+        case TableChange():
+            lines = [
+                _Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
+                _scan_line(change.scan, 1, None),
+            ]
+        case JoinedChange():
+            names = ", ".join(target.table.name for target in change.plan.targets)
+            lines = [_Line(verb, 0, None, "direct", f"table:{names}", "")]
+            lines += _lines(change.query.plan.root, 1, "duckdb", None)
+    if analyze:
+        begun = time.perf_counter()
+        result = change.run(session, tuple(params))
+        lines[0].actual = (result.affected_rows, time.perf_counter() - begun)
+    return lines
