@@ -141,7 +141,7 @@ def test_init_timing_and_echo(shop: str, tmp_path: Path) -> None:
     script.write_text("SELECT 1 AS first;")
     done = run("--init", str(script), "--timing", "--echo", "-f", "tsv", "-e", "SELECT 2 AS second", shop)
     assert done.stdout == b"SELECT 1 AS first;\nfirst\n1\nSELECT 2 AS second;\n\nsecond\n2\n"
-    assert done.stderr.count(b"1 row in set (0.") == 2
+    assert done.stderr.count(b"1 row in set (") == 2
     missing = run("--init", str(tmp_path / "missing"), "-e", "SELECT 1", shop)
     assert (missing.returncode, missing.stdout) == (1, b"")
 
@@ -216,13 +216,14 @@ def test_a_closed_pipe_ends_quietly(shop: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait(60) == 141
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        complaint = process.stderr.read()
+    assert complaint == b""
+    assert process.returncode == 141
 
 
 def test_ctrl_c_stops_a_statement(shop: str) -> None:

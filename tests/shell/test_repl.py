@@ -147,7 +147,7 @@ def test_status_lines(shell: Shell) -> None:
     out = shell.type("update t;\rnone;\r\\timing on\rselect 1;\r" + CTRL_D)
     assert "Query OK, 2 rows affected, 1 warning\nRows matched: 2  Changed: 2\n\n" in out
     assert "Empty set\n" in out
-    assert "1 row in set (0." in out
+    assert "1 row in set (" in out
 
 
 def test_ctrl_c_stops_the_statement_and_keeps_the_session(shell: Shell) -> None:
