@@ -290,10 +290,14 @@ def test_bulk_load(store: EmbeddedStore) -> None:
 def test_bulk_load_refuses_duplicates(store: EmbeddedStore, runs: list[list[bytes]]) -> None:
     put(store, b=b"live")
     load = store.ingest(b"a", b"m")
-    with pytest.raises(errors.KeyExists):
+
+    def run_load() -> None:
         for run in runs:
             load.add_run(run, [b"x"] * len(run))
         load.finish()
+
+    with pytest.raises(errors.KeyExists):
+        run_load()
     load.abort()
     assert list(store.snapshot().scan(b"", b"")) == [(b"b", b"live")]
     put(store, c=b"1")
