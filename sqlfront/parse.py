@@ -333,6 +333,9 @@ def _number_placeholders(tokens: Sequence[Token], names: list[str]) -> tuple[lis
             at = (token.line, token.col, token.start, token.end)
             out.append(Token(TokenType.COLON, ":", *at))
             out.append(Token(TokenType.VAR, str(count), *at))
+        elif token.token_type == TokenType.FLOAT and token.text.upper() == "REAL":
+            # MySQL's REAL is DOUBLE; sqlglot takes it for FLOAT.
+            out.append(Token(TokenType.DOUBLE, "DOUBLE", token.line, token.col, token.start, token.end))
         else:
             out.append(token)
             if previous is not None and previous.token_type == TokenType.COLON and _is_word(token):

@@ -329,6 +329,7 @@ class Session:
             read_only = True
         self.txn = self.storage.begin(pessimistic=pessimistic, start_ts=ts)
         self.txn.cancel = self.cancel
+        self.txn.lock_wait_ms = self.variables.lock_wait_ms
         self.explicit = explicit
         self.read_only = read_only or ts is not None
         self._isolation = self.next_isolation or self.variables.isolation
@@ -378,6 +379,7 @@ class Session:
             pessimistic = attempt >= OPTIMISTIC_TRIES
             txn = self.storage.begin(pessimistic=pessimistic)
             txn.cancel = self.cancel
+            txn.lock_wait_ms = self.variables.lock_wait_ms
             self._deltas = {}
             try:
                 result = work(txn, pessimistic)

@@ -80,6 +80,8 @@ class Transaction(Reader, Protocol):
 
     pessimistic: bool
     cancel: CancelToken | None
+    lock_wait_ms: int
+    """How long the commit waits for another transaction's lock."""
 
     @property
     def start_ts(self) -> int: ...

@@ -35,7 +35,12 @@ def position_of(node: exp.Expression) -> int:
 
 
 def refuse(node: exp.Expression) -> DatabaseError:
-    return unsupported(node.sql("mysql").replace(FUNCTION_MARK, "")[:80], position=position_of(node))
+    return unsupported(text_of(node)[:80], position=position_of(node))
+
+
+def text_of(node: exp.Expression) -> str:
+    """The SQL text of a tree, function names as they were written."""
+    return node.sql("mysql", normalize_functions=False).replace(FUNCTION_MARK, "")
 
 
 class ExprBinder:
@@ -163,7 +168,14 @@ class ExprBinder:
     # Operators
 
     def binary(self, node: exp.Binary) -> Expr:
-        return self.call(_BINARY[type(node)], node.left, node.right)
+        return fn.resolve(_BINARY[type(node)], [self.number(node.left), self.number(node.right)])
+
+    def number(self, node: exp.Expression) -> Expr:
+        """Binds an operand of arithmetic, where a hexadecimal or bit literal is a number."""
+        inner = _unparen(node)
+        if isinstance(inner, (exp.HexString, exp.BitString)):
+            return literals.integer(int(inner.this or "0", 16 if isinstance(inner, exp.HexString) else 2))
+        return self.bind(node)
 
     def call(self, name: str, *args: exp.Expression) -> Expr:
         return fn.resolve(name, [self.bind(a) for a in args])
@@ -196,10 +208,10 @@ class ExprBinder:
                 break
             parts.append(current)
             current = current.left
-        out = self.bind(current)
+        out = self.number(current) if parts else self.bind(current)
         while parts:
             part = parts.pop()
-            out = fn.resolve(_BINARY[type(part)], [out, self.bind(part.right)])
+            out = fn.resolve(_BINARY[type(part)], [out, self.number(part.right)])
         return out
 
     def interval(self, name: str, base: exp.Expression, interval: exp.Expression) -> Expr:
@@ -233,7 +245,12 @@ class ExprBinder:
         left_row, right_row = _row_items(left), _row_items(right)
         if left_row is not None or right_row is not None:
             return self.compare_rows(name, node, left, right)
-        return self.call(name, node.left, node.right)
+        first, second = self.bind(node.left), self.bind(node.right)
+        if second.type.is_numeric:
+            first = self.number(node.left)
+        elif first.type.is_numeric:
+            second = self.number(node.right)
+        return fn.resolve(name, [first, second])
 
     def compare_rows(self, name: str, node: exp.Binary, left: exp.Expression, right: exp.Expression) -> Expr:
         """(a, b) op (c, d), by its expansion into scalar comparisons; a row subquery for = becomes IN."""

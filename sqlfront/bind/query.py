@@ -29,7 +29,7 @@ from coprocessor.expr import (
     children,
     walk,
 )
-from sqlfront.bind.expr import ExprBinder, has_aggregate, position_of, refuse
+from sqlfront.bind.expr import ExprBinder, has_aggregate, position_of, refuse, text_of
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.errors import (
     ER_BAD_FIELD,
@@ -39,7 +39,6 @@ from sqlfront.errors import (
     error,
 
 )
-from sqlfront.parse import FUNCTION_MARK
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
     ONE_ROW,
@@ -378,6 +377,9 @@ class QueryBinder:
                 if key in relation.by_name:
                     relation.hidden.add(key)
             scope.merged[key] = b if side == "RIGHT" else a
+        if side == "RIGHT":
+            # The preserved side's columns come first, as if it were a left join written the other way round.
+            scope.relations = [*added, *before]
         return on
 
     def _refresh(self, scope: Scope, plan: Node) -> None:
@@ -580,7 +582,7 @@ class _SelectBinder:
             index = _ordinal(node, len(items), "group statement")
             expr = items[index][1] if index is not None else binder.bind(node)
             if has_aggregate(expr):
-                raise error(1056, f"Can't group on '{node.sql('mysql').replace(FUNCTION_MARK, '')}'", position=position_of(node))
+                raise error(1056, f"Can't group on '{text_of(node)}'", position=position_of(node))
             if any(e == expr for e, _ in self.groups):
                 continue
             if isinstance(expr, Column):
@@ -770,7 +772,7 @@ def _item_name(node: exp.Expression, text: str) -> str:
         return node.name
     if isinstance(node, exp.Literal) and node.is_string:
         return str(node.this)
-    return text or node.sql("mysql").replace(FUNCTION_MARK, "")
+    return text or text_of(node)
 
 
 def _aliases(node: exp.Select, items: Sequence[tuple[str, Expr]]) -> dict[str, Expr]:

@@ -184,8 +184,8 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
     below = list(chain[chain.index(limit) + 1 :])
     if any(isinstance(n, (Aggregate, Distinct)) for n in below):
         return False
-    sorts = [n for n in below if isinstance(n, Sort)]
-    if any(_sort_direction(s, below, scan) is None for s in sorts):
+    sorts = [i for i, n in enumerate(below) if isinstance(n, Sort)]
+    if any(_sort_direction(below[i], below[i + 1 :], scan) is None for i in sorts):  # type: ignore[arg-type]
         return False
     access = scan.access
     assert access is not None
@@ -202,7 +202,7 @@ def _sort_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None
     for node in below:
         if isinstance(node, Project):
             names.update({c.id: e for c, e in zip(node.cols, node.exprs, strict=True)})
-        elif isinstance(node, (Aggregate, Distinct)):
+        elif isinstance(node, (Aggregate, Distinct, Sort, Limit)):
             return None
     wanted: list[int] = []
     for key in sort.keys:

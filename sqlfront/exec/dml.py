@@ -181,8 +181,6 @@ class InsertChange:
             return _InsertRun(self, session, txn, pessimistic, params, filler).run()
 
         result = session.run_write(work, (self.table,))
-        if result.last_insert_id and self.auto is not None:
-            session.last_insert_id = result.last_insert_id
         session.row_count = result.affected_rows
         return result
 
@@ -228,6 +226,8 @@ class _InsertRun:
             else:
                 self._insert_or(row)
         self.session.changed(change.table, self.added)
+        if self.generated:
+            self.session.last_insert_id = self.generated
         info = f"Records: {count}  Duplicates: {count - self.added}  Warnings: {len(self.session.warnings)}" if count > 1 else ""
         return Result(None, None, self.affected, self.generated or self.given, info)
 
@@ -404,7 +404,7 @@ class TableChange:
         self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...], filler: ColumnFiller
     ) -> Result:
         env = environment(session, params, writing=True)
-        writer = RowWriter(session, txn, self.table, pessimistic)
+        writer = RowWriter(session, txn, self.table, pessimistic, check_now=self.plan.ignore)
         targets = self._targets(writer.reader, env)
         writer.lock([key for key, _ in targets])
         if self.assignments is None:

@@ -2,8 +2,8 @@
 
 Over one table the rows are locked one by one as the query takes them, after the order and before the limit, so
 `ORDER BY ... LIMIT 1 FOR UPDATE SKIP LOCKED` locks one row. With joins, aggregates or subqueries every row that a table's own
-conditions select is locked, and the query then reads at the locks' timestamp. Outside a transaction nothing is locked: the
-locks would end with the statement. FOR SHARE locks as FOR UPDATE does: TiKV has no shared pessimistic locks here.
+conditions select is locked, and the query then reads at the locks' timestamp. Outside a transaction the locks end with the
+statement. FOR SHARE locks as FOR UPDATE does: TiKV has no shared pessimistic locks here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kvstore.client.api import Transaction
+from kvstore.errors import WriteConflict
 from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import LockRows, compile_locking
@@ -45,17 +46,31 @@ class LockingQuery:
         ]
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
-        if session.txn is None or session.read_only:
-            if session.read_only and not self.lock.share:
+        if session.read_only:
+            if not self.lock.share:
                 raise error(
                     ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "Cannot execute statement in a READ ONLY transaction."
                 )
             return self.plain.run(session, params)
+        if session.txn is None:
+            return self._alone(session, params)
 
         def work(txn: Transaction, pessimistic: bool) -> Result:
             return self._work(session, txn, pessimistic, params)
 
         return session.run_write(work, self.plan.tables)
+
+    def _alone(self, session: Session, params: tuple[Any, ...]) -> Result:
+        """Outside a transaction: waits for others' locks as it must, and lets go of its own at the end."""
+        while True:
+            txn = session.storage.begin(pessimistic=True)
+            txn.cancel = session.cancel
+            try:
+                return self._work(session, txn, True, params)
+            except WriteConflict:
+                continue
+            finally:
+                txn.rollback()
 
     def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)

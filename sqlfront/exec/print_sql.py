@@ -272,6 +272,18 @@ class _PlanPrinter:
             body = f"SELECT * FROM ({body}) UNION {'' if cte.distinct else 'ALL '}SELECT * FROM ({self.query(cte.step)})"
         return f"cte{cte.id}({names}) AS ({body})"
 
+    def _row_in(self, node: Subquery, plan: Node, sql: str) -> str:
+        """(a, b) IN (SELECT x, y ...): true on a match, unknown where only NULLs stand in the way of one, else false."""
+        lefts = [self.expr.value(a) for a in node.args]
+        rights = [f"c{c.id}" for c in plan.cols]
+        match = " AND ".join(f"{left} = {right}" for left, right in zip(lefts, rights, strict=True))
+        maybe = " AND ".join(
+            f"({left} = {right} OR {left} IS NULL OR {right} IS NULL)" for left, right in zip(lefts, rights, strict=True)
+        )
+        found = f"EXISTS (SELECT 1 FROM ({sql}) AS {self._alias(plan.cols)} WHERE {match})"
+        unknown = f"EXISTS (SELECT 1 FROM ({sql}) AS {self._alias(plan.cols)} WHERE {maybe})"
+        return f"(CASE WHEN {found} THEN TRUE WHEN {unknown} THEN CAST(NULL AS BOOLEAN) ELSE FALSE END)"
+
     def _subquery(self, node: Subquery) -> str:
         plan: Node = node.plan  # type: ignore[assignment]
         sql = self.query(plan)
@@ -283,10 +295,7 @@ class _PlanPrinter:
             case "in" if len(node.args) == 1:
                 return f"({self.expr.comparand(node.args[0], plan.cols[0].type)} IN ({sql}))"
             case "in":
-                left = ", ".join(self.expr.value(a) for a in node.args)
-                alias = self._alias(plan.cols)
-                row = ", ".join(f"c{c.id}" for c in plan.cols)
-                return f"(({left}) IN (SELECT ({row}) FROM ({sql}) AS {alias}))"
+                return self._row_in(node, plan, sql)
             case "any" | "all":
                 op = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}[node.op]
                 return f"({self.expr.value(node.args[0])} {op} {node.kind.upper()} ({sql}))"

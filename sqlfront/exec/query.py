@@ -225,12 +225,20 @@ class DuckSource:
         return pa.Table.from_batches(batches)
 
     def _start(self, *, wide: bool) -> None:
+        from coprocessor.duck_expr import is_decimal_overflow
+
         printed = self._query.printed(pad_safe=self._pad_safe, wide=wide)
         params: dict[str, Any] = {}
         for name, node in printed.params.items():
             value = self._env.params[node.index] if isinstance(node, Param) else self._env.context[node.key]
             params[name] = value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
-        self._running = self._session.start_duck(printed.sql, params, self._relations, printed.udfs, self._env)
+        try:
+            self._running = self._session.start_duck(printed.sql, params, self._relations, printed.udfs, self._env)
+        except Exception as exc:
+            if not wide and is_decimal_overflow(exc):
+                self._start(wide=True)
+                return
+            raise _query_error(exc) from exc
 
     def rows(self) -> Iterator[Sequence[Row]]:
         fix = _row_fixer([c.type for c in self._query.columns])

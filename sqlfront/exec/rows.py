@@ -23,12 +23,15 @@ Row = Sequence[Any]
 class RowWriter:
     """Writes rows of one table within one statement."""
 
-    def __init__(self, session: Session, txn: Transaction, table: Table, pessimistic: bool) -> None:
+    def __init__(
+        self, session: Session, txn: Transaction, table: Table, pessimistic: bool, *, check_now: bool = False
+    ) -> None:
         self.session = session
         self.txn = txn
         self.table = table
         self.codec = table.write_codec
         self.pessimistic = pessimistic
+        self.check_now = pessimistic or check_now
         self.tz = session.variables.zone
         self.wait_ms = session.variables.lock_wait_ms
         self.ts = session.storage.now_ts() if pessimistic else txn.start_ts
@@ -58,12 +61,13 @@ class RowWriter:
         key = codec.record_key(handle)
         value = codec.encode_row(values)
         entries = codec.index_entries(values, handle) if codec.schema.indexes else ()
-        if self.pessimistic:
+        if self.check_now:
             unique = [e[1] for e in entries if e[3]]
             if self.clustered:
                 unique.append(key)
             self.lock(unique)
             self._refuse_existing(unique)
+        if self.pessimistic:
             txn.put(key, value)
             for _, entry_key, entry_value, _ in entries:
                 txn.put(entry_key, entry_value)
@@ -141,9 +145,10 @@ class RowWriter:
             if old_key == new_key:
                 continue
             if distinct:
-                if self.pessimistic:
+                if self.check_now:
                     self.lock([new_key])
                     self._refuse_existing([new_key])
+                if self.pessimistic:
                     txn.put(new_key, new_value)
                 else:
                     txn.insert(new_key, new_value)
