@@ -9,7 +9,6 @@ leave translated. `next` on an iterator that is not valid crashes the process: c
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import threading
 import weakref
@@ -21,8 +20,9 @@ import rocksdict
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch
 
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner
-from kvstore.engine.directory import Directory, sync_directory, translate_os_error, write_identity
-from kvstore.errors import Corruption, DiskFull, StoreClosed, StoreError
+from kvstore.engine.directory import Directory, sync_directory, write_identity
+from kvstore.engine.failure import check_status, translate
+from kvstore.errors import StoreClosed, StoreError
 
 MIB = 1 << 20
 BLOCK_CACHE_BYTES = 256 * MIB
@@ -37,23 +37,6 @@ BLOB_FILE_BYTES = 128 * MIB
 INFO_LOG_FILES_MAX = 2
 INFO_LOG_BYTES = 4 * MIB
 OPEN_FILES_MAX = 1024
-
-
-def translate(error: Exception, what: str) -> StoreError:
-    """The store's error for one of rocksdict's bare exceptions."""
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, OSError):
-        return translate_os_error(error, what)
-    text = str(error)
-    low = text.lower()
-    if isinstance(error, rocksdict.DbClosedError) or "db already closed" in low:
-        return StoreClosed("the store is closed")
-    if "no space left" in low or "nospace" in low or os.strerror(errno.ENOSPC).lower() in low:
-        return DiskFull(f"{what}: {text}")
-    if low.startswith("corruption") or "corrupt" in low or "checksum" in low:
-        return Corruption(f"{what}: {text}")
-    return StoreError(f"{what}: {text}")
 
 
 def _table_options(cache: Cache, *, bloom: bool) -> BlockBasedOptions:
@@ -151,14 +134,17 @@ class RocksCursor:
 class RocksScanner:
     """A registered one-way pass (see `api.Scanner`); owns the options and bounds of its iterator."""
 
-    __slots__ = ("__weakref__", "_engine", "_items", "_options", "_start")
+    __slots__ = ("__weakref__", "_engine", "_family", "_items", "_last", "_options", "_reverse", "_start")
 
     def __init__(self, engine: RocksEngine, family: Rdict, start: bytes, end: bytes, reverse: bool) -> None:
         self._engine = engine
         self._options = ReadOptions()
         self._options.set_iterate_upper_bound(end)
         # a reverse pass begins at the upper bound, which is exclusive, and has to be stopped by hand below `start`
-        self._start = start if reverse else None
+        self._start = start
+        self._reverse = reverse
+        self._family = family
+        self._last: bytes | None = None
         self._items: Any = family.items(backwards=reverse, from_key=end if reverse else start, read_opt=self._options)
 
     def take(self, pairs: int) -> list[bytes]:
@@ -169,11 +155,31 @@ class RocksScanner:
             flat = list(chain.from_iterable(islice(items, pairs)))
         except Exception as error:
             raise translate(error, "read") from error
-        if self._start is not None and flat and flat[-2] < self._start:
+        if self._reverse and flat and flat[-2] < self._start:
             start = self._start
             keep = next(at for at in range(0, len(flat), 2) if flat[at] < start)
             del flat[keep:]
+        elif len(flat) < 2 * pairs:
+            self._check_end(flat[-2] if flat else self._last)
+        elif flat:
+            self._last = flat[-2]
         return flat
+
+    def _check_end(self, last: bytes | None) -> None:
+        """Makes sure that the pass ended at its bound: rocksdict's `items` ends silently on a read error, too."""
+        try:
+            raw: RawIterator = self._family.iter(self._options)
+            if self._reverse:
+                raw.seek_for_prev(last) if last is not None else raw.seek_to_last()
+            else:
+                raw.seek(self._start if last is None else last)
+            if last is not None and raw.key() == last:
+                raw.prev() if self._reverse else raw.next()
+            key = raw.key()
+        except Exception as error:
+            raise translate(error, "read") from error
+        if key is None:
+            check_status(raw)
 
     def release(self) -> None:
         self._items = None

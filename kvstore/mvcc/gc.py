@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from kvstore.engine.api import CF_DEFAULT, CF_WRITE, Batch, Engine
+from kvstore.engine.failure import check_status
 from kvstore.mvcc.keys import ts_suffix, versioned
 from kvstore.mvcc.point import decode_write
 from kvstore.mvcc.record import WriteType
@@ -148,7 +149,7 @@ def collect_keys(engine: Engine, data_keys: Sequence[bytes], safe_point: int, st
                 collector.feed([at, record])
                 raw.next()
             if at is None:
-                raw.status()
+                check_status(raw)
             collector.finish_key()
         collector.write()
     finally:

@@ -11,6 +11,7 @@ import struct
 
 from kvstore.codec import CodecError
 from kvstore.engine.api import RawIterator
+from kvstore.engine.failure import check_status
 from kvstore.errors import Corruption
 from kvstore.mvcc.record import Write, WriteType
 
@@ -66,7 +67,7 @@ def read_version(raw: RawIterator, data_key: bytes, seek_key: bytes, read_ts: in
     raw.seek(seek_key)
     key = raw.key()
     if key is None:
-        raw.status()
+        check_status(raw)
         return None
     if key[:-8] != data_key:
         return None
@@ -99,7 +100,7 @@ def _read_below(raw: RawIterator, data_key: bytes, read_ts: int) -> bytes | None
             raw.next()
         key = raw.key()
         if key is None:
-            raw.status()
+            check_status(raw)
             return None
         if key[:-8] != data_key:
             return None
@@ -111,7 +112,7 @@ def newest_change(raw: RawIterator, data_key: bytes) -> tuple[int, Write] | None
     while True:
         key = raw.key()
         if key is None:
-            raw.status()
+            check_status(raw)
             return None
         if key[:-8] != data_key:
             return None
@@ -128,7 +129,7 @@ def newest_record(raw: RawIterator, data_key: bytes) -> tuple[int, bytes] | None
     raw.seek(data_key + bytes(8))
     key = raw.key()
     if key is None:
-        raw.status()
+        check_status(raw)
         return None
     if key[:-8] != data_key:
         return None

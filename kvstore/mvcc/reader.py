@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kvstore.codec import CodecError
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_WRITE, Cursor, Engine
+from kvstore.engine.failure import check_status
 from kvstore.errors import Corruption, KeyIsLocked
 from kvstore.mvcc.keys import DATA_END, DATA_PREFIX, TS_MAX, data_key, ts_suffix, user_key, versioned
 from kvstore.mvcc.point import decode_write
@@ -59,7 +60,7 @@ class MvccReader:
         raw.seek(key)
         found = raw.key()
         if found is None:
-            raw.status()
+            check_status(raw)
             return None
         value = raw.value()
         assert value is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import threading
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from rocksdict import Options, Rdict, ReadOptions, WriteBatch
 
 from kvstore import errors
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Engine
-from kvstore.engine.rocks import RocksEngine, translate
+from kvstore.engine.failure import translate
+from kvstore.engine.rocks import RocksEngine
+from kvstore.mvcc.keys import data_key
+from kvstore.mvcc.point import read_version
 
 
 def put(engine: Engine, cf: str, key: bytes, value: bytes) -> None:
@@ -150,31 +154,26 @@ def test_sync_lets_other_threads_run(tmp_path: Path) -> None:
 def test_a_damaged_file_is_corruption(tmp_path: Path) -> None:
     path = tmp_path / "db"
     engine = RocksEngine(str(path))
-    put(engine, CF_WRITE, b"a", b"1" * 1000)
+    for i in range(200):
+        put(engine, CF_WRITE, data_key(b"%03d" % i) + bytes(8), random.Random(i).randbytes(1000))
     engine.flush()
     engine.close()
     for file in (path / "kv").glob("*.sst"):
         data = bytearray(file.read_bytes())
-        data[10:60] = bytes(50)
-        file.write_bytes(data)
+        if len(data) > 100_000:
+            data[100:160] = bytes(60)
+            file.write_bytes(data)
     engine = RocksEngine(str(path))
-    scanner = engine.scanner(CF_WRITE, b"a", b"z")
-    cursor = engine.cursor(CF_WRITE)
-
-    def read() -> object:
-        raw = cursor.refresh()
-        raw.seek(b"a")
-        if raw.key() is None:
-            try:
-                raw.status()
-            except Exception as error:
-                raise translate(error, "read") from error
-        return scanner.take(10)
-
+    key = data_key(b"000")
+    scanner = engine.scanner(CF_WRITE, b"a", b"{")
     with pytest.raises(errors.Corruption):
-        read()
+        scanner.take(10)
     with pytest.raises(errors.Corruption):
-        engine.get(CF_WRITE, b"a")
+        engine.get(CF_WRITE, key + bytes(8))
+    raw = engine.cursor(CF_WRITE).refresh()
+    with pytest.raises(errors.Corruption):
+        read_version(raw, key, key + bytes(8), 1)
+    del raw
     engine.close()
 
 
