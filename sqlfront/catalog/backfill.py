@@ -32,7 +32,7 @@ def fill_index(storage: Storage, table: Table, index: Index, cancel: CancelToken
 
     Raises 1062 when a unique index finds two rows with the same key.
     """
-    start, end = table.codec.record_range
+    start, end = _written_before(storage, table)
     encode = _EntryEncoder(table, index.schema)
     total = 0
     batch_rows = BATCH_ROWS
@@ -61,6 +61,13 @@ def fill_index(storage: Storage, table: Table, index: Index, cancel: CancelToken
             break
         start = start_next
     return total
+
+
+def _written_before(storage: Storage, table: Table) -> tuple[bytes, bytes]:
+    """The range of the records that are there now: who writes later, behind the last of them too, indexes the row."""
+    start, end = table.codec.record_range
+    last = next(iter(storage.snapshot().scan(start, end, reverse=True)), None)
+    return (start, start) if last is None else (start, last[0] + b"\0")
 
 
 def _fill_batch(

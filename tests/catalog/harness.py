@@ -100,11 +100,15 @@ class FakeSession:
         table = self.table(name)
         codec = table.write_codec
         txn = self.database.storage.begin()
-        row = codec.decode(handle, txn.get(codec.record_key(handle)))
+        value = txn.get(codec.record_key(handle))
+        if value is None:
+            txn.rollback()
+            return
+        row = codec.decode(handle, value)
         txn.delete(codec.record_key(handle))
         for _, key, _, _ in codec.index_entries(row, handle):
             txn.delete(key)
-        txn.commit()
+        txn.commit(lambda: self.database.catalog.check_revisions({table.id: table.revision}))
 
     def rows(self, name: str) -> list[tuple[Any, ...]]:
         codec = self.table(name).codec

@@ -46,7 +46,9 @@ def test_bootstrap_writes_tidbs_layout(session: FakeSession) -> None:
 
 
 def test_table_json_has_tidbs_tags(session: FakeSession) -> None:
-    session.ddl("CREATE TABLE Orders (Id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, n VARCHAR(10) NOT NULL, KEY k (n(3)))")
+    session.ddl(
+        "CREATE TABLE Orders (Id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, n VARCHAR(10) NOT NULL, KEY k (n(3)))"
+    )
     table = session.table("orders")
     key = meta.hash_key(meta.db_key(table.db_id), meta.table_field(table.id))
     data = json.loads(session.database.storage.snapshot().get(key))
