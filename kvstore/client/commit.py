@@ -23,7 +23,7 @@ from kvstore.codec import encode_uvarint
 from kvstore.engine.api import CF_DEFAULT, CF_WRITE, Cursor, Engine, RawIterator
 from kvstore.errors import KeyExists, LockNowait, StoreError, WriteConflict
 from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, ts_suffix, versioned
-from kvstore.mvcc.point import NeedsDefault, newest_change, newest_record, read_version
+from kvstore.mvcc.point import NeedsDefault, decode_write, newest_change, newest_record, read_version
 from kvstore.mvcc.record import SHORT_VALUE_MAX
 
 Encoded = list[tuple[bytes, bytes | None]]
@@ -32,7 +32,9 @@ Encoded = list[tuple[bytes, bytes | None]]
 class Committer:
     """Owns the write side: locks, constraint checks, the critical section and the group commit."""
 
-    def __init__(self, engine: Engine, oracle: Oracle, ranges: RangeLocks, *, synchronous: bool) -> None:
+    def __init__(
+        self, engine: Engine, oracle: Oracle, ranges: RangeLocks, cursor: Callable[[], Cursor], *, synchronous: bool
+    ) -> None:
         self.engine = engine
         self.oracle = oracle
         self.ranges = ranges
@@ -46,7 +48,7 @@ class Committer:
         """Keys that may have an older version by now; emptied by garbage collection."""
         self.mutex = threading.Lock()
         self._group: GroupCommit[EmbeddedTransaction] = GroupCommit(engine.sync, self._finish, self._abandon)
-        self._local = threading.local()
+        self._cursor = cursor
         self.commits = 0
         self.conflicts = 0
 
@@ -104,17 +106,9 @@ class Committer:
 
     def _fresh(self) -> RawIterator:
         """An iterator at the engine's present state."""
-        cursor: Cursor | None = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._local.cursor = self.engine.cursor(CF_WRITE)
+        cursor = self._cursor()
         raw = cursor.raw
         return raw if raw is not None and cursor.seq == self.engine.write_seq else cursor.refresh()
-
-    def release_cursor(self) -> None:
-        """Drops what this thread's cursor pins."""
-        cursor: Cursor | None = getattr(self._local, "cursor", None)
-        if cursor is not None:
-            cursor.release()
 
     def _check_newer(self, key: bytes, encoded: bytes, start_ts: int, limit_ts: int) -> None:
         if self.ranges.windows:
@@ -127,8 +121,6 @@ class Committer:
             if change is None or change[0] <= limit_ts:
                 return
         self.conflicts += 1
-        from kvstore.mvcc.point import decode_write
-
         raise WriteConflict(key, start_ts, decode_write(record[1], encoded).start_ts, record[0])
 
     def _check_absent(self, key: bytes, encoded: bytes) -> None:

@@ -81,7 +81,7 @@ class EmbeddedStore:
         self.txn_bytes_max = txn_bytes_max
         self.lock_table = LockTable()
         self.ranges = RangeLocks(self.lock_table)
-        self.committer = Committer(engine, oracle, self.ranges, synchronous=synchronous)
+        self.committer = Committer(engine, oracle, self.ranges, self.cursor, synchronous=synchronous)
         self.committing = self.committer.committing
         self.active: dict[int, int] = {}
         """start_ts of every live transaction, by identity: garbage collection stays below them."""
