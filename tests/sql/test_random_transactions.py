@@ -51,6 +51,8 @@ class TwoConnections(RuleBasedStateMachine):
         first = sqlfront.connect(":memory:", autocommit=True)
         self.cons = [first, second_session(first)]
         self.observer = second_session(first)
+        for con in self.cons:
+            con.execute("set innodb_lock_wait_timeout = 1")
         first.execute("create table t (k int primary key, v int, key (v))")
         self.db: Table = {}
         self.version: dict[int, int] = {}
