@@ -210,7 +210,7 @@ class Cursor:
         if self._stream is not None:
             raise InterfaceError("this result is being read as Arrow; execute the statement again to read tuples")
         rows: Iterator[Row]
-        if result.source is None:
+        if result.source is None or result.row is not None:
             rows = iter(())
         else:
             self._stream = _Stream(self._connection, result, self._under_mutex(result.fetch))

@@ -143,7 +143,7 @@ def test_streaming_keeps_its_snapshot(con):
 
 def test_interrupt(con):
     con.execute("CREATE TABLE t (id INT PRIMARY KEY)")
-    con.append("t", pa.table({"id": list(range(3000))}))
+    con.append("t", pa.table({"id": list(range(1000))}))
     started = threading.Event()
 
     def stop():
@@ -160,11 +160,11 @@ def test_interrupt(con):
     try:
         started.set()
         with pytest.raises(sqlfront.QueryInterrupted):
-            con.execute("SELECT COUNT(*) FROM t a, t b, t c, t d WHERE a.id + b.id + c.id < d.id").fetchall()
+            con.execute("SELECT COUNT(*) FROM t a, t b, t c WHERE a.id * b.id < c.id + b.id").fetchall()
     finally:
         done.set()
         thread.join()
-    assert con.execute("SELECT COUNT(*) FROM t").fetchone() == (3000,)
+    assert con.execute("SELECT COUNT(*) FROM t").fetchone() == (1000,)
 
 
 def test_errors_carry_codes(con):
