@@ -1,7 +1,7 @@
 """DuckDB as the engine of the residual: connections, relations handed in as Arrow, results out as tuples or Arrow.
 
-One in-memory DuckDB instance serves a database; every running query has a connection of its own from the pool, so results
-can be streamed while others run. Relations are registered for one query and taken away with it.
+One in-memory DuckDB instance serves a database; every running query has a connection of its own from the pool, so
+results can be streamed while others run. Relations are registered for one query and taken away with it.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Errors of the typed layer; the SQL layer gives each its MySQL code.
 
-    CoprocessorError
-    ├── EvalError               evaluating an expression or storing a value; deterministic, the statement fails
-    │   ├── OutOfRange          1264 storing, 1690 computing
-    │   ├── DataTooLong         1406
-    │   ├── Truncated           1265 or 1292: not a valid value of the type
-    │   ├── DivisionByZero      1365 (only while writing in strict mode)
-    │   └── InvalidArgument     3141 JSON, 1210 ... (`code`)
-    ├── ResolveError            no such function (1305), wrong argument count (1582), wrong argument (1210)
-    ├── Unsupported             1235: known, but not there yet
-    └── CodecError              bytes that are not what they must be: corruption or a bug
+CoprocessorError
+├── EvalError               evaluating an expression or storing a value; deterministic, the statement fails
+│   ├── OutOfRange          1264 storing, 1690 computing
+│   ├── DataTooLong         1406
+│   ├── Truncated           1265 or 1292: not a valid value of the type
+│   ├── DivisionByZero      1365 (only while writing in strict mode)
+│   └── InvalidArgument     3141 JSON, 1210 ... (`code`)
+├── ResolveError            no such function (1305), wrong argument count (1582), wrong argument (1210)
+├── Unsupported             1235: known, but not there yet
+└── CodecError              bytes that are not what they must be: corruption or a bug
 """
 
 from __future__ import annotations

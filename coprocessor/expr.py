@@ -1,7 +1,7 @@
 """Typed expressions: what the binder makes of SQL text, and what scans, closures and DuckDB evaluate.
 
-Every node is immutable and carries its result type. Arguments of a `Call` already have the types that the function wants:
-`functions.resolve` inserts the casts. A column is known by an id that is unique within the statement.
+Every node is immutable and carries its result type. Arguments of a `Call` already have the types that the function
+wants: `functions.resolve` inserts the casts. A column is known by an id that is unique within the statement.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Agg:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A window frame: `unit` rows or range; a bound is (kind, expr): unbounded_preceding, preceding, current, following,
-    unbounded_following."""
+    """A window frame: `unit` rows or range; a bound is (kind, expr): unbounded_preceding, preceding, current,
+    following, unbounded_following."""
 
     unit: str
     start: tuple[str, Expr | None]

@@ -43,8 +43,8 @@ class IndexSchema:
 class TableSchema:
     """One table (or partition: `table_id` is then the physical id).
 
-    Handle: `handle_offset` >= 0 is the offset of the integer primary key column (pk_is_handle); else `common_handle`, when
-    not empty, are the offsets of a clustered composite or non-integer primary key; else the handle is a hidden row id.
+    Handle: `handle_offset` >= 0 is the offset of the integer primary key column (pk_is_handle); else `common_handle`,
+    when not empty, are the offsets of a clustered composite or non-integer primary key; else it is a hidden row id.
     `unsigned_handle` tells that the integer handle column is unsigned (its bits are stored as the signed twin).
     """
 

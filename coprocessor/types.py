@@ -3,7 +3,8 @@
 | MySQL | Python value (row path) | Arrow | DuckDB |
 |---|---|---|---|
 | TINYINT … BIGINT [UNSIGNED], YEAR, BIT | int | int8 … uint64 (YEAR uint16, BIT uint64) | TINYINT … UBIGINT |
-| DECIMAL(p, s) | decimal.Decimal (exactly s digits after the point) | decimal128(p, s), p > 38 decimal256 | DECIMAL(p, s); p > 38 has none |
+| DECIMAL(p, s) | decimal.Decimal (exactly s digits after the point) | decimal128(p, s), p > 38 decimal256 | DECIMAL(p,
+s); p > 38 has none |
 | FLOAT, DOUBLE | float | float32, float64 | FLOAT, DOUBLE |
 | CHAR, VARCHAR, TEXT | str | large_string → string | VARCHAR |
 | BINARY, VARBINARY, BLOB | bytes | large_binary → binary | BLOB |
@@ -56,9 +57,7 @@ class Tp(IntEnum):
 
 
 INTEGER_TPS = frozenset({Tp.TINY, Tp.SHORT, Tp.INT24, Tp.LONG, Tp.LONGLONG})
-STRING_TPS = frozenset(
-    {Tp.VARCHAR, Tp.VAR_STRING, Tp.STRING, Tp.TINY_BLOB, Tp.BLOB, Tp.MEDIUM_BLOB, Tp.LONG_BLOB}
-)
+STRING_TPS = frozenset({Tp.VARCHAR, Tp.VAR_STRING, Tp.STRING, Tp.TINY_BLOB, Tp.BLOB, Tp.MEDIUM_BLOB, Tp.LONG_BLOB})
 BLOB_TPS = frozenset({Tp.TINY_BLOB, Tp.BLOB, Tp.MEDIUM_BLOB, Tp.LONG_BLOB})
 
 

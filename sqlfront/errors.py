@@ -12,8 +12,8 @@
         ├── ProgrammingError       42xxx: syntax, unknown names
         └── NotSupportedError      0A000: known SQL that is not there yet
 
-`error(code, message)` picks the class from the code. `position` is the character offset in the statement's text where the
-error is, -1 when there is no such place; `retryable` tells that running the whole transaction again may succeed.
+`error(code, message)` picks the class from the code. `position` is the character offset in the statement's text where
+the error is, -1 when there is no such place; `retryable` tells that running the whole transaction again may succeed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class Warning(Exception):  # noqa: A001 - PEP 249's name
+class Warning(Exception):
     """Important warnings (PEP 249)."""
 
 
@@ -123,7 +123,8 @@ ER_GC_TOO_EARLY = 9006
 
 RETRYABLE_CODES = frozenset({ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_WRITE_CONFLICT, ER_SCHEMA_CHANGED})
 
-# code -> (class, SQLSTATE); what is not here is a ProgrammingError with 42000 below 1800 and OperationalError HY000 above.
+# code -> (class, SQLSTATE); what is not here is a ProgrammingError with 42000 below 1800 and OperationalError HY000
+# above.
 _CODES: dict[int, tuple[type[DatabaseError], str]] = {
     1007: (ProgrammingError, "HY000"),
     1008: (ProgrammingError, "HY000"),

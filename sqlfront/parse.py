@@ -1,9 +1,10 @@
 """SQL text to statements: the one door to sqlglot's tokenizer and parser (dialect `mysql`).
 
-Queries, data changes and table definitions stay sqlglot trees for the binder; short commands (transactions, SET, SHOW, ADMIN,
-...), which sqlglot takes for something else or not at all, are read here from the same tokens into small statements of ours.
-What neither side knows is refused. Token work done before sqlglot sees them: `?` becomes a numbered placeholder, `REPLACE`
-becomes `INSERT` with a flag, `AS OF TIMESTAMP expr` is taken off its table, `/*! ... */` comments become their content.
+Queries, data changes and table definitions stay sqlglot trees for the binder; short commands (transactions, SET, SHOW,
+ADMIN, ...), which sqlglot takes for something else or not at all, are read here from the same tokens into small
+statements of ours. What neither side knows is refused. Token work done before sqlglot sees them: `?` becomes a
+numbered placeholder, `REPLACE` becomes `INSERT` with a flag, `AS OF TIMESTAMP expr` is taken off its table, `/*! ...
+*/` comments become their content.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ STATEMENT_BYTES_MAX = 64 << 20
 
 @dataclass(slots=True)
 class Query:
-    """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column names."""
+    """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column
+    names.
+    """
 
     ast: exp.Expression
     item_texts: tuple[str, ...] = ()
@@ -224,7 +227,9 @@ def parse(text: str) -> Parsed:
     for token in tokens:
         if token.token_type == TokenType.SEMICOLON:
             raise error(
-                ER_PARSE, "one statement at a time: text follows ';'" + _near(text, token.end + 1), position=token.end + 1
+                ER_PARSE,
+                "one statement at a time: text follows ';'" + _near(text, token.end + 1),
+                position=token.end + 1,
             )
     names: list[str] = []
     tokens, positional = _number_placeholders(tokens, names)
@@ -243,8 +248,8 @@ def parse_expression(text: str) -> exp.Expression:
 
 # Words that sqlglot's tokenizer swallows together with the rest of the statement when they come first.
 _SWALLOWED = re.compile(
-    r"\s*(?:/\*.*?\*/\s*|--[ \t][^\n]*\n\s*|#[^\n]*\n\s*)*(REPLACE|RENAME|PREPARE|EXECUTE|LOCK|UNLOCK|CALL|OPTIMIZE|FETCH|SHOW"
-    r"|EXPLAIN|REPAIR|LOAD|IMPORT|CHECKSUM|HANDLER|DO)\b",
+    r"\s*(?:/\*.*?\*/\s*|--[ \t][^\n]*\n\s*|#[^\n]*\n\s*)*"
+    r"(REPLACE|RENAME|PREPARE|EXECUTE|LOCK|UNLOCK|CALL|OPTIMIZE|FETCH|SHOW|EXPLAIN|REPAIR|LOAD|IMPORT|CHECKSUM|HANDLER|DO)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -289,7 +294,9 @@ def identifier(name: str) -> exp.Identifier:
 
 _VERSION_COMMENT = re.compile(r"/\*!(\d{5,6})?(.*?)\*/", re.DOTALL)
 _BLANK = re.compile(r"/\*(?!!).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL)
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|/\*(?!!).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL)
+_QUOTED = re.compile(
+    r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|/\*(?!!).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL
+)
 
 
 def _open_version_comments(text: str) -> str:
@@ -348,14 +355,20 @@ def _number_placeholders(tokens: Sequence[Token], names: list[str]) -> tuple[lis
 FUNCTION_MARK = "fn__"
 
 # Calls with a grammar of their own, which sqlglot reads into trees that keep every word of it.
-_SPECIAL_CALLS = frozenset({"CAST", "CONVERT", "EXTRACT", "TRIM", "GROUP_CONCAT", "CHAR", "POSITION", "SUBSTRING", "SUBSTR",
-                            "MID", "VALUES", "IN", "EXISTS", "ANY", "ALL", "SOME", "OVER", "AS", "AND", "OR", "NOT", "XOR", "WHERE", "ON",
-                            "USING", "SELECT", "FROM", "JOIN", "BY", "HAVING", "WHEN", "THEN", "ELSE", "CASE", "LIKE", "BETWEEN", "IS",
-                            "DIV", "ROW", "INTERVAL", "SET", "WITH", "UNION", "DISTINCT", "LIMIT", "MATCH", "AGAINST", "KEY", "INDEX",
-                            "JSON_TABLE", "WEIGHT_STRING", "REGEXP", "RLIKE", "RETURNING", "SEPARATOR", "PARTITION", "INTERSECT",
-                            "EXCEPT", "MEMBER", "OF", "DECIMAL", "NUMERIC", "DEC", "FLOAT", "DOUBLE", "VARCHAR", "NCHAR", "DATETIME", "SIGNED", "BINARY", "LATERAL", "INTO", "TABLE", "FORCE", "IGNORE", "USE", "SOUNDS"})  # fmt: skip
-_NAME_BEFORE = frozenset({"INTO", "TABLE", "JOIN", "UPDATE", "AS", ".", "WITH", "RECURSIVE", "FROM", "INSERT", "REPLACE",
-                          "IGNORE"})  # fmt: skip
+_SPECIAL_CALLS = frozenset(
+    """
+    CAST CONVERT EXTRACT TRIM GROUP_CONCAT CHAR POSITION SUBSTRING SUBSTR MID VALUES IN EXISTS ANY ALL
+    SOME OVER AS AND OR NOT XOR WHERE ON USING SELECT FROM JOIN BY HAVING WHEN THEN ELSE CASE LIKE
+    BETWEEN IS DIV ROW INTERVAL SET WITH UNION DISTINCT LIMIT MATCH AGAINST KEY INDEX JSON_TABLE
+    WEIGHT_STRING REGEXP RLIKE RETURNING SEPARATOR PARTITION INTERSECT EXCEPT MEMBER OF DECIMAL NUMERIC
+    DEC FLOAT DOUBLE VARCHAR NCHAR DATETIME SIGNED BINARY LATERAL INTO TABLE FORCE IGNORE USE SOUNDS
+    """.split()
+)
+_NAME_BEFORE = frozenset(
+    """
+    INTO TABLE JOIN UPDATE AS . WITH RECURSIVE FROM INSERT REPLACE IGNORE
+    """.split()
+)
 
 
 def _mark_functions(tokens: list[Token]) -> list[Token]:
@@ -378,7 +391,11 @@ def _mark_functions(tokens: list[Token]) -> list[Token]:
                 out += _literal_call(word.lower(), token, after)
                 i += 2
                 continue
-        if token.token_type == TokenType.L_BRACE and i + 3 < len(tokens) and tokens[i + 3].token_type == TokenType.R_BRACE:
+        if (
+            token.token_type == TokenType.L_BRACE
+            and i + 3 < len(tokens)
+            and tokens[i + 3].token_type == TokenType.R_BRACE
+        ):
             kind = {"D": "date", "T": "time", "TS": "timestamp"}.get(tokens[i + 1].text.upper())
             if kind is not None and tokens[i + 2].token_type == TokenType.STRING:
                 out += _literal_call(kind, token, tokens[i + 2])
@@ -401,10 +418,66 @@ def _literal_call(kind: str, at: Token, text: Token) -> list[Token]:
     return [name, Token(TokenType.L_PAREN, "(", *place), text, Token(TokenType.R_PAREN, ")", *place)]
 
 
-_OPERAND_BEFORE = frozenset({"(", ",", "+", "-", "*", "/", "%", "=", "<", ">", "<=", ">=", "<>", "!=", "<=>", "&", "|", "^", "~",
-                             "!", "<<", ">>", "&&", "||", ":=", "SELECT", "WHERE", "AND", "OR", "NOT", "XOR", "WHEN", "THEN", "ELSE",
-                             "CASE", "BY", "ORDER BY", "GROUP BY", "PARTITION BY", "HAVING", "ON", "IN", "BETWEEN", "LIKE", "DIV",
-                             "MOD", "SET", "DISTINCT", "ALL", "IS", "RETURN", "INTERVAL", "VALUES", "LIMIT", "OFFSET"})  # fmt: skip
+_OPERAND_BEFORE = frozenset(
+    {
+        "(",
+        ",",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "=",
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "<>",
+        "!=",
+        "<=>",
+        "&",
+        "|",
+        "^",
+        "~",
+        "!",
+        "<<",
+        ">>",
+        "&&",
+        "||",
+        ":=",
+        "SELECT",
+        "WHERE",
+        "AND",
+        "OR",
+        "NOT",
+        "XOR",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "CASE",
+        "BY",
+        "ORDER BY",
+        "GROUP BY",
+        "PARTITION BY",
+        "HAVING",
+        "ON",
+        "IN",
+        "BETWEEN",
+        "LIKE",
+        "DIV",
+        "MOD",
+        "SET",
+        "DISTINCT",
+        "ALL",
+        "IS",
+        "RETURN",
+        "INTERVAL",
+        "VALUES",
+        "LIMIT",
+        "OFFSET",
+    }
+)
+# fmt: skip
 
 
 def _operand_follows(token: Token) -> bool:
@@ -442,8 +515,22 @@ def _is_word(token: Token) -> bool:
 
 
 _LITERALS = (TokenType.STRING, TokenType.NUMBER)
-_QUERY_STARTS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("})
-_DDL_STARTS = frozenset({"CREATE", "DROP", "ALTER", "TRUNCATE"})
+_QUERY_STARTS = frozenset(
+    """
+    SELECT WITH VALUES TABLE (
+    """.split()
+)
+_KNOWN_COMMANDS = frozenset(
+    """
+    LOCK UNLOCK FLUSH LOAD GRANT REVOKE CALL DO HANDLER IMPORT XA OPTIMIZE REPAIR CHECK CHECKSUM RESET SIGNAL RESTORE
+    INSTALL
+    """.split()
+)
+_DDL_STARTS = frozenset(
+    """
+    CREATE DROP ALTER TRUNCATE
+    """.split()
+)
 _SCOPES = {"GLOBAL": "global", "SESSION": "session", "LOCAL": "session"}
 
 
@@ -466,9 +553,7 @@ class _Commands:
             return self._deallocate()
         if word in _DDL_STARTS:
             return self._ddl()
-        known = word in ("LOCK", "UNLOCK", "FLUSH", "LOAD", "GRANT", "REVOKE", "CALL", "DO", "HANDLER", "IMPORT", "XA",
-                         "OPTIMIZE", "REPAIR", "CHECK", "CHECKSUM", "RESET", "SIGNAL", "RESTORE", "INSTALL")  # fmt: skip
-        if known:
+        if word in _KNOWN_COMMANDS:
             raise unsupported(word, position=self.tokens[0].start)
         raise self.syntax_error(0)
 
@@ -479,7 +564,7 @@ class _Commands:
         if index >= len(self.tokens):
             return ""
         token = self.tokens[index]
-        return "" if token.token_type in (TokenType.STRING,) else token.text.upper()
+        return "" if token.token_type == TokenType.STRING else str(token.text).upper()
 
     def take(self) -> Token:
         if self.at >= len(self.tokens):
@@ -505,13 +590,13 @@ class _Commands:
         token = self.take()
         if token.token_type in _LITERALS or not (_is_word(token) or token.token_type == TokenType.IDENTIFIER):
             raise self.syntax_error(self.at - 1)
-        return token.text
+        return str(token.text)
 
     def string(self) -> str:
         token = self.take()
         if token.token_type != TokenType.STRING:
             raise self.syntax_error(self.at - 1)
-        return token.text
+        return str(token.text)
 
     def table(self) -> exp.Table:
         first = self._identifier()
@@ -603,7 +688,9 @@ class _Commands:
             return out, None
         texts = {" ".join(t.text for t in f) for f in found}
         if len(texts) > 1:
-            raise error(8135, "tables of one statement must be read AS OF the same timestamp", position=found[1][0].start)
+            raise error(
+                8135, "tables of one statement must be read AS OF the same timestamp", position=found[1][0].start
+            )
         return out, self.expression(found[0])
 
     def _insert(self) -> Insert:
@@ -646,7 +733,9 @@ class _Commands:
     def _ddl(self) -> Ddl:
         tree = self.tree(self.tokens[self.at :])
         if isinstance(tree, exp.Command):
-            raise unsupported(" ".join(t.text for t in self.tokens[self.at :])[:60], position=self.tokens[self.at].start)
+            raise unsupported(
+                " ".join(t.text for t in self.tokens[self.at :])[:60], position=self.tokens[self.at].start
+            )
         if not isinstance(tree, (exp.Create, exp.Drop, exp.Alter, exp.TruncateTable)):
             raise self.syntax_error(self.at)
         return Ddl(tree)
@@ -1073,10 +1162,17 @@ def _add_into(tokens: list[Token]) -> list[Token]:
     return tokens
 
 
-_ITEM_ENDS = frozenset({"FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "FOR", "INTO",
-                        "WINDOW"})  # fmt: skip
-_SELECT_OPTIONS = frozenset({"DISTINCT", "ALL", "DISTINCTROW", "STRAIGHT_JOIN", "SQL_CALC_FOUND_ROWS", "HIGH_PRIORITY",
-                             "SQL_SMALL_RESULT", "SQL_BIG_RESULT", "SQL_BUFFER_RESULT", "SQL_NO_CACHE", "SQL_CACHE"})  # fmt: skip
+_ITEM_ENDS = frozenset(
+    """
+    FROM WHERE GROUP HAVING ORDER LIMIT UNION EXCEPT INTERSECT FOR INTO WINDOW
+    """.split()
+)
+_SELECT_OPTIONS = frozenset(
+    """
+    DISTINCT ALL DISTINCTROW STRAIGHT_JOIN SQL_CALC_FOUND_ROWS HIGH_PRIORITY SQL_SMALL_RESULT
+    SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_NO_CACHE SQL_CACHE
+    """.split()
+)
 
 
 def select_item_texts(text: str, tokens: Sequence[Token]) -> tuple[str, ...]:

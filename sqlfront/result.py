@@ -1,7 +1,7 @@
 """What a statement gives back: either rows (as Python tuples or as Arrow batches, never both at once) or counts.
 
-A `Result` with columns is read exactly once, by one of `fetch` (tuples) or `arrow_batches`; it may hold a snapshot and an
-engine cursor until it is exhausted or closed. The DB-API, the shell and later servers stand on this.
+A `Result` with columns is read exactly once, by one of `fetch` (tuples) or `arrow_batches`; it may hold a snapshot and
+an engine cursor until it is exhausted or closed. The DB-API, the shell and later servers stand on this.
 """
 
 from __future__ import annotations

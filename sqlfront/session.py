@@ -1,7 +1,7 @@
 """A session: one connection's state, and the way of a statement through parse, bind, plan and execute.
 
-`execute` reads like that list. Plans are cached by statement text and the Python types of its parameters, and are good for
-one schema and the settings they were bound under.
+`execute` reads like that list. Plans are cached by statement text and the Python types of its parameters, and are good
+for one schema and the settings they were bound under.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PLAN_CACHE_SIZE = 1024
 OPTIMISTIC_TRIES = 3  # of an autocommit statement, before it takes locks like a pessimistic one
 STATEMENT_RETRIES_MAX = 256  # of a statement whose rows were changed between its read and its locks
-LOGICAL_BITS = 18
+READ_ONLY = "Cannot execute statement in a READ ONLY transaction."
 
 _NONE: tuple[Any, ...] = ()
 _PLAIN_TYPES = frozenset({str, float, bytes, type(None), dt.date, dt.datetime, dt.timedelta})
@@ -57,7 +57,7 @@ class _CachedPlan:
         schema: Schema,
         types: tuple[type, ...],
         names: tuple[str, ...],
-        convert: Callable[[Sequence[Any]], tuple[Any, ...]] | None,
+        convert: Callable[[Sequence[Any]], tuple[Any, ...] | None] | None,
     ) -> None:
         self.executable = executable
         self.run = executable.run
@@ -118,7 +118,7 @@ class Session:
             elif plan.names:
                 row = _named(params, plan.names)
             elif params.__class__ is tuple or params.__class__ is list:
-                row = params if params.__class__ is tuple else tuple(params)  # type: ignore[assignment]
+                row = tuple(params)
             if row is not None and tuple(map(type, row)) == plan.types:
                 if plan.convert is not None:
                     row = plan.convert(row)
@@ -144,7 +144,7 @@ class Session:
             self.statement = ""
 
     def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result:
-        """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types its parameters bound as."""
+        """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types of its parameters."""
         from sqlfront.bind.literals import type_of
         from sqlfront.exec.statement import make_executable
 
@@ -159,9 +159,8 @@ class Session:
         convert = None if executable.any_integer else _converter(types)
         plan = _CachedPlan(executable, schema, types, parsed.names, convert)
         if cacheable:
-            for cache in (self._plans, self._typed):
-                if len(cache) >= PLAN_CACHE_SIZE:
-                    cache.pop(next(iter(cache)))  # type: ignore[attr-defined]
+            if len(self._plans) + len(self._typed) >= PLAN_CACHE_SIZE:
+                self._forget_plans()
             if convert is None or convert(row) is not None:
                 self._plans[sql] = plan
             else:
@@ -367,14 +366,14 @@ class Session:
     def run_write(self, work: Callable[[Transaction, bool], Result], tables: Iterable[Table]) -> Result:
         """Runs a statement that writes: `work(transaction, pessimistic)` buffers its writes.
 
-        A failed statement leaves nothing in the transaction. What a single statement has read only for itself is read anew
+        A failed statement leaves nothing in the transaction. What a statement has read only for itself is read anew
         when it lost a race: the user has seen none of it.
         """
         used = {t.id: t.revision for t in tables}
         if self.txn is not None:
             return self._write_in(self.txn, work, used)
         if self.variables.read_only:
-            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "Cannot execute statement in a READ ONLY transaction.")
+            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         for attempt in range(STATEMENT_RETRIES_MAX):
             pessimistic = attempt >= OPTIMISTIC_TRIES
             txn = self.storage.begin(pessimistic=pessimistic)
@@ -403,7 +402,7 @@ class Session:
 
     def _write_in(self, txn: Transaction, work: Callable[[Transaction, bool], Result], used: dict[int, int]) -> Result:
         if self.read_only:
-            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, "Cannot execute statement in a READ ONLY transaction.")
+            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         mark = txn.mark()
         deltas = dict(self._deltas)
         for attempt in range(STATEMENT_RETRIES_MAX):
@@ -485,7 +484,7 @@ def _named(params: Sequence[object] | Mapping[str, object] | None, names: tuple[
 
 
 def _converter(types: tuple[type, ...]) -> Callable[[Sequence[Any]], tuple[Any, ...] | None] | None:
-    """What brings parameters to the forms that plans compute with; it returns None for a row that needs a plan of its own."""
+    """What brings parameters to the forms that plans compute with; None for a row that needs a plan of its own."""
     if all(t in _PLAIN_TYPES for t in types):
         return None
     ints = [i for i, t in enumerate(types) if t is int]

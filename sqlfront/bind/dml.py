@@ -11,6 +11,7 @@ from coprocessor.expr import Column, Const, Expr, OrderKey, Subquery, walk
 from sqlfront.bind.expr import ExprBinder, position_of, refuse
 from sqlfront.bind.query import QueryBinder
 from sqlfront.bind.scope import BindContext, Relation, Scope
+from sqlfront.catalog.model import Column as CatalogColumn
 from sqlfront.catalog.model import Table
 from sqlfront.errors import ER_BAD_FIELD, ER_WRONG_VALUE_COUNT_ON_ROW, error, near_match, unsupported
 from sqlfront.parse import Delete, Insert, Update
@@ -37,7 +38,8 @@ class Assignment:
 class InsertPlan:
     """Rows for `targets` (column offsets), from literal rows or a query.
 
-    `existing` and `new` are the column ids of the row in place and of the row that was to be inserted, for `on_duplicate`.
+    `existing` and `new` are the column ids of the row in place and of the row that was to be inserted, for
+    `on_duplicate`.
     """
 
     table: Table
@@ -66,8 +68,8 @@ class ChangePlan:
 class TargetPlan:
     """One table that a joined UPDATE or DELETE changes.
 
-    `key` are the positions, in the query's rows, of the values that name the record: its primary key's, or the hidden row
-    id. `assigned` maps column offsets to positions.
+    `key` are the positions, in the query's rows, of the values that name the record: its primary key's, or the hidden
+    row id. `assigned` maps column offsets to positions.
     """
 
     table: Table
@@ -122,7 +124,7 @@ def _targets(table: Table, names: Sequence[exp.Expression]) -> tuple[int, ...]:
     return tuple(out)
 
 
-def _column(table: Table, node: exp.Expression):  # type: ignore[no-untyped-def]
+def _column(table: Table, node: exp.Expression) -> CatalogColumn:
     column = table.column(node.name)
     if column is None:
         near = near_match(node.name, [c.name for c in table.columns])
@@ -176,15 +178,16 @@ def _value_rows(
     from coprocessor import functions as fn
 
     cast = tuple(
-        tuple(fn.cast_to(e, c.type) for e, c in zip(r, cols, strict=True) if not isinstance(e, DefaultValue)) for r in rows
+        tuple(fn.cast_to(e, c.type) for e, c in zip(r, cols, strict=True) if not isinstance(e, DefaultValue))
+        for r in rows
     )
     return (), Values(cols, cast)
 
 
 def _is_default(node: exp.Expression) -> bool:
     if isinstance(node, exp.Var):
-        return node.name.upper() == "DEFAULT"
-    return (
+        return bool(node.name.upper() == "DEFAULT")
+    return bool(
         isinstance(node, exp.Column)
         and not node.table
         and node.name.upper() == "DEFAULT"
@@ -211,7 +214,9 @@ def _on_duplicate(
     binder.values_row = {c.name.casefold(): Column(i, c.type, c.name) for i, c in zip(new, table.columns, strict=True)}
     alias = ast.args.get("alias")
     if alias is not None:
-        new_cols = tuple(PlanColumn(i, c.name, c.type, True, alias.name) for i, c in zip(new, table.columns, strict=True))
+        new_cols = tuple(
+            PlanColumn(i, c.name, c.type, True, alias.name) for i, c in zip(new, table.columns, strict=True)
+        )
         relation = Relation(alias.name, "", new_cols)
         relation.hidden = set(relation.by_name)
         scope.add(relation)
@@ -339,7 +344,9 @@ def _scan_of(scope: Scope, scans: Sequence[Scan], node: exp.Column) -> Scan:
     for scan in scans:
         if any(c.id == found.id for c in scan.cols):
             return scan
-    raise error(1288, f"The target table {node.table or found.table} of the UPDATE is not updatable", position=position_of(node))
+    raise error(
+        1288, f"The target table {node.table or found.table} of the UPDATE is not updatable", position=position_of(node)
+    )
 
 
 def _target(scans: Sequence[Scan], node: exp.Table) -> Scan:

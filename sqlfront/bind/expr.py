@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.convert_text import parse_datetime, parse_duration
 from coprocessor.errors import ResolveError
-from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, OrderKey, Param, Subquery, Window, walk
+from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, OrderKey, Param, Subquery, walk
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
 from sqlfront.bind.scope import BindContext, Scope
@@ -40,11 +41,13 @@ def refuse(node: exp.Expression) -> DatabaseError:
 
 def text_of(node: exp.Expression) -> str:
     """The SQL text of a tree, function names as they were written."""
-    return node.sql("mysql", normalize_functions=False).replace(FUNCTION_MARK, "")
+    return str(node.sql("mysql", normalize_functions=False)).replace(FUNCTION_MARK, "")
 
 
 class ExprBinder:
-    """Binds expressions in one scope. `clause` names the place in messages; aggregates and windows only where allowed."""
+    """Binds expressions in one scope. `clause` names the place in messages; aggregates and windows only where
+    allowed.
+    """
 
     def __init__(self, ctx: BindContext, scope: Scope, queries: QueryBinder) -> None:
         self.ctx = ctx
@@ -233,7 +236,11 @@ class ExprBinder:
         if body.isdigit() and "_" not in unit:
             return literals.integer(int(stripped))
         if unit == "SECOND" and body.replace(".", "", 1).isdigit():
-            return literals.number(body) if body == stripped else literals.negate(literals.number(body)) or literals.text(text)
+            return (
+                literals.number(body)
+                if body == stripped
+                else literals.negate(literals.number(body)) or literals.text(text)
+            )
         return literals.text(text)
 
     def compare(self, node: exp.Binary) -> Expr:
@@ -263,7 +270,9 @@ class ExprBinder:
             raise error(ER_OPERAND_COLUMNS, f"Operand should contain {columns} column(s)", position=position_of(node))
         lefts, rights = self.bind_all(a), self.bind_all(b)
         if name in ("eq", "nulleq", "ne"):
-            each = [fn.resolve("nulleq" if name == "nulleq" else "eq", [x, y]) for x, y in zip(lefts, rights, strict=True)]
+            each = [
+                fn.resolve("nulleq" if name == "nulleq" else "eq", [x, y]) for x, y in zip(lefts, rights, strict=True)
+            ]
             whole = _chain("and", each)
             return fn.resolve("not", [whole]) if name == "ne" else whole
         strict = name[:2]
@@ -334,7 +343,9 @@ class ExprBinder:
         for item in node.expressions:
             rights = _row_items(_unparen(item))
             if rights is None or len(rights) != len(lefts):
-                raise error(ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(item))
+                raise error(
+                    ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(item)
+                )
             pairs = zip(lefts, self.bind_all(rights), strict=True)
             each.append(_chain("and", [fn.resolve("eq", [x, y]) for x, y in pairs]))
         return _chain("or", each)
@@ -364,7 +375,7 @@ class ExprBinder:
         kind = name.removesuffix("_literal")
         fsp = min(6, len(text.rsplit(".", 1)[1])) if "." in text and kind != "date" else 0
         width = fsp + 1 if fsp else 0
-        value: object
+        value: dt.datetime | dt.timedelta | None
         if kind == "time":
             value, type_ = parse_duration(text), t.DURATION.with_(decimal=fsp, flen=10 + width)
         else:
@@ -372,15 +383,17 @@ class ExprBinder:
         if value is None or (kind == "timestamp" and ":" not in text and len(text) < 12):
             raise error(1525, f"Incorrect {'DATETIME' if kind == 'timestamp' else kind.upper()} value: '{text}'",
                         position=position_of(node))  # fmt: skip
-        if kind == "date":
-            return Const(value.date(), t.DATE)  # type: ignore[attr-defined]
+        if kind == "date" and isinstance(value, dt.datetime):
+            return Const(value.date(), t.DATE)
         return Const(value, type_)
 
     def collate(self, node: exp.Collate) -> Expr:
         inner = self.bind(node.this)
         collate = node.expression.name.lower()
         if not inner.type.is_text:
-            raise error(1253, f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'", position=position_of(node))
+            raise error(
+                1253, f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'", position=position_of(node)
+            )
         if collate == inner.type.collate:
             return inner
         if collate not in ("utf8mb4_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci",
@@ -395,11 +408,13 @@ class ExprBinder:
         args = node.expressions
         special = _SPECIAL.get(name)
         if special is not None:
-            return special(self, name, args, node)  # type: ignore[no-any-return]
+            return special(self, name, args, node)
         if fn.is_aggregate(name):
             return self.aggregate(name, args, node)
         if fn.is_window(name):
-            raise error(3593, f"You cannot use the window function '{name}' in this context.", position=position_of(node))
+            raise error(
+                3593, f"You cannot use the window function '{name}' in this context.", position=position_of(node)
+            )
         if not fn.is_function(name):
             raise error(1305, f"FUNCTION {name} does not exist", position=position_of(node))
         return fn.resolve(name, self.bind_all(args))
@@ -410,27 +425,33 @@ class ExprBinder:
             fsp = 0
             if args:
                 if not isinstance(args[0], exp.Literal) or args[0].is_string or int(args[0].this) > 6:
-                    raise error(1426, f"Too-big precision specified for '{name}'. Maximum is 6.", position=position_of(node))
+                    raise error(
+                        1426, f"Too-big precision specified for '{name}'. Maximum is 6.", position=position_of(node)
+                    )
                 fsp = int(args[0].this)
             key, type_ = _CLOCK[name]
             return Context((key, fsp), type_.with_(decimal=fsp, flen=type_.flen + (fsp + 1 if fsp else 0)))
         if name == "last_insert_id" and args:
             raise refuse(node)
         if args:
-            raise error(1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node))
+            raise error(
+                1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node)
+            )
         key, type_ = _SESSION_VALUES[name]
         return Context((key,), type_)
 
     def no_paren(self, node: exp.Expression) -> Expr:
         name = {
-            exp.CurrentTimestamp: "now", exp.CurrentDate: "curdate", exp.CurrentTime: "curtime", exp.CurrentUser: "user",
-            exp.Localtime: "now", exp.Localtimestamp: "now", exp.CurrentDatetime: "now",
+            exp.CurrentTimestamp: "now", exp.CurrentDate: "curdate", exp.CurrentTime: "curtime", exp.CurrentUser:
+            "user", exp.Localtime: "now", exp.Localtimestamp: "now", exp.CurrentDatetime: "now",
         }[type(node)]  # fmt: skip
         return self.context(name, [node.this] if node.this is not None else [], node)
 
     def date_arithmetic(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         if len(args) != 2:
-            raise error(1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node))
+            raise error(
+                1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node)
+            )
         op = "interval_add" if name in ("date_add", "adddate") else "interval_sub"
         if isinstance(args[1], exp.Interval):
             return self.interval(op, args[0], args[1])
@@ -440,7 +461,9 @@ class ExprBinder:
 
     def unit_first(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         if len(args) != 3 or not isinstance(args[0], (exp.Column, exp.Var)):
-            raise error(1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node))
+            raise error(
+                1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node)
+            )
         unit = args[0].name.lower().removeprefix("sql_tsi_")
         return fn.resolve(name, [literals.text(unit), *self.bind_all(args[1:])])
 
@@ -504,7 +527,9 @@ class ExprBinder:
                 raise refuse(node)
             args = []
         elif name == "count" and not args:
-            raise error(1064, "You have an error in your SQL syntax: COUNT needs an argument", position=position_of(node))
+            raise error(
+                1064, "You have an error in your SQL syntax: COUNT needs an argument", position=position_of(node)
+            )
         return fn.resolve_agg(name, self._aggregate_args(args), distinct=distinct)
 
     def _aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
@@ -560,7 +585,11 @@ class ExprBinder:
         try:
             partition = self.bind_all(spec.args.get("partition_by") or [])
             order = spec.args.get("order")
-            keys = [] if order is None else [OrderKey(self.bind(o.this), bool(o.args.get("desc"))) for o in order.expressions]
+            keys = (
+                []
+                if order is None
+                else [OrderKey(self.bind(o.this), bool(o.args.get("desc"))) for o in order.expressions]
+            )
             bound = self.bind_all(args)
             frame = self._frame(spec.args.get("spec"))
         finally:
@@ -614,7 +643,9 @@ class ExprBinder:
         lefts = self.bind_all(items)
         plan, outer = self.queries.subquery(query, self.scope)
         if len(plan.cols) != len(lefts):
-            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(query))
+            raise error(
+                ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(query)
+            )
         lefts, plan = self.same_types(lefts, plan)
         return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
 
@@ -654,10 +685,8 @@ def _unparen(node: exp.Expression) -> exp.Expression:
 
 
 def _row_items(node: exp.Expression) -> list[exp.Expression] | None:
-    if isinstance(node, exp.Tuple):
-        return node.expressions
-    if isinstance(node, exp.Anonymous) and str(node.this).lower() == "row":
-        return node.expressions
+    if isinstance(node, exp.Tuple) or (isinstance(node, exp.Anonymous) and str(node.this).lower() == "row"):
+        return list(node.expressions)
     return None
 
 
@@ -679,8 +708,9 @@ _BINARY: dict[type, str] = {
 
 _CLOCK: dict[str, tuple[str, FieldType]] = {
     "now": ("now", t.DATETIME), "current_timestamp": ("now", t.DATETIME), "localtime": ("now", t.DATETIME),
-    "localtimestamp": ("now", t.DATETIME), "sysdate": ("sysdate", t.DATETIME), "utc_timestamp": ("utc_timestamp", t.DATETIME),
-    "curtime": ("curtime", t.DURATION), "current_time": ("curtime", t.DURATION), "utc_time": ("utc_time", t.DURATION),
+    "localtimestamp": ("now", t.DATETIME), "sysdate": ("sysdate", t.DATETIME), "utc_timestamp": ("utc_timestamp",
+    t.DATETIME), "curtime": ("curtime", t.DURATION), "current_time": ("curtime", t.DURATION), "utc_time": ("utc_time",
+    t.DURATION),
 }  # fmt: skip
 
 _SESSION_VALUES: dict[str, tuple[str, FieldType]] = {

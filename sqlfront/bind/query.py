@@ -1,8 +1,8 @@
 """Queries: SELECT, set operations, VALUES and common table expressions to plan nodes.
 
 A SELECT is bound in the order it means: FROM, WHERE, GROUP BY, aggregates, HAVING, windows, the select list, DISTINCT,
-ORDER BY, LIMIT. Group columns keep their ids through the aggregation where they are plain columns, so that subqueries above
-it may go on referring to them.
+ORDER BY, LIMIT. Group columns keep their ids through the aggregation where they are plain columns, so that subqueries
+above it may go on referring to them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from sqlfront.errors import (
     ER_WRONG_FIELD_WITH_GROUP,
     DatabaseError,
     error,
-
 )
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
@@ -63,7 +62,8 @@ from sqlfront.plan.nodes import (
     With,
 )
 
-_SELECT_ARGS = frozenset({"expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "distinct",
+_SELECT_ARGS = frozenset({"expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset",
+"distinct",
                           "with_", "windows", "locks", "hint", "kind", "operation_modifiers", "laterals"})  # fmt: skip
 
 
@@ -124,7 +124,11 @@ class QueryBinder:
             names.add(name.casefold())
             columns = [c.name for c in (item.args["alias"].args.get("columns") or [])]
             recursive = bool(clause.args.get("recursive")) and _reads(item.this, name)
-            cte = self._recursive(item, name, columns, scope) if recursive else self._plain_cte(item, name, columns, scope)
+            cte = (
+                self._recursive(item, name, columns, scope)
+                if recursive
+                else self._plain_cte(item, name, columns, scope)
+            )
             scope.ctes[name.casefold()] = cte
             out.append(cte)
         return tuple(out)
@@ -139,7 +143,9 @@ class QueryBinder:
     def _recursive(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> Cte:
         union = item.this
         if not isinstance(union, exp.Union) or _reads(union.left, name):
-            raise error(3573, f"Recursive Common Table Expression '{name}' should contain a UNION", position=position_of(item))
+            raise error(
+                3573, f"Recursive Common Table Expression '{name}' should contain a UNION", position=position_of(item)
+            )
         seed = self.query(union.left, Scope(scope))
         self.ctx.next_cte += 1
         cte_id = self.ctx.next_cte
@@ -153,8 +159,12 @@ class QueryBinder:
         inner.ctes[name.casefold()] = Cte(cte_id, name, cols, seed)
         step = self.query(union.right, inner)
         if len(step.cols) != len(cols):
-            raise error(1222, "The used SELECT statements have a different number of columns", position=position_of(item))
-        return Cte(cte_id, name, cols, self._cast_all(seed, cols), self._cast_all(step, cols), bool(union.args["distinct"]))
+            raise error(
+                1222, "The used SELECT statements have a different number of columns", position=position_of(item)
+            )
+        return Cte(
+            cte_id, name, cols, self._cast_all(seed, cols), self._cast_all(step, cols), bool(union.args["distinct"])
+        )
 
     def _cast_all(self, plan: Node, cols: Sequence[PlanColumn]) -> Node:
         """Projects a plan to the types of `cols`."""
@@ -181,7 +191,9 @@ class QueryBinder:
 
     def _combine(self, node: exp.SetOperation, left: Node, right: Node) -> Node:
         if len(left.cols) != len(right.cols):
-            raise error(1222, "The used SELECT statements have a different number of columns", position=position_of(node))
+            raise error(
+                1222, "The used SELECT statements have a different number of columns", position=position_of(node)
+            )
         kind = {exp.Union: "union", exp.Except: "except", exp.Intersect: "intersect"}[type(node)]
         cols = tuple(
             PlanColumn(self.ctx.new_id(), a.name, fn.unify([a.type, b.type]), a.nullable or b.nullable)
@@ -333,7 +345,11 @@ class QueryBinder:
     def _join(self, left: Node, node: exp.Join, scope: Scope) -> Node:
         side, method = (node.side or "").upper(), (node.method or "").upper()
         kind = (node.kind or "").upper()
-        if side == "FULL" or kind not in ("", "INNER", "CROSS", "OUTER", "STRAIGHT_JOIN") or method not in ("", "NATURAL"):
+        if (
+            side == "FULL"
+            or kind not in ("", "INNER", "CROSS", "OUTER", "STRAIGHT_JOIN")
+            or method not in ("", "NATURAL")
+        ):
             raise refuse(node)
         before = list(scope.relations)
         lateral = isinstance(node.this, exp.Lateral)
@@ -350,7 +366,11 @@ class QueryBinder:
             binder.clause = "on clause"
             on = binder.bind_condition(node.args["on"])
         elif side:
-            raise error(1064, "You have an error in your SQL syntax: an outer join needs ON or USING", position=position_of(node))
+            raise error(
+                1064,
+                "You have an error in your SQL syntax: an outer join needs ON or USING",
+                position=position_of(node),
+            )
         if side == "RIGHT":
             joined: Node = Join("left", right, left, tuple(on))
         else:
@@ -359,7 +379,13 @@ class QueryBinder:
         return joined
 
     def _using(
-        self, names: Sequence[str], before: list[Relation], added: list[Relation], side: str, scope: Scope, position: int
+        self,
+        names: Sequence[str],
+        before: list[Relation],
+        added: list[Relation],
+        side: str,
+        scope: Scope,
+        position: int,
     ) -> list[Expr]:
         """The equalities of USING; each name stays once, as the column of the preserved side."""
         left_scope, right_scope = Scope(), Scope()
@@ -431,7 +457,9 @@ class QueryBinder:
         if isinstance(value, exp.Placeholder):
             return ExprBinder(self.ctx, Scope(), self).bind(value)
         if not isinstance(value, exp.Literal) or value.is_string or not value.this.isdigit():
-            raise error(1064, "You have an error in your SQL syntax: LIMIT takes whole numbers", position=position_of(node))
+            raise error(
+                1064, "You have an error in your SQL syntax: LIMIT takes whole numbers", position=position_of(node)
+            )
         return Const(int(value.this), t.UBIGINT)
 
     def _lock(self, ast: exp.Expression) -> Lock | None:
@@ -467,8 +495,10 @@ class _SelectBinder:
         items = self._items(item_texts)
         having, order = self._having(items), self._order(items)
         group = node.args.get("group")
-        aggregated = group is not None or any(has_aggregate(e) for _, e in items) or any(
-            has_aggregate(e) for e in (*having, *(k.expr for k in order))
+        aggregated = (
+            group is not None
+            or any(has_aggregate(e) for _, e in items)
+            or any(has_aggregate(e) for e in (*having, *(k.expr for k in order)))
         )
         if aggregated:
             plan, items, having, order = self._aggregate(plan, group, items, having, order)
@@ -651,19 +681,25 @@ class _SelectBinder:
 
     def _not_grouped(self, column: Column, where: str) -> DatabaseError:
         shown = next(
-            (f"{c.db}.{c.table}.{c.name}".lstrip(".") for r in self.scope.relations for c in r.cols if c.id == column.id),
+            (
+                f"{c.db}.{c.table}.{c.name}".lstrip(".")
+                for r in self.scope.relations
+                for c in r.cols
+                if c.id == column.id
+            ),
             column.name,
         )
         if self.groups:
             return error(
                 ER_WRONG_FIELD_WITH_GROUP,
-                f"{where} is not in GROUP BY clause and contains nonaggregated column '{shown}' which is not functionally "
-                "dependent on columns in GROUP BY clause; this is incompatible with sql_mode=only_full_group_by",
+                f"{where} is not in GROUP BY clause and contains nonaggregated column '{shown}' "
+                "which is not functionally dependent on columns in GROUP BY clause; "
+                "this is incompatible with sql_mode=only_full_group_by",
             )
         return error(
             1140,
-            f"In aggregated query without GROUP BY, {where[0].lower() + where[1:]} contains nonaggregated column '{shown}'; "
-            "this is incompatible with sql_mode=only_full_group_by",
+            f"In aggregated query without GROUP BY, {where[0].lower() + where[1:]} contains nonaggregated column "
+            f"'{shown}'; this is incompatible with sql_mode=only_full_group_by",
             sqlstate="42000",
         )
 
@@ -732,8 +768,8 @@ class _SelectBinder:
             if distinct:
                 raise error(
                     3065,
-                    f"Expression #{i + 1} of ORDER BY clause is not in SELECT list, references column which is not in SELECT "
-                    "list; this is incompatible with DISTINCT",
+                    f"Expression #{i + 1} of ORDER BY clause is not in SELECT list, references column which is "
+                    "not in SELECT list; this is incompatible with DISTINCT",
                 )
             col = self.ctx.column("", key.expr.type)
             hidden.append((col, key.expr))
@@ -760,16 +796,20 @@ def _renamed(cols: tuple[PlanColumn, ...], names: Sequence[str], position: int) 
     if not names:
         return cols
     if len(names) != len(cols):
-        raise error(1353, "In definition of view, derived table or common table expression, SELECT list and column names "
-                    "list have different column counts", position=position)  # fmt: skip
+        raise error(
+            1353,
+            "In definition of view, derived table or common table expression, SELECT list and column names list "
+            "have different column counts",
+            position=position,
+        )
     return tuple(replace(c, name=n) for c, n in zip(cols, names, strict=True))
 
 
 def _item_name(node: exp.Expression, text: str) -> str:
     if isinstance(node, exp.Alias):
-        return node.alias
+        return str(node.alias)
     if isinstance(node, exp.Column):
-        return node.name
+        return str(node.name)
     if isinstance(node, exp.Literal) and node.is_string:
         return str(node.this)
     return text or text_of(node)
@@ -883,5 +923,3 @@ def _rebuild_window(window: Window, parts: list[Expr]) -> Window:
         frame = Frame(frame.unit, start, end)
     keys = tuple(OrderKey(e, k.desc) for e, k in zip(order, window.order_by, strict=True))
     return replace(window, args=tuple(args), partition_by=tuple(partition), order_by=keys, frame=frame)
-
-

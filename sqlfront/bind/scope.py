@@ -96,7 +96,9 @@ class Scope:
             raise error(1066, f"Not unique table/alias: '{relation.alias}'", position=position)
         self.relations.append(relation)
 
-    def local(self, db: str, table: str, name: str, position: int = -1, clause: str = "field list") -> PlanColumn | None:
+    def local(
+        self, db: str, table: str, name: str, position: int = -1, clause: str = "field list"
+    ) -> PlanColumn | None:
         """Finds a column among this scope's relations alone; raises 1052 when it is ambiguous."""
         key = name.casefold()
         if not table and key in self.merged:
@@ -114,7 +116,9 @@ class Scope:
             raise error(ER_NON_UNIQ, f"Column '{name}' in {clause} is ambiguous", position=position)
         return found[0] if found else None
 
-    def resolve(self, db: str, table: str, name: str, position: int = -1, clause: str = "field list") -> PlanColumn | None:
+    def resolve(
+        self, db: str, table: str, name: str, position: int = -1, clause: str = "field list"
+    ) -> PlanColumn | None:
         """Finds a column here or in the scopes around; notes references to outer columns on the way."""
         found = self.local(db, table, name, position, clause)
         if found is not None:

@@ -22,7 +22,7 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
         case parse.Begin():
             return lambda s: _begin(s, parsed, statement, params)
         case parse.Commit():
-            return lambda s: _done(s.commit())
+            return _commit
         case parse.Rollback():
             return lambda s: _rollback(s, statement)
         case parse.Savepoint():
@@ -32,7 +32,7 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
         case parse.SetVariables():
             return lambda s: _set(s, parsed, statement, params)
         case parse.Use():
-            return lambda s: _done(s.use(statement.database))
+            return lambda s: _use(s, statement.database)
         case parse.Prepare():
             return lambda s: _prepare(s, statement)
         case parse.Execute():
@@ -61,10 +61,6 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
             assert_never(statement)
 
 
-def _done(_: None) -> Result:
-    return Result()
-
-
 # Transactions
 
 
@@ -76,6 +72,16 @@ def _begin(session: Session, parsed: parse.Parsed, statement: parse.Begin, param
         ctx = bind_context(session, parsed, params)
         ts = as_of_timestamp(session, ctx, statement.as_of, tuple(params))
     session.begin(mode=statement.mode, read_only=statement.read_only, ts=ts)
+    return Result()
+
+
+def _commit(session: Session) -> Result:
+    session.commit()
+    return Result()
+
+
+def _use(session: Session, name: str) -> Result:
+    session.use(name)
     return Result()
 
 
@@ -158,18 +164,21 @@ def _set_system(session: Session, item: parse.Assignment, value: object) -> None
             session.commit()
         return
     if item.name == "tidb_snapshot":
-        raise error(1235, "This version of sqlfront doesn't yet support 'tidb_snapshot'; use START TRANSACTION READ ONLY AS OF")
+        raise error(
+            1235, "This version of sqlfront doesn't yet support 'tidb_snapshot'; use START TRANSACTION READ ONLY AS OF"
+        )
     _notes(session, session.variables.set(item.name, chosen, item.scope))
 
 
-def _notes(session: Session, notes: Sequence[tuple[int, str]]) -> None:
-    for code, message in notes:
-        session.warn(code, message)
+def _notes(session: Session, notes: Sequence[tuple[str, int, str]]) -> None:
+    session.warnings.extend(notes)
 
 
 def _set_transaction(session: Session, name: str, value: object) -> None:
     if session.txn is not None:
-        raise error(1568, "Transaction characteristics can't be changed while a transaction is in progress", sqlstate="25001")
+        raise error(
+            1568, "Transaction characteristics can't be changed while a transaction is in progress", sqlstate="25001"
+        )
     if name == "transaction_isolation":
         session.next_isolation = str(session.variables.check(name, value))
     else:
@@ -278,5 +287,3 @@ def _check(session: Session, statement: parse.AdminCheckTable | parse.AdminCheck
     from sqlfront.exec.check import execute_admin_check
 
     return execute_admin_check(session, statement)
-
-

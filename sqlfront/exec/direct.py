@@ -176,7 +176,9 @@ def _unknown_bounds(scan: Scan) -> bool:
 
 
 def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
-    """Whether a LIMIT ends the scan after few rows: nothing below it needs all of them, and any order is the path's own."""
+    """Whether a LIMIT ends the scan after few rows: nothing below it needs all of them, and any order is the path's
+    own.
+    """
     limit = next((n for n in chain if isinstance(n, Limit)), None)
     if limit is None or not isinstance(limit.count, Const):
         return False
@@ -190,11 +192,11 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
     access = scan.access
     assert access is not None
     selectivity = max(access.rows, 1.0) / max(access.table_rows, 1.0) if access.kind == "scan" else 1.0
-    return wanted / selectivity <= DIRECT_ROWS_MAX * 4
+    return bool(wanted / selectivity <= DIRECT_ROWS_MAX * 4)
 
 
 def _sort_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
-    """"forward" or "reverse" when the access path already gives the rows in this order, else None."""
+    """ "forward" or "reverse" when the access path already gives the rows in this order, else None."""
     access = scan.access
     assert access is not None
     offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}

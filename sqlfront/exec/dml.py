@@ -46,7 +46,9 @@ Compiled = list[tuple[int, Closure | None]]
 CANCEL_CHECK_ROWS = 256
 
 
-def make_change(session: Session, ctx: BindContext, statement: Insert | Update | Delete) -> InsertChange | TableChange | JoinedChange:
+def make_change(
+    session: Session, ctx: BindContext, statement: Insert | Update | Delete
+) -> InsertChange | TableChange | JoinedChange:
     """Binds and plans a statement that changes rows."""
     match statement:
         case Insert():
@@ -60,7 +62,9 @@ def make_change(session: Session, ctx: BindContext, statement: Insert | Update |
     return JoinedChange(session, plan)
 
 
-def rows_of(session: Session, query: DirectQuery | ResidualQuery, reader: Reader, params: tuple[Any, ...]) -> Iterator[Row]:
+def rows_of(
+    session: Session, query: DirectQuery | ResidualQuery, reader: Reader, params: tuple[Any, ...]
+) -> Iterator[Row]:
     """The rows of a compiled query, read by a transaction's own reader."""
     if isinstance(query, DirectQuery):
         try:
@@ -89,14 +93,14 @@ def compile_source(session: Session, node: Node) -> DirectQuery | ResidualQuery:
 class ColumnFiller:
     """Makes stored values: assignment conversion, defaults, NOT NULL. Compiled once per plan; lenient for IGNORE."""
 
-    def __init__(self, table: Table, tz: dt.tzinfo, *, strict: bool, warn: Callable[[int, str], None] | None = None) -> None:
+    def __init__(
+        self, table: Table, tz: dt.tzinfo, *, strict: bool, warn: Callable[[int, str], None] | None = None
+    ) -> None:
         self.table = table
         self.tz = tz
         self.strict = strict
         self.warn = warn
-        self.casters: list[Caster] = [
-            compile_caster(c, strict=strict, warn=warn, tz=tz) for c in table.schema.columns
-        ]
+        self.casters: list[Caster] = [compile_caster(c, strict=strict, warn=warn, tz=tz) for c in table.schema.columns]
         self.not_null = [c.not_null for c in table.columns]
 
     def cast(self, offset: int, value: Any, row: int) -> Any:
@@ -163,7 +167,9 @@ class InsertChange:
         self.table = plan.table
         self.query = None if plan.query is None else compile_source(session, plan.query)
         self.rows = [[None if isinstance(e, DefaultValue) else compile_expr(e, {}) for e in row] for row in plan.rows]
-        self.filler = ColumnFiller(self.table, session.variables.zone, strict=session.variables.strict and not plan.ignore)
+        self.filler = ColumnFiller(
+            self.table, session.variables.zone, strict=session.variables.strict and not plan.ignore
+        )
         self.filler_warns = plan.ignore or not session.variables.strict
         self.missing = tuple(c.offset for c in self.table.columns if c.offset not in plan.targets)
         self.auto = self.table.auto_increment
@@ -228,7 +234,11 @@ class _InsertRun:
         self.session.changed(change.table, self.added)
         if self.generated:
             self.session.last_insert_id = self.generated
-        info = f"Records: {count}  Duplicates: {count - self.added}  Warnings: {len(self.session.warnings)}" if count > 1 else ""
+        info = (
+            f"Records: {count}  Duplicates: {count - self.added}  Warnings: {len(self.session.warnings)}"
+            if count > 1
+            else ""
+        )
         return Result(None, None, self.affected, self.generated or self.given, info)
 
     def _source(self) -> Iterable[Sequence[Any]]:
@@ -323,9 +333,7 @@ class _InsertRun:
 _DEFAULT: Any = object()
 
 
-def _compile_assignments(
-    assignments: Sequence[Assignment], layout: dict[int, int]
-) -> Compiled:
+def _compile_assignments(assignments: Sequence[Assignment], layout: dict[int, int]) -> Compiled:
     return [
         (a.offset, None if isinstance(a.value, DefaultValue) else compile_expr(a.value, layout)) for a in assignments
     ]

@@ -1,7 +1,7 @@
 """EXPLAIN and EXPLAIN ANALYZE: the plan as a table, one line a node, with the access path of every table.
 
-`task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual. ANALYZE runs
-the statement and adds what each access path really read and how long that took.
+`task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual.
+ANALYZE runs the statement and adds what each access path really read and how long that took.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def _table(lines: Sequence[_Line], analyze: bool) -> Result:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds * 1e6:.1f}µs" if seconds < 1e-3 else f"{seconds * 1e3:.2f}ms" if seconds < 1 else f"{seconds:.2f}s"
+    return (
+        f"{seconds * 1e6:.1f}µs" if seconds < 1e-3 else f"{seconds * 1e3:.2f}ms" if seconds < 1 else f"{seconds:.2f}s"
+    )
 
 
 def _branch(lines: Sequence[_Line], index: int) -> str:
@@ -137,9 +139,7 @@ def _explain_query(
     return lines
 
 
-def _measure(
-    session: Session, query: PointQuery | DirectQuery | ResidualQuery, params: tuple[Any, ...]
-) -> Measured:
+def _measure(session: Session, query: PointQuery | DirectQuery | ResidualQuery, params: tuple[Any, ...]) -> Measured:
     """Runs the query and counts."""
     out = Measured()
     begun = time.perf_counter()
@@ -296,7 +296,9 @@ def _info(node: Node) -> str:
         case Aggregate():
             groups = ", ".join(show(e) for e in node.groups)
             aggs = ", ".join(show(a) for a in node.aggs)
-            return "; ".join(p for p in (f"group by: {groups}" if groups else "", f"funcs: {aggs}" if aggs else "") if p)
+            return "; ".join(
+                p for p in (f"group by: {groups}" if groups else "", f"funcs: {aggs}" if aggs else "") if p
+            )
         case WindowNode():
             return ", ".join(show(w) for w in node.windows)
         case Sort():
@@ -320,7 +322,9 @@ def show(expr: Expr) -> str:
     """An expression as a person reads it."""
     match expr:
         case Const():
-            return "NULL" if expr.value is None else repr(expr.value) if isinstance(expr.value, str) else str(expr.value)
+            return (
+                "NULL" if expr.value is None else repr(expr.value) if isinstance(expr.value, str) else str(expr.value)
+            )
         case Column():
             return expr.name or f"c{expr.id}"
         case Param():

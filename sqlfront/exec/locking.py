@@ -1,9 +1,9 @@
 """SELECT ... FOR UPDATE and FOR SHARE: current reads that lock the rows they return.
 
 Over one table the rows are locked one by one as the query takes them, after the order and before the limit, so
-`ORDER BY ... LIMIT 1 FOR UPDATE SKIP LOCKED` locks one row. With joins, aggregates or subqueries every row that a table's own
-conditions select is locked, and the query then reads at the locks' timestamp. Outside a transaction the locks end with the
-statement. FOR SHARE locks as FOR UPDATE does: TiKV has no shared pessimistic locks here.
+`ORDER BY ... LIMIT 1 FOR UPDATE SKIP LOCKED` locks one row. With joins, aggregates or subqueries every row that a
+table's own conditions select is locked, and the query then reads at the locks' timestamp. Outside a transaction the
+locks end with the statement. FOR SHARE locks as FOR UPDATE does: TiKV has no shared pessimistic locks here.
 """
 
 from __future__ import annotations

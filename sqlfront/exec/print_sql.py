@@ -1,8 +1,8 @@
 """Prints a typed plan as one DuckDB query over its access paths' relations.
 
-A node becomes a block (FROM, WHERE, items, ...); what comes later in SQL's order of evaluation is added to the block, what
-does not fit any more wraps it. Every column is called c{id}: ids are unique within the statement, so no name needs a
-qualifier and a correlated reference means the column it names.
+A node becomes a block (FROM, WHERE, items, ...); what comes later in SQL's order of evaluation is added to the block,
+what does not fit any more wraps it. Every column is called c{id}: ids are unique within the statement, so no name
+needs a qualifier and a correlated reference means the column it names.
 """
 
 from __future__ import annotations
@@ -178,13 +178,17 @@ class _PlanPrinter:
 
     def _project(self, node: Project) -> _Block:
         block = self._sorted_source(node.child) or self._at(node.child, _ITEMS)
-        block.items = [self._item(self.expr.value(e), c) for c, e in zip(node.cols, node.exprs, strict=True)] or ["1 AS one"]
+        block.items = [self._item(self.expr.value(e), c) for c, e in zip(node.cols, node.exprs, strict=True)] or [
+            "1 AS one"
+        ]
         return block
 
     def _sorted_source(self, node: Node) -> _Block | None:
-        """A projection over a sort is one block: the order of a derived table promises nothing about the query over it."""
+        """A projection over a sort is one block: the order of a derived table promises nothing about the query over
+        it.
+        """
         limit = node if isinstance(node, Limit) else None
-        sort = node.child if limit is not None else node
+        sort = limit.child if limit is not None else node
         if not isinstance(sort, Sort):
             return None
         inner = self._block(sort.child)
@@ -269,16 +273,21 @@ class _PlanPrinter:
         names = ", ".join(f"c{c.id}" for c in cte.cols)
         body = self.query(cte.plan)
         if cte.step is not None:
-            body = f"SELECT * FROM ({body}) UNION {'' if cte.distinct else 'ALL '}SELECT * FROM ({self.query(cte.step)})"
+            body = (
+                f"SELECT * FROM ({body}) UNION {'' if cte.distinct else 'ALL '}SELECT * FROM ({self.query(cte.step)})"
+            )
         return f"cte{cte.id}({names}) AS ({body})"
 
     def _row_in(self, node: Subquery, plan: Node, sql: str) -> str:
-        """(a, b) IN (SELECT x, y ...): true on a match, unknown where only NULLs stand in the way of one, else false."""
+        """(a, b) IN (SELECT x, y ...): true on a match, unknown where only NULLs stand in the way of one, else
+        false.
+        """
         lefts = [self.expr.value(a) for a in node.args]
         rights = [f"c{c.id}" for c in plan.cols]
         match = " AND ".join(f"{left} = {right}" for left, right in zip(lefts, rights, strict=True))
         maybe = " AND ".join(
-            f"({left} = {right} OR {left} IS NULL OR {right} IS NULL)" for left, right in zip(lefts, rights, strict=True)
+            f"({left} = {right} OR {left} IS NULL OR {right} IS NULL)"
+            for left, right in zip(lefts, rights, strict=True)
         )
         found = f"EXISTS (SELECT 1 FROM ({sql}) AS {self._alias(plan.cols)} WHERE {match})"
         unknown = f"EXISTS (SELECT 1 FROM ({sql}) AS {self._alias(plan.cols)} WHERE {maybe})"

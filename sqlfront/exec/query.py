@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from coprocessor.duck import DuckQuery
-    from sqlfront.database import Database
     from sqlfront.session import Session
 
 
@@ -81,9 +80,7 @@ def _final_offsets(node: Node, scan: Scan) -> tuple[int, ...]:
         chain.append(node)
         node = node.child
     for project in reversed(chain):
-        places = {
-            c.id: places[e.id] for c, e in zip(project.cols, project.exprs, strict=True) if isinstance(e, Column)
-        }
+        places = {c.id: places[e.id] for c, e in zip(project.cols, project.exprs, strict=True) if isinstance(e, Column)}
         out = tuple(places[c.id] for c in project.cols)
     return out if chain else tuple(scan.offsets)
 
@@ -263,7 +260,7 @@ class DuckSource:
         first: Any = None
         try:
             first = next(source, None)
-        except Exception as exc:  # noqa: BLE001 - DuckDB's errors share no base of ours; all others go on as they are
+        except Exception as exc:
             if not is_decimal_overflow(exc):
                 raise _query_error(exc) from exc
             self._start(wide=True)

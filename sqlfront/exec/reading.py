@@ -1,7 +1,7 @@
 """Access paths at work: the keys a scan reads, and the rows they give as tuples or as Arrow.
 
-A `ScanReader` is compiled once for a scan of a plan and shared by all executions; the reader (a snapshot, or a transaction
-with its own writes merged in) and the environment come with each call.
+A `ScanReader` is compiled once for a scan of a plan and shared by all executions; the reader (a snapshot, or a
+transaction with its own writes merged in) and the environment come with each call.
 """
 
 from __future__ import annotations
@@ -258,9 +258,7 @@ class KeyMaker:
         bounded = self._low is not None or self._high is not None
         for values in self._combinations(env):
             if access.index is not None:
-                found = codec.index_range(
-                    access.index.schema, values, low, high, low_open, high_open, not_null=bounded
-                )
+                found = codec.index_range(access.index.schema, values, low, high, low_open, high_open, not_null=bounded)
             else:
                 found = codec.common_handle_range(values, low, high, low_open, high_open)
             if found[0] < found[1]:
@@ -276,7 +274,9 @@ class KeyMaker:
         return out
 
     def _combinations(self, env: Env) -> Iterator[tuple[Any, ...]]:
-        """Yields every combination of the equality values; a value its column cannot hold takes its combinations away."""
+        """Yields every combination of the equality values; a value its column cannot hold takes its combinations
+        away.
+        """
         parts: list[list[Any]] = []
         for closures, type_ in zip(self._prefix, self._types, strict=False):
             values: list[Any] = []
@@ -319,7 +319,9 @@ def _fits_handle(value: int, type_: FieldType) -> bool:
 
 
 def narrow(value: Any, type_: FieldType, tz: dt.tzinfo | None) -> tuple[Any, bool]:
-    """Brings a value of a comparison's type to the column's: the largest column value not above it, and whether it is equal."""
+    """Brings a value of a comparison's type to the column's: the largest column value not above it, and whether it
+    is equal.
+    """
     if type_.is_integer:
         if isinstance(value, int):
             return int(value), True

@@ -1,7 +1,7 @@
 """Writing rows: records and their index entries into a transaction's buffer, with the checks that uniqueness asks for.
 
-In a pessimistic statement the keys that decide are locked first and then read at the locks' timestamp, so a duplicate is
-known at once. In an optimistic one they are buffered as inserts, which the commit checks.
+In a pessimistic statement the keys that decide are locked first and then read at the locks' timestamp, so a duplicate
+is known at once. In an optimistic one they are buffered as inserts, which the commit checks.
 """
 
 from __future__ import annotations

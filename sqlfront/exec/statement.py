@@ -230,5 +230,3 @@ def timestamp_of(session: Session, value: object) -> int:
             raise error(9006, "cannot set read timestamp to a future time")
         ts = now
     return ts
-
-

@@ -1,8 +1,8 @@
 """The choice of one access path for every scan: which keys are read, from which index, and how many they may be.
 
-Conditions over one column that compare it with something computed before the scan (`Sarg`s) are matched against the leading
-columns of the primary key and of each index: equalities and IN lists as far as they go, then one range. Candidates are
-costed from statistics; a scan of the whole table is always one.
+Conditions over one column that compare it with something computed before the scan (`Sarg`s) are matched against the
+leading columns of the primary key and of each index: equalities and IN lists as far as they go, then one range.
+Candidates are costed from statistics; a scan of the whole table is always one.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Sarg:
 class Access:
     """How a scan reads its table.
 
-    `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index". `prefix[i]` are the alternatives for key
-    column i, None among them standing for IS NULL; `low` and `high` bound the next column. `point`: the key is whole and
-    unique, so every alternative is one get. `used` are the conjuncts the path enforces exactly; `order` the column offsets
-    by which rows come ordered, when there is one range. `rows` is the estimate.
+    `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index". `prefix[i]` are the alternatives for
+    key column i, None among them standing for IS NULL; `low` and `high` bound the next column. `point`: the key is
+    whole and unique, so every alternative is one get. `used` are the conjuncts the path enforces exactly; `order` the
+    column offsets by which rows come ordered, when there is one range. `rows` is the estimate.
     """
 
     kind: str
@@ -109,7 +109,9 @@ def choose_access(scan: Scan, estimator: Estimator) -> Access:
     sargs = [s for cond in scan.where if (s := sarg(cond, offsets, table)) is not None]
     selectivity = _all_selectivity(table, sargs, scan.where, estimator)
     out_rows = max(1.0, total * selectivity) if scan.where else total
-    best = Access("scan", rows=out_rows, table_rows=total, cost=SCAN_START_COST + total * SCAN_ROW_COST, order=_scan_order(table))
+    best = Access(
+        "scan", rows=out_rows, table_rows=total, cost=SCAN_START_COST + total * SCAN_ROW_COST, order=_scan_order(table)
+    )
     if scan.use_index:
         best = replace(best, cost=float("inf"))
     for candidate in _candidates(scan, sargs, total, estimator):
@@ -210,7 +212,11 @@ def _match(
     rows = float(combinations) if point else max(1.0, total * selectivity)
     types = tuple(table.columns[o].type for o, _ in parts)
     order = _ordered_offsets(table, parts) if combinations == 1 else ()
-    if table.handle_offset >= 0 and parts[0][0] == table.handle_offset and table.columns[table.handle_offset].type.unsigned:
+    if (
+        table.handle_offset >= 0
+        and parts[0][0] == table.handle_offset
+        and table.columns[table.handle_offset].type.unsigned
+    ):
         order = ()
     return Access(
         "", None, tuple(prefix), low, high, point, rows=rows, table_rows=total, used=tuple(used), order=order,
@@ -336,7 +342,9 @@ def _unordered(table: Table, offset: int) -> bool:
 
 
 def _key_column(expr: Expr, offsets: Mapping[int, int], table: Table) -> tuple[int, bool] | None:
-    """The column of a comparison's side, if its key order serves the comparison; False when the rows need a second look."""
+    """The column of a comparison's side, if its key order serves the comparison; False when the rows need a second
+    look.
+    """
     cast = isinstance(expr, Call) and expr.func == "cast"
     inner = expr.args[0] if cast and isinstance(expr, Call) else expr
     if not isinstance(inner, Column) or inner.id not in offsets or offsets[inner.id] == HANDLE_OFFSET:

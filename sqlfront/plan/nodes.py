@@ -1,7 +1,7 @@
 """Relational plan nodes: an immutable tree whose columns are known by statement-wide ids.
 
-The binder makes the tree, the rules rewrite it, `access.py` gives each `Scan` its access path; the executors read it. Run
-state (snapshots, parameter values, counters) is never in it, so a plan is cached and shared by all executions.
+The binder makes the tree, the rules rewrite it, `access.py` gives each `Scan` its access path; the executors read it.
+Run state (snapshots, parameter values, counters) is never in it, so a plan is cached and shared by all executions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ HANDLE_OFFSET = -1
 
 @dataclass(frozen=True, slots=True)
 class PlanColumn:
-    """An output column of a node. `table` and `db` are the names it can be qualified with; `origin` the base column's name."""
+    """An output column of a node. `table` and `db` are the names it can be qualified with; `origin` the base
+    column's name.
+    """
 
     id: int
     name: str
@@ -176,7 +178,9 @@ class SetOp:
 
 @dataclass(frozen=True, slots=True)
 class CteRef:
-    """Reads a common table expression; `source_cols` are the ids of the definition's columns, in the order of `cols`."""
+    """Reads a common table expression; `source_cols` are the ids of the definition's columns, in the order of
+    `cols`.
+    """
 
     cte_id: int
     name: str
@@ -206,13 +210,28 @@ class With:
 
 
 Node: TypeAlias = (
-    Scan | Virtual | Values | Filter | Project | Join | Aggregate | WindowNode | Distinct | Sort | Limit | SetOp | CteRef | With
+    Scan
+    | Virtual
+    | Values
+    | Filter
+    | Project
+    | Join
+    | Aggregate
+    | WindowNode
+    | Distinct
+    | Sort
+    | Limit
+    | SetOp
+    | CteRef
+    | With
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """FOR UPDATE or FOR SHARE: `wait` is "", "nowait" or "skip locked"; `tables` the aliases it is for, empty for all."""
+    """FOR UPDATE or FOR SHARE: `wait` is "", "nowait" or "skip locked"; `tables` the aliases it is for, empty for
+    all.
+    """
 
     wait: str = ""
     tables: tuple[str, ...] = ()
@@ -254,9 +273,7 @@ def with_children(node: Node, fn: Callable[[Node], Node]) -> Node:
             left, right = fn(node.left), fn(node.right)
             return node if left is node.left and right is node.right else replace(node, left=left, right=right)
         case With():
-            ctes = tuple(
-                replace(c, plan=fn(c.plan), step=None if c.step is None else fn(c.step)) for c in node.ctes
-            )
+            ctes = tuple(replace(c, plan=fn(c.plan), step=None if c.step is None else fn(c.step)) for c in node.ctes)
             return replace(node, ctes=ctes, child=fn(node.child))
         case Scan() | Virtual() | Values() | CteRef():
             return node

@@ -40,12 +40,7 @@ def _read(exprs: Iterable[Expr]) -> set[int]:
 def _prune(node: Node, needed: set[int]) -> Node:
     match node:
         case Scan():
-            # The columns of `where` are read too; an entirely unused table still gives its rows.
-            wanted = needed | _read(node.where)
-            kept = [(c, o) for c, o in zip(node.cols, node.offsets, strict=True) if c.id in wanted]
-            if not kept:
-                kept = [_cheapest(node)]
-            return replace(node, cols=tuple(c for c, _ in kept), offsets=tuple(o for _, o in kept))
+            return _scan(node, needed)
         case Virtual():
             return node
         case Project():
@@ -59,13 +54,13 @@ def _prune(node: Node, needed: set[int]) -> Node:
         case Aggregate():
             return _aggregate(node, needed)
         case WindowNode():
-            kept = [(c, w) for c, w in zip(node.added, node.windows, strict=True) if c.id in needed]
-            below = needed | _read(w for _, w in kept)
+            called = [(c, w) for c, w in zip(node.added, node.windows, strict=True) if c.id in needed]
+            below = needed | _read(w for _, w in called)
             return replace(
                 node,
                 child=_prune(node.child, below),
-                added=tuple(c for c, _ in kept),
-                windows=tuple(w for _, w in kept),
+                added=tuple(c for c, _ in called),
+                windows=tuple(w for _, w in called),
             )
         case Join():
             below = needed | _read(node.on)
@@ -89,6 +84,15 @@ def _prune(node: Node, needed: set[int]) -> Node:
         case _:
             below = needed | _read(node_exprs(node))
             return with_children(node, lambda child: _prune(child, below))
+
+
+def _scan(node: Scan, needed: set[int]) -> Node:
+    # The columns of `where` are read too; an entirely unused table still gives its rows.
+    wanted = needed | _read(node.where)
+    kept = [(c, o) for c, o in zip(node.cols, node.offsets, strict=True) if c.id in wanted]
+    if not kept:
+        kept = [_cheapest(node)]
+    return replace(node, cols=tuple(c for c, _ in kept), offsets=tuple(o for _, o in kept))
 
 
 def _aggregate(node: Aggregate, needed: set[int]) -> Node:

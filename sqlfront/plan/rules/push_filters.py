@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from coprocessor.expr import Column, Context, Expr, Subquery, columns, transform, walk
+from coprocessor.expr import Call, Column, Context, Expr, Subquery, columns, transform, walk
 from coprocessor.functions import lookup
-from coprocessor.expr import Call
 from sqlfront.plan.nodes import (
     Aggregate,
     Distinct,
@@ -41,7 +40,8 @@ def _push(node: Node, conds: tuple[Expr, ...]) -> Node:
             return replace(node, child=_push(node.child, conds))
         case With():
             ctes = tuple(
-                replace(c, plan=_push(c.plan, ()), step=None if c.step is None else _push(c.step, ())) for c in node.ctes
+                replace(c, plan=_push(c.plan, ()), step=None if c.step is None else _push(c.step, ()))
+                for c in node.ctes
             )
             return replace(node, ctes=ctes, child=_push(node.child, conds))
         case Aggregate() if node.groups and not node.rollup:
