@@ -33,7 +33,7 @@ def fill_index(storage: Storage, table: Table, index: Index, cancel: CancelToken
     Raises 1062 when a unique index finds two rows with the same key.
     """
     start, end = _written_before(storage, table)
-    encode = _EntryEncoder(table, index.schema)
+    encode = EntryEncoder(table, index.schema)
     total = 0
     batch_rows = BATCH_ROWS
     stalled_since = 0.0
@@ -71,16 +71,19 @@ def _written_before(storage: Storage, table: Table) -> tuple[bytes, bytes]:
 
 
 def _fill_batch(
-    storage: Storage, encode: _EntryEncoder, key_range: tuple[bytes, bytes], rows: int
+    storage: Storage, encode: EntryEncoder, key_range: tuple[bytes, bytes], rows: int
 ) -> tuple[int, bytes | None]:
     """Indexes about `rows` rows; returns how many, and where to go on (None at the end)."""
     txn = storage.begin(pessimistic=False)
     try:
-        packed = next(iter(txn.scan_packed(*key_range, batch_rows=rows)), None)
-        if packed is None or not packed.count:
-            txn.commit()
-            return 0, None
-        records, entries, values = encode(packed)
+        records: list[bytes] = []
+        entries: list[bytes] = []
+        values: list[bytes] = []
+        for packed in txn.scan_packed(*key_range, batch_rows=rows):
+            for whole, part in zip((records, entries, values), encode(packed), strict=True):
+                whole.extend(part)
+            if len(records) >= rows:
+                break
         if encode.index.unique:
             _check_unique(txn, encode, records, entries, values)
         put = txn.put
@@ -91,10 +94,10 @@ def _fill_batch(
     except BaseException:
         txn.rollback()
         raise
-    return len(records), records[-1] + b"\0"
+    return len(records), records[-1] + b"\0" if records else None
 
 
-class _EntryEncoder:
+class EntryEncoder:
     """Makes the entries of one index from packed records, a batch at a time."""
 
     def __init__(self, table: Table, index: IndexSchema) -> None:
@@ -112,6 +115,8 @@ class _EntryEncoder:
         """Returns the record keys, entry keys and entry values, in row order."""
         from coprocessor.codec.vector import decode_handles
 
+        if not packed.count:
+            return [], [], []
         batch = self._decoder.decode(packed)
         handles = decode_handles(packed) if self.codec.is_hidden_handle else None
         encoded = self._encoder.encode_columns(batch.columns, packed.count, handles)
@@ -121,7 +126,7 @@ class _EntryEncoder:
 
 def _check_unique(
     txn: Transaction,
-    encode: _EntryEncoder,
+    encode: EntryEncoder,
     records: Sequence[bytes],
     entries: Sequence[bytes],
     values: Sequence[bytes],

@@ -12,8 +12,10 @@ from tests.catalog.harness import FakeSession
 @pytest.fixture
 def shop(session: FakeSession) -> FakeSession:
     session.ddl(
-        "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20) NOT NULL DEFAULT 'x' COMMENT 'its name', "
-        "at DATETIME DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, code INT UNIQUE, grp INT, KEY g (grp, name(5)))"
+        "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, "
+        "name VARCHAR(20) NOT NULL DEFAULT 'x' COMMENT 'its name', "
+        "at DATETIME DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, "
+        "code INT UNIQUE, grp INT, KEY g (grp, name(5)))"
     )
     session.insert("item", (1, "a", None, 10, 1), (2, "b", None, 20, 1))
     return session

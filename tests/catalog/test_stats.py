@@ -52,7 +52,7 @@ def test_counts(filled: FakeSession) -> None:
         assert found is not None
         assert found.null_count == values.count(None)
         assert found.distinct == len({v for v in values if v is not None}), column.name
-    assert stats.column(3).average_width == 9.0  # type: ignore[union-attr]
+    assert stats.column(3).average_width == 9.0
     pairs = {(r[1], r[6]) for r in rows}
     assert stats.index_distinct(1, 2) == len(pairs)
     assert stats.index_distinct(0, 1) == ROWS
