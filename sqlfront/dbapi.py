@@ -127,6 +127,11 @@ def _translated(call: Callable[[], _T]) -> _T:
         raise translate(exc) from exc
 
 
+def _abandon(session: Session, database: Database) -> None:
+    session.close()
+    database.close()
+
+
 class Connection:
     """One session with the database. One thread uses it at a time; only `interrupt` may come from another."""
 
@@ -141,7 +146,17 @@ class Connection:
     ProgrammingError = errors.ProgrammingError
     NotSupportedError = errors.NotSupportedError
 
-    __slots__ = ("__weakref__", "_acquire", "_closed", "_cursors", "_database", "_release", "_savepoints", "_session")
+    __slots__ = (
+        "__weakref__",
+        "_acquire",
+        "_closed",
+        "_cursors",
+        "_database",
+        "_finalizer",
+        "_release",
+        "_savepoints",
+        "_session",
+    )
 
     def __init__(self, database: Database, session: Session) -> None:
         mutex = threading.Lock()
@@ -152,6 +167,9 @@ class Connection:
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._savepoints = 0
         self._closed = False
+        # A connection that nobody closes must not hold locks, a snapshot or the directory when it is forgotten or the
+        # interpreter ends.
+        self._finalizer = weakref.finalize(self, _abandon, session, database)
 
     def cursor(self) -> Cursor:
         """Returns a new cursor."""
@@ -290,6 +308,7 @@ class Connection:
         if self._closed or not self._acquire(False):
             raise self._refusal()
         self._closed = True  # and the mutex stays taken: no cursor gets in any more
+        self._finalizer.detach()
         for cursor in list(self._cursors):
             cursor._discard()
         try:
@@ -312,13 +331,6 @@ class Connection:
                 self.rollback()
         finally:
             self.close()
-
-    def __del__(self) -> None:
-        # a connection that nobody closed must not hold locks, a snapshot or the directory for ever
-        if not getattr(self, "_closed", True) and self._acquire(False):
-            self._closed = True
-            self._session.close()
-            self._database.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "in a transaction" if self.in_transaction else "idle"

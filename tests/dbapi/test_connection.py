@@ -157,6 +157,21 @@ def test_a_forgotten_connection_closes():
     assert database.closed == 1
 
 
+def test_a_script_need_not_close(tmp_path):
+    code = (
+        "import sqlfront, sys\n"
+        "con = sqlfront.connect(sys.argv[1])\n"
+        "con.execute('CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY AUTO_INCREMENT)')\n"
+        "con.execute('INSERT INTO t VALUES (NULL)')\n"
+        "con.commit()\n"
+        "con.execute('INSERT INTO t VALUES (NULL)')\n"
+        "print(con.execute('SELECT COUNT(*) FROM t').fetchone()[0])"
+    )
+    for shown in ("2", "3"):
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "db")], capture_output=True, text=True)
+        assert (done.stdout.strip(), done.stderr, done.returncode) == (shown, "", 0)
+
+
 def test_import_is_light():
     code = (
         "import sys, sqlfront\n"
