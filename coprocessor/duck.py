@@ -7,6 +7,7 @@ results can be streamed while others run. Relations are registered for one query
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ class DuckEngine:
     def __init__(self, temp_directory: str | None = None) -> None:
         import duckdb
 
+        # A query starts before its reader says whether it wants tuples or Arrow; the copy is the price of early errors.
+        warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)
         self._root = duckdb.connect(":memory:")
         settings = ["SET TimeZone = 'UTC'", "SET preserve_insertion_order = true", "SET enable_progress_bar = false"]
         if temp_directory is not None:
@@ -46,21 +49,8 @@ class DuckEngine:
         udfs: Mapping[str, Call],
         env: Env,
     ) -> DuckQuery:
-        """Starts a query. Raises DuckDB's errors as they are (`duck_expr.translate_error` reads them)."""
-        from coprocessor.duck_expr import register_udfs
-
-        connection = self._take()
-        query = DuckQuery(self, connection, tuple(relations))
-        try:
-            for name, table in relations.items():
-                connection.register(name, table)
-            if udfs:
-                register_udfs(connection, udfs, env)
-            query.start(sql, params)
-        except BaseException:
-            query.close()
-            raise
-        return query
+        """Prepares a query; `start` runs it."""
+        return DuckQuery(self, self._take(), sql, params, relations, udfs, env)
 
     def _take(self) -> duckdb.DuckDBPyConnection:
         with self._mutex:
@@ -90,16 +80,48 @@ class DuckEngine:
 class DuckQuery:
     """A running query: read it once, as tuples or as Arrow, and close it."""
 
-    def __init__(self, engine: DuckEngine, connection: duckdb.DuckDBPyConnection, relations: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        engine: DuckEngine,
+        connection: duckdb.DuckDBPyConnection,
+        sql: str,
+        params: Mapping[str, Any],
+        relations: Mapping[str, pa.Table],
+        udfs: Mapping[str, Call],
+        env: Env,
+    ) -> None:
         self._engine = engine
         self._connection: duckdb.DuckDBPyConnection | None = connection
+        self._sql = sql
+        self._params = params
         self._relations = relations
+        self._udfs = udfs
+        self._env = env
+        self._finished = False
         self._mutex = threading.Lock()
 
-    def start(self, sql: str, params: Mapping[str, Any]) -> None:
+    def start(self) -> None:
+        """Runs the query up to its first rows.
+
+        Raises DuckDB's errors as they are (`duck_expr.translate_error` reads them); the query is over then.
+        """
+        from coprocessor.duck_expr import register_udfs
+
         connection = self._connection
         assert connection is not None
-        connection.execute(sql, dict(params)) if params else connection.execute(sql)
+        try:
+            for name, table in self._relations.items():
+                connection.register(name, table)
+            if self._udfs:
+                register_udfs(connection, self._udfs, self._env)
+            if self._params:
+                connection.execute(self._sql, dict(self._params))
+            else:
+                connection.execute(self._sql)
+        except BaseException:
+            self._finished = True
+            self.close()
+            raise
 
     def tuples(self) -> Iterator[list[tuple[Any, ...]]]:
         """Yields batches of tuples."""
@@ -107,16 +129,29 @@ class DuckQuery:
             while self._connection is not None:
                 rows = self._connection.fetchmany(FETCH_ROWS)
                 if not rows:
+                    self._finished = True
                     break
                 yield rows
         finally:
             self.close()
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yields Arrow batches."""
+    def batches(self, *, streamed: bool) -> Iterator[pa.RecordBatch]:
+        """Yields Arrow batches.
+
+        DuckDB turns a started result into Arrow by collecting it whole. `streamed` starts the query over as a relation,
+        whose batches come one by one: for large results that begin at once, not for what took long to compute.
+        """
         try:
             if self._connection is not None:
-                yield from self._connection.fetch_record_batch(ARROW_BATCH_ROWS)
+                if streamed:
+                    self._connection.abort()
+                    reader = self._connection.sql(self._sql, params=dict(self._params)).to_arrow_reader(
+                        ARROW_BATCH_ROWS
+                    )
+                else:
+                    reader = self._connection.to_arrow_reader(ARROW_BATCH_ROWS)
+                yield from reader
+                self._finished = True
         finally:
             self.close()
 
@@ -132,6 +167,8 @@ class DuckQuery:
             connection, self._connection = self._connection, None
         if connection is None:
             return
+        if not self._finished:
+            connection.abort()
         for name in self._relations:
             connection.unregister(name)
         self._engine.give_back(connection)

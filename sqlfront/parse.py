@@ -477,7 +477,6 @@ _OPERAND_BEFORE = frozenset(
         "OFFSET",
     }
 )
-# fmt: skip
 
 
 def _operand_follows(token: Token) -> bool:

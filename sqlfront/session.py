@@ -295,6 +295,11 @@ class Session:
         query = self.database.duck.query(sql, params, relations, udfs, env)
         with self._running_mutex:
             self._running.add(query)
+        try:
+            query.start()
+        except BaseException:
+            self.end_duck(query)
+            raise
         return query
 
     def end_duck(self, query: DuckQuery) -> None:

@@ -19,7 +19,7 @@ from sqlfront.exec.context import environment
 from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, print_query
 from sqlfront.exec.reading import ScanReader
-from sqlfront.plan.nodes import Node, Project, QueryPlan, Scan, Virtual
+from sqlfront.plan.nodes import Filter, Join, Node, Project, QueryPlan, Scan, Virtual
 from sqlfront.result import ListSource, Result, ResultColumn, Row
 
 if TYPE_CHECKING:
@@ -247,7 +247,8 @@ class DuckSource:
 
         names = [c.name for c in self._query.columns]
         types = [c.type for c in self._query.columns]
-        for batch in self._read(lambda q: q.batches()):
+        streamed = _streams(self._query.plan.root)
+        for batch in self._read(lambda q: q.batches(streamed=streamed)):
             yield to_edge(batch, names, types)
 
     def _read(self, read: Callable[[DuckQuery], Iterator[Any]]) -> Iterator[Any]:
@@ -285,6 +286,13 @@ class DuckSource:
             running.close()
             self._session.end_duck(running)
         self._relations = {}
+
+
+def _streams(node: Node) -> bool:
+    """Whether the query's rows come as its inputs are read, with nothing that has to see them all first."""
+    while isinstance(node, (Project, Filter)):
+        node = node.child
+    return isinstance(node, (Scan, Join))
 
 
 def _query_error(exc: Exception) -> Exception:
