@@ -5,11 +5,14 @@ Connections of one process to one directory share one `Database`; the last to cl
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvstore.client.embedded import EmbeddedStore
+from kvstore.errors import StoreError
 from pd.oracle import LocalOracle
 from sqlfront.catalog.autoid import AutoIds
 from sqlfront.catalog.catalog import Catalog
@@ -137,13 +140,21 @@ class Database:
             self._shut()
 
     def _shut(self) -> None:
-        for session in list(self.sessions.values()):
-            session.close()
-        if self._duck is not None:
-            self._duck.close()
-        self.autoids.close()
-        self.statistics.close()
-        self.storage.close()
+        """Closes everything, the store last; whatever fails on the way, the directory is let go."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.storage.close)
+            # On a store that stopped (a full disk), what these would save is lost: estimates, and unused ids.
+            stack.callback(_unless_stopped, self.statistics.close)
+            stack.callback(_unless_stopped, self.autoids.close)
+            if self._duck is not None:
+                stack.callback(self._duck.close)
+            for session in list(self.sessions.values()):
+                stack.callback(session.close)
+
+
+def _unless_stopped(close: Callable[[], None]) -> None:
+    with contextlib.suppress(StoreError):
+        close()
 
 
 def _open_store(path: str | None, synchronous: bool) -> EmbeddedStore:
