@@ -18,13 +18,11 @@ from sqlfront.parse import Describe, Show
 from sqlfront.result import Result, ResultColumn, rows_result
 
 if TYPE_CHECKING:
-    from sqlglot import exp
-
     from sqlfront.session import Session
 
 Rows = list[tuple[Any, ...]]
 Columns = tuple[tuple[str, FieldType], ...]
-Where = Callable[["Session", Columns, Rows, "exp.Expression"], Rows]
+Where = Callable[["Session", Columns, Rows, Any], Rows]
 """Filters rows by a WHERE expression over the result's columns."""
 
 _NAME = varchar(64)
