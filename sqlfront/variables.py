@@ -320,7 +320,7 @@ VARIABLES: dict[str, Variable] = {
         _sw("tidb_enable_async_commit", 1),
         _sw("tidb_enable_1pc", 1),
         _str("tidb_gc_life_time", "10m0s", GLOBAL, _duration),
-        _sw("tidb_gc_enable", 1, GLOBAL),
+        _sw("tidb_gc_enable", 1, GLOBAL, only=True),
         # What statements mean.
         _str("sql_mode", DEFAULT_SQL_MODE, BOTH, _sql_mode),
         _str("time_zone", "SYSTEM", BOTH, _time_zone),
@@ -339,7 +339,7 @@ VARIABLES: dict[str, Variable] = {
         _en("default_storage_engine", "InnoDB", ("InnoDB",)),
         _sw("sql_require_primary_key", 0, only=True),
         _en("block_encryption_mode", "aes-128-ecb", ("aes-128-ecb",)),
-        _int("cte_max_recursion_depth", 1000, 0, _U32),
+        _int("cte_max_recursion_depth", 1000, 0, _U32, only=True),
         # Character sets: text is Unicode inside, so these only tell what a client is told.
         _str("character_set_client", "utf8mb4", BOTH, _charset),
         _str("character_set_connection", "utf8mb4", BOTH, _charset),
@@ -353,8 +353,8 @@ VARIABLES: dict[str, Variable] = {
         _str("collation_database", "utf8mb4_bin", BOTH, _collation, only=True),
         _str("default_collation_for_utf8mb4", "utf8mb4_bin", BOTH, _collation, only=True),
         # Limits.
-        _int("max_execution_time", 0, 0, _U31),
-        _int("tidb_mem_quota_query", _GIB, -1, _I63),
+        _int("max_execution_time", 0, 0, _U31, only=True),
+        _int("tidb_mem_quota_query", _GIB, -1, _I63, only=True),
         _int("max_allowed_packet", 64 * _MIB, _KIB, _GIB),
         _int("max_connections", 0, 0, 100000, GLOBAL),
         _int("max_prepared_stmt_count", -1, -1, 1048576, GLOBAL),
