@@ -13,6 +13,8 @@ from benchmarks.schema import Column, Table, create_indexes, create_table, inser
 
 BUSY_TIMEOUT_S = 60.0
 BATCH_ROWS = 10_000
+CACHE_KIB = 128 * 1024
+"""The page cache: the servers' default of 128 MiB in place of SQLite's 2 MB, which halves its analytic speed."""
 
 _DATE_ARITHMETIC = re.compile(r"date\s*'([\d-]+)'\s*([+-])\s*interval\s*'(\d+)'\s*(day|month|year)", re.IGNORECASE)
 _DATE = re.compile(r"\bdate\s*'([\d-]+)'", re.IGNORECASE)
@@ -46,6 +48,7 @@ class SQLite:
         con = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         con.execute("PRAGMA journal_mode=WAL")
         con.execute(f"PRAGMA synchronous={self._synchronous}")
+        con.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         return con
 
     def create_table(self, con: Connection, table: Table) -> None:
