@@ -41,7 +41,10 @@ class RowSource(Protocol):
 
 @dataclass(slots=True)
 class Result:
-    """The outcome of one statement. `columns` None means there are no rows, only counts."""
+    """The outcome of one statement. `columns` None means there are no rows, only counts.
+
+    A point select brings its one row along in `row`, with no source.
+    """
 
     columns: tuple[ResultColumn, ...] | None = None
     source: RowSource | None = None
@@ -53,9 +56,9 @@ class Result:
 
     def fetch(self) -> Iterator[Sequence[Row]]:
         """Yields batches of tuples."""
-        if self.source is None:
-            return iter(())
-        return self.source.rows()
+        if self.source is not None:
+            return self.source.rows()
+        return iter(()) if self.row is None else iter(((self.row,),))
 
     def fetch_all(self) -> list[Row]:
         """Returns every row as a tuple."""

@@ -170,7 +170,10 @@ class EmbeddedStore:
 
     def get_latest(self, key: bytes) -> bytes | None:
         if self.special_reads:
-            return self.snapshot().get(key)
+            self.check_running()
+            if self.ranges.active:
+                return self.snapshot().get(key)
+            # loads that are over hide their records from older snapshots alone
         encoded = data_key(key)
         for _ in range(READ_RETRIES_MAX):
             cursor = self._slot.cursor or self.cursor()
@@ -189,7 +192,7 @@ class EmbeddedStore:
                 if unsettled is not None:
                     unsettled.wait_finished()
                     continue
-            if self.special_reads:
+            if self.special_reads and self.ranges.active:
                 break
             return value
         return self.snapshot().get(key)

@@ -406,5 +406,7 @@ def _value(assignment: Assignment, table: Table) -> Expr:
         column = table.columns[assignment.offset]
         if column.default.kind != "const":
             raise unsupported("DEFAULT in an UPDATE with joins")
+        if column.default.utc:
+            raise unsupported("DEFAULT of a TIMESTAMP in an UPDATE with joins")
         return Const(column.default.value, column.type)
     return assignment.value

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, assert_never
 from sqlfront import parse
 from sqlfront.bind.literals import type_of
 from sqlfront.errors import error, near_match
-from sqlfront.result import Result
+from sqlfront.result import Result, Row
 
 if TYPE_CHECKING:
+    from coprocessor.types import FieldType
     from sqlfront.session import Session
 
 Call = Callable[["Session"], Result]
@@ -247,6 +248,7 @@ def _gc(session: Session) -> Result:
     from sqlfront.result import ResultColumn, rows_result
 
     counters = session.database.storage.gc()
+    counters["dropped_ranges"] = session.catalog.collect_ranges(counters["safe_point"])
     columns = (ResultColumn("counter", t.TEXT), ResultColumn("value", t.BIGINT))
     return rows_result(columns, list(counters.items()))
 
@@ -256,7 +258,8 @@ def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable) -> Result:
 
     session.commit()
     before = session.catalog.schema.table_by_id
-    result = execute_ddl(session, statement)
+    text = statement.text if isinstance(statement, parse.Ddl) else None
+    result = execute_ddl(session, statement, text or None)
     for table_id in session.catalog.schema.table_by_id:
         if table_id not in before and session.database.statistics.table(table_id) is None:
             session.database.statistics.set_rows(table_id, 0)
@@ -266,7 +269,26 @@ def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable) -> Result:
 def _show(session: Session, statement: parse.Show) -> Result:
     from sqlfront.exec.show import execute_show
 
-    return execute_show(session, statement)
+    return execute_show(session, statement, _filtered)
+
+
+def _filtered(session: Session, columns: Sequence[tuple[str, FieldType]], rows: Sequence[Row], where: Any) -> list[Row]:
+    """SHOW ... WHERE: the rows that satisfy a condition over the columns that SHOW gives."""
+    from coprocessor.evaluate import compile_predicate
+    from sqlfront.bind.expr import ExprBinder
+    from sqlfront.bind.query import QueryBinder
+    from sqlfront.bind.scope import Relation, Scope
+    from sqlfront.exec.context import environment
+    from sqlfront.exec.statement import bind_context
+
+    ctx = bind_context(session, parse.Parsed(parse.Commit(), ""), ())
+    cols = tuple(ctx.column(name, type_) for name, type_ in columns)
+    scope = Scope()
+    scope.add(Relation("", "", cols))
+    condition = ExprBinder(ctx, scope, QueryBinder(ctx)).bind(where)
+    keep = compile_predicate(condition, {c.id: i for i, c in enumerate(cols)})
+    env = environment(session, ())
+    return [row for row in rows if keep(row, env)]
 
 
 def _describe(session: Session, statement: parse.Describe) -> Result:

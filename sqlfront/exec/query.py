@@ -119,7 +119,7 @@ class PointQuery:
         if value is None:
             return Result(self.columns)
         row = self._decode(handle, value)
-        return Result(self.columns, ListSource(self.columns, (row,)), row=row)
+        return Result(self.columns, row=row)
 
 
 class DirectQuery:
