@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.slt.records import Location, SltSyntaxError, parse_file
 from tests.slt.runner import Failure, Report, Runner
-from tests.slt.stores import JUDGES, PATHS, STORES, open_store
+from tests.slt.stores import JUDGES, PATHS, STORES, forced_path, open_store
 
 SUFFIXES = (".slt", ".test")
 
@@ -35,11 +35,12 @@ def run_file(path: Path, store_name: str, read_path: str, limit: int = 0) -> Rep
         script = parse_file(path)
     except (SltSyntaxError, OSError) as e:
         return Report(failures=[Failure(Location(str(path), 0), "", str(e))])
-    store = open_store(store_name, read_path)
-    try:
-        return Runner(store, script, limit).run()
-    finally:
-        store.close()
+    with forced_path(read_path):
+        store = open_store(store_name)
+        try:
+            return Runner(store, script, limit).run()
+        finally:
+            store.close()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import sqlfront
+from sqlfront.exec import direct
 from tests.slt.runner import Outcome, Session, StatementFailed, Store
 from tests.sql.sessions import second_session
 
@@ -45,10 +50,9 @@ class SqlfrontStore:
 
     engines = frozenset({"mysql", "sqlfront"})
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(self, name: str) -> None:
         self._directory = tempfile.mkdtemp(prefix="slt-") if name == "rocksdb" else ""
         self._target = os.path.join(self._directory, "db") if name == "rocksdb" else ":memory:"
-        self._path = path
         self._first: Any = None
 
     def open(self) -> Session:
@@ -57,7 +61,6 @@ class SqlfrontStore:
             self._first = self._first or connection
         else:
             connection = second_session(self._first)
-        force_path(connection, self._path)
         return SqlfrontSession(connection)
 
     def close(self) -> None:
@@ -65,16 +68,28 @@ class SqlfrontStore:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def force_path(connection: Any, path: str) -> None:
-    """Makes every query of a connection take the row path or the DuckDB path."""
-    if path != "auto":
-        raise NotImplementedError(path)
+@contextlib.contextmanager
+def forced_path(path: str) -> Iterator[None]:
+    """Makes the process run what a query needs beside its access paths directly in Python (`row`, where the direct
+    executor can) or always in DuckDB (`duckdb`); `auto` leaves it to the planner."""
+    query: Any = importlib.import_module("sqlfront.exec.query")
+    compile_direct, rows_max = query.compile_direct, direct.DIRECT_ROWS_MAX
+    if path == "duckdb":
+        query.compile_direct = lambda *_: None
+    elif path == "row":
+        direct.DIRECT_ROWS_MAX = math.inf
+    elif path != "auto":
+        raise ValueError(f"no path {path!r}; there are {', '.join(PATHS)}")
+    try:
+        yield
+    finally:
+        query.compile_direct, direct.DIRECT_ROWS_MAX = compile_direct, rows_max
 
 
-def open_store(name: str, path: str = "auto") -> Store:
+def open_store(name: str) -> Store:
     """Makes a fresh, empty database of a kind."""
     if name in STORES:
-        return SqlfrontStore(name, path)
+        return SqlfrontStore(name)
     if name in JUDGES:
         from tests.slt.judges import open_judge
 

@@ -1,4 +1,4 @@
-"""Every `.slt` file on every store; a file's failures are listed with their lines.
+"""Every `.slt` file on every store, and once more with DuckDB doing all that it can; failures come with their lines.
 
 The generated files are long, so the fast run has one of each kind in memory; the others are marked slow.
 """
@@ -21,16 +21,18 @@ def _cases() -> list[object]:
     out: list[object] = []
     for path in sorted(FILES.rglob("*.slt")):
         name = str(path.relative_to(FILES))
-        for store in STORES:
+        for store, read_path in (*((store, "auto") for store in STORES), ("memory", "duckdb")):
             generated = path.parent.name == "generated"
             slow = generated and (store != "memory" or not path.stem.endswith("_0"))
-            out.append(pytest.param(path, store, id=f"{name}-{store}", marks=[pytest.mark.slow] if slow else []))
+            slow = slow or (read_path == "duckdb" and path.parent.name == "transactions")
+            marks = [pytest.mark.slow] if slow else []
+            out.append(pytest.param(path, store, read_path, id=f"{name}-{store}-{read_path}", marks=marks))
     return out
 
 
-@pytest.mark.parametrize(("path", "store"), _cases())
-def test_slt(path: Path, store: str) -> None:
-    report = run_file(path, store, "auto")
+@pytest.mark.parametrize(("path", "store", "read_path"), _cases())
+def test_slt(path: Path, store: str, read_path: str) -> None:
+    report = run_file(path, store, read_path)
     shown = "\n".join(map(str, report.failures[:SHOWN]))
     assert not report.failures, f"{len(report.failures)} of {path.name} failed on {store}:\n{shown}"
     assert report.passed > 0
