@@ -362,8 +362,10 @@ def _to_time(src: FieldType, dst: FieldType) -> Convert:
 
 
 def _duration_to_datetime(env: Env, v: timedelta) -> datetime:
-    today = env.context.get(("curdate",))
-    base = datetime.now(env.tz).date() if today is None else today
+    try:
+        base = env.context[("curdate",)]
+    except KeyError:
+        base = datetime.now(env.tz).date()
     assert isinstance(base, date)
     return datetime(base.year, base.month, base.day) + v
 

@@ -6,6 +6,7 @@ results can be streamed while others run. Relations are registered for one query
 
 from __future__ import annotations
 
+import itertools
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,8 @@ class DuckEngine:
         self._mutex = threading.Lock()
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._closed = False
+        self._executions = itertools.count()
+        self.environments: dict[int, Env] = {}
 
     def query(
         self,
@@ -51,6 +54,15 @@ class DuckEngine:
     ) -> DuckQuery:
         """Prepares a query; `start` runs it."""
         return DuckQuery(self, self._take(), sql, params, relations, udfs, env)
+
+    def enter(self, env: Env) -> int:
+        """Returns the key by which the UDFs of one execution find its environment, until `leave`."""
+        key = next(self._executions)
+        self.environments[key] = env
+        return key
+
+    def leave(self, key: int) -> None:
+        del self.environments[key]
 
     def _take(self) -> duckdb.DuckDBPyConnection:
         with self._mutex:
@@ -93,10 +105,11 @@ class DuckQuery:
         self._engine = engine
         self._connection: duckdb.DuckDBPyConnection | None = connection
         self._sql = sql
-        self._params = params
+        self._params = dict(params)
         self._relations = relations
         self._udfs = udfs
         self._env = env
+        self._environment: int | None = None
         self._finished = False
         self._mutex = threading.Lock()
 
@@ -105,7 +118,7 @@ class DuckQuery:
 
         Raises DuckDB's errors as they are (`duck_expr.translate_error` reads them); the query is over then.
         """
-        from coprocessor.duck_expr import register_udfs
+        from coprocessor.duck_expr import ENVIRONMENT, reads_environment, register_udfs
 
         connection = self._connection
         assert connection is not None
@@ -113,9 +126,11 @@ class DuckQuery:
             for name, table in self._relations.items():
                 connection.register(name, table)
             if self._udfs:
-                register_udfs(connection, self._udfs, self._env)
+                register_udfs(connection, self._udfs, self._engine.environments)
+                if f"${ENVIRONMENT}" in self._sql and any(map(reads_environment, self._udfs.values())):
+                    self._environment = self._params[ENVIRONMENT] = self._engine.enter(self._env)
             if self._params:
-                connection.execute(self._sql, dict(self._params))
+                connection.execute(self._sql, self._params)
             else:
                 connection.execute(self._sql)
         except BaseException:
@@ -145,9 +160,7 @@ class DuckQuery:
             if self._connection is not None:
                 if streamed:
                     self._connection.abort()
-                    reader = self._connection.sql(self._sql, params=dict(self._params)).to_arrow_reader(
-                        ARROW_BATCH_ROWS
-                    )
+                    reader = self._connection.sql(self._sql, params=self._params).to_arrow_reader(ARROW_BATCH_ROWS)
                 else:
                     reader = self._connection.to_arrow_reader(ARROW_BATCH_ROWS)
                 yield from reader
@@ -171,4 +184,6 @@ class DuckQuery:
             connection.abort()
         for name in self._relations:
             connection.unregister(name)
+        if self._environment is not None:
+            self._engine.leave(self._environment)
         self._engine.give_back(connection)

@@ -31,8 +31,18 @@ from coprocessor.types import FieldType, Tp
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Printer", "duck_type", "is_decimal_overflow", "literal", "register_udfs", "translate_error"]
+__all__ = [
+    "ENVIRONMENT",
+    "Printer",
+    "duck_type",
+    "is_decimal_overflow",
+    "literal",
+    "reads_environment",
+    "register_udfs",
+    "translate_error",
+]
 
+ENVIRONMENT = "env"
 MICROSECOND = timedelta(microseconds=1)
 _CODED = re.compile(r"\[(\d{4}) (\w{5})\] (.*)")
 
@@ -86,12 +96,13 @@ class Printer:
     distinct: set it when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits
     throughout: slower, for a statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`).
     `not_null` are ids of columns that are never NULL where they are read (not
-    the inner side of an outer join): AVG and COUNT of them share COUNT(*). `scope` tells apart UDFs of
-    different environments (a session's time zone and SQL mode) in one DuckDB instance. `folding` False leaves calls
+    the inner side of an outer join): AVG and COUNT of them share COUNT(*). `folding` False leaves calls
     over constants to DuckDB.
 
     After printing, `params` maps each named parameter (`p0`, …) to its Param or Context node, and `udfs` maps the
-    name of each UDF to the call that it computes, over Column(0), Column(1), … as arguments.
+    name of each UDF to the call that it computes, over Column(0), Column(1), … as arguments. Where one of them
+    `reads_environment`, the statement has one more parameter, ENVIRONMENT: the key of the execution's Env in the
+    mapping that `register_udfs` was given.
     """
 
     def __init__(
@@ -102,7 +113,6 @@ class Printer:
         pad_safe: bool = False,
         wide: bool = False,
         folding: bool = True,
-        scope: str = "",
         not_null: Collection[int] = (),
     ) -> None:
         self._column = column or (lambda c: f"c{c.id}")
@@ -112,7 +122,6 @@ class Printer:
         self.params: dict[str, Param | Context] = {}
         self.udfs: dict[str, Call] = {}
         self._folding = folding
-        self.scope = scope
         self.not_null = frozenset(not_null)
         self._depth = 0
 
@@ -254,12 +263,13 @@ class Printer:
                 signature.append(Column(len(args), arg.type))
                 args.append(arg)
         node = Call(call.func, tuple(signature), call.type)
-        scope = self.scope if FUNCTIONS[call.func].env else ""
-        digest = hashlib.sha1(f"{scope}{node!r}".encode(), usedforsecurity=False).hexdigest()[:12]
+        digest = hashlib.sha1(repr(node).encode(), usedforsecurity=False).hexdigest()[:12]
         name = f"mysql_{call.func}_{digest}"
         self.udfs[name] = node
-        printed = ", ".join(f"CAST({self.value(a)} AS {udf_type(a.type)})" for a in args)
-        text = f"{name}({printed})"
+        printed = [f"CAST({self.value(a)} AS {udf_type(a.type)})" for a in args]
+        if reads_environment(call):
+            printed.insert(0, f"CAST(${ENVIRONMENT} AS BIGINT)")
+        text = f"{name}({', '.join(printed)})"
         if call.type.is_decimal and udf_type(call.type) == "VARCHAR":
             return f"CAST({text} AS {duck_type(call.type)})"
         return text
@@ -294,9 +304,11 @@ class Printer:
 
     # --- values of parameters ---
 
-    def bind(self, env: Env) -> dict[str, Any]:
-        """Returns the named parameters' values for one execution, as DuckDB takes them."""
-        out: dict[str, Any] = {}
+    def bind(self, env: Env, key: int = 0) -> dict[str, Any]:
+        """Returns the named parameters' values for one execution, as DuckDB takes them; `key` is that of `env` in the
+        mapping of environments.
+        """
+        out: dict[str, Any] = {ENVIRONMENT: key} if any(map(reads_environment, self.udfs.values())) else {}
         for name, node in self.params.items():
             value = env.params[node.index] if isinstance(node, Param) else env.context[node.key]
             out[name] = value // MICROSECOND if isinstance(value, timedelta) else value
@@ -314,10 +326,19 @@ def udf_type(ft: FieldType) -> str:
     return duck_type(ft)
 
 
-def register_udfs(connection: duckdb.DuckDBPyConnection, udfs: Mapping[str, Call], env: Env | None = None) -> None:
-    """Registers the UDFs of a printed statement on a DuckDB connection; those already there are left.
+def reads_environment(call: Call) -> bool:
+    """True for calls whose closure may look at its Env: the zone, the SQL mode, the warning sink."""
+    function = FUNCTIONS[call.func]
+    return function.env or function.build is not None
 
-    `env` gives them SQL mode, zone and the warning sink; a UDF keeps the environment it was registered with.
+
+def register_udfs(
+    connection: duckdb.DuckDBPyConnection, udfs: Mapping[str, Call], environments: Mapping[int, Env]
+) -> None:
+    """Registers the UDFs of a printed statement on a DuckDB instance; those already there are left.
+
+    One registration serves every session: a UDF that reads its environment takes the key of the execution's Env in
+    `environments` as its first argument.
     """
     import duckdb
 
@@ -326,8 +347,8 @@ def register_udfs(connection: duckdb.DuckDBPyConnection, udfs: Mapping[str, Call
         try:
             connection.create_function(
                 name,
-                _udf_body(call, columns, env or Env()),
-                [udf_type(c.type) for c in columns],
+                _udf_body(call, columns, environments),
+                ["BIGINT"] * reads_environment(call) + [udf_type(c.type) for c in columns],
                 udf_type(call.type),
                 null_handling="special",
                 side_effects=not FUNCTIONS[call.func].deterministic,
@@ -340,27 +361,31 @@ def register_udfs(connection: duckdb.DuckDBPyConnection, udfs: Mapping[str, Call
                 raise
 
 
-def _udf_body(call: Call, columns: list[Column], env: Env) -> Callable[..., Any]:
-    evaluate = compile_expr(call, {c.id: i for i, c in enumerate(columns)})
+_NO_ENVIRONMENT = Env()
 
-    def closure(row: Sequence[Any], env: Env) -> Any:
+
+def _udf_body(call: Call, columns: list[Column], environments: Mapping[int, Env]) -> Callable[..., Any]:
+    with_env = reads_environment(call)
+    evaluate = compile_expr(call, {c.id: i + with_env for i, c in enumerate(columns)})
+
+    def closure(row: Sequence[Any]) -> Any:
         try:
-            return evaluate(row, env)
+            return evaluate(row, environments[row[0]] if with_env else _NO_ENVIRONMENT)
         except CoprocessorError as e:
             # DuckDB hands on an exception's text alone; translate_error reads the code back from it
             raise EvalError(f"[{e.code} {e.sqlstate}] {e}") from e
 
-    inward = [_inward(c.type) for c in columns]
+    inward = [None] * with_env + [_inward(c.type) for c in columns]
     outward = _outward(call.type)
     if not any(inward) and outward is None:
-        return _fixed_arity(len(columns), lambda row: closure(row, env))
+        return _fixed_arity(len(inward), closure)
 
     def run(row: tuple[Any, ...]) -> Any:
         values = [v if f is None or v is None else f(v) for f, v in zip(inward, row, strict=True)]
-        result = closure(values, env)
+        result = closure(values)
         return result if outward is None or result is None else outward(result)
 
-    return _fixed_arity(len(columns), run)
+    return _fixed_arity(len(inward), run)
 
 
 def _fixed_arity(n: int, run: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:

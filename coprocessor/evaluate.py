@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, NoReturn
 
 from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError, Unsupported
@@ -224,10 +225,30 @@ def compile_agg(agg: Agg, layout: Layout) -> Callable[[], AggState]:
     return AGGREGATES[agg.func].state(agg, closures)
 
 
+class _UnknownZone(tzinfo):
+    """The session's zone while there is no session: whatever asks it for an offset cannot be folded."""
+
+    def utcoffset(self, dt: datetime | None) -> NoReturn:
+        raise KeyError("the session's time zone")
+
+    def dst(self, dt: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, dt: datetime | None) -> str:
+        return "unknown"
+
+    def fromutc(self, dt: datetime) -> NoReturn:
+        raise KeyError("the session's time zone")
+
+
+_NO_ZONE = _UnknownZone()
+
+
 def fold(expr: Expr) -> Expr:
     """Replaces deterministic calls over constants by their value.
 
     A call whose evaluation warns or fails is left as it is: it must warn or fail when, and only if, a row reaches it.
+    So is one that asks for the session's time zone or clock: a plan may outlive them.
     """
     return transform(expr, _fold_node)
 
@@ -238,11 +259,11 @@ def _fold_node(expr: Expr) -> Expr:
     if not FUNCTIONS[expr.func].deterministic:
         return expr
     warned: list[int] = []
-    env = Env(warn=lambda code, message: warned.append(code))
+    env = Env(tz=_NO_ZONE, warn=lambda code, message: warned.append(code))
     try:
         value = compile_expr(expr, {})((), env)
     except CoprocessorError:
         return expr
     except KeyError:
-        return expr  # needs a value of the session (the current date)
+        return expr  # needs a value of the session (the current date, the zone)
     return expr if warned else Const(value, expr.type)

@@ -500,7 +500,7 @@ class ExprBinder:
 
     def chr(self, node: exp.Chr) -> Expr:
         out = fn.resolve("char", self.bind_all(node.expressions))
-        return fn.cast_to(out, t.TEXT) if node.args.get("charset") is not None else out
+        return fn.cast_to(out, t.TEXT) if node.args.get("charset") else out
 
     def interval_function(self, node: exp.Interval) -> Expr:
         """INTERVAL(n, a, b, ...) is a function; INTERVAL n unit stands only beside a date."""
@@ -513,6 +513,16 @@ class ExprBinder:
         text = path.this if isinstance(path, exp.Literal) else path.sql("mysql").strip("'")
         out = fn.resolve("json_extract", [self.bind(node.this), literals.text(text)])
         return fn.resolve("json_unquote", [out]) if isinstance(node, exp.JSONExtractScalar) else out
+
+    def arrow(self, node: exp.Lambda) -> Expr:
+        """doc->'path' as a function's argument, where sqlglot takes the arrow for a lambda's."""
+        names = node.expressions
+        if len(names) != 1 or not isinstance(names[0], exp.Identifier):
+            raise refuse(node)
+        if not isinstance(node.this, exp.Literal) or not node.this.is_string:
+            raise refuse(node)
+        doc = self.bind(exp.Column(this=names[0]))
+        return fn.resolve("json_extract", [doc, literals.text(node.this.this)])
 
     # Aggregates and windows
 
@@ -755,7 +765,7 @@ _BINDERS: dict[type, Any] = {
     exp.CurrentDatetime: ExprBinder.no_paren, exp.Extract: ExprBinder.extract, exp.Trim: ExprBinder.trim,
     exp.Substring: ExprBinder.substring, exp.StrPosition: ExprBinder.position, exp.Chr: ExprBinder.chr,
     exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
-    exp.JSONExtractScalar: ExprBinder.json_path, exp.GroupConcat: ExprBinder.group_concat,
+    exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: ExprBinder.group_concat,
     exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
     exp.Exists: ExprBinder.exists, exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
 }  # fmt: skip

@@ -26,8 +26,11 @@ def number(text: str) -> Const:
 
 
 def integer(value: int, digits: int | None = None) -> Const:
-    """An integer constant of the narrowest fitting kind: BIGINT, BIGINT UNSIGNED, DECIMAL."""
-    flen = digits if digits is not None else len(str(value))
+    """An integer constant of the narrowest fitting kind: BIGINT, BIGINT UNSIGNED, DECIMAL.
+
+    The width has room for a sign, as MySQL's: a width of 1 is a truth value's alone.
+    """
+    flen = (digits if digits is not None else len(str(abs(value)))) + 1
     if -(1 << 63) <= value <= _I64_MAX:
         return Const(value, FieldType(t.Tp.LONGLONG, flen, 0))
     if 0 <= value <= _U64_MAX:

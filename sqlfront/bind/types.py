@@ -26,7 +26,9 @@ def cast_type(node: exp.DataType) -> FieldType:
     if kind in _CHARS:
         return FieldType(Tp.VAR_STRING, sizes[0] if sizes else -1, charset=t.TEXT_CHARSET, collate=t.TEXT_COLLATE)
     if kind in (_K.BINARY, _K.VARBINARY):
-        return FieldType(Tp.VAR_STRING, sizes[0] if sizes else -1, charset="binary", collate="binary")
+        # CAST AS BINARY(n) fills up with zero bytes; AS BINARY alone does not.
+        tp = Tp.STRING if sizes else Tp.VAR_STRING
+        return FieldType(tp, sizes[0] if sizes else -1, charset="binary", collate="binary")
     if kind in (_K.DECIMAL, _K.UDECIMAL):
         return _decimal(sizes)
     if kind == _K.DATE:

@@ -37,8 +37,8 @@ def run(table: Table, name: str, args: list[Column], **options: Any) -> tuple[An
         state.add(row, Env())
     printer = Printer(pad_safe=True)
     sql = printer.value(agg)
-    register_udfs(connection, printer.udfs)
-    return state.result(), connection.execute(f"SELECT {sql} FROM t").fetchall()[0][0], agg.type
+    register_udfs(connection, printer.udfs, {0: Env()})
+    return state.result(), connection.execute(f"SELECT {sql} FROM t", printer.bind(Env())).fetchall()[0][0], agg.type
 
 
 @pytest.mark.parametrize(

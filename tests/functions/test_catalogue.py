@@ -165,5 +165,5 @@ def test_udfs_register_twice() -> None:
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE n AS SELECT '10.0.5.9' AS c4")
         for _ in range(2):
-            register_udfs(connection, printer.udfs)
+            register_udfs(connection, printer.udfs, {0: Env()})
             assert connection.execute(f"SELECT {sql} FROM n").fetchall() == [(167773449,)]

@@ -179,9 +179,10 @@ def compare(connection: duckdb.DuckDBPyConnection, expr: Expr, data: list[list[A
         return []
     printer = Printer(wide=True, pad_safe=True)
     sql = printer.value(expr)
-    register_udfs(connection, printer.udfs)
+    register_udfs(connection, printer.udfs, {0: Env()})
     keep = ", ".join(map(str, want))
-    found = connection.execute(f"SELECT i, {sql} FROM (SELECT * FROM t WHERE i IN ({keep}) ORDER BY i)").fetchall()
+    source = f"(SELECT * FROM t WHERE i IN ({keep}) ORDER BY i)"
+    found = connection.execute(f"SELECT i, {sql} FROM {source}", printer.bind(Env())).fetchall()
     wrong = [f"row {i}: closure {want[i]!r}, DuckDB {v!r}" for i, v in found if not agree(want[i], v, expr.type)]
     return [f"{expr}\n  {sql[:400]}", *wrong[:3]] if wrong else []
 

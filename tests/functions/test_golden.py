@@ -63,8 +63,8 @@ def by_duck(connection: duckdb.DuckDBPyConnection, expr: Expr) -> str:
     try:
         printer = Printer(folding=False, wide=True)
         sql = printer.value(expr)
-        register_udfs(connection, printer.udfs)
-        value = connection.execute(f"SELECT {sql}").fetchall()[0][0]
+        register_udfs(connection, printer.udfs, {0: Env()})
+        value = connection.execute(f"SELECT {sql}", printer.bind(Env())).fetchall()[0][0]
     except (duckdb.Error, CoprocessorError) as e:
         return f"ERROR {translate_error(e).code} {str(e)[:150]}"
     if expr.type.tp == Tp.DURATION and value is not None:
