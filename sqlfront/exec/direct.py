@@ -354,10 +354,17 @@ def sort_rows(rows: Rows, keys: Sequence[tuple[Callable[[Row], Any], bool]]) -> 
     return out
 
 
-def order_key(expr: Expr, layout: dict[int, int]) -> Callable[[Row, Env], Any]:
+def order_key(
+    expr: Expr, layout: dict[int, int], not_null: frozenset[int] = frozenset()
+) -> Callable[[Row, Env], Any]:
     """The function to what a row is ordered by under one key: NULL lowest, text by its collation, ENUM by number."""
     value = compile_expr(expr, layout)
     convert = _order_value(expr.type)
+    if isinstance(expr, Column) and expr.id in not_null:
+        at = layout[expr.id]
+        if convert is None:
+            return lambda row, env: row[at]
+        return lambda row, env: convert(row[at])
     if convert is None:
         return lambda row, env: _null_first(value(row, env))
     return lambda row, env: _null_first(None if (v := value(row, env)) is None else convert(v))
@@ -374,7 +381,8 @@ def _order_value(type_: FieldType) -> Callable[[Any], Any] | None:
 
 
 def _sort_step(node: Sort, layout: dict[int, int], limit: Limit | None) -> Step:
-    keys = [(order_key(k.expr, layout), k.desc) for k in node.keys]
+    not_null = frozenset(c.id for c in node.cols if not c.nullable)
+    keys = [(order_key(k.expr, layout, not_null), k.desc) for k in node.keys]
     same = len({k.desc for k in node.keys}) == 1
     top = limit is not None and same
 
@@ -386,7 +394,9 @@ def _sort_step(node: Sort, layout: dict[int, int], limit: Limit | None) -> Step:
             if wanted is not None and wanted + skip <= 1000:
                 pick = heapq.nlargest if bound[0][1] else heapq.nsmallest
                 return pick(wanted + skip, rows, key=lambda r: [k(r) for k, _ in bound])
-        if len(bound) > 1 and same:
+        if len(bound) == 1:
+            return sorted(rows, key=bound[0][0], reverse=bound[0][1])
+        if same:
             return sorted(rows, key=lambda r: [k(r) for k, _ in bound], reverse=bound[0][1])
         return sort_rows(rows, bound)
 

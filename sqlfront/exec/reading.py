@@ -64,12 +64,9 @@ class ScanReader:
         return (row for row in found if all(p(row, env) for p in predicates))
 
     def _rows(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Row]:
-        decode = self._decode
-        if self.access.kind != "index":
-            return (decode(key, value) for key, value in self.pairs(reader, env, reverse=reverse))
-        if self.access.cover:
+        if self.access.kind == "index" and self.access.cover:
             return self._covered(reader, env, reverse)
-        return (decode(key, value) for key, value in self.pairs(reader, env, reverse=reverse))
+        return itertools.starmap(self._decode, self.pairs(reader, env, reverse=reverse))
 
     def keyed_rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:
         """Yields the scan's rows with their record key as one value more."""
@@ -81,30 +78,23 @@ class ScanReader:
 
     def pairs(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yields (record key, row value) along the access path, conditions not applied."""
-        access = self.access
-        if access.kind == "index":
-            yield from self._lookups(reader, self._index_pairs(reader, env, reverse))
-        elif access.point:
-            for key in self._keys.points(env):
-                value = reader.get(key)
-                if value is not None:
-                    yield key, value
-        else:
-            for start, end in self._ordered(self._keys.ranges(env), reverse):
-                yield from reader.scan(start, end, reverse=reverse)
+        entries = self._entries(reader, env, reverse)
+        return self._lookups(reader, entries) if self.access.kind == "index" else entries
 
-    def _ordered(self, ranges: list[KeyRange], reverse: bool) -> list[KeyRange]:
-        return ranges[::-1] if reverse else ranges
-
-    def _index_pairs(self, reader: Reader, env: Env, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+    def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        """The keys and values of the access path itself: records, or index entries."""
         if self.access.point:
-            for key in self._keys.points(env):
-                value = reader.get(key)
-                if value is not None:
-                    yield key, value
-            return
-        for start, end in self._ordered(self._keys.ranges(env), reverse):
-            yield from reader.scan(start, end, reverse=reverse)
+            keys = self._keys.points(env)
+            if len(keys) == 1:
+                value = reader.get(keys[0])
+                return iter(() if value is None else ((keys[0], value),))
+            found = reader.batch_get(keys)
+            return ((key, found[key]) for key in (reversed(keys) if reverse else keys) if key in found)
+        ranges = self._keys.ranges(env)
+        if len(ranges) == 1:
+            return reader.scan(*ranges[0], reverse=reverse)
+        ordered = reversed(ranges) if reverse else ranges
+        return itertools.chain.from_iterable(reader.scan(start, end, reverse=reverse) for start, end in ordered)
 
     def _lookups(self, reader: Reader, entries: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         """Fetches the rows that index entries point to, in the entries' order."""
@@ -137,7 +127,7 @@ class ScanReader:
         assert index is not None
         schema, codec = index.schema, self.codec
         make = self._cover_maker()
-        for key, value in self._index_pairs(reader, env, reverse):
+        for key, value in self._entries(reader, env, reverse):
             handle = codec.handle_from_index(schema, key, value)
             yield make(codec.index_values(schema, key), handle)
 
