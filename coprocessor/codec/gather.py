@@ -21,10 +21,23 @@ def windows(data: Bytes, starts: Ints, width: int) -> Bytes:
     """Returns the `width` bytes at each start as a matrix; what lies beyond the buffer's end reads as zero."""
     if len(starts) == 0 or width == 0:
         return np.zeros((len(starts), width), np.uint8)
-    if len(data) < width or int(starts.max()) + width > len(data):
-        data = np.concatenate((data, np.zeros(width, np.uint8)))
-    over = np.ndarray((len(data) - width + 1,), f"V{width}", data, 0, (1,))
+    last = len(data) - width
+    if last < 0 or int(starts.max()) > last:
+        return _windows_at_end(data, starts, width)
+    over = np.ndarray((last + 1,), f"V{width}", data, 0, (1,))
     matrix: Bytes = over[starts].view(np.uint8).reshape(len(starts), width)
+    return matrix
+
+
+def _windows_at_end(data: Bytes, starts: Ints, width: int) -> Bytes:
+    """Windows of which some leave the buffer: those are read from a padded copy of its last bytes alone."""
+    first_beyond = max(len(data) - width + 1, 0)
+    tail = np.concatenate((data[first_beyond:], np.zeros(width, np.uint8)))
+    matrix = np.empty((len(starts), width), np.uint8)
+    beyond = starts >= first_beyond
+    matrix[~beyond] = windows(data, starts[~beyond], width)
+    # A window that begins at the end or after it is all padding.
+    matrix[beyond] = windows(tail, np.minimum(starts[beyond] - first_beyond, len(tail) - width), width)
     return matrix
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from coprocessor.arrow import batch_to_rows, rows_to_batch
 from coprocessor.codec.decimals import decimal_encoder
+from coprocessor.codec.gather import windows
 from coprocessor.codec.row import build_row, compile_decoder, compile_encoder, encode_row, row_slices
 from coprocessor.codec.vector import BatchDecoder, header_groups
 from coprocessor.codec.vector_encode import BatchEncoder, sort_run
@@ -22,6 +23,7 @@ from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.table import TableCodec
 from coprocessor.types import BIGINT, DATE, INT, FieldType, Tp, decimal_type, varchar
+from kvstore.mvcc.packed import pack_pairs
 from tests.codec.samples import TYPES, char, common_table, int_table, pack, values_of, wide_table
 
 WIDE = wide_table()
@@ -198,6 +200,27 @@ def test_colliding_headers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted((header, found.tolist()) for header, found in groups) == sorted(
         (row[:7] if row[4] == 0 else row[:8], [i, i + 3]) for i, row in enumerate(rows)
     )
+
+
+@given(st.binary(max_size=30), st.lists(st.integers(0, 40), max_size=8), st.integers(0, 20))
+def test_windows_read_zeros_beyond_the_end(data: bytes, starts: list[int], width: int) -> None:
+    found = windows(np.frombuffer(data, np.uint8), np.array(starts, np.int64), width)
+    padded = data + bytes(80)
+    assert [row.tobytes() for row in found] == [padded[start : start + width] for start in starts]
+
+
+SHORT = TableSchema(1, "t", tuple(ColumnSchema(i, f"c{i}", INT) for i in (1, 2, 3, 4, 5, 6, 7, 300)))
+NARROW = TableSchema(1, "t", SHORT.columns[:3])
+
+
+@given(st.sampled_from([SHORT, NARROW]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_short_rows_at_the_end_of_a_batch(schema: TableSchema, data: st.DataObject) -> None:
+    value = st.none() | st.sampled_from([0, 1, -1, 300, 1 << 30])
+    rows = data.draw(st.lists(st.tuples(*[value] * len(schema.columns)), min_size=1, max_size=5))
+    encode = compile_encoder(schema)
+    batch = pack_pairs([(b"%d" % i, encode(row)) for i, row in enumerate(rows)], 0)
+    assert batch_to_rows(BatchDecoder(schema).decode(batch), [c.type for c in schema.columns]) == rows
 
 
 def test_sort_run() -> None:
