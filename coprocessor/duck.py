@@ -24,6 +24,13 @@ FETCH_ROWS = 4096
 ARROW_BATCH_ROWS = 65536
 
 
+def query_errors() -> tuple[type[Exception], ...]:
+    """The errors that DuckDB raises, for those who may not import it."""
+    import duckdb
+
+    return (duckdb.Error,)
+
+
 class DuckEngine:
     """The DuckDB instance of one database. Safe to share between threads."""
 

@@ -67,6 +67,7 @@ class TableCodec:
             index.id: tuple(_KeyColumn(schema, column) for column in index.columns) for index in schema.indexes
         }
         self._index_prefix = {index.id: keys.index_prefix(schema.table_id, index.id) for index in schema.indexes}
+        self._split_handle = handle_splitter(schema, range(len(schema.common_handle)))
         self._timestamps = tuple(i for i, column in enumerate(schema.columns) if column.type.tp == Tp.TIMESTAMP)
         self._decode_all = compile_decoder(schema)
         self._decoders: dict[tuple[tuple[int, ...], dt.tzinfo | None], Decoder] = {}
@@ -142,7 +143,7 @@ class TableCodec:
 
     def handle_values(self, handle: bytes) -> Row:
         """Decodes the values of a common handle; None where the key does not tell the value (collated strings)."""
-        return handle_splitter(self.schema, len(self._handle_columns))(handle)
+        return self._split_handle(handle)
 
     # Index entries
 

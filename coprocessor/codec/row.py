@@ -308,13 +308,11 @@ class _Compiler:
             names["unpack_u64"] = struct.Struct(">Q").unpack_from
             bias = f" - {_SIGN}" if wire_kind(types[-1]) == "int" else ""
             return f"unpack_u64(handle, {part * 9 + 1})[0]{bias}"
+        parts = sorted({self.key_parts[o] for o in self.offsets if o in self.key_only})
         if "split" not in names:
-            names["split"] = handle_splitter(self.schema, max(self.key_parts[o] for o in self._wanted_key_parts()) + 1)
+            names["split"] = handle_splitter(self.schema, parts)
             lines.append("    parts = split(handle)")
-        return f"parts[{part}]"
-
-    def _wanted_key_parts(self) -> list[int]:
-        return [offset for offset in self.offsets if offset in self.key_only]
+        return f"parts[{parts.index(part)}]"
 
 
 def compile_decoder(
@@ -337,20 +335,27 @@ def default_of(column: ColumnSchema, tz: dt.tzinfo | None) -> Any:
     return column.default
 
 
-def handle_splitter(schema: TableSchema, count: int) -> Callable[[bytes], tuple[Any, ...]]:
-    """Returns the decoder of the first `count` datums of a common handle; those the key does not tell come as None."""
-    parts = schema.common_handle[:count]
-    plan = tuple((schema.columns[p.offset].type, p.offset in key_only_offsets(schema)) for p in parts)
+def handle_splitter(schema: TableSchema, parts: Sequence[int]) -> Callable[[bytes], tuple[Any, ...]]:
+    """Returns the decoder of the datums `parts` of a common handle, numbers in its order; those the key does not tell
+    come as None.
+    """
+    key_only = key_only_offsets(schema)
+    last = max(parts, default=-1) + 1
+    plan = tuple(
+        (schema.columns[column.offset].type, i in parts and column.offset in key_only)
+        for i, column in enumerate(schema.common_handle[:last])
+    )
+    picks = tuple(parts)
 
     def split(handle: bytes) -> tuple[Any, ...]:
         pos, out = 0, []
-        for type_, restorable in plan:
-            if restorable:
+        for type_, wanted in plan:
+            if wanted:
                 value, pos = decode_key_datum(type_, handle, pos)
             else:
                 value, pos = None, skip_key_datum(handle, pos)
             out.append(value)
-        return tuple(out)
+        return tuple([out[part] for part in picks])
 
     return split
 

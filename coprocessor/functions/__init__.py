@@ -26,12 +26,15 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
 )
 from coprocessor.functions.casting import cast_to
 from coprocessor.functions.inference import comparable, kind, unify
-from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, lookup
+from coprocessor.functions.quotients import for_cast, precise
+from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, Infer, lookup
+from coprocessor.types import FieldType
 
 __all__ = [
     "Function",
     "cast_to",
     "comparable",
+    "explicit_cast",
     "is_aggregate",
     "is_function",
     "is_window",
@@ -74,8 +77,28 @@ def _check_count(name: str, count: int, least: int, most: int | None) -> None:
         raise ResolveError(f"Incorrect parameter count in the call to native function '{name}'", code=1582)
 
 
-def _typed(args: Sequence[Expr], types: Sequence[object]) -> tuple[Expr, ...]:
-    return tuple(a if t is None else cast_to(a, t) for a, t in zip(args, types, strict=True))  # type: ignore[arg-type]
+def _typed(args: Sequence[Expr], types: Sequence[FieldType | None]) -> tuple[Expr, ...]:
+    return tuple(
+        a if t is None else cast_to(precise(a) if t.is_real else a, t) for a, t in zip(args, types, strict=True)
+    )
+
+
+def _inferred(
+    infer: Infer, args: Sequence[Expr], inner: Sequence[Expr]
+) -> tuple[Sequence[Expr], Sequence[FieldType | None], FieldType]:
+    """Returns arguments, their wanted types and the result's, where `inner` are the arguments with hidden digits: these
+    are computed with, the result shows as many digits as without them.
+    """
+    types, result = infer(args)
+    if all(a is b for a, b in zip(args, inner, strict=True)):
+        return args, types, result
+    types, computed = infer(inner)
+    return inner, types, computed if computed.decimal == result.decimal else result
+
+
+def explicit_cast(expr: Expr, target: FieldType) -> Expr:
+    """Returns CAST(expr AS target), as somebody wrote it."""
+    return Call("cast", (for_cast(expr, target),), target)
 
 
 def resolve(name: str, args: Sequence[Expr]) -> Expr:
@@ -92,8 +115,13 @@ def resolve(name: str, args: Sequence[Expr]) -> Expr:
         return function.rewrite(args)
     if function.refine is not None:
         return function.refine(args)
-    types, result = function.infer(args)
+    inner = [precise(a) for a in args] if function.precise else args
+    args, types, result = _inferred(function.infer, args, inner)
     return Call(function.name, _typed(args, types), result)
+
+
+def _summed(name: str, args: Sequence[Expr]) -> Sequence[Expr]:
+    return [precise(a) for a in args] if name in ("sum", "avg") else args
 
 
 def resolve_agg(
@@ -111,7 +139,7 @@ def resolve_agg(
     _check_count(name, len(args), aggregate.min_args, aggregate.max_args)
     if aggregate.name == "count" and len(args) > 1 and not distinct:
         raise ResolveError(f"Incorrect parameter count in the call to native function '{name}'", code=1582)
-    types, result = aggregate.infer(args)
+    args, types, result = _inferred(aggregate.infer, args, _summed(aggregate.name, args))
     return Agg(aggregate.name, _typed(args, types), result, distinct, tuple(order_by), separator)
 
 
@@ -133,5 +161,5 @@ def resolve_window(
         raise ResolveError("DISTINCT is not supported for window functions", code=1235)
     if key == "group_concat":
         raise ResolveError("GROUP_CONCAT is not supported as a window function", code=1235)
-    types, result = function.infer(args)
+    args, types, result = _inferred(function.infer, args, _summed(function.name, args))
     return Window(function.name, _typed(args, types), result, tuple(partition_by), tuple(order_by), frame, distinct)

@@ -12,7 +12,7 @@ from coprocessor.convert import CTX, quantize, to_text
 from coprocessor.env import Env
 from coprocessor.expr import Agg, Call, Column, Const, Expr, Window
 from coprocessor.functions.collation import sort_key
-from coprocessor.functions.decimal_sql import divide_sql
+from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
 from coprocessor.functions.inference import DIV_PRECISION_INCREMENT, as_decimal, digits, numeric_type, type_digits
 from coprocessor.functions.registry import AGGREGATES, Aggregate, AggState, Closure, DuckPrinter, Inferred
 from coprocessor.types import BIGINT, DOUBLE, JSON, TEXT, UBIGINT, FieldType, Tp, decimal_type
@@ -410,8 +410,11 @@ def _count_duck(p: DuckPrinter, node: Agg | Window) -> str:
 
 def _sum_duck(p: DuckPrinter, node: Agg | Window) -> str:
     text = f"sum({_distinct(node)}{p.value(node.args[0])}){over(p, node)}"
-    if node.type.is_real or node.args[0].type.is_decimal:
+    if node.type.is_real:
         return text
+    if node.args[0].type.is_decimal:
+        exact = node.args[0].type.decimal == node.type.decimal
+        return text if exact else f"CAST({text} AS {decimal_type_sql(node.type)})"
     return f"CAST({text} AS DECIMAL(38,0))"
 
 
@@ -423,7 +426,8 @@ def _avg_duck(p: DuckPrinter, node: Agg | Window) -> str:
     total = f"sum({_distinct(node)}{arg}){over(p, node)}"
     counted = "*" if not node.distinct and _never_null(p, node.args[0]) else f"{_distinct(node)}{arg}"
     count = f"count({counted}){over(p, node)}"
-    return divide_sql(total, (24, scale), count, (12, 0), node.type.with_(flen=38))
+    precision = max(type_digits(node.args[0].type)[0] + 4, 24) if node.args[0].type.is_decimal else 24
+    return divide_sql(total, (min(precision, 38), scale), count, (12, 0), node.type.with_(flen=38))
 
 
 def _extreme_duck(name: str, arg_name: str) -> Callable[[DuckPrinter, Agg | Window], str]:

@@ -102,7 +102,7 @@ def _whole_duck(name: str) -> Callable[[DuckPrinter, Call], str]:
     return form
 
 
-add(Function("ceil", 1, 1, _whole_infer, SUBJECT, kernel=_whole_kernel(ROUND_CEILING, math.ceil),
+add(Function("ceil", 1, 1, _whole_infer, SUBJECT, precise=True, kernel=_whole_kernel(ROUND_CEILING, math.ceil),
              duck=_whole_duck("ceil"), tipb={"int": "CeilIntToInt", "real": "CeilReal", "decimal": "CeilDecToInt"}),
     "ceiling")  # fmt: skip
 add(
@@ -112,6 +112,7 @@ add(
         1,
         _whole_infer,
         SUBJECT,
+        precise=True,
         kernel=_whole_kernel(ROUND_FLOOR, math.floor),
         duck=_whole_duck("floor"),
         tipb={"int": "FloorIntToInt", "real": "FloorReal", "decimal": "FloorDecToInt"},
@@ -216,7 +217,7 @@ def _const_int(arg: Expr, least: int) -> int | None:
     return arg.value if ok and isinstance(arg, Const) and isinstance(arg.value, int) else None
 
 
-add(Function("round", 1, 2, _round_infer, SUBJECT, kernel=_round_kernel, duck=_round_duck,
+add(Function("round", 1, 2, _round_infer, SUBJECT, precise=True, kernel=_round_kernel, duck=_round_duck,
              tipb={"int": "RoundInt", "real": "RoundReal", "decimal": "RoundDec"}))  # fmt: skip
 
 
@@ -268,7 +269,7 @@ def _truncate_infer(args: Sequence[Expr]) -> Inferred:
     return types, result
 
 
-add(Function("truncate", 2, 2, _truncate_infer, SUBJECT, kernel=_truncate_kernel,
+add(Function("truncate", 2, 2, _truncate_infer, SUBJECT, precise=True, kernel=_truncate_kernel,
              tipb={"int": "TruncateInt", "real": "TruncateReal", "decimal": "TruncateDecimal"}))  # fmt: skip
 
 

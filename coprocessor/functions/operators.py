@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any
 
 from coprocessor.convert import CTX, quantize
@@ -12,7 +12,7 @@ from coprocessor.env import Env
 from coprocessor.errors import DivisionByZero, OutOfRange
 from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.collation import sort_key
-from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
+from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql, unscaled_sql
 from coprocessor.functions.inference import (
     DIV_PRECISION_INCREMENT,
     as_decimal,
@@ -24,11 +24,13 @@ from coprocessor.functions.inference import (
     refine,
     type_digits,
 )
+from coprocessor.functions.quotients import quotient_scale
 from coprocessor.functions.registry import Closure, DuckPrinter, Function, Infer, Inferred, Kernel, add
 from coprocessor.types import BIGINT, BOOL, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
 
 SUBJECT = "operators"
 _SYMBOL = {"plus": "+", "minus": "-", "mul": "*", "intdiv": "DIV", "mod": "%"}
+PRODUCT_SCALE_MAX = 24  # leaves a product 14 of DuckDB's 38 digits before the point
 I64_MIN, I64_MAX, U64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 
 
@@ -92,15 +94,21 @@ def _arith_kernel(name: str, op: Callable[[Any, Any], Any]) -> Callable[[Call], 
     return make
 
 
+def _natural_scale(name: str, call: Call) -> int:
+    """The digits after the point that the exact result has."""
+    scales = [max(a.type.decimal, 0) for a in call.args]
+    return sum(scales) if name == "mul" else max(scales)
+
+
 def _decimal_kernel(name: str, call: Call) -> Kernel:
     scale = call.type.decimal
     exact = {"plus": CTX.add, "minus": CTX.subtract, "mul": CTX.multiply}[name]
-    capped = name == "mul" and sum(type_digits(a.type)[1] for a in call.args) > scale
+    capped = _natural_scale(name, call) > scale
     zero = quantize(Decimal(0), scale)
     (p1, s1), (p2, s2) = (type_digits(a.type) for a in call.args)
     if not capped and name == "mul" and p1 + p2 <= 65:
         return lambda a, b: exact(a, b) or zero  # never a negative zero
-    if name != "mul" and max(p1 - s1, p2 - s2) + 1 + scale <= 65:
+    if not capped and name != "mul" and max(p1 - s1, p2 - s2) + 1 + scale <= 65:
         return exact
     limit = Decimal(10) ** (65 - scale)
 
@@ -115,7 +123,9 @@ def _decimal_kernel(name: str, call: Call) -> Kernel:
     return decimals
 
 
-def _arith_duck(op: str) -> Callable[[DuckPrinter, Call], str]:
+def _arith_duck(name: str) -> Callable[[DuckPrinter, Call], str]:
+    op = _SYMBOL[name]
+
     def form(p: DuckPrinter, call: Call) -> str:
         a, b = call.args
         if call.type.is_integer:
@@ -125,22 +135,24 @@ def _arith_duck(op: str) -> Callable[[DuckPrinter, Call], str]:
                 return f"CAST(CAST({p.value(a)} AS HUGEINT) {op} CAST({p.value(b)} AS HUGEINT) AS BIGINT)"
             return f"({p.operand(a)} {op} {p.operand(b)})"
         if call.type.is_decimal:
-            return _decimal_duck(p, call, op)
+            return _decimal_duck(p, call, name)
         return f"({p.operand(a)} {op} {p.operand(b)})"
 
     return form
 
 
-def _decimal_duck(p: DuckPrinter, call: Call, op: str) -> str:
+def _decimal_duck(p: DuckPrinter, call: Call, name: str) -> str:
     a, b = call.args
+    op, natural = _SYMBOL[name], _natural_scale(name, call)
+    hidden = natural > call.type.decimal
+    if hidden and (p.wide or natural > PRODUCT_SCALE_MAX):
+        return p.udf(call)
     if p.wide and type_digits(call.type)[0] > 18:
         left = f"CAST({p.value(a)} AS DECIMAL(38,{max(a.type.decimal, 0)}))"
         text = f"({left} {op} {p.operand(b)})"
     else:
         text = f"({p.operand(a)} {op} {p.operand(b)})"
-    if op == "*" and max(a.type.decimal, 0) + max(b.type.decimal, 0) != call.type.decimal:
-        return f"CAST({text} AS {decimal_type_sql(call.type)})"
-    return text
+    return f"CAST({text} AS {decimal_type_sql(call.type)})" if hidden else text
 
 
 def _div_infer(args: Sequence[Expr]) -> Inferred:
@@ -173,21 +185,29 @@ def _div_kernel(call: Call) -> Kernel:
 
         return reals
     scale = call.type.decimal
+    rounding = ROUND_DOWN if _cut_off(call) else ROUND_HALF_UP
+    unit, zero = Decimal(1).scaleb(-scale), Decimal(0).scaleb(-scale)
 
     def decimals(env: Env, a: Decimal | int, b: Decimal | int) -> Decimal | None:
         if b == 0:
             division_by_zero(env)
             return None
-        return quantize(CTX.divide(Decimal(a), Decimal(b)), scale)
+        return CTX.divide(Decimal(a), Decimal(b)).quantize(unit, rounding, CTX) or zero
 
     return decimals
+
+
+def _cut_off(call: Call) -> bool:
+    """True where the type has all the digits that MySQL computes: they are the quotient's first ones."""
+    return call.type.decimal >= quotient_scale(*(max(a.type.decimal, 0) for a in call.args))
 
 
 def _div_duck(p: DuckPrinter, call: Call) -> str:
     a, b = call.args
     if call.type.is_real:
         return f"({p.operand(a)} / nullif({p.operand(b)}, 0))"
-    return divide_sql(p.value(a), type_digits(a.type), p.value(b), type_digits(b.type), call.type)
+    digits = type_digits(a.type), type_digits(b.type)
+    return divide_sql(p.value(a), digits[0], p.value(b), digits[1], call.type, cut_off=_cut_off(call))
 
 
 def _intdiv_infer(args: Sequence[Expr]) -> Inferred:
@@ -230,7 +250,7 @@ def _intdiv_duck(p: DuckPrinter, call: Call) -> str:
     if a.type.is_real or b.type.is_real:
         return p.udf(call)
     s = max(type_digits(a.type)[1], type_digits(b.type)[1])
-    n, d = (f"CAST(CAST({p.value(x)} AS DECIMAL(38,{s})) * {10**s} AS HUGEINT)" for x in (a, b))
+    n, d = (unscaled_sql(p.value(x), s, type_digits(x.type)) for x in (a, b))
     return f"CAST({n} // nullif({d}, 0) AS {out})"
 
 
@@ -257,9 +277,10 @@ def _mod_duck(p: DuckPrinter, call: Call) -> str:
         out = "UBIGINT" if call.type.unsigned else "BIGINT"
         return f"CAST(CAST({p.value(a)} AS HUGEINT) % nullif(CAST({p.value(b)} AS HUGEINT), 0) AS {out})"
     if call.type.is_decimal:
-        s = call.type.decimal
-        n, d = (f"CAST(CAST({p.value(x)} AS DECIMAL(38,{s})) * {10**s} AS HUGEINT)" for x in (a, b))
-        return f"(CAST({n} % nullif({d}, 0) AS DECIMAL(38,0)) * {Decimal(1).scaleb(-s):f})"
+        s = _natural_scale("mod", call)
+        n, d = (unscaled_sql(p.value(x), s, type_digits(x.type)) for x in (a, b))
+        text = f"(CAST({n} % nullif({d}, 0) AS DECIMAL(38,0)) * {Decimal(1).scaleb(-s):f})"
+        return text if s == call.type.decimal else f"CAST({text} AS {decimal_type_sql(call.type)})"
     return f"({p.operand(a)} % nullif({p.operand(b)}, 0))"
 
 
@@ -286,16 +307,16 @@ for _name, _op in (("plus", operator.add), ("minus", operator.sub), ("mul", oper
     add(
         Function(
             _name, 2, 2, _arith_infer(_name), SUBJECT,
-            kernel=_arith_kernel(_name, _op), duck=_arith_duck(_SYMBOL[_name]),
-            tipb={"int": f"{_tipb}Int", "real": f"{_tipb}Real", "decimal": f"{_tipb}Decimal"},
+            kernel=_arith_kernel(_name, _op), duck=_arith_duck(_name),
+            precise=True, tipb={"int": f"{_tipb}Int", "real": f"{_tipb}Real", "decimal": f"{_tipb}Decimal"},
             syntax=f"a {_SYMBOL[_name]} b",
         )
     )  # fmt: skip
-add(Function("div", 2, 2, _div_infer, SUBJECT, kernel=_div_kernel, env=True, duck=_div_duck,
+add(Function("div", 2, 2, _div_infer, SUBJECT, precise=True, kernel=_div_kernel, env=True, duck=_div_duck,
              tipb={"real": "DivideReal", "decimal": "DivideDecimal"}, syntax="a / b"))  # fmt: skip
-add(Function("intdiv", 2, 2, _intdiv_infer, SUBJECT, kernel=_intdiv_kernel, env=True, duck=_intdiv_duck,
+add(Function("intdiv", 2, 2, _intdiv_infer, SUBJECT, precise=True, kernel=_intdiv_kernel, env=True, duck=_intdiv_duck,
              tipb={"int": "IntDivideInt", "decimal": "IntDivideDecimal"}, syntax="a DIV b"))  # fmt: skip
-add(Function("mod", 2, 2, _arith_infer("mod"), SUBJECT, kernel=_mod_kernel, env=True, duck=_mod_duck,
+add(Function("mod", 2, 2, _arith_infer("mod"), SUBJECT, precise=True, kernel=_mod_kernel, env=True, duck=_mod_duck,
              tipb={"int": "ModInt", "real": "ModReal", "decimal": "ModDecimal"}, syntax="a % b"))  # fmt: skip
 add(
     Function(

@@ -53,6 +53,7 @@ class Function:
     `py` and kernels are only called with non-NULL values (else the result is NULL) unless `nulls`; with `env` they take
     the `Env` first. `duck` is a template over the printed arguments (`{0}`, `{1}`, `{args}`), a function, or None:
     then DuckDB calls the closure as a UDF. `duck_bool` tells that the printed form is a BOOLEAN.
+    `precise` functions compute with the hidden digits of quotients (`quotients.py`).
     `rewrite` replaces the call by other nodes when it is resolved; `refine` types the call itself where casting each
     argument is not enough (comparisons with literals).
     """
@@ -70,6 +71,7 @@ class Function:
     duck: Duck = None
     duck_bool: bool = False
     deterministic: bool = True
+    precise: bool = False
     tipb: str | Mapping[str, str] | None = None
     rewrite: Callable[[Sequence[Expr]], Expr] | None = None
     refine: Callable[[Sequence[Expr]], Expr] | None = None

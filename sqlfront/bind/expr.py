@@ -367,7 +367,7 @@ class ExprBinder:
         if target.this == exp.DataType.Type.CHARACTER_SET:
             charset = str(target.args.get("kind") or "").lower()
             return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
-        return Call("cast", (inner,), cast_type(target))
+        return fn.explicit_cast(inner, cast_type(target))
 
     def temporal_literal(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         """DATE '...', TIME '...', TIMESTAMP '...': checked at once, the fraction kept."""

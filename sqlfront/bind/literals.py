@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from decimal import Decimal
 
 from coprocessor import types as t
@@ -18,6 +19,8 @@ def number(text: str) -> Const:
     """An unsigned numeric literal: integer, decimal (with a point) or double (with an exponent)."""
     lowered = text.lower()
     if "e" in lowered:
+        if math.isinf(float(text)):
+            raise error(1367, f"Illegal double '{text}' value found during parsing", sqlstate="22007")
         return Const(float(text), t.DOUBLE)
     if "." in text:
         value = Decimal(text)
@@ -60,7 +63,7 @@ def negate(const: Const) -> Const | None:
         return integer(-value, len(str(value)))
     if isinstance(value, Decimal) and value == value.to_integral_value() and value == Decimal(1 << 63):
         return integer(-int(value))
-    return Const(-value, const.type)
+    return Const(value.copy_negate() if isinstance(value, Decimal) else -value, const.type)
 
 
 def text(value: str) -> Const:

@@ -1,0 +1,111 @@
+"""The digits that MySQL keeps of a quotient beyond those it shows.
+
+A decimal division gives whole words of nine digits, cut off; only what is shown, stored or compared is rounded to the
+scale of the type. So 2 / 3 * 3 is 0.666666666 * 3, shown as 2.0000, not 0.6667 * 3. Here the type of a node says how
+many digits its value has: `precise` makes of an operand the same node with the longer type, for those who compute with
+it. Both forms of evaluation follow the types, and so agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from coprocessor.expr import Agg, Call, Expr, Window
+from coprocessor.functions.casting import cast_to
+from coprocessor.functions.inference import DIV_PRECISION_INCREMENT
+from coprocessor.types import FieldType, decimal_type
+
+WORD_DIGITS = 9
+HIDDEN_SCALE_MAX = 18  # leaves 20 of DuckDB's 38 digits to the whole part
+
+
+def _words(scale: int) -> int:
+    return -(-scale // WORD_DIGITS) * WORD_DIGITS
+
+
+def quotient_scale(s1: int, s2: int) -> int:
+    """Returns the digits after the point that MySQL's division of values of these scales computes."""
+    w1, w2 = _words(s1), _words(s2)
+    return _words(w1 + w2 + max(0, DIV_PRECISION_INCREMENT - (w1 - s1) - (w2 - s2)))
+
+
+def _scale(expr: Expr) -> int:
+    return max(expr.type.decimal, 0) if expr.type.is_decimal else 0
+
+
+def _longer(ft: FieldType, scale: int) -> FieldType:
+    """Returns the decimal type with `scale` digits after the point if these are more, and as many before it as `ft`."""
+    scale = min(scale, HIDDEN_SCALE_MAX)
+    if scale <= ft.decimal:
+        return ft
+    return decimal_type(ft.flen - ft.decimal + scale, scale, unsigned=ft.unsigned)
+
+
+def precise(expr: Expr) -> Expr:
+    """Returns the expression with the hidden digits of the quotients in it; itself if it has none."""
+    if not expr.type.is_decimal:
+        return expr
+    if isinstance(expr, Agg | Window):
+        scale = _AGGREGATED[expr.func](expr) if expr.func in _AGGREGATED and expr.args else 0
+    elif isinstance(expr, Call):
+        if expr.func in _COMPUTED:
+            scale = _COMPUTED[expr.func](*map(_scale, expr.args))
+        elif expr.func in _PASSED_ON:
+            return _passed_on(expr, _PASSED_ON[expr.func](len(expr.args)))
+        else:
+            return _implicit_cast(expr) if expr.func == "cast" else expr
+    else:
+        return expr
+    ft = _longer(expr.type, scale)
+    return expr if ft is expr.type else replace(expr, type=ft)
+
+
+_COMPUTED: dict[str, Callable[..., int]] = {
+    "div": quotient_scale,
+    "plus": max,
+    "minus": max,
+    "mod": max,
+    "mul": lambda s1, s2: s1 + s2,
+}
+_AGGREGATED: dict[str, Callable[[Agg | Window], int]] = {
+    "sum": lambda node: _scale(node.args[0]),
+    "avg": lambda node: quotient_scale(_scale(node.args[0]), 0),
+}
+_PASSED_ON: dict[str, Callable[[int], Sequence[int]]] = {
+    "unaryminus": lambda n: (0,),
+    "abs": lambda n: (0,),
+    "if": lambda n: (1, 2),
+    "ifnull": range,
+    "coalesce": range,
+    "greatest": range,
+    "least": range,
+    "case": lambda n: [i for i in range(n) if i % 2 or i == n - 1],
+}
+
+
+def _passed_on(call: Call, values: Sequence[int]) -> Expr:
+    """A function that hands on one of its arguments' values hands on their hidden digits."""
+    inner = {i: precise(call.args[i]) for i in values}
+    ft = _longer(call.type, max(map(_scale, inner.values())))
+    if ft is call.type:
+        return call
+    args = tuple(cast_to(inner[i], ft) if i in inner else arg for i, arg in enumerate(call.args))
+    return Call(call.func, args, ft)
+
+
+def _implicit_cast(call: Call) -> Expr:
+    """A cast that brought a quotient to a common type gives way; one that was asked for has a precise argument
+    already.
+    """
+    arg = call.args[0]
+    inner = precise(arg)
+    if inner is arg or call.type.decimal < arg.type.decimal:
+        return call
+    ft = _longer(call.type, inner.type.decimal)
+    return call if ft is call.type else Call("cast", (inner,), ft)
+
+
+def for_cast(expr: Expr, target: FieldType) -> Expr:
+    """Returns what CAST(expr AS target) converts: a number takes the hidden digits, text shows the visible ones."""
+    return precise(expr) if target.is_numeric else expr
