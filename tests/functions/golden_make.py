@@ -557,6 +557,24 @@ def jsons() -> list[str]:
     return out
 
 
+def quotients() -> list[str]:
+    """Divisions within expressions: MySQL computes with more digits of a quotient than it shows."""
+    few = ["1 / 3", "2 / 3", "-2 / 3", "10.00 / 7.00", "1.00001 / 3", "22 / 7.000"]
+    out = fill(
+        ["{0}", "{0} * 3", "3.00 * ({0})", "{0} + 1", "1 - {0}", "-({0}) * 3", "{0} / 3", "{0} / 3 / 7 * 3",
+         "ABS({0}) * 3", "IF(1, {0}, 0) * 3", "IFNULL({0}, 0) * 3", "COALESCE({0}, 1.5) * 3", "NULLIF({0}, 0) * 3",
+         "CASE WHEN 0 THEN 1.5 ELSE {0} END * 3", "GREATEST({0}, -5) * 3", "LEAST({0}, 5) * 3", "({0}) % 0.1",
+         "({0}) DIV 0.1", "ROUND({0}, 6)", "ROUND({0}, 2)", "ROUND({0})", "TRUNCATE({0}, 7)", "FLOOR({0} * 3)",
+         "CEIL({0} * 3)", "CAST({0} AS DECIMAL(14, 10))", "CAST(CAST({0} AS DECIMAL(10, 4)) * 3 AS CHAR)",
+         "CAST({0} AS DOUBLE)", "CAST({0} AS SIGNED)", "CONCAT({0})", "{0} * 2e0", "SQRT(ABS({0}))",
+         "({0}) * 3 = 2"],
+        few,
+    )  # fmt: skip
+    out += fill(["({0}) * ({1})", "({0}) / ({1})", "({0}) + ({1})", "({0}) - ({1})", "({0}) % ({1})"], few, few)
+    out += ["1 / 3 + 1 / 3 + 1 / 3", "1 / 3 * 1 / 3", "10 / 3 / 7 * 11", "1 / 7 / 7 / 7 / 7", "1 / 3 * (1 / 3) * (1 / 3)"]
+    return out
+
+
 def main(socket: str) -> None:
     import pymysql  # type: ignore[import-untyped]
 
@@ -567,7 +585,7 @@ def main(socket: str) -> None:
     cursor.execute("SET time_zone = '+00:00'")
     cursor.execute("SET sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'")
     GOLDEN.mkdir(exist_ok=True)
-    for make in (operators, control, casts, strings, mathematics, temporal, jsons):
+    for make in (operators, control, casts, strings, mathematics, temporal, jsons, quotients):
         lines = []
         for text in dict.fromkeys(make()):
             try:

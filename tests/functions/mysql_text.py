@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from coprocessor import types as t
 from coprocessor.convert import parse_datetime, parse_duration
-from coprocessor.expr import Call, Const, Expr
-from coprocessor.functions import cast_to, resolve
+from coprocessor.expr import Const, Expr
+from coprocessor.functions import cast_to, explicit_cast, resolve
 from coprocessor.types import FieldType
 
 TOKEN = re.compile(
@@ -173,7 +173,7 @@ class Reader:
             self.take("AS")
             target = self.type()
             self.take(")")
-            return cast_to(inner, target) if inner.type.tp == t.Tp.NULL else Call("cast", (inner,), target)
+            return cast_to(inner, target) if inner.type.tp == t.Tp.NULL else explicit_cast(inner, target)
         if name in ("EXTRACT", "TIMESTAMPDIFF", "TIMESTAMPADD"):
             unit = text_const(self.take()[1].lower())
             self.i += 1
