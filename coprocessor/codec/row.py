@@ -30,6 +30,7 @@ from coprocessor.codec.datum import (
     skip_key_datum,
     value_decoder,
     value_encoder,
+    value_of_number,
     wire_kind,
 )
 from coprocessor.codec.decimals import CONTEXT, bin_size, decode_decimal, word_layout
@@ -37,6 +38,7 @@ from coprocessor.codec.temporal import DATES, from_utc
 from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, TableSchema
 from coprocessor.types import FieldType, Tp
+from kvstore.codec import decode_float
 
 VERSION = 0x80
 FLAG_BIG = 1
@@ -45,6 +47,10 @@ FIXED_HEADER = 6
 SMALL_ID_MAX = 255
 SMALL_VALUES_MAX = 65535
 COMPILED_HEADERS_MAX = 1024
+
+NUMBER_KINDS = frozenset(("int", "uint", "time", "duration", "float"))
+"""Kinds whose datum in a key has nine bytes: a flag and eight."""
+NUMBER_DATUM_LEN = 9
 
 _COUNTS = struct.Struct("<HH")
 _SIGN = 1 << 63
@@ -303,16 +309,31 @@ class _Compiler:
             return f"handle & {U64_MASK}" if self.schema.unsigned_handle else "handle"
         part = self.key_parts[offset]
         types = [self.schema.columns[p.offset].type for p in self.schema.common_handle[: part + 1]]
-        if all(wire_kind(t) in ("int", "uint") and t.tp not in (Tp.ENUM, Tp.SET) for t in types):
-            # Integer datums are nine bytes each, so the place of this one is known.
-            names["unpack_u64"] = struct.Struct(">Q").unpack_from
-            bias = f" - {_SIGN}" if wire_kind(types[-1]) == "int" else ""
-            return f"unpack_u64(handle, {part * 9 + 1})[0]{bias}"
+        if all(wire_kind(t) in NUMBER_KINDS for t in types):
+            # Datums of numbers are nine bytes each, so the place of this one is known.
+            return self._number_expression(types[-1], part * NUMBER_DATUM_LEN + 1, names)
         parts = sorted({self.key_parts[o] for o in self.offsets if o in self.key_only})
         if "split" not in names:
             names["split"] = handle_splitter(self.schema, parts)
             lines.append("    parts = split(handle)")
-        return f"parts[{parts.index(part)}]"
+        value = f"parts[{parts.index(part)}]"
+        if types[-1].tp != Tp.TIMESTAMP or self.tz is None or self.tz is dt.UTC:
+            return value
+        names["local"] = local_time(self.tz)
+        return f"local({value})"
+
+    def _number_expression(self, type_: FieldType, at: int, names: dict[str, Any]) -> str:
+        """The value of a number's datum whose eight bytes lie at `at`."""
+        kind = wire_kind(type_)
+        if kind == "float":
+            names["decode_float"] = decode_float
+            return f"decode_float(handle, {at})[0]"
+        names["unpack_u64"] = struct.Struct(">Q").unpack_from
+        number = f"unpack_u64(handle, {at})[0]" + (f" - {_SIGN}" if kind in ("int", "duration") else "")
+        if kind in ("int", "uint") and type_.tp not in (Tp.ENUM, Tp.SET):
+            return number
+        names[f"value{at}"] = value_of_number(type_, self.tz)
+        return f"value{at}({number})"
 
 
 def compile_decoder(
@@ -326,6 +347,11 @@ def compile_decoder(
     """
     wanted = range(len(schema.columns)) if offsets is None else offsets
     return _Compiler(schema, wanted, tz).dispatch()
+
+
+def local_time(tz: dt.tzinfo) -> Callable[[dt.datetime | None], dt.datetime | None]:
+    """Returns the function that brings a TIMESTAMP from UTC to `tz`."""
+    return lambda value: None if value is None else from_utc(value, tz)
 
 
 def default_of(column: ColumnSchema, tz: dt.tzinfo | None) -> Any:

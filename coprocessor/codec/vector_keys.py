@@ -27,17 +27,17 @@ from coprocessor.codec.datum import (
 )
 from coprocessor.codec.decimals import bin_size
 from coprocessor.codec.gather import Bytes, Ints, big_u64, spans, windows
-from coprocessor.codec.row import handle_splitter
+from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_KINDS, handle_splitter
 from coprocessor.codec.temporal import vector_from_utc
 from coprocessor.codec.vector_columns import column_reader, integers, key_numbers
 from coprocessor.errors import CodecError
 from coprocessor.schema import TableSchema
 from coprocessor.types import FieldType, Tp
 
-NUMBER_LEN = 9
 GROUP = 8
 GROUP_AND_MARKER = 9
 FULL = 0xFF
+TOO_SHORT = "a key is shorter than its handle's columns"
 
 _FLAGS = {
     "int": INT_FLAG,
@@ -49,7 +49,6 @@ _FLAGS = {
     "text": BYTES_FLAG,
     "bytes": BYTES_FLAG,
 }
-_NUMBERS = frozenset(("int", "uint", "time", "duration", "float"))
 
 
 class _Unusual(Exception):
@@ -90,14 +89,14 @@ class HandleDecoder:
         at, fixed = starts, True
         for part, type_ in enumerate(self._types):
             kind = wire_kind(type_)
-            number = kind in _NUMBERS
+            number = kind in NUMBER_KINDS
             fixed = fixed and number
             if not fixed:
                 _expect(data, at, ends, _FLAGS.get(kind))
             if number:
                 if part in wanted:
                     columns[part] = key_numbers(type_, big_u64(data, at + 1), self.tz)
-                at = at + NUMBER_LEN
+                at = at + NUMBER_DATUM_LEN
                 continue
             payload = at + 1
             if kind == "decimal":
@@ -109,6 +108,8 @@ class HandleDecoder:
             if part in wanted:
                 columns[part] = string_column(data, payload, groups, arrow_type(type_, inside=True))
             at = payload + groups * GROUP_AND_MARKER
+        if bool((at > ends).any()):
+            raise CodecError(TOO_SHORT)
         return columns
 
     def _one_by_one(self, data: Bytes, starts: Ints, ends: Ints) -> list[Any]:
@@ -125,7 +126,7 @@ class HandleDecoder:
 
 def _expect(data: Bytes, at: Ints, ends: Ints, flag: int | None) -> None:
     if bool((at >= ends).any()):
-        raise CodecError("a key is shorter than its handle's columns")
+        raise CodecError(TOO_SHORT)
     if flag is None or not bool((data[at] == flag).all()):
         raise _Unusual
 

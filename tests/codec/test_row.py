@@ -17,6 +17,7 @@ from coprocessor.arrow import batch_to_rows, rows_to_batch
 from coprocessor.codec.decimals import decimal_encoder
 from coprocessor.codec.gather import windows
 from coprocessor.codec.row import build_row, compile_decoder, compile_encoder, encode_row, row_slices
+from coprocessor.codec.temporal import from_utc
 from coprocessor.codec.vector import BatchDecoder, header_groups
 from coprocessor.codec.vector_encode import BatchEncoder, sort_run
 from coprocessor.errors import CodecError
@@ -124,7 +125,10 @@ def test_vectorised_encoding_is_row_wise(schema: TableSchema, data: st.DataObjec
     assert list(zip(encoded.keys, encoded.values, strict=True)) == pairs
 
 
-KEY_TYPES = ["int", "ubigint", "date", "datetime6", "time", "double", "dec15_2", "dec38_10", "char", "varchar", "enum"]
+KEY_TYPES = [
+    *("int", "ubigint", "year", "bit", "date", "datetime6", "timestamp", "time", "double", "float", "enum", "set"),
+    *("dec15_2", "dec38_10", "dec65_30", "char", "varchar", "varchar_ci", "varbinary"),
+]
 
 
 @given(st.data())
@@ -135,6 +139,49 @@ def test_common_handles_both_ways(data: st.DataObject) -> None:
     schema = common_table(*(TYPES[name] for name in names), indexes=(index,))
     rows = data.draw(st.lists(rows_of(schema), min_size=1, max_size=5))
     check_both_ways(schema, rows)
+
+
+@given(st.data(), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
+@settings(max_examples=80, deadline=None)
+def test_columns_of_common_handles_in_bulk(data: st.DataObject, tz: Any) -> None:
+    names = data.draw(st.lists(st.sampled_from(KEY_TYPES), min_size=1, max_size=4))
+    schema = common_table(*(TYPES[name] for name in names))
+    codec = TableCodec(schema)
+    rows = data.draw(st.lists(rows_of(schema), min_size=1, max_size=6))
+    pairs = [codec.encode_record(row) for row in rows]
+    offsets = data.draw(st.lists(st.sampled_from(range(len(schema.columns))), min_size=1, max_size=5))
+    decode = codec.key_decoder(offsets, tz)
+    batch = BatchDecoder(schema, offsets, tz).decode(pack_pairs(pairs, 0))
+    assert batch_to_rows(batch, [schema.columns[i].type for i in offsets]) == [decode(k, v) for k, v in pairs]
+    assert codec.key_decoder(offsets)(*pairs[0]) == tuple(rows[0][i] for i in offsets)
+    if tz is not None:
+        stamps = [schema.columns[i].type.tp == Tp.TIMESTAMP for i in offsets]
+        values = [from_utc(rows[0][i], tz) if s else rows[0][i] for i, s in zip(offsets, stamps, strict=True)]
+        assert decode(*pairs[0]) == tuple(values)
+
+
+def test_long_strings_in_handles() -> None:
+    schema = common_table(char(200), TYPES["varbinary"], INT)
+    codec = TableCodec(schema)
+    rows = [("é" * (n % 90), bytes([255, 0]) * (n % 41), n, n) for n in range(300)]
+    batch = BatchDecoder(schema).decode(pack([codec.encode_record(row) for row in rows]))
+    assert batch_to_rows(batch, [c.type for c in schema.columns]) == rows
+
+
+def test_handles_of_another_form_than_the_columns() -> None:
+    schema = common_table(TYPES["dec15_2"], char(9), INT)
+    codec = TableCodec(schema)
+    key, value = codec.encode_record((Decimal("1.50"), "ab", 7, 8))
+    usual = codec.record_prefix + b"\x06" + decimal_encoder(15, 2)(Decimal("1.50"))
+    assert key.startswith(usual)
+    short = codec.record_prefix + b"\x06" + decimal_encoder(5, 1)(Decimal("-2.5")) + key[len(usual) :]
+    null = codec.record_prefix + b"\x00" + key[len(usual) :]
+    batch = BatchDecoder(schema, [0, 1, 2]).decode(pack([(key, value), (short, value), (null, value)]))
+    numbers = [Decimal("1.50"), Decimal("-2.50"), None]
+    assert [tuple(row.values()) for row in batch.to_pylist()] == [(number, "ab", 7) for number in numbers]
+    for cut in range(len(codec.record_prefix) + 1, len(key)):
+        with pytest.raises(CodecError):
+            BatchDecoder(schema, [1, 2]).decode(pack([(key[:cut], value)]))
 
 
 @given(st.data(), st.booleans(), st.booleans())
