@@ -37,6 +37,8 @@ BLOB_FILE_BYTES = 128 * MIB
 INFO_LOG_FILES_MAX = 2
 INFO_LOG_BYTES = 4 * MIB
 OPEN_FILES_MAX = 1024
+BACK_STEP_PAIRS = 32
+"""A reverse pass finds out that it is below its start after at most so many pairs too many."""
 
 
 def _table_options(cache: Cache, *, bloom: bool) -> BlockBasedOptions:
@@ -140,7 +142,8 @@ class RocksScanner:
         self._engine = engine
         self._options = ReadOptions()
         self._options.set_iterate_upper_bound(end)
-        # a reverse pass begins at the upper bound, which is exclusive, and has to be stopped by hand below `start`
+        # a reverse pass begins at the upper bound, which is exclusive, and has to be stopped by hand below `start`:
+        # rocksdict's `items` does not obey a lower bound
         self._start = start
         self._reverse = reverse
         self._family = family
@@ -152,7 +155,7 @@ class RocksScanner:
         if items is None:
             raise self._engine.closed_error()
         try:
-            flat = list(chain.from_iterable(islice(items, pairs)))
+            flat = self._take_back(items, pairs) if self._reverse else list(chain.from_iterable(islice(items, pairs)))
         except Exception as error:
             raise translate(error, "read") from error
         if self._reverse and flat and flat[-2] < self._start:
@@ -163,6 +166,17 @@ class RocksScanner:
             self._check_end(flat[-2] if flat else self._last)
         elif flat:
             self._last = flat[-2]
+        return flat
+
+    def _take_back(self, items: Any, pairs: int) -> list[bytes]:
+        """The next pairs, in small steps so that little is read below the start."""
+        flat: list[bytes] = []
+        while pairs > 0:
+            step = list(chain.from_iterable(islice(items, min(pairs, BACK_STEP_PAIRS))))
+            flat += step
+            pairs -= BACK_STEP_PAIRS
+            if len(step) < 2 * BACK_STEP_PAIRS or step[-2] < self._start:
+                break
         return flat
 
     def _check_end(self, last: bytes | None) -> None:

@@ -58,4 +58,4 @@ def version_ts(record_key: bytes) -> int:
 
 def data_range(start: bytes, end: bytes) -> tuple[bytes, bytes]:
     """Bounds in a family for user keys in [start, end); an empty `end` means no bound."""
-    return DATA_PREFIX + encode_bytes(start), DATA_PREFIX + encode_bytes(end) if end else DATA_END
+    return data_key(start), data_key(end) if end else DATA_END
