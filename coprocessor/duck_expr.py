@@ -44,6 +44,8 @@ __all__ = [
 
 ENVIRONMENT = "env"
 MICROSECOND = timedelta(microseconds=1)
+_OVERFLOW = ("Overflow", "out of range", "to DECIMAL(")
+_LITERAL = re.compile(r"-?[0-9.]+|NULL|'(?:[^']|'')*'")
 _CODED = re.compile(r"\[(\d{4}) (\w{5})\] (.*)")
 
 
@@ -86,6 +88,11 @@ def _decimal_literal(value: Decimal) -> str:
     if "." not in text and digits > 9:
         return f"CAST('{text}' AS DECIMAL({digits},0))"
     return text
+
+
+def _keyed(key: str, ft: FieldType) -> str:
+    """A bare number as a key would be the position of a column, any other literal is refused: a cast is neither."""
+    return f"CAST({key} AS {duck_type(ft)})" if _LITERAL.fullmatch(key) else key
 
 
 class Printer:
@@ -174,12 +181,12 @@ class Printer:
         return duck_key(ft, text, pad=self.pad_safe)
 
     def group_key(self, expr: Expr) -> str:
-        """Prints a GROUP BY or DISTINCT key."""
-        return self.comparand(expr, expr.type)
+        """Prints a GROUP BY, PARTITION BY or DISTINCT key."""
+        return _keyed(self.comparand(expr, expr.type), expr.type)
 
     def order_key(self, expr: Expr, desc: bool = False) -> str:
         """Prints an ORDER BY key: NULLs first ascending, last descending; ENUM and SET by number."""
-        return f"{self.sort_value(expr)} {'DESC NULLS LAST' if desc else 'ASC NULLS FIRST'}"
+        return f"{_keyed(self.sort_value(expr), expr.type)} {'DESC NULLS LAST' if desc else 'ASC NULLS FIRST'}"
 
     def sort_value(self, expr: Expr) -> str:
         """Prints what rows are ordered by."""
@@ -252,8 +259,11 @@ class Printer:
             return self.udf(call), False
         return text, function.duck_bool
 
-    def udf(self, call: Call) -> str:
-        """Prints the call of the function's own closure and notes the UDF."""
+    def udf(self, call: Call, printed: Sequence[str] | None = None) -> str:
+        """Prints the call of the function's own closure and notes the UDF.
+
+        `printed` are the texts of the arguments that are no constants, where the caller has printed them.
+        """
         args: list[Expr] = []
         signature: list[Expr] = []
         for arg in call.args:
@@ -266,10 +276,11 @@ class Printer:
         digest = hashlib.sha1(repr(node).encode(), usedforsecurity=False).hexdigest()[:12]
         name = f"mysql_{call.func}_{digest}"
         self.udfs[name] = node
-        printed = [f"CAST({self.value(a)} AS {udf_type(a.type)})" for a in args]
+        texts = [self.value(a) for a in args] if printed is None else printed
+        texts = [f"CAST({text} AS {udf_type(a.type)})" for text, a in zip(texts, args, strict=True)]
         if reads_environment(call):
-            printed.insert(0, f"CAST(${ENVIRONMENT} AS BIGINT)")
-        text = f"{name}({', '.join(printed)})"
+            texts.insert(0, f"CAST(${ENVIRONMENT} AS BIGINT)")
+        text = f"{name}({', '.join(texts)})"
         if call.type.is_decimal and udf_type(call.type) == "VARCHAR":
             return f"CAST({text} AS {duck_type(call.type)})"
         return text
@@ -436,7 +447,7 @@ def translate_error(error: Exception) -> CoprocessorError:
             return OutOfRange(coded[3], code=code)
         return InvalidArgument(coded[3], code=code, sqlstate=coded[2])
     name = type(error).__name__
-    if name == "OutOfRangeException" or "Overflow" in text or "out of range" in text:
+    if name == "OutOfRangeException" or any(w in text for w in _OVERFLOW):
         return OutOfRange(f"value is out of range: {text}", code=1690)
     if name in ("ConversionException", "InvalidInputException"):
         return InvalidArgument(text)

@@ -161,7 +161,7 @@ def _compare_text(call: Call, layout: Layout, op: Callable[[Any, Any], bool]) ->
     if key is None or not isinstance(a, Column) or not isinstance(b, Const) or b.value is None:
         return None
     i, c = layout[a.id], key(b.value)
-    if call.func == "eq" and not is_ci(collate_type(call.args).collate):
+    if call.func == "eq" and a.type.is_text and isinstance(c, str) and not is_ci(collate_type(call.args).collate):
         return _padded_equal(i, c, pads(collate_type(call.args).collate))
 
     def compare(row: Sequence[Any], env: Env) -> int | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import repeat
@@ -114,10 +114,20 @@ class BatchEncoder:
         values = self._rows(columns, count)
         encoded = EncodedBatch(record_keys, values)
         if self.codec.schema.indexes:
-            suffixes, in_value = self._handles(record_keys, common=common)
-            for index in self.codec.schema.indexes:
-                encoded.indexes.append(self._index_run(index, columns, suffixes, in_value))
+            encoded.indexes = self._index_runs(dict(enumerate(columns)), record_keys, common=common)
         return encoded
+
+    def encode_indexes(self, columns: Mapping[int, Any], record_keys: list[bytes]) -> list[IndexRun]:
+        """Encodes index entries alone, of rows that are stored under `record_keys`.
+
+        `columns` maps the offsets of the indexes' columns to arrays as `encode_columns` takes them.
+        """
+        whole = {offset: _contiguous(column) for offset, column in columns.items()}
+        return self._index_runs(whole, record_keys, common=self.codec.is_common_handle)
+
+    def _index_runs(self, columns: Mapping[int, Any], record_keys: list[bytes], *, common: bool) -> list[IndexRun]:
+        suffixes, in_value = self._handles(record_keys, common=common)
+        return [self._index_run(index, columns, suffixes, in_value) for index in self.codec.schema.indexes]
 
     def cast(self, batch: pa.RecordBatch | pa.Table, *, first_row: int = 1) -> list[Any]:
         """Casts and checks the columns of a batch; TIMESTAMPs come out in UTC."""
@@ -197,7 +207,7 @@ class BatchEncoder:
     def _record_keys(self, columns: Sequence[Any], count: int, handles: Ints | None) -> tuple[list[bytes], bool]:
         codec = self.codec
         if codec.is_common_handle:
-            parts = [self._key_part(columns, part) for part in codec.schema.common_handle]
+            parts = [self._key_part(dict(enumerate(columns)), part) for part in codec.schema.common_handle]
             made = _joined(codec.record_prefix, parts, count)
             shortest = keys.RECORD_PREFIX_LEN + keys.COMMON_HANDLE_LEN_MIN
             return [key if len(key) >= shortest else key.ljust(shortest, b"\x00") for key in made], True
@@ -211,7 +221,7 @@ class BatchEncoder:
         matrix = (bits ^ _SIGN_U64).astype(">u8").view(np.uint8).reshape(-1, 8)
         return _joined(codec.record_prefix, [matrix], count), False
 
-    def _key_part(self, columns: Sequence[Any], part: IndexColumn) -> Bytes | list[bytes]:
+    def _key_part(self, columns: Mapping[int, Any], part: IndexColumn) -> Bytes | list[bytes]:
         """The comparable datums of one key column: a matrix where they have one width, else a list."""
         column, type_ = columns[part.offset], self.codec.schema.columns[part.offset].type
         kind = wire_kind(type_)
@@ -241,7 +251,7 @@ class BatchEncoder:
         return suffixes, [bytes((key[at] ^ 0x80,)) + key[at + 1 :] for key in record_keys]
 
     def _index_run(
-        self, index: IndexSchema, columns: Sequence[Any], suffixes: list[bytes], in_value: list[bytes]
+        self, index: IndexSchema, columns: Mapping[int, Any], suffixes: list[bytes], in_value: list[bytes]
     ) -> IndexRun:
         count = len(suffixes)
         prefix = keys.index_prefix(self.codec.table_id, index.id)

@@ -10,6 +10,7 @@ from typing import Any
 
 from coprocessor.convert import CTX, quantize, to_text
 from coprocessor.env import Env
+from coprocessor.errors import InvalidArgument
 from coprocessor.expr import Agg, Call, Column, Const, Expr, Window
 from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
@@ -17,6 +18,7 @@ from coprocessor.functions.inference import DIV_PRECISION_INCREMENT, as_decimal,
 from coprocessor.functions.registry import AGGREGATES, Aggregate, AggState, Closure, DuckPrinter, Inferred
 from coprocessor.types import BIGINT, DOUBLE, JSON, TEXT, UBIGINT, FieldType, Tp, decimal_type
 
+_NULL_NAME = "[3158 22032] JSON documents may not contain NULL member names."
 GROUP_CONCAT_MAX_LEN = 1024 * 1024
 StateFactory = Callable[[], AggState]
 
@@ -345,8 +347,9 @@ class _JsonObject:
 
     def add(self, row: Sequence[Any], env: Env) -> None:
         k, v = self.key(row, env), self.value(row, env)
-        if k is not None:
-            self.items[k] = "null" if v is None else self.to_json(v)
+        if k is None:
+            raise InvalidArgument("JSON documents may not contain NULL member names.", code=3158, sqlstate="22032")
+        self.items[k] = "null" if v is None else self.to_json(v)
 
     def result(self) -> str | None:
         from coprocessor.functions.json_value import dump_json, parse_json
@@ -484,13 +487,17 @@ def _concat_distinct(p: DuckPrinter, node: Agg, text: str, separator: str) -> st
 
 def _json_array_duck(p: DuckPrinter, node: Agg | Window) -> str:
     arg = p.value(json_argument(node.args[0]))
-    return f"'[' || string_agg(coalesce({arg}, 'null'), ', ') || ']'"
+    return f"('[' || string_agg(coalesce({arg}, 'null'), ', '){over(p, node)} || ']')"
 
 
 def _json_object_duck(p: DuckPrinter, node: Agg | Window) -> str:
-    from coprocessor.errors import Unsupported
-
-    raise Unsupported("JSON_OBJECTAGG in this query")
+    """Members put together as text; the cast to JSON keeps the last of equal names and orders them."""
+    key, value = node.args
+    name = p.value(Call("json_quote", (key,), TEXT))
+    member = f"{name} || ': ' || coalesce({p.value(json_argument(value))}, 'null')"
+    named = f"CASE WHEN {p.value(key)} IS NULL THEN error('{_NULL_NAME}') ELSE {member} END"
+    text = f"('{{' || string_agg({named}, ', '){over(p, node)} || '}}')"
+    return p.udf(Call("cast", (Column(0, TEXT),), JSON), [text])
 
 
 def json_argument(expr: Expr) -> Expr:

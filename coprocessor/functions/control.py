@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coprocessor.env import Env
-from coprocessor.expr import Call, Expr
-from coprocessor.functions.inference import collate_type, comparable, kind, unify
+from coprocessor.expr import Call, Const, Expr
+from coprocessor.functions.inference import collate_type, comparable, kind, refine, unify
 from coprocessor.functions.operators import compare_key, truth_type
 from coprocessor.functions.registry import Closure, DuckPrinter, Function, Inferred, add
 from coprocessor.types import BIGINT, BYTES, DOUBLE, FieldType, Tp
@@ -66,7 +66,6 @@ def _nullif_infer(args: Sequence[Expr]) -> Inferred:
 
 def _nullif_rewrite(args: Sequence[Expr]) -> Expr:
     """NULLIF(a, b) is CASE WHEN a = b THEN NULL ELSE a END, with the comparison's own casts."""
-    from coprocessor.expr import Const
     from coprocessor.functions.registry import FUNCTIONS
 
     equal = FUNCTIONS["eq"].refine
@@ -113,6 +112,21 @@ add(Function("case", 2, None, _case_infer, SUBJECT, build=_case_build, duck=_cas
              syntax="CASE WHEN a THEN b … [ELSE c] END"))  # fmt: skip
 
 
+def _extreme_refine(name: str) -> Callable[[Sequence[Expr]], Expr]:
+    """Literals that are dates become such beside dates: LEAST(a date, '2026-01-01') is a date, not midnight."""
+
+    def refined(args: Sequence[Expr]) -> Expr:
+        from coprocessor.functions.casting import cast_to
+
+        temporal = next((a.type for a in args if kind(a.type) in ("time", "duration")), None)
+        if temporal is not None:
+            args = [(refine(a, temporal) or a) if isinstance(a, Const) else a for a in args]
+        types, result = _extreme_infer(args)
+        return Call(name, tuple(a if t is None else cast_to(a, t) for a, t in zip(args, types, strict=True)), result)
+
+    return refined
+
+
 def _extreme_infer(args: Sequence[Expr]) -> Inferred:
     """GREATEST and LEAST: one common type; strings among numbers make it DOUBLE, among dates a date."""
     ft = unify(a.type for a in args)
@@ -157,8 +171,12 @@ def _plain_bin(args: Sequence[Expr]) -> bool:
 
 
 for _name, _pick in (("greatest", max), ("least", min)):
-    add(Function(_name, 2, None, _extreme_infer, SUBJECT, kernel=_extreme(_pick), duck=_extreme_duck(_name),
-                 tipb=_tipb(_name.capitalize())))  # fmt: skip
+    add(
+        Function(
+            _name, 2, None, _extreme_infer, SUBJECT, refine=_extreme_refine(_name),
+            kernel=_extreme(_pick), duck=_extreme_duck(_name), tipb=_tipb(_name.capitalize()),
+        )
+    )  # fmt: skip
 
 
 def _interval_infer(args: Sequence[Expr]) -> Inferred:

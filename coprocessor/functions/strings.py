@@ -143,8 +143,15 @@ def _simple_case(upper: bool) -> Callable[[Text], Text]:
     return change
 
 
-add(Function("upper", 1, 1, _one, SUBJECT, py=_simple_case(True),
-             duck=lambda p, c: p.value(c.args[0]) if c.type.is_binary else f"upper({p.value(c.args[0])})",
+def _upper_duck(p: DuckPrinter, call: Call) -> str:
+    text = p.value(call.args[0])
+    if call.type.is_binary:
+        return text
+    # DuckDB gives the sharp s a capital.
+    return f"CASE WHEN contains({text}, 'ß') THEN {p.udf(call)} ELSE upper({text}) END"
+
+
+add(Function("upper", 1, 1, _one, SUBJECT, py=_simple_case(True), duck=_upper_duck,
              tipb="UpperUTF8"), "ucase")  # fmt: skip
 add(Function("lower", 1, 1, _one, SUBJECT, py=_simple_case(False),
              duck=lambda p, c: p.value(c.args[0]) if c.type.is_binary else f"lower({p.value(c.args[0])})",
