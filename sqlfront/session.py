@@ -93,6 +93,9 @@ class Session:
         self.found_rows = 0
         self.killed = False
         self.plans_stale = False
+        self.many = False
+        """Whether execute_many runs: an interrupt between two of its rows counts."""
+        self.interrupted = False
         self.closed = False
         self.cancel = CancelToken()
         self.statement = ""
@@ -202,12 +205,15 @@ class Session:
     def execute_many(self, sql: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> Result:
         """Runs one statement for every parameter row; outside a transaction, all are one transaction."""
         own = self.txn is None and self.variables.autocommit
+        self.many = True
         if own:
             self.begin(explicit=False)
         total = Result()
         count = 0
         try:
             for row in rows:
+                if self.interrupted:
+                    self.check_cancelled()
                 result = self.execute(sql, row)
                 if result.columns is not None:
                     return result
@@ -217,6 +223,8 @@ class Session:
             if own:
                 self.rollback()
             raise
+        finally:
+            self.many = self.interrupted = False
         if own:
             self.commit()
         total.affected_rows = count
@@ -241,7 +249,7 @@ class Session:
 
     def check_cancelled(self) -> None:
         """Raises 1317 when the statement was interrupted; loops over many rows call it now and then."""
-        if self.cancel.is_set():
+        if self.cancel.is_set() or self.interrupted:
             self.cancel.clear()
             raise error(ER_QUERY_INTERRUPTED, "Query execution was interrupted")
 
@@ -451,8 +459,9 @@ class Session:
 
     def interrupt(self) -> None:
         """Stops the running statement; any thread may call this. Without one it does nothing."""
-        if not self.statement and not self._running:
+        if not self.statement and not self._running and not self.many:
             return
+        self.interrupted = self.many
         self.cancel.set()
         with self._running_mutex:
             running = list(self._running)

@@ -129,17 +129,17 @@ def _from_coprocessor(exc: CoprocessorError) -> Error:
     return found
 
 
-def _from_duckdb(exc: Exception) -> DatabaseError:
+def _from_duckdb(exc: Exception) -> Error:
     names = {kind.__name__ for kind in type(exc).__mro__}
     text = str(exc)
     if "InterruptException" in names:
         return error(errors.ER_QUERY_INTERRUPTED, "Query execution was interrupted")
     if "OutOfMemoryException" in names:
         return error(errors.ER_MEM_EXCEED, f"Out Of Memory Quota! {text}")
-    if "OutOfRangeException" in names:
-        return error(1690, text)
-    if names & {"ConversionException", "InvalidInputException"}:
-        return error(1292, text)
+    if names & {"OutOfRangeException", "ConversionException", "InvalidInputException"}:
+        from coprocessor.duck_expr import translate_error
+
+        return _from_coprocessor(translate_error(exc))
     if "IOException" in names and "No space left" in text:
         return error(errors.ER_DISK_FULL, f"Disk full while the statement spilled: {text}")
     return InternalError(f"the analytic engine failed: {text}", 1105, "HY000")

@@ -676,6 +676,8 @@ class _SelectBinder:
         if column.id not in own:
             return column
         if column.id not in self.dependent and self.ctx.full_group_by:
+            if where == "HAVING clause":
+                raise error(ER_BAD_FIELD, f"Unknown column '{column.name}' in 'having clause'")
             raise self._not_grouped(column, where)
         return self._agg_column(fn.resolve_agg("any_value", [column]))
 

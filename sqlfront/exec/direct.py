@@ -85,7 +85,7 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
     if isinstance(node, Scan) and not force and not _small(node, chain):
         return None
     try:
-        return _compile(chain[::-1], node, tz)
+        return _compile(chain[::-1], node, tz, capped=not force)
     except Unsupported:
         return None
 
@@ -226,7 +226,7 @@ def _sort_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None
     return "reverse" if directions == {True} else "forward"
 
 
-def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None) -> DirectPlan:
+def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None, *, capped: bool = True) -> DirectPlan:
     layout = {c.id: i for i, c in enumerate(source.cols)}
     steps: list[Step] = []
     reverse = False
@@ -258,7 +258,7 @@ def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None)
             assert reader is not None
             return scan.rows(reader, env, reverse=reverse)
 
-        return DirectPlan(scan, read, steps, lazy=_stops_early(source, chain[::-1]))
+        return DirectPlan(scan, read, steps, lazy=not capped or _stops_early(source, chain[::-1]))
     makers = [compile_row(row, {}) for row in source.rows]
     return DirectPlan(None, lambda reader, env: [make((), env) for make in makers], steps)
 
@@ -354,9 +354,7 @@ def sort_rows(rows: Rows, keys: Sequence[tuple[Callable[[Row], Any], bool]]) -> 
     return out
 
 
-def order_key(
-    expr: Expr, layout: dict[int, int], not_null: frozenset[int] = frozenset()
-) -> Callable[[Row, Env], Any]:
+def order_key(expr: Expr, layout: dict[int, int], not_null: frozenset[int] = frozenset()) -> Callable[[Row, Env], Any]:
     """The function to what a row is ordered by under one key: NULL lowest, text by its collation, ENUM by number."""
     value = compile_expr(expr, layout)
     convert = _order_value(expr.type)

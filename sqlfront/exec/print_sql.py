@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from coprocessor.duck_expr import Printer
+from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
@@ -215,9 +215,22 @@ class _PlanPrinter:
             items.append(self._item(self.expr.value(agg), col))
         block.items = items or ["count(*) AS one"]
         if keys:
-            listed = ", ".join(f"({k})" if isinstance(e, Const) else k for k, e in zip(keys, node.groups, strict=True))
-            block.tail = f"GROUP BY ROLLUP ({listed})" if node.rollup else f"GROUP BY {listed}"
+            block.tail = self._group_by(node, keys)
         return block
+
+    def _group_by(self, node: Aggregate, keys: Sequence[str]) -> str:
+        """GROUP BY, by the items' ordinals where they can stand: a constant key would be read as one."""
+        if node.rollup:
+            typed = [
+                f"CAST({k} AS {duck_type(e.type)})" if isinstance(e, Const) else k
+                for k, e in zip(keys, node.groups, strict=True)
+            ]
+            return f"GROUP BY ROLLUP ({', '.join(typed)})"
+        listed = [
+            str(i) if key == self.expr.value(e) else key
+            for i, (key, e) in enumerate(zip(keys, node.groups, strict=True), 1)
+        ]
+        return f"GROUP BY {', '.join(listed)}"
 
     def _window(self, node: WindowNode) -> _Block:
         block = self._at(node.child, _ITEMS)
@@ -256,6 +269,11 @@ class _PlanPrinter:
         if not node.distinct:
             word += " ALL"
         left, right = (f"SELECT * FROM ({self.query(n)})" for n in (node.left, node.right))
+        keys = [self.expr.group_key(c.ref()) for c in node.cols]
+        if node.kind == "union" and node.distinct and keys != [f"c{c.id}" for c in node.cols]:
+            block = _Block(f"({left} UNION ALL {right}) AS {self._alias(node.cols)}", _DISTINCT)
+            block.distinct = f"DISTINCT ON ({', '.join(keys)}) "
+            return block
         return _Block(f"({left} {word} {right}) AS {self._alias(node.cols)}")
 
     # Common table expressions and subqueries

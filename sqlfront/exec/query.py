@@ -6,20 +6,20 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from coprocessor.errors import CoprocessorError
+from coprocessor.duck import query_errors
+from coprocessor.errors import CoprocessorError, Unsupported
 from coprocessor.evaluate import Env
-from coprocessor.expr import Column, Param
+from coprocessor.expr import Column, Const, Expr, Param, walk
 from coprocessor.types import FieldType, Tp
-from kvstore import errors as kv
 from kvstore.client.api import Reader
 from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, print_query
 from sqlfront.exec.reading import ScanReader
-from sqlfront.plan.nodes import Filter, Join, Node, Project, QueryPlan, Scan, Virtual
+from sqlfront.plan.nodes import Filter, Join, Node, Project, QueryPlan, Scan, Virtual, node_exprs, walk_nodes
 from sqlfront.result import ListSource, Result, ResultColumn, Row
 
 if TYPE_CHECKING:
@@ -43,7 +43,16 @@ def compile_query(plan: QueryPlan, tz: dt.tzinfo) -> PointQuery | DirectQuery | 
     direct = compile_direct(plan.root, tz)
     if direct is not None:
         return DirectQuery(plan, columns, direct, tz)
-    return ResidualQuery(plan, columns, tz)
+    residual = ResidualQuery(plan, columns, tz)
+    try:
+        residual.printed(pad_safe=False, wide=False)
+    except Unsupported:
+        # What DuckDB cannot hold (decimals over 38 digits) Python can, if the query is simple enough.
+        direct = compile_direct(plan.root, tz, force=True)
+        if direct is None:
+            raise
+        return DirectQuery(plan, columns, direct, tz)
+    return residual
 
 
 def is_point(node: Node) -> Scan | None:
@@ -159,6 +168,7 @@ class ResidualQuery:
         self.plan = plan
         self.columns = columns
         self.tz = tz
+        self.padded_literals = any(_ends_in_space(e) for n in walk_nodes(plan.root) for e in node_exprs(n))
         self._printed: dict[tuple[bool, bool], PrintedQuery] = {}
         self._readers: dict[str, ScanReader] = {}
 
@@ -197,10 +207,14 @@ class DuckSource:
         self.measures: dict[int, tuple[int, float]] = {}
         printed = query.printed(pad_safe=False, wide=False)
         self._relations = {n: self._relation(n, r, reader) for n, r in printed.relations.items()}
-        self._pad_safe = any(_may_pad(t, printed.relations[n]) for n, t in self._relations.items())
+        self._pad_safe = query.padded_literals or any(
+            _may_pad(t, printed.relations[n]) for n, t in self._relations.items()
+        )
+        self._reader = reader
         self._running: DuckQuery | None = None
-        self._started = False
-        self._start(wide=False)
+        self._wide = False
+        self._rows: list[Row] | None = None
+        self._start()
 
     def _relation(self, name: str, relation: Scan | Virtual, reader: Reader | None) -> pa.Table:
         import pyarrow as pa
@@ -221,71 +235,87 @@ class DuckSource:
             batches = [pa.RecordBatch.from_arrays(b.columns, names=names) for b in batches]
         return pa.Table.from_batches(batches)
 
-    def _start(self, *, wide: bool) -> None:
-        from coprocessor.duck_expr import is_decimal_overflow
-
-        printed = self._query.printed(pad_safe=self._pad_safe, wide=wide)
+    def _start(self) -> None:
+        """Starts the query in DuckDB; a decimal overflow makes it go on in the next form that can hold the numbers."""
+        printed = self._query.printed(pad_safe=self._pad_safe, wide=self._wide)
         params: dict[str, Any] = {}
         for name, node in printed.params.items():
             value = self._env.params[node.index] if isinstance(node, Param) else self._env.context[node.key]
             params[name] = value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
         try:
             self._running = self._session.start_duck(printed.sql, params, self._relations, printed.udfs, self._env)
-        except Exception as exc:
-            if not wide and is_decimal_overflow(exc):
-                self._start(wide=True)
-                return
-            raise _query_error(exc) from exc
+        except query_errors() as exc:
+            self._overflowed(exc)
+
+    def _overflowed(self, exc: Exception) -> None:
+        """Goes from 18-digit decimals to 38 digits, and from there to Python's; any other error is raised."""
+        from coprocessor.duck_expr import is_decimal_overflow
+
+        self._stop()
+        if not is_decimal_overflow(exc):
+            _raise(exc)
+        if not self._wide:
+            self._wide = True
+            self._start()
+            return
+        direct = compile_direct(self._query.plan.root, self._query.tz, force=True)
+        if direct is None:
+            _raise(exc)
+        self._rows = list(direct.run(self._reader, self._env))
 
     def rows(self) -> Iterator[Sequence[Row]]:
         fix = _row_fixer([c.type for c in self._query.columns])
         for batch in self._read(lambda q: q.tuples()):
             yield batch if fix is None else [fix(r) for r in batch]
+        if self._rows is not None:
+            yield self._rows
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        from coprocessor.arrow import to_edge
+        from coprocessor.arrow import rows_to_batch, to_edge
 
         names = [c.name for c in self._query.columns]
         types = [c.type for c in self._query.columns]
         streamed = _streams(self._query.plan.root)
         for batch in self._read(lambda q: q.batches(streamed=streamed)):
             yield to_edge(batch, names, types)
+        if self._rows is not None:
+            yield rows_to_batch(self._rows, names, types)
 
     def _read(self, read: Callable[[DuckQuery], Iterator[Any]]) -> Iterator[Any]:
-        """Yields what the query gives; a decimal overflow before the first rows starts it anew with wide decimals."""
-        from coprocessor.duck_expr import is_decimal_overflow
-
-        if self._running is None:
-            return
-        source = read(self._running)
+        """Yields what DuckDB gives; nothing when the rows are in `_rows`."""
         first: Any = None
-        try:
-            first = next(source, None)
-        except Exception as exc:
-            if not is_decimal_overflow(exc):
-                raise _query_error(exc) from exc
-            self._start(wide=True)
+        source: Iterator[Any] = iter(())
+        while self._running is not None:
             source = read(self._running)
             try:
                 first = next(source, None)
-            except Exception as again:
-                raise _query_error(again) from again
+                break
+            except query_errors() as exc:
+                self._overflowed(exc)
         try:
             while first is not None:
                 yield first
                 try:
                     first = next(source, None)
-                except Exception as exc:
-                    raise _query_error(exc) from exc
+                except query_errors() as exc:
+                    _raise(exc)
         finally:
-            self.close()
+            self._stop()
 
-    def close(self) -> None:
+    def _stop(self) -> None:
         running, self._running = self._running, None
         if running is not None:
             running.close()
             self._session.end_duck(running)
+
+    def close(self) -> None:
+        self._stop()
         self._relations = {}
+
+
+def _ends_in_space(expr: Expr) -> bool:
+    return any(isinstance(p, Param) or (isinstance(p, Const) and str(p.value).endswith(" ")) for p in walk(expr)
+               if isinstance(p, (Const, Param)) and p.type.is_text)  # fmt: skip
 
 
 def _streams(node: Node) -> bool:
@@ -295,15 +325,14 @@ def _streams(node: Node) -> bool:
     return isinstance(node, (Scan, Join))
 
 
-def _query_error(exc: Exception) -> Exception:
-    """Reads an error of the running query; what DuckDB says is translated by the session's edge."""
-    if isinstance(exc, (CoprocessorError, kv.KvError)):
-        return exc
-    text = str(exc)
-    if "More than one row returned by a subquery" in text:
-        return error(ER_SUBQUERY_NO_1_ROW, "Subquery returns more than 1 row")
+def _raise(exc: Exception) -> NoReturn:
+    """Raises an error of the running query; what DuckDB alone can name is translated by the session's edge."""
+    if "More than one row returned by a subquery" in str(exc):
+        raise error(ER_SUBQUERY_NO_1_ROW, "Subquery returns more than 1 row") from exc
     cause = exc.__cause__
-    return cause if isinstance(cause, CoprocessorError) else exc
+    if isinstance(cause, CoprocessorError):
+        raise cause
+    raise exc
 
 
 def _empty(names: Sequence[str], types: Sequence[FieldType]) -> pa.Table:
