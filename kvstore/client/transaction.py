@@ -107,6 +107,20 @@ class WriteBuffer:
         return keys
 
 
+def _merged_batch_get(
+    snapshot: Snapshot, writes: dict[bytes, bytes | None], keys: Iterable[bytes]
+) -> dict[bytes, bytes]:
+    """The values of `keys` with `writes` over those of the snapshot."""
+    if not writes:
+        return snapshot.batch_get(keys)
+    wanted = list(keys)
+    others = [key for key in wanted if key not in writes]
+    found = snapshot.batch_get(others)
+    if len(others) == len(wanted):
+        return found
+    return {key: value for key in wanted if (value := writes[key] if key in writes else found.get(key)) is not None}
+
+
 class MergedReader:
     """A snapshot with a transaction's own writes over it."""
 
@@ -127,8 +141,7 @@ class MergedReader:
         return self._snapshot.get(key)
 
     def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        get = self.get
-        return {key: value for key in keys if (value := get(key)) is not None}
+        return _merged_batch_get(self._snapshot, self._buffer.writes, keys)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         own = self._buffer.range(start, end)
@@ -199,8 +212,7 @@ class EmbeddedTransaction:
         return self._base().get(key)
 
     def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        get = self.get
-        return {key: value for key in keys if (value := get(key)) is not None}
+        return _merged_batch_get(self._base(), self._buffer.writes, keys)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         return MergedReader(self._base(), self._buffer).scan(start, end, reverse=reverse)

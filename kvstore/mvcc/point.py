@@ -8,6 +8,7 @@ everything else goes through the full decoder.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from kvstore.codec import CodecError
 from kvstore.engine.api import RawIterator
@@ -15,11 +16,11 @@ from kvstore.engine.failure import check_status
 from kvstore.errors import Corruption
 from kvstore.mvcc.record import Write, WriteType
 
-_u64_le = struct.Struct("<Q").unpack_from
-_CONTINUES = 0x8080808080808080
-_PUT = ord("P")
-_DELETE = ord("D")
-_SHORT = ord("v")
+u64_le: Callable[[bytes, int], tuple[int]] = struct.Struct("<Q").unpack_from
+CONTINUES = 0x8080808080808080
+PUT = ord("P")
+DELETE = ord("D")
+SHORT = ord("v")
 
 NEXTS_BEFORE_SEEK = 8
 
@@ -45,9 +46,9 @@ def short_or_default(record: bytes, read_ts: int, what: bytes) -> bytes | None:
     """The value of a put record; None when its gc fence says that it is gone; NeedsDefault when it lies elsewhere."""
     if (
         len(record) > 11
-        and record[10] == _SHORT
+        and record[10] == SHORT
         and record[9] < 0x80
-        and _u64_le(record, 1)[0] & _CONTINUES == _CONTINUES
+        and u64_le(record, 1)[0] & CONTINUES == CONTINUES
         and len(record) == 12 + record[11]
     ):
         return record[12:]
@@ -74,9 +75,9 @@ def read_version(raw: RawIterator, data_key: bytes, seek_key: bytes, read_ts: in
     record = raw.value()
     assert record is not None
     kind = record[0]
-    if kind == _PUT:
+    if kind == PUT:
         return short_or_default(record, read_ts, data_key)
-    if kind == _DELETE:
+    if kind == DELETE:
         return None
     return _read_below(raw, data_key, read_ts)
 
@@ -86,9 +87,9 @@ def _read_below(raw: RawIterator, data_key: bytes, read_ts: int) -> bytes | None
     while True:
         record = raw.value()
         assert record is not None
-        if record[0] == _PUT:
+        if record[0] == PUT:
             return short_or_default(record, read_ts, data_key)
-        if record[0] == _DELETE:
+        if record[0] == DELETE:
             return None
         write = decode_write(record, data_key)
         change = write.last_change

@@ -9,7 +9,6 @@ Raw pairs come in chunks that grow, and a chunk becomes rows in one of three gea
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -17,7 +16,7 @@ from kvstore.engine.api import CF_WRITE, Cursor, Engine
 from kvstore.engine.failure import check_status
 from kvstore.mvcc.keys import AFTER_OLDEST, data_range, ts_suffix, user_key
 from kvstore.mvcc.plain import PLAIN_PAIRS_MIN, resolve_plain
-from kvstore.mvcc.point import NeedsDefault, short_or_default
+from kvstore.mvcc.point import CONTINUES, DELETE, PUT, SHORT, NeedsDefault, short_or_default, u64_le
 
 FIRST_PAIRS = 32
 PAIRS_MAX = 4096
@@ -27,13 +26,8 @@ SKIPPED_KEYS_MIN = 64
 SKIPPED_KEYS_MAX = 4096
 """How many keys are read by seeks before a chunk is tried again; doubles while skipping pays."""
 
-_PUT = ord("P")
-_DELETE = ord("D")
-_SHORT = ord("v")
 _RECORD_KEY_BYTES = 36
 _RECORD_KEY_MARKER = 0xFA
-_u64_le: Callable[[bytes, int], tuple[int]] = struct.Struct("<Q").unpack_from
-_CONTINUES = 0x8080808080808080
 
 LoadDefault = Callable[[bytes, int], bytes]
 """Fetches a long value: (data key, start_ts) -> value."""
@@ -74,17 +68,17 @@ class _Mixed:
             prefix = key[:-8]
             if prefix == decided or key[-8:] < suffix:
                 continue
-            if record[0] != _PUT:
-                if record[0] == _DELETE:
+            if record[0] != PUT:
+                if record[0] == DELETE:
                     decided = prefix
                 continue
             decided = prefix
             if (
                 len(record) > 11
-                and record[10] == _SHORT
+                and record[10] == SHORT
                 and record[9] < 0x80
                 and len(record) == 12 + record[11]
-                and _u64_le(record, 1)[0] & _CONTINUES == _CONTINUES
+                and u64_le(record, 1)[0] & CONTINUES == CONTINUES
             ):
                 if len(key) == _RECORD_KEY_BYTES and key[27] == _RECORD_KEY_MARKER:
                     append((key[1:9] + key[10:18] + key[19:22], record[12:]))
@@ -153,7 +147,7 @@ def _scan_forward(
                     return
                 key, record = found
                 low = key + AFTER_OLDEST
-                row = mixed.odd_row(key, record) if record[0] == _PUT else None
+                row = mixed.odd_row(key, record) if record[0] == PUT else None
                 if row is not None:
                     yield (row[0], row[1]) if isinstance(row[1], bytes) else (user_key(key), load(key, row[1]))
             mixed.has_long = False
@@ -181,7 +175,7 @@ def _seek_visible(cursor: Cursor, low: bytes, suffix: bytes) -> tuple[bytes, byt
             continue
         record = raw.value()
         assert record is not None
-        if record[0] == _PUT or record[0] == _DELETE:
+        if record[0] == PUT or record[0] == DELETE:
             return key[:-8], record
         low = key + b"\0"
 
@@ -217,13 +211,13 @@ def _scan_reverse(
                         if best:
                             winners.append((current, best))
                         current, best = prefix, b""
-                    if key[-8:] >= suffix and (record[0] == _PUT or record[0] == _DELETE):
+                    if key[-8:] >= suffix and (record[0] == PUT or record[0] == DELETE):
                         best = record
             ended = count < pairs
             if ended and best and plain is None:
                 winners.append((current, best))
             for prefix, record in winners:
-                row = mixed.odd_row(prefix, record) if record[0] == _PUT else None
+                row = mixed.odd_row(prefix, record) if record[0] == PUT else None
                 if row is not None:
                     yield (row[0], row[1]) if isinstance(row[1], bytes) else (user_key(prefix), load(prefix, row[1]))
             if plain is not None:
@@ -246,7 +240,7 @@ def _scan_reverse(
                 if found is None:
                     return
                 high, record = found
-                row = mixed.odd_row(high, record) if record[0] == _PUT else None
+                row = mixed.odd_row(high, record) if record[0] == PUT else None
                 if row is not None:
                     yield (row[0], row[1]) if isinstance(row[1], bytes) else (user_key(high), load(high, row[1]))
             scanner = engine.scanner(CF_WRITE, low, high, reverse=True)
@@ -276,7 +270,7 @@ def _seek_visible_before(cursor: Cursor, high: bytes, low: bytes, suffix: bytes)
         while (key := raw.key()) is not None and key[:-8] == high:
             record = raw.value()
             assert record is not None
-            if record[0] == _PUT or record[0] == _DELETE:
+            if record[0] == PUT or record[0] == DELETE:
                 return high, record
             raw.next()
         if key is None:
