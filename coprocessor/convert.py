@@ -1,9 +1,9 @@
 """Conversions between the Python values of SQL types: MySQL's implicit and explicit casts, and storing into a column.
 
 `converter(src, dst)` makes the function behind CAST and behind every cast that `functions.resolve` inserts; it
-warns, or raises while writing in strict mode, as MySQL does. `storer(src, column_type, name)` makes the assignment
-conversion of INSERT and UPDATE, which checks ranges and lengths. Parsers and formatters of temporal and numeric text
-live in `convert_text.py` and are re-exported here.
+warns, or raises while writing in strict mode, as MySQL does. The assignment conversion of INSERT and UPDATE, which
+checks ranges and lengths, is `values.compile_caster`. Parsers and formatters of temporal and numeric text live in
+`convert_text.py` and are re-exported here.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from coprocessor.convert_text import (
     round_duration,
 )
 from coprocessor.env import Env
-from coprocessor.errors import DataTooLong, OutOfRange, Truncated
+from coprocessor.errors import OutOfRange, Truncated
 from coprocessor.types import FieldType, Tp
 
 __all__ = [
     "CTX",
+    "INT_BITS",
     "MAX_DURATION",
     "clamp_int",
     "converter",
@@ -51,7 +52,6 @@ __all__ = [
     "parse_datetime",
     "parse_duration",
     "quantize",
-    "storer",
     "to_text",
 ]
 
@@ -59,7 +59,8 @@ CTX = Context(prec=100, rounding=ROUND_HALF_UP, Emax=999999, Emin=-999999)
 _EXP = tuple(Decimal(1).scaleb(-i) for i in range(66))
 Convert: TypeAlias = Callable[[Env, Any], Any]
 
-_INT_BITS = {Tp.TINY: 8, Tp.SHORT: 16, Tp.INT24: 24, Tp.LONG: 32, Tp.LONGLONG: 64}
+INT_BITS = {Tp.TINY: 8, Tp.SHORT: 16, Tp.INT24: 24, Tp.LONG: 32, Tp.LONGLONG: 64}
+YEAR_MIN, YEAR_MAX = 1901, 2155
 _TYPE_NAMES = {Tp.DATE: "date", Tp.DATETIME: "datetime", Tp.TIMESTAMP: "datetime", Tp.DURATION: "time"}
 
 
@@ -70,12 +71,12 @@ def quantize(value: Decimal, scale: int) -> Decimal:
 
 
 def int_bounds(ft: FieldType) -> tuple[int, int]:
-    """Returns the lowest and highest value of an integer type."""
+    """Returns the lowest and highest value of an integer type (YEAR: without its 0)."""
     if ft.tp == Tp.BIT:
         return 0, (1 << (ft.flen if ft.flen > 0 else 1)) - 1
     if ft.tp == Tp.YEAR:
-        return 1901, 2155
-    bits = _INT_BITS[ft.tp]
+        return YEAR_MIN, YEAR_MAX
+    bits = INT_BITS[ft.tp]
     return (0, (1 << bits) - 1) if ft.unsigned else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
@@ -437,7 +438,7 @@ def year_of(env: Env, n: int, shown: object) -> int | None:
     """Two-digit years are 1970-2069; 0 as a number is the year 0."""
     if 0 < n < 100:
         return n + (2000 if n < 70 else 1900)
-    if n == 0 or 1901 <= n <= 2155:
+    if n == 0 or YEAR_MIN <= n <= YEAR_MAX:
         return 2000 if n == 0 and isinstance(shown, str) and len(shown.strip()) < 4 else n
     complain(env, 1264, f"Out of range value: '{shown}'")
     return None
@@ -464,11 +465,11 @@ def converter(src: FieldType, dst: FieldType) -> Convert:
     if dst.tp == Tp.JSON:
         return _to_json(src, dst)
     if dst.tp in (Tp.ENUM, Tp.SET):
-        return _member(src, dst, "")
+        return _member(dst)
     return lambda env, v: None
 
 
-def _member(src: FieldType, dst: FieldType, name: str) -> Convert:
+def _member(dst: FieldType) -> Convert:
     """Conversion to ENUM or SET: by name, trailing spaces ignored, or by number."""
     by_name = {e.rstrip(" "): e for e in dst.elems} | {e.rstrip(" ").lower(): e for e in reversed(dst.elems)}
     by_name |= {e.rstrip(" "): e for e in dst.elems}
@@ -493,7 +494,7 @@ def _member(src: FieldType, dst: FieldType, name: str) -> Convert:
                 None if None in parts else ",".join(sorted({p for p in parts if p is not None}, key=order.__getitem__))
             )
         if text is None:
-            complain(env, 1265, f"Data truncated for column '{name}' at row 1")
+            complain(env, 1265, f"Data truncated: '{v}'")
             return ""
         return text
 
@@ -506,164 +507,3 @@ def _by_number(dst: FieldType, n: int) -> str | None:
     if not 0 <= n < 1 << len(dst.elems):
         return None
     return ",".join(e for i, e in enumerate(dst.elems) if n >> i & 1)
-
-
-def storer(src: FieldType, dst: FieldType, name: str) -> Convert:
-    """Returns the assignment conversion (env, value) → stored value of column `name`.
-
-    In strict mode raises OutOfRange (1264), DataTooLong (1406), Truncated (1265, 1292, 1366); else adjusts and
-    warns. NULL passes through: NOT NULL is the caller's to check. `env.writing` must be True.
-    """
-    inner = _store_value(src, dst, name)
-    return lambda env, v: None if v is None else inner(env, v)
-
-
-def _store_value(src: FieldType, dst: FieldType, name: str) -> Convert:
-    if dst.tp in (Tp.ENUM, Tp.SET):
-        return _member(src, dst, name)
-    if dst.tp == Tp.YEAR:
-        return _store_year(src, dst, name)
-    if dst.is_integer:
-        return _store_int(src, dst, name)
-    if dst.tp == Tp.NEWDECIMAL:
-        return _store_decimal(src, dst, name)
-    if dst.is_real:
-        return _store_real(src, dst, name)
-    if dst.is_text or dst.is_binary:
-        return _store_string(src, dst, name)
-    convert = converter(src, dst)
-    if not dst.is_temporal:
-        return convert
-    label = _TYPE_NAMES[dst.tp]
-
-    def store_temporal(env: Env, v: Any) -> Any:
-        result = convert(_quiet(env), v)
-        if result is None:
-            complain(env, 1292, f"Incorrect {label} value: '{to_text(v, src)}' for column '{name}' at row 1")
-        return result
-
-    return store_temporal
-
-
-def _quiet(env: Env) -> Env:
-    return Env(params=env.params, context=env.context, tz=env.tz, strict=False)
-
-
-def _store_year(src: FieldType, dst: FieldType, name: str) -> Convert:
-    convert = _to_year(src, dst)
-
-    def store(env: Env, v: Any) -> int | None:
-        result: int | None = convert(_quiet(env), v)
-        if result is None:
-            complain(env, 1264, f"Out of range value for column '{name}' at row 1")
-            return 0
-        return result
-
-    return store
-
-
-def _store_int(src: FieldType, dst: FieldType, name: str) -> Convert:
-    low, high = int_bounds(dst)
-    number = number_of(src)
-    textual = src.is_string and src.tp not in (Tp.ENUM, Tp.SET)
-
-    def store(env: Env, v: Any) -> int:
-        n = v if type(v) is int else _store_text_number(env, _text(v), name, "integer") if textual else number(env, v)
-        if isinstance(n, Decimal):
-            n = int(quantize(n, 0))
-        elif isinstance(n, float):
-            n = round(n)
-        if low <= n <= high:
-            return n
-        complain(env, 1264, f"Out of range value for column '{name}' at row 1")
-        return low if n < low else high
-
-    if src.is_binary and dst.tp == Tp.BIT:
-        return lambda env, v: store(env, int.from_bytes(v, "big"))
-    return store
-
-
-def _store_text_number(env: Env, text: str, name: str, label: str) -> Decimal:
-    number, complete = number_prefix(text)
-    if not complete:
-        blank = not text.strip()[:1].lstrip("+-.").isdigit() and number == 0
-        if blank:
-            complain(env, 1366, f"Incorrect {label} value: '{text}' for column '{name}' at row 1")
-        else:
-            complain(env, 1265, f"Data truncated for column '{name}' at row 1")
-    return number
-
-
-def _store_decimal(src: FieldType, dst: FieldType, name: str) -> Convert:
-    scale = max(dst.decimal, 0)
-    limit = Decimal(10) ** (dst.flen - scale)
-    exp = _EXP[scale]
-    number = number_of(src)
-    textual = src.is_string and src.tp not in (Tp.ENUM, Tp.SET)
-
-    def store(env: Env, v: Any) -> Decimal:
-        d = (
-            v
-            if type(v) is Decimal
-            else (_store_text_number(env, _text(v), name, "decimal") if textual else _as_decimal(number(env, v)))
-        )
-        d = quantize(d, scale)
-        if -limit < d < limit and not (dst.unsigned and d < 0):
-            return d
-        complain(env, 1264, f"Out of range value for column '{name}' at row 1")
-        if d < 0 and dst.unsigned:
-            return Decimal(0).quantize(exp, context=CTX)
-        top = (limit - exp).quantize(exp, context=CTX)
-        return top if d > 0 else -top
-
-    return store
-
-
-def _store_real(src: FieldType, dst: FieldType, name: str) -> Convert:
-    number = number_of(src)
-    textual = src.is_string and src.tp not in (Tp.ENUM, Tp.SET)
-    top = 3.4028234663852886e38 if dst.tp == Tp.FLOAT else 1.7976931348623157e308
-
-    def store(env: Env, v: Any) -> float:
-        f = float(_store_text_number(env, _text(v), name, "double") if textual else number(env, v))
-        if dst.decimal >= 0 and dst.flen > 0:
-            f = round(f, dst.decimal)
-        if abs(f) > top or (dst.unsigned and f < 0) or math.isnan(f):
-            complain(env, 1264, f"Out of range value for column '{name}' at row 1")
-            f = 0.0 if f < 0 and dst.unsigned else math.copysign(top, f)
-        return to_single(f) if dst.tp == Tp.FLOAT else f
-
-    return store
-
-
-def _store_string(src: FieldType, dst: FieldType, name: str) -> Convert:
-    flen = dst.flen
-    binary = dst.is_binary
-    char = dst.tp == Tp.STRING
-
-    def store(env: Env, v: Any) -> str | bytes:
-        if binary:
-            raw = v if isinstance(v, bytes) else to_text(v, src).encode()
-            out: str | bytes = raw.ljust(flen, b"\0") if char and flen > 0 else raw
-        else:
-            out = v if type(v) is str else _strict_text(env, v, src, name)
-        if 0 <= flen < len(out):
-            if not binary and not out[flen:].strip(" "):  # type: ignore[arg-type]
-                out = out[:flen]
-            else:
-                if env.strict and env.writing:
-                    raise DataTooLong(f"Data too long for column '{name}' at row 1")
-                env.warn(1265, f"Data truncated for column '{name}' at row 1")
-                out = out[:flen]
-        return out.rstrip(" ") if char and isinstance(out, str) else out
-
-    return store
-
-
-def _strict_text(env: Env, v: Any, src: FieldType, name: str) -> str:
-    if isinstance(v, bytes):
-        try:
-            return v.decode()
-        except UnicodeDecodeError:
-            complain(env, 1366, f"Incorrect string value: '{v[:6]!r}' for column '{name}' at row 1")
-    return to_text(v, src)

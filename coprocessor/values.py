@@ -19,6 +19,7 @@ from coprocessor.codec import json_binary
 from coprocessor.codec.datum import decimal_shape
 from coprocessor.codec.decimals import CONTEXT
 from coprocessor.codec.temporal import to_utc
+from coprocessor.convert import INT_BITS, YEAR_MAX, YEAR_MIN, int_bounds
 from coprocessor.convert_text import (
     MAX_DURATION,
     float_to_str,
@@ -34,18 +35,16 @@ from coprocessor.convert_text import (
 )
 from coprocessor.errors import DataTooLong, InvalidArgument, OutOfRange, Truncated, Unsupported
 from coprocessor.schema import ColumnSchema
-from coprocessor.types import BLOB_TPS, STRING_TPS, UNSPECIFIED, FieldType, Tp
+from coprocessor.types import BLOB_TPS, STRING_TPS, UNSPECIFIED, Tp
 
 Warn = Callable[[int, str], None]
 
-INT_BITS = {Tp.TINY: 8, Tp.SHORT: 16, Tp.INT24: 24, Tp.LONG: 32, Tp.LONGLONG: 64}
 BLOB_BYTES_MAX = {
     Tp.TINY_BLOB: (1 << 8) - 1,
     Tp.BLOB: (1 << 16) - 1,
     Tp.MEDIUM_BLOB: (1 << 24) - 1,
     Tp.LONG_BLOB: (1 << 32) - 1,
 }
-YEAR_MIN, YEAR_MAX = 1901, 2155
 FLOAT_MAX = 3.4028234663852886e38
 TIMESTAMP_MIN = dt.datetime(1970, 1, 1, 0, 0, 1)
 TIMESTAMP_MAX = dt.datetime(2038, 1, 19, 3, 14, 7, 999999)
@@ -57,16 +56,6 @@ class Caster(Protocol):
     """From any Python value to the column's; `row` is the row number that messages name."""
 
     def __call__(self, value: Any, row: int = 1, /) -> Any: ...
-
-
-def int_bounds(type_: FieldType) -> tuple[int, int]:
-    """The least and greatest value of an integer column (YEAR: without its 0)."""
-    if type_.tp == Tp.YEAR:
-        return YEAR_MIN, YEAR_MAX
-    if type_.tp == Tp.BIT:
-        return 0, (1 << max(type_.flen, 1)) - 1
-    bits = INT_BITS[type_.tp]
-    return (0, (1 << bits) - 1) if type_.unsigned else (-(1 << bits - 1), (1 << bits - 1) - 1)
 
 
 class _Target:

@@ -18,18 +18,17 @@ import pyarrow.compute as pc
 
 from coprocessor.arrow import arrow_type, column_array, field_type
 from coprocessor.codec.temporal import MICROS_PER_SECOND, vector_to_utc
+from coprocessor.convert import INT_BITS, int_bounds
 from coprocessor.errors import InvalidArgument
 from coprocessor.schema import ColumnSchema
 from coprocessor.types import BLOB_TPS, FieldType, Tp
 from coprocessor.values import (
     BLOB_BYTES_MAX,
     FLOAT_MAX,
-    INT_BITS,
     TIMESTAMP_MAX,
     TIMESTAMP_MIN,
     Warn,
     compile_caster,
-    int_bounds,
 )
 
 MAX_DURATION_MICROS = (838 * 3600 + 59 * 60 + 59) * MICROS_PER_SECOND

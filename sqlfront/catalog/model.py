@@ -245,15 +245,13 @@ def constant_of_text(text: Any, bits: str | None, ft: FieldType, name: str) -> A
         return int.from_bytes(base64.b64decode(bits), "big")
     if text is None or isinstance(text, bytes):
         return text
-    from coprocessor.convert import storer
-    from coprocessor.env import Env
-    from coprocessor.types import TEXT
+    from coprocessor.values import cast_for_column
 
     if ft.tp == Tp.BIT:
         return int.from_bytes(str(text).encode(), "big")
     if ft.is_binary:
         return str(text).encode("utf-8", "surrogateescape")
-    return storer(TEXT, ft, name)(Env(writing=True), str(text))
+    return cast_for_column(str(text), ColumnSchema(0, name, ft))
 
 
 def _default(info: ColumnInfo, ft: FieldType) -> Default:

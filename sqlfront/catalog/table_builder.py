@@ -9,11 +9,9 @@ import base64
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
-from coprocessor.types import BIGINT, BLOB_TPS, BYTES, DOUBLE, INTEGER_TPS, STRING_TPS, TEXT, UBIGINT, FieldType, Tp
-from coprocessor.types import decimal_type as make_decimal
+from coprocessor.types import BLOB_TPS, INTEGER_TPS, STRING_TPS, FieldType, Tp
 from sqlfront.catalog.column_types import check_charset, type_info
 from sqlfront.catalog.definition import ColumnSpec, CreateTable, DefaultSpec, KeySpec, TypeSpec
 from sqlfront.catalog.info import (
@@ -156,35 +154,19 @@ def invalid_default(column: str, position: int = -1) -> DatabaseError:
     return error(1067, f"Invalid default value for '{column}'", position=position)
 
 
-def _source_type(value: Any) -> FieldType:
-    match value:
-        case str():
-            return TEXT
-        case bytes():
-            return BYTES
-        case int():
-            return BIGINT if value < 1 << 63 else UBIGINT
-        case Decimal():
-            exponent = value.as_tuple().exponent
-            scale = max(-exponent, 0) if isinstance(exponent, int) else 0
-            return make_decimal(65, scale)
-        case _:
-            return DOUBLE
-
-
 def store_constant(value: Any, ft: FieldType, column: str, tz: dt.tzinfo | None, position: int = -1) -> Any:
     """Converts a literal to the column's Python value (TIMESTAMP in UTC), in strict mode; 1067 when it does not fit."""
     from coprocessor.codec.temporal import to_utc
-    from coprocessor.convert import storer
-    from coprocessor.env import Env
     from coprocessor.errors import EvalError
+    from coprocessor.schema import ColumnSchema
+    from coprocessor.values import cast_for_column
 
     if isinstance(value, bytes) and (ft.is_integer or ft.is_decimal or ft.is_real):
         value = int.from_bytes(value, "big")
     if isinstance(value, bytes) and ft.is_text:
         value = value.decode("utf-8", "replace")
     try:
-        stored = storer(_source_type(value), ft, column)(Env(writing=True, tz=tz or dt.UTC), value)
+        stored = cast_for_column(value, ColumnSchema(0, column, ft), tz=tz)
     except EvalError as exc:
         raise invalid_default(column, position) from exc
     if stored is None:
