@@ -143,6 +143,14 @@ class Session:
         except kv.Deadlock:
             self.rollback()
             raise
+        except kv.CommitRejected:
+            if self.txn is not None or self.plans_stale:
+                raise
+            # The schema moved under a statement that is a transaction of its own: once more, on the new schema.
+            self._forget_plans()
+            self.plans_stale = True
+            params = dict(zip(plan.names, row, strict=True)) if plan.names else row
+            return self._first(sql, params)
         finally:
             self.statement = ""
 
@@ -402,10 +410,6 @@ class Session:
                     raise
                 self.warnings = []
                 continue
-            except kv.CommitRejected:
-                # The schema moved under a statement of its own: plan it anew once; the caller sees only the outcome.
-                self._forget_plans()
-                raise
             finally:
                 txn.rollback()
             for table_id, delta in self._deltas.items():
