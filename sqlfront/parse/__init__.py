@@ -1,0 +1,125 @@
+"""SQL text to statements: the one door to sqlglot's tokenizer and parser (dialect `mysql`).
+
+Queries and data changes stay sqlglot trees for the binder, definitions stay text; short commands (transactions, SET,
+SHOW, ADMIN, ...), which sqlglot takes for something else or not at all, are read here from the same tokens into small
+statements of ours. What neither side knows is refused.
+
+    text.py        text before it is cut: scripts into statements, `/*! ... */` comments into their content
+    tokens.py      tokens, and the work on them before sqlglot's parser: `?` becomes a numbered placeholder, names of
+                   functions are marked so that they stay as written, INSERT ... SET becomes INSERT ... VALUES
+    trees.py       sqlglot's parser, with limits on what it is given and on what comes back
+    commands.py    a cursor over the tokens, with one reader for each kind of statement
+    statements.py  what comes out
+
+sqlglot is imported by the first statement that is parsed, not with this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlfront.parse.statements import (
+    AdminCheckIndex,
+    AdminCheckTable,
+    AnalyzeTable,
+    Assignment,
+    Backup,
+    Begin,
+    Commit,
+    Ddl,
+    Deallocate,
+    Delete,
+    Describe,
+    Execute,
+    Explain,
+    Insert,
+    Kill,
+    Parsed,
+    Prepare,
+    Query,
+    ReleaseSavepoint,
+    RenameTable,
+    Rollback,
+    RunGc,
+    Savepoint,
+    SetVariables,
+    Show,
+    Statement,
+    Update,
+    Use,
+)
+from sqlfront.parse.text import split_statements
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+    from sqlglot.tokens import Token
+
+__all__ = [
+    "FUNCTION_MARK",
+    "AdminCheckIndex",
+    "AdminCheckTable",
+    "AnalyzeTable",
+    "Assignment",
+    "Backup",
+    "Begin",
+    "Commit",
+    "Ddl",
+    "Deallocate",
+    "Delete",
+    "Describe",
+    "Execute",
+    "Explain",
+    "Insert",
+    "Kill",
+    "Parsed",
+    "Prepare",
+    "Query",
+    "ReleaseSavepoint",
+    "RenameTable",
+    "Rollback",
+    "RunGc",
+    "Savepoint",
+    "SetVariables",
+    "Show",
+    "Statement",
+    "Update",
+    "Use",
+    "parse",
+    "parse_expression",
+    "select_item_texts",
+    "split_statements",
+    "tokenize",
+]
+
+FUNCTION_MARK = "fn__"  # before the name of every ordinary call, in the trees that the binder reads
+
+
+def parse(text: str) -> Parsed:
+    """Parses exactly one statement; a trailing semicolon is fine. Raises ProgrammingError 1064 with the position."""
+    from sqlfront.parse.commands import parse_statement
+
+    return parse_statement(text)
+
+
+def parse_expression(text: str) -> exp.Expression:
+    """Parses one expression (stored defaults, generated columns)."""
+    from sqlfront.parse.commands import Commands
+    from sqlfront.parse.tokens import mark_functions
+
+    tokens = mark_functions(tokenize(text))
+    return Commands(text, tokens).expression(tokens)
+
+
+def tokenize(text: str) -> list[Token]:
+    """Cuts text into tokens; raises 1064 where it cannot (an open quote or comment)."""
+    from sqlfront.parse import tokens
+
+    return tokens.tokenize(text)
+
+
+def select_item_texts(text: str, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Returns the source text of each item of the outermost (first) select list, for naming the result's columns."""
+    from sqlfront.parse import tokens as on_tokens
+
+    return on_tokens.select_item_texts(text, tokens)

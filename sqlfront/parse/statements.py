@@ -1,0 +1,196 @@
+"""What text is read into: one dataclass per kind of statement, and their closed union.
+
+Queries, data changes and expressions inside of them are sqlglot trees; everything else is plain values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+
+@dataclass(slots=True)
+class Query:
+    """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column
+    names.
+    """
+
+    ast: exp.Expression
+    item_texts: tuple[str, ...] = ()
+    as_of: exp.Expression | None = None
+
+
+@dataclass(slots=True)
+class Insert:
+    ast: exp.Insert
+    replace: bool = False
+
+
+@dataclass(slots=True)
+class Update:
+    ast: exp.Update
+    ignore: bool = False
+
+
+@dataclass(slots=True)
+class Delete:
+    ast: exp.Delete
+
+
+@dataclass(slots=True)
+class Ddl:
+    """CREATE, ALTER, DROP, TRUNCATE, with the statement's whole text."""
+
+    ast: exp.Expression
+    text: str = ""
+
+
+@dataclass(slots=True)
+class RenameTable:
+    pairs: list[tuple[exp.Table, exp.Table]]
+
+
+@dataclass(slots=True)
+class Begin:
+    """BEGIN or START TRANSACTION. `mode` is optimistic, pessimistic or empty for the session's default."""
+
+    mode: str = ""
+    read_only: bool = False
+    as_of: exp.Expression | None = None
+
+
+@dataclass(slots=True)
+class Commit:
+    pass
+
+
+@dataclass(slots=True)
+class Rollback:
+    savepoint: str | None = None
+
+
+@dataclass(slots=True)
+class Savepoint:
+    name: str
+
+
+@dataclass(slots=True)
+class ReleaseSavepoint:
+    name: str
+
+
+@dataclass(slots=True)
+class Assignment:
+    """`scope` is user, session, global or transaction (SET TRANSACTION for the next one)."""
+
+    scope: str
+    name: str
+    value: exp.Expression | None
+
+
+@dataclass(slots=True)
+class SetVariables:
+    items: list[Assignment]
+
+
+@dataclass(slots=True)
+class Use:
+    database: str
+
+
+@dataclass(slots=True)
+class Show:
+    """SHOW `what` (upper case words), with its optional table, database, LIKE pattern and WHERE."""
+
+    what: str
+    full: bool = False
+    glob: bool = False
+    table: exp.Table | None = None
+    database: str | None = None
+    like: str | None = None
+    where: exp.Expression | None = None
+
+
+@dataclass(slots=True)
+class Describe:
+    table: exp.Table
+    column: str | None = None
+
+
+@dataclass(slots=True)
+class Explain:
+    statement: Statement
+    analyze: bool = False
+    format: str = ""
+
+
+@dataclass(slots=True)
+class AnalyzeTable:
+    tables: list[exp.Table]
+
+
+@dataclass(slots=True)
+class AdminCheckTable:
+    tables: list[exp.Table]
+
+
+@dataclass(slots=True)
+class AdminCheckIndex:
+    table: exp.Table
+    index: str
+
+
+@dataclass(slots=True)
+class Backup:
+    """BACKUP DATABASE ... TO path."""
+
+    path: str
+
+
+@dataclass(slots=True)
+class RunGc:
+    """ADMIN GC: collect old versions now."""
+
+
+@dataclass(slots=True)
+class Prepare:
+    name: str
+    source: str | None
+    variable: str | None
+
+
+@dataclass(slots=True)
+class Execute:
+    name: str
+    using: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Deallocate:
+    name: str
+
+
+@dataclass(slots=True)
+class Kill:
+    connection_id: int
+    query_only: bool
+
+
+Statement: TypeAlias = (
+    Query | Insert | Update | Delete | Ddl | RenameTable | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint
+    | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | Backup | RunGc
+    | Prepare | Execute | Deallocate | Kill
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Parsed:
+    """One statement, its text, and its parameters: `positional` counts `?`, `names` lists `:name` in order."""
+
+    statement: Statement
+    text: str
+    positional: int = 0
+    names: tuple[str, ...] = ()

@@ -1,0 +1,300 @@
+"""Tokens, by sqlglot's tokenizer for MySQL, and the work done on them before its parser sees them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import TokenError
+from sqlglot.tokens import Token, TokenType
+
+from sqlfront.errors import ER_PARSE, error
+from sqlfront.parse import FUNCTION_MARK
+from sqlfront.parse.text import near, open_quote
+
+
+@cache
+def dialect() -> Dialect:
+    return Dialect.get_or_raise("mysql")
+
+
+# Words that sqlglot's tokenizer swallows together with the rest of the statement when they come first.
+_SWALLOWED = re.compile(
+    r"\s*(?:/\*.*?\*/\s*|--[ \t][^\n]*\n\s*|#[^\n]*\n\s*)*"
+    r"(REPLACE|RENAME|PREPARE|EXECUTE|LOCK|UNLOCK|CALL|OPTIMIZE|FETCH|SHOW|EXPLAIN|REPAIR|LOAD|IMPORT|CHECKSUM|HANDLER|DO)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def tokenize(text: str) -> list[Token]:
+    """Cuts text into tokens; raises 1064 where it cannot (an open quote or comment)."""
+    first = _SWALLOWED.match(text)
+    try:
+        if first is None:
+            return list(dialect().tokenize(text))
+        masked = text[: first.start(1)] + "_" * len(first.group(1)) + text[first.end(1) :]
+        tokens = list(dialect().tokenize(masked))
+    except TokenError as exc:
+        position = open_quote(text)
+        raise error(ER_PARSE, "unterminated quote or comment" + near(text, position), position=position) from exc
+    at = tokens[0]
+    tokens[0] = Token(TokenType.VAR, first.group(1), at.line, at.col, at.start, at.end)
+    return tokens
+
+
+def number_placeholders(tokens: Sequence[Token], names: list[str]) -> tuple[list[Token], int]:
+    """Rewrites every `?` to `:1`, `:2`, ... in order of text and collects the names of `:name` placeholders."""
+    out: list[Token] = []
+    count = 0
+    previous: Token | None = None
+    for token in tokens:
+        if token.token_type == TokenType.PLACEHOLDER and token.text == "?":
+            count += 1
+            at = (token.line, token.col, token.start, token.end)
+            out.append(Token(TokenType.COLON, ":", *at))
+            out.append(Token(TokenType.VAR, str(count), *at))
+        elif token.token_type == TokenType.FLOAT and token.text.upper() == "REAL":
+            # MySQL's REAL is DOUBLE; sqlglot takes it for FLOAT.
+            out.append(Token(TokenType.DOUBLE, "DOUBLE", token.line, token.col, token.start, token.end))
+        else:
+            out.append(token)
+            if previous is not None and previous.token_type == TokenType.COLON and is_word(token):
+                if token.text not in names:
+                    names.append(token.text)
+        previous = token
+    return out, count
+
+
+# Calls with a grammar of their own, which sqlglot reads into trees that keep every word of it.
+_SPECIAL_CALLS = frozenset(
+    """
+    CAST CONVERT EXTRACT TRIM GROUP_CONCAT CHAR POSITION SUBSTRING SUBSTR MID VALUES IN EXISTS ANY ALL
+    SOME OVER AS AND OR NOT XOR WHERE ON USING SELECT FROM JOIN BY HAVING WHEN THEN ELSE CASE LIKE
+    BETWEEN IS DIV ROW INTERVAL SET WITH UNION DISTINCT LIMIT MATCH AGAINST KEY INDEX JSON_TABLE
+    WEIGHT_STRING REGEXP RLIKE RETURNING SEPARATOR PARTITION INTERSECT EXCEPT MEMBER OF DECIMAL NUMERIC
+    DEC FLOAT DOUBLE VARCHAR NCHAR DATETIME SIGNED BINARY LATERAL INTO TABLE FORCE IGNORE USE SOUNDS
+    """.split()
+)
+_NAME_BEFORE = frozenset(
+    """
+    INTO TABLE JOIN UPDATE AS . WITH RECURSIVE FROM INSERT REPLACE IGNORE
+    """.split()
+)
+
+
+def mark_functions(tokens: list[Token]) -> list[Token]:
+    """Prefixes the names of ordinary calls, so that sqlglot leaves them as they are written.
+
+    Its own function nodes rename, reorder and rewrite arguments for other dialects; the catalogue wants MySQL's words.
+    Temporal literals (`DATE '...'`, `{d '...'}`) become calls too, and unary plus, which sqlglot does not know, goes.
+    """
+    out: list[Token] = []
+    i = 0
+    while i < len(tokens):
+        token = tokens[i]
+        after = tokens[i + 1] if i + 1 < len(tokens) else None
+        if token.token_type == TokenType.PLUS and (not out or _operand_follows(out[-1])):
+            i += 1
+            continue
+        word = token.text.upper()
+        if after is not None and after.token_type == TokenType.STRING and word in ("DATE", "TIME", "TIMESTAMP"):
+            if not out or out[-1].text.upper() != "AS":
+                out += _literal_call(word.lower(), token, after)
+                i += 2
+                continue
+        if (
+            token.token_type == TokenType.L_BRACE
+            and i + 3 < len(tokens)
+            and tokens[i + 3].token_type == TokenType.R_BRACE
+        ):
+            kind = {"D": "date", "T": "time", "TS": "timestamp"}.get(tokens[i + 1].text.upper())
+            if kind is not None and tokens[i + 2].token_type == TokenType.STRING:
+                out += _literal_call(kind, token, tokens[i + 2])
+                i += 4
+                continue
+        if token.text == "~~" and token.token_type != TokenType.STRING:
+            out.append(Token(TokenType.TILDE, "~", token.line, token.col, token.start, token.start))
+            token = Token(TokenType.TILDE, "~", token.line, token.col, token.end, token.end)
+        if after is not None and after.token_type == TokenType.L_PAREN and _is_call(tokens, i):
+            mark = FUNCTION_MARK + token.text
+            token = Token(TokenType.VAR, mark, token.line, token.col, token.start, token.end, token.comments)
+        out.append(token)
+        i += 1
+    return out
+
+
+def _literal_call(kind: str, at: Token, text: Token) -> list[Token]:
+    place = (at.line, at.col, at.start, at.end)
+    name = Token(TokenType.VAR, f"{FUNCTION_MARK}{kind}_literal", *place)
+    return [name, Token(TokenType.L_PAREN, "(", *place), text, Token(TokenType.R_PAREN, ")", *place)]
+
+
+_OPERAND_BEFORE = frozenset(
+    """
+    ( , + - * / % = < > <= >= <> != <=> & | ^ ~ ! << >> && || :=
+    SELECT WHERE AND OR NOT XOR WHEN THEN ELSE CASE BY HAVING ON IN BETWEEN LIKE DIV MOD SET DISTINCT ALL IS RETURN
+    INTERVAL VALUES LIMIT OFFSET
+    """.split()
+) | {"ORDER BY", "GROUP BY", "PARTITION BY"}
+
+
+def _operand_follows(token: Token) -> bool:
+    """Whether what comes after this token begins an operand, so that a plus there is a sign."""
+    return token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER) and token.text.upper() in _OPERAND_BEFORE
+
+
+def _is_call(tokens: Sequence[Token], index: int) -> bool:
+    """Whether the word before a parenthesis is the name of an ordinary function."""
+    token = tokens[index]
+    if token.token_type in (TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER) or not token.text.isidentifier():
+        return False
+    before = tokens[index - 1].text.upper() if index else ""
+    if token.text.upper() in _SPECIAL_CALLS or before in _NAME_BEFORE:
+        return False
+    # A name in a list may be a CTE's (`WITH a AS (...), b(n) AS (...)`): a call is never followed by AS and "(".
+    return not (token.token_type == TokenType.VAR and before in (",", "") and _is_cte_name(tokens, index))
+
+
+def _is_cte_name(tokens: Sequence[Token], index: int) -> bool:
+    depth = 0
+    for i in range(index + 1, len(tokens)):
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(tokens[i].token_type, 0)
+        if depth == 0:
+            return (
+                i + 2 < len(tokens)
+                and tokens[i + 1].text.upper() == "AS"
+                and tokens[i + 2].token_type == TokenType.L_PAREN
+            )
+    return False
+
+
+def is_word(token: Token) -> bool:
+    return bool(token.text) and (token.text[0].isalpha() or token.text[0] == "_")
+
+
+LITERALS = (TokenType.STRING, TokenType.NUMBER)
+_ITEM_ENDS = frozenset(
+    """
+    FROM WHERE GROUP HAVING ORDER LIMIT UNION EXCEPT INTERSECT FOR INTO WINDOW
+    """.split()
+)
+SELECT_OPTIONS = frozenset(
+    """
+    DISTINCT ALL DISTINCTROW STRAIGHT_JOIN SQL_CALC_FOUND_ROWS HIGH_PRIORITY SQL_SMALL_RESULT
+    SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_NO_CACHE SQL_CACHE
+    """.split()
+)
+
+
+def select_item_texts(text: str, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Returns the source text of each item of the outermost (first) select list, for naming the result's columns."""
+    i = 0
+    if tokens and tokens[0].text.upper() == "WITH":
+        depth = 0
+        while i < len(tokens) and not (depth == 0 and tokens[i].token_type == TokenType.SELECT):
+            depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(tokens[i].token_type, 0)
+            i += 1
+    while i < len(tokens) and tokens[i].token_type == TokenType.L_PAREN:
+        i += 1
+    if i >= len(tokens) or tokens[i].token_type != TokenType.SELECT:
+        return ()
+    i += 1
+    while i < len(tokens) and (tokens[i].text.upper() in SELECT_OPTIONS or tokens[i].token_type == TokenType.HINT):
+        i += 1
+    out: list[str] = []
+    depth = 0
+    start: int | None = None
+    end = 0
+    for token in tokens[i:]:
+        kind = token.token_type
+        if depth == 0 and kind not in LITERALS and token.text.upper() in _ITEM_ENDS and kind != TokenType.IDENTIFIER:
+            break
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(kind, 0)
+        if depth < 0:
+            break
+        if depth == 0 and kind == TokenType.COMMA:
+            out.append(text[start:end] if start is not None else "")
+            start = None
+            continue
+        if start is None:
+            start = token.start
+        end = token.end + 1
+    if start is not None:
+        out.append(text[start:end])
+    return tuple(out)
+
+
+def as_of_end(tokens: Sequence[Token], start: int) -> int:
+    """Where the expression after AS OF TIMESTAMP ends: one operand, then `+|- INTERVAL n unit` as often as it comes."""
+    i = start
+    if i < len(tokens) and tokens[i].text in ("@", "@@", ":"):
+        i += 1
+    i += 1
+    if i < len(tokens) and tokens[i].token_type == TokenType.L_PAREN:
+        depth = 0
+        while i < len(tokens):
+            depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(tokens[i].token_type, 0)
+            i += 1
+            if depth == 0:
+                break
+    while i + 3 < len(tokens) and tokens[i].text in ("+", "-") and tokens[i + 1].text.upper() == "INTERVAL":
+        i += 4
+    return i
+
+
+def insert_set_form(tokens: list[Token]) -> list[Token]:
+    """Turns `INSERT INTO t SET a = 1, b = 2` into `INSERT INTO t (a, b) VALUES (1, 2)`."""
+    words = [t.text.upper() if t.token_type != TokenType.STRING else "" for t in tokens]
+    if "SET" not in words[:8] or "VALUES" in words[:8] or "SELECT" in words[:8]:
+        return tokens
+    at = words.index("SET")
+    if tokens[at].token_type != TokenType.SET:
+        return tokens
+    try:
+        stop = words.index("ON", at)
+    except ValueError:
+        stop = len(tokens)
+    names: list[Token] = []
+    values: list[list[Token]] = []
+    depth = 0
+    expect_name = True
+    for i in range(at + 1, stop):
+        token = tokens[i]
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(token.token_type, 0)
+        if expect_name:
+            if token.token_type == TokenType.EQ:
+                expect_name = False
+                values.append([])
+            else:
+                if len(names) == len(values):
+                    names.append(token)
+                else:
+                    names[-1] = token
+        elif token.token_type == TokenType.COMMA and depth == 0:
+            expect_name = True
+        else:
+            values[-1].append(token)
+    mark = tokens[at]
+    place = (mark.line, mark.col, mark.start, mark.end)
+    left, right = Token(TokenType.L_PAREN, "(", *place), Token(TokenType.R_PAREN, ")", *place)
+    comma = Token(TokenType.COMMA, ",", *place)
+    out = [*tokens[:at], left]
+    for i, name in enumerate(names):
+        out += [comma, name] if i else [name]
+    out += [right, Token(TokenType.VALUES, "VALUES", *place), left]
+    for i, value in enumerate(values):
+        out += [comma, *value] if i else value
+    return [*out, right, *tokens[stop:]]
+
+
+def add_into(tokens: list[Token]) -> list[Token]:
+    """Adds the INTO that MySQL lets people leave out."""
+    at = 1
+    while at < len(tokens) and tokens[at].text.upper() == "IGNORE":
+        at += 1
+    if at < len(tokens) and tokens[at].token_type != TokenType.INTO:
+        mark = tokens[at]
+        return [*tokens[:at], Token(TokenType.INTO, "INTO", mark.line, mark.col, mark.start, mark.start), *tokens[at:]]
+    return tokens
