@@ -126,8 +126,9 @@ class BatchEncoder:
         return self._index_runs(whole, record_keys, common=self.codec.is_common_handle)
 
     def _index_runs(self, columns: Mapping[int, Any], record_keys: list[bytes], *, common: bool) -> list[IndexRun]:
-        suffixes, in_value = self._handles(record_keys, common=common)
-        return [self._index_run(index, columns, suffixes, in_value) for index in self.codec.schema.indexes]
+        indexes = self.codec.schema.indexes
+        suffixes, in_value = self._handles(record_keys, common=common, unique=any(index.unique for index in indexes))
+        return [self._index_run(index, columns, suffixes, in_value) for index in indexes]
 
     def cast(self, batch: pa.RecordBatch | pa.Table, *, first_row: int = 1) -> list[Any]:
         """Casts and checks the columns of a batch; TIMESTAMPs come out in UTC."""
@@ -239,14 +240,22 @@ class BatchEncoder:
         places = pc.fill_null(coded.indices, len(table) - 1).to_numpy(zero_copy_only=False).tolist()
         return [table[place] for place in places]
 
-    def _handles(self, record_keys: list[bytes], *, common: bool) -> tuple[list[bytes], list[bytes]]:
-        """What an index entry needs of each row's handle: the key's suffix, and the value of a distinct entry."""
+    def _handles(self, record_keys: list[bytes], *, common: bool, unique: bool) -> tuple[list[bytes], list[bytes]]:
+        """What an index entry needs of each row's handle: the key's suffix, and (`unique`) a distinct entry's value."""
         at = keys.RECORD_PREFIX_LEN
         if common:
             suffixes = [key[at:] for key in record_keys]
-            return suffixes, [keys.index_value(handle, distinct=True) for handle in suffixes]
+            if not unique:
+                return suffixes, []
+            # All of the value but the handle depends on its length alone.
+            heads = {
+                size: keys.index_value(bytes(size), distinct=True)[:-size] for size in set(map(len, suffixes)) if size
+            }
+            return suffixes, [heads[len(handle)] + handle for handle in suffixes]
         flag = bytes((INT_FLAG,))
         suffixes = [flag + key[at:] for key in record_keys]
+        if not unique:
+            return suffixes, []
         # The value holds the handle in plain big-endian: the key's bytes with the sign bit flipped back.
         return suffixes, [bytes((key[at] ^ 0x80,)) + key[at + 1 :] for key in record_keys]
 

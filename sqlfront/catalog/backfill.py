@@ -1,66 +1,132 @@
 """Filling a new index from the rows that are there, and looking rows through for NULLs.
 
-A batch is one optimistic transaction: it reads some rows of its snapshot, marks their record keys, and puts their
-entries. A row or an entry that someone changed since makes its commit fail, and the batch is done again on a newer
-snapshot.
+A batch reads rows of a snapshot, encodes their entries in bulk, closes the index's range to writers for as long as it
+takes to write one sorted file, and adds the entries that no writer has touched since the snapshot. No row is locked and
+nothing is checked row by row. That is right because of what writers do in the states of an index that is being built:
+
+- who changes, moves or removes a row *deletes the entry of the old values* by its key, and puts the new one;
+- so an entry that was right at the snapshot and that nobody touched since is still right, and one that somebody
+  touched is as that writer left it, which is right too: the batch leaves it alone (`IndexWatch` has their keys);
+- between the closing of the range and its opening no writer commits an entry, and all before were reported.
+
+Two rows with one key of a unique index are found in three ways: side by side in a sorted batch; by a writer, who finds
+the other row's entry; and, when they are in different batches or one of them is a writer's, because one entry then
+stands for two rows: in one snapshot there are fewer entries than rows. (Entries are only ever of rows: whoever takes
+the values from a row deletes the entry. So equal counts mean that every row has its own.)
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from kvstore.errors import Cancelled, CommitRejected, KeyExists, StoreError, TxnError
+from kvstore.errors import Cancelled, StoreError, TxnError
 from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
+    from coprocessor.codec.vector_encode import IndexRun
     from coprocessor.schema import IndexSchema
-    from kvstore.client.api import CancelToken, PackedBatch, Storage, Transaction
+    from kvstore.client.api import CancelToken, PackedBatch, Reader, Storage
     from sqlfront.catalog.model import Index, Table
 
-BATCH_ROWS = 16384
+BATCH_ROWS = 262_144
+"""Rows of one batch: writers of the table wait while so many entries are written (about 0.3 s)."""
+SCAN_ROWS = 65_536
 STALLED_S_MAX = 50.0
 """How long one batch may be tried over and over before the change is given up (error 1205)."""
 BACKOFF_S_MAX = 0.1
 
 
-def fill_index(storage: Storage, table: Table, index: Index, cancel: CancelToken | None = None) -> int:
+class IndexWatch:
+    """Notes which index entries transactions write while indexes are built; observes one storage's commits."""
+
+    def __init__(self) -> None:
+        self._followed: tuple[Touched, ...] = ()
+
+    @contextmanager
+    def follow(self, table_id: int, index_ids: Sequence[int]) -> Iterator[Touched]:
+        """Notes the written entries of some indexes of a table until the block ends."""
+        touched = Touched(table_id, index_ids)
+        self._followed = (*self._followed, touched)
+        try:
+            yield touched
+        finally:
+            self._followed = tuple(t for t in self._followed if t is not touched)
+
+    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        for touched in self._followed:
+            touched.note(writes)
+
+    def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
+        """Bulk loads of rows and schema changes exclude each other, so these are the builds' own."""
+
+
+class Touched:
+    """The entry keys that writers wrote since the batch began, and whether they wrote any at all."""
+
+    def __init__(self, table_id: int, index_ids: Sequence[int]) -> None:
+        from coprocessor.codec.keys import index_prefix
+
+        self._prefixes = tuple(index_prefix(table_id, i) for i in index_ids)
+        self.keys: set[bytes] = set()
+        self.ever = False
+
+    def note(self, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        prefixes = self._prefixes
+        found = [key for key, _ in writes if key.startswith(prefixes)]
+        if found:
+            self.ever = True
+            self.keys.update(found)
+
+    def restart(self) -> None:
+        """Forgets the keys: a snapshot taken after this sees every commit that was reported before."""
+        self.keys = set()
+
+
+def fill_index(
+    storage: Storage, touched: Touched, table: Table, index: Index, cancel: CancelToken | None = None
+) -> int:
     """Adds the entries of all rows to an index that writers maintain already; returns the number of rows.
 
     Raises 1062 when a unique index finds two rows with the same key.
     """
     start, end = _written_before(storage, table)
-    encode = EntryEncoder(table, index.schema)
-    total = 0
-    batch_rows = BATCH_ROWS
+    encode = EntryEncoder(table, (index.schema,))
+    total = batches = 0
     stalled_since = 0.0
     attempt = 0
     while start < end:
-        if cancel is not None and cancel.is_set():
-            raise Cancelled
+        _stop_if(cancel)
         try:
-            count, start_next = _fill_batch(storage, encode, (start, end), batch_rows)
-        except (KeyExists, CommitRejected):
-            raise
+            count, start_next = _fill_batch(storage, touched, encode, (start, end), cancel)
         except TxnError as exc:
+            if isinstance(exc, Cancelled):
+                raise
             now = time.monotonic()
             stalled_since = stalled_since or now
             if now - stalled_since > STALLED_S_MAX:
                 raise error(1205, f"adding index '{index.name}' gave up behind other transactions: {exc}") from exc
             attempt += 1
-            batch_rows = max(batch_rows // 4, 1)
             time.sleep(min(0.001 * attempt, BACKOFF_S_MAX))
             continue
         stalled_since, attempt = 0.0, 0
-        batch_rows = min(batch_rows * 2, BATCH_ROWS)
         total += count
-        if count == 0 or start_next is None:
+        batches += 1
+        if start_next is None:
             break
         start = start_next
+    if index.unique and (batches > 1 or touched.ever):
+        _check_unique(storage, table, index, cancel)
     return total
+
+
+def _stop_if(cancel: CancelToken | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled
 
 
 def _written_before(storage: Storage, table: Table) -> tuple[bytes, bytes]:
@@ -71,92 +137,126 @@ def _written_before(storage: Storage, table: Table) -> tuple[bytes, bytes]:
 
 
 def _fill_batch(
-    storage: Storage, encode: EntryEncoder, key_range: tuple[bytes, bytes], rows: int
+    storage: Storage,
+    touched: Touched,
+    encode: EntryEncoder,
+    key_range: tuple[bytes, bytes],
+    cancel: CancelToken | None,
 ) -> tuple[int, bytes | None]:
-    """Indexes about `rows` rows; returns how many, and where to go on (None at the end)."""
-    txn = storage.begin(pessimistic=False)
+    """Indexes at most about `BATCH_ROWS` rows; returns how many, and where to go on (None at the end)."""
+    from coprocessor.codec.vector_encode import sort_run
+
+    touched.restart()
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    last = b""
+    more = False
+    snapshot = storage.snapshot()
+    for packed in snapshot.scan_packed(*key_range, batch_rows=min(SCAN_ROWS, BATCH_ROWS)):
+        _stop_if(cancel)
+        if not packed.count:
+            continue
+        run = encode(packed)[0]
+        keys += run.keys
+        values += run.values
+        last = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
+        more = len(keys) >= BATCH_ROWS
+        if more:
+            break
+    if not keys:
+        return 0, None
+    count = len(keys)
+    keys, values = sort_run(keys, values)
+    index = encode.indexes[0]
+    if index.unique:
+        taken = next((i for i, (a, b) in enumerate(pairwise(keys)) if a == b), None)
+        if taken is not None:
+            raise _duplicate(snapshot, encode, keys[taken], values[taken])
+    ingest = storage.ingest(*encode.codec.index_range(index), cancel=cancel)
     try:
-        records: list[bytes] = []
-        entries: list[bytes] = []
-        values: list[bytes] = []
-        for packed in txn.scan_packed(*key_range, batch_rows=rows):
-            for whole, part in zip((records, entries, values), encode(packed), strict=True):
-                whole.extend(part)
-            if len(records) >= rows:
-                break
-        if encode.index.unique:
-            _check_unique(txn, encode, records, entries, values)
-        put = txn.put
-        for entry, value in zip(entries, values, strict=True):
-            put(entry, value)
-        txn.lock_keys(records, for_update_ts=txn.start_ts, wait_ms=0)
-        txn.commit()
+        # Nobody writes the range any more, and whoever did has been reported.
+        if touched.keys:
+            pairs = [(k, v) for k, v in zip(keys, values, strict=True) if k not in touched.keys]
+            keys, values = [k for k, _ in pairs], [v for _, v in pairs]
+        ingest.add_run(keys, values)
+        ingest.finish(check_duplicates=False)
     except BaseException:
-        txn.rollback()
+        ingest.abort()
         raise
-    return len(records), records[-1] + b"\0" if records else None
+    return count, last + b"\0" if more else None
 
 
 class EntryEncoder:
-    """Makes the entries of one index from packed records, a batch at a time."""
+    """Makes index entries of packed records, a batch at a time; decodes only the indexes' columns."""
 
-    def __init__(self, table: Table, index: IndexSchema) -> None:
+    def __init__(self, table: Table, indexes: tuple[IndexSchema, ...]) -> None:
         from coprocessor.codec.vector import BatchDecoder
         from coprocessor.codec.vector_encode import BatchEncoder
         from coprocessor.table import TableCodec
 
         self.table = table
-        self.index = index
-        self.codec = TableCodec(replace(table.schema, indexes=(index,)))
-        self._decoder = BatchDecoder(self.codec.schema)
+        self.indexes = indexes
+        self.codec = TableCodec(replace(table.schema, indexes=indexes))
+        self._offsets = sorted({part.offset for index in indexes for part in index.columns})
+        self._decoder = BatchDecoder(self.codec.schema, self._offsets)
         self._encoder = BatchEncoder(self.codec)
 
-    def __call__(self, packed: PackedBatch) -> tuple[list[bytes], list[bytes], list[bytes]]:
-        """Returns the record keys, entry keys and entry values, in row order."""
-        from coprocessor.codec.vector import decode_handles
-
-        if not packed.count:
-            return [], [], []
-        batch = self._decoder.decode(packed)
-        handles = decode_handles(packed) if self.codec.is_hidden_handle else None
-        encoded = self._encoder.encode_columns(batch.columns, packed.count, handles)
-        run = encoded.indexes[0]
-        return encoded.keys, run.keys, run.values
+    def __call__(self, packed: PackedBatch) -> list[IndexRun]:
+        """Returns the entries of a batch that is not empty, one run for each index, in row order."""
+        columns = dict(zip(self._offsets, self._decoder.decode(packed).columns, strict=True))
+        return self._encoder.encode_indexes(columns, slices(packed.keys, packed.key_starts, packed.key_ends))
 
 
-def _check_unique(
-    txn: Transaction,
-    encode: EntryEncoder,
-    records: Sequence[bytes],
-    entries: Sequence[bytes],
-    values: Sequence[bytes],
-) -> None:
-    """Raises 1062 when two rows of the batch, or one of them and a row indexed before, have the same entry."""
-    wanted = dict(zip(entries, values, strict=True))
-    taken: bytes | None = None
-    if len(wanted) < len(entries):
-        taken = next(e for e, n in Counter(entries).items() if n > 1)
-    else:
-        taken = next((e for e, value in txn.batch_get(entries).items() if wanted[e] != value), None)
-    if taken is None:
+def slices(data: Any, starts: Any, ends: Any) -> list[bytes]:
+    """The pieces of a packed buffer."""
+    whole = data.tobytes()
+    return [whole[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def count_range(reader: Reader, key_range: tuple[bytes, bytes], cancel: CancelToken | None = None) -> int:
+    """The number of live keys in a range."""
+    total = 0
+    for packed in reader.scan_packed(*key_range):
+        _stop_if(cancel)
+        total += packed.count
+    return total
+
+
+def _check_unique(storage: Storage, table: Table, index: Index, cancel: CancelToken | None) -> None:
+    """Raises 1062 when the index has fewer entries than the table rows."""
+    reader = storage.snapshot()
+    encode = EntryEncoder(table, (index.schema,))
+    entries = count_range(reader, encode.codec.index_range(index.schema), cancel)
+    if entries == count_range(reader, table.codec.record_range, cancel):
         return
-    record = records[list(entries).index(taken)]
-    row = txn.get(record)
-    if row is None:
-        raise StoreError(f"record {record.hex()} is gone from its own snapshot")
-    raise duplicate(encode.table, encode.index, encode.codec.key_decoder()(record, row))
+    for packed in reader.scan_packed(*table.codec.record_range):
+        _stop_if(cancel)
+        if not packed.count:
+            continue
+        run = encode(packed)[0]
+        found = reader.batch_get(run.keys)
+        for key, value in zip(run.keys, run.values, strict=True):
+            if found.get(key) != value:
+                raise _duplicate(reader, encode, key, value)
+    raise StoreError(f"index '{index.name}' has {entries} entries, another number than the rows of '{table.name}'")
 
 
-def duplicate(table: Table, index: IndexSchema, values: Sequence[Any]) -> DatabaseError:
-    """Error 1062 for the row's key."""
+def _duplicate(reader: Reader, encode: EntryEncoder, key: bytes, value: bytes) -> DatabaseError:
+    """Error 1062 for the row that has an entry."""
     from coprocessor.convert import to_text
 
+    codec, index, table = encode.codec, encode.indexes[0], encode.table
+    record = codec.record_key(codec.handle_from_index(index, key, value))
+    stored = reader.get(record)
+    if stored is None:
+        raise StoreError(f"record {record.hex()} is gone from its own snapshot")
+    row = codec.key_decoder()(record, stored)
     shown = []
     for part in index.columns:
-        value = values[part.offset]
-        if part.prefix >= 0 and value is not None:
-            value = value[: part.prefix]
-        shown.append("NULL" if value is None else to_text(value, table.columns[part.offset].type))
+        found = row[part.offset]
+        if part.prefix >= 0 and found is not None:
+            found = found[: part.prefix]
+        shown.append("NULL" if found is None else to_text(found, table.columns[part.offset].type))
     return error(1062, f"Duplicate entry '{'-'.join(shown)}' for key '{table.name}.{index.name}'")
 
 
@@ -164,10 +264,10 @@ def check_not_null(
     storage: Storage, table: Table, column_ids: Sequence[int], cancel: CancelToken | None = None
 ) -> None:
     """Raises 1138 when a row has NULL in one of the columns."""
+    from coprocessor.scan import scan_table
+
     offsets = [c.offset for c in table.columns if c.id in column_ids]
-    decode = table.codec.key_decoder(offsets)
-    for number, (key, value) in enumerate(storage.snapshot().scan(*table.codec.record_range)):
-        if cancel is not None and number % BATCH_ROWS == 0 and cancel.is_set():
-            raise Cancelled
-        if None in decode(key, value):
+    for batch in scan_table(storage.snapshot(), table.codec, offsets):
+        _stop_if(cancel)
+        if any(column.null_count for column in batch.columns):
             raise error(1138, "Invalid use of NULL value")

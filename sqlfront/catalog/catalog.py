@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from kvstore.client.api import TS_MAX
 from kvstore.errors import CommitRejected
+from sqlfront.catalog.backfill import IndexWatch
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
 from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, SCHEMA_VERSION, STATS, Meta, MetaReader
 from sqlfront.catalog.model import Database, Schema, Table, make_database, make_table
@@ -131,7 +132,16 @@ class Catalog:
         self._ranges: dict[int, tuple[int, KeyRange]] = {}
         self.listeners: list[Callable[[Schema, Schema], None]] = []
         """Called after a change with the schema before and after; they must not raise."""
+        self._index_watch: IndexWatch | None = None
         self._open()
+
+    @property
+    def index_watch(self) -> IndexWatch:
+        """What index builds ask for the entries that writers touch; observes commits from the first build on."""
+        if self._index_watch is None:
+            self._index_watch = IndexWatch()
+            self.storage.observe(self._index_watch)
+        return self._index_watch
 
     @property
     def schema(self) -> Schema:

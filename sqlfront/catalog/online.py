@@ -147,17 +147,18 @@ def _reorganise(
         change.describe(action, database.id, table.id)
         change.put_table(change.databases[database.name.lower()], _intermediate(table.info, plan))
 
-    catalog.change(announce)
-    try:
-        reorg = _set_reorg(catalog, database, table, plan, action)
-        if plan.not_null:
-            check_not_null(catalog.storage, reorg, plan.not_null, cancel)
-        for index in reorg.building:
-            if index.id in plan.new_indexes:
-                fill_index(catalog.storage, reorg, index, cancel)
-    except BaseException:
-        roll_back(catalog, job)
-        raise
+    with catalog.index_watch.follow(table.id, plan.new_indexes) as touched:
+        catalog.change(announce)
+        try:
+            reorg = _set_reorg(catalog, database, table, plan, action)
+            if plan.not_null:
+                check_not_null(catalog.storage, reorg, plan.not_null, cancel)
+            for index in reorg.building:
+                if index.id in plan.new_indexes:
+                    fill_index(catalog.storage, touched, reorg, index, cancel)
+        except BaseException:
+            roll_back(catalog, job)
+            raise
     return job
 
 

@@ -1,17 +1,19 @@
 """ADMIN CHECK TABLE and ADMIN CHECK INDEX: whether the rows and every index of a table say the same, at one snapshot.
 
-Both directions in batches: every row must have its entry, with the right value, and every entry must be of a row that
-is there. The first disagreement is error 8223 with the handle and the index.
+First in bulk: the entries that the rows ask for are encoded batch by batch, and their number and the sum of their
+hashes compared with those of the entries that are there. Only an index that differs is gone through row by row, in both
+directions: every row must have its entry, with the right value, and every entry must be of a row that is there. The
+first disagreement is error 8223 with the handle and the index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvstore.errors import Cancelled
-from sqlfront.catalog.backfill import EntryEncoder
+from sqlfront.catalog.backfill import EntryEncoder, slices
 from sqlfront.catalog.model import Index, Table
 from sqlfront.errors import DatabaseError, InternalError, error, near_match
 from sqlfront.parse import AdminCheckIndex, AdminCheckTable
@@ -57,37 +59,51 @@ def check_table(
 ) -> int:
     """Raises 8223 at the first disagreement between rows and indexes (None: all); returns the number of rows."""
     chosen = table.indexes if indexes is None else indexes
-    suspects = tuple(i for i in chosen if not _sums_agree(reader, table, i, cancel))
-    rows = _rows_have_entries(reader, table, suspects, cancel)
-    for index in suspects:
-        _entries_have_rows(reader, table, index, cancel)
+    rows, suspects = _compare(reader, table, chosen, cancel)
+    if suspects:
+        _rows_have_entries(reader, table, suspects, cancel)
+        for index in suspects:
+            _entries_have_rows(reader, table, index, cancel)
     return rows
 
 
-def _sums_agree(reader: Reader, table: Table, index: Index, cancel: CancelToken | None) -> bool:
-    """Whether as many entries are there as rows ask for, with the same sum of hashes (of 64 bits, keyed anew each
-    run).
-    """
-    codec = table.codec
-    encode = EntryEncoder(table, index.schema)
-    wanted = wanted_sum = found = found_sum = 0
-    for packed in reader.scan_packed(*codec.record_range):
-        _stop_if(cancel)
-        _, keys, values = encode(packed)
-        wanted += len(keys)
-        wanted_sum += sum(map(hash, zip(keys, values, strict=True)))
-    for packed in reader.scan_packed(*codec.index_range(index.schema)):
-        _stop_if(cancel)
-        keys = _slices(packed.keys, packed.key_starts, packed.key_ends)
-        values = _slices(packed.values, packed.value_starts, packed.value_ends)
-        found += len(keys)
-        found_sum += sum(map(hash, zip(keys, values, strict=True)))
-    return wanted == found and wanted_sum == found_sum
+class _Sum:
+    """How many entries, and the sum of their hashes (64 bits, keyed anew in each process)."""
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.hashes = 0
+
+    def add(self, keys: list[bytes], values: list[bytes]) -> None:
+        self.entries += len(keys)
+        self.hashes += sum(map(hash, zip(keys, values, strict=True)))
 
 
-def _slices(data: Any, starts: Any, ends: Any) -> list[bytes]:
-    whole = data.tobytes()
-    return [whole[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+def _compare(
+    reader: Reader, table: Table, indexes: tuple[Index, ...], cancel: CancelToken | None
+) -> tuple[int, tuple[Index, ...]]:
+    """Counts the rows, and finds the indexes that have not as many entries, with the same sum, as the rows ask for."""
+    wanted = [_Sum() for _ in indexes]
+    rows = 0
+    encode = EntryEncoder(table, tuple(index.schema for index in indexes)) if indexes else None
+    for packed in reader.scan_packed(*table.codec.record_range):
+        _stop_if(cancel)
+        rows += packed.count
+        if encode is not None and packed.count:
+            for expected, run in zip(wanted, encode(packed), strict=True):
+                expected.add(run.keys, run.values)
+    suspects = []
+    for index, expected in zip(indexes, wanted, strict=True):
+        found = _Sum()
+        for packed in reader.scan_packed(*table.codec.index_range(index.schema)):
+            _stop_if(cancel)
+            found.add(
+                slices(packed.keys, packed.key_starts, packed.key_ends),
+                slices(packed.values, packed.value_starts, packed.value_ends),
+            )
+        if (found.entries, found.hashes) != (expected.entries, expected.hashes):
+            suspects.append(index)
+    return rows, tuple(suspects)
 
 
 def _stop_if(cancel: CancelToken | None) -> None:
@@ -102,14 +118,10 @@ def _batches(pairs: Iterable[Pair], cancel: CancelToken | None) -> Iterator[list
         yield batch
 
 
-def _rows_have_entries(reader: Reader, table: Table, indexes: tuple[Index, ...], cancel: CancelToken | None) -> int:
+def _rows_have_entries(reader: Reader, table: Table, indexes: tuple[Index, ...], cancel: CancelToken | None) -> None:
     codec = table.codec
     decode = codec.key_decoder()
-    rows = 0
-    if not indexes:
-        return sum(packed.count for packed in reader.scan_packed(*codec.record_range))
     for batch in _batches(reader.scan(*codec.record_range), cancel):
-        rows += len(batch)
         expected: dict[bytes, tuple[bytes, Index, Handle]] = {}
         for key, value in batch:
             values = decode(key, value)
@@ -126,7 +138,6 @@ def _rows_have_entries(reader: Reader, table: Table, indexes: tuple[Index, ...],
                 raise _inconsistent(table, index, handle, "the row has no index entry")
             if present != entry_value and codec.handle_from_index(index.schema, entry, present) != handle:
                 raise _inconsistent(table, index, handle, "the index entry is of another row")
-    return rows
 
 
 def _entries_have_rows(reader: Reader, table: Table, index: Index, cancel: CancelToken | None) -> None:

@@ -55,7 +55,7 @@ def test_writes_between_batches_are_indexed(filled: FakeSession, monkeypatch: py
     assert _jobs(filled.database) == {}
 
 
-def test_changes_inside_a_batch_make_it_run_again(filled: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_inside_a_batch_are_left_alone(filled: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
     real = backfill.EntryEncoder.__call__
     done: list[int] = []
 
@@ -64,9 +64,40 @@ def test_changes_inside_a_batch_make_it_run_again(filled: FakeSession, monkeypat
             done.append(1)
             filled.delete("t", len(done))
             filled.insert("t", (len(done), 5000 + len(done)))
+            filled.delete("t", 50 + len(done))
         return real(self, packed)
 
     monkeypatch.setattr(backfill.EntryEncoder, "__call__", racing)
+    filled.ddl("CREATE UNIQUE INDEX v ON t (v)")
+    assert len(done) == 3
+    assert filled.check("t") == 97
+
+
+def test_a_writer_in_the_batch_takes_a_key_of_a_row_in_another(
+    filled: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer finds no entry of row 90 yet, so only the count of entries tells that two rows have one key."""
+    real = backfill.EntryEncoder.__call__
+    done: list[int] = []
+
+    def racing(self: Any, packed: Any) -> Any:
+        if not done:
+            done.append(1)
+            filled.insert("t", (2000, 900))
+        return real(self, packed)
+
+    monkeypatch.setattr(backfill.EntryEncoder, "__call__", racing)
+    with pytest.raises(Error, match="Duplicate entry '900'"):
+        filled.ddl("CREATE UNIQUE INDEX v ON t (v)")
+    assert filled.table("t").index("v") is None
+    assert filled.check("t") == 101
+
+
+def test_duplicates_in_different_batches(filled: FakeSession) -> None:
+    filled.insert("t", (500, 20))
+    with pytest.raises(Error, match="Duplicate entry '20'"):
+        filled.ddl("CREATE UNIQUE INDEX v ON t (v)")
+    filled.delete("t", 2)
     filled.ddl("CREATE UNIQUE INDEX v ON t (v)")
     assert filled.check("t") == 100
 
