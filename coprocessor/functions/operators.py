@@ -134,11 +134,25 @@ def _arith_duck(name: str) -> Callable[[DuckPrinter, Call], str]:
             if a.type.unsigned or b.type.unsigned:
                 return f"CAST(CAST({p.value(a)} AS HUGEINT) {op} CAST({p.value(b)} AS HUGEINT) AS BIGINT)"
             return f"({p.operand(a)} {op} {p.operand(b)})"
-        if call.type.is_decimal:
-            return _decimal_duck(p, call, name)
-        return f"({p.operand(a)} {op} {p.operand(b)})"
+        return _decimal_duck(p, call, name) if call.type.is_decimal else _real_duck(p, call)
 
     return form
+
+
+def _real_duck(p: DuckPrinter, call: Call) -> str:
+    """DuckDB computes on with infinities, MySQL refuses them: one look at the outcome of a chain of operations."""
+    text = _real_chain(p, call)
+    return f"CASE WHEN isfinite({text}) IS NOT FALSE THEN {text} ELSE error('{_REAL_OVERFLOW}') END"
+
+
+_REAL_OVERFLOW = "[1690 22003] DOUBLE value is out of range"
+
+
+def _real_chain(p: DuckPrinter, expr: Expr) -> str:
+    if isinstance(expr, Call) and expr.func in ("plus", "minus", "mul", "div") and expr.type.is_real:
+        a, b = (_real_chain(p, x) for x in expr.args)
+        return f"({a} / nullif({b}, 0))" if expr.func == "div" else f"({a} {_SYMBOL[expr.func]} {b})"
+    return p.operand(expr)
 
 
 def _decimal_duck(p: DuckPrinter, call: Call, name: str) -> str:
@@ -181,7 +195,10 @@ def _div_kernel(call: Call) -> Kernel:
             if b == 0:
                 division_by_zero(env)
                 return None
-            return a / b
+            r = a / b
+            if r - r == 0:
+                return r
+            raise OutOfRange(f"DOUBLE value is out of range in '({a} / {b})'", code=1690)
 
         return reals
     scale = call.type.decimal
@@ -205,7 +222,7 @@ def _cut_off(call: Call) -> bool:
 def _div_duck(p: DuckPrinter, call: Call) -> str:
     a, b = call.args
     if call.type.is_real:
-        return f"({p.operand(a)} / nullif({p.operand(b)}, 0))"
+        return _real_duck(p, call)
     digits = type_digits(a.type), type_digits(b.type)
     return divide_sql(p.value(a), digits[0], p.value(b), digits[1], call.type, cut_off=_cut_off(call))
 
