@@ -16,10 +16,12 @@ from decimal import Decimal
 from sqlglot.tokens import TokenType
 
 from sqlfront.catalog import definition as d
+from sqlfront.catalog.column_types import NAMES, REFUSED_NAMES
 from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
 from sqlfront.parse import Ddl, RenameTable, tokenize
 
 _PRIMARY = "PRIMARY"
+_TYPE_NAMES = NAMES | REFUSED_NAMES | {"NCHAR", "NVARCHAR"}
 _NOW_WORDS = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
 _ENGINES = frozenset({"innodb", "tikv", "myisam"})
 _ADVICE = frozenset(
@@ -436,6 +438,9 @@ class _Reader:
         name = self.take().upper
         if name == "NATIONAL":
             name = self.take().upper
+        if name not in _TYPE_NAMES:
+            self.at -= 1
+            raise self.wrong()
         name = {"NCHAR": "CHAR", "NVARCHAR": "VARCHAR"}.get(name, name)
         if name == "DOUBLE":
             self.accept("PRECISION")

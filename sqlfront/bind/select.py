@@ -1,0 +1,458 @@
+"""One SELECT, bound in the order it means: FROM, WHERE, GROUP BY, aggregates, HAVING, windows, the select list,
+DISTINCT, ORDER BY, LIMIT.
+
+Group columns keep their ids through the aggregation where they are plain columns, so that subqueries above it may go on
+referring to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from coprocessor import functions as fn
+from coprocessor import types as t
+from coprocessor.expr import (
+    Agg,
+    Call,
+    Column,
+    Const,
+    Context,
+    Expr,
+    Frame,
+    OrderKey,
+    Param,
+    Subquery,
+    Window,
+    children,
+    walk,
+)
+from sqlfront.bind.expr import ExprBinder, has_aggregate, position_of, refuse, text_of
+from sqlfront.bind.scope import Scope
+from sqlfront.errors import (
+    ER_BAD_FIELD,
+    ER_BAD_TABLE,
+    ER_WRONG_FIELD_WITH_GROUP,
+    DatabaseError,
+    error,
+)
+from sqlfront.plan.nodes import (
+    Aggregate,
+    Distinct,
+    Filter,
+    Join,
+    Limit,
+    Node,
+    PlanColumn,
+    Project,
+    Scan,
+    Sort,
+    WindowNode,
+)
+
+if TYPE_CHECKING:
+    from sqlfront.bind.query import QueryBinder
+
+
+class SelectBinder:
+    """One SELECT; see the module's docstring for the order."""
+
+    def __init__(self, queries: QueryBinder, node: exp.Select, scope: Scope) -> None:
+        self.queries = queries
+        self.ctx = queries.ctx
+        self.node = node
+        self.scope = scope
+        self.groups: list[tuple[Expr, PlanColumn]] = []
+        self.aggs: list[tuple[Agg, PlanColumn]] = []
+        self.dependent: dict[int, PlanColumn] = {}
+
+    def bind(self, item_texts: Sequence[str]) -> Node:
+        node = self.node
+        plan = self.queries._from(node, self.scope)
+        where = node.args.get("where")
+        if where is not None:
+            plan = Filter(plan, tuple(self._binder("where clause").bind_condition(where.this)))
+        items = self._items(item_texts)
+        having, order = self._having(items), self._order(items)
+        group = node.args.get("group")
+        aggregated = (
+            group is not None
+            or any(has_aggregate(e) for _, e in items)
+            or any(has_aggregate(e) for e in (*having, *(k.expr for k in order)))
+        )
+        if aggregated:
+            plan, items, having, order = self._aggregate(plan, group, items, having, order)
+        if having:
+            plan = Filter(plan, tuple(having))
+        plan, items, order = self._windows(plan, items, order)
+        return self._output(plan, items, order)
+
+    def _binder(self, clause: str, *, aggregates: bool = False, windows: bool = False) -> ExprBinder:
+        binder = ExprBinder(self.ctx, self.scope, self.queries)
+        binder.clause = clause
+        binder.allow_aggregates, binder.allow_windows = aggregates, windows
+        if windows:
+            binder.windows = {w.name.casefold(): w for w in self.node.args.get("windows") or []}
+        return binder
+
+    # Clauses
+
+    def _items(self, item_texts: Sequence[str]) -> list[tuple[str, Expr]]:
+        binder = self._binder("field list", aggregates=True, windows=True)
+        nodes = self.node.expressions
+        if not nodes:
+            raise error(1064, "You have an error in your SQL syntax: SELECT lists nothing")
+        texts = item_texts if len(item_texts) == len(nodes) else [""] * len(nodes)
+        out: list[tuple[str, Expr]] = []
+        for node, text in zip(nodes, texts, strict=True):
+            star = self._star(node)
+            if star is not None:
+                out.extend((c.name, c.ref()) for c in star)
+                continue
+            out.append((_item_name(node, text), binder.bind(node)))
+        return out
+
+    def _star(self, node: exp.Expression) -> Sequence[PlanColumn] | None:
+        if isinstance(node, exp.Star):
+            if any(node.args.values()):
+                raise refuse(node)
+            columns = self.scope.columns()
+            if not self.scope.relations:
+                raise error(1096, "No tables used")
+            return columns
+        if isinstance(node, exp.Column) and isinstance(node.this, exp.Star):
+            table = node.table
+            for relation in self.scope.relations:
+                if relation.alias.casefold() == table.casefold():
+                    return relation.cols
+            raise error(ER_BAD_TABLE, f"Unknown table '{table}'", position=position_of(node))
+        return None
+
+    def _having(self, items: Sequence[tuple[str, Expr]]) -> list[Expr]:
+        clause = self.node.args.get("having")
+        if clause is None:
+            return []
+        binder = self._binder("having clause", aggregates=True)
+        binder.aliases = _aliases(self.node, items)
+        return binder.bind_condition(clause.this)
+
+    def _order(self, items: Sequence[tuple[str, Expr]]) -> list[OrderKey]:
+        clause = self.node.args.get("order")
+        if clause is None:
+            return []
+        binder = self._binder("order clause", aggregates=True, windows=True)
+        binder.aliases = _aliases(self.node, items)
+        keys = []
+        for item in clause.expressions:
+            index = ordinal(item.this, len(items), "order clause")
+            expr = items[index][1] if index is not None else binder.bind(item.this)
+            keys.append(OrderKey(expr, bool(item.args.get("desc"))))
+        return keys
+
+    # Aggregation
+
+    def _aggregate(
+        self,
+        plan: Node,
+        group: exp.Group | None,
+        items: list[tuple[str, Expr]],
+        having: list[Expr],
+        order: list[OrderKey],
+    ) -> tuple[Node, list[tuple[str, Expr]], list[Expr], list[OrderKey]]:
+        rollup = False
+        if group is not None:
+            rollup = self._rollup(group)
+            self._bind_groups(group, items)
+        # A rollup makes group columns NULL that the input has not: then a plain column needs an id of its own.
+        if rollup:
+            self.groups = [(e, replace(c, id=self.ctx.new_id(), nullable=True)) for e, c in self.groups]
+        self._find_dependent(plan)
+        new_items = []
+        for i, (name, expr) in enumerate(items):
+            new_items.append((name, self._lift(expr, f"Expression #{i + 1} of SELECT list", name)))
+        new_having = [self._lift(e, "HAVING clause", "") for e in having]
+        new_order = [
+            OrderKey(self._lift(k.expr, f"Expression #{i + 1} of ORDER BY", ""), k.desc) for i, k in enumerate(order)
+        ]
+        cols = tuple(c for _, c in self.groups) + tuple(c for _, c in self.aggs)
+        node = Aggregate(plan, cols, tuple(e for e, _ in self.groups), tuple(a for a, _ in self.aggs), rollup)
+        return node, new_items, new_having, new_order
+
+    def _rollup(self, group: exp.Group) -> bool:
+        rollup = group.args.get("rollup")
+        for key in ("cube", "grouping_sets", "totals", "all"):
+            if group.args.get(key):
+                raise refuse(group)
+        return bool(rollup)
+
+    def _bind_groups(self, group: exp.Group, items: list[tuple[str, Expr]]) -> None:
+        binder = self._binder("group statement")
+        binder.aliases = {n: e for n, e in _aliases(self.node, items).items() if not has_aggregate(e)}
+        for node in group.expressions:
+            index = ordinal(node, len(items), "group statement")
+            expr = items[index][1] if index is not None else binder.bind(node)
+            if has_aggregate(expr):
+                raise error(1056, f"Can't group on '{text_of(node)}'", position=position_of(node))
+            if any(e == expr for e, _ in self.groups):
+                continue
+            if isinstance(expr, Column):
+                self.groups.append((expr, PlanColumn(expr.id, expr.name, expr.type)))
+            else:
+                self.groups.append((expr, self.ctx.column("", expr.type)))
+
+    def _find_dependent(self, plan: Node) -> None:
+        """Which base tables have their whole primary key (or a unique NOT NULL key) among the group columns."""
+        grouped = {e.id for e, _ in self.groups if isinstance(e, Column)}
+        grouped |= _equated(plan, grouped)
+        for scan in _scans(plan):
+            by_offset = dict(zip(scan.offsets, scan.cols, strict=True))
+            keys = [scan.table.primary_key] if scan.table.primary_key else []
+            for index in scan.table.indexes:
+                offsets = tuple(c.offset for c in index.columns)
+                if index.unique and all(scan.table.columns[o].not_null for o in offsets):
+                    keys.append(offsets)
+            if any(all(o in by_offset and by_offset[o].id in grouped for o in key) for key in keys):
+                self.dependent.update({c.id: c for c in scan.cols})
+
+    def _lift(self, expr: Expr, where: str, text: str) -> Expr:
+        """Rewrites an expression over the input into one over the groups and aggregates."""
+        for grouped, col in self.groups:
+            if expr == grouped:
+                return col.ref()
+        match expr:
+            case Agg():
+                return self._agg_column(expr)
+            case Column():
+                return self._ungrouped(expr, where)
+            case Const() | Param() | Context():
+                return expr
+            case Subquery():
+                args = tuple(self._lift(a, where, text) for a in expr.args)
+                own = {c.id for r in self.scope.relations for c in r.cols}
+                kept = {c.id for _, c in self.groups}
+                for missing in (expr.outer & own) - kept:
+                    column = next(c for r in self.scope.relations for c in r.cols if c.id == missing)
+                    raise self._not_grouped(column.ref(), where)
+                return replace(expr, args=args)
+            case Window():
+                return _rebuild_window(expr, [self._lift(c, where, text) for c in children(expr)])
+            case Call():
+                return replace(expr, args=tuple(self._lift(a, where, text) for a in expr.args))
+        raise AssertionError(expr)
+
+    def _agg_column(self, agg: Agg) -> Column:
+        for known, col in self.aggs:
+            if known == agg:
+                return col.ref()
+        col = self.ctx.column("", agg.type)
+        self.aggs.append((agg, col))
+        return col.ref()
+
+    def _ungrouped(self, column: Column, where: str) -> Expr:
+        """A column that is not grouped: of an outer query, determined by the groups, or an error."""
+        own = {c.id for r in self.scope.relations for c in (*r.cols, *r.invisible)} | {
+            c.id for c in self.scope.merged.values()
+        }
+        if column.id not in own:
+            return column
+        if column.id not in self.dependent and self.ctx.full_group_by:
+            if where == "HAVING clause":
+                raise error(ER_BAD_FIELD, f"Unknown column '{column.name}' in 'having clause'")
+            raise self._not_grouped(column, where)
+        return self._agg_column(fn.resolve_agg("any_value", [column]))
+
+    def _not_grouped(self, column: Column, where: str) -> DatabaseError:
+        shown = next(
+            (
+                f"{c.db}.{c.table}.{c.name}".lstrip(".")
+                for r in self.scope.relations
+                for c in r.cols
+                if c.id == column.id
+            ),
+            column.name,
+        )
+        if self.groups:
+            return error(
+                ER_WRONG_FIELD_WITH_GROUP,
+                f"{where} is not in GROUP BY clause and contains nonaggregated column '{shown}' "
+                "which is not functionally dependent on columns in GROUP BY clause; "
+                "this is incompatible with sql_mode=only_full_group_by",
+            )
+        return error(
+            1140,
+            f"In aggregated query without GROUP BY, {where[0].lower() + where[1:]} contains nonaggregated column "
+            f"'{shown}'; this is incompatible with sql_mode=only_full_group_by",
+            sqlstate="42000",
+        )
+
+    # Windows and output
+
+    def _windows(
+        self, plan: Node, items: list[tuple[str, Expr]], order: list[OrderKey]
+    ) -> tuple[Node, list[tuple[str, Expr]], list[OrderKey]]:
+        found: dict[Window, PlanColumn] = {}
+        for expr in (*(e for _, e in items), *(k.expr for k in order)):
+            for part in walk(expr):
+                if isinstance(part, Window) and part not in found:
+                    found[part] = self.ctx.column("", part.type)
+        if not found:
+            return plan, items, order
+        plan = WindowNode(plan, tuple(found.values()), tuple(found))
+
+        def swap(expr: Expr) -> Expr:
+            if isinstance(expr, Window):
+                return found[expr].ref()
+            if isinstance(expr, (Call, Subquery)):
+                return replace(expr, args=tuple(swap(a) for a in expr.args))
+            return expr
+
+        items = [(n, swap(e)) for n, e in items]
+        return plan, items, [OrderKey(swap(k.expr), k.desc) for k in order]
+
+    def _output(self, plan: Node, items: list[tuple[str, Expr]], order: list[OrderKey]) -> Node:
+        nullable = {c.id: c.nullable for c in plan.cols}
+        cols: list[PlanColumn] = []
+        by_id = {c.id: c for c in plan.cols}
+        for name, expr in items:
+            null = nullable.get(expr.id, True) if isinstance(expr, Column) else expr.type.tp == t.Tp.NULL or True
+            if isinstance(expr, Const):
+                null = expr.value is None
+            origin = by_id.get(expr.id) if isinstance(expr, Column) else None
+            cols.append(PlanColumn(self.ctx.new_id(), name, expr.type, null, origin.table if origin else ""))
+        exprs = [e for _, e in items]
+        distinct = self.node.args.get("distinct") is not None
+        if distinct and self.node.args["distinct"].args.get("on") is not None:
+            raise refuse(self.node)
+        keys, hidden = self._order_keys(order, cols, exprs, distinct)
+        out: Node = Project(plan, tuple(cols) + tuple(c for c, _ in hidden), tuple(exprs) + tuple(e for _, e in hidden))
+        if distinct:
+            out = Distinct(out)
+        if keys:
+            out = Sort(out, tuple(keys))
+        out = self.queries.limited(out, self.node)
+        if hidden:
+            final = tuple(replace(c, id=self.ctx.new_id()) for c in cols)
+            out = Project(out, final, tuple(c.ref() for c in cols))
+        return out
+
+    def _order_keys(
+        self, order: list[OrderKey], cols: list[PlanColumn], exprs: list[Expr], distinct: bool
+    ) -> tuple[list[OrderKey], list[tuple[PlanColumn, Expr]]]:
+        """Sort keys as columns of the projection; what is not selected becomes a hidden column."""
+        keys: list[OrderKey] = []
+        hidden: list[tuple[PlanColumn, Expr]] = []
+        for i, key in enumerate(order):
+            if isinstance(key.expr, Const):
+                continue
+            if key.expr in exprs:
+                keys.append(OrderKey(cols[exprs.index(key.expr)].ref(), key.desc))
+                continue
+            if distinct:
+                raise error(
+                    3065,
+                    f"Expression #{i + 1} of ORDER BY clause is not in SELECT list, references column which is "
+                    "not in SELECT list; this is incompatible with DISTINCT",
+                )
+            col = self.ctx.column("", key.expr.type)
+            hidden.append((col, key.expr))
+            keys.append(OrderKey(col.ref(), key.desc))
+        return keys, hidden
+
+
+def _item_name(node: exp.Expression, text: str) -> str:
+    if isinstance(node, exp.Alias):
+        return str(node.alias)
+    if isinstance(node, exp.Column):
+        return str(node.name)
+    if isinstance(node, exp.Literal) and node.is_string:
+        return str(node.this)
+    return text or text_of(node)
+
+
+def _aliases(node: exp.Select, items: Sequence[tuple[str, Expr]]) -> dict[str, Expr]:
+    """The names that the select list gives with AS, and the plain columns in it."""
+    out: dict[str, Expr] = {}
+    position = 0
+    for item in node.expressions:
+        if isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
+            position = -1
+            break
+        if isinstance(item, exp.Alias):
+            out.setdefault(item.alias.casefold(), items[position][1])
+        position += 1
+    if position < 0:
+        # With a star, positions shift: match the aliases from the names alone.
+        aliased = {i.alias.casefold() for i in node.expressions if isinstance(i, exp.Alias)}
+        for name, expr in items:
+            if name.casefold() in aliased:
+                out.setdefault(name.casefold(), expr)
+    return out
+
+
+def ordinal(node: exp.Expression, count: int, clause: str) -> int | None:
+    """ORDER BY 2: the index it stands for, None when it is no ordinal."""
+    if not isinstance(node, exp.Literal) or node.is_string or not node.this.isdigit():
+        return None
+    index = int(node.this)
+    if not 1 <= index <= count:
+        raise error(ER_BAD_FIELD, f"Unknown column '{node.this}' in '{clause}'", position=position_of(node))
+    return index - 1
+
+
+def _scans(node: Node) -> list[Scan]:
+    """The scans whose columns reach this node unchanged and never null-extended twice."""
+    match node:
+        case Scan():
+            return [node]
+        case Join():
+            return _scans(node.left) + _scans(node.right)
+        case Filter() | Sort() | Limit():
+            return _scans(node.child)
+        case _:
+            return []
+
+
+def _equated(node: Node, grouped: set[int]) -> set[int]:
+    """Columns that an inner join or filter makes equal to a group column."""
+    pairs: list[tuple[int, int]] = []
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        conds: tuple[Expr, ...] = ()
+        if isinstance(current, Filter):
+            conds = current.conds
+            stack.append(current.child)
+        elif isinstance(current, Join):
+            conds = current.on if current.kind == "inner" else ()
+            stack += [current.left, current.right] if current.kind == "inner" else [current.left]
+        for cond in conds:
+            if isinstance(cond, Call) and cond.func == "eq":
+                a, b = cond.args
+                if isinstance(a, Column) and isinstance(b, Column):
+                    pairs.append((a.id, b.id))
+    out = set(grouped)
+    changed = True
+    while changed:
+        changed = False
+        for a_id, b_id in pairs:
+            if (a_id in out) != (b_id in out):
+                out |= {a_id, b_id}
+                changed = True
+    return out
+
+
+def _rebuild_window(window: Window, parts: list[Expr]) -> Window:
+    """Puts rewritten children back, in the order `children` gives them."""
+    n, p, o = len(window.args), len(window.partition_by), len(window.order_by)
+    args, partition, order, rest = parts[:n], parts[n : n + p], parts[n + p : n + p + o], parts[n + p + o :]
+    frame = window.frame
+    if frame is not None:
+        bounds = iter(rest)
+        start = (frame.start[0], None if frame.start[1] is None else next(bounds))
+        end = (frame.end[0], None if frame.end[1] is None else next(bounds))
+        frame = Frame(frame.unit, start, end)
+    keys = tuple(OrderKey(e, k.desc) for e, k in zip(order, window.order_by, strict=True))
+    return replace(window, args=tuple(args), partition_by=tuple(partition), order_by=keys, frame=frame)
