@@ -7,7 +7,7 @@ from __future__ import annotations
 from coprocessor.types import BLOB_TPS, FieldType, Tp
 from sqlfront.catalog.definition import TypeSpec
 from sqlfront.catalog.info import Flag, TypeInfo
-from sqlfront.errors import error, near_match, unsupported
+from sqlfront.errors import ER_PARSE, error, near_match, unsupported
 
 _INTEGERS = {
     "TINYINT": (Tp.TINY, 4, 3),
@@ -54,6 +54,11 @@ NAMES = frozenset(
     {*_INTEGERS, *_TEXTS, *_TIMES, *SYNONYMS, "BOOL", "DECIMAL", "FLOAT", "DOUBLE", "DATE", "YEAR", "JSON", "SERIAL"}
     | {"CHAR", "VARCHAR", "BINARY", "VARBINARY", "BIT", "ENUM", "SET"}
 )
+REFUSED_NAMES = frozenset(
+    {"GEOMETRY", "POINT", "LINESTRING", "POLYGON", "MULTIPOINT", "MULTILINESTRING", "MULTIPOLYGON"}
+    | {"GEOMETRYCOLLECTION", "GEOMCOLLECTION", "VECTOR"}
+)
+"""Types of MySQL and TiDB that are not there yet."""
 _BIN_COLLATIONS = {"utf8mb4": "utf8mb4_bin", "utf8mb3": "utf8mb4_bin", "utf8": "utf8mb4_bin", "ascii": "utf8mb4_bin"}
 
 VARCHAR_LENGTH_MAX = 16383
@@ -95,8 +100,10 @@ def check_charset(charset: str | None, collate: str | None, *, position: int = -
 def type_info(spec: TypeSpec, column: str, table_charset: str = "utf8mb4") -> TypeInfo:
     """The stored type of a written one; errors name the column."""
     name = SYNONYMS.get(spec.name, spec.name)
-    if name not in NAMES:
+    if name in REFUSED_NAMES:
         raise unsupported(f"type {spec.name}", position=spec.position)
+    if name not in NAMES:
+        raise error(ER_PARSE, f"unknown type {spec.name} of column '{column}'", position=spec.position)
     if name in _INTEGERS or name == "BOOL":
         info = _integer(spec, name, column)
     elif name in _TEXTS or name in ("CHAR", "VARCHAR", "BINARY", "VARBINARY"):
@@ -108,7 +115,9 @@ def type_info(spec: TypeSpec, column: str, table_charset: str = "utf8mb4") -> Ty
     info.charset = info.collate = "binary"
     if spec.unsigned or spec.zerofill:
         if Tp(info.tp) not in (*(t for t, _, _ in _INTEGERS.values()), Tp.NEWDECIMAL, Tp.FLOAT, Tp.DOUBLE, Tp.YEAR):
-            raise error(1064, f"UNSIGNED is not allowed for column '{column}' of type {name}", position=spec.position)
+            raise error(
+                ER_PARSE, f"UNSIGNED is not allowed for column '{column}' of type {name}", position=spec.position
+            )
         info.flag |= Flag.UNSIGNED | (Flag.ZEROFILL if spec.zerofill else 0)
     return info
 
@@ -200,7 +209,7 @@ def _string(spec: TypeSpec, name: str, column: str, table_charset: str) -> TypeI
             raise _too_long(column, CHAR_LENGTH_MAX, spec.position)
         return TypeInfo(Tp.STRING, flag, length, 0, charset, collate)
     if not spec.args:
-        raise error(1064, f"{name} of column '{column}' needs a length", position=spec.position)
+        raise error(ER_PARSE, f"{name} of column '{column}' needs a length", position=spec.position)
     most = VARBINARY_LENGTH_MAX if charset == "binary" else VARCHAR_LENGTH_MAX
     if spec.args[0] > most:
         raise _too_long(column, most, spec.position)
@@ -223,7 +232,7 @@ def _members(spec: TypeSpec, name: str, column: str) -> TypeInfo:
     charset, collate = check_charset(spec.charset, spec.collate, position=spec.position)
     elems = [e.rstrip(" ") for e in spec.elems]
     if not elems:
-        raise error(1064, f"{name} of column '{column}' needs its values", position=spec.position)
+        raise error(ER_PARSE, f"{name} of column '{column}' needs its values", position=spec.position)
     most = SET_ELEMENTS_MAX if name == "SET" else ENUM_ELEMENTS_MAX
     if len(elems) > most:
         raise error(1097, f"Too many strings for column {column} and {name}", position=spec.position)
