@@ -49,7 +49,8 @@ class DuckEngine:
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._closed = False
         self._executions = itertools.count()
-        self.environments: dict[int, Env] = {}
+        self._environments: dict[int, Env] = {}
+        self._udfs: set[str] = set()
 
     def query(
         self,
@@ -65,11 +66,24 @@ class DuckEngine:
     def enter(self, env: Env) -> int:
         """Returns the key by which the UDFs of one execution find its environment, until `leave`."""
         key = next(self._executions)
-        self.environments[key] = env
+        self._environments[key] = env
         return key
 
     def leave(self, key: int) -> None:
-        del self.environments[key]
+        """Forgets an execution's environment."""
+        del self._environments[key]
+
+    def register(self, udfs: Mapping[str, Call]) -> None:
+        """Makes UDFs known to all connections.
+
+        DuckDB's Python functions live as long as the connection they were registered on, hence on the first one.
+        """
+        from coprocessor.duck_expr import register_udfs
+
+        with self._mutex:
+            missing = {name: call for name, call in udfs.items() if name not in self._udfs}
+            register_udfs(self._root, missing, self._environments)
+            self._udfs.update(missing)
 
     def _take(self) -> duckdb.DuckDBPyConnection:
         with self._mutex:
@@ -125,7 +139,7 @@ class DuckQuery:
 
         Raises DuckDB's errors as they are (`duck_expr.translate_error` reads them); the query is over then.
         """
-        from coprocessor.duck_expr import ENVIRONMENT, reads_environment, register_udfs
+        from coprocessor.duck_expr import ENVIRONMENT, reads_environment
 
         connection = self._connection
         assert connection is not None
@@ -133,7 +147,7 @@ class DuckQuery:
             for name, table in self._relations.items():
                 connection.register(name, table)
             if self._udfs:
-                register_udfs(connection, self._udfs, self._engine.environments)
+                self._engine.register(self._udfs)
                 if f"${ENVIRONMENT}" in self._sql and any(map(reads_environment, self._udfs.values())):
                     self._environment = self._params[ENVIRONMENT] = self._engine.enter(self._env)
             if self._params:
