@@ -8,15 +8,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from coprocessor.arrow import rows_to_batch
-from coprocessor.codec.gather import Bytes
-from coprocessor.codec.vector import BatchDecoder
+from coprocessor.codec.gather import Ints
+from coprocessor.codec.key_column import KeyColumn, suffixes
+from coprocessor.codec.vector import BatchDecoder, empty_columns
 from coprocessor.table import KeyRange, TableCodec
-from kvstore.client.api import PackedBatch, Reader
+from kvstore.client.api import Reader
+from kvstore.mvcc.packed import pack_pairs
 
 BATCH_ROWS = 65_536
+SLICED_EDITS_MAX = 256
+"""Up to so many edits columns are put together from slices, beyond it by one take."""
 
 DirtyRow = tuple[bytes, bytes | None]
 
@@ -43,30 +47,6 @@ def scan_table(
                 yield decoder.decode(packed)
 
 
-class KeyColumn:
-    """The record keys of a batch, packed, in ascending order."""
-
-    __slots__ = ("count", "data", "ends", "starts")
-
-    def __init__(self, packed: PackedBatch) -> None:
-        first = int(packed.key_starts[0]) if packed.count else 0
-        last = int(packed.key_ends[-1]) if packed.count else 0
-        self.count = packed.count
-        self.data: Bytes = packed.keys[first:last].copy()
-        self.starts = (packed.key_starts - first).astype(np.int32)
-        self.ends = (packed.key_ends - first).astype(np.int32)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, i: int) -> bytes:
-        return self.data[self.starts[i] : self.ends[i]].tobytes()
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.data.nbytes + self.starts.nbytes + self.ends.nbytes)
-
-
 class KeyedBatch(NamedTuple):
     """A batch of decoded rows with their keys and the key range that it stands for."""
 
@@ -74,6 +54,69 @@ class KeyedBatch(NamedTuple):
     keys: KeyColumn
     start: bytes
     end: bytes
+
+
+class Edits:
+    """Changes (ascending keys, a value None deletes) laid over a run of rows: which old rows go, where new ones come.
+
+    `added` are the changes that have a value; every column of theirs is spliced into the old column by `splice`.
+    """
+
+    def __init__(self, keys: KeyColumn, changes: Sequence[DirtyRow]) -> None:
+        self.added = [(key, value) for key, value in changes if value is not None]
+        self.count = len(keys)
+        at, found = keys.positions([key for key, _ in changes])
+        alive = np.fromiter((value is not None for _, value in changes), np.bool_, len(changes))
+        self._runs = self._order = None
+        if len(changes) <= SLICED_EDITS_MAX:
+            self._runs = _runs(at.tolist(), found.tolist(), alive.tolist(), self.count)
+        else:
+            self._order = _order(at, found, alive, self.count)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are after the edits."""
+        if self._order is not None:
+            return len(self._order)
+        return sum(b - a + d - c for a, b, c, d in self._runs or ())
+
+    def splice(self, old: Any, added: Any) -> Any:
+        """Returns the column `old` after the edits, `added` being the column of the added rows."""
+        if self._order is not None:
+            return pa.concat_arrays([old, added]).take(self._order)
+        pieces = []
+        for a, b, c, d in self._runs or ():
+            if a < b:
+                pieces.append(old.slice(a, b - a))
+            if c < d:
+                pieces.append(added.slice(c, d - c))
+        return pa.concat_arrays(pieces) if pieces else old.slice(0, 0)
+
+    def keys(self, old: KeyColumn) -> KeyColumn:
+        """Returns the keys after the edits."""
+        added = suffixes([key for key, _ in self.added], old.array)
+        array = old.array if added.type == old.array.type else old.array.cast(pa.binary())
+        return KeyColumn(old.prefix, self.splice(array, added.cast(array.type)))
+
+
+def _runs(at: list[int], found: list[bool], alive: list[bool], count: int) -> list[tuple[int, int, int, int]]:
+    """Spans (of the old rows, then of the added ones) that make up the rows after the edits."""
+    runs = []
+    old = new = 0
+    for place, hit, comes in zip(at, found, alive, strict=True):
+        runs.append((old, place, new, new + comes))
+        old, new = place + hit, new + comes
+    runs.append((old, count, new, new))
+    return runs
+
+
+def _order(at: Ints, found: npt.NDArray[np.bool_], alive: npt.NDArray[np.bool_], count: int) -> Any:
+    """Row numbers after the edits, the added rows counted on from the old ones."""
+    added = int(alive.sum())
+    keep = np.ones(count + added, np.bool_)
+    keep[at[found]] = False
+    order = np.insert(np.arange(count), at[alive], count + np.arange(added))
+    return pa.array(order[keep[order]])
 
 
 def merge_dirty(
@@ -85,42 +128,20 @@ def merge_dirty(
 ) -> list[pa.RecordBatch]:
     """Lays uncommitted writes (ascending keys, None deletes) over batches whose ranges tile the table, in key order."""
     dirty_keys = [key for key, _ in dirty]
+    decoder = BatchDecoder(codec.schema, offsets, tz)
     out = []
     for piece in batches:
         first, last = bisect_left(dirty_keys, piece.start), bisect_left(dirty_keys, piece.end)
-        batch = _merged(piece, codec, dirty[first:last], offsets, tz) if first < last else piece.batch
+        batch = _merged(piece, decoder, dirty[first:last]) if first < last else piece.batch
         if batch.num_rows:
             out.append(batch)
     return out
 
 
-def _merged(
-    piece: KeyedBatch,
-    codec: TableCodec,
-    dirty: Sequence[DirtyRow],
-    offsets: Sequence[int],
-    tz: dt.tzinfo | None,
-) -> pa.RecordBatch:
-    count = piece.batch.num_rows
-    keep = np.ones(count, np.bool_)
-    places: list[int] = []
-    rows: list[tuple[Any, ...]] = []
-    decode = codec.key_decoder(offsets, tz)
-    for key, value in dirty:
-        at = bisect_left(piece.keys, key)
-        if at < count and piece.keys[at] == key:
-            keep[at] = False
-        if value is not None:
-            places.append(at)
-            rows.append(decode(key, value))
-    if not rows:
-        return piece.batch.filter(pa.array(keep))
-    columns = [codec.schema.columns[offset] for offset in offsets]
-    added = rows_to_batch(rows, [c.name for c in columns], [c.type for c in columns], inside=True)
-    order = np.insert(np.arange(count), places, count + np.arange(len(rows)))
-    order = order[np.concatenate((keep, np.ones(len(rows), np.bool_)))[order]]
-    if not columns:
-        return pa.RecordBatch.from_struct_array(pa.array([{}] * len(order), pa.struct([])))
-    both = pa.Table.from_batches([piece.batch, added]).take(pa.array(order)).combine_chunks()
-    batches = both.to_batches()
-    return batches[0] if batches else piece.batch.slice(0, 0)
+def _merged(piece: KeyedBatch, decoder: BatchDecoder, dirty: Sequence[DirtyRow]) -> pa.RecordBatch:
+    edits = Edits(piece.keys, dirty)
+    if not piece.batch.num_columns:
+        return empty_columns(edits.rows)
+    added = decoder.decode(pack_pairs(edits.added, 0))
+    columns = [edits.splice(old, new) for old, new in zip(piece.batch.columns, added.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=piece.batch.schema)

@@ -1,67 +1,119 @@
 """The segment cache: decoded columns of whole tables, so that repeated scans of unchanged data do not decode again.
 
 A table's records are tiled by *segments*, key ranges of about `SEGMENT_ROWS` rows. A segment holds the rows that are
-live for every read timestamp T with valid_from <= T < valid_until: valid_from is the newest commit met while it was
-built, valid_until the first commit after that wrote into its range, told by the store through `on_commit`. A scan uses
-the segments valid at its timestamp; one that a commit has ended is built again, and only that one.
+live for every read timestamp T with valid_from <= T < valid_until: valid_from is the newest commit that its rows show,
+valid_until the first commit after that wrote into its range, told by the store through `on_commit`. A scan uses the
+segments valid at its timestamp; one that a commit has ended is renewed, and only that one.
 
-A build is free of races without stopping writers: the range is registered as being built, then a *fresh* snapshot is
-taken and scanned. A commit at or below the snapshot is in the scan; a later one is reported while the range is
-registered, and is applied to the new segments before they are published. A reader older than valid_from reads its range
-directly.
+*Renewal.* A segment remembers the keys that commits after `known_from` wrote, each with its newest commit. When few of
+them are newer than its rows, those keys alone are read and laid over the rows. When many are, the range is scanned
+again. A reader older than the rows goes the other way: over a copy of the rows it lays, as of its own timestamp, all
+keys written since; when that is not known any more, it reads the range directly.
+
+A renewal is free of races without stopping writers: the table is marked as being built, then a *fresh* snapshot is
+taken and read. A commit at or below the snapshot is in what is read; a later one is reported while the mark stands, and
+is applied to the new segments before they are published.
+
+*Memory.* A scan is decoded batch by batch; packed rows go at once, but for a share of the budget that keeps those of
+small tables for columns that are asked for later. Without them a further column costs a scan of its segment. Beyond the
+budget packed rows go first, then columns, then whole segments, each least recently used first.
 
 Caveats
 - A commit below a reader's timestamp may still be on its way to the disk when the reader comes. A read of the range
   waits for it, and the store reports a commit before it lets such readers go on; so a scan reads one row first.
 - A bulk load is reported before its records are visible. Until a build has met them, nothing of the table is cached.
-- Columns are decoded when first asked for. The packed rows are kept for that while the budget has room, and are the
-  first to go; then a further column costs a scan of its segment.
+- The columns that one scan returns are alive until it ends, whatever the budget says.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
-import numpy as np
 import pyarrow as pa
 
-from coprocessor.arrow import arrow_schema
+from coprocessor.codec.key_column import KeyColumn
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
-from coprocessor.codec.vector import BatchDecoder
-from coprocessor.scan import DirtyRow, KeyColumn, KeyedBatch, merge_dirty
-from coprocessor.schema import ColumnSchema
+from coprocessor.codec.vector import BatchDecoder, empty_columns
+from coprocessor.scan import DirtyRow, KeyedBatch, merge_dirty
+from coprocessor.segment_rows import ColumnKey, RowsBuilder, SegmentRows, column_keys, decode_more, edited
 from coprocessor.table import TableCodec
-from coprocessor.types import FieldType, Tp
 from kvstore.client.api import PackedBatch, Reader, Storage
+from kvstore.mvcc.packed import pack_pairs
 
 SEGMENT_ROWS = 65_536
-BUDGET_BYTES_DEFAULT = 1 << 30
+BUDGET_BYTES_MAX = 1 << 30
+RAM_SHARE = 8
+PACKED_SHARE = 8
+"""Packed rows may take one part in so many of the budget."""
+PATCH_SHARE = 10
+"""A segment is patched while at most one key in so many has changed, and scanned again beyond."""
+CHANGES_MIN = 64
+"""So many changed keys are remembered however small the segment is."""
 LOADS_MAX = 1024
 FOREVER = 1 << 64
 
-ColumnKey = tuple[int, FieldType, dt.tzinfo | None]
+
+def default_budget() -> int:
+    """An eighth of the memory, at most 1 GiB."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return BUDGET_BYTES_MAX // 4  # a system that does not tell
+    return min(BUDGET_BYTES_MAX, memory // RAM_SHARE)
 
 
 @dataclass(slots=True, eq=False)
 class _Segment:
-    """One key range of a table; `keys` is None while nothing has been built for it."""
+    """One key range of a table; `rows` is None while nothing has been built for it.
+
+    `changes` has every key of the range that commits after `known_from` wrote, with the newest such commit; FOREVER
+    when there were too many to remember.
+    """
 
     start: bytes
     end: bytes
     valid_from: int = FOREVER
     valid_until: int = 0
-    keys: KeyColumn | None = None
-    packed: PackedBatch | None = None
-    columns: dict[ColumnKey, Any] = field(default_factory=dict)
+    rows: SegmentRows | None = None
+    known_from: int = FOREVER
+    changes: dict[bytes, int] = field(default_factory=dict)
     last_used: int = 0
+    nbytes: int = 0
+    packed_bytes: int = 0
 
     def serves(self, ts: int) -> bool:
-        return self.keys is not None and self.valid_from <= ts < self.valid_until
+        return self.rows is not None and self.valid_from <= ts < self.valid_until
+
+    def note(self, commit_ts: int, key: bytes) -> None:
+        """Takes in that a commit later than the rows wrote `key`."""
+        self.valid_until = min(self.valid_until, commit_ts)
+        if self.known_from == FOREVER:
+            return
+        self.changes[key] = max(commit_ts, self.changes.get(key, 0))
+        if len(self.changes) > self._changes_max():
+            self._forget_old_changes()
+
+    def _changes_max(self) -> int:
+        rows = 0 if self.rows is None else len(self.rows.keys)
+        return max(CHANGES_MIN, 2 * rows // PATCH_SHARE)
+
+    def _forget_old_changes(self) -> None:
+        """Gives up what only older readers need, or everything when newer readers need too much."""
+        self.changes = {key: newest for key, newest in self.changes.items() if newest > self.valid_from}
+        self.known_from = self.valid_from
+        if len(self.changes) > self._changes_max() // 2:
+            self.changes, self.known_from = {}, FOREVER
+
+    def changed_since(self, ts: int) -> list[bytes]:
+        """The keys in which the rows may differ from what a reader at `ts` sees, ascending; known_from <= ts."""
+        bound = min(ts, self.valid_until - 1)
+        return sorted([key for key, newest in self.changes.items() if newest > bound])
 
 
 @dataclass(slots=True, eq=False)
@@ -86,18 +138,33 @@ class _Load:
     visible_by: int = 0
 
 
+@dataclass(slots=True, frozen=True)
+class _Scan:
+    """What one scan wants."""
+
+    ts: int
+    reader: Reader
+    codec: TableCodec
+    offsets: tuple[int, ...]
+    tz: dt.tzinfo | None
+    names: tuple[ColumnKey, ...]
+    decoder: BatchDecoder
+
+
 class SegmentCache:
     """Caches decoded tables within `budget_bytes`, for any number of threads. It observes `storage` from the start."""
 
-    def __init__(self, storage: Storage, budget_bytes: int = BUDGET_BYTES_DEFAULT) -> None:
+    def __init__(self, storage: Storage, budget_bytes: int | None = None) -> None:
         self._storage = storage
-        self.budget_bytes = budget_bytes
+        self.budget_bytes = default_budget() if budget_bytes is None else budget_bytes
         self._mutex = threading.Lock()
         self._tables: dict[bytes, _Table] = {}
         self._loads: list[_Load] = []
         self._clock = 0
         self._bytes = 0
+        self._packed_bytes = 0
         self._builds = 0
+        self._patches = 0
         self._decodes = 0
         storage.observe(self)
 
@@ -115,7 +182,7 @@ class SegmentCache:
                     continue
                 if table.during_build is not None:
                     table.during_build.append((commit_ts, key))
-                _end_segment(table, key, commit_ts)
+                table.segments[bisect_right(table.starts, key) - 1].note(commit_ts, key)
 
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
         """Forgets the tables whose records the range touches, and remembers the load."""
@@ -126,6 +193,7 @@ class SegmentCache:
                 if start < table.end and (not end or table.start < end):
                     for segment in table.segments:
                         segment.valid_until = min(segment.valid_until, commit_ts)
+                        segment.changes, segment.known_from = {}, FOREVER
                     self._forget(prefix)
 
     def drop(self, codec: TableCodec) -> None:
@@ -136,7 +204,8 @@ class SegmentCache:
     def _forget(self, prefix: bytes) -> None:
         table = self._tables.pop(prefix, None)
         if table is not None:
-            self._bytes -= sum(_size(segment) for segment in table.segments)
+            for segment in table.segments:
+                self._count_bytes(segment, None)
 
     def clear(self) -> None:
         with self._mutex:
@@ -144,14 +213,16 @@ class SegmentCache:
                 self._forget(prefix)
 
     def stats(self) -> dict[str, int]:
-        """Bytes held, tables, segments, segments built and columns decoded so far."""
+        """Bytes held (packed ones also apart), tables, segments; segments built, patched, columns decoded so far."""
         with self._mutex:
             segments = sum(len(table.segments) for table in self._tables.values())
             return {
                 "bytes": self._bytes,
+                "packed_bytes": self._packed_bytes,
                 "tables": len(self._tables),
                 "segments": segments,
                 "builds": self._builds,
+                "patches": self._patches,
                 "decodes": self._decodes,
             }
 
@@ -173,29 +244,34 @@ class SegmentCache:
         rows. `reader` is only asked for its timestamp's rows where no segment can serve it, and then may or may not
         merge those writes itself.
         """
-        pieces = list(self._pieces(reader_ts, reader, codec, tuple(offsets), tz))
+        wanted = tuple(offsets)
+        names = tuple(column_keys(codec.schema, wanted, tz))
+        scan = _Scan(reader_ts, reader, codec, wanted, tz, names, BatchDecoder(codec.schema, wanted, tz))
+        try:
+            pieces = list(self._pieces(scan))
+        finally:
+            # Only now: what this scan has just decoded is not to be decoded again for itself.
+            with self._mutex:
+                self._shrink()
         if dirty:
             return merge_dirty(pieces, codec, dirty, offsets, tz)
         return [piece.batch for piece in pieces if piece.batch.num_rows]
 
-    def _pieces(
-        self, ts: int, reader: Reader, codec: TableCodec, offsets: tuple[int, ...], tz: dt.tzinfo | None
-    ) -> Iterator[KeyedBatch]:
-        table = self._table(codec)
+    def _pieces(self, scan: _Scan) -> Iterator[KeyedBatch]:
+        table = self._table(scan.codec)
         # A read waits for the commits below its timestamp that are on their way, and then they have been reported.
-        next(iter(reader.scan(table.start, table.end)), None)
-        decoder = BatchDecoder(codec.schema, offsets, tz)
+        next(iter(scan.reader.scan(table.start, table.end)), None)
         with self._mutex:
             segments = list(table.segments)
         for segment in segments:
-            if segment.serves(ts):
-                yield self._read(segment, ts, codec, offsets, tz)
+            if segment.serves(scan.ts):
+                yield self._read(segment, scan)
                 continue
-            for fresh in self._rebuilt(table, segment, ts, codec):
-                if fresh.serves(ts):
-                    yield self._read(fresh, ts, codec, offsets, tz)
+            for fresh in self._renewed(table, segment, scan):
+                if fresh.serves(scan.ts):
+                    yield self._read(fresh, scan)
                 else:
-                    yield from _direct(reader, decoder, fresh)
+                    yield from self._apart(fresh, scan)
 
     def _table(self, codec: TableCodec) -> _Table:
         with self._mutex:
@@ -206,65 +282,165 @@ class SegmentCache:
                 self._tables[codec.record_prefix] = table
             return table
 
-    def _rebuilt(self, table: _Table, stale: _Segment, ts: int, codec: TableCodec) -> list[_Segment]:
-        """Returns segments that tile the stale one's range, built anew unless that was just done or `ts` is old."""
+    def _read(self, segment: _Segment, scan: _Scan) -> KeyedBatch:
+        """Returns the wanted columns of a segment that serves the scan, decoding those that are not there."""
+        with self._mutex:
+            self._clock += 1
+            segment.last_used = self._clock
+            rows = segment.rows
+            assert rows is not None
+            found, values = dict(rows.columns), rows.values
+        missing = [i for i, name in enumerate(scan.names) if name not in found]
+        if missing:
+            # The rows at any timestamp that the segment serves are the segment's rows.
+            decoder = BatchDecoder(scan.codec.schema, [scan.offsets[i] for i in missing], scan.tz)
+            reader = self._storage.snapshot(scan.ts)
+            decoded = decode_more(
+                rows, values, decoder, lambda: reader.scan_packed(segment.start, segment.end, batch_rows=SEGMENT_ROWS)
+            )
+            for i, column in zip(missing, decoded, strict=True):
+                found[scan.names[i]] = column
+            self._keep(segment, rows, scan, [scan.names[i] for i in missing], found)
+        return _keyed(segment, rows.keys, found, scan)
+
+    def _keep(
+        self,
+        segment: _Segment,
+        rows: SegmentRows,
+        scan: _Scan,
+        names: Sequence[ColumnKey],
+        found: dict[ColumnKey, pa.Array],
+    ) -> None:
+        with self._mutex:
+            self._decodes += len(names)
+            table = self._tables.get(scan.codec.record_prefix)
+            if table is None or segment not in table.segments or segment.rows is not rows:
+                return
+            for name in names:
+                rows.columns.setdefault(name, found[name])
+            if len(rows.columns) >= len(scan.codec.schema.columns):
+                rows.values = None
+            self._count_bytes(segment, rows)
+
+    def _apart(self, segment: _Segment, scan: _Scan) -> Iterator[KeyedBatch]:
+        """Gives a segment's range as of a timestamp that it does not serve, for this scan alone."""
+        with self._mutex:
+            rows = segment.rows
+            known = rows is not None and segment.known_from <= scan.ts and all(n in rows.columns for n in scan.names)
+            changed = segment.changed_since(scan.ts) if known else []
+            base = SegmentRows(rows.keys, dict(rows.columns)) if rows is not None else None
+        if base is None or not known or len(changed) > max(CHANGES_MIN, len(base.keys) // PATCH_SHARE):
+            yield from _direct(scan, segment)
+            return
+        values = scan.reader.batch_get(changed)
+        seen = edited(base, scan.codec.schema, [(key, values.get(key)) for key in changed], scan.names)
+        yield _keyed(segment, seen.keys, seen.columns, scan)
+
+    # Renewal
+
+    def _renewed(self, table: _Table, stale: _Segment, scan: _Scan) -> list[_Segment]:
+        """Returns segments that tile the stale one's range, renewed unless that was just done or the scan is old."""
+        out: list[_Segment] = []
         with table.builder:
             with self._mutex:
-                current = _covering(table, stale.start, stale.end)
-                if all(s.serves(ts) or s.valid_until == FOREVER for s in current):
-                    return current
-                start, end = current[0].start, current[-1].end
-                table.during_build = []
-            try:
-                built, ts_built = self._build(start, end)
-            except BaseException:
-                with self._mutex:
-                    table.during_build = None
-                raise
-            with self._mutex:
-                self._publish(table, current, built, ts_built, codec)
-            return built
+                current = [s for s in table.segments if stale.start <= s.start and s.end <= stale.end]
+            for segment in current:
+                if segment.serves(scan.ts) or segment.valid_until == FOREVER:
+                    out.append(segment)
+                else:
+                    out += self._renew(table, segment, scan)
+        return out
 
-    def _build(self, start: bytes, end: bytes) -> tuple[list[_Segment], int]:
+    def _renew(self, table: _Table, stale: _Segment, scan: _Scan) -> list[_Segment]:
+        with self._mutex:
+            table.during_build = []
+            patch = _is_patchable(stale)
+            known = replace(stale, changes=dict(stale.changes))
+        try:
+            if patch:
+                built, ts_built = self._patched(table, known, scan.codec)
+            else:
+                built, ts_built = self._build(stale, scan)
+        except BaseException:
+            with self._mutex:
+                table.during_build = None
+            raise
+        with self._mutex:
+            self._publish(table, stale, built, ts_built, scan, patch)
+        return built
+
+    def _patched(self, table: _Table, known: _Segment, codec: TableCodec) -> tuple[list[_Segment], int]:
+        """Lays the keys changed since over a segment's rows, as of a fresh snapshot."""
+        snapshot = self._storage.snapshot()
+        next(iter(snapshot.scan(known.start, known.end)), None)
+        # Whatever is at or below the snapshot has been reported by now, before the mark or since.
+        with self._mutex:
+            for commit_ts, key in table.during_build or ():
+                if commit_ts <= snapshot.ts and known.start <= key < known.end:
+                    known.note(commit_ts, key)
+            assert known.rows is not None
+            base = SegmentRows(known.rows.keys, dict(known.rows.columns))
+        if known.known_from == FOREVER:
+            # Too much came meanwhile; what is known of it serves nobody, and the next scan builds.
+            return [_Segment(known.start, known.end)], snapshot.ts
+        changed = known.changed_since(snapshot.ts)
+        values = snapshot.batch_get(changed)
+        rows = edited(base, codec.schema, [(key, values.get(key)) for key in changed], base.columns)
+        newest = max((known.valid_from, *(known.changes[key] for key in changed)))
+        fresh = _Segment(known.start, known.end, newest, FOREVER, rows, known.known_from, known.changes)
+        fresh.last_used = known.last_used
+        return [fresh], snapshot.ts
+
+    def _build(self, stale: _Segment, scan: _Scan) -> tuple[list[_Segment], int]:
         """Scans a range at a fresh snapshot into segments; returns them and the snapshot's timestamp."""
         snapshot = self._storage.snapshot()
-        batches = list(snapshot.scan_packed(start, end, batch_rows=SEGMENT_ROWS))
-        newest = max((batch.newest_ts for batch in batches), default=0)
-        filled = [batch for batch in batches if batch.count]
-        if not filled:
-            return [_Segment(start, end, newest, FOREVER, KeyColumn(_no_rows()))], snapshot.ts
-        columns = [KeyColumn(batch) for batch in filled]
-        starts = [start, *(keys[0] for keys in columns[1:]), end]
-        built = [
-            # A deleted key between two batches may have been met in either, so all take the newest of all.
-            _Segment(starts[i], starts[i + 1], newest, FOREVER, keys, batch)
-            for i, (keys, batch) in enumerate(zip(columns, filled, strict=True))
-        ]
-        return built, snapshot.ts
+        newest = 0
+
+        def batches() -> Iterator[PackedBatch]:
+            nonlocal newest
+            for batch in snapshot.scan_packed(stale.start, stale.end, batch_rows=SEGMENT_ROWS):
+                newest = max(newest, batch.newest_ts)
+                yield batch
+
+        room = min(self.budget_bytes // PACKED_SHARE - self._packed_bytes, self.budget_bytes - self._bytes)
+        builder = RowsBuilder(scan.codec, scan.decoder, SEGMENT_ROWS // 2, max(0, room))
+        runs = list(builder.build(batches()))
+        if not runs:
+            runs = [SegmentRows(KeyColumn.joined(scan.codec.record_prefix, []), {})]
+        bounds = [stale.start, *(rows.keys[0] for rows in runs[1:]), stale.end]
+        # A deleted key between two runs may have been met in either, so all take the newest of all.
+        return [
+            _Segment(start, end, newest, FOREVER, rows, newest)
+            for rows, (start, end) in zip(runs, pairwise(bounds), strict=True)
+        ], snapshot.ts
 
     def _publish(
-        self, table: _Table, old: list[_Segment], built: list[_Segment], ts_built: int, codec: TableCodec
+        self, table: _Table, old: _Segment, built: list[_Segment], ts_built: int, scan: _Scan, patch: bool
     ) -> None:
         """Puts built segments into the table's tiling, ended by the commits that came while they were built."""
         commits, table.during_build = table.during_build or [], None
-        self._builds += len(built)
         starts = [segment.start for segment in built]
         for commit_ts, key in commits:
             if commit_ts > ts_built and built[0].start <= key < built[-1].end:
-                segment = built[bisect_right(starts, key) - 1]
-                segment.valid_until = min(segment.valid_until, commit_ts)
-        settled = self._settle_loads(table, built, ts_built)
-        if self._tables.get(codec.record_prefix) is not table or not settled:
+                built[bisect_right(starts, key) - 1].note(commit_ts, key)
+        settled = patch or self._settle_loads(table, built, ts_built)
+        if self._tables.get(scan.codec.record_prefix) is not table or not settled:
             # A load that is not visible yet, or a table forgotten meanwhile, which reports no longer reach: what was
             # built serves nobody.
             for segment in built:
-                segment.valid_until = 0
+                segment.valid_until, segment.known_from = 0, FOREVER
             return
-        at = table.segments.index(old[0])
-        table.segments[at : at + len(old)] = built
-        table.starts[at : at + len(old)] = starts
-        self._bytes += sum(_size(s) for s in built) - sum(_size(s) for s in old)
-        self._shrink(built)
+        if patch:
+            self._patches += 1
+        else:
+            self._builds += len(built)
+            self._decodes += len(built) * len(scan.names)
+        at = table.segments.index(old)
+        table.segments[at : at + 1] = built
+        table.starts[at : at + 1] = starts
+        self._count_bytes(old, None)
+        for segment in built:
+            self._count_bytes(segment, segment.rows)
 
     def _settle_loads(self, table: _Table, built: list[_Segment], ts_built: int) -> bool:
         """Whether the bulk loads reported for the table are in what was built; bounds the readers it may serve.
@@ -280,123 +456,71 @@ class SegmentCache:
             load.visible_by = load.visible_by or ts_built
             for segment in built:
                 segment.valid_from = max(segment.valid_from, load.visible_by)
+                segment.known_from = max(segment.known_from, segment.valid_from)
         return True
 
-    def _read(
-        self, segment: _Segment, ts: int, codec: TableCodec, offsets: tuple[int, ...], tz: dt.tzinfo | None
-    ) -> KeyedBatch:
-        """Returns the wanted columns of a segment, decoding those that are not there."""
-        wanted = [codec.schema.columns[offset] for offset in offsets]
-        names = [_column_key(column, tz) for column in wanted]
-        with self._mutex:
-            self._clock += 1
-            segment.last_used = self._clock
-            found = dict(segment.columns)
-            packed, keys = segment.packed, segment.keys
-        assert keys is not None
-        missing = [(offset, name) for offset, name in zip(offsets, names, strict=True) if name not in found]
-        if missing:
-            decoded = self._decode(segment, packed, ts, codec, [offset for offset, _ in missing], tz)
-            found |= dict(zip((name for _, name in missing), decoded.columns, strict=True))
-            self._keep(segment, codec, {name: found[name] for _, name in missing})
-        if not wanted:
-            batch = pa.RecordBatch.from_struct_array(pa.array([{}] * len(keys), pa.struct([])))
-        else:
-            schema = arrow_schema([c.name for c in wanted], [c.type for c in wanted], inside=True)
-            batch = pa.RecordBatch.from_arrays([found[name] for name in names], schema=schema)
-        return KeyedBatch(batch, keys, segment.start, segment.end)
+    # Memory
 
-    def _decode(
-        self,
-        segment: _Segment,
-        packed: PackedBatch | None,
-        ts: int,
-        codec: TableCodec,
-        offsets: list[int],
-        tz: dt.tzinfo | None,
-    ) -> pa.RecordBatch:
-        decoder = BatchDecoder(codec.schema, offsets, tz)
-        if packed is not None:
-            return decoder.decode(packed)
-        # The rows at any timestamp that the segment serves are the segment's rows.
-        again = self._storage.snapshot(ts).scan_packed(segment.start, segment.end, batch_rows=SEGMENT_ROWS)
-        batches = [decoder.decode(batch) for batch in again if batch.count]
-        if not batches:
-            return decoder.decode(_no_rows())
-        return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    def _count_bytes(self, segment: _Segment, rows: SegmentRows | None) -> None:
+        """Counts what a segment holds now; None for one that leaves the cache."""
+        total, packed = (0, 0) if rows is None else (rows.nbytes, rows.value_bytes)
+        self._bytes += total - segment.nbytes
+        self._packed_bytes += packed - segment.packed_bytes
+        segment.nbytes, segment.packed_bytes = total, packed
 
-    def _keep(self, segment: _Segment, codec: TableCodec, columns: dict[ColumnKey, Any]) -> None:
-        with self._mutex:
-            self._decodes += len(columns)
-            table = self._tables.get(codec.record_prefix)
-            if table is None or segment not in table.segments:
-                return
-            new = {name: column for name, column in columns.items() if name not in segment.columns}
-            segment.columns.update(new)
-            self._bytes += sum(_array_bytes(column) for column in new.values())
-            self._shrink([segment])
-
-    def _shrink(self, spare: Sequence[_Segment]) -> None:
-        """Brings the cache under its budget: packed rows go first, then columns, least recently used first."""
+    def _shrink(self) -> None:
+        """Brings the cache under its budget."""
         if self._bytes <= self.budget_bytes:
             return
-        used = [s for table in self._tables.values() for s in table.segments]
-        used.sort(key=lambda s: s.last_used)
-        for segment in used:
-            if self._bytes <= self.budget_bytes:
-                return
-            if segment.packed is not None:
-                self._bytes -= _packed_bytes(segment.packed)
-                segment.packed = None
-        for segment in used:
-            if self._bytes <= self.budget_bytes:
-                return
-            if segment not in spare or self._bytes > 2 * self.budget_bytes:
-                self._bytes -= sum(_array_bytes(column) for column in segment.columns.values())
-                segment.columns = {}
+        used = [(table, s) for table in self._tables.values() for s in table.segments if s.rows is not None]
+        used.sort(key=lambda pair: pair[1].last_used)
+        for drop in (self._drop_values, self._drop_columns, self._drop_rows):
+            for table, segment in used:
+                if self._bytes <= self.budget_bytes:
+                    return
+                drop(table, segment)
+
+    def _drop_values(self, table: _Table, segment: _Segment) -> None:
+        if segment.rows is not None:
+            segment.rows.values = None
+            self._count_bytes(segment, segment.rows)
+
+    def _drop_columns(self, table: _Table, segment: _Segment) -> None:
+        if segment.rows is not None:
+            segment.rows.columns = {}
+            self._count_bytes(segment, segment.rows)
+
+    def _drop_rows(self, table: _Table, segment: _Segment) -> None:
+        """Puts an empty segment in the place of this one, which scans on their way may still be reading."""
+        self._count_bytes(segment, None)
+        table.segments[table.segments.index(segment)] = _Segment(segment.start, segment.end)
 
 
-def _end_segment(table: _Table, key: bytes, commit_ts: int) -> None:
-    segment = table.segments[bisect_right(table.starts, key) - 1]
-    if commit_ts < segment.valid_until:
-        segment.valid_until = commit_ts
+def _is_patchable(segment: _Segment) -> bool:
+    """Whether few enough keys have changed, all of them known, and the segment has not grown too large."""
+    if segment.rows is None or segment.known_from == FOREVER:
+        return False
+    count = len(segment.rows.keys)
+    changed = len(segment.changed_since(FOREVER))
+    return count <= 2 * SEGMENT_ROWS and changed <= max(CHANGES_MIN, count // PATCH_SHARE)
 
 
-def _covering(table: _Table, start: bytes, end: bytes) -> list[_Segment]:
-    """The table's present segments over [start, end): a tiling is only ever refined, so they fit."""
-    return [segment for segment in table.segments if start <= segment.start and segment.end <= end]
+def _keyed(segment: _Segment, keys: KeyColumn, columns: dict[ColumnKey, pa.Array], scan: _Scan) -> KeyedBatch:
+    if not scan.names:
+        return KeyedBatch(empty_columns(len(keys)), keys, segment.start, segment.end)
+    arrays = [columns[name] for name in scan.names]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=scan.decoder.arrow_schema)
+    return KeyedBatch(batch, keys, segment.start, segment.end)
 
 
-def _direct(reader: Reader, decoder: BatchDecoder, segment: _Segment) -> Iterator[KeyedBatch]:
+def _direct(scan: _Scan, segment: _Segment) -> Iterator[KeyedBatch]:
     """Reads a segment's range at the reader's own timestamp."""
-    batches = [b for b in reader.scan_packed(segment.start, segment.end, batch_rows=SEGMENT_ROWS) if b.count]
-    keys = [KeyColumn(batch) for batch in batches]
-    starts = [segment.start, *(column[0] for column in keys[1:]), segment.end]
-    for i, batch in enumerate(batches):
-        yield KeyedBatch(decoder.decode(batch), keys[i], starts[i], starts[i + 1])
-    if not batches:
-        yield KeyedBatch(decoder.decode(_no_rows()), KeyColumn(_no_rows()), segment.start, segment.end)
-
-
-def _column_key(column: ColumnSchema, tz: dt.tzinfo | None) -> ColumnKey:
-    return column.id, column.type, tz if column.type.tp == Tp.TIMESTAMP else None
-
-
-def _no_rows() -> PackedBatch:
-    none, data = np.empty(0, np.int64), np.empty(0, np.uint8)
-    return PackedBatch(0, data, none, none, data, none, none, 0)
-
-
-def _packed_bytes(packed: PackedBatch) -> int:
-    return int(packed.values.nbytes + packed.keys.nbytes + 4 * packed.key_starts.nbytes)
-
-
-def _array_bytes(array: Any) -> int:
-    return int(array.get_total_buffer_size())
-
-
-def _size(segment: _Segment) -> int:
-    total = sum(_array_bytes(column) for column in segment.columns.values())
-    if segment.keys is not None:
-        total += segment.keys.nbytes
-    return total + (_packed_bytes(segment.packed) if segment.packed is not None else 0)
+    builder = RowsBuilder(scan.codec, scan.decoder, SEGMENT_ROWS // 2, 0)
+    runs = list(builder.build(scan.reader.scan_packed(segment.start, segment.end, batch_rows=SEGMENT_ROWS)))
+    if not runs:
+        empty = scan.decoder.decode(pack_pairs([], 0))
+        yield KeyedBatch(empty, KeyColumn.joined(scan.codec.record_prefix, []), segment.start, segment.end)
+        return
+    bounds = [segment.start, *(rows.keys[0] for rows in runs[1:]), segment.end]
+    for rows, (start, end) in zip(runs, pairwise(bounds), strict=True):
+        yield _keyed(_Segment(start, end), rows.keys, rows.columns, scan)

@@ -55,46 +55,46 @@ class BatchDecoder:
         self.tz = tz
         columns = [schema.columns[offset] for offset in self.offsets]
         self.arrow_schema = arrow_schema([c.name for c in columns], [c.type for c in columns], inside=True)
-        self._key_only = key_only_offsets(schema)
-        self._handle_slots = [slot for slot, offset in enumerate(self.offsets) if offset in self._key_only]
-        self._handles = HandleDecoder(schema, [self.offsets[slot] for slot in self._handle_slots], tz)
+        key_only = key_only_offsets(schema)
+        self.handle_slots = tuple(slot for slot, offset in enumerate(self.offsets) if offset in key_only)
+        """Which of the wanted columns live in the key, and which (`stored_slots`) in the row."""
+        self.stored_slots = tuple(slot for slot, offset in enumerate(self.offsets) if offset not in key_only)
+        self._handles = HandleDecoder(schema, [self.offsets[slot] for slot in self.handle_slots], tz)
         self._readers = [column_reader(column.type, tz) for column in columns]
-        self._needs_rows = len(self._handle_slots) < len(self.offsets)
         self._layouts: dict[bytes, RowLayout] = {}
 
     def decode(self, batch: PackedBatch) -> pa.RecordBatch:
         """Decodes one batch, rows in its order. Raises CodecError when a value is no row."""
         if not self.offsets:
             return empty_columns(batch.count)
-        arrays: list[Any] = [None] * len(self.offsets)
-        if self._needs_rows and batch.count:
-            for slot, array in self._stored_columns(batch):
-                arrays[slot] = array
-        if self._handle_slots:
-            starts = batch.key_starts + RECORD_PREFIX_LEN
-            columns = self._handles.decode(batch.keys, starts, batch.key_ends)
-            for slot, array in zip(self._handle_slots, columns, strict=True):
-                arrays[slot] = array
-        for slot, array in enumerate(arrays):
-            if array is None:
-                arrays[slot] = pa.nulls(batch.count, self.arrow_schema.field(slot).type)
-        return pa.RecordBatch.from_arrays(arrays, schema=self.arrow_schema)
+        handles = self.handle_columns(batch.keys, batch.key_starts + RECORD_PREFIX_LEN, batch.key_ends)
+        stored = self.stored_columns(batch.values, batch.value_starts, batch.value_ends)
+        return self.assembled(handles, stored)
 
-    def _stored_columns(self, batch: PackedBatch) -> list[tuple[int, Any]]:
-        slots = [slot for slot, offset in enumerate(self.offsets) if offset not in self._key_only]
-        groups = header_groups(batch.values, batch.value_starts, batch.value_ends)
+    def assembled(self, handles: Sequence[Any], stored: Sequence[Any]) -> pa.RecordBatch:
+        """Puts the columns of `handle_columns` and `stored_columns` in the order of `offsets`."""
+        arrays = dict(zip((*self.handle_slots, *self.stored_slots), (*handles, *stored), strict=True))
+        return pa.RecordBatch.from_arrays([arrays[i] for i in range(len(self.offsets))], schema=self.arrow_schema)
+
+    def handle_columns(self, keys: Bytes, starts: Ints, ends: Ints) -> list[Any]:
+        """Decodes the columns at `handle_slots` from handles, record keys without their prefix."""
+        return self._handles.decode(keys, starts, ends) if self.handle_slots else []
+
+    def stored_columns(self, values: Bytes, starts: Ints, ends: Ints) -> list[Any]:
+        """Decodes the columns at `stored_slots` from rows."""
+        slots = self.stored_slots
+        if not slots:
+            return []
+        if not len(starts):
+            return [pa.nulls(0, self.arrow_schema.field(slot).type) for slot in slots]
+        groups = header_groups(values, starts, ends)
         if len(groups) == 1:
-            header, _ = groups[0]
-            arrays = self._group_columns(batch.values, batch.value_starts, batch.value_ends, header, slots)
-            return list(zip(slots, arrays, strict=True))
-        parts = [
-            self._group_columns(batch.values, batch.value_starts[rows], batch.value_ends[rows], header, slots)
-            for header, rows in groups
-        ]
-        order = np.empty(batch.count, np.int64)
-        order[np.concatenate([rows for _, rows in groups])] = np.arange(batch.count)
+            return self._group_columns(values, starts, ends, groups[0][0], slots)
+        parts = [self._group_columns(values, starts[rows], ends[rows], header, slots) for header, rows in groups]
+        order = np.empty(len(starts), np.int64)
+        order[np.concatenate([rows for _, rows in groups])] = np.arange(len(starts))
         back = pa.array(order)
-        return [(slot, pa.concat_arrays([p[i] for p in parts]).take(back)) for i, slot in enumerate(slots)]
+        return [pa.concat_arrays([part[i] for part in parts]).take(back) for i in range(len(slots))]
 
     def _group_columns(self, values: Bytes, starts: Ints, ends: Ints, header: bytes, slots: Sequence[int]) -> list[Any]:
         """Decodes the columns at `slots` of rows that all have `header`."""

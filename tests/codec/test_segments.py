@@ -11,6 +11,7 @@ import pytest
 
 from coprocessor import segments
 from coprocessor.arrow import batch_to_rows
+from coprocessor.codec.vector import BatchDecoder
 from coprocessor.scan import scan_table
 from coprocessor.segments import SegmentCache
 from coprocessor.table import TableCodec
@@ -131,17 +132,91 @@ def test_random_commits(name: str, seed: int, budget: int) -> None:
         store.during_scan.clear()
 
 
-def test_only_the_touched_segment_is_built_again() -> None:
+def counters(cache: SegmentCache) -> tuple[int, int, int]:
+    stats = cache.stats()
+    return stats["builds"], stats["patches"], stats["decodes"]
+
+
+def test_only_the_touched_segment_is_patched() -> None:
     codec, store = CODECS["int"], NaiveStore()
     store.commit([record(codec, i, i) for i in range(64)])
     cache = SegmentCache(store)  # type: ignore[arg-type]
     same(cache, store, codec, store.now_ts(), [0, 1])
-    assert (cache.stats()["builds"], cache.stats()["decodes"]) == (8, 16)
+    assert counters(cache) == (8, 0, 16)
     same(cache, store, codec, store.now_ts(), [0, 1])
-    assert (cache.stats()["builds"], cache.stats()["decodes"]) == (8, 16)
-    store.commit([record(codec, 20, 99)])
+    assert counters(cache) == (8, 0, 16)
+    for i in (20, 21, 63, 64, 0):
+        store.commit([record(codec, i, 99)])
     same(cache, store, codec, store.now_ts(), [0, 1])
-    assert (cache.stats()["builds"], cache.stats()["decodes"]) == (9, 18)
+    assert counters(cache) == (8, 3, 16)
+
+
+def test_many_changes_make_a_segment_be_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "CHANGES_MIN", 2)
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(16)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    for changed, expected in ((range(2), (2, 1, 4)), (range(3), (3, 1, 6)), (range(8), (4, 1, 8))):
+        store.commit([record(codec, i, 50) for i in changed])
+        same(cache, store, codec, store.now_ts(), [0, 1])
+        assert counters(cache) == expected
+
+
+def test_a_segment_that_has_grown_is_split() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(6)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    for at in range(6, 60):
+        store.commit([record(codec, at, at)])
+        same(cache, store, codec, store.now_ts(), [0, 1])
+    assert cache.stats()["segments"] >= 4
+
+
+def test_older_readers_lay_the_changes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, store = CODECS["common"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(8)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [0, 1, 2])
+    stamps = []
+    for i in range(12):
+        store.commit([record(codec, i, i + 100), (record(codec, 2 * i, 0)[0], None)])
+        stamps.append(store.now_ts())
+        same(cache, store, codec, stamps[-1], [0, 1, 2])
+
+    def refuse(*args: object, **kwargs: object) -> Iterator[PackedBatch]:
+        raise AssertionError("the range is read again")
+
+    for ts in reversed(stamps):
+        reader = store.snapshot(ts)
+        expected = rows_in(scan_table(reader, codec, [0, 2]), codec, [0, 2])
+        with monkeypatch.context() as patched:
+            patched.setattr(NaiveReader, "scan_packed", refuse)
+            assert rows_in(cache.scan(ts, reader, codec, [0, 2]), codec, [0, 2]) == expected
+
+
+def test_counts_keep_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(64)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [])
+    assert cache.stats()["packed_bytes"] == 0
+    assert cache.stats()["bytes"] == 64 * 8
+    builds = cache.stats()["builds"]
+    monkeypatch.setattr(BatchDecoder, "stored_columns", None)
+    found = rows_in(cache.scan(store.ts, store.snapshot(store.ts), codec, [0]), codec, [0])
+    assert found == [(i,) for i in range(64)]
+    assert cache.stats()["builds"] == builds
+
+
+def test_packed_rows_go_when_all_is_decoded() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(64)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [1])
+    assert cache.stats()["packed_bytes"] > 0
+    same(cache, store, codec, store.now_ts(), [0, 2])
+    assert cache.stats()["packed_bytes"] == 0
 
 
 def test_an_older_reader_after_a_commit() -> None:
@@ -238,13 +313,60 @@ def test_embedded_store_under_concurrent_writers(seed: int) -> None:
         store.close()
 
 
+@pytest.mark.parametrize("name", sorted(CODECS))
+@pytest.mark.parametrize("seed", range(2))
+def test_threads_at_random_timestamps(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writers and readers, old and new, of one cache: each scan is what a naive scan at its timestamp says."""
+    monkeypatch.setattr(segments, "CHANGES_MIN", 3)
+    codec, store = CODECS[name], EmbeddedStore.open(None, LocalOracle)
+    cache = SegmentCache(store, 20_000 if seed else None)
+    failures: list[object] = []
+
+    def write(worker: int) -> None:
+        rng = random.Random(seed * 100 + worker)
+        for _ in range(60):
+            txn = store.begin()
+            for i in rng.sample(range(worker * 40, worker * 40 + 40), rng.randrange(1, 4)):
+                key, value = record(codec, i, rng.randrange(1000))
+                if rng.random() < 0.3:
+                    txn.delete(key)
+                else:
+                    txn.put(key, value)
+            txn.commit()
+            read(rng)
+
+    def read(rng: random.Random) -> None:
+        newest = store.now_ts()
+        ts = newest if rng.random() < 0.6 else rng.randrange(first, newest + 1)
+        offsets = rng.sample(range(3), rng.randrange(0, 4))
+        reader = store.snapshot(ts)
+        found = rows_in(cache.scan(ts, reader, codec, offsets), codec, offsets)
+        if found != rows_in(scan_table(reader, codec, offsets), codec, offsets):
+            failures.append((ts, offsets))
+
+    first = store.now_ts()
+    workers = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    store.close()
+    assert not failures
+    assert cache.stats()["patches"] > 0
+
+
 def test_budget_is_kept() -> None:
     codec, store = CODECS["int"], NaiveStore()
     store.commit([record(codec, i, i) for i in range(200)])
     cache = SegmentCache(store, budget_bytes=8000)  # type: ignore[arg-type]
     for offsets in ([0], [1], [2], [0, 1, 2]):
         same(cache, store, codec, store.now_ts(), offsets)
-    assert cache.stats()["bytes"] <= 2 * 8000 + 4000
+        assert cache.stats()["bytes"] <= 8000
+    assert cache.stats()["bytes"] == sum(s.rows.nbytes for s in all_segments(cache))
+
+
+def all_segments(cache: SegmentCache) -> list[Any]:
+    return [s for table in cache._tables.values() for s in table.segments if s.rows is not None]
 
 
 @pytest.mark.parametrize("name", sorted(CODECS))
