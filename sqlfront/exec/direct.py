@@ -320,11 +320,15 @@ def _is_count_star(agg: Agg) -> bool:
     return agg.func == "count" and not agg.args
 
 
-def _row_key(types: Sequence[FieldType]) -> Callable[[Row], Row] | None:
+def _row_key(types: Sequence[FieldType]) -> Callable[[Row], Any] | None:
     """The function from a row to what its collations call equal; None when values are equal as they are."""
     keys = [sort_key(t) for t in types]
     if all(k is None for k in keys):
         return None
+    if len(keys) == 1:
+        (only,) = keys
+        assert only is not None
+        return lambda row: None if row[0] is None else only(row[0])
 
     def fold(row: Row) -> Row:
         return tuple([v if k is None or v is None else k(v) for v, k in zip(row, keys, strict=True)])
@@ -336,7 +340,7 @@ def _distinct_step(node: Distinct) -> Step:
     fold = _row_key([c.type for c in node.cols])
 
     def distinct(rows: Rows, env: Env) -> Iterator[Row]:
-        seen: set[Row] = set()
+        seen: set[Any] = set()
         for row in rows:
             key = row if fold is None else fold(row)
             if key not in seen:
