@@ -14,13 +14,18 @@ def _ignore(code: int, message: str) -> None:
     """Drops a warning: the default where no session listens."""
 
 
+def _forget(value: int) -> None:
+    """Drops what LAST_INSERT_ID(value) is to remember: the default where there is no session."""
+
+
 @dataclass(slots=True)
 class Env:
     """What an execution gives its closures.
 
     `params` is the parameter row, `context` the session's values by `Context.key`. `writing` is True while an INSERT,
     UPDATE or DELETE computes values to store: in strict mode, bad conversions and divisions by zero are then errors,
-    else they are warnings. `warn(code, message)` collects warnings.
+    else they are warnings. `warn(code, message)` collects warnings,
+    `remember_id(value)` sets what LAST_INSERT_ID() gives from now on.
     """
 
     params: Sequence[object] = ()
@@ -30,4 +35,5 @@ class Env:
     error_for_division_by_zero: bool = True
     writing: bool = False
     warn: Warn = _ignore
+    remember_id: Callable[[int], None] = _forget
     div_precision_increment: int = 4

@@ -321,11 +321,18 @@ _session("row_count", BIGINT)
 
 
 def _last_insert_id(args: Sequence[Expr]) -> Expr:
-    from coprocessor.errors import Unsupported
+    from coprocessor.functions.casting import cast_to
 
     if args:
-        raise Unsupported("LAST_INSERT_ID(expr)")
+        return Call("last_insert_id_of", (cast_to(args[0], UBIGINT),), UBIGINT)
     return Context(("last_insert_id",), UBIGINT)
 
 
+def _remember_id(env: Env, value: int | None) -> int | None:
+    env.remember_id(value or 0)
+    return value
+
+
+add(Function("last_insert_id_of", 1, 1, fixed([UBIGINT], UBIGINT), "session", py=_remember_id, nulls=True, env=True,
+             deterministic=False, syntax="LAST_INSERT_ID(n)"))  # fmt: skip
 add(Function("last_insert_id", 0, 1, fixed([UBIGINT], UBIGINT), "session", rewrite=_last_insert_id))

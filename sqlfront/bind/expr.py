@@ -432,7 +432,7 @@ class ExprBinder:
             key, type_ = _CLOCK[name]
             return Context((key, fsp), type_.with_(decimal=fsp, flen=type_.flen + (fsp + 1 if fsp else 0)))
         if name == "last_insert_id" and args:
-            raise refuse(node)
+            return fn.resolve(name, self.bind_all(args))
         if args:
             raise error(
                 1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node)

@@ -83,5 +83,6 @@ def environment(session: Session, params: tuple[object, ...], *, writing: bool =
         error_for_division_by_zero=variables.error_for_division_by_zero,
         writing=writing,
         warn=session.warn,
+        remember_id=lambda value: setattr(session, "last_insert_id", value),
         div_precision_increment=variables.div_precision_increment,
     )

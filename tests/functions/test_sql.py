@@ -74,6 +74,14 @@ def test_queries(connection: sqlfront.Connection) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_last_insert_id_of_a_value(connection: sqlfront.Connection) -> None:
+    """The way to make sequences: the value is remembered for the session."""
+    assert connection.execute("SELECT LAST_INSERT_ID(id + 40) FROM j WHERE id = 2").fetchall() == [(42,)]
+    assert connection.execute("SELECT LAST_INSERT_ID()").fetchall() == [(42,)]
+    connection.execute("UPDATE n SET a = LAST_INSERT_ID(a + 5) WHERE id = 1")
+    assert connection.execute("SELECT LAST_INSERT_ID(), a FROM n WHERE id = 1").fetchall() == [(7, D("7.00"))]
+
+
 def test_udfs_run_in_the_session_that_asks(connection: sqlfront.Connection) -> None:
     """One DuckDB instance serves all sessions; zone and warnings are each session's own."""
     sql = "SELECT FROM_UNIXTIME(id), CAST(CONCAT(id, 'x') AS SIGNED), COUNT(*) FROM j WHERE id = 1 GROUP BY 1, 2"
