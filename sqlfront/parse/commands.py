@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from sqlglot import exp
@@ -211,8 +212,10 @@ class Commands:
                 if token.line == line and token.col == col and (not highlight or token.text in highlight):
                     position = token.start
                     break
-            if str(first.get("description", "")).startswith("Expecting") and position < len(self.text):
-                position = next((t.start for t in self.tokens if t.start > position), len(self.text))
+            # sqlglot names the token where it stands, or the last one when it has come to the end.
+            unexpected = str(first.get("description", "")).startswith("Invalid expression")
+            if position == self.tokens[-1].start and not unexpected and self.tokens[-1].text != ")":
+                position = len(self.text)
         return error(ER_PARSE, "You have an error in your SQL syntax" + near(self.text, position), position=position)
 
     def expression(self, tokens: Sequence[Token]) -> exp.Expression:
@@ -273,6 +276,11 @@ class Commands:
                 break
         tokens = insert_set_form(tokens)
         tokens = add_into(tokens)
+        for token, after in pairwise(tokens):
+            if token.token_type == TokenType.VALUES:
+                if after.text.upper() not in ("(", "ROW"):
+                    raise self.syntax_error(self.tokens.index(after))
+                break
         tree = self.tree(tokens)
         if not isinstance(tree, exp.Insert):
             raise self.syntax_error(self.at)

@@ -99,9 +99,11 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
             i += 1
             continue
         word = token.text.upper()
+        if word in _RESERVED and token.token_type == TokenType.VAR and not (out and out[-1].text == "."):
+            raise error(ER_PARSE, f"'{token.text}' is a reserved word: quote it with backticks", position=token.start)
         if after is not None and after.token_type == TokenType.STRING and word in ("DATE", "TIME", "TIMESTAMP"):
-            if not out or out[-1].text.upper() != "AS":
-                out += _literal_call(word.lower(), token, after)
+            if not out or out[-1].text.upper() not in ("AS", "OF"):  # a cast's type; AS OF TIMESTAMP
+                out += _literal_call(word.lower(), token, after, after)
                 i += 2
                 continue
         if (
@@ -111,7 +113,7 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
         ):
             kind = {"D": "date", "T": "time", "TS": "timestamp"}.get(tokens[i + 1].text.upper())
             if kind is not None and tokens[i + 2].token_type == TokenType.STRING:
-                out += _literal_call(kind, token, tokens[i + 2])
+                out += _literal_call(kind, token, tokens[i + 2], tokens[i + 3])
                 i += 4
                 continue
         if token.text == "~~" and token.token_type != TokenType.STRING:
@@ -125,10 +127,14 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
     return out
 
 
-def _literal_call(kind: str, at: Token, text: Token) -> list[Token]:
-    place = (at.line, at.col, at.start, at.end)
+_RESERVED = frozenset({"ORDER", "GROUP"})  # with BY they are tokens of their own; alone sqlglot takes them for names
+
+
+def _literal_call(kind: str, first: Token, text: Token, last: Token) -> list[Token]:
+    place = (first.line, first.col, first.start, first.end)
     name = Token(TokenType.VAR, f"{FUNCTION_MARK}{kind}_literal", *place)
-    return [name, Token(TokenType.L_PAREN, "(", *place), text, Token(TokenType.R_PAREN, ")", *place)]
+    closing = Token(TokenType.R_PAREN, ")", last.line, last.col, last.start, last.end)
+    return [name, Token(TokenType.L_PAREN, "(", *place), text, closing]
 
 
 _OPERAND_BEFORE = frozenset(
@@ -177,9 +183,9 @@ def is_word(token: Token) -> bool:
 LITERALS = (TokenType.STRING, TokenType.NUMBER)
 _ITEM_ENDS = frozenset(
     """
-    FROM WHERE GROUP HAVING ORDER LIMIT UNION EXCEPT INTERSECT FOR INTO WINDOW
+    FROM WHERE HAVING LIMIT UNION EXCEPT INTERSECT FOR INTO WINDOW
     """.split()
-)
+) | {"GROUP BY", "ORDER BY"}
 SELECT_OPTIONS = frozenset(
     """
     DISTINCT ALL DISTINCTROW STRAIGHT_JOIN SQL_CALC_FOUND_ROWS HIGH_PRIORITY SQL_SMALL_RESULT

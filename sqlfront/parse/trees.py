@@ -44,6 +44,7 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     kinds = [t.token_type for t in tokens]
     if len(kinds) > NESTING_MAX:
         _check_nesting(tokens)
+    _check_operands(tokens, text)
     if TokenType.JOIN in kinds or TokenType.STRAIGHT_JOIN in kinds:
         tokens = cross_joins(tokens, text)
     _quiet.here.parsing = True
@@ -87,6 +88,33 @@ def _check_nesting(tokens: Sequence[Token]) -> None:
                 raise too_deep(token.start)
         elif kind in _CLOSE:
             depth -= 1
+
+
+def _check_operands(tokens: Sequence[Token], text: str) -> None:
+    """Refuses what sqlglot lets pass: a comma or a clause with nothing after it, IN without a list."""
+    last = len(tokens) - 1
+    for i, token in enumerate(tokens):
+        kind = token.token_type
+        if kind is TokenType.COMMA or kind in _CLAUSES:
+            wrong = i == last or tokens[i + 1].token_type in _NO_OPERAND
+        elif kind is TokenType.L_PAREN:
+            wrong = i < last and tokens[i + 1].token_type is TokenType.COMMA
+        elif kind is TokenType.IN:
+            wrong = i == last or tokens[i + 1].token_type not in (TokenType.L_PAREN, TokenType.COLON)
+        else:
+            continue
+        if wrong:
+            position = tokens[i + 1].start if i < last else len(text)
+            raise error(ER_PARSE, "You have an error in your SQL syntax" + near(text, position), position=position)
+
+
+_CLAUSES = (TokenType.SELECT, TokenType.WHERE, TokenType.GROUP_BY, TokenType.HAVING, TokenType.ORDER_BY, TokenType.SET)
+_NO_OPERAND = frozenset(
+    {
+        TokenType.COMMA, TokenType.R_PAREN, TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY, TokenType.HAVING,
+        TokenType.ORDER_BY, TokenType.LIMIT, TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT,
+    }
+)  # fmt: skip
 
 
 def _check_depth(tree: exp.Expression, position: int) -> None:
@@ -159,10 +187,10 @@ def cross_joins(tokens: Sequence[Token], text: str) -> list[Token]:
             bare |= _without_condition(levels.pop() if len(levels) > 1 else levels[0], tokens, i, text)
         elif kind in (TokenType.JOIN, TokenType.STRAIGHT_JOIN) and _takes_condition(tokens, i):
             levels[-1].append(i)
-        elif kind == TokenType.USING or (kind == TokenType.ON and not _is_on_duplicate(tokens, i)):
+        elif kind in (TokenType.ON, TokenType.USING):
             if levels[-1]:
                 levels[-1].pop()
-        elif kind in _ENDS or kind == TokenType.ON:
+        elif kind in _ENDS:
             bare |= _without_condition(levels[-1], tokens, i, text)
     for level in levels:
         bare |= _without_condition(level, tokens, len(tokens), text)
@@ -188,10 +216,6 @@ def _takes_condition(tokens: Sequence[Token], at: int) -> bool:
     if tokens[at - 1].text.upper() in SELECT_OPTIONS:
         return False
     return TokenType.NATURAL not in before
-
-
-def _is_on_duplicate(tokens: Sequence[Token], at: int) -> bool:
-    return at + 1 < len(tokens) and tokens[at + 1].text.upper() == "DUPLICATE"
 
 
 def _without_condition(level: list[int], tokens: Sequence[Token], at: int, text: str) -> set[int]:
