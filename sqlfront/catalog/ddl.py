@@ -142,6 +142,7 @@ def _copied(catalog: Catalog, spec: CreateTable, current_db: str) -> TableInfo:
     info.indexes = [i for i in info.indexes if i.state == 5]
     for index in info.indexes:
         index.table = info.name
+        index.complete_ts = 0
     info.auto_inc_id = info.old_schema_id = 0
     return info
 
@@ -192,6 +193,8 @@ def truncate_table(catalog: Catalog, spec: TruncateTable, current_db: str) -> tu
             change.drop_table(database, table)
             info.id = change.meta.new_id()
             info.auto_inc_id = info.old_schema_id = 0
+            for index in info.indexes:
+                index.complete_ts = 0
             change.describe(Action.TRUNCATE_TABLE, database.id, info.id, table.id)
             made.append(change.put_table(database, info))
 

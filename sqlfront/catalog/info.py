@@ -192,7 +192,9 @@ class IndexColumnInfo(Record):
 
 @dataclass
 class IndexInfo(Record):
-    """One index; `index_type` 1 is BTREE."""
+    """One index; `index_type` 1 is BTREE. `complete_ts` is ours: snapshots from then on find all rows in it."""
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"complete_ts"})
 
     id: int = _tag("id", 0)
     name: str = _name("idx_name")
@@ -208,6 +210,7 @@ class IndexInfo(Record):
     is_global: bool = _tag("is_global", False)
     mv_index: bool = _tag("mv_index", False)
     vector_index: Any = _tag("vector_index", None)
+    complete_ts: int = _tag("complete_ts", 0)
     extra: dict[str, Any] = _extra()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,7 +74,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Index:
-    """A secondary index; a primary key that is not clustered is one too, unique and named PRIMARY."""
+    """A secondary index; a primary key that is not clustered is one too, unique and named PRIMARY.
+
+    Snapshots before `complete_ts` do not find all rows in it (see `Schema.at`).
+    """
 
     id: int
     name: str
@@ -82,6 +86,7 @@ class Index:
     primary: bool = False
     state: State = State.PUBLIC
     comment: str = ""
+    complete_ts: int = 0
 
     @cached_property
     def schema(self) -> IndexSchema:
@@ -201,6 +206,28 @@ class Schema:
     def table_by_id(self) -> Mapping[int, Table]:
         return {t.id: t for d in self.databases.values() for t in d.tables.values()}
 
+    @cached_property
+    def _complete_ts(self) -> list[int]:
+        """When indexes that were built on rows became complete, ascending."""
+        found = {i.complete_ts for t in self.table_by_id.values() for i in t.indexes}
+        return sorted(found - {0})
+
+    @cached_property
+    def _earlier(self) -> dict[int, Schema]:
+        return {}
+
+    def at(self, ts: int) -> Schema:
+        """The schema for a snapshot: indexes that were completed after it are maintained, but not read."""
+        times = self._complete_ts
+        if not times or ts >= times[-1]:
+            return self
+        place = bisect_right(times, ts)
+        schema = self._earlier.get(place)
+        if schema is None:
+            databases = {n: d if d.virtual else _database_at(d, ts) for n, d in self.databases.items()}
+            schema = self._earlier.setdefault(place, Schema(self.version, MappingProxyType(databases)))
+        return schema
+
     def need_database(self, name: str, *, position: int = -1) -> Database:
         """The database, or error 1049 with a near match."""
         found = self.database(name)
@@ -220,6 +247,18 @@ class Schema:
 
     def with_database(self, database: Database) -> dict[str, Database]:
         return {**self.databases, database.name.lower(): database}
+
+
+def _database_at(database: Database, ts: int) -> Database:
+    tables = {name: _table_at(table, ts) for name, table in database.tables.items()}
+    return replace(database, tables=MappingProxyType(tables))
+
+
+def _table_at(table: Table, ts: int) -> Table:
+    late = tuple(i for i in table.indexes if i.complete_ts > ts)
+    if not late:
+        return table
+    return replace(table, indexes=tuple(i for i in table.indexes if i not in late), building=table.building + late)
 
 
 def field_type(info: TypeInfo) -> FieldType:
@@ -288,7 +327,8 @@ def make_column(info: ColumnInfo) -> Column:
 
 def _make_index(info: IndexInfo) -> Index:
     columns = tuple(IndexColumn(c.offset, c.length) for c in info.columns)
-    return Index(info.id, info.name, columns, info.unique, info.primary, State(info.state), info.comment)
+    state = State(info.state)
+    return Index(info.id, info.name, columns, info.unique, info.primary, state, info.comment, info.complete_ts)
 
 
 def make_table(info: TableInfo, db: DBInfo) -> Table:

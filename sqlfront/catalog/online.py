@@ -100,6 +100,7 @@ def _finish(
         for index in final.indexes:
             if index.id in plan.new_indexes:
                 index.state = int(State.PUBLIC)
+                index.complete_ts = change.meta.txn.start_ts
         set_key_flags(final)
         for index_id in plan.dropped_indexes:
             change.drop_range(index_key_range(table.id, index_id))

@@ -167,6 +167,21 @@ def test_concurrent_writers(filled: FakeSession, monkeypatch: pytest.MonkeyPatch
     assert len(filled.table("t").indexes) == 4
 
 
+def test_older_snapshots_do_not_read_the_new_index(filled: FakeSession) -> None:
+    before = filled.database.storage.now_ts()
+    filled.ddl("CREATE INDEX v ON t (v)")
+    schema = filled.database.catalog.schema
+    old = schema.at(before).need_table("test", "t")
+    assert (old.indexes, [i.name for i in old.building]) == ((), ["v"])
+    assert [i.name for i in old.write_schema.indexes] == ["v"]
+    assert schema.at(before) is schema.at(before)
+    assert schema.at(filled.database.storage.now_ts()) is schema
+    reopened = filled.database.reopen().catalog.schema
+    assert reopened.at(before).need_table("test", "t").indexes == ()
+    filled.ddl("TRUNCATE t")
+    assert filled.database.catalog.schema.at(before) is filled.database.catalog.schema
+
+
 class Killed(BaseException):
     pass
 
