@@ -7,7 +7,7 @@ added when first asked for, and what the budget has no room for is taken away.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ from coprocessor.types import FieldType, Tp
 from kvstore.client.api import PackedBatch
 from kvstore.mvcc.packed import pack_pairs
 
+LAG_CHANGES_MAX = 4096
+"""Columns that are behind by more changed keys are given up."""
+
 ColumnKey = tuple[int, FieldType, dt.tzinfo | None]
 
 
@@ -40,6 +43,22 @@ class PackedValues(NamedTuple):
         return int(self.data.nbytes + self.starts.nbytes + self.ends.nbytes)
 
 
+@dataclass(slots=True, eq=False, frozen=True)
+class Lag:
+    """Columns that edits passed by because no scan wanted them then: they are of older rows, with these `keys`, and
+    `changes` tells every key that was edited since.
+    """
+
+    keys: KeyColumn
+    columns: dict[ColumnKey, Any]
+    changes: dict[bytes, bytes | None]
+
+    @property
+    def nbytes(self) -> int:
+        changes = sum(len(key) + len(value or b"") for key, value in self.changes.items())
+        return self.keys.nbytes + _array_bytes(self.columns) + changes
+
+
 @dataclass(slots=True, eq=False)
 class SegmentRows:
     """Consecutive rows of a table; `values`, where they were kept, are for columns that nobody asked for yet."""
@@ -47,10 +66,11 @@ class SegmentRows:
     keys: KeyColumn
     columns: dict[ColumnKey, Any]
     values: tuple[PackedValues, ...] | None = None
+    lag: Lag | None = None
 
-    @property
-    def column_bytes(self) -> int:
-        return sum(int(column.get_total_buffer_size()) for column in self.columns.values())
+    def copy(self) -> SegmentRows:
+        """The same rows, with columns of their own."""
+        return SegmentRows(self.keys, dict(self.columns), None, self.lag)
 
     @property
     def value_bytes(self) -> int:
@@ -58,7 +78,12 @@ class SegmentRows:
 
     @property
     def nbytes(self) -> int:
-        return self.keys.nbytes + self.column_bytes + self.value_bytes
+        lag = 0 if self.lag is None else self.lag.nbytes
+        return self.keys.nbytes + _array_bytes(self.columns) + self.value_bytes + lag
+
+
+def _array_bytes(columns: dict[ColumnKey, Any]) -> int:
+    return sum(int(column.get_total_buffer_size()) for column in columns.values())
 
 
 def column_key(column: ColumnSchema, tz: dt.tzinfo | None) -> ColumnKey:
@@ -142,22 +167,49 @@ def decode_more(
 
 
 def edited(
-    rows: SegmentRows, schema: TableSchema, changes: Sequence[DirtyRow], wanted: Iterable[ColumnKey]
+    rows: SegmentRows, schema: TableSchema, changes: Sequence[DirtyRow], wanted: Collection[ColumnKey]
 ) -> SegmentRows:
-    """Returns the rows after `changes` (ascending keys, None deletes), with the columns of `wanted` it has."""
+    """Returns the rows after `changes` (ascending keys, None deletes), at least the columns of `wanted` up to date.
+
+    A copy of every column for one changed row is what an edit costs; so the others are left behind and catch up, all at
+    once, when one of them is asked for.
+    """
     edits = Edits(rows.keys, changes)
+    current, lag = rows.columns, rows.lag
+    if lag is not None:
+        lag = Lag(lag.keys, lag.columns, {**lag.changes, **dict(changes)})
+    else:
+        idle = {name: column for name, column in current.items() if name not in wanted}
+        current = {name: column for name, column in current.items() if name in wanted}
+        lag = Lag(rows.keys, idle, dict(changes)) if idle else None
+    if lag is not None and len(lag.changes) > LAG_CHANGES_MAX:
+        lag = None
+    out = SegmentRows(edits.keys(rows.keys), _spliced(current, edits, schema), None, lag)
+    if lag is not None and any(name in lag.columns for name in wanted):
+        out.columns |= caught_up(lag, schema)
+        out.lag = None
+    return out
+
+
+def caught_up(lag: Lag, schema: TableSchema) -> dict[ColumnKey, Any]:
+    """Returns the columns that lag, brought up to date."""
+    return _spliced(lag.columns, Edits(lag.keys, sorted(lag.changes.items())), schema)
+
+
+def _spliced(columns: dict[ColumnKey, Any], edits: Edits, schema: TableSchema) -> dict[ColumnKey, Any]:
+    """Applies edits to columns; those that the schema does not have any more are left out."""
     packed = pack_pairs(edits.added, 0)
     place = {column.id: i for i, column in enumerate(schema.columns)}
     by_zone: dict[dt.tzinfo | None, list[ColumnKey]] = {}
-    for name in wanted:
-        if name in rows.columns and name[0] in place and schema.columns[place[name[0]]].type == name[1]:
+    for name in columns:
+        if name[0] in place and schema.columns[place[name[0]]].type == name[1]:
             by_zone.setdefault(name[2], []).append(name)
-    columns = {}
+    out = {}
     for zone, names in by_zone.items():
         added = BatchDecoder(schema, [place[name[0]] for name in names], zone).decode(packed)
         for name, new in zip(names, added.columns, strict=True):
-            columns[name] = edits.splice(rows.columns[name], new)
-    return SegmentRows(edits.keys(rows.keys), columns)
+            out[name] = edits.splice(columns[name], new)
+    return out
 
 
 def concat_columns(parts: Sequence[Any]) -> Any:

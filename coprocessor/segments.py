@@ -41,7 +41,7 @@ from coprocessor.codec.key_column import KeyColumn
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import BatchDecoder, empty_columns
 from coprocessor.scan import DirtyRow, KeyedBatch, merge_dirty
-from coprocessor.segment_rows import ColumnKey, RowsBuilder, SegmentRows, column_keys, decode_more, edited
+from coprocessor.segment_rows import ColumnKey, RowsBuilder, SegmentRows, caught_up, column_keys, decode_more, edited
 from coprocessor.table import TableCodec
 from kvstore.client.api import PackedBatch, Reader, Storage
 from kvstore.mvcc.packed import pack_pairs
@@ -288,7 +288,9 @@ class SegmentCache:
             self._clock += 1
             segment.last_used = self._clock
             rows = segment.rows
-            assert rows is not None
+        assert rows is not None
+        self._catch_up(segment, rows, scan)
+        with self._mutex:
             found, values = dict(rows.columns), rows.values
         missing = [i for i, name in enumerate(scan.names) if name not in found]
         if missing:
@@ -302,6 +304,19 @@ class SegmentCache:
                 found[scan.names[i]] = column
             self._keep(segment, rows, scan, [scan.names[i] for i in missing], found)
         return _keyed(segment, rows.keys, found, scan)
+
+    def _catch_up(self, segment: _Segment, rows: SegmentRows, scan: _Scan) -> None:
+        """Brings columns that edits passed by up to date when the scan wants one of them."""
+        lag = rows.lag
+        if lag is None or not any(name in lag.columns for name in scan.names):
+            return
+        columns = caught_up(lag, scan.codec.schema)
+        with self._mutex:
+            if rows.lag is lag:
+                rows.columns |= columns
+                rows.lag = None
+                if segment.nbytes:
+                    self._count_bytes(segment, rows)
 
     def _keep(
         self,
@@ -324,12 +339,14 @@ class SegmentCache:
 
     def _apart(self, segment: _Segment, scan: _Scan) -> Iterator[KeyedBatch]:
         """Gives a segment's range as of a timestamp that it does not serve, for this scan alone."""
+        if segment.rows is not None:
+            self._catch_up(segment, segment.rows, scan)
         with self._mutex:
             rows = segment.rows
             known = rows is not None and segment.known_from <= scan.ts and all(n in rows.columns for n in scan.names)
             changed = segment.changed_since(scan.ts) if known else []
-            base = SegmentRows(rows.keys, dict(rows.columns)) if rows is not None else None
-        if base is None or not known or len(changed) > max(CHANGES_MIN, len(base.keys) // PATCH_SHARE):
+            base = SegmentRows(rows.keys, {n: rows.columns[n] for n in scan.names}) if rows and known else None
+        if base is None or len(changed) > max(CHANGES_MIN, len(base.keys) // PATCH_SHARE):
             yield from _direct(scan, segment)
             return
         values = scan.reader.batch_get(changed)
@@ -358,7 +375,7 @@ class SegmentCache:
             known = replace(stale, changes=dict(stale.changes))
         try:
             if patch:
-                built, ts_built = self._patched(table, known, scan.codec)
+                built, ts_built = self._patched(table, known, scan)
             else:
                 built, ts_built = self._build(stale, scan)
         except BaseException:
@@ -369,7 +386,7 @@ class SegmentCache:
             self._publish(table, stale, built, ts_built, scan, patch)
         return built
 
-    def _patched(self, table: _Table, known: _Segment, codec: TableCodec) -> tuple[list[_Segment], int]:
+    def _patched(self, table: _Table, known: _Segment, scan: _Scan) -> tuple[list[_Segment], int]:
         """Lays the keys changed since over a segment's rows, as of a fresh snapshot."""
         snapshot = self._storage.snapshot()
         next(iter(snapshot.scan(known.start, known.end)), None)
@@ -379,13 +396,13 @@ class SegmentCache:
                 if commit_ts <= snapshot.ts and known.start <= key < known.end:
                     known.note(commit_ts, key)
             assert known.rows is not None
-            base = SegmentRows(known.rows.keys, dict(known.rows.columns))
+            base = known.rows.copy()
         if known.known_from == FOREVER:
             # Too much came meanwhile; what is known of it serves nobody, and the next scan builds.
             return [_Segment(known.start, known.end)], snapshot.ts
         changed = known.changed_since(snapshot.ts)
         values = snapshot.batch_get(changed)
-        rows = edited(base, codec.schema, [(key, values.get(key)) for key in changed], base.columns)
+        rows = edited(base, scan.codec.schema, [(key, values.get(key)) for key in changed], scan.names)
         newest = max((known.valid_from, *(known.changes[key] for key in changed)))
         fresh = _Segment(known.start, known.end, newest, FOREVER, rows, known.known_from, known.changes)
         fresh.last_used = known.last_used
@@ -487,7 +504,7 @@ class SegmentCache:
 
     def _drop_columns(self, table: _Table, segment: _Segment) -> None:
         if segment.rows is not None:
-            segment.rows.columns = {}
+            segment.rows.columns, segment.rows.lag = {}, None
             self._count_bytes(segment, segment.rows)
 
     def _drop_rows(self, table: _Table, segment: _Segment) -> None:
