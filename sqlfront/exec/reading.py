@@ -212,12 +212,23 @@ class KeyMaker:
         self._prefix: list[list[Closure | None]] = [
             [None if e is None else compile_expr(e, {}) for e in part] for part in access.prefix
         ]
+        # One integer handle, the commonest point of all.
+        single = (
+            access.point and access.kind == "primary" and self.table.handle_offset >= 0 and len(access.prefix[0]) == 1
+        )
+        self._handle = self._prefix[0][0] if single else None
+        unsigned = self.codec.schema.unsigned_handle
+        self._low_handle, self._high_handle = (0, (1 << 64) - 1) if unsigned else (-(1 << 63), (1 << 63) - 1)
         self._low = None if access.low is None else compile_expr(access.low.expr, {})
         self._high = None if access.high is None else compile_expr(access.high.expr, {})
 
     def points(self, env: Env) -> list[bytes]:
         """Returns the keys of a point access, without repeats, in key order."""
         codec, index = self.codec, self.access.index
+        if self._handle is not None:
+            value = self._handle((), env)
+            if value.__class__ is int and self._low_handle <= value <= self._high_handle:
+                return [codec.record_key(value)]
         keys: set[bytes] = set()
         for values in self._combinations(env):
             if None in values:
