@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from kvstore.client.api import CommitObserver, Oracle
-from kvstore.client.group_commit import GroupCommit
+from kvstore.client.group_commit import GroupCommit, Place, uninterrupted
 from kvstore.client.locks import LockTable
 from kvstore.client.ranges import RangeLocks
 from kvstore.client.transaction import EmbeddedTransaction, WriteBuffer
@@ -180,9 +181,8 @@ class Committer:
         locked_only: list[bytes],
         check: Callable[[], None] | None,
     ) -> int:
-        engine = self.engine
-        batch = engine.batch()
-        place: Any = None
+        place: Place[EmbeddedTransaction] = Place(txn)
+        interruption: BaseException | None = None
         try:
             with self.mutex:
                 if self.stopped is not None:
@@ -191,21 +191,33 @@ class Committer:
                 commit_ts = self.oracle.get_ts()
                 if check is not None:
                     check()
-                txn.commit_ts = commit_ts
-                self._fill(batch, txn.start_ts, commit_ts, encoded, locked_only)
-                self._apply(batch)
-                self.last_commit_ts = commit_ts
-                if self.synchronous:
-                    place = self._group.add(txn)
-                else:
-                    self._finish(txn)
-        except BaseException:
-            self.committing.pop(txn, None)
-            txn.finish()
-            raise
-        if place is not None:
-            self._group.wait(place)
-        return commit_ts
+
+                def apply() -> None:
+                    txn.commit_ts = commit_ts  # from here on the commit is carried through
+                    self._apply(txn, encoded, locked_only)
+                    self.last_commit_ts = commit_ts
+                    if self.synchronous:
+                        self._group.add(place)
+                    else:
+                        self._finish(txn)
+                        place.finished = True
+
+                interruption = uninterrupted(apply)
+            if not place.finished:
+                interruption = uninterrupted(partial(self._group.wait, place)) or interruption
+        except BaseException as error:
+            if not txn.commit_ts or isinstance(error, StoreError):
+                self.committing.pop(txn, None)
+                txn.finish()
+                raise
+            interruption = error
+            if not place.finished:
+                uninterrupted(partial(self._group.wait, place))
+        if place.error is not None:
+            raise place.error
+        if interruption is not None:
+            raise interruption
+        return txn.commit_ts
 
     def _fill(self, batch: Any, start_ts: int, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
         """Puts the records of a commit into the batch."""
@@ -225,8 +237,11 @@ class Committer:
         for key in locked_only:
             put(key + suffix, b"L" + start, write_cf)
 
-    def _apply(self, batch: Any) -> None:
+    def _apply(self, txn: EmbeddedTransaction, encoded: Encoded, locked_only: list[bytes]) -> None:
+        """Writes the records; again, when it was interrupted."""
         try:
+            batch = self.engine.batch()
+            self._fill(batch, txn.start_ts, txn.commit_ts, encoded, locked_only)
             self.engine.write(batch)
         except StoreError as error:
             self.stop(error)
@@ -237,13 +252,19 @@ class Committer:
         if self.stopped is None:
             self.stopped = StoreError(f"the store stopped after a failed write and has to be reopened: {error}")
 
+    def close(self) -> None:
+        self._group.close()
+
     def _finish(self, txn: EmbeddedTransaction) -> None:
         """Makes a durable commit visible."""
         self.commits += 1
         if self.observers:
             writes = txn.changes()
-            for observer in self.observers:
-                observer.on_commit(txn.commit_ts, writes)
+            try:
+                for observer in self.observers:
+                    observer.on_commit(txn.commit_ts, writes)
+            except Exception as error:  # noqa: BLE001 - an observer that missed a commit must not be believed again
+                self.stop(error)
         self.committing.pop(txn, None)
         txn.finish()
 

@@ -359,6 +359,7 @@ class EmbeddedStore:
                 return
             self.stop(StoreClosed("the store is closed"))
         self.upkeep.close()
+        self.committer.close()
         try:
             self.oracle.close()
         finally:

@@ -1,9 +1,10 @@
 """Ownership of a database directory: who holds it, whether it is ours, and which format it has.
 
-    <dir>/sqlfront.json    identity and format version, written once and atomically
-    <dir>/sqlfront.lock    held with flock by the owning process, contains its pid (a stale pid is harmless)
-    <dir>/kv/              RocksDB's files
-    <dir>/ingest/          files of bulk loads in progress; leftovers of a crash are removed at open
+    <dir>/sqlfront.json        identity and format version, written once and atomically
+    <dir>/sqlfront.state.json  what is durable for certain (see `manifest`), replaced atomically
+    <dir>/sqlfront.lock        held with flock by the owning process, contains its pid (a stale pid is harmless)
+    <dir>/kv/                  RocksDB's files
+    <dir>/ingest/              files of bulk loads in progress; leftovers of a crash are removed at open
 
 Nothing is written to a directory that is not empty and has no identity of ours.
 """
@@ -35,14 +36,18 @@ def translate_os_error(error: OSError, what: str) -> StoreError:
 
 def write_identity(path: str, identity: dict[str, object]) -> None:
     """Writes the identity file so that a crash leaves either none or a whole one."""
-    target = os.path.join(path, IDENTITY_FILE)
+    replace_file(os.path.join(path, IDENTITY_FILE), json.dumps(identity))
+    sync_directory(path)
+
+
+def replace_file(target: str, text: str) -> None:
+    """Writes a file so that a crash leaves the old one or the new one, whole."""
     temporary = f"{target}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(identity, file)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, target)
-    sync_directory(path)
 
 
 def sync_directory(path: str) -> None:
