@@ -41,6 +41,7 @@ __all__ = [
     "kind",
     "lookup",
     "names",
+    "precise",
     "resolve",
     "resolve_agg",
     "resolve_window",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from coprocessor.expr import Agg, Call, Expr, Window
+from coprocessor.expr import Agg, Call, Expr
 from coprocessor.functions.casting import cast_to
 from coprocessor.functions.inference import DIV_PRECISION_INCREMENT
 from coprocessor.types import FieldType, decimal_type
@@ -43,10 +43,13 @@ def _longer(ft: FieldType, scale: int) -> FieldType:
 
 
 def precise(expr: Expr) -> Expr:
-    """Returns the expression with the hidden digits of the quotients in it; itself if it has none."""
+    """Returns the expression with the hidden digits of the quotients in it; itself if it has none.
+
+    What went through a temporary table in MySQL (columns of derived tables, group keys, window functions) has none.
+    """
     if not expr.type.is_decimal:
         return expr
-    if isinstance(expr, Agg | Window):
+    if isinstance(expr, Agg):
         scale = _AGGREGATED[expr.func](expr) if expr.func in _AGGREGATED and expr.args else 0
     elif isinstance(expr, Call):
         if expr.func in _COMPUTED:
@@ -68,7 +71,7 @@ _COMPUTED: dict[str, Callable[..., int]] = {
     "mod": max,
     "mul": lambda s1, s2: s1 + s2,
 }
-_AGGREGATED: dict[str, Callable[[Agg | Window], int]] = {
+_AGGREGATED: dict[str, Callable[[Agg], int]] = {
     "sum": lambda node: _scale(node.args[0]),
     "avg": lambda node: quotient_scale(_scale(node.args[0]), 0),
 }

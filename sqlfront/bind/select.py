@@ -220,7 +220,7 @@ class SelectBinder:
     def _lift(self, expr: Expr, where: str, text: str) -> Expr:
         """Rewrites an expression over the input into one over the groups and aggregates."""
         for grouped, col in self.groups:
-            if expr == grouped:
+            if expr in (grouped, fn.precise(grouped)):
                 return col.ref()
         match expr:
             case Agg():

@@ -37,6 +37,8 @@ QUERIES: list[tuple[str, list[tuple[Any, ...]] | int]] = [
     ("SELECT FROM_UNIXTIME(id) FROM j WHERE id = 1", [(dt.datetime(1970, 1, 1, 2, 0, 1),)]),
     ("SELECT a / b * 3, a / b / 7 FROM n WHERE id = 1", [(D("2.000000"), D("0.0952380952"))]),
     ("SELECT SUM(a) / SUM(b) * 6, SUM(a / b), AVG(a) * 3 FROM n", [(D("-5.000000"), D("-1.666667"), D("-7.500000"))]),
+    ("SELECT a / 3 * 2 AS x FROM n GROUP BY a / 3 ORDER BY x", [(D("-4.666666"),), (D("1.333334"),)]),
+    ("SELECT AVG(a) OVER () * 3, SUM(a / 3) OVER () FROM n WHERE id = 1", [(D("6.000000"), D("0.666667"))]),
     ("SELECT (a / b) * (a / b) FROM n WHERE id = 1", [(D("0.444444444444"),)]),
     ("SELECT CAST(a / b AS DECIMAL(20, 12)), CONCAT(a / b) FROM n WHERE id = 1", [(D("0.666666666667"), "0.666667")]),
     ("SELECT SUM(w), AVG(w) FROM n", [(D("12345678901234567889.1234567889"), D("6172839450617283944.56172839445000"))]),
