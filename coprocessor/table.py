@@ -15,6 +15,13 @@ from typing import Any
 
 from coprocessor.codec import keys
 from coprocessor.codec.datum import NIL, SIGN, U64_MASK, decode_key_datum, key_encoder, wire_kind
+from coprocessor.codec.index_row import (
+    IndexDecoder,
+    RecordKeyOf,
+    compile_index_decoder,
+    compile_record_key,
+    handle_of_entry,
+)
 from coprocessor.codec.keys import Handle
 from coprocessor.codec.row import compile_decoder, compile_encoder, handle_splitter, key_only_offsets
 from coprocessor.codec.temporal import to_utc
@@ -70,6 +77,7 @@ class TableCodec:
         self._split_handle = handle_splitter(schema, range(len(schema.common_handle)))
         self._timestamps = tuple(i for i, column in enumerate(schema.columns) if column.type.tp == Tp.TIMESTAMP)
         self._decode_all = compile_decoder(schema)
+        self._index_decoders: dict[tuple[IndexSchema, tuple[int, ...], dt.tzinfo | None], IndexDecoder] = {}
         self._decoders: dict[tuple[tuple[int, ...], dt.tzinfo | None], Decoder] = {}
 
     # Handles and records
@@ -169,10 +177,22 @@ class TableCodec:
 
     def handle_from_index(self, index: IndexSchema, key: bytes, value: bytes) -> Handle:
         """Returns the handle that an index entry points to."""
-        handle = keys.handle_from_index_value(value)
-        if handle is None:
-            return keys.handle_from_index_key(key, len(index.columns), common=self.is_common_handle)
-        return handle
+        return handle_of_entry(index, key, value, common=self.is_common_handle)
+
+    def index_decoder(self, index: IndexSchema, offsets: Sequence[int], tz: dt.tzinfo | None = None) -> IndexDecoder:
+        """Returns the compiled decoder (index key, index value) -> values at `offsets`, all among `index_covers`.
+
+        -1 stands for the handle. TIMESTAMPs come in `tz`.
+        """
+        wanted = (index, tuple(offsets), tz if self._timestamps else None)
+        found = self._index_decoders.get(wanted)
+        if found is None:
+            found = self._index_decoders[wanted] = compile_index_decoder(self.schema, *wanted)
+        return found
+
+    def index_record_key(self, index: IndexSchema) -> RecordKeyOf:
+        """Returns the compiled function (index key, index value) -> key of the record that the entry points to."""
+        return compile_record_key(self.schema, index)
 
     def index_values(self, index: IndexSchema, key: bytes) -> Row:
         """Decodes the column values of an index key; strings come as their sort keys decode (see `index_covers`)."""

@@ -22,7 +22,11 @@ from typing import Any
 
 from coprocessor.codec.collation import needs_restored_data
 from coprocessor.codec.datum import (
+    DURATION_FLAG,
+    FLOAT_FLAG,
+    INT_FLAG,
     U64_MASK,
+    UINT_FLAG,
     compact_int,
     compact_uint,
     decimal_shape,
@@ -48,8 +52,14 @@ SMALL_ID_MAX = 255
 SMALL_VALUES_MAX = 65535
 COMPILED_HEADERS_MAX = 1024
 
-NUMBER_KINDS = frozenset(("int", "uint", "time", "duration", "float"))
-"""Kinds whose datum in a key has nine bytes: a flag and eight."""
+NUMBER_FLAGS = {
+    "int": INT_FLAG,
+    "uint": UINT_FLAG,
+    "time": UINT_FLAG,
+    "duration": DURATION_FLAG,
+    "float": FLOAT_FLAG,
+}
+"""Kinds whose datum in a key has nine bytes, and the flag, its first."""
 NUMBER_DATUM_LEN = 9
 
 _COUNTS = struct.Struct("<HH")
@@ -199,7 +209,7 @@ def compile_encoder(schema: TableSchema) -> RowEncoderFn:
     ends = ", ".join(f"e{at}" for at in stored)
     parts = ", ".join(f"p{at}" for at in stored)
     lines.append(f"    return join((HEAD, pack({ends}), {parts}))")
-    function: RowEncoderFn = _define("encode", lines, names)
+    function: RowEncoderFn = define("encode", lines, names)
     return function
 
 
@@ -242,12 +252,12 @@ class _Compiler:
         names["usual"] = usual_header
         names["other"] = other
         source = ["def decode(handle, row):", "    if not row.startswith(usual):", "        return other(handle, row)"]
-        function: RowDecoderFn = _define("decode", source + lines, names)
+        function: RowDecoderFn = define("decode", source + lines, names)
         return function
 
     def _compile(self, header: bytes) -> RowDecoderFn:
         names, lines = self._body(parse_header(header))
-        function: RowDecoderFn = _define("decode", ["def decode(handle, row):", *lines], names)
+        function: RowDecoderFn = define("decode", ["def decode(handle, row):", *lines], names)
         if len(self.by_header) >= COMPILED_HEADERS_MAX:
             self.by_header.clear()
         self.by_header[header] = function
@@ -309,7 +319,7 @@ class _Compiler:
             return f"handle & {U64_MASK}" if self.schema.unsigned_handle else "handle"
         part = self.key_parts[offset]
         types = [self.schema.columns[p.offset].type for p in self.schema.common_handle[: part + 1]]
-        if all(wire_kind(t) in NUMBER_KINDS for t in types):
+        if all(wire_kind(t) in NUMBER_FLAGS for t in types):
             # Datums of numbers are nine bytes each, so the place of this one is known.
             return self._number_expression(types[-1], part * NUMBER_DATUM_LEN + 1, names)
         parts = sorted({self.key_parts[o] for o in self.offsets if o in self.key_only})
@@ -442,11 +452,11 @@ def decimal_row_decoder(type_: FieldType) -> Callable[[bytes], Any]:
         *(f"    {name} ^= {mask ^ top_bit if name == top else mask}" for name, mask in masks.items()),
         f"    return {scaled.format(f'-({total})')}",
     ]
-    function: Callable[[bytes], Any] = _define("decode", lines, names)
+    function: Callable[[bytes], Any] = define("decode", lines, names)
     return function
 
 
-def _define(name: str, lines: list[str], names: dict[str, Any]) -> Any:
+def define(name: str, lines: list[str], names: dict[str, Any]) -> Any:
     """Executes generated source, made of schema numbers and bound names only, and returns the function it defines."""
     namespace = dict(names)
     exec(compile("\n".join(lines), f"<{name} row>", "exec"), namespace)

@@ -17,17 +17,13 @@ from coprocessor.arrow import arrow_type, column_array
 from coprocessor.codec.datum import (
     BYTES_FLAG,
     DECIMAL_FLAG,
-    DURATION_FLAG,
-    FLOAT_FLAG,
-    INT_FLAG,
     SIGN,
-    UINT_FLAG,
     decimal_shape,
     wire_kind,
 )
 from coprocessor.codec.decimals import bin_size
 from coprocessor.codec.gather import Bytes, Ints, big_u64, spans, windows
-from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_KINDS, handle_splitter
+from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_FLAGS, handle_splitter
 from coprocessor.codec.temporal import vector_from_utc
 from coprocessor.codec.vector_columns import column_reader, integers, key_numbers
 from coprocessor.errors import CodecError
@@ -39,16 +35,7 @@ GROUP_AND_MARKER = 9
 FULL = 0xFF
 TOO_SHORT = "a key is shorter than its handle's columns"
 
-_FLAGS = {
-    "int": INT_FLAG,
-    "uint": UINT_FLAG,
-    "time": UINT_FLAG,
-    "duration": DURATION_FLAG,
-    "float": FLOAT_FLAG,
-    "decimal": DECIMAL_FLAG,
-    "text": BYTES_FLAG,
-    "bytes": BYTES_FLAG,
-}
+_FLAGS = {**NUMBER_FLAGS, "decimal": DECIMAL_FLAG, "text": BYTES_FLAG, "bytes": BYTES_FLAG}
 
 
 class _Unusual(Exception):
@@ -89,7 +76,7 @@ class HandleDecoder:
         at, fixed = starts, True
         for part, type_ in enumerate(self._types):
             kind = wire_kind(type_)
-            number = kind in NUMBER_KINDS
+            number = kind in NUMBER_FLAGS
             fixed = fixed and number
             if not fixed:
                 _expect(data, at, ends, _FLAGS.get(kind))
