@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
@@ -22,7 +23,8 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner
 from kvstore.engine.directory import Directory, sync_directory, write_identity
 from kvstore.engine.failure import check_status, translate
-from kvstore.errors import StoreClosed, StoreError
+from kvstore.engine.manifest import Durable, check_files, log_sizes, sync_manifest, write_state
+from kvstore.errors import Corruption, StoreClosed, StoreError
 
 MIB = 1 << 20
 BLOCK_CACHE_BYTES = 256 * MIB
@@ -70,10 +72,10 @@ def _family_options(cf: str, cache: Cache) -> Options:
     return options
 
 
-def _database_options() -> Options:
+def _database_options(*, create: bool) -> Options:
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.create_missing_column_families(True)
+    options.create_if_missing(create)
+    options.create_missing_column_families(create)
     options.set_max_total_wal_size(WAL_BYTES_MAX)
     options.set_max_background_jobs(2)
     options.set_max_open_files(OPEN_FILES_MAX)
@@ -244,14 +246,19 @@ class RocksEngine:
         self._closed: StoreError | None = None
         cache = Cache(cache_bytes)
         self._file_options = {cf: _family_options(cf, cache) for cf in COLUMN_FAMILIES}
+        self._state_mutex = threading.Lock()
+        self._noted = False
         try:
+            state = check_files(self._directory.path, self._directory.kv_path)
             self._db: Rdict | None = Rdict(
                 self._directory.kv_path,
-                _database_options(),
+                _database_options(create=state is None),
                 column_families={cf: _family_options(cf, cache) for cf in COLUMN_FAMILIES},
             )
             self._families: dict[str, Rdict] = {cf: self._db.get_column_family(cf) for cf in COLUMN_FAMILIES}
             self._handles: dict[str, Any] = {cf: self._db.get_column_family_handle(cf) for cf in COLUMN_FAMILIES}
+            if state is not None and self._db.latest_sequence_number() < state.sequence:
+                raise Corruption(f"writes are missing: {state.sequence} were durable, there is less")
         except Exception as error:
             self._directory.release()
             raise translate(error, f"cannot open database {path!r}") from error
@@ -324,6 +331,26 @@ class RocksEngine:
             db.flush_wal(True)
         except Exception as error:
             raise translate(error, "sync") from error
+        if not self._noted:
+            self._note_durable()
+
+    def _note_durable(self) -> None:
+        """Notes what is durable by now, so that the next open can tell whether something was lost (see `manifest`)."""
+        with self._state_mutex:
+            db = self._open_db()
+            try:
+                sequence, logs = db.latest_sequence_number(), log_sizes(self._directory.kv_path)
+                db.flush_wal(True)
+            except Exception as error:
+                raise translate(error, "sync") from error
+            self._write_state(sequence, logs)
+
+    def _write_state(self, sequence: int, logs: dict[int, int]) -> None:
+        # what was noted before stays true: no room for the note is no failure of what it is about
+        with suppress(OSError):
+            manifest, manifest_bytes = sync_manifest(self._directory.kv_path)
+            write_state(self._directory.path, Durable(manifest, manifest_bytes, sequence, logs))
+            self._noted = True
 
     def delete_range(self, cf: str, start: bytes, end: bytes) -> None:
         batch = self.batch()
@@ -346,6 +373,7 @@ class RocksEngine:
             except Exception as error:
                 raise translate(error, "ingest") from error
             self.write_seq += 1
+        self._note_durable()  # no log has what was ingested: only the MANIFEST does
 
     def checkpoint(self, path: str) -> None:
         """Writes a directory that opens as a database: RocksDB's checkpoint and an identity file, in this order."""
@@ -365,6 +393,7 @@ class RocksEngine:
                 self._family(cf).flush(True)
         except Exception as error:
             raise translate(error, "flush") from error
+        self._note_durable()
 
     def compact(self, cf: str, start: bytes | None = None, end: bytes | None = None) -> None:
         try:
@@ -417,10 +446,14 @@ class RocksEngine:
             families = list(self._families.values())
             self._families.clear()
             try:
-                db.flush_wal(True)
-                for family in families:
-                    family.close()
-                db.close()
+                sequence = db.latest_sequence_number()
+                try:
+                    db.flush_wal(True)
+                finally:
+                    for family in families:
+                        family.close()
+                    db.close()
+                self._write_state(sequence, log_sizes(self._directory.kv_path))
             except Exception as error:
                 raise translate(error, "close") from error
             finally:

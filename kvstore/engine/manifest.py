@@ -1,0 +1,447 @@
+"""RocksDB's files as they lie on disk, looked at before RocksDB opens them.
+
+RocksDB takes a MANIFEST that was cut short for one whose last write a crash tore: it opens the older version that the
+rest describes and deletes the table files that this version does not know. So the files are checked first, and a
+directory that lost something is refused while everything is still as it was:
+
+- CURRENT names a MANIFEST that is there, and none older than the one noted last;
+- the MANIFEST's records have their lengths and checksums; only its end may be torn, and only behind what was noted
+  as durable;
+- every table file of the version that it describes is there with its size, and so is the oldest blob file that each
+  refers to;
+- the logs noted as durable are there with at least that size, unless the version has outlived them;
+- the first log begins no later than where the version ends, in sequence numbers.
+
+What was durable is noted in `<dir>/sqlfront.state.json` after the first sync of a process, after a flush or an ingest,
+and when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes and compactions
+at its leisure) shows in missing files and in the sequence numbers of the logs.
+
+Formats: RocksDB's db/log_format.h, db/version_edit.h, db/write_batch.cc. An edit that cannot be read here is left to
+RocksDB, which refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cache
+
+from kvstore.engine.directory import replace_file
+from kvstore.errors import Corruption
+
+STATE_FILE = "sqlfront.state.json"
+CHECKED_BYTES_MAX = 64 << 10
+"""So much of a MANIFEST's end has its checksums checked here (a few milliseconds); RocksDB checks all of them."""
+SEQUENCE_GAP_MAX = 16
+"""Sequence numbers that may be in no log and in no edit: an ingest takes some for itself."""
+
+_BLOCK = 32 << 10
+_HEADER = struct.Struct("<IHB")
+_LEGACY_HEADER_BYTES = 7
+_RECYCLABLE_HEADER_BYTES = 11
+_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_RECYCLABLE = 4
+"""Record types 5 to 8 are 1 to 4 with a log number in the header."""
+_CRC_MASK_DELTA = 0xA282EAD8
+_SAFE_TO_IGNORE = 1 << 13
+
+_NUMBERED = re.compile(r"(\d+)\.(sst|blob|log)")
+
+
+class _Unreadable(Exception):
+    """An edit of a kind that this module does not know."""
+
+
+@cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum that RocksDB's logs keep of a record's type and payload."""
+    table = _crc_table()
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF
+
+
+@dataclass(slots=True)
+class LogRecords:
+    """The whole records at the front of a log file, and where the last of them ends."""
+
+    records: list[bytes] = field(default_factory=list)
+    end: int = 0
+
+
+def read_log(data: bytes, name: str, *, check_from: int = 0) -> LogRecords:
+    """Cuts a log file into its records, up to a torn end; raises Corruption for a record with a wrong checksum."""
+    found = LogRecords()
+    parts: list[bytes] = []
+    at = 0
+    while True:
+        left = _BLOCK - at % _BLOCK
+        if left < _LEGACY_HEADER_BYTES:
+            at += left
+            continue
+        if at + _LEGACY_HEADER_BYTES > len(data):
+            return found
+        crc, length, kind = _HEADER.unpack_from(data, at)
+        recyclable = kind > _LAST
+        header = _RECYCLABLE_HEADER_BYTES if recyclable else _LEGACY_HEADER_BYTES
+        end = at + header + length
+        if end > len(data) or (kind == 0 and not any(data[at:])):
+            return found
+        if kind == 0 or kind > _LAST + _RECYCLABLE or header + length > left:
+            raise Corruption(f"{name} is damaged: no record begins at byte {at}")
+        if at >= check_from and masked_crc32c(data[at + 6 : end]) != crc:
+            raise Corruption(f"{name} is damaged: wrong checksum of the record at byte {at}")
+        piece = kind - _RECYCLABLE if recyclable else kind
+        if (piece in (_FULL, _FIRST)) == bool(parts):
+            raise Corruption(f"{name} is damaged: the record at byte {at} is out of place")
+        parts.append(data[at + header : end])
+        at = end
+        if piece in (_FULL, _LAST):
+            found.records.append(parts[0] if len(parts) == 1 else b"".join(parts))
+            found.end = at
+            parts = []
+
+
+class _Fields:
+    """Reads the fields of one version edit in turn."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def number(self) -> int:
+        data, at, shift, value = self.data, self.at, 0, 0
+        while at < len(data):
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                self.at = at
+                return value
+            shift += 7
+        raise _Unreadable
+
+    def text(self) -> bytes:
+        length = self.number()
+        self.at += length
+        if self.at > len(self.data):
+            raise _Unreadable
+        return self.data[self.at - length : self.at]
+
+    def numbers(self, count: int) -> list[int]:
+        return [self.number() for _ in range(count)]
+
+    def tagged(self, end_tag: int) -> dict[int, bytes]:
+        """Tagged fields up to the one that ends them."""
+        fields = {}
+        while (tag := self.number()) != end_tag:
+            fields[tag] = self.text()
+        return fields
+
+
+@dataclass(slots=True)
+class TableFile:
+    """A table file of a version."""
+
+    size: int
+    oldest_blob: int = 0
+
+
+@dataclass(slots=True)
+class Edit:
+    """One record of a MANIFEST: how a version differs from the one before."""
+
+    family: int = 0
+    log: int = 0
+    min_log: int = 0
+    last_sequence: int = 0
+    deleted: list[int] = field(default_factory=list)
+    added: list[tuple[int, TableFile]] = field(default_factory=list)
+    dropped: bool = False
+    group_left: int = 0
+    """How many more edits belong to its atomic group."""
+
+
+def read_edit(record: bytes) -> Edit:
+    """Reads one record of a MANIFEST."""
+    edit = Edit()
+    fields = _Fields(record)
+    while fields.at < len(record):
+        match fields.number():
+            case 1 | 201:  # comparator, name of a new column family
+                fields.text()
+            case 2:
+                edit.log = fields.number()
+            case 3 | 9 | 203:  # next file number, previous log number, largest column family
+                fields.number()
+            case 4:
+                edit.last_sequence = fields.number()
+            case 5:  # compact cursor: level, key
+                fields.number()
+                fields.text()
+            case 6:  # level, number
+                edit.deleted.append(fields.numbers(2)[1])
+            case 10:
+                edit.min_log = fields.number()
+            case 103:
+                edit.added.append(_new_file(fields))
+            case 200:
+                edit.family = fields.number()
+            case 202:
+                edit.dropped = True
+            case 300:
+                edit.group_left = fields.number()
+            case 400:  # blob file: number, count, bytes; checksum method and value
+                fields.numbers(3)
+                fields.text()
+                fields.text()
+                fields.tagged(0)
+            case 401:  # garbage in a blob file: number, count, bytes
+                fields.numbers(3)
+                fields.tagged(0)
+            case tag if tag & _SAFE_TO_IGNORE:
+                fields.text()
+            case _:
+                raise _Unreadable
+    return edit
+
+
+def _new_file(fields: _Fields) -> tuple[int, TableFile]:
+    _, number, size = fields.numbers(3)
+    fields.text()  # smallest and largest key
+    fields.text()
+    fields.numbers(2)  # smallest and largest sequence number
+    custom = fields.tagged(1)
+    return number, TableFile(size, _Fields(custom[4]).number() if 4 in custom else 0)
+
+
+@dataclass(slots=True)
+class Version:
+    """What the edits of a MANIFEST add up to."""
+
+    families: dict[int, int] = field(default_factory=dict)
+    """The log number of each column family: older logs hold nothing that it still needs."""
+    files: dict[tuple[int, int], TableFile] = field(default_factory=dict)
+    """The table files, by column family and number."""
+    last_sequence: int = 0
+    min_log: int = 0
+
+    def oldest_log(self) -> int:
+        """Logs with smaller numbers are not read any more."""
+        return max(self.min_log, min(self.families.values(), default=0))
+
+    def apply(self, edit: Edit) -> None:
+        family = edit.family
+        self.last_sequence = max(self.last_sequence, edit.last_sequence)
+        self.min_log = max(self.min_log, edit.min_log)
+        if edit.dropped:
+            self.families.pop(family, None)
+            self.files = {key: file for key, file in self.files.items() if key[0] != family}
+            return
+        self.families[family] = max(self.families.get(family, 0), edit.log)
+        for number in edit.deleted:
+            self.files.pop((family, number), None)
+        for number, file in edit.added:  # behind the deletions: a file moved to another level is in both
+            self.files[family, number] = file
+
+
+def read_version(records: list[bytes]) -> Version | None:
+    """The version that a MANIFEST's records describe; None when one of them cannot be read here.
+
+    The edits of an atomic group that has no end do not count.
+    """
+    version = Version()
+    group: list[Edit] = []
+    try:
+        for record in records:
+            group.append(read_edit(record))
+            if group[-1].group_left == 0:
+                for edit in group:
+                    version.apply(edit)
+                group = []
+    except _Unreadable:
+        return None
+    return version
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """What was on disk for certain at some moment: later states have at least as much."""
+
+    manifest: int
+    """The number in the name of the MANIFEST."""
+    manifest_bytes: int
+    sequence: int
+    logs: dict[int, int]
+    """Sizes in bytes of the logs, by number."""
+
+
+def read_state(path: str) -> Durable | None:
+    """What the database directory notes as durable; None when it has no note."""
+    target = os.path.join(path, STATE_FILE)
+    try:
+        with open(target, encoding="utf-8") as file:
+            state = json.load(file)
+        logs = {int(number): int(size) for number, size in state["logs"].items()}
+        return Durable(int(state["manifest"]), int(state["manifest_bytes"]), int(state["sequence"]), logs)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Corruption(
+            f"{target} is damaged ({error}); without this file the database opens, less carefully checked"
+        ) from error
+
+
+def write_state(path: str, state: Durable) -> None:
+    """Notes in a database directory what is durable."""
+    replace_file(os.path.join(path, STATE_FILE), json.dumps(asdict(state)))
+
+
+def log_sizes(kv_path: str) -> dict[int, int]:
+    """The sizes of RocksDB's logs, by number."""
+    return {number: size for (number, kind), size in _numbered_files(kv_path).items() if kind == "log"}
+
+
+def sync_manifest(kv_path: str) -> tuple[int, int]:
+    """The number of the current MANIFEST, and up to where it is whole and durable."""
+    name = _current(kv_path)
+    with open(os.path.join(kv_path, name), "rb") as file:
+        end = read_log(data := file.read(), name, check_from=len(data)).end
+        os.fsync(file.fileno())
+    return _manifest_number(name), end
+
+
+def check_files(path: str, kv_path: str) -> Durable | None:
+    """Raises Corruption when the files of a database lost something; returns what is noted as durable.
+
+    None, and nothing checked, when there is no database yet. Changes nothing.
+    """
+    state = read_state(path)
+    try:
+        names = set(os.listdir(kv_path))
+    except FileNotFoundError:
+        names = set()
+    files = _numbered_files(kv_path) if names else {}
+    if "CURRENT" not in names:
+        if state is None and not any(files.values()):
+            return None
+        raise Corruption(f"{os.path.join(kv_path, 'CURRENT')} is missing; nothing was changed")
+    try:
+        _check(kv_path, names, files, state)
+    except Corruption as error:
+        raise Corruption(f"{kv_path}: {error}; nothing was changed") from error
+    return state
+
+
+def _check(kv_path: str, names: set[str], files: dict[tuple[int, str], int], state: Durable | None) -> None:
+    name = _current(kv_path)
+    if name not in names:
+        raise Corruption(f"{name} is missing")
+    number = _manifest_number(name)
+    if state is not None and number < state.manifest:
+        raise Corruption(f"CURRENT names {name}, which is older than MANIFEST-{state.manifest:06}")
+    with open(os.path.join(kv_path, name), "rb") as file:
+        data = file.read()
+    found = read_log(data, name, check_from=max(0, len(data) - CHECKED_BYTES_MAX))
+    least = state.manifest_bytes if state is not None and number == state.manifest else 1
+    if found.end < least:
+        raise Corruption(f"{name} is damaged: whole up to byte {found.end}, {least} bytes were written")
+    version = read_version(found.records)
+    if version is None:
+        return
+    _check_tables(version, files)
+    if state is not None:
+        _check_logs(version, files, state)
+    _check_sequence(kv_path, version, files, name)
+
+
+def _check_tables(version: Version, files: dict[tuple[int, str], int]) -> None:
+    for (_, number), table in version.files.items():
+        size = files.get((number, "sst"))
+        if size is None:
+            raise Corruption(f"the table file {number:06}.sst is missing")
+        if size != table.size:
+            raise Corruption(f"the table file {number:06}.sst is damaged: {size} bytes, not {table.size}")
+        if table.oldest_blob and not files.get((table.oldest_blob, "blob")):
+            raise Corruption(f"the blob file {table.oldest_blob:06}.blob is missing or empty")
+
+
+def _check_logs(version: Version, files: dict[tuple[int, str], int], state: Durable) -> None:
+    oldest = version.oldest_log()
+    for number, least in state.logs.items():
+        if number < oldest or not least:
+            continue
+        size = files.get((number, "log"))
+        if size is None:
+            raise Corruption(f"the log {number:06}.log is missing")
+        if size < least:
+            raise Corruption(f"the log {number:06}.log is damaged: {size} bytes, {least} were written")
+
+
+def _check_sequence(kv_path: str, version: Version, files: dict[tuple[int, str], int], name: str) -> None:
+    oldest = version.oldest_log()
+    for number, kind in sorted(files):
+        if kind != "log" or number < oldest or not files[number, kind]:
+            continue
+        first = _first_sequence(os.path.join(kv_path, f"{number:06}.log"))
+        if first is not None and first > version.last_sequence + 1 + SEQUENCE_GAP_MAX:
+            raise Corruption(
+                f"writes {version.last_sequence + 1} to {first - 1} are missing between {name} and the log "
+                f"{number:06}.log: one of the two is damaged"
+            )
+        return
+
+
+def _first_sequence(path: str) -> int | None:
+    """The sequence number of the first write in a log; None when its first record is torn."""
+    with open(path, "rb") as file:
+        data = file.read(_RECYCLABLE_HEADER_BYTES + 8)
+    if len(data) < _RECYCLABLE_HEADER_BYTES + 8:
+        return None
+    kind = data[6]
+    if kind in (_FULL, _FIRST):
+        return int.from_bytes(data[_LEGACY_HEADER_BYTES : _LEGACY_HEADER_BYTES + 8], "little")
+    if kind in (_FULL + _RECYCLABLE, _FIRST + _RECYCLABLE):
+        return int.from_bytes(data[_RECYCLABLE_HEADER_BYTES:], "little")
+    return None
+
+
+def _current(kv_path: str) -> str:
+    with open(os.path.join(kv_path, "CURRENT"), "rb") as file:
+        text = file.read(100)
+    match = re.fullmatch(rb"(MANIFEST-\d+)\n", text)
+    if match is None:
+        raise Corruption("CURRENT is damaged: it names no MANIFEST")
+    return match[1].decode()
+
+
+def _manifest_number(name: str) -> int:
+    return int(name.partition("-")[2])
+
+
+def _numbered_files(kv_path: str) -> dict[tuple[int, str], int]:
+    """The sizes of table, blob and log files by number and kind."""
+    sizes = {}
+    with os.scandir(kv_path) as entries:
+        for entry in entries:
+            if match := _NUMBERED.fullmatch(entry.name):
+                with suppress(FileNotFoundError):  # RocksDB removes files while the store is open
+                    sizes[int(match[1]), match[2]] = entry.stat().st_size
+    return sizes
