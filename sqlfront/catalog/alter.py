@@ -44,7 +44,7 @@ class AlterPlan:
     """The record to arrive at. `new_indexes` are ids of indexes to fill, `not_null` ids of columns that become NOT
     NULL.
 
-    `rename` is the table's new name, `auto_increment` the next value asked for.
+    `rename` is the table's new name, `auto_increment` the next value asked for, `rows` how many the way there counted.
     """
 
     final: TableInfo
@@ -53,6 +53,7 @@ class AlterPlan:
     dropped_indexes: list[int] = field(default_factory=list)
     rename: d.TableName | None = None
     auto_increment: int | None = None
+    rows: int | None = None
     changed: bool = False
 
 

@@ -21,7 +21,7 @@ from kvstore.client.api import TS_MAX
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.backfill import IndexWatch
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
-from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, SCHEMA_VERSION, STATS, Meta, MetaReader
+from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_VERSION, STATS, Meta, MetaReader
 from sqlfront.catalog.model import Database, Schema, Table, make_database, make_table
 
 if TYPE_CHECKING:
@@ -94,7 +94,6 @@ class SchemaChange:
 
         self.drop_range(table_range(table.id))
         self.meta.drop_auto_ids(auto_id_database(table), table.id)
-        self.meta.delete_json(STATS, table.id)
 
     def drop_range(self, key_range: KeyRange) -> None:
         """Records a key range that nothing refers to any more."""
@@ -157,6 +156,7 @@ class Catalog:
         for range_id, record in reader.json_fields(DELETE_RANGES).items():
             key_range = (bytes.fromhex(record["start"]), bytes.fromhex(record["end"]))
             self._ranges[range_id] = (record["ts"], key_range)
+        self._forget_dead_statistics(reader)
         self._roll_back_unfinished()
         # One process owns the directory and has just opened it: nobody reads yet.
         self.collect_ranges(TS_MAX)
@@ -165,6 +165,19 @@ class Catalog:
         from sqlfront.catalog.online import roll_back_unfinished
 
         roll_back_unfinished(self)
+
+    def _forget_dead_statistics(self, reader: MetaReader) -> None:
+        """Removes the statistics of tables that are gone: a killed process did not come to it."""
+        known = self._schema.table_by_id
+        hashes = (STATS, ROW_COUNTS)
+        dead = [(key, int(field)) for key in hashes for field, _ in reader.hash_fields(key) if int(field) not in known]
+        if not dead:
+            return
+        txn = self.storage.begin(pessimistic=False)
+        meta = Meta(txn)
+        for key, table_id in dead:
+            meta.delete_json(key, table_id)
+        txn.commit()
 
     def reload(self) -> Schema:
         """Reads the whole schema from the store."""

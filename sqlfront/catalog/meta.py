@@ -30,6 +30,7 @@ SCHEMA_VERSION = b"SchemaVersionKey"
 BOOTSTRAP = b"BootstrapKey"
 DBS = b"DBs"
 STATS = b"Stats"
+ROW_COUNTS = b"RowCounts"
 DDL_JOBS = b"DDLJobs"
 DELETE_RANGES = b"DeleteRanges"
 

@@ -156,7 +156,8 @@ def _reorganise(
                 check_not_null(catalog.storage, reorg, plan.not_null, cancel)
             for index in reorg.building:
                 if index.id in plan.new_indexes:
-                    fill_index(catalog.storage, touched, reorg, index, cancel)
+                    rows = fill_index(catalog.storage, touched, reorg, index, cancel)
+                    plan.rows = None if touched.ever else rows
         except BaseException:
             roll_back(catalog, job)
             raise

@@ -1,17 +1,20 @@
 """Statistics: row counts kept as rows change, and what ANALYZE TABLE finds out about columns and indexes.
 
 `Statistics` answers the planner (it is its `Estimator`): from histograms where a table was analysed, else with TiDB's
-pseudo estimates over the counted rows. Counts are changed in memory at every commit and written from time to time
-(`flush`), so after a crash they are a little old; they are estimates and nothing more. Stored under `m` as JSON, field
-= table id.
+pseudo estimates over the counted rows. Counts are changed in memory at every commit and written in the background
+`FLUSH_INTERVAL_S` after the first change, and on close, so after a crash they are a few seconds old; they are estimates
+and nothing more. Stored under `m` as JSON, field = table id: what ANALYZE found in one hash, the small counts in
+another.
 """
 
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kvstore.errors import StoreError, TxnError
 from sqlfront.catalog.histogram import (
     PSEUDO_BETWEEN,
     PSEUDO_EQUAL,
@@ -21,7 +24,7 @@ from sqlfront.catalog.histogram import (
     ColumnStats,
     key_of,
 )
-from sqlfront.catalog.meta import STATS, Meta, MetaReader
+from sqlfront.catalog.meta import ROW_COUNTS, STATS, Meta, MetaReader
 from sqlfront.errors import error
 from sqlfront.result import Result, ResultColumn, rows_result
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from sqlfront.session import Session
 
 FORMAT_VERSION = 1
+FLUSH_INTERVAL_S = 5.0
+"""How long changed row counts wait before they are written."""
 
 
 @dataclass(slots=True)
@@ -90,11 +95,20 @@ class Statistics:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._mutex = threading.Lock()
-        self._dirty: set[int] = set()
+        self._write_mutex = threading.Lock()
+        self._counted: set[int] = set()
+        self._analyzed: set[int] = set()
+        self._gone: set[int] = set()
+        self._changed = threading.Event()
+        self._stopping = threading.Event()
+        self._flusher: threading.Thread | None = None
+        reader = MetaReader(storage.snapshot())
         self._tables: dict[int, TableStats] = {
-            table_id: TableStats.from_json(table_id, data)
-            for table_id, data in MetaReader(storage.snapshot()).json_fields(STATS).items()
+            table_id: TableStats.from_json(table_id, data) for table_id, data in reader.json_fields(STATS).items()
         }
+        for table_id, counts in reader.json_fields(ROW_COUNTS).items():
+            stats = self._tables.setdefault(table_id, TableStats(table_id))
+            stats.row_count, stats.modified = counts["rows"], counts["modified"]
 
     def table(self, table_id: int) -> TableStats | None:
         """What is known of a table; None when it was neither analysed nor changed since it was made."""
@@ -108,48 +122,89 @@ class Statistics:
                 stats = self._tables[table_id] = TableStats(table_id)
             stats.row_count = max(stats.row_count + delta, 0)
             stats.modified += modified or abs(delta)
-            self._dirty.add(table_id)
+            self._counted.add(table_id)
+        if not self._changed.is_set():
+            self._flush_later()
 
     def set_rows(self, table_id: int, rows: int) -> None:
         """Sets a row count that was counted."""
         with self._mutex:
             self._tables.setdefault(table_id, TableStats(table_id)).row_count = rows
-            self._dirty.add(table_id)
+            self._counted.add(table_id)
+        self._flush_later()
 
     def put(self, stats: TableStats) -> None:
         """Takes and stores the result of an ANALYZE."""
         with self._mutex:
             self._tables[stats.table_id] = stats
-            self._dirty.add(stats.table_id)
+            self._counted.add(stats.table_id)
+            self._analyzed.add(stats.table_id)
         self.flush()
 
     def forget(self, table_id: int) -> None:
+        """Drops what is known of a table that is gone."""
         with self._mutex:
-            self._tables.pop(table_id, None)
-            self._dirty.discard(table_id)
+            if self._tables.pop(table_id, None) is not None:
+                self._gone.add(table_id)
+            self._counted.discard(table_id)
+            self._analyzed.discard(table_id)
+        self._flush_later()
 
     def flush(self) -> int:
         """Writes what changed since the last time; returns how many tables."""
-        with self._mutex:
-            records = {i: self._tables[i].to_json() for i in self._dirty if i in self._tables}
-            self._dirty.clear()
-        if not records:
-            return 0
+        with self._write_mutex:
+            self._changed.clear()
+            with self._mutex:
+                counted, analyzed, gone = self._counted, self._analyzed, self._gone
+                self._counted, self._analyzed, self._gone = set(), set(), set()
+                counts = {i: (self._tables[i].row_count, self._tables[i].modified) for i in counted}
+                records = {i: self._tables[i].to_json() for i in analyzed}
+            if not counts and not records and not gone:
+                return 0
+            try:
+                self._write(counts, records, gone)
+            except BaseException:
+                with self._mutex:
+                    self._counted |= counted & self._tables.keys()
+                    self._analyzed |= analyzed & self._tables.keys()
+                    self._gone |= gone
+                raise
+            return len(counted | analyzed | gone)
+
+    def _write(self, counts: dict[int, tuple[int, int]], records: dict[int, dict[str, Any]], gone: set[int]) -> None:
         txn = self._storage.begin(pessimistic=False)
         try:
             meta = Meta(txn)
+            for table_id, (rows, modified) in counts.items():
+                meta.put_json(ROW_COUNTS, table_id, {"rows": rows, "modified": modified})
             for table_id, record in records.items():
                 meta.put_json(STATS, table_id, record)
+            for table_id in gone:
+                meta.delete_json(ROW_COUNTS, table_id)
+                meta.delete_json(STATS, table_id)
             txn.commit()
-        except BaseException:
+        finally:
             txn.rollback()
-            with self._mutex:
-                self._dirty |= records.keys()
-            raise
-        return len(records)
+
+    def _flush_later(self) -> None:
+        """Has the background thread write within `FLUSH_INTERVAL_S`; the first call starts it."""
+        self._changed.set()
+        if self._flusher is not None:
+            return
+        with self._mutex:
+            if self._flusher is None and not self._stopping.is_set():
+                ends = (self._changed, self._stopping)
+                self._flusher = threading.Thread(
+                    target=_keep_flushed, args=(weakref.ref(self), *ends), name="sqlfront-statistics", daemon=True
+                )
+                weakref.finalize(self, _stop, *ends)
+                self._flusher.start()
 
     def close(self) -> None:
-        """Writes what is not written yet."""
+        """Stops the background thread and writes what is not written yet."""
+        _stop(self._changed, self._stopping)
+        if self._flusher is not None:
+            self._flusher.join()
         self.flush()
 
     # Estimates
@@ -209,6 +264,29 @@ class Statistics:
             i.unique and len(i.columns) == 1 and i.columns[0].offset == offset for i in table.indexes
         )
         return 1 / rows if alone else max(PSEUDO_EQUAL, 1 / rows)
+
+
+def _stop(changed: threading.Event, stopping: threading.Event) -> None:
+    stopping.set()
+    changed.set()
+
+
+def _keep_flushed(ref: weakref.ref[Statistics], changed: threading.Event, stopping: threading.Event) -> None:
+    """The background thread: writes changed counts now and then, until the statistics or the store are closed."""
+    while True:
+        changed.wait()
+        if stopping.wait(FLUSH_INTERVAL_S):
+            return
+        statistics = ref()
+        if statistics is None:
+            return
+        try:
+            statistics.flush()
+        except TxnError:
+            changed.set()  # in the next round
+        except StoreError:
+            return  # closed, or stopped by a failed write: nothing can be written any more
+        del statistics
 
 
 def execute_analyze(session: Session, statement: AnalyzeTable) -> Result:

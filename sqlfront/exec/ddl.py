@@ -65,6 +65,8 @@ def execute_definition(session: Session, spec: d.Definition) -> Result:
             table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
+            if plan.rows is not None:
+                session.database.statistics.set_rows(table.id, plan.rows)
         case _:
             assert_never(spec)
     return Result(affected_rows=affected, warnings=list(session.warnings))

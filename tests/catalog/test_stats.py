@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqlfront.catalog import analyze as analyze_module
+from sqlfront.catalog import stats as stats_module
 from sqlfront.catalog.histogram import ColumnStats, count_keys, estimate_distinct, fill_buckets, key_of
-from sqlfront.catalog.stats import TableStats
+from sqlfront.catalog.stats import Statistics, TableStats
 from tests.catalog.harness import FakeSession
 
 ROWS = 3000
@@ -175,3 +177,40 @@ def test_keys_of_foreign_values(session: FakeSession) -> None:
     assert key_of(dt.datetime(1970, 1, 2, 12), d) == 1.5
     assert key_of(5, s) == "5"
     assert key_of(b"ab", s) == "ab"
+
+
+def test_counts_are_written_in_the_background(session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats_module, "FLUSH_INTERVAL_S", 0.01)
+    session.ddl("CREATE TABLE t (a INT)")
+    session.insert("t", (1,), (2,))
+    table = session.table("t")
+    deadline = time.monotonic() + 10
+    while session.database.reopen().statistics.rows(table) != 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert session.database.reopen().statistics.rows(table) == 2
+    session.ddl("DROP TABLE t")
+    session.database.statistics.close()
+    assert session.database.reopen().statistics.table(table.id) is None
+    flusher = session.database.statistics._flusher
+    assert flusher is not None
+    assert not flusher.is_alive()
+
+
+def test_statistics_of_a_dropped_table_go_at_open(session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Statistics, "_flush_later", lambda self: None)
+    session.ddl("CREATE TABLE t (a INT)")
+    session.insert("t", (1,))
+    session.query("ANALYZE TABLE t")
+    table = session.table("t")
+    session.ddl("DROP TABLE t")
+    assert Statistics(session.database.storage).table(table.id) is not None
+    assert session.database.reopen().statistics.table(table.id) is None
+
+
+def test_building_an_index_counts_the_rows(session: FakeSession) -> None:
+    session.ddl("CREATE TABLE t (a INT)")
+    session.insert("t", *[(i,) for i in range(50)])
+    table = session.table("t")
+    session.database.statistics.set_rows(table.id, 7)
+    session.ddl("CREATE INDEX a ON t (a)")
+    assert session.database.statistics.rows(table) == 50
