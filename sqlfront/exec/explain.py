@@ -7,8 +7,9 @@ ANALYZE runs the statement and adds what each access path really read and how lo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from coprocessor import types as t
@@ -21,6 +22,7 @@ from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_chan
 from sqlfront.exec.query import DirectQuery, DuckSource, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.statement import bind_context, plan_query
 from sqlfront.plan.access import Access
+from sqlfront.plan.lookups import Lookup
 from sqlfront.plan.nodes import (
     Aggregate,
     CteRef,
@@ -133,7 +135,8 @@ def _explain_query(
     query = compile_query(plan, session.variables.zone)
     measured = _measure(session, query, tuple(params)) if analyze else None
     task = "duckdb" if isinstance(query, ResidualQuery) else "direct"
-    lines = list(_lines(plan.root, 0, task, measured))
+    lookups = query.lookups(session.database.statistics) if isinstance(query, ResidualQuery) else {}
+    lines = list(_lines(plan.root, 0, task, measured, lookups))
     if measured is not None and lines:
         lines[0].actual = (measured.rows, measured.seconds)
     return lines
@@ -185,13 +188,23 @@ def _all_scans(node: Node) -> Iterator[Scan]:
         yield from _all_scans(child)
 
 
-def _lines(node: Node, depth: int, task: str, measured: Measured | None) -> Iterator[_Line]:
+def _lines(
+    node: Node, depth: int, task: str, measured: Measured | None, lookups: Mapping[int, Lookup] = MappingProxyType({})
+) -> Iterator[_Line]:
     if isinstance(node, Scan):
-        yield _scan_line(node, depth, measured)
+        line = _scan_line(node, depth, measured)
+        lookup = lookups.get(id(node))
+        if lookup is not None:
+            line.name = "TableLookUp" if lookup.index is None else "IndexLookUp"
+            line.info = f"by the keys of {lookup.driver.alias}; " + line.info
+            line.rows = lookup.driver.access.rows if lookup.driver.access is not None else None
+            if lookup.index is not None:
+                line.obj += f", index:{lookup.index.name}"
+        yield line
         return
     yield _Line(_name(node), depth, _estimate(node), task, _object(node), _info(node))
     for child in node_children(node):
-        yield from _lines(child, depth + 1, task, measured)
+        yield from _lines(child, depth + 1, task, measured, lookups)
     for expr in node_exprs(node):
         for part in walk(expr):
             if isinstance(part, Subquery):

@@ -19,6 +19,8 @@ from sqlfront.exec.context import environment
 from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, print_query
 from sqlfront.exec.reading import ScanReader
+from sqlfront.plan.access import Estimator
+from sqlfront.plan.lookups import LOOKUP_KEYS_MAX, Lookup, find_lookups, narrowed
 from sqlfront.plan.nodes import Filter, Join, Node, Project, QueryPlan, Scan, Virtual, node_exprs, walk_nodes
 from sqlfront.result import ListSource, Result, ResultColumn, Row
 
@@ -169,6 +171,7 @@ class ResidualQuery:
         self.columns = columns
         self.tz = tz
         self.padded_literals = any(_ends_in_space(e) for n in walk_nodes(plan.root) for e in node_exprs(n))
+        self._lookups: dict[int, Lookup] | None = None
         self._printed: dict[tuple[bool, bool], PrintedQuery] = {}
         self._readers: dict[str, ScanReader] = {}
 
@@ -190,6 +193,12 @@ class ResidualQuery:
         source = DuckSource(self, session, env, reader)
         return Result(self.columns, source)
 
+    def lookups(self, estimator: Estimator) -> dict[int, Lookup]:
+        """The scans that are read by another's keys, by the identity of their nodes."""
+        if self._lookups is None:
+            self._lookups = {id(found.target): found for found in find_lookups(self.plan.root, estimator)}
+        return self._lookups
+
     def scan_reader(self, name: str, scan: Scan) -> ScanReader:
         found = self._readers.get(name)
         if found is None:
@@ -206,7 +215,11 @@ class DuckSource:
         self._env = env
         self.measures: dict[int, tuple[int, float]] = {}
         printed = query.printed(pad_safe=False, wide=False)
-        self._relations = {n: self._relation(n, r, reader) for n, r in printed.relations.items()}
+        self._lookups = query.lookups(session.database.statistics)
+        self._read: dict[int, pa.Table] = {}
+        # Tables that are looked up by another's keys are read after it.
+        order = sorted(printed.relations.items(), key=lambda item: id(item[1]) in self._lookups)
+        self._relations = {n: self._relation(n, r, reader) for n, r in order}
         self._pad_safe = query.padded_literals or any(
             _may_pad(t, printed.relations[n]) for n, t in self._relations.items()
         )
@@ -224,7 +237,7 @@ class DuckSource:
         assert reader is not None
         begun = time.perf_counter()
         writes = self._session.dirty_writes(*relation.table.codec.record_range)
-        scan = self._query.scan_reader(name, relation)
+        scan = self._scan_reader(name, relation)
         batches = scan.batches(reader, self._env, self._session.database.segments, writes)
         self.measures[id(relation)] = (sum(b.num_rows for b in batches), time.perf_counter() - begun)
         names = [f"c{c.id}" for c in relation.cols]
@@ -233,7 +246,19 @@ class DuckSource:
         first = batches[0]
         if first.schema.names != names:
             batches = [pa.RecordBatch.from_arrays(b.columns, names=names) for b in batches]
-        return pa.Table.from_batches(batches)
+        table = self._read[id(relation)] = pa.Table.from_batches(batches)
+        return table
+
+    def _scan_reader(self, name: str, relation: Scan) -> ScanReader:
+        """The reader of a scan: by the keys that its driver's rows hold, if they are few, else as planned."""
+        lookup = self._lookups.get(id(relation))
+        driver = None if lookup is None else self._read.get(id(lookup.driver))
+        if lookup is None or driver is None:
+            return self._query.scan_reader(name, relation)
+        values = driver.column(f"c{lookup.column}").unique().drop_null()
+        if len(values) > LOOKUP_KEYS_MAX:
+            return self._query.scan_reader(name, relation)
+        return ScanReader(narrowed(lookup, values.to_pylist()), self._query.tz)
 
     def _start(self) -> None:
         """Starts the query in DuckDB; a decimal overflow makes it go on in the next form that can hold the numbers."""
@@ -265,7 +290,7 @@ class DuckSource:
 
     def rows(self) -> Iterator[Sequence[Row]]:
         fix = _row_fixer([c.type for c in self._query.columns])
-        for batch in self._read(lambda q: q.tuples()):
+        for batch in self._fetch(lambda q: q.tuples()):
             yield batch if fix is None else [fix(r) for r in batch]
         if self._rows is not None:
             yield self._rows
@@ -276,12 +301,12 @@ class DuckSource:
         names = [c.name for c in self._query.columns]
         types = [c.type for c in self._query.columns]
         streamed = _streams(self._query.plan.root)
-        for batch in self._read(lambda q: q.batches(streamed=streamed)):
+        for batch in self._fetch(lambda q: q.batches(streamed=streamed)):
             yield to_edge(batch, names, types)
         if self._rows is not None:
             yield rows_to_batch(self._rows, names, types)
 
-    def _read(self, read: Callable[[DuckQuery], Iterator[Any]]) -> Iterator[Any]:
+    def _fetch(self, read: Callable[[DuckQuery], Iterator[Any]]) -> Iterator[Any]:
         """Yields what DuckDB gives; nothing when the rows are in `_rows`."""
         first: Any = None
         source: Iterator[Any] = iter(())
@@ -311,6 +336,7 @@ class DuckSource:
     def close(self) -> None:
         self._stop()
         self._relations = {}
+        self._read = {}
 
 
 def _ends_in_space(expr: Expr) -> bool:

@@ -125,47 +125,8 @@ class ScanReader:
         """Yields rows from index entries alone."""
         index = self.access.index
         assert index is not None
-        schema, codec = index.schema, self.codec
-        make = self._cover_maker()
-        for key, value in self._entries(reader, env, reverse):
-            handle = codec.handle_from_index(schema, key, value)
-            yield make(codec.index_values(schema, key), handle)
-
-    def _cover_maker(self) -> Callable[[Row, Any], Row]:
-        """Returns the function that picks the scan's columns from an entry's values and its handle."""
-        index = self.access.index
-        assert index is not None
-        codec, table = self.codec, self.table
-        places = {c.offset: i for i, c in enumerate(index.columns) if c.prefix < 0}
-        handle_places = {c.offset: i for i, c in enumerate(table.common_handle)}
-        picks: list[tuple[int, int]] = []
-        for offset in self.scan.offsets:
-            if offset == HANDLE_OFFSET or offset == table.handle_offset:
-                picks.append((1, 0))
-            elif offset in places:
-                picks.append((0, places[offset]))
-            else:
-                picks.append((2, handle_places[offset]))
-        unsigned = table.handle_offset >= 0 and table.columns[table.handle_offset].type.unsigned
-        zoned = [i for i, o in enumerate(self.scan.offsets) if o >= 0 and table.columns[o].type.tp == Tp.TIMESTAMP]
-        needs_parts = any(source == 2 for source, _ in picks)
-
-        def make(values: Row, handle: Any) -> Row:
-            parts = codec.handle_values(handle) if needs_parts else ()
-            number = handle & ((1 << 64) - 1) if unsigned and isinstance(handle, int) else handle
-            row = tuple([values[i] if s == 0 else number if s == 1 else parts[i] for s, i in picks])
-            return self._localised(row, zoned) if zoned else row
-
-        return make
-
-    def _localised(self, row: Row, places: Sequence[int]) -> Row:
-        from coprocessor.codec.temporal import from_utc
-
-        out = list(row)
-        for i in places:
-            if out[i] is not None:
-                out[i] = from_utc(out[i], self.tz)
-        return tuple(out)
+        decode = self.codec.index_decoder(index.schema, self.scan.offsets, self.tz)
+        return itertools.starmap(decode, self._entries(reader, env, reverse))
 
     def _row_decoder(self) -> Callable[[bytes, bytes], Row]:
         codec = self.codec
