@@ -133,7 +133,9 @@ class Transaction(Reader, Protocol):
         """Commits durably and returns commit_ts (start_ts if nothing was written).
 
         `check` runs inside the commit's critical section, before anything is written; what it raises aborts the commit.
-        Whatever is raised, the transaction is over and nothing of it was applied.
+        Whatever is raised, the transaction is over and nothing of it was applied, with two exceptions: a failed write
+        or sync leaves the outcome unknown (StoreError, and the store stops), and what a signal handler raises
+        (KeyboardInterrupt) may come after the commit: it is durable and visible if `commit_ts` is not 0.
         """
 
     def rollback(self) -> None:
@@ -141,12 +143,19 @@ class Transaction(Reader, Protocol):
 
 
 class CommitObserver(Protocol):
-    """Told of every commit before it becomes visible to readers that start later; must be quick and must not raise."""
+    """Told of every commit before it becomes visible to readers that start later; must be quick and must not raise.
+
+    A commit whose thread was interrupted may be told twice.
+    """
 
     def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None: ...
 
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
-        """A bulk load changed [start, end) (also sent when a range was destroyed)."""
+        """A bulk load changes [start, end) (also sent when a range was destroyed).
+
+        Sent twice for a load: with its commit_ts before the load becomes visible, and with the timestamp from which
+        it is visible after it has: what was read from the range in between shows it as it was.
+        """
 
 
 class Ingest(Protocol):

@@ -62,7 +62,7 @@ class Committer:
                 self.locks.acquire(txn.owner, key, 0 if skip_locked else wait_ms, txn.cancel)
                 if not self.ranges.active or self.ranges.find(key) is None:
                     return True
-                self.locks.release((key,))
+                self.locks.release((key,), txn.owner)
                 self.ranges.wait(txn.owner, key, 0 if skip_locked else wait_ms, txn.cancel)
         except LockNowait:
             if skip_locked:
@@ -75,33 +75,35 @@ class Committer:
             for key in keys:
                 self._check_newer(key, data_key(key), start_ts, for_update_ts)
 
-    def _lock_for_commit(
-        self, txn: EmbeddedTransaction, writes: dict[bytes, bytes | None], marked: set[bytes]
-    ) -> list[bytes]:
-        """Takes the locks that are not held yet. Gives them all back before it waits, so commits cannot deadlock."""
+    def _lock_for_commit(self, txn: EmbeddedTransaction, writes: dict[bytes, bytes | None], marked: set[bytes]) -> None:
+        """Takes the locks that are not held yet and notes them in `txn.commit_locks`.
+
+        Gives them all back before it waits, so commits cannot deadlock.
+        """
         owners = self.locks.owners
         held, owner = txn.locks, txn.owner
-        taken: list[bytes] = []
+        taken = txn.commit_locks
         while True:
             blocked: bytes | None = None
             for key in (*writes, *(marked - writes.keys())) if marked else writes:
                 if key in held or (taken and key == taken[0]):
                     continue
+                taken.append(key)
                 if owners.setdefault(key, owner) is not owner:
                     blocked = key
                     break
-                taken.append(key)
             if blocked is None:
                 closed = self.ranges.first_inside(taken) if self.ranges.active else None
                 if closed is None:
-                    return taken
-                self.locks.release(taken)
-                taken = []
+                    return
+                self.locks.release(taken, owner)
+                taken.clear()
                 self.ranges.wait(txn.owner, closed, txn.lock_wait_ms, txn.cancel)
                 continue
-            self.locks.release(taken)
+            self.locks.release(taken, owner)
+            taken[:] = [blocked]
             self.locks.acquire(owner, blocked, txn.lock_wait_ms, txn.cancel)
-            taken = [blocked]  # kept: who gives up what it waited for can be overtaken for ever
+            # kept: who gives up what it waited for can be overtaken for ever
 
     # -- constraints
 
@@ -156,8 +158,8 @@ class Committer:
         """Commits the buffer of `txn` and returns its commit_ts when it is durable and visible."""
         if self.stopped is not None:
             raise self.stopped
-        taken = self._lock_for_commit(txn, buffer.writes, marked)
         try:
+            self._lock_for_commit(txn, buffer.writes, marked)
             encoded: Encoded = [(data_key(key), value) for key, value in buffer.writes.items()]
             self._check_constraints(txn, buffer, marked, encoded)
             if len(buffer.inserts) < len(encoded):
@@ -172,7 +174,7 @@ class Committer:
             locked_only = [data_key(key) for key in marked - buffer.writes.keys()] if marked else []
             return self._write(txn, encoded, locked_only, check)
         finally:
-            self.locks.release(taken)
+            self.locks.release(txn.commit_locks, txn.owner)
 
     def _write(
         self,

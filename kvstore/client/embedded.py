@@ -12,14 +12,14 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 from kvstore.client.api import CancelToken, CommitObserver, Ingest, Oracle, PackedBatch, WindowStore
 from kvstore.client.commit import Committer
 from kvstore.client.ingest import open_ingest
-from kvstore.client.locks import LockTable
+from kvstore.client.locks import LockTable, Owner
 from kvstore.client.ranges import RangeLocks
 from kvstore.client.snapshot import Snapshot
 from kvstore.client.transaction import EmbeddedTransaction
@@ -255,12 +255,14 @@ class EmbeddedStore:
         """The transaction is over and needs no versions any more."""
         self.active.pop(id(txn), None)
 
-    def orphan(self, locks: set[bytes], identity: int) -> None:
+    def orphan(self, locks: Sequence[bytes], owner: Owner, identity: int) -> None:
         """A transaction was dropped without an end. Runs in a finalizer, so it takes no mutex: upkeep wakes the
         waiters."""
         self.active.pop(identity, None)
+        owners = self.lock_table.owners
         for key in locks:
-            self.lock_table.owners.pop(key, None)
+            if owners.get(key) is owner:
+                del owners[key]
         self._orphans.extend(locks)
 
     def adopt_orphans(self) -> None:

@@ -17,7 +17,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from kvstore.client.api import CancelToken, Reader
-from kvstore.client.ingest_check import KeyRun, find_duplicate, find_live, overlapping
 from kvstore.client.ranges import ClosedRange
 from kvstore.codec import encode_uvarint
 from kvstore.engine.api import CF_DEFAULT, CF_WRITE, SortedFileWriter
@@ -28,6 +27,7 @@ from kvstore.mvcc.record import SHORT_VALUE_MAX
 
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
+    from kvstore.client.ingest_check import KeyRun
 
 LOCK_WAIT_MS = 50_000
 """How long the start of a load waits for each lock inside its range."""
@@ -82,8 +82,9 @@ class _Output:
 class EmbeddedIngest:
     """See `api.Ingest`."""
 
-    def __init__(self, store: EmbeddedStore, closed: ClosedRange, start_ts: int) -> None:
+    def __init__(self, store: EmbeddedStore, closed: ClosedRange, owner: _LoadOwner, start_ts: int) -> None:
         self._store = store
+        self._owner = owner
         self._closed = closed
         self._start_ts = start_ts
         self._suffix = ts_suffix(closed.commit_ts)
@@ -146,6 +147,8 @@ class EmbeddedIngest:
             self._records.seal()
             self._long_values.seal()
             if check_duplicates:
+                from kvstore.client.ingest_check import overlapping
+
                 for group in overlapping(self._runs):
                     self._check_group(group)
             self._apply()
@@ -154,6 +157,8 @@ class EmbeddedIngest:
 
     def _check_group(self, group: list[KeyRun]) -> None:
         """Raises KeyExists when a key of these runs is there twice or live already."""
+        from kvstore.client.ingest_check import find_duplicate, find_live
+
         duplicate = find_duplicate(group)
         if duplicate is None:
             reader = self._store.snapshot(self._closed.commit_ts - 1)
@@ -200,6 +205,9 @@ class EmbeddedIngest:
             closed.visible_from = store.now_ts()
             # readers between T and here see the range as it was, so for them the load is a newer commit
             committer.last_commit_ts = max(committer.last_commit_ts, closed.visible_from)
+        # again: what an observer read from the range in between was read without the load
+        for observer in committer.observers:
+            observer.on_ingest(closed.visible_from, closed.start, closed.end)
 
     def abort(self) -> None:
         if not self._over:
@@ -213,7 +221,7 @@ class EmbeddedIngest:
             ranges.active = tuple(entry for entry in ranges.active if entry is not closed)
             if closed.visible_from is None:
                 ranges.windows = tuple(entry for entry in ranges.windows if entry is not closed)
-        store.lock_table.release((closed.lock_key,))
+        store.lock_table.release((closed.lock_key,), self._owner)
         self._records.remove()
         self._long_values.remove()
         for run in self._runs:
@@ -223,7 +231,7 @@ class EmbeddedIngest:
         if not self._over:
             # a finalizer takes no mutex: upkeep wakes the waiters, and the next open removes the files
             self._closed.abandoned = True
-            self._store.orphan({self._closed.lock_key}, id(self))
+            self._store.orphan((self._closed.lock_key,), self._owner, id(self))
 
 
 def open_ingest(store: EmbeddedStore, start: bytes, end: bytes, cancel: CancelToken | None) -> EmbeddedIngest:
@@ -239,12 +247,12 @@ def open_ingest(store: EmbeddedStore, start: bytes, end: bytes, cancel: CancelTo
                 ranges.active = (*ranges.active, closed)
                 break
         locks.acquire(owner, rival.lock_key, LOCK_WAIT_MS, cancel)
-        locks.release((rival.lock_key,))
+        locks.release((rival.lock_key,), owner)
     try:
         # whoever locks a key from now on sees the closed range; those before are waited for
         for key in [key for key in list(locks.owners) if closed.covers(key) and key != closed.lock_key]:
             locks.acquire(owner, key, LOCK_WAIT_MS, cancel)
-            locks.release((key,))
+            locks.release((key,), owner)
         start_ts = store.now_ts()
         with store.committer.mutex:
             closed.commit_ts = store.now_ts()
@@ -253,9 +261,9 @@ def open_ingest(store: EmbeddedStore, start: bytes, end: bytes, cancel: CancelTo
     except BaseException:
         with store.committer.mutex:
             ranges.active = tuple(entry for entry in ranges.active if entry is not closed)
-        locks.release((closed.lock_key,))
+        locks.release((closed.lock_key,), owner)
         raise
-    return EmbeddedIngest(store, closed, start_ts)
+    return EmbeddedIngest(store, closed, owner, start_ts)
 
 
 class _LoadOwner:
@@ -268,6 +276,8 @@ class _LoadOwner:
 def encode_keys(keys: Sequence[bytes], suffix: bytes) -> tuple[list[bytes], KeyRun]:
     """Record keys with `suffix`, and the data keys as a run; keys of one length are encoded as an array."""
     import numpy as np
+
+    from kvstore.client.ingest_check import KeyRun
 
     count, size = len(keys), len(keys[0])
     joined = b"".join(keys)

@@ -56,33 +56,41 @@ class LockTable:
         self.waits = 0
         self.deadlocks = 0
 
-    def release(self, keys: Iterable[bytes]) -> None:
-        """Gives up locks of one owner; each goes to the first that waits for it."""
-        pop = self.owners.pop
+    def release(self, keys: Iterable[bytes], owner: Owner) -> None:
+        """Gives up those of the keys that `owner` holds; each goes to the first that waits for it.
+
+        Taking a lock notes the key first, so a key that an interrupt kept from being taken may be among them.
+        """
+        owners = self.owners
         queues = self._queues
         for key in keys:
-            pop(key, None)
-            if queues and key in queues:
-                self.hand_over(key)
+            if owners.get(key) is owner:
+                del owners[key]
+                if queues and key in queues:
+                    self.hand_over(key)
 
     def hand_over(self, key: bytes) -> None:
-        """Gives a free lock to the first that waits for it."""
+        """Gives a free lock to the first that waits for it; can be repeated when it was interrupted."""
         with self._mutex:
             queue = self._queues.get(key)
+            while queue and queue[0].granted:
+                self._dequeue(queue[0])
             if not queue:
                 return
             first = queue[0]
             if self.owners.setdefault(key, first.owner) is first.owner:
-                self._dequeue(first)
                 first.granted = True
                 first.signal()
+                self._dequeue(first)
 
     def _dequeue(self, waiter: _Waiter) -> None:
-        queue = self._queues[waiter.key]
-        queue.remove(waiter)
+        queue = self._queues.get(waiter.key)
+        if queue is not None and waiter in queue:
+            queue.remove(waiter)
         if not queue:
-            del self._queues[waiter.key]
-        self._waiting.pop(id(waiter.owner), None)
+            self._queues.pop(waiter.key, None)
+        if self._waiting.get(id(waiter.owner)) is waiter:
+            del self._waiting[id(waiter.owner)]
 
     def acquire(self, owner: Owner, key: bytes, wait_ms: int, cancel: CancelToken | None) -> None:
         """Takes the lock on `key`, waiting up to `wait_ms`; 0 does not wait.
@@ -94,19 +102,28 @@ class LockTable:
         if wait_ms <= 0:
             raise LockNowait(key)
         waiter = _Waiter(owner, key)
+        try:
+            with self._mutex:
+                self.waits += 1
+                self._queues.setdefault(key, deque()).append(waiter)
+                if self.owners.setdefault(key, owner) is owner:
+                    return
+                chain = self._cycle(owner, key)
+                if chain is not None:
+                    self.deadlocks += 1
+                    raise Deadlock(key, owner.start_ts, chain)
+                self._waiting[id(owner)] = waiter
+            self._sleep(waiter, wait_ms, cancel)
+        except BaseException:
+            # also what a signal handler raises: nobody may grant the lock to who has left
+            with self._mutex:
+                self._dequeue(waiter)
+                granted = self.owners.get(key) is owner
+            if granted:
+                self.release((key,), owner)
+            raise
         with self._mutex:
-            self.waits += 1
-            self._queues.setdefault(key, deque()).append(waiter)
-            if self.owners.setdefault(key, owner) is owner:
-                self._dequeue(waiter)
-                return
-            chain = self._cycle(owner, key)
-            if chain is not None:
-                self.deadlocks += 1
-                self._dequeue(waiter)
-                raise Deadlock(key, owner.start_ts, chain)
-            self._waiting[id(owner)] = waiter
-        self._sleep(waiter, wait_ms, cancel)
+            self._dequeue(waiter)
 
     def _sleep(self, waiter: _Waiter, wait_ms: int, cancel: CancelToken | None) -> None:
         started = time.monotonic()
@@ -116,12 +133,10 @@ class LockTable:
         finally:
             if remove is not None:
                 remove()
-            with self._mutex:
-                granted = waiter.granted
-                if not granted:
-                    self._dequeue(waiter)
-        if granted:
-            return
+        with self._mutex:
+            if waiter.granted:
+                return
+            self._dequeue(waiter)
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"interrupted while waiting for a lock on key {waiter.key.hex()}")
         raise LockWaitTimeout(waiter.key, int((time.monotonic() - started) * 1000))

@@ -63,7 +63,7 @@ class RangeLocks:
         closed = self.find(key)
         if closed is not None:
             self.locks.acquire(owner, closed.lock_key, wait_ms, cancel)
-            self.locks.release((closed.lock_key,))
+            self.locks.release((closed.lock_key,), owner)
 
     def effective_ts(self, key: bytes, ts: int) -> int:
         """The timestamp at which a reader at `ts` has to read `key`."""

@@ -183,9 +183,11 @@ class EmbeddedTransaction:
         self._store = store
         self._read_only = read_only
         self._over = False
+        self._ended = False
         self._buffer = WriteBuffer()
         self._snapshot: Snapshot | None = None
         self.locks: set[bytes] = set()
+        self.commit_locks: list[bytes] = []
         self._marked: set[bytes] = set()
         self._finish_waiters: list[threading.Lock] = []
 
@@ -278,13 +280,18 @@ class EmbeddedTransaction:
             for key in keys:
                 if key in self.locks:
                     locked.append(key)
-                elif self._store.committer.lock(self, key, wait_ms, skip_locked):
-                    taken.append(key)
-                    self.locks.add(key)
+                    continue
+                # noted first: an interrupt must not leave a lock that nobody knows
+                taken.append(key)
+                self.locks.add(key)
+                if self._store.committer.lock(self, key, wait_ms, skip_locked):
                     locked.append(key)
+                else:
+                    taken.pop()
+                    self.locks.discard(key)
             self._store.committer.check_locked(taken, self._start_ts, for_update_ts)
         except BaseException:
-            self._store.lock_table.release(taken)
+            self._store.lock_table.release(taken, self.owner)
             self.locks.difference_update(taken)
             raise
         return locked
@@ -317,14 +324,15 @@ class EmbeddedTransaction:
 
     def _end(self) -> None:
         if self.locks:
-            self._store.lock_table.release(self.locks)
-            self.locks = set()
+            self._store.lock_table.release(self.locks, self.owner)
         self._store.forget(self)
         self._snapshot = None
+        self._ended = True
 
     def __del__(self) -> None:
-        if not self._over:
-            self._store.orphan(self.locks, id(self))
+        # dropped without an end, or interrupted in it
+        if not self._ended:
+            self._store.orphan([*self.locks, *self.commit_locks], self.owner, id(self))
 
     # -- seen by readers while it commits
 
