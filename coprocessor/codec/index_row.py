@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import struct
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from typing import Any
 
 from coprocessor.codec import keys
@@ -70,13 +69,20 @@ def compile_index_decoder(
     return _IndexCompiler(schema, index, offsets, tz).function()
 
 
+def _place(i: int) -> int:
+    """Where the datum `i` begins in an index key when those before are numbers."""
+    return keys.INDEX_PREFIX_LEN + i * NUMBER_DATUM_LEN
+
+
 class _IndexCompiler:
     def __init__(self, schema: TableSchema, index: IndexSchema, offsets: Sequence[int], tz: dt.tzinfo | None) -> None:
         self.schema, self.index, self.tz = schema, index, tz
         self.common = schema.handle_offset < 0 and bool(schema.common_handle)
         self.types = [schema.columns[column.offset].type for column in index.columns]
+        self._handle_types = [schema.columns[column.offset].type for column in schema.common_handle]
         self.picks = [self._pick(offset) for offset in offsets]
         self.names: dict[str, Any] = {"unpack_u64": _U64.unpack_from, "unpack_i64": _I64.unpack, "IN_KEY": _IN_KEY}
+        self.names["COMMON_IN_KEY"] = _COMMON_IN_KEY
 
     def _pick(self, offset: int) -> tuple[str, int]:
         """Where a column's value is: a datum of the index, the handle, or a datum of the common handle."""
@@ -92,39 +98,45 @@ class _IndexCompiler:
 
     def function(self) -> IndexDecoder:
         slow = self._slow()
-        wanted = {i for source, i in self.picks if source == "index"}
-        leading = list(takewhile(lambda type_: wire_kind(type_) in NUMBER_FLAGS, self.types))
-        fast = max(wanted, default=-1) < len(leading) and not any(source == "part" for source, _ in self.picks)
-        if not fast or (self.common and ("handle", 0) in self.picks):
+        sources = {source for source, _ in self.picks}
+        in_common = self.common and bool(sources & {"handle", "part"})
+        # A common handle in the key follows all of the index's datums.
+        read = len(self.types) if in_common else max([i + 1 for s, i in self.picks if s == "index"], default=0)
+        part_types = self._handle_types[: max([i + 1 for s, i in self.picks if s == "part"], default=0)]
+        if not all(wire_kind(type_) in NUMBER_FLAGS for type_ in (*self.types[:read], *part_types)):
             return slow
         self.names["slow"] = slow
+        checks = [f"key[{_place(i)}] != {NUMBER_FLAGS[wire_kind(type_)]}" for i, type_ in enumerate(self.types[:read])]
+        if in_common:
+            checks.append("value != COMMON_IN_KEY")
         lines = ["def decode(key, value):"]
-        checks = [
-            f"key[{self._place(i)}] != {NUMBER_FLAGS[wire_kind(self.types[i])]}"
-            for i in range(max(wanted, default=-1) + 1)
-        ]
         if checks:
             lines += [f"    if {' or '.join(checks)}:", "        return slow(key, value)"]
-        if ("handle", 0) in self.picks:
-            lines += self._handle_lines()
-        values = ["handle" if source == "handle" else self._number(i) for source, i in self.picks]
+        if "handle" in sources:
+            lines += [f"    handle = key[{_place(read)}:]"] if in_common else self._handle_lines()
+        values = [self._expression(source, i, read) for source, i in self.picks]
         lines.append("    return (" + "".join(f"{value}, " for value in values) + ")")
         function: IndexDecoder = define("decode", lines, self.names)
         return function
 
-    def _place(self, i: int) -> int:
-        return keys.INDEX_PREFIX_LEN + i * NUMBER_DATUM_LEN
+    def _expression(self, source: str, i: int, datums: int) -> str:
+        if source == "handle":
+            return "handle"
+        if source == "index":
+            return self._number(self.types[i], _place(i) + 1)
+        return self._number(self._handle_types[i], _place(datums + i) + 1)
 
-    def _number(self, i: int) -> str:
-        type_, kind, at = self.types[i], wire_kind(self.types[i]), self._place(i) + 1
+    def _number(self, type_: FieldType, at: int) -> str:
+        """The number whose eight bytes lie at `at` in the key."""
+        kind = wire_kind(type_)
         if kind == "float":
             self.names["decode_float"] = decode_float
             return f"decode_float(key, {at})[0]"
         number = f"unpack_u64(key, {at})[0]" + (f" - {SIGN}" if kind in ("int", "duration") else "")
         if kind in ("int", "uint") and type_.tp not in (Tp.ENUM, Tp.SET):
             return number
-        self.names[f"value{i}"] = value_of_number(type_, self.tz)
-        return f"value{i}({number})"
+        self.names[f"value{at}"] = value_of_number(type_, self.tz)
+        return f"value{at}({number})"
 
     def _handle_lines(self) -> list[str]:
         unsigned = " & 0xFFFFFFFFFFFFFFFF" if self.schema.unsigned_handle else ""
@@ -169,7 +181,7 @@ class _IndexCompiler:
         if source == "index":
             type_ = self.types[i]
         elif source == "part":
-            type_ = self.schema.columns[self.schema.common_handle[i].offset].type
+            type_ = self._handle_types[i]
         if type_ is None or type_.tp != Tp.TIMESTAMP or self.tz is None or self.tz is dt.UTC:
             return None
         return local_time(self.tz)
