@@ -25,12 +25,10 @@ from kvstore.client.snapshot import Snapshot
 from kvstore.client.transaction import EmbeddedTransaction
 from kvstore.client.upkeep import GC_LIFE_MS, Upkeep
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Cursor, Engine
-from kvstore.engine.memory import MemoryEngine
 from kvstore.errors import Corruption, SnapshotTooOld, StoreClosed, StoreError
 from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, data_range, ts_suffix, versioned
 from kvstore.mvcc.point import NeedsDefault, read_version
 from kvstore.mvcc.scan import scan
-from kvstore.txn.commands import resolve_all_locks
 
 TXN_BYTES_MAX = 256 << 20
 """Largest sum of key and value bytes in one transaction's buffer."""
@@ -96,6 +94,8 @@ class EmbeddedStore:
         self.safe_point = self.upkeep.load_safe_point()
         if not engine.is_empty(CF_LOCK):
             # left by a cluster: nobody else can own those transactions any more
+            from kvstore.txn.commands import resolve_all_locks
+
             resolve_all_locks(engine)
         self.upkeep.start()
         _watch_fork(self)
@@ -116,6 +116,8 @@ class EmbeddedStore:
         """
         engine: Engine
         if path is None:
+            from kvstore.engine.memory import MemoryEngine
+
             engine = MemoryEngine()
             synchronous = False
         else:
