@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import chain, islice
 from typing import Any
 
@@ -244,6 +244,8 @@ class RocksEngine:
         self._cursors: weakref.WeakSet[RocksCursor | RocksScanner] = weakref.WeakSet()
         self._cursors_mutex = threading.Lock()
         self._closed: StoreError | None = None
+        self._failure: StoreError | None = None
+        """The last write or sync that failed: RocksDB refuses all that follow, also at close."""
         cache = Cache(cache_bytes)
         self._file_options = {cf: _family_options(cf, cache) for cf in COLUMN_FAMILIES}
         self._state_mutex = threading.Lock()
@@ -322,7 +324,8 @@ class RocksEngine:
             try:
                 db.write(batch)
             except Exception as error:
-                raise translate(error, "write") from error
+                self._failure = translate(error, "write")
+                raise self._failure from error
             self.write_seq += 1
 
     def sync(self) -> None:
@@ -330,7 +333,8 @@ class RocksEngine:
         try:
             db.flush_wal(True)
         except Exception as error:
-            raise translate(error, "sync") from error
+            self._failure = translate(error, "sync")
+            raise self._failure from error
         if not self._noted:
             self._note_durable()
 
@@ -446,15 +450,20 @@ class RocksEngine:
             families = list(self._families.values())
             self._families.clear()
             try:
-                sequence = db.latest_sequence_number()
-                try:
-                    db.flush_wal(True)
-                finally:
-                    for family in families:
-                        family.close()
-                    db.close()
-                self._write_state(sequence, log_sizes(self._directory.kv_path))
+                self._close_db(db, families)
             except Exception as error:
-                raise translate(error, "close") from error
+                if self._failure is None:
+                    raise translate(error, "close") from error
+                # whoever wrote was told already, and everything acknowledged is in the logs
             finally:
                 self._directory.release()
+
+    def _close_db(self, db: Rdict, families: list[Rdict]) -> None:
+        """Closes what there is to close, whatever fails; raises the first failure."""
+        sequence = db.latest_sequence_number()
+        with ExitStack() as stack:
+            stack.callback(db.close)
+            for family in families:
+                stack.callback(family.close)
+            db.flush_wal(True)
+        self._write_state(sequence, log_sizes(self._directory.kv_path))
