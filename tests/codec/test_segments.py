@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coprocessor import segments
+from coprocessor import scan, segments
 from coprocessor.arrow import batch_to_rows
 from coprocessor.codec.vector import BatchDecoder
 from coprocessor.scan import scan_table
@@ -113,7 +113,10 @@ def record(codec: TableCodec, i: int, v: int) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("name", sorted(CODECS))
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("budget", [1 << 30, 3000])
-def test_random_commits(name: str, seed: int, budget: int) -> None:
+def test_random_commits(name: str, seed: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Edits by slices and by one take, patches of everything and of a few keys only.
+    monkeypatch.setattr(scan, "SLICED_EDITS_MAX", 256 * (seed % 2))
+    monkeypatch.setattr(segments, "CHANGES_MIN", 64 if seed < 3 else 2)
     rng, codec, store = random.Random(seed), CODECS[name], NaiveStore()
     cache = SegmentCache(store, budget)  # type: ignore[arg-type]
     stamps = [store.now_ts()]
@@ -241,6 +244,36 @@ def test_a_commit_on_its_way_is_waited_for() -> None:
     found = rows_in(cache.scan(ts, store.snapshot(ts), codec, [0, 1]), codec, [0, 1])
     assert (3, 99) in found
     same(cache, store, codec, ts, [0, 1])
+
+
+def test_a_commit_on_its_way_to_a_patch_is_waited_for() -> None:
+    codec, store = CODECS["int"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(8)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    store.commit([record(codec, 3, 99)])
+    ts = store.now_ts()
+    # Newer than the reader and older than the patch's snapshot, which meets it in a key that changed before.
+    store.on_its_way.append((store.now_ts(), [record(codec, 3, 100), record(codec, 5, 100)]))
+    found = rows_in(cache.scan(ts, store.snapshot(ts), codec, [0, 1]), codec, [0, 1])
+    assert found == [(i, 99 if i == 3 else i) for i in range(8)]
+    same(cache, store, codec, ts, [0, 1])
+    same(cache, store, codec, store.now_ts(), [0, 1])
+    assert cache.stats()["patches"] == 1
+
+
+def test_columns_left_behind_catch_up() -> None:
+    codec, store = CODECS["common"], NaiveStore()
+    store.commit([record(codec, i, i) for i in range(8)])
+    cache = SegmentCache(store)  # type: ignore[arg-type]
+    same(cache, store, codec, store.now_ts(), [0, 1, 2])
+    decodes = cache.stats()["decodes"]
+    for step, offsets in enumerate(([0], [0], [2], [1], [0, 1], [2], [0], [0], [1, 2])):
+        deleted = record(codec, (5 * step + 1) % 12, 0)[0]
+        store.commit(sorted({**dict([record(codec, 3 * step % 12, step)]), deleted: None}.items()))
+        same(cache, store, codec, store.now_ts(), offsets)
+    assert cache.stats()["decodes"] == decodes
+    assert cache.stats()["builds"] == 1
 
 
 def test_ingest_and_drop_forget() -> None:
