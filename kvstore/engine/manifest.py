@@ -8,7 +8,7 @@ directory that lost something is refused while everything is still as it was:
 - the MANIFEST's records have their lengths and checksums; only its end may be torn, and only behind what was noted
   as durable;
 - every table file of the version that it describes is there with its size, and so is the oldest blob file that each
-  refers to;
+  refers to; no blob file is shorter than it was;
 - the logs noted as durable are there with at least that size, unless the version has outlived them;
 - the first log begins no later than where the version ends, in sequence numbers.
 
@@ -36,6 +36,8 @@ from kvstore.errors import Corruption
 STATE_FILE = "sqlfront.state.json"
 CHECKED_BYTES_MAX = 64 << 10
 """So much of a MANIFEST's end has its checksums checked here (a few milliseconds); RocksDB checks all of them."""
+BLOB_ENDS_BYTES = 62
+"""Header and footer of a blob file."""
 SEQUENCE_GAP_MAX = 16
 """Sequence numbers that may be in no log and in no edit: an ingest takes some for itself."""
 
@@ -174,6 +176,8 @@ class Edit:
     last_sequence: int = 0
     deleted: list[int] = field(default_factory=list)
     added: list[tuple[int, TableFile]] = field(default_factory=list)
+    blobs: dict[int, int] = field(default_factory=dict)
+    """Blob files added: their bytes without header and footer."""
     dropped: bool = False
     group_left: int = 0
     """How many more edits belong to its atomic group."""
@@ -209,7 +213,8 @@ def read_edit(record: bytes) -> Edit:
             case 300:
                 edit.group_left = fields.number()
             case 400:  # blob file: number, count, bytes; checksum method and value
-                fields.numbers(3)
+                number, _, size = fields.numbers(3)
+                edit.blobs[number] = size
                 fields.text()
                 fields.text()
                 fields.tagged(0)
@@ -240,6 +245,8 @@ class Version:
     """The log number of each column family: older logs hold nothing that it still needs."""
     files: dict[tuple[int, int], TableFile] = field(default_factory=dict)
     """The table files, by column family and number."""
+    blobs: dict[int, int] = field(default_factory=dict)
+    """Bytes in blob files, also in those that have become garbage and need not be there any more."""
     last_sequence: int = 0
     min_log: int = 0
 
@@ -255,6 +262,7 @@ class Version:
             self.families.pop(family, None)
             self.files = {key: file for key, file in self.files.items() if key[0] != family}
             return
+        self.blobs.update(edit.blobs)
         self.families[family] = max(self.families.get(family, 0), edit.log)
         for number in edit.deleted:
             self.files.pop((family, number), None)
@@ -379,8 +387,12 @@ def _check_tables(version: Version, files: dict[tuple[int, str], int]) -> None:
             raise Corruption(f"the table file {number:06}.sst is missing")
         if size != table.size:
             raise Corruption(f"the table file {number:06}.sst is damaged: {size} bytes, not {table.size}")
-        if table.oldest_blob and not files.get((table.oldest_blob, "blob")):
-            raise Corruption(f"the blob file {table.oldest_blob:06}.blob is missing or empty")
+        if table.oldest_blob and (table.oldest_blob, "blob") not in files:
+            raise Corruption(f"the blob file {table.oldest_blob:06}.blob is missing")
+    for number, payload in version.blobs.items():
+        size = files.get((number, "blob"))
+        if size is not None and size < payload + BLOB_ENDS_BYTES:
+            raise Corruption(f"the blob file {number:06}.blob is damaged: {size} of {payload + BLOB_ENDS_BYTES} bytes")
 
 
 def _check_logs(version: Version, files: dict[tuple[int, str], int], state: Durable) -> None:
