@@ -450,5 +450,5 @@ def translate_error(error: Exception) -> CoprocessorError:
     if name == "OutOfRangeException" or any(w in text for w in _OVERFLOW):
         return OutOfRange(f"value is out of range: {text}", code=1690)
     if name in ("ConversionException", "InvalidInputException"):
-        return InvalidArgument(text)
+        return InvalidArgument(text, code=1292, sqlstate="22007")
     return EvalError(text)

@@ -35,6 +35,7 @@ __all__ = [
     "cast_to",
     "comparable",
     "explicit_cast",
+    "for_cast",
     "is_aggregate",
     "is_function",
     "is_window",

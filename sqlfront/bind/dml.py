@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
+from coprocessor import functions as fn
 from coprocessor.expr import Column, Const, Expr, OrderKey, Subquery, walk
+from coprocessor.types import FieldType
 from sqlfront.bind.expr import ExprBinder, position_of, refuse
 from sqlfront.bind.query import QueryBinder
 from sqlfront.bind.scope import BindContext, Relation, Scope
@@ -163,7 +165,7 @@ def _value_rows(
             continue
         if len(nodes) != len(targets):
             raise error(ER_WRONG_VALUE_COUNT_ON_ROW, f"Column count doesn't match value count at row {number}")
-        row = tuple(DEFAULT if _is_default(n) else binder.bind(n) for n in nodes)
+        row = tuple(_stored(binder, n, table.columns[i].type) for n, i in zip(nodes, targets, strict=True))
         subqueries = subqueries or any(
             isinstance(p, Subquery) for e in row if not isinstance(e, DefaultValue) for p in walk(e)
         )
@@ -223,13 +225,18 @@ def _on_duplicate(
     return _assignments(conflict.expressions, table, binder)
 
 
+def _stored(binder: ExprBinder, node: exp.Expression, column: FieldType) -> Expr | DefaultValue:
+    """Binds the value of a column: a number keeps the digits of a quotient that only a longer column shows."""
+    return DEFAULT if _is_default(node) else fn.for_cast(binder.bind(node), column)
+
+
 def _assignments(nodes: Sequence[exp.Expression], table: Table, binder: ExprBinder) -> tuple[Assignment, ...]:
     out: list[Assignment] = []
     for node in nodes:
         if not isinstance(node, exp.EQ):
             raise refuse(node)
         column = _column(table, node.left)
-        value: Expr | DefaultValue = DEFAULT if _is_default(node.right) else binder.bind(node.right)
+        value = _stored(binder, node.right, column.type)
         out.append(Assignment(column.offset, value))
     return tuple(out)
 
@@ -253,7 +260,7 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
             raise refuse(node)
         scan = _scan_of(scope, scans, node.left)
         column = _column(scan.table, node.left)
-        value: Expr | DefaultValue = DEFAULT if _is_default(node.right) else binder.bind(node.right)
+        value = _stored(binder, node.right, column.type)
         by_table.setdefault(scan.alias.casefold(), (scan, []))[1].append(Assignment(column.offset, value))
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
     simple = _as_single_scan(plan)

@@ -15,8 +15,8 @@ from coprocessor.types import BIGINT, DATE, DOUBLE, FLOAT, INT, JSON, UBIGINT, F
 from kvstore.client.api import PackedBatch
 
 ELEMS = ("red", "green", "blue", "dark grey")
-UTF8 = {"charset": "utf8mb4", "collate": "utf8mb4_bin"}
-BINARY = {"charset": "binary", "collate": "binary"}
+UTF8: dict[str, Any] = {"charset": "utf8mb4", "collate": "utf8mb4_bin"}
+BINARY: dict[str, Any] = {"charset": "binary", "collate": "binary"}
 
 
 def char(length: int, collate: str = "utf8mb4_bin") -> FieldType:

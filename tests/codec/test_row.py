@@ -92,6 +92,16 @@ def test_what_is_no_row_is_refused(row: bytes) -> None:
         row_slices(row)
 
 
+def test_short_row_at_the_end_of_a_batch() -> None:
+    """A row of NULLs is shorter than the header that the decoder looks for in all of them."""
+    columns = tuple(ColumnSchema(i, f"c{i}", INT) for i in range(1, 30))
+    schema = TableSchema(1, "t", columns)
+    encode = compile_encoder(schema)
+    rows: list[tuple[Any, ...]] = [tuple(range(29)), (None,) * 29]
+    batch = BatchDecoder(schema).decode(pack([(bytes((i,)), encode(row)) for i, row in enumerate(rows)]))
+    assert batch_to_rows(batch, [c.type for c in columns]) == rows
+
+
 def test_cut_off_row_is_refused_in_bulk() -> None:
     schema = TableSchema(1, "t", (ColumnSchema(1, "a", varchar(9)),))
     row = compile_encoder(schema)(("abcdef",))

@@ -72,11 +72,11 @@ def test_index_ranges_on_the_first_column(rows: Any, low: Any, high: Any, lo: bo
 @given(st.lists(st.tuples(SMALL, st.none() | WORDS)), SMALL, st.none() | WORDS, st.none() | WORDS, st.booleans())
 def test_index_ranges_behind_a_prefix(rows: Any, first: Any, low: Any, high: Any, is_open: bool) -> None:
     start, end = CODEC.index_range(INDEX, (first,), low, high, is_open, is_open)
-    trim = [v if v is None else v.rstrip(" ") for v in (low, high)]
+    least, most = (v if v is None else v.rstrip(" ") for v in (low, high))
     for k, s in rows:
         key = CODEC.index_key_value(INDEX, (1, k, s), 1)[0]
         bounded = low is not None or high is not None
-        wanted = k == first and (not bounded if s is None else inside(s.rstrip(" "), *trim, is_open, is_open))
+        wanted = k == first and (not bounded if s is None else inside(s.rstrip(" "), least, most, is_open, is_open))
         assert (start <= key < end) is wanted
 
 
@@ -84,8 +84,8 @@ def test_index_ranges_behind_a_prefix(rows: Any, first: Any, low: Any, high: Any
 def test_ranges_on_a_prefix_index_miss_nothing(value: str, low: Any, high: Any, lo: bool, ho: bool) -> None:
     start, end = CODEC.index_range(PREFIX, (), low, high, lo, ho)
     key = CODEC.index_key_value(PREFIX, (1, 2, value), 1)[0]
-    trim = [v if v is None else v.rstrip(" ") for v in (low, high)]
-    if inside(value.rstrip(" "), *trim, lo, ho):
+    least, most = (v if v is None else v.rstrip(" ") for v in (low, high))
+    if inside(value.rstrip(" "), least, most, lo, ho):
         assert start <= key < end
 
 

@@ -76,6 +76,14 @@ def test_queries(connection: sqlfront.Connection) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_stored_quotients(connection: sqlfront.Connection) -> None:
+    """A longer column takes the digits that are not shown, text takes what is."""
+    connection.execute("INSERT INTO n (id, w, s) VALUES (9, 1 / 3, 2 / 3)")
+    connection.execute("UPDATE n SET w = a / 3 WHERE id = 1")
+    got = connection.execute("SELECT id, w, s FROM n WHERE id <> 2 ORDER BY id").fetchall()
+    assert got == [(1, D("0.6666666660"), "ß"), (9, D("0.3333333330"), "0.6667")]
+
+
 def test_last_insert_id_of_a_value(connection: sqlfront.Connection) -> None:
     """The way to make sequences: the value is remembered for the session."""
     assert connection.execute("SELECT LAST_INSERT_ID(id + 40) FROM j WHERE id = 2").fetchall() == [(42,)]
