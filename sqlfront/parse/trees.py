@@ -91,16 +91,14 @@ def _check_nesting(tokens: Sequence[Token]) -> None:
 
 
 def _check_operands(tokens: Sequence[Token], text: str) -> None:
-    """Refuses what sqlglot lets pass: a comma or a clause with nothing after it, IN without a list."""
+    """Refuses what sqlglot lets pass: a comma, IN or a clause with nothing after it."""
     last = len(tokens) - 1
     for i, token in enumerate(tokens):
         kind = token.token_type
-        if kind is TokenType.COMMA or kind in _CLAUSES:
+        if kind is TokenType.COMMA or kind is TokenType.IN or kind in _CLAUSES:
             wrong = i == last or tokens[i + 1].token_type in _NO_OPERAND
         elif kind is TokenType.L_PAREN:
             wrong = i < last and tokens[i + 1].token_type is TokenType.COMMA
-        elif kind is TokenType.IN:
-            wrong = i == last or tokens[i + 1].token_type not in (TokenType.L_PAREN, TokenType.COLON)
         else:
             continue
         if wrong:
