@@ -85,7 +85,7 @@ def spans(data: Bytes, starts: Ints, ends: Ints, arrow_type: Any) -> Any:
         over = pa.Array.from_buffers(
             arrow_type, 2 * count - 1, [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
         )
-        return over.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32)))
+        return over.take(primitive(pa.int32(), np.arange(0, 2 * count, 2, dtype=np.int32)))
     lengths = ends - starts
     out_offsets = np.zeros(count + 1, np.int64)
     np.cumsum(lengths, out=out_offsets[1:])
