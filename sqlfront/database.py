@@ -53,16 +53,25 @@ class Database:
     def open(cls, path: str | None, *, synchronous: bool = True) -> Database:
         """Opens the database at `path`, or joins it if this process has it open; None is a new one in memory."""
         if path is None:
-            return cls(None, _open_store(None, synchronous))
+            return cls._start(None, synchronous)
         key = os.path.realpath(path)
         with _open_mutex:
             known = _open.get(key)
             if known is not None:
                 known._references += 1
                 return known
-            database = cls(key, _open_store(key, synchronous))
+            database = cls._start(key, synchronous)
             _open[key] = database
             return database
+
+    @classmethod
+    def _start(cls, path: str | None, synchronous: bool) -> Database:
+        storage = _open_store(path, synchronous)
+        try:
+            return cls(path, storage)
+        except BaseException:  # a catalog that cannot be read must not keep the directory
+            storage.close()
+            raise
 
     def session(self) -> Session:
         """Starts a session."""

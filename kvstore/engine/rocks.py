@@ -259,11 +259,16 @@ class RocksEngine:
             )
             self._families: dict[str, Rdict] = {cf: self._db.get_column_family(cf) for cf in COLUMN_FAMILIES}
             self._handles: dict[str, Any] = {cf: self._db.get_column_family_handle(cf) for cf in COLUMN_FAMILIES}
-            if state is not None and self._db.latest_sequence_number() < state.sequence:
-                raise Corruption(f"writes are missing: {state.sequence} were durable, there is less")
         except Exception as error:
             self._directory.release()
             raise translate(error, f"cannot open database {path!r}") from error
+        if state is not None and self._db.latest_sequence_number() < state.sequence:
+            there = self._db.latest_sequence_number()
+            self._failure = Corruption(
+                f"cannot open database {path!r}: {state.sequence} writes were durable, {there} are there"
+            )
+            self.close()
+            raise self._failure
 
     def closed_error(self) -> StoreError:
         """What is raised by whoever comes after `close`."""
@@ -466,4 +471,5 @@ class RocksEngine:
             for family in families:
                 stack.callback(family.close)
             db.flush_wal(True)
-        self._write_state(sequence, log_sizes(self._directory.kv_path))
+        if self._failure is None:
+            self._write_state(sequence, log_sizes(self._directory.kv_path))
