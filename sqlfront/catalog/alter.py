@@ -45,6 +45,7 @@ class AlterPlan:
     NULL.
 
     `rename` is the table's new name, `auto_increment` the next value asked for, `rows` how many the way there counted.
+    `rewrite` asks for a copy of the rows; `replaced_id` is then the id that the table had before.
     """
 
     final: TableInfo
@@ -54,6 +55,8 @@ class AlterPlan:
     rename: d.TableName | None = None
     auto_increment: int | None = None
     rows: int | None = None
+    rewrite: bool = False
+    replaced_id: int | None = None
     changed: bool = False
 
 
@@ -92,6 +95,8 @@ def plan_alter(
     check_auto_increment(final)
     set_key_flags(final)
     plan.not_null = [i for i in plan.not_null if any(c.id == i for c in final.columns)]
+    if plan.rewrite and (plan.rename is not None or {c.id for c in final.columns} != {c.id for c in base.columns}):
+        raise unsupported("changing a type that rewrites rows together with RENAME or other columns")
     return plan
 
 
@@ -267,14 +272,16 @@ class _Step:
                 message = "All parts of a PRIMARY KEY must be NOT NULL; if you need NULL in a key, use UNIQUE instead"
                 raise error(1171, message, position=action.position)
             make_not_null(changed, spec.default)
-        _check_change(column, changed, action.position)
+        rewrite = _needs_rewrite(column, changed, action.position)
+        self.plan.rewrite |= rewrite
         if changed.has(Flag.AUTO_INCREMENT) and not column.has(Flag.AUTO_INCREMENT):
             raise unsupported("adding AUTO_INCREMENT to a column", position=action.position)
         if changed.has(Flag.NOT_NULL) and not column.has(Flag.NOT_NULL):
             self.plan.not_null.append(column.id)
         self._rename(column, spec.name, action.position)
         changed.id, changed.name = column.id, column.name
-        changed.origin_default, changed.origin_default_bit = column.origin_default, column.origin_default_bit
+        if not rewrite:  # rewritten rows have all columns
+            changed.origin_default, changed.origin_default_bit = column.origin_default, column.origin_default_bit
         changed.set_flag(Flag.PRI_KEY, key_part)
         columns = self.info.columns
         at = columns.index(column)
@@ -364,12 +371,34 @@ class _Step:
         self.plan.changed = True
 
 
-def _check_change(old: ColumnInfo, new: ColumnInfo, position: int) -> None:
-    """Refuses a change of type under which stored rows and index entries would not stay what they are."""
+def _needs_rewrite(old: ColumnInfo, new: ColumnInfo, position: int) -> bool:
+    """Whether rows and index entries must be written anew; refuses types between which there is no conversion."""
     a, b = field_type(old.type), field_type(new.type)
-    if not _bytes_stay(a, b):
+    if _bytes_stay(a, b):
+        return False
+    if old.has(Flag.PRI_KEY) or not _converts(a, b):
         what = f"changing column '{old.name}' from {type_text(a)} to {type_text(b)}"
-        raise unsupported(what, position=position)
+        raise unsupported(what + " in the primary key" * old.has(Flag.PRI_KEY), position=position)
+    return True
+
+
+def _is_number(ft: FieldType) -> bool:
+    return (ft.tp in INTEGER_TPS and ft.tp != Tp.YEAR) or ft.is_decimal or ft.is_real
+
+
+def _converts(a: FieldType, b: FieldType) -> bool:
+    """Whether rows of type `a` can be read and assigned to `b` with MySQL's meaning."""
+    days = (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP)
+    members = (Tp.ENUM, Tp.SET)
+    if a.tp in members or b.tp in members:
+        return (a.is_text or a.tp in members) and (b.is_text or b.tp in members)
+    if a.is_text:
+        return b.is_text or _is_number(b) or b.tp in days
+    if b.is_text:
+        return _is_number(a) or a.tp in days
+    if a.is_binary and b.is_binary:
+        return a.tp != Tp.STRING and b.tp != Tp.STRING
+    return (_is_number(a) and _is_number(b)) or (a.tp in days and b.tp in days)
 
 
 def _bytes_stay(a: FieldType, b: FieldType) -> bool:

@@ -143,6 +143,7 @@ def _copied(catalog: Catalog, spec: CreateTable, current_db: str) -> TableInfo:
     for index in info.indexes:
         index.table = info.name
         index.complete_ts = 0
+    info.complete_ts = 0
     info.auto_inc_id = info.old_schema_id = 0
     return info
 
@@ -193,6 +194,7 @@ def truncate_table(catalog: Catalog, spec: TruncateTable, current_db: str) -> tu
             change.drop_table(database, table)
             info.id = change.meta.new_id()
             info.auto_inc_id = info.old_schema_id = 0
+            info.complete_ts = change.meta.txn.start_ts
             for index in info.indexes:
                 index.complete_ts = 0
             change.describe(Action.TRUNCATE_TABLE, database.id, info.id, table.id)

@@ -216,9 +216,12 @@ class IndexInfo(Record):
 
 @dataclass
 class TableInfo(Record):
-    """One table as stored. `revision` is the schema version at which what writers must maintain last changed."""
+    """One table as stored. `revision` is the schema version at which what writers must maintain last changed.
 
-    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"old_schema_id"})
+    `complete_ts` is ours: snapshots before it do not find the rows under this id.
+    """
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"old_schema_id", "complete_ts"})
 
     id: int = _tag("id", 0)
     name: str = _name("name")
@@ -262,6 +265,7 @@ class TableInfo(Record):
     exchange_partition_info: Any = _tag("exchange_partition_info", None)
     ttl_info: Any = _tag("ttl_info", None)
     revision: int = _tag("revision", 0)
+    complete_ts: int = _tag("complete_ts", 0)
     extra: dict[str, Any] = _extra()
 
     def column(self, name: str) -> ColumnInfo | None:

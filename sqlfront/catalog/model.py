@@ -194,6 +194,8 @@ class Schema:
 
     version: int
     databases: Mapping[str, Database]
+    late: frozenset[tuple[str, str]] = frozenset()
+    """Tables (database, name) whose rows an older snapshot cannot see."""
 
     def database(self, name: str) -> Database | None:
         return self.databases.get(name.lower())
@@ -208,8 +210,9 @@ class Schema:
 
     @cached_property
     def _complete_ts(self) -> list[int]:
-        """When indexes that were built on rows became complete, ascending."""
-        found = {i.complete_ts for t in self.table_by_id.values() for i in t.indexes}
+        """When tables that were written anew, and indexes that were built on rows, became complete; ascending."""
+        tables = self.table_by_id.values()
+        found = {i.complete_ts for t in tables for i in t.indexes} | {t.info.complete_ts for t in tables}
         return sorted(found - {0})
 
     @cached_property
@@ -217,7 +220,10 @@ class Schema:
         return {}
 
     def at(self, ts: int) -> Schema:
-        """The schema for a snapshot: indexes that were completed after it are maintained, but not read."""
+        """The schema for a snapshot: indexes that were completed after it are maintained, but not read.
+
+        Tables that were truncated or written anew after it are not there: error 1412.
+        """
         times = self._complete_ts
         if not times or ts >= times[-1]:
             return self
@@ -225,7 +231,10 @@ class Schema:
         schema = self._earlier.get(place)
         if schema is None:
             databases = {n: d if d.virtual else _database_at(d, ts) for n, d in self.databases.items()}
-            schema = self._earlier.setdefault(place, Schema(self.version, MappingProxyType(databases)))
+            late = frozenset(
+                (t.db.lower(), t.name.lower()) for t in self.table_by_id.values() if t.info.complete_ts > ts
+            )
+            schema = self._earlier.setdefault(place, Schema(self.version, MappingProxyType(databases), late))
         return schema
 
     def need_database(self, name: str, *, position: int = -1) -> Database:
@@ -241,6 +250,9 @@ class Schema:
         database = self.need_database(db, position=position)
         found = database.table(name)
         if found is None:
+            if (database.name.lower(), name.lower()) in self.late:
+                message = "Table definition has changed, please retry transaction"
+                raise error(1412, message, position=position, sqlstate="HY000")
             hint = near_match(name, [t.name for t in database.tables.values()])
             raise error(1146, f"Table '{db}.{name}' doesn't exist{hint}", position=position)
         return found
@@ -250,7 +262,7 @@ class Schema:
 
 
 def _database_at(database: Database, ts: int) -> Database:
-    tables = {name: _table_at(table, ts) for name, table in database.tables.items()}
+    tables = {name: _table_at(t, ts) for name, t in database.tables.items() if t.info.complete_ts <= ts}
     return replace(database, tables=MappingProxyType(tables))
 
 

@@ -1,7 +1,7 @@
 """Carrying out ALTER TABLE while others read and write the table.
 
-Without new indexes or new NOT NULLs the change is one schema version. Otherwise, after F1 ("Online, Asynchronous Schema
-Change in F1", VLDB 2013):
+Without new indexes or new NOT NULLs the change is one schema version; what rewrites rows is in `rewrite.py`. Otherwise,
+after F1 ("Online, Asynchronous Schema Change in F1", VLDB 2013):
 
     version n+1   the new indexes are write-only, the columns refuse NULL, a job record says so (one transaction)
     version n+2   write-reorg: this commit comes after every commit made under the schema before n+1
@@ -26,6 +26,7 @@ from sqlfront.catalog.definition import AddColumn, AddKey, AlterTable, ChangeCol
 from sqlfront.catalog.info import Action, ColumnInfo, Flag, State, TableInfo
 from sqlfront.catalog.meta import DDL_JOBS, MetaReader
 from sqlfront.catalog.model import Database, Schema, Table
+from sqlfront.catalog.rewrite import Terms, rewrite_table, roll_back_copy
 from sqlfront.catalog.table_builder import set_key_flags
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def alter_table(
         kinds = {_ACTIONS.get(type(a), Action.MODIFY_TABLE_COMMENT) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
         job = 0
+        if plan.rewrite:
+            plan.replaced_id = table.id
+            new_id = rewrite_table(catalog, database, table, plan, Terms(tz, cancel))
+            return catalog.schema.table_by_id[new_id], plan
         if plan.new_indexes or plan.not_null:
             _check_rename(catalog.schema, plan, table, current_db)
             job = _reorganise(catalog, database, table, plan, action, cancel)
@@ -207,6 +212,10 @@ def roll_back(catalog: Catalog, job: int) -> None:
     """Undoes a job's half of a change: its indexes, new columns and NOT NULLs go."""
     record = MetaReader(catalog.storage.snapshot()).json_fields(DDL_JOBS).get(job)
     if record is None:
+        return
+
+    if "copy_id" in record:
+        roll_back_copy(catalog, job, record["db_id"], record["table_id"], record["copy_id"])
         return
 
     def apply(change: SchemaChange) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, assert_never
 from sqlfront.bind.ddl import read_ddl
 from sqlfront.catalog import ddl
 from sqlfront.catalog import definition as d
-from sqlfront.catalog.model import Table
 from sqlfront.catalog.online import alter_table
 from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
@@ -44,7 +43,7 @@ def execute_definition(session: Session, spec: d.Definition) -> Result:
             affected = ddl.drop_database(catalog, spec, note)
             if dropped is not None:
                 for table in dropped.tables.values():
-                    _forget(session, table)
+                    _forget(session, table.id)
                 if dropped.name.lower() == current_db.lower():
                     session.current_db = ""
         case d.CreateTable():
@@ -55,16 +54,18 @@ def execute_definition(session: Session, spec: d.Definition) -> Result:
             after = catalog.schema.table_by_id
             for table_id, table in before.table_by_id.items():
                 if table_id not in after:
-                    _forget(session, table)
+                    _forget(session, table.id)
         case d.TruncateTable():
             old, _ = ddl.truncate_table(catalog, spec, current_db)
-            _forget(session, old)
+            _forget(session, old.id)
         case d.RenameTables():
             ddl.rename_tables(catalog, spec, current_db)
         case d.AlterTable():
             table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
+            if plan.replaced_id is not None:
+                _forget(session, plan.replaced_id)
             if plan.rows is not None:
                 session.database.statistics.set_rows(table.id, plan.rows)
         case _:
@@ -72,7 +73,7 @@ def execute_definition(session: Session, spec: d.Definition) -> Result:
     return Result(affected_rows=affected, warnings=list(session.warnings))
 
 
-def _forget(session: Session, table: Table) -> None:
+def _forget(session: Session, table_id: int) -> None:
     """Drops what is kept in memory of a table that is gone."""
-    session.database.autoids.forget(table.id)
-    session.database.statistics.forget(table.id)
+    session.database.autoids.forget(table_id)
+    session.database.statistics.forget(table_id)

@@ -112,10 +112,16 @@ WIDER = [
 @pytest.mark.parametrize(("old", "new"), WIDER)
 def test_widening(session: FakeSession, old: str, new: str) -> None:
     session.ddl(f"CREATE TABLE t (a {old})")
+    table_id = session.table("t").id
     session.ddl(f"ALTER TABLE t MODIFY a {new}")
-    with pytest.raises(Error) as caught:
+    assert session.table("t").id == table_id
+    if old.startswith("BIT"):
+        with pytest.raises(Error) as caught:
+            session.ddl(f"ALTER TABLE t MODIFY a {old}")
+        assert caught.value.code == 1235
+    else:  # by a copy of the table
         session.ddl(f"ALTER TABLE t MODIFY a {old}")
-    assert caught.value.code == 1235
+        assert session.table("t").id != table_id
 
 
 def test_not_null_is_proven(filled: FakeSession) -> None:
@@ -216,8 +222,8 @@ REFUSED = [
     ("ALTER TABLE t CHANGE a b INT", 1060),
     ("ALTER TABLE t RENAME COLUMN a TO b", 1060),
     ("ALTER TABLE t RENAME INDEX x TO y", 1176),
-    ("ALTER TABLE t MODIFY a VARCHAR(5)", 1235),
-    ("ALTER TABLE t MODIFY a INT UNSIGNED", 1235),
+    ("ALTER TABLE t MODIFY a TIME", 1235),
+    ("ALTER TABLE t MODIFY a ENUM('1')", 1235),
     ("ALTER TABLE t ADD c INT AUTO_INCREMENT UNIQUE", 1235),
     ("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES x (y)", 1235),
     ("ALTER TABLE t ADD CHECK (a > 1)", 1235),

@@ -1,0 +1,176 @@
+"""ALTER TABLE that has to rewrite rows: a copy of the table under a new id, and a schema version that puts it in place.
+
+    announce      a job record with the new table id (so that opening after a crash destroys what was copied)
+    close         the table's range is closed to writers; readers go on reading
+    copy          rows of a snapshot, changed columns converted as an INSERT in strict mode would, all indexes built
+    put in place  one version: the table has the new id, the old ranges are dropped, the job record is gone
+
+Writers that waited find the old table id gone and are refused at commit (error 8028, autocommit runs again), as after
+TRUNCATE. Whatever fails before the last version leaves the table as it was.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kvstore.errors import Cancelled, KeyExists
+from sqlfront.catalog.alter import AlterPlan
+from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
+from sqlfront.catalog.info import Action, State, TableInfo
+from sqlfront.catalog.meta import DDL_JOBS, auto_increment_field, row_id_field
+from sqlfront.catalog.model import Database, Table, make_table
+from sqlfront.catalog.table_builder import set_key_flags
+from sqlfront.errors import error
+
+if TYPE_CHECKING:
+    from kvstore.client.api import CancelToken, Ingest, PackedBatch
+
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How values are converted: the session's zone, and what stops it."""
+
+    tz: dt.tzinfo | None
+    cancel: CancelToken | None
+
+
+def rewrite_table(catalog: Catalog, database: Database, table: Table, plan: AlterPlan, terms: Terms) -> int:
+    """Copies the table into its final form and puts that in place; returns the new table id."""
+    job = new_id = 0
+
+    def announce(change: SchemaChange) -> None:
+        nonlocal job, new_id
+        job, new_id = change.meta.new_id(), change.meta.new_id()
+        change.meta.put_json(DDL_JOBS, job, {"db_id": database.id, "table_id": table.id, "copy_id": new_id})
+        change.describe(Action.MODIFY_COLUMN, database.id, table.id)
+
+    catalog.change(announce)
+    final = _final(plan, new_id)
+    try:
+        closed = catalog.storage.ingest(*_range_of(table.id), cancel=terms.cancel)
+        try:
+            plan.rows = _copy(catalog, table, make_table(final, database.info), terms)
+            _put_in_place(catalog, database, table, final, job)
+        finally:
+            closed.abort()
+    except BaseException:
+        roll_back_copy(catalog, job, database.id, table.id, new_id)
+        raise
+    return new_id
+
+
+def _range_of(table_id: int) -> tuple[bytes, bytes]:
+    from coprocessor.codec.keys import table_range
+
+    return table_range(table_id)
+
+
+def _final(plan: AlterPlan, new_id: int) -> TableInfo:
+    final = plan.final
+    final.id = new_id
+    for index in final.indexes:
+        index.state = int(State.PUBLIC)
+        index.complete_ts = 0
+    set_key_flags(final)
+    return final
+
+
+def roll_back_copy(catalog: Catalog, job: int, db_id: int, table_id: int, copy_id: int) -> None:
+    """Forgets a copy that was not finished, unless it is in place already."""
+    if copy_id in catalog.schema.table_by_id:
+        return
+
+    def apply(change: SchemaChange) -> None:
+        change.meta.delete_json(DDL_JOBS, job)
+        change.describe(Action.MODIFY_COLUMN, db_id, table_id)
+        change.drop_range(_range_of(copy_id))
+
+    catalog.change(apply)
+
+
+def _put_in_place(catalog: Catalog, database: Database, table: Table, final: TableInfo, job: int) -> None:
+    def apply(change: SchemaChange) -> None:
+        counters = auto_id_database(table)
+        for field in (auto_increment_field, row_id_field):
+            last = change.meta.auto_id(counters, field(table.id))
+            if last:
+                change.meta.set_auto_id(counters, field(final.id), last)
+        change.meta.delete_json(DDL_JOBS, job)
+        change.drop_table(database, table)
+        change.describe(Action.MODIFY_COLUMN, database.id, final.id, table.id)
+        final.complete_ts = change.meta.txn.start_ts
+        change.put_table(change.databases[database.name.lower()], final)
+
+    catalog.change(apply)
+
+
+def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms) -> int:
+    """Writes all rows of `source`, which nobody writes, as rows of `target`."""
+    convert = _Conversion(source, target, terms)
+    ingest = catalog.storage.ingest(*_range_of(target.id), cancel=terms.cancel)
+    rows = 0
+    try:
+        reader = catalog.storage.snapshot()
+        for packed in reader.scan_packed(*source.codec.record_range, batch_rows=BATCH_ROWS):
+            if terms.cancel is not None and terms.cancel.is_set():
+                raise Cancelled
+            if packed.count:
+                convert.add(packed, ingest, rows + 1)
+                rows += packed.count
+        ingest.finish()
+    except KeyExists as exc:
+        ingest.abort()
+        from sqlfront.translate import translate
+
+        raise translate(exc, {target.id: target}.get) from exc
+    except BaseException:
+        ingest.abort()
+        raise
+    return rows
+
+
+class _Conversion:
+    """From packed records of one table to the records and index entries of another that has the same columns."""
+
+    def __init__(self, source: Table, target: Table, terms: Terms) -> None:
+        from coprocessor.codec.vector import BatchDecoder
+        from coprocessor.codec.vector_encode import BatchEncoder
+
+        self._target = target
+        self._tz = terms.tz
+        places = {column.id: column.offset for column in source.columns}
+        self._from = [places[column.id] for column in target.columns]
+        changed = [t for t in target.columns if source.columns[self._from[t.offset]].type != t.type]
+        self._changed = {column.offset for column in changed}
+        # What stays is read in UTC, as it is stored; what changes in the session's zone, as a person reads it.
+        stays = [offset for offset in range(len(target.columns)) if offset not in self._changed]
+        self._plain = (stays, BatchDecoder(source.schema, [self._from[o] for o in stays]))
+        moved = sorted(self._changed)
+        self._moved = (moved, BatchDecoder(source.schema, [self._from[o] for o in moved], terms.tz))
+        self._hidden = source.codec.is_hidden_handle
+        self._encoder = BatchEncoder(target.codec, terms.tz)
+
+    def add(self, packed: PackedBatch, ingest: Ingest, first_row: int) -> None:
+        """Adds the rows of a batch as sorted runs."""
+        from coprocessor.codec.columns import cast_column
+        from coprocessor.codec.vector import decode_handles
+        from coprocessor.codec.vector_encode import sort_run
+
+        columns: list[Any] = [None] * len(self._target.columns)
+        for offsets, decoder in (self._plain, self._moved):
+            for offset, column in zip(offsets, decoder.decode(packed).columns, strict=True):
+                columns[offset] = column
+        for offset, schema in enumerate(self._target.schema.columns):
+            if offset in self._changed:
+                columns[offset] = cast_column(columns[offset], schema, self._tz, first_row=first_row)
+            if schema.not_null and columns[offset].null_count:
+                raise error(1138, "Invalid use of NULL value")
+        handles = decode_handles(packed) if self._hidden else None
+        encoded = self._encoder.encode_columns(columns, packed.count, handles)
+        ingest.add_run(*sort_run(encoded.keys, encoded.values))
+        for run in encoded.indexes:
+            ingest.add_run(*sort_run(run.keys, run.values))
