@@ -1,0 +1,85 @@
+"""Statements stopped from outside, and sessions killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from sqlfront.session import Session
+from tests.session.statements import error_code, rows, run, value
+
+LONG_JOIN = "select count(*) from n w, n x, n y, n z where w.id + x.id + y.id < z.id"
+LONG_CTE = "with recursive c (i) as (select 1 union all select i + 1 from c where i < 100000000) select max(i) from c"
+
+
+@pytest.fixture
+def busy(a: Session) -> Session:
+    run(a, "create table n (id int primary key)")
+    a.execute_many("insert into n values (?)", [(i,) for i in range(3000)])
+    return a
+
+
+def _later(action: Callable[[], object], seconds: float = 0.2) -> threading.Thread:
+    def wait() -> None:
+        time.sleep(seconds)
+        action()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_interrupt_stops_a_query(busy: Session) -> None:
+    thread = _later(busy.interrupt)
+    begun = time.monotonic()
+    assert error_code(busy, LONG_JOIN) == 1317
+    assert time.monotonic() - begun < 10
+    thread.join()
+    assert value(busy, "select count(*) from n") == 3000
+
+
+def test_interrupt_keeps_the_transaction(busy: Session) -> None:
+    run(busy, "begin", "update t set v = 11 where id = 1")
+    thread = _later(busy.interrupt)
+    assert error_code(busy, LONG_JOIN) == 1317
+    thread.join()
+    assert busy.in_transaction
+    run(busy, "commit")
+    assert value(busy, "select v from t where id = 1") == 11
+
+
+def test_an_interrupted_change_leaves_nothing(busy: Session) -> None:
+    thread = _later(busy.interrupt)
+    code = error_code(busy, f"insert into n select 5000 + x.id from n x where x.id < ({LONG_JOIN})")
+    thread.join()
+    assert code == 1317
+    assert value(busy, "select count(*) from n") == 3000
+
+
+def test_interrupting_nothing_does_not_hurt_the_next_statement(a: Session) -> None:
+    a.interrupt()
+    assert rows(a, "select v from t where id = 1") == [(10,)]
+    run(a, "update t set v = 11 where id = 1")
+
+
+def test_kill_query(busy: Session, b: Session) -> None:
+    thread = _later(lambda: b.execute(f"kill query {busy.id}"))
+    assert error_code(busy, LONG_JOIN) == 1317
+    thread.join()
+    assert value(busy, "select 1") == 1
+
+
+def test_kill_connection(a: Session, b: Session) -> None:
+    run(a, "begin", "update t set v = 11 where id = 1")
+    run(b, f"kill {a.id}")
+    assert error_code(a, "select 1") == 1317
+    a.close()
+    assert value(b, "select v from t where id = 1") == 10
+    run(b, "update t set v = 12 where id = 1")
+
+
+def test_kill_of_nobody(a: Session) -> None:
+    assert error_code(a, "kill 987654") == 1094
