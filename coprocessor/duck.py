@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+_warnings_mutex = threading.Lock()
+
 IDLE_CONNECTIONS_MAX = 8
 FETCH_ROWS = 4096
 ARROW_BATCH_ROWS = 65536
@@ -37,8 +39,6 @@ class DuckEngine:
     def __init__(self, temp_directory: str | None = None) -> None:
         import duckdb
 
-        # A query starts before its reader says whether it wants tuples or Arrow; the copy is the price of early errors.
-        warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)
         self._root = duckdb.connect(":memory:")
         settings = ["SET TimeZone = 'UTC'", "SET preserve_insertion_order = true", "SET enable_progress_bar = false"]
         if temp_directory is not None:
@@ -108,6 +108,13 @@ class DuckEngine:
         for connection in idle:
             connection.close()
         self._root.close()
+
+
+def _quiet_reader(connection: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+    """The started result as Arrow, without DuckDB's warning of the copy: that is the price of errors at the start."""
+    with _warnings_mutex, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return connection.to_arrow_reader(ARROW_BATCH_ROWS)
 
 
 class DuckQuery:
@@ -183,7 +190,7 @@ class DuckQuery:
                     self._connection.abort()
                     reader = self._connection.sql(self._sql, params=self._params).to_arrow_reader(ARROW_BATCH_ROWS)
                 else:
-                    reader = self._connection.to_arrow_reader(ARROW_BATCH_ROWS)
+                    reader = _quiet_reader(self._connection)
                 yield from reader
                 self._finished = True
         finally:
