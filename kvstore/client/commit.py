@@ -254,9 +254,6 @@ class Committer:
         if self.stopped is None:
             self.stopped = StoreError(f"the store stopped after a failed write and has to be reopened: {error}")
 
-    def close(self) -> None:
-        self._group.close()
-
     def _finish(self, txn: EmbeddedTransaction) -> None:
         """Makes a durable commit visible."""
         self.commits += 1

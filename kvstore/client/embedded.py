@@ -364,7 +364,6 @@ class EmbeddedStore:
             failed = self.committer.stopped is not None
             self.stop(StoreClosed("the store is closed"))
         self.upkeep.close()
-        self.committer.close()
         try:
             self.oracle.close()
         except StoreError:

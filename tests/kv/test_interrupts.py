@@ -142,7 +142,6 @@ def test_an_interrupted_leader_finishes_its_group() -> None:
     group.add(late)
     group.wait(late)
     assert finished == [0, 1, 2, 3]
-    group.close()
 
 
 def test_a_failed_sync_fails_the_whole_group_once() -> None:
