@@ -7,7 +7,6 @@ are estimated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,9 +44,13 @@ class _Sample:
             self._halve()
 
     def _halve(self) -> None:
-        whole = pa.Table.from_batches(self.batches).combine_chunks()
-        self.batches = [self._every(b, 0, 2) for b in whole.to_batches()]
-        self.kept = sum(b.num_rows for b in self.batches)
+        kept = []
+        before = 0
+        for batch in self.batches:
+            kept.append(self._every(batch, before % 2, 2))
+            before += batch.num_rows
+        self.batches = kept
+        self.kept = sum(b.num_rows for b in kept)
         self.stride *= 2
 
     @staticmethod
@@ -150,8 +153,11 @@ def _column_stats(column_id: int, column: Any, total: _Totals, sample: _Sample) 
     keys = _keys(counted.field("values"), total.type)
     if keys is None:
         return stats
-    order = pc.sort_indices(keys).to_numpy()
-    merged = _merge(keys.take(pa.array(order)).to_pylist(), counts[order].tolist())
+    order = pc.sort_indices(keys)
+    sorted_keys = keys.take(order)
+    merged: tuple[list[Any], list[int]] = (sorted_keys.to_pylist(), counts[order.to_numpy()].tolist())
+    if pc.any(pc.equal(sorted_keys[1:], sorted_keys[:-1])).as_py():
+        merged = _merge(*merged)
     scale = present / (len(values) * sample.seen)
     top, rest = count_keys(*merged, scale)
     stats.top = top
@@ -161,8 +167,6 @@ def _column_stats(column_id: int, column: Any, total: _Totals, sample: _Sample) 
 
 def _merge(keys: list[Any], counts: list[int]) -> tuple[list[Any], list[int]]:
     """Adds up neighbours that became equal when they were cut or rounded."""
-    if all(a != b for a, b in pairwise(keys)):
-        return keys, counts
     out_keys: list[Any] = []
     out_counts: list[int] = []
     for key, count in zip(keys, counts, strict=True):
