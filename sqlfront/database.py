@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from sqlfront.catalog.model import Table
     from sqlfront.session import Session
 
+# Binding, planning and evaluating recurse over expressions, some ten frames a level. Since 3.11 Python's own frames take
+# nothing from the C stack, so the limit may be raised for the whole process; it is never lowered.
+PYTHON_FRAMES_MIN = 12_000
+
 _open: dict[str, Database] = {}
 _open_mutex = threading.Lock()
 
@@ -34,6 +39,7 @@ class Database:
     """One open database."""
 
     def __init__(self, path: str | None, storage: EmbeddedStore) -> None:
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), PYTHON_FRAMES_MIN))
         self.path = path
         self.storage = storage
         self.globals = GlobalVariables()

@@ -268,13 +268,13 @@ class _PlanPrinter:
         word = {"union": "UNION", "except": "EXCEPT", "intersect": "INTERSECT"}[node.kind]
         if not node.distinct:
             word += " ALL"
-        left, right = (f"SELECT * FROM ({self.query(n)})" for n in (node.left, node.right))
+        operands = [f"SELECT * FROM ({self.query(n)})" for n in _operands(node)]
         keys = [self.expr.group_key(c.ref()) for c in node.cols]
         if node.kind == "union" and node.distinct and keys != [f"c{c.id}" for c in node.cols]:
-            block = _Block(f"({left} UNION ALL {right}) AS {self._alias(node.cols)}", _DISTINCT)
+            block = _Block(f"({' UNION ALL '.join(operands)}) AS {self._alias(node.cols)}", _DISTINCT)
             block.distinct = f"DISTINCT ON ({', '.join(keys)}) "
             return block
-        return _Block(f"({left} {word} {right}) AS {self._alias(node.cols)}")
+        return _Block(f"({f' {word} '.join(operands)}) AS {self._alias(node.cols)}")
 
     # Common table expressions and subqueries
 
@@ -327,3 +327,18 @@ class _PlanPrinter:
                 op = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}[node.op]
                 return f"({self.expr.value(node.args[0])} {op} {node.kind.upper()} ({sql}))"
         raise unsupported(f"a subquery of kind {node.kind}")
+
+
+def _operands(node: SetOp) -> list[Node]:
+    """The operands of a chain of one kind of UNION, which needs no nesting; the two of any other."""
+    out: list[Node] = [node.right]
+    current = node.left
+    while (
+        node.kind == "union"
+        and isinstance(current, SetOp)
+        and (current.kind, current.distinct) == ("union", node.distinct)
+    ):
+        out.append(current.right)
+        current = current.left
+    out.append(current)
+    return out[::-1]

@@ -19,7 +19,7 @@ from sqlfront.parse.text import near
 from sqlfront.parse.tokens import SELECT_OPTIONS, dialect
 
 NESTING_MAX = 200  # of parentheses within each other
-TREE_DEPTH_MAX = 120  # of nodes below each other; Python's own limit of 1000 frames leaves a caller half of them
+TREE_DEPTH_MAX = 700  # of nodes below each other: what DuckDB takes, and database.PYTHON_FRAMES_MIN has room for
 JOINS_MAX = 200  # in one FROM
 CHAIN_MIN = 16  # operands from which a chain of ANDs or ORs is balanced
 
