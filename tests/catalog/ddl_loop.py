@@ -9,6 +9,7 @@ import sqlfront
 CYCLE = (
     "CREATE INDEX v ON t (v, s)",
     "ALTER TABLE t ADD UNIQUE u (v, id), ADD c INT DEFAULT 3",
+    "ALTER TABLE t MODIFY s VARCHAR(15)",
     "DROP INDEX v ON t",
     "ALTER TABLE t DROP INDEX u, DROP COLUMN c",
     "CREATE TABLE copy LIKE t",
