@@ -36,3 +36,5 @@ def check_status(raw: RawIterator) -> None:
         raw.status()
     except Exception as error:
         raise translate(error, "read") from error
+    finally:
+        del raw  # an error keeps this frame alive, and an iterator keeps RocksDB open

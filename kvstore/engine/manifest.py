@@ -10,7 +10,8 @@ directory that lost something is refused while everything is still as it was:
 - every table file of the version that it describes is there with its size, and so is the oldest blob file that each
   refers to; no blob file is shorter than it was;
 - the logs noted as durable are there with at least that size, unless the version has outlived them;
-- the first log begins no later than where the version ends, in sequence numbers.
+- the log with which the version goes on is there, and the first log begins no later than where the version ends, in
+  sequence numbers.
 
 What was durable is noted in `<dir>/sqlfront.state.json` after the first sync of a process, after a flush or an ingest,
 and when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes and compactions
@@ -376,7 +377,7 @@ def _check(kv_path: str, names: set[str], files: dict[tuple[int, str], int], sta
         return
     _check_tables(version, files)
     if state is not None:
-        _check_logs(version, files, state)
+        _check_logs(version, files, state, same_process=number == state.manifest)
     _check_sequence(kv_path, version, files, name)
 
 
@@ -395,8 +396,15 @@ def _check_tables(version: Version, files: dict[tuple[int, str], int]) -> None:
             raise Corruption(f"the blob file {number:06}.blob is damaged: {size} of {payload + BLOB_ENDS_BYTES} bytes")
 
 
-def _check_logs(version: Version, files: dict[tuple[int, str], int], state: Durable) -> None:
+def _check_logs(version: Version, files: dict[tuple[int, str], int], state: Durable, *, same_process: bool) -> None:
     oldest = version.oldest_log()
+    # every open begins a MANIFEST, and gives log numbers without a file to the families that it recovered; what comes
+    # behind the logs of that time is the number of a real one, and only a later edit lets RocksDB delete it
+    if same_process and oldest > max(state.logs, default=oldest) and (oldest, "log") not in files:
+        raise Corruption(
+            f"the log {oldest:06}.log, which MANIFEST-{state.manifest:06} goes on with, is missing: one of the two is "
+            "damaged"
+        )
     for number, least in state.logs.items():
         if number < oldest or not least:
             continue

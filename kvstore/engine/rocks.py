@@ -183,19 +183,21 @@ class RocksScanner:
 
     def _check_end(self, last: bytes | None) -> None:
         """Makes sure that the pass ended at its bound: rocksdict's `items` ends silently on a read error, too."""
+        raw: RawIterator | None = None
         try:
-            raw: RawIterator = self._family.iter(self._options)
+            raw = self._family.iter(self._options)
             if self._reverse:
                 raw.seek_for_prev(last) if last is not None else raw.seek_to_last()
             else:
                 raw.seek(self._start if last is None else last)
             if last is not None and raw.key() == last:
                 raw.prev() if self._reverse else raw.next()
-            key = raw.key()
+            if raw.key() is None:
+                check_status(raw)
         except Exception as error:
             raise translate(error, "read") from error
-        if key is None:
-            check_status(raw)
+        finally:
+            raw = None  # an error keeps this frame alive, and an iterator keeps RocksDB open
 
     def release(self) -> None:
         self._items = None
