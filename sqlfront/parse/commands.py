@@ -365,9 +365,7 @@ class Commands:
     def _commit(self) -> Commit:
         self.take()
         self.accept("WORK")
-        if self.accept("AND", "NO", "CHAIN"):
-            pass
-        self.end()
+        self._completion()
         return Commit()
 
     def _rollback(self) -> Rollback:
@@ -377,10 +375,17 @@ class Commands:
         if self.accept("TO"):
             self.accept("SAVEPOINT")
             savepoint = self.name()
-        elif self.accept("AND", "NO", "CHAIN"):
-            pass
-        self.end()
+            self.end()
+        self._completion()
         return Rollback(savepoint)
+
+    def _completion(self) -> None:
+        """What may follow COMMIT and ROLLBACK: that no transaction follows and the connection stays."""
+        self.accept("AND", "NO", "CHAIN")
+        self.accept("NO", "RELEASE")
+        if self.accept("AND", "CHAIN") or self.accept("RELEASE"):
+            raise unsupported("AND CHAIN or RELEASE", position=self.tokens[self.at - 1].start)
+        self.end()
 
     def _savepoint(self) -> Savepoint:
         self.take()

@@ -45,6 +45,8 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     if len(kinds) > NESTING_MAX:
         _check_nesting(tokens)
     _check_operands(tokens, text)
+    if any(k in kinds for k in _SET_OPERATIONS):
+        _check_set_operations(tokens, text)
     if TokenType.JOIN in kinds or TokenType.STRAIGHT_JOIN in kinds:
         tokens = cross_joins(tokens, text)
     _quiet.here.parsing = True
@@ -113,6 +115,26 @@ _NO_OPERAND = frozenset(
         TokenType.ORDER_BY, TokenType.LIMIT, TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT,
     }
 )  # fmt: skip
+
+
+_SET_OPERATIONS = (TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT)
+
+
+def _check_set_operations(tokens: Sequence[Token], text: str) -> None:
+    """Refuses ORDER BY and LIMIT before a set operation: in front of one they need parentheses of their own."""
+    ended = [False]
+    for token in tokens:
+        kind = token.token_type
+        if kind is TokenType.L_PAREN:
+            ended.append(False)
+        elif kind is TokenType.R_PAREN:
+            if len(ended) > 1:
+                ended.pop()
+        elif kind is TokenType.LIMIT or kind is TokenType.ORDER_BY:
+            ended[-1] = True
+        elif kind in _SET_OPERATIONS and ended[-1]:
+            position = token.start
+            raise error(ER_PARSE, "You have an error in your SQL syntax" + near(text, position), position=position)
 
 
 def _check_depth(tree: exp.Expression, position: int) -> None:
