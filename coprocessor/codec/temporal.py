@@ -102,17 +102,20 @@ DATES = PackedDates()
 
 
 def to_utc(value: dt.datetime, tz: dt.tzinfo | None) -> dt.datetime:
-    """Converts a naive datetime in zone `tz` (None: UTC) to naive UTC. A time that a DST gap skips moves forward."""
+    """Converts a naive datetime in zone `tz` (None: UTC) to naive UTC.
+
+    A time that a DST gap skips moves forward; of two that are called the same, it is the earlier (`fold` says nothing).
+    """
     if tz is None or tz is dt.UTC:
         return value
-    return value.replace(tzinfo=tz).astimezone(dt.UTC).replace(tzinfo=None)
+    return value.replace(tzinfo=tz, fold=0).astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def from_utc(value: dt.datetime, tz: dt.tzinfo | None) -> dt.datetime:
     """Converts a naive UTC datetime to naive time in zone `tz` (None: UTC)."""
     if tz is None or tz is dt.UTC:
         return value
-    return value.replace(tzinfo=dt.UTC).astimezone(tz).replace(tzinfo=None)
+    return value.replace(tzinfo=dt.UTC).astimezone(tz).replace(tzinfo=None, fold=0)
 
 
 @lru_cache(maxsize=256)

@@ -49,6 +49,9 @@ class ScanReader:
         left = [c for c in scan.where if c not in self.access.used]
         self.predicates = [compile_predicate(c, self.layout) for c in left]
         self._decode = self._row_decoder()
+        index = self.access.index
+        if index is not None:
+            self._record_key_of_entry = self.codec.index_record_key(index.schema)
 
     # Rows
 
@@ -98,21 +101,9 @@ class ScanReader:
 
     def _lookups(self, reader: Reader, entries: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         """Fetches the rows that index entries point to, in the entries' order."""
-        index = self.access.index
-        assert index is not None
-        schema, codec = index.schema, self.codec
-        if self.access.point:
-            for key, value in entries:
-                record = codec.record_key(codec.handle_from_index(schema, key, value))
-                row = reader.get(record)
-                if row is not None:
-                    yield record, row
-            return
+        record_keys = itertools.starmap(self._record_key_of_entry, entries)
         while True:
-            batch = [
-                codec.record_key(codec.handle_from_index(schema, key, value))
-                for key, value in itertools.islice(entries, LOOKUP_BATCH_ROWS)
-            ]
+            batch = list(itertools.islice(record_keys, LOOKUP_BATCH_ROWS))
             if not batch:
                 return
             found = reader.batch_get(batch)
