@@ -100,6 +100,8 @@ class Session:
         self.cancel = CancelToken()
         self.statement = ""
         self._isolation = ""
+        self._newest: Schema | None = None
+        self._readable = self.catalog.schema
         self._used: dict[int, int] = {}
         self._deltas: dict[int, int] = {}
         self._plans: dict[str, _CachedPlan] = {}
@@ -114,7 +116,7 @@ class Session:
     def execute(self, sql: str, params: Sequence[object] | Mapping[str, object] | None = None) -> Result:
         """Runs one statement. Raises sqlfront's errors, and those of the layers below for the caller to translate."""
         plan = self._plans.get(sql)
-        if plan is not None and plan.schema is self.catalog.schema:
+        if plan is not None and plan.schema is (self.catalog.schema if self.txn is None else self.schema):
             row: tuple[Any, ...] | None = None
             if params is None:
                 row = _NONE if not plan.types else None
@@ -165,7 +167,7 @@ class Session:
         parsed = parse.parse(sql)
         row = self._parameters(parsed, params)
         types = tuple(map(type, row))
-        schema = self.catalog.schema
+        schema = self.schema
         executable, cacheable = make_executable(self, parsed, _normalised(row))
         convert = None if executable.any_integer else _converter(types)
         plan = _CachedPlan(executable, schema, types, parsed.names, convert)
@@ -187,7 +189,7 @@ class Session:
         from sqlfront.bind.literals import type_of
 
         plan = self._typed.get((sql, tuple(map(type_of, params))))
-        if plan is None or plan.schema is not self.catalog.schema:
+        if plan is None or plan.schema is not self.schema:
             return None
         return self._run(plan, _normalised(params), sql)
 
@@ -266,6 +268,20 @@ class Session:
         self._typed.clear()
 
     # Reading
+
+    @property
+    def schema(self) -> Schema:
+        """What statements are bound against: the newest schema, less what the open transaction's snapshot cannot read.
+
+        An index that was completed after the snapshot has no entries of its time.
+        """
+        current = self.catalog.schema
+        txn = self.txn
+        if txn is None:
+            return current
+        if current is not self._newest:
+            self._newest, self._readable = current, current.at(txn.start_ts)
+        return self._readable
 
     def reader(self) -> Reader:
         """What a plain SELECT reads: the transaction's snapshot, or a fresh one."""
@@ -348,6 +364,7 @@ class Session:
         elif self.variables.read_only:
             read_only = True
         self.txn = self.storage.begin(pessimistic=pessimistic, start_ts=ts)
+        self._newest = None
         self.txn.cancel = self.cancel
         self.txn.lock_wait_ms = self.variables.lock_wait_ms
         self.explicit = explicit

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coprocessor.types import FieldType
-from sqlfront.errors import ER_BAD_FIELD, ER_NO_SUCH_TABLE, ER_NON_UNIQ, error, near_match
+from sqlfront.errors import ER_BAD_FIELD, ER_NON_UNIQ, error, near_match
 from sqlfront.plan.nodes import Cte, PlanColumn
 
 if TYPE_CHECKING:
@@ -66,16 +66,7 @@ class BindContext:
 
     def find_table(self, db: str, name: str, position: int = -1) -> Table:
         """Returns a stored table; raises 1146 with a near match."""
-        db_name = self.database_of(db)
-        table = self.schema.table(db_name, name)
-        if table is None:
-            known = self.schema.database(db_name)
-            if known is None:
-                raise error(1049, f"Unknown database '{db_name}'", position=position)
-            names = [t.name for t in known.tables.values()]
-            raise error(
-                ER_NO_SUCH_TABLE, f"Table '{db_name}.{name}' doesn't exist{near_match(name, names)}", position=position
-            )
+        table = self.schema.need_table(self.database_of(db), name, position=position)
         self.tables[table.id] = table
         return table
 

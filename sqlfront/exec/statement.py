@@ -74,7 +74,7 @@ def bind_context(session: Session, parsed: parse.Parsed, params: Sequence[object
             name: [(f.name, field_type(f.type)) for f in table.schema] for name, table in session.registered.items()
         }
     return BindContext(
-        schema=session.catalog.schema,
+        schema=session.schema,
         current_db=session.current_db,
         param_types=types,
         registered=registered,
@@ -114,10 +114,13 @@ def _query(
     from sqlfront.exec.query import compile_query
 
     ctx = bind_context(session, parsed, params)
-    plan = plan_query(session, ctx, statement)
-    executable: Executable
+    ts = 0
     if statement.as_of is not None:
         ts = as_of_timestamp(session, ctx, statement.as_of, tuple(params))
+        ctx.schema = ctx.schema.at(ts)
+    plan = plan_query(session, ctx, statement)
+    executable: Executable
+    if ts:
         return AtTimestamp(plan, session.variables.zone, ts), False
     if plan.lock is not None:
         from sqlfront.exec.locking import LockingQuery
