@@ -44,10 +44,10 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     kinds = [t.token_type for t in tokens]
     if len(kinds) > NESTING_MAX:
         _check_nesting(tokens)
-    _check_operands(tokens, text)
-    if any(k in kinds for k in _SET_OPERATIONS):
+    _check_operands(kinds, tokens, text)
+    if not _SET_OPERATIONS.isdisjoint(kinds):
         _check_set_operations(tokens, text)
-    if TokenType.JOIN in kinds or TokenType.STRAIGHT_JOIN in kinds:
+    if not _JOINS.isdisjoint(kinds):
         tokens = cross_joins(tokens, text)
     _quiet.here.parsing = True
     try:
@@ -92,15 +92,14 @@ def _check_nesting(tokens: Sequence[Token]) -> None:
             depth -= 1
 
 
-def _check_operands(tokens: Sequence[Token], text: str) -> None:
+def _check_operands(kinds: Sequence[TokenType], tokens: Sequence[Token], text: str) -> None:
     """Refuses what sqlglot lets pass: a comma, IN or a clause with nothing after it."""
-    last = len(tokens) - 1
-    for i, token in enumerate(tokens):
-        kind = token.token_type
-        if kind is TokenType.COMMA or kind is TokenType.IN or kind in _CLAUSES:
-            wrong = i == last or tokens[i + 1].token_type in _NO_OPERAND
+    last = len(kinds) - 1
+    for i, kind in enumerate(kinds):
+        if kind in _BEFORE_OPERAND:
+            wrong = i == last or kinds[i + 1] in _NO_OPERAND
         elif kind is TokenType.L_PAREN:
-            wrong = i < last and tokens[i + 1].token_type is TokenType.COMMA
+            wrong = i < last and kinds[i + 1] is TokenType.COMMA
         else:
             continue
         if wrong:
@@ -108,7 +107,12 @@ def _check_operands(tokens: Sequence[Token], text: str) -> None:
             raise error(ER_PARSE, "You have an error in your SQL syntax" + near(text, position), position=position)
 
 
-_CLAUSES = (TokenType.SELECT, TokenType.WHERE, TokenType.GROUP_BY, TokenType.HAVING, TokenType.ORDER_BY, TokenType.SET)
+_BEFORE_OPERAND = frozenset(
+    {
+        TokenType.COMMA, TokenType.IN, TokenType.SELECT, TokenType.WHERE, TokenType.GROUP_BY, TokenType.HAVING,
+        TokenType.ORDER_BY, TokenType.SET,
+    }
+)  # fmt: skip
 _NO_OPERAND = frozenset(
     {
         TokenType.COMMA, TokenType.R_PAREN, TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY, TokenType.HAVING,
@@ -117,7 +121,7 @@ _NO_OPERAND = frozenset(
 )  # fmt: skip
 
 
-_SET_OPERATIONS = (TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT)
+_SET_OPERATIONS = frozenset({TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT})
 
 
 def _check_set_operations(tokens: Sequence[Token], text: str) -> None:
@@ -182,6 +186,7 @@ def _balanced(kind: type[exp.Expression], operands: list[exp.Expression]) -> exp
     return operands[0]
 
 
+_JOINS = frozenset({TokenType.JOIN, TokenType.STRAIGHT_JOIN})
 _CHAINED = (TokenType.AND, TokenType.OR, TokenType.DAMP, TokenType.DPIPE)
 _OUTER = (TokenType.LEFT, TokenType.RIGHT, TokenType.FULL)
 _ENDS = frozenset(
@@ -205,7 +210,7 @@ def cross_joins(tokens: Sequence[Token], text: str) -> list[Token]:
             levels.append([])
         elif kind == TokenType.R_PAREN:
             bare |= _without_condition(levels.pop() if len(levels) > 1 else levels[0], tokens, i, text)
-        elif kind in (TokenType.JOIN, TokenType.STRAIGHT_JOIN) and _takes_condition(tokens, i):
+        elif kind in _JOINS and _takes_condition(tokens, i):
             levels[-1].append(i)
         elif kind in (TokenType.ON, TokenType.USING):
             if levels[-1]:
