@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sqlfront.catalog.model import Table
     from sqlfront.session import Session
 
-# Binding, planning and evaluating recurse over expressions, some ten frames a level. Since 3.11 Python's own frames take
-# nothing from the C stack, so the limit may be raised for the whole process; it is never lowered.
+# Binding, planning and evaluating recurse over expressions, some ten frames a level. Since 3.11 Python's own frames
+# take nothing from the C stack, so the limit may be raised for the whole process; it is never lowered.
 PYTHON_FRAMES_MIN = 12_000
 
 _open: dict[str, Database] = {}

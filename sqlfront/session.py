@@ -108,7 +108,7 @@ class Session:
         self._typed: dict[tuple[str, tuple[FieldType, ...]], _CachedPlan] = {}
         self._running: set[DuckQuery] = set()
         self._running_mutex = threading.Lock()
-        for name in ("time_zone", "sql_mode", "div_precision_increment", "tidb_isolation_read_engines"):
+        for name in ("time_zone", "sql_mode", "sql_select_limit", "tidb_isolation_read_engines"):
             self.variables.on_change(name, self._forget_plans)
 
     # Statements
@@ -140,13 +140,14 @@ class Session:
         if self.txn is None and not self.variables.autocommit:
             self.begin(explicit=False)
         self.statement = sql
+        alone = self.txn is None
         try:
             return plan.run(self, row)
         except kv.Deadlock:
             self.rollback()
             raise
         except kv.CommitRejected:
-            if self.txn is not None or self.plans_stale:
+            if not alone or self.plans_stale:
                 raise
             # The schema moved under a statement that is a transaction of its own: once more, on the new schema.
             self._forget_plans()

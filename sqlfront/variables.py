@@ -324,7 +324,7 @@ VARIABLES: dict[str, Variable] = {
         # What statements mean.
         _str("sql_mode", DEFAULT_SQL_MODE, BOTH, _sql_mode),
         _str("time_zone", "SYSTEM", BOTH, _time_zone),
-        _int("div_precision_increment", 4, 0, 30),
+        _int("div_precision_increment", 4, 0, 30, only=True),
         _int("group_concat_max_len", 1024, 4, _U64),
         _int("default_week_format", 0, 0, 7, only=True),
         _int("auto_increment_increment", 1, 1, 65535, only=True),

@@ -9,6 +9,7 @@ from sqlfront import parse
 from sqlfront.bind.literals import type_of
 from sqlfront.errors import error, near_match
 from sqlfront.result import Result, Row
+from sqlfront.variables import DEFAULT
 
 if TYPE_CHECKING:
     from coprocessor.types import FieldType
@@ -157,7 +158,7 @@ def _evaluate(session: Session, parsed: parse.Parsed, node: Any, params: Sequenc
 
 
 def _set_system(session: Session, item: parse.Assignment, value: object) -> None:
-    chosen = "DEFAULT" if item.value is None else value
+    chosen = DEFAULT if item.value is None else value
     if item.name == "autocommit" and item.scope == "session":
         before = session.variables.autocommit
         _notes(session, session.variables.set(item.name, chosen))

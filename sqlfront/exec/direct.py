@@ -22,6 +22,7 @@ from coprocessor.functions.collation import sort_key
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Reader
 from sqlfront.exec.reading import ScanReader
+from sqlfront.plan.access import Access, ordered_offsets
 from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Limit, Node, Project, Scan, Sort, Values, node_exprs
 
 Row = tuple[Any, ...]
@@ -83,7 +84,10 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
     if not isinstance(node, (Scan, Values)) or any(not _simple(n) for n in (*chain, node)):
         return None
     if isinstance(node, Scan) and not force and not _small(node, chain):
-        return None
+        ordered = _by_index_order(node, chain)
+        if ordered is None:
+            return None
+        node = ordered
     try:
         return _compile(chain[::-1], node, tz, capped=not force)
     except Unsupported:
@@ -167,6 +171,23 @@ def _small(scan: Scan, chain: Sequence[Node]) -> bool:
     return access.rows <= DIRECT_ROWS_MAX or _unknown_bounds(scan) or _stops_early(scan, chain)
 
 
+def _by_index_order(scan: Scan, chain: Sequence[Node]) -> Scan | None:
+    """The scan by way of an index whose order ORDER BY ... LIMIT wants, so that it ends after a few rows."""
+    access = scan.access
+    assert access is not None
+    if access.kind != "scan" or scan.use_index or scan.where or not any(isinstance(n, Sort) for n in chain):
+        return None
+    for index in scan.table.indexes:
+        if index.name.casefold() in scan.ignore_index:
+            continue
+        order = ordered_offsets(scan.table, [(c.offset, c.prefix) for c in index.columns])
+        path = Access("index", index, rows=access.rows, table_rows=access.table_rows, order=order)
+        candidate = replace(scan, access=path)
+        if _stops_early(candidate, chain):
+            return candidate
+    return None
+
+
 def _unknown_bounds(scan: Scan) -> bool:
     """Whether a range's size depends on parameters: then it is tried here, and given up when it is large."""
     access = scan.access
@@ -191,7 +212,8 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
         return False
     access = scan.access
     assert access is not None
-    selectivity = max(access.rows, 1.0) / max(access.table_rows, 1.0) if access.kind == "scan" else 1.0
+    whole = access.low is None and access.high is None and not access.prefix
+    selectivity = max(access.rows, 1.0) / max(access.table_rows, 1.0) if whole else 1.0
     return bool(wanted / selectivity <= DIRECT_ROWS_MAX * 4)
 
 

@@ -41,6 +41,7 @@ from sqlfront.plan.nodes import (
     With,
     node_children,
     node_exprs,
+    with_children,
 )
 from sqlfront.result import Result, ResultColumn, rows_result
 
@@ -136,10 +137,22 @@ def _explain_query(
     measured = _measure(session, query, tuple(params)) if analyze else None
     task = "duckdb" if isinstance(query, ResidualQuery) else "direct"
     lookups = query.lookups(session.database.statistics) if isinstance(query, ResidualQuery) else {}
-    lines = list(_lines(plan.root, 0, task, measured, lookups))
+    root = plan.root
+    if isinstance(query, DirectQuery) and query.direct.scan is not None:
+        root = _with_scan(root, query.direct.scan.scan, measured)
+    lines = list(_lines(root, 0, task, measured, lookups))
     if measured is not None and lines:
         lines[0].actual = (measured.rows, measured.seconds)
     return lines
+
+
+def _with_scan(node: Node, scan: Scan, measured: Measured | None) -> Node:
+    """The plan with the scan that the direct executor really reads."""
+    if isinstance(node, Scan):
+        if measured is not None and id(node) in measured.scans:
+            measured.scans[id(scan)] = measured.scans[id(node)]
+        return scan
+    return with_children(node, lambda child: _with_scan(child, scan, measured))
 
 
 def _measure(session: Session, query: PointQuery | DirectQuery | ResidualQuery, params: tuple[Any, ...]) -> Measured:

@@ -153,6 +153,9 @@ class _PlanPrinter:
     def _values(self, node: Values) -> _Block:
         if not node.cols:
             return _Block("(SELECT 1) AS one_row(one)")
+        if not node.rows:
+            nulls = ", ".join(self.expr.value(Const(None, c.type)) for c in node.cols)
+            return _Block(f"(SELECT {nulls} LIMIT 0) AS {self._alias(node.cols)}")
         rows = ", ".join("(" + ", ".join(self.expr.value(e) for e in row) + ")" for row in node.rows)
         return _Block(f"(VALUES {rows}) AS {self._alias(node.cols)}")
 

@@ -124,10 +124,10 @@ def _scan_order(table: Table) -> tuple[int, ...]:
     if table.handle_offset >= 0:
         # Unsigned handles above 2**63 lie before the smaller ones.
         return () if table.columns[table.handle_offset].type.unsigned else (table.handle_offset,)
-    return _ordered_offsets(table, [(c.offset, c.prefix) for c in table.common_handle])
+    return ordered_offsets(table, [(c.offset, c.prefix) for c in table.common_handle])
 
 
-def _ordered_offsets(table: Table, parts: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+def ordered_offsets(table: Table, parts: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     """The leading key columns whose key order is the order of their values."""
     out: list[int] = []
     for offset, prefix in parts:
@@ -149,7 +149,9 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
         if primary and "primary" not in scan.ignore_index:
             found = _match(table, primary, sargs, True, total, estimator)
             if found is not None:
-                out.append(replace(found, kind="primary", cost=PATH_START_COST + found.rows * ROW_COST))
+                # A long range of records is decoded in batches, as the whole table is.
+                each = min(found.rows * ROW_COST, SCAN_START_COST / 2 + found.rows * SCAN_ROW_COST)
+                out.append(replace(found, kind="primary", cost=PATH_START_COST + each))
     wanted = set(scan.offsets)
     for index in table.indexes:
         name = index.name.casefold()
@@ -160,7 +162,7 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
         if found is None:
             if not scan.use_index:
                 continue
-            found = Access("index", rows=total, table_rows=total, order=_ordered_offsets(table, parts))
+            found = Access("index", rows=total, table_rows=total, order=ordered_offsets(table, parts))
         covers = table.codec.index_covers(index.schema) | ({HANDLE_OFFSET} if table.codec.is_hidden_handle else set())
         cover = wanted <= covers and not found.point
         each = ROW_COST if cover else LOOKUP_COST
@@ -211,7 +213,7 @@ def _match(
     point = unique and exact_key and len(prefix) == len(parts)
     rows = float(combinations) if point else max(1.0, total * selectivity)
     types = tuple(table.columns[o].type for o, _ in parts)
-    order = _ordered_offsets(table, parts) if combinations == 1 else ()
+    order = ordered_offsets(table, parts) if combinations == 1 else ()
     if (
         table.handle_offset >= 0
         and parts[0][0] == table.handle_offset

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from sqlfront.errors import NotSupportedError
 from sqlfront.session import PLAN_CACHE_SIZE, Session
 from tests.session.statements import error_code, rows, run, value
 
@@ -128,11 +129,12 @@ def test_sql_select_limit(a: Session) -> None:
     assert len(rows(a, sql)) == 3
 
 
-def test_division_precision(a: Session) -> None:
+def test_division_precision_is_four_digits_and_nothing_else(a: Session) -> None:
     sql = "select v / 7 from t where id = 1"
     assert value(a, sql) == Decimal("1.4286")
-    run(a, "set div_precision_increment = 6")
-    assert value(a, sql) == Decimal("1.428571")
+    with pytest.raises(NotSupportedError):
+        run(a, "set div_precision_increment = 6")
+    assert value(a, sql) == Decimal("1.4286")
 
 
 def test_user_variables_are_read_each_time(a: Session) -> None:

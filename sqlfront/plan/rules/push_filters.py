@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from coprocessor.expr import Call, Column, Context, Expr, Subquery, columns, transform, walk
+from coprocessor.expr import Call, Column, Const, Context, Expr, Subquery, columns, transform, walk
 from coprocessor.functions import lookup
 from sqlfront.plan.nodes import (
     Aggregate,
@@ -16,6 +16,7 @@ from sqlfront.plan.nodes import (
     Project,
     Scan,
     Sort,
+    Values,
     With,
     with_children,
 )
@@ -56,6 +57,8 @@ def _stay(node: Node, conds: tuple[Expr, ...]) -> Node:
 
 def _scan(node: Scan, conds: tuple[Expr, ...]) -> Node:
     own = {c.id for c in node.cols}
+    if any(isinstance(c, Const) and not c.value for c in conds):
+        return Values(node.cols, ())
     here = tuple(c for c in conds if columns(c) <= own and not _has_subquery(c))
     rest = tuple(c for c in conds if c not in here)
     return _stay(replace(node, where=node.where + here), rest)
