@@ -13,9 +13,9 @@ directory that lost something is refused while everything is still as it was:
 - the log with which the version goes on is there, and the first log begins no later than where the version ends, in
   sequence numbers.
 
-What was durable is noted in `<dir>/sqlfront.state.json` after the first sync of a process, after a flush or an ingest,
-and when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes and compactions
-at its leisure) shows in missing files and in the sequence numbers of the logs.
+What was durable is noted in `<dir>/sqlfront.state.json` at open, after the first sync of a process, after a flush or an
+ingest, and when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes and
+compactions at its leisure) shows in missing files and in the sequence numbers of the logs.
 
 Formats: RocksDB's db/log_format.h, db/version_edit.h, db/write_batch.cc. An edit that cannot be read here is left to
 RocksDB, which refuses what it does not know.
@@ -31,6 +31,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 
+from kvstore.engine.api import COLUMN_FAMILIES
 from kvstore.engine.directory import replace_file
 from kvstore.errors import Corruption
 
@@ -375,6 +376,8 @@ def _check(kv_path: str, names: set[str], files: dict[tuple[int, str], int], sta
     version = read_version(found.records)
     if version is None:
         return
+    if state is not None and len(version.families) < len(COLUMN_FAMILIES):
+        raise Corruption(f"{name} is damaged: it ends before the last column family")
     _check_tables(version, files)
     if state is not None:
         _check_logs(version, files, state, same_process=number == state.manifest)

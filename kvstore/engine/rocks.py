@@ -271,6 +271,8 @@ class RocksEngine:
             )
             self.close()
             raise self._failure
+        self._note_durable()
+        self._noted = False  # the first sync has a log to note
 
     def closed_error(self) -> StoreError:
         """What is raised by whoever comes after `close`."""
