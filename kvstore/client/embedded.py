@@ -199,6 +199,15 @@ class EmbeddedStore:
             return value
         return self.snapshot().get(key)
 
+    def is_special(self, ts: int) -> bool:
+        """Whether a reader at `ts` has to look for closed ranges; refused when the store has stopped.
+
+        A load that is over hides its records from snapshots older than its end, and concerns no others.
+        """
+        self.check_running()
+        ranges = self.ranges
+        return bool(ranges.active) or any(window.hides_from(ts) for window in ranges.windows)
+
     def get_special(self, snapshot: Snapshot, key: bytes) -> bytes | None:
         """A point read while closed ranges exist; refused when the store has stopped."""
         self.check_running()

@@ -49,7 +49,7 @@ class Snapshot:
         if self._pending:
             self._settle(key, None)
         store = self._store
-        if store.special_reads:
+        if store.special_reads and store.is_special(self.ts):
             return store.get_special(self, key)
         cursor = store.cursor()
         raw = cursor.raw
@@ -72,7 +72,7 @@ class Snapshot:
             keys = list(keys)
             for key in keys:
                 self._settle(key, None)
-        if store.special_reads:
+        if store.special_reads and store.is_special(self.ts):
             return {key: value for key in keys if (value := store.get_special(self, key)) is not None}
         cursor = store.cursor()
         raw = cursor.raw

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 SECONDS = 5.0
@@ -49,8 +51,20 @@ def run(
         screen.wrong(f"{faults} of the checks did not hold")
     if keep:
         screen.heading("Look around")
-        screen.say(f"  sqlfront {shlex.quote(path)}\n  [dim]and there, say:[/] SELECT * FROM rebookings LIMIT 5;\n")
+        screen.say(f"  {_command()} {shlex.quote(path)}\n  [dim]and there, say:[/] SELECT * FROM rebookings LIMIT 5;\n")
     return EXIT_FAILED if faults else 0
+
+
+def _command() -> str:
+    """The command line's name, with its directory when the shell would not find it."""
+    if shutil.which("sqlfront") is not None:
+        return "sqlfront"
+    beside = os.path.join(os.path.dirname(sys.executable), "sqlfront")
+    return (
+        shlex.quote(os.path.relpath(beside))
+        if os.path.exists(beside)
+        else f"{shlex.quote(sys.executable)} -m shell.cli"
+    )
 
 
 def _missing() -> str | None:

@@ -23,6 +23,10 @@ REPLAN_FACTOR = 4.0
 REPLAN_ROWS_MIN = 1000.0
 
 
+# Statements that say all they mean: their actions are kept as plans are.
+_KEPT = (parse.Begin, parse.Commit, parse.Rollback, parse.Savepoint, parse.ReleaseSavepoint)
+
+
 class Executable(Protocol):
     """A statement ready to run, any number of times, with parameter rows of the types it was bound for."""
 
@@ -105,7 +109,8 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
             from sqlfront.exec.control import control_action
 
             keeps = isinstance(statement, parse.Show) and statement.what.rsplit(" ", 1)[-1] in ("WARNINGS", "ERRORS")
-            return Action(control_action(parsed, statement, params), keeps_warnings=keeps), False
+            kept = isinstance(statement, _KEPT) and getattr(statement, "as_of", None) is None
+            return Action(control_action(parsed, statement, params), keeps_warnings=keeps), kept
 
 
 def _query(
