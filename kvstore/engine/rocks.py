@@ -18,7 +18,16 @@ from itertools import chain, islice
 from typing import Any
 
 import rocksdict
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+)
 
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner
 from kvstore.engine.directory import Directory, sync_directory, write_identity
@@ -77,6 +86,9 @@ def _database_options(*, create: bool) -> Options:
     options.create_if_missing(create)
     options.create_missing_column_families(create)
     options.set_max_total_wal_size(WAL_BYTES_MAX)
+    # A torn record at the end of the log is what a crash leaves; it was never acknowledged. Damage before is refused:
+    # RocksDB's default would drop the acknowledged writes behind it without a word.
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     options.set_max_background_jobs(2)
     options.set_max_open_files(OPEN_FILES_MAX)
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX)
