@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -123,11 +123,6 @@ def batch_to_rows(batch: pa.RecordBatch | pa.Table, types: Sequence[FieldType]) 
         return [()] * batch.num_rows
     columns = [column_values(batch.column(i), type_) for i, type_ in enumerate(types)]
     return list(zip(*columns, strict=True))
-
-
-def iterate_rows(batches: Iterable[pa.RecordBatch], types: Sequence[FieldType]) -> Iterator[tuple[Any, ...]]:
-    for batch in batches:
-        yield from batch_to_rows(batch, types)
 
 
 def column_values(column: pa.Array | pa.ChunkedArray, type_: FieldType) -> list[Any]:

@@ -149,10 +149,6 @@ class TableCodec:
         unpack = _I64.unpack_from
         return lambda key, value: decode(unpack(key, keys.RECORD_PREFIX_LEN)[0] - SIGN, value)
 
-    def handle_values(self, handle: bytes) -> Row:
-        """Decodes the values of a common handle; None where the key does not tell the value (collated strings)."""
-        return self._split_handle(handle)
-
     # Index entries
 
     def index_entries(self, values: Sequence[Any], handle: Handle) -> list[IndexEntry]:

@@ -51,11 +51,6 @@ def encode_uint_desc(value: int) -> bytes:
     return _U64.pack(value ^ U64_MAX)
 
 
-def decode_uint_desc(data: bytes, offset: int = 0) -> tuple[int, int]:
-    _need(data, offset, 8)
-    return _U64.unpack_from(data, offset)[0] ^ U64_MAX, offset + 8
-
-
 def encode_int(value: int) -> bytes:
     """i64, big-endian with the sign bit flipped."""
     return _U64.pack(value + SIGN_BIT)

@@ -16,7 +16,6 @@ from kvstore.client.api import LOGICAL_BITS, WindowStore
 
 WINDOW_MS = 3000
 """How far ahead of the given timestamps the bound is saved."""
-LOGICAL_MAX = (1 << LOGICAL_BITS) - 1
 
 
 def wall_clock_ms() -> int:

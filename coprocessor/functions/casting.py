@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from coprocessor.convert import int_bounds, quantize
 from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.inference import kind, type_digits
-from coprocessor.types import BLOB_TPS, FieldType, Tp
+from coprocessor.types import FieldType, Tp
 
 
 def cast_to(expr: Expr, target: FieldType) -> Expr:
@@ -73,13 +72,3 @@ def _same_values(source: FieldType, target: FieldType) -> bool:
     if source.tp in (Tp.ENUM, Tp.SET):
         return target.is_text and target.flen < 0
     return source.tp == target.tp == Tp.JSON
-
-
-def with_type(expr: Expr, ft: FieldType) -> Expr:
-    """Relabels a node with a type of the same values (collation, length)."""
-    return replace(expr, type=ft)
-
-
-def is_blob(ft: FieldType) -> bool:
-    """True for the unbounded string types."""
-    return ft.tp in BLOB_TPS

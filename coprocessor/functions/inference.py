@@ -132,11 +132,6 @@ def collate_type(args: Sequence[Expr]) -> FieldType:
     return result
 
 
-def text_result(args: Sequence[Expr]) -> FieldType:
-    """The result type of functions that make text of their string arguments: binary when one is binary."""
-    return collate_type(args)
-
-
 def comparable(a: FieldType, b: FieldType) -> FieldType:
     """Returns the type in which MySQL compares values of the two types (neither taken as a constant)."""
     ka, kb = kind(a), kind(b)

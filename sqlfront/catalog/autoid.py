@@ -145,9 +145,6 @@ class AutoIds:
         """Returns the first of `n` consecutive hidden row ids."""
         return (self._allocators.get((table.id, False)) or self.allocator(table, row_id=True)).allocate(n)
 
-    def rebase_row_ids(self, table: Table, value: int) -> None:
-        self.allocator(table, row_id=True).rebase(value)
-
     def allocator(self, table: Table, *, row_id: bool = False) -> Allocator:
         key = (table.id, not row_id)
         with self._mutex:

@@ -257,9 +257,6 @@ class Schema:
             raise error(1146, f"Table '{db}.{name}' doesn't exist{hint}", position=position)
         return found
 
-    def with_database(self, database: Database) -> dict[str, Database]:
-        return {**self.databases, database.name.lower(): database}
-
 
 def _database_at(database: Database, ts: int) -> Database:
     tables = {name: _table_at(t, ts) for name, t in database.tables.items() if t.info.complete_ts <= ts}
