@@ -21,7 +21,17 @@ from coprocessor.functions.inference import collate_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, AggState, Closure, Function, Kernel
 
-__all__ = ["AggState", "Closure", "Env", "compile_agg", "compile_expr", "compile_predicate", "compile_row", "fold"]
+__all__ = [
+    "AggState",
+    "Closure",
+    "Env",
+    "compile_agg",
+    "compile_column_agg",
+    "compile_expr",
+    "compile_predicate",
+    "compile_row",
+    "fold",
+]
 
 Layout = Mapping[int, int]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -223,6 +233,17 @@ def compile_agg(agg: Agg, layout: Layout) -> Callable[[], AggState]:
     closures = [compile_expr(a, layout) for a in agg.args]
     closures += [compile_expr(k.expr, layout) for k in agg.order_by]
     return AGGREGATES[agg.func].state(agg, closures)
+
+
+def compile_column_agg(agg: Agg, layout: Layout) -> Callable[[Sequence[Sequence[Any]]], Any] | None:
+    """The aggregate of a plain column over all rows at once; None where it has to be computed row by row."""
+    from coprocessor.functions.aggregates import column_form
+
+    form = column_form(agg)
+    if form is None or not isinstance(agg.args[0], Column):
+        return None
+    at = layout[agg.args[0].id]
+    return lambda rows: form([value for row in rows if (value := row[at]) is not None])
 
 
 class _UnknownZone(tzinfo):

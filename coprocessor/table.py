@@ -23,7 +23,14 @@ from coprocessor.codec.index_row import (
     handle_of_entry,
 )
 from coprocessor.codec.keys import Handle
-from coprocessor.codec.row import compile_decoder, compile_encoder, handle_splitter, key_only_offsets
+from coprocessor.codec.row import (
+    RowsDecoderFn,
+    compile_decoder,
+    compile_encoder,
+    compile_rows_decoder,
+    handle_splitter,
+    key_only_offsets,
+)
 from coprocessor.codec.temporal import to_utc
 from coprocessor.errors import CodecError
 from coprocessor.schema import IndexColumn, IndexSchema, TableSchema
@@ -148,6 +155,10 @@ class TableCodec:
             return lambda key, value: decode(key[keys.RECORD_PREFIX_LEN :], value)
         unpack = _I64.unpack_from
         return lambda key, value: decode(unpack(key, keys.RECORD_PREFIX_LEN)[0] - SIGN, value)
+
+    def rows_decoder(self, offsets: Sequence[int], tz: dt.tzinfo | None = None) -> RowsDecoderFn:
+        """Returns the compiled decoder of many (record key, row value) pairs of this table at once."""
+        return compile_rows_decoder(self.schema, offsets, tz if self._timestamps else None)
 
     # Index entries
 

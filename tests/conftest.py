@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from sqlfront.database import PYTHON_FRAMES_MIN
+
 settings.register_profile(
     "sqlfront", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("sqlfront")
+
+# hypothesis does not like the limit to move during a test, and the first database that is opened raises it
+sys.setrecursionlimit(max(sys.getrecursionlimit(), PYTHON_FRAMES_MIN))
 
 Connect = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -38,6 +38,7 @@ from coprocessor.codec.datum import (
     wire_kind,
 )
 from coprocessor.codec.decimals import CONTEXT, bin_size, decode_decimal, word_layout
+from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.temporal import DATES, from_utc
 from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, TableSchema
@@ -67,6 +68,7 @@ _SIGN = 1 << 63
 
 RowEncoderFn = Callable[[Sequence[Any]], bytes]
 RowDecoderFn = Callable[[Any, bytes], tuple[Any, ...]]
+RowsDecoderFn = Callable[[Iterable[tuple[bytes, bytes]]], list[tuple[Any, ...]]]
 
 
 # Layout
@@ -236,10 +238,46 @@ class _Compiler:
 
     def dispatch(self) -> RowDecoderFn:
         """Returns the decoder of rows with any header: the usual one (nothing NULL or missing) is tried first."""
-        stored = stored_offsets(self.schema)
-        ids = [self.schema.columns[offset].id for offset in stored]
+        names, lines, values = self._usual()
+        source = [
+            "def decode(handle, row):",
+            "    if not row.startswith(usual):",
+            "        return other(handle, row)",
+            *lines,
+            f"    return {values}",
+        ]
+        function: RowDecoderFn = define("decode", source, names)
+        return function
+
+    def batch(self) -> RowsDecoderFn:
+        """Like `dispatch`, for many rows with their record keys: one loop, no call per row."""
+        names, lines, values = self._usual()
+        if self.schema.handle_offset < 0 and self.schema.common_handle:
+            handle = f"key[{RECORD_PREFIX_LEN}:]"
+        else:
+            names["unpack_handle"] = struct.Struct(">Q").unpack_from
+            handle = f"unpack_handle(key, {RECORD_PREFIX_LEN})[0] - {_SIGN}"
+        source = [
+            "def decode(pairs):",
+            "    rows = []",
+            "    append = rows.append",
+            "    for key, row in pairs:",
+            "        if not row.startswith(usual):",
+            f"            append(other({handle}, row))",
+            "            continue",
+        ]
+        if any("handle" in line for line in (*lines, values)):
+            source.append(f"        handle = {handle}")
+        source += [f"    {line}" for line in lines]
+        source += [f"        append({values})", "    return rows"]
+        function: RowsDecoderFn = define("decode", source, names)
+        return function
+
+    def _usual(self) -> tuple[dict[str, Any], list[str], str]:
+        """The body for rows with the usual header, nothing NULL or missing; `other` decodes all the rest."""
+        ids = [self.schema.columns[offset].id for offset in stored_offsets(self.schema)]
         usual_header = make_header(ids, [], big=any(i > SMALL_ID_MAX for i in ids))
-        names, lines = self._body(parse_header(usual_header))
+        names, lines, values = self._body(parse_header(usual_header))
         by_header, compile_header = self.by_header, self._compile
 
         def other(handle: Any, row: bytes) -> tuple[Any, ...]:
@@ -251,19 +289,18 @@ class _Compiler:
 
         names["usual"] = usual_header
         names["other"] = other
-        source = ["def decode(handle, row):", "    if not row.startswith(usual):", "        return other(handle, row)"]
-        function: RowDecoderFn = define("decode", source + lines, names)
-        return function
+        return names, lines, values
 
     def _compile(self, header: bytes) -> RowDecoderFn:
-        names, lines = self._body(parse_header(header))
-        function: RowDecoderFn = define("decode", ["def decode(handle, row):", *lines], names)
+        names, lines, values = self._body(parse_header(header))
+        function: RowDecoderFn = define("decode", ["def decode(handle, row):", *lines, f"    return {values}"], names)
         if len(self.by_header) >= COMPILED_HEADERS_MAX:
             self.by_header.clear()
         self.by_header[header] = function
         return function
 
-    def _body(self, layout: RowLayout) -> tuple[dict[str, Any], list[str]]:
+    def _body(self, layout: RowLayout) -> tuple[dict[str, Any], list[str], str]:
+        """The names that the source refers to, its statements, and the tuple of values as an expression."""
         names: dict[str, Any] = {"UNPACK_INT": UNPACK_INT, "UNPACK_UINT": UNPACK_UINT, "DATES": DATES}
         position = {column_id: i for i, column_id in enumerate(layout.not_null)}
         null = frozenset(layout.null)
@@ -283,8 +320,7 @@ class _Compiler:
                 names[f"default{slot}"] = default_of(column, self.tz)
                 expressions.append(f"default{slot}")
         lines = self._prologue(layout, used, names) + handle_lines
-        lines.append("    return (" + "".join(f"{e}, " for e in expressions) + ")")
-        return names, lines
+        return names, lines, "(" + "".join(f"{e}, " for e in expressions) + ")"
 
     def _prologue(self, layout: RowLayout, used: set[int], names: dict[str, Any]) -> list[str]:
         if not used:
@@ -357,6 +393,14 @@ def compile_decoder(
     """
     wanted = range(len(schema.columns)) if offsets is None else offsets
     return _Compiler(schema, wanted, tz).dispatch()
+
+
+def compile_rows_decoder(
+    schema: TableSchema, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None
+) -> RowsDecoderFn:
+    """Like `compile_decoder`, for an iterable of (record key, row bytes) at once: list of tuples out."""
+    wanted = range(len(schema.columns)) if offsets is None else offsets
+    return _Compiler(schema, wanted, tz).batch()
 
 
 def local_time(tz: dt.tzinfo) -> Callable[[dt.datetime | None], dt.datetime | None]:

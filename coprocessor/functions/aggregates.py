@@ -244,6 +244,22 @@ def _extreme(pick_larger: bool) -> Callable[..., StateFactory]:
     return state
 
 
+def column_form(agg: Agg) -> Callable[[list[Any]], Any] | None:
+    """The aggregate as a function of all its argument's values but the NULLs; None where it has to go row by row."""
+    if agg.distinct or len(agg.args) != 1:
+        return None
+    kind = agg.args[0].type
+    if agg.func == "count":
+        return len
+    if agg.func in ("sum", "avg") and kind.is_integer:
+        finish = _sum_finish(agg) if agg.func == "sum" else _avg_finish(agg)
+        return lambda values: finish(sum(values), len(values)) if values else None
+    if agg.func in ("min", "max") and (kind.is_integer or kind.is_decimal or kind.is_temporal):
+        pick = min if agg.func == "min" else max
+        return lambda values: pick(values, default=None)
+    return None
+
+
 def _bit_state(op: Callable[[int, int], int], start: int) -> Callable[..., StateFactory]:
     return lambda agg, args: lambda: _Fold(args[0], op, start)
 

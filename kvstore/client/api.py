@@ -71,6 +71,9 @@ class Reader(Protocol):
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yields visible (key, value) with start <= key < end, ascending, or descending when `reverse`."""
 
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
+        """The same in lists, small ones first: for those who decode many rows at once."""
+
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
         """Like an ascending `scan`, in packed batches of at most about `batch_rows` rows."""
 

@@ -28,7 +28,7 @@ from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Cursor, E
 from kvstore.errors import Corruption, SnapshotTooOld, StoreClosed, StoreError
 from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, data_range, ts_suffix, versioned
 from kvstore.mvcc.point import NeedsDefault, read_version
-from kvstore.mvcc.scan import scan
+from kvstore.mvcc.scan import Rows, scan_chunks
 
 TXN_BYTES_MAX = 256 << 20
 """Largest sum of key and value bytes in one transaction's buffer."""
@@ -229,20 +229,21 @@ class EmbeddedStore:
             raise Corruption(f"value of {encoded.hex()} written at {start_ts} is missing")
         return value
 
-    def scan_range(self, snapshot: Snapshot, start: bytes, end: bytes, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
-        """Row-wise scan for a snapshot whose pending commits have been waited for."""
+    def scan_range(self, snapshot: Snapshot, start: bytes, end: bytes, reverse: bool) -> Iterator[Rows]:
+        """Row-wise scan for a snapshot whose pending commits have been waited for, in lists of pairs."""
 
         def load(encoded: bytes, start_ts: int) -> bytes:
             return self.load_default(snapshot, encoded, start_ts)
 
         if not self.special_reads:
-            return scan(self.engine, start, end, snapshot.ts, load, snapshot.check_age, reverse=reverse)
+            return scan_chunks(self.engine, start, end, snapshot.ts, load, snapshot.check_age, reverse=reverse)
         self.check_running()
         pieces = self.ranges.segments(start, end, snapshot.ts)
         if reverse:
             pieces.reverse()
         return chain.from_iterable(
-            scan(self.engine, low, high, ts, load, snapshot.check_age, reverse=reverse) for low, high, ts in pieces
+            scan_chunks(self.engine, low, high, ts, load, snapshot.check_age, reverse=reverse)
+            for low, high, ts in pieces
         )
 
     def scan_range_packed(self, snapshot: Snapshot, start: bytes, end: bytes, batch_rows: int) -> Iterator[PackedBatch]:

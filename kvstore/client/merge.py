@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kvstore.client.api import PackedBatch
@@ -11,28 +11,38 @@ if TYPE_CHECKING:
     from kvstore.mvcc.packed import Pairs
 
 
-def merge_rows(
-    rows: Iterator[tuple[bytes, bytes]], own: Sequence[tuple[bytes, bytes | None]], *, reverse: bool = False
-) -> Iterator[tuple[bytes, bytes]]:
-    """Lays `own` (ascending keys, None deletes) over `rows`, in the order of `rows`."""
-    mine = iter(reversed(own)) if reverse else iter(own)
-    pending = next(mine, None)
-    for row in rows:
-        key = row[0]
-        while pending is not None and (pending[0] > key if reverse else pending[0] < key):
-            if pending[1] is not None:
-                yield pending[0], pending[1]
-            pending = next(mine, None)
-        if pending is not None and pending[0] == key:
-            if pending[1] is not None:
-                yield key, pending[1]
-            pending = next(mine, None)
-        else:
-            yield row
-    while pending is not None:
-        if pending[1] is not None:
-            yield pending[0], pending[1]
-        pending = next(mine, None)
+Pair = tuple[bytes, bytes]
+
+
+def _laid_over(
+    pairs: Iterable[Pair], own: Sequence[tuple[bytes, bytes | None]], *, reverse: bool = False
+) -> list[Pair]:
+    """`own` (None deletes) over `pairs`, in key order."""
+    merged: dict[bytes, bytes | None] = dict(pairs)
+    merged.update(own)
+    return [(key, value) for key, value in sorted(merged.items(), reverse=reverse) if value is not None]
+
+
+def merge_chunks(
+    chunks: Iterator[list[Pair]], own: Sequence[tuple[bytes, bytes | None]], *, reverse: bool = False
+) -> Iterator[list[Pair]]:
+    """Lays `own` (ascending keys, None deletes) over lists of pairs, in their order."""
+    mine = list(reversed(own)) if reverse else list(own)
+    done = 0
+    for chunk in chunks:
+        if not chunk:
+            continue
+        last = chunk[-1][0]
+        until = done
+        while until < len(mine) and (mine[until][0] >= last if reverse else mine[until][0] <= last):
+            until += 1
+        if until > done:
+            chunk = _laid_over(chunk, mine[done:until], reverse=reverse)
+            done = until
+        yield chunk
+    rest = [(key, value) for key, value in mine[done:] if value is not None]
+    if rest:
+        yield rest
 
 
 def merge_packed(batches: Iterator[PackedBatch], own: Sequence[tuple[bytes, bytes | None]]) -> Iterator[PackedBatch]:
@@ -52,7 +62,7 @@ def merge_packed(batches: Iterator[PackedBatch], own: Sequence[tuple[bytes, byte
         if until == done:
             yield batch
             continue
-        pairs: Pairs = list(merge_rows(unpack(batch), own[done:until]))
+        pairs: Pairs = _laid_over(unpack(batch), own[done:until])
         done = until
         yield pack_pairs(pairs, batch.newest_ts)
     if done < len(own):

@@ -8,6 +8,7 @@ iterator made after the snapshot shows all the rest, so a thread's reusable iter
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kvstore.client.api import PackedBatch
@@ -120,6 +121,9 @@ class Snapshot:
             raise SnapshotTooOld(self.ts, self._store.safe_point)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return chain.from_iterable(self.scan_chunks(start, end, reverse=reverse))
+
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
         self._prepare_range(start, end)
         return self._store.scan_range(self, start, end, reverse)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from kvstore.client.api import CancelToken, PackedBatch, Reader
-from kvstore.client.merge import merge_packed, merge_rows
+from kvstore.client.merge import merge_chunks, merge_packed
 from kvstore.client.snapshot import Snapshot
 from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
 
@@ -144,12 +145,15 @@ class MergedReader:
         return _merged_batch_get(self._snapshot, self._buffer.writes, keys)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return chain.from_iterable(self.scan_chunks(start, end, reverse=reverse))
+
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
         own = self._buffer.range(start, end)
-        rows = self._snapshot.scan(start, end, reverse=reverse)
+        chunks = self._snapshot.scan_chunks(start, end, reverse=reverse)
         if not own:
-            return rows
+            return chunks
         writes = self._buffer.writes
-        return merge_rows(rows, [(key, writes[key]) for key in own], reverse=reverse)
+        return merge_chunks(chunks, [(key, writes[key]) for key in own], reverse=reverse)
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
         own = self._buffer.range(start, end)
@@ -218,6 +222,9 @@ class EmbeddedTransaction:
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         return MergedReader(self._base(), self._buffer).scan(start, end, reverse=reverse)
+
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
+        return MergedReader(self._base(), self._buffer).scan_chunks(start, end, reverse=reverse)
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
         return MergedReader(self._base(), self._buffer).scan_packed(start, end, batch_rows=batch_rows)

@@ -2,14 +2,15 @@
 
 Nearly every chunk that a range read meets is *plain*: keys of one length, one version each, all visible, all short puts
 by present-day timestamps (nine varint bytes). That is tested for the chunk as a whole, and keys and values are cut out,
-by functions of the interpreter that run in C. Whatever is not plain is None here and goes the general way of `scan`.
+by functions of the interpreter that run in C; so are several versions of a key, where there is nothing but short puts.
+Whatever is neither is None here and goes the general way of `scan`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import repeat
+from itertools import compress, repeat
 from operator import add, itemgetter
 from struct import Struct
 from typing import Any
@@ -68,9 +69,9 @@ def _user_keys(keys: list[bytes]) -> list[bytes] | None:
     return list(map(b"".join, _layout(groups, size)(joined)))
 
 
-def resolve_plain(keys: list[bytes], records: list[bytes], suffix: bytes) -> Plain | None:
-    """The rows of the chunk if it is plain for a reader whose timestamp has this suffix."""
-    count = len(keys)
+def _short_puts(records: list[bytes]) -> list[bytes] | None:
+    """The values if all records are short puts by present-day timestamps; None otherwise."""
+    count = len(records)
     heads = bytearray(b"".join(map(_head, records)))
     if len(heads) != _HEAD_BYTES * count:
         return None
@@ -79,9 +80,34 @@ def resolve_plain(keys: list[bytes], records: list[bytes], suffix: bytes) -> Pla
     if heads.translate(_CLASSES) != _PLAIN_HEAD * count:
         return None
     values = list(map(_value, records))
-    if list(map(len, values)) != list(sizes) or min(map(_version, keys)) < suffix:
+    return values if list(map(len, values)) == list(sizes) else None
+
+
+def resolve_plain(keys: list[bytes], records: list[bytes], suffix: bytes) -> Plain | None:
+    """The rows of the chunk if it is plain for a reader whose timestamp has this suffix."""
+    values = _short_puts(records)
+    if values is None or min(map(_version, keys)) < suffix:
         return None
     rows = _user_keys(keys)
-    if rows is None or len(set(rows)) != count:
+    if rows is None or len(set(rows)) != len(rows):
         return None
     return rows, values
+
+
+def resolve_puts(keys: list[bytes], records: list[bytes], suffix: bytes) -> Plain | None:
+    """Like `resolve_plain` for an ascending chunk in which keys may have several versions, some of them too new."""
+    values = _short_puts(records)
+    if values is None:
+        return None
+    rows = _user_keys(keys)
+    if rows is None:
+        return None
+    versions = list(map(_version, keys))
+    if min(versions) < suffix:
+        seen = [version >= suffix for version in versions]
+        rows, values = list(compress(rows, seen)), list(compress(values, seen))
+    # from the end: a key's newest version, which stands first, is the one that stays
+    newest = dict(zip(reversed(rows), reversed(values), strict=True))
+    if len(newest) == len(rows):
+        return rows, values
+    return list(reversed(newest)), list(reversed(newest.values()))

@@ -2,7 +2,7 @@
 
 Raw pairs come in chunks that grow, and a chunk becomes rows in one of three gears:
 
-    plain      no version logic is needed: `plain.resolve_plain` cuts the whole chunk up at once
+    plain      nothing but short puts: `plain` cuts the whole chunk up at once
     mixed      row by row, with the common layouts recognised in place
     skipping   (ascending) one seek per key, after a chunk that was nearly all old versions
 """
@@ -15,7 +15,7 @@ from typing import cast
 from kvstore.engine.api import CF_WRITE, Cursor, Engine
 from kvstore.engine.failure import check_status
 from kvstore.mvcc.keys import AFTER_OLDEST, data_range, ts_suffix, user_key
-from kvstore.mvcc.plain import PLAIN_PAIRS_MIN, resolve_plain
+from kvstore.mvcc.plain import PLAIN_PAIRS_MIN, resolve_plain, resolve_puts
 from kvstore.mvcc.point import CONTINUES, DELETE, PUT, SHORT, NeedsDefault, short_or_default, u64_le
 
 FIRST_PAIRS = 32
@@ -36,10 +36,10 @@ Check = Callable[[], None]
 Rows = list[tuple[bytes, bytes]]
 
 
-def scan(
+def scan_chunks(
     engine: Engine, start: bytes, end: bytes, ts: int, load: LoadDefault, check: Check, *, reverse: bool = False
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yields visible (user key, value) with start <= key < end; an empty `end` means no bound."""
+) -> Iterator[Rows]:
+    """Yields lists of visible (user key, value) with start <= key < end; an empty `end` means no bound."""
     low, high = data_range(start, end)
     if low >= high:
         return iter(())
@@ -101,9 +101,7 @@ class _Mixed:
         return None if value is None else (user_key(prefix), value)
 
 
-def _scan_forward(
-    engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check
-) -> Iterator[tuple[bytes, bytes]]:
+def _scan_forward(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check) -> Iterator[Rows]:
     mixed = _Mixed(ts)
     suffix = mixed.suffix
     pairs, skipped = FIRST_PAIRS, SKIPPED_KEYS_MIN
@@ -115,21 +113,24 @@ def _scan_forward(
             flat = scanner.take(pairs)
             count = len(flat) // 2
             if count >= PLAIN_PAIRS_MIN and flat[0][:-8] != mixed.decided:
-                plain = resolve_plain(flat[::2], flat[1::2], suffix)
-                if plain is not None:
-                    mixed.decided = flat[-2][:-8]
-                    yield from zip(*plain, strict=True)
+                plain = resolve_puts(flat[::2], flat[1::2], suffix)
+                if plain is not None and len(plain[0]) * STALE_SHARE > count:
+                    # a version that is too new decides nothing: the key may go on in the next chunk
+                    mixed.decided = flat[-2][:-8] if flat[-2][-8:] >= suffix else b""
+                    yield list(zip(*plain, strict=True))
                     if count < pairs:
                         return
                     pairs = min(pairs * 4, PAIRS_MAX)
                     continue
             rows = mixed.resolve(flat)
             if not mixed.has_long:
-                yield from cast(Rows, rows)
+                yield cast(Rows, rows)
             else:
                 mixed.has_long = False
-                for key, value in rows:
-                    yield (key, value) if isinstance(value, bytes) else (user_key(key), load(key, value))
+                yield [
+                    (key, value) if isinstance(value, bytes) else (user_key(key), load(key, value))
+                    for key, value in rows
+                ]
             if count < pairs:
                 return
             if len(rows) * STALE_SHARE > count:
@@ -149,7 +150,7 @@ def _scan_forward(
                 low = key + AFTER_OLDEST
                 row = mixed.odd_row(key, record) if record[0] == PUT else None
                 if row is not None:
-                    yield (row[0], row[1]) if isinstance(row[1], bytes) else (user_key(key), load(key, row[1]))
+                    yield [(row[0], row[1]) if isinstance(row[1], bytes) else (user_key(key), load(key, row[1]))]
             mixed.has_long = False
             scanner = engine.scanner(CF_WRITE, low, high)
             check()
@@ -180,9 +181,7 @@ def _seek_visible(cursor: Cursor, low: bytes, suffix: bytes) -> tuple[bytes, byt
         low = key + b"\0"
 
 
-def _scan_reverse(
-    engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check
-) -> Iterator[tuple[bytes, bytes]]:
+def _scan_reverse(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check) -> Iterator[Rows]:
     """Descending: versions of a key come oldest first, so a key is decided when the next one begins."""
     mixed = _Mixed(ts)
     suffix = mixed.suffix
@@ -216,15 +215,20 @@ def _scan_reverse(
             ended = count < pairs
             if ended and best and plain is None:
                 winners.append((current, best))
+            found_rows: Rows = []
             for prefix, record in winners:
                 row = mixed.odd_row(prefix, record) if record[0] == PUT else None
                 if row is not None:
-                    yield (row[0], row[1]) if isinstance(row[1], bytes) else (user_key(prefix), load(prefix, row[1]))
+                    value = row[1]
+                    found_rows.append(
+                        (row[0], value) if isinstance(value, bytes) else (user_key(prefix), load(prefix, value))
+                    )
             if plain is not None:
                 if not ended:
                     plain[0].pop()
                     plain[1].pop()
-                yield from zip(*plain, strict=True)
+                found_rows += zip(*plain, strict=True)
+            yield found_rows
             if ended:
                 return
             if plain is not None or len(winners) * STALE_SHARE > count:
@@ -242,7 +246,7 @@ def _scan_reverse(
                 high, record = found
                 row = mixed.odd_row(high, record) if record[0] == PUT else None
                 if row is not None:
-                    yield (row[0], row[1]) if isinstance(row[1], bytes) else (user_key(high), load(high, row[1]))
+                    yield [(row[0], row[1]) if isinstance(row[1], bytes) else (user_key(high), load(high, row[1]))]
             scanner = engine.scanner(CF_WRITE, low, high, reverse=True)
             check()
             current = best = b""

@@ -16,10 +16,17 @@ from typing import Any
 
 from coprocessor.codec.datum import number_of
 from coprocessor.errors import Unsupported
-from coprocessor.evaluate import Env, compile_agg, compile_expr, compile_predicate, compile_row
+from coprocessor.evaluate import (
+    Env,
+    compile_agg,
+    compile_column_agg,
+    compile_expr,
+    compile_predicate,
+    compile_row,
+)
 from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Param, Subquery, Window, walk
-from coprocessor.functions.collation import sort_key
-from coprocessor.types import FieldType, Tp
+from coprocessor.functions.collation import is_ci, sort_key
+from coprocessor.types import Tp
 from kvstore.client.api import Reader
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.access import Access, ordered_offsets
@@ -51,27 +58,33 @@ class DirectPlan:
     def __init__(
         self,
         scan: ScanReader | None,
-        source: Callable[[Reader | None, Env], Rows],
+        source: Callable[[Reader | None, Env], Iterator[list[Row]]],
         steps: Sequence[Step],
         lazy: bool = False,
     ) -> None:
         self.scan = scan
         self._source = source
         self._steps = tuple(steps)
-        self._capped = scan is not None and not lazy
+        self._lazy = lazy
 
     def run(self, reader: Reader | None, env: Env, tap: Callable[[Rows], Rows] | None = None) -> Rows:
         """Returns the result's rows; `tap` sees the source's rows as they pass. Raises TooManyRows."""
-        rows = self._source(reader, env)
-        if self._capped:
-            rows = list(itertools.islice(rows, DIRECT_ROWS_CAP + 1))
-            if len(rows) > DIRECT_ROWS_CAP:
-                raise TooManyRows
+        chunks = self._source(reader, env)
+        rows: Rows = itertools.chain.from_iterable(chunks) if self._lazy else _capped(chunks)
         if tap is not None:
             rows = tap(rows)
         for step in self._steps:
             rows = step(rows, env)
         return rows
+
+
+def _capped(chunks: Iterator[list[Row]]) -> list[Row]:
+    rows: list[Row] = []
+    for chunk in chunks:
+        rows += chunk
+        if len(rows) > DIRECT_ROWS_CAP:
+            raise TooManyRows
+    return rows
 
 
 def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> DirectPlan | None:
@@ -138,7 +151,7 @@ def compile_locking(root: Node, tz: dt.tzinfo | None) -> LockingPlan | None:
             case Sort():
                 direction = _sort_direction(step, chain[:i], node)
                 if direction is None:
-                    out.append(_sort_step(step, layout, None))
+                    out.append(_sort_step(step, layout, None, frozenset()))
                 else:
                     reverse = direction == "reverse"
             case Limit():
@@ -253,36 +266,46 @@ def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None,
     steps: list[Step] = []
     reverse = False
     sorted_by_path = False
+    trimmed = _stored_chars(source)
     for i, node in enumerate(chain):
         match node:
             case Filter():
                 steps.append(_filter_step(node, layout))
             case Project():
                 steps.append(_project_step(node.exprs, layout))
+                named = zip(node.cols, node.exprs, strict=True)
+                trimmed |= {c.id for c, e in named if isinstance(e, Column) and e.id in trimmed}
             case Aggregate():
-                steps.append(_aggregate_step(node, layout))
+                steps.append(_aggregate_step(node, layout, trimmed))
             case Distinct():
-                steps.append(_distinct_step(node))
+                steps.append(_distinct_step(node, trimmed))
             case Sort():
                 direction = _sort_direction(node, chain[:i], source) if isinstance(source, Scan) else None
                 if direction is not None and not sorted_by_path:
                     reverse, sorted_by_path = direction == "reverse", True
                 else:
                     after = chain[i + 1] if i + 1 < len(chain) else None
-                    steps.append(_sort_step(node, layout, after if isinstance(after, Limit) else None))
+                    steps.append(_sort_step(node, layout, after if isinstance(after, Limit) else None, trimmed))
             case Limit():
                 steps.append(_limit_step(node))
         layout = {c.id: i for i, c in enumerate(node.cols)}
     if isinstance(source, Scan):
         scan = ScanReader(source, tz)
 
-        def read(reader: Reader | None, env: Env) -> Rows:
+        def read(reader: Reader | None, env: Env) -> Iterator[list[Row]]:
             assert reader is not None
-            return scan.rows(reader, env, reverse=reverse)
+            return scan.row_chunks(reader, env, reverse=reverse)
 
         return DirectPlan(scan, read, steps, lazy=not capped or _stops_early(source, chain[::-1]))
     makers = [compile_row(row, {}) for row in source.rows]
-    return DirectPlan(None, lambda reader, env: [make((), env) for make in makers], steps)
+    return DirectPlan(None, lambda reader, env: iter(([make((), env) for make in makers],)), steps, lazy=True)
+
+
+def _stored_chars(source: Scan | Values) -> frozenset[int]:
+    """The columns that are stored without spaces at their ends: CHAR."""
+    if not isinstance(source, Scan):
+        return frozenset()
+    return frozenset(c.id for c in source.cols if c.type.tp == Tp.STRING and not c.type.is_binary)
 
 
 def _filter_step(node: Filter, layout: dict[int, int]) -> Step:
@@ -294,18 +317,17 @@ def _filter_step(node: Filter, layout: dict[int, int]) -> Step:
 
 
 def _project_step(exprs: Sequence[Expr], layout: dict[int, int]) -> Step:
-    if all(isinstance(e, Column) for e in exprs):
+    if exprs and all(isinstance(e, Column) for e in exprs):
         positions = [layout[e.id] for e in exprs if isinstance(e, Column)]
         if positions == list(range(len(layout))):
             return lambda rows, env: rows
-        if len(positions) > 1:
-            pick = itemgetter(*positions)
-            return lambda rows, env: map(pick, rows)
+        pick = itemgetter(*positions) if len(positions) > 1 else itemgetter(slice(positions[0], positions[0] + 1))
+        return lambda rows, env: map(pick, rows)
     make = compile_row(exprs, layout)
     return lambda rows, env: (make(r, env) for r in rows)
 
 
-def _aggregate_step(node: Aggregate, layout: dict[int, int]) -> Step:
+def _aggregate_step(node: Aggregate, layout: dict[int, int], trimmed: frozenset[int]) -> Step:
     factories = [compile_agg(a, layout) for a in node.aggs]
     if not node.groups:
 
@@ -317,11 +339,19 @@ def _aggregate_step(node: Aggregate, layout: dict[int, int]) -> Step:
                     add(row, env)
             return [tuple(s.result() for s in states)]
 
+        columns = [compile_column_agg(a, layout) for a in node.aggs]
+        if node.aggs and None not in columns:
+
+            def by_column(rows: Rows, env: Env) -> Rows:
+                known = rows if isinstance(rows, list) else list(rows)
+                return [tuple([c(known) for c in columns if c is not None])]
+
+            return by_column
         if len(node.aggs) == 1 and _is_count_star(node.aggs[0]):
             return lambda rows, env: [(sum(1 for _ in rows),)]
         return whole
     make_key = compile_row(node.groups, layout)
-    fold = _row_key([e.type for e in node.groups])
+    fold = _row_key(node.groups, trimmed)
 
     def grouped(rows: Rows, env: Env) -> Rows:
         groups: dict[Any, tuple[Row, list[Any]]] = {}
@@ -342,9 +372,9 @@ def _is_count_star(agg: Agg) -> bool:
     return agg.func == "count" and not agg.args
 
 
-def _row_key(types: Sequence[FieldType]) -> Callable[[Row], Any] | None:
+def _row_key(exprs: Sequence[Expr], trimmed: frozenset[int]) -> Callable[[Row], Any] | None:
     """The function from a row to what its collations call equal; None when values are equal as they are."""
-    keys = [sort_key(t) for t in types]
+    keys = [_collation_key(e, trimmed) for e in exprs]
     if all(k is None for k in keys):
         return None
     if len(keys) == 1:
@@ -358,8 +388,15 @@ def _row_key(types: Sequence[FieldType]) -> Callable[[Row], Any] | None:
     return fold
 
 
-def _distinct_step(node: Distinct) -> Step:
-    fold = _row_key([c.type for c in node.cols])
+def _collation_key(expr: Expr, trimmed: frozenset[int]) -> Callable[[Any], Any] | None:
+    """What a value compares by; None for itself, as in columns whose values have no spaces at their ends."""
+    if isinstance(expr, Column) and expr.id in trimmed and not is_ci(expr.type.collate):
+        return None
+    return sort_key(expr.type)
+
+
+def _distinct_step(node: Distinct, trimmed: frozenset[int]) -> Step:
+    fold = _row_key([Column(c.id, c.type) for c in node.cols], trimmed)
 
     def distinct(rows: Rows, env: Env) -> Iterator[Row]:
         seen: set[Any] = set()
@@ -368,6 +405,9 @@ def _distinct_step(node: Distinct) -> Step:
             if key not in seen:
                 seen.add(key)
                 yield row
+
+    if fold is None:
+        return lambda rows, env: list(dict.fromkeys(rows)) if isinstance(rows, list) else distinct(rows, env)
 
     return distinct
 
@@ -380,10 +420,15 @@ def sort_rows(rows: Rows, keys: Sequence[tuple[Callable[[Row], Any], bool]]) -> 
     return out
 
 
-def order_key(expr: Expr, layout: dict[int, int], not_null: frozenset[int] = frozenset()) -> Callable[[Row, Env], Any]:
+def order_key(
+    expr: Expr,
+    layout: dict[int, int],
+    not_null: frozenset[int] = frozenset(),
+    trimmed: frozenset[int] = frozenset(),
+) -> Callable[[Row, Env], Any]:
     """The function to what a row is ordered by under one key: NULL lowest, text by its collation, ENUM by number."""
     value = compile_expr(expr, layout)
-    convert = _order_value(expr.type)
+    convert = _order_value(expr, trimmed)
     if isinstance(expr, Column) and expr.id in not_null:
         at = layout[expr.id]
         if convert is None:
@@ -398,19 +443,35 @@ def _null_first(value: Any) -> tuple[Any, ...]:
     return () if value is None else (value,)
 
 
-def _order_value(type_: FieldType) -> Callable[[Any], Any] | None:
-    if type_.tp in (Tp.ENUM, Tp.SET):
-        return number_of(type_)
-    return sort_key(type_)
+def _order_value(expr: Expr, trimmed: frozenset[int]) -> Callable[[Any], Any] | None:
+    if expr.type.tp in (Tp.ENUM, Tp.SET):
+        return number_of(expr.type)
+    return _collation_key(expr, trimmed)
 
 
-def _sort_step(node: Sort, layout: dict[int, int], limit: Limit | None) -> Step:
+def _plain_positions(node: Sort, layout: dict[int, int], trimmed: frozenset[int]) -> list[int]:
+    """Where the keys stand, if they are columns whose values compare as they are, all in one direction; else empty."""
+    keys = [k.expr for k in node.keys]
+    if len({k.desc for k in node.keys}) != 1 or any(_order_value(e, trimmed) is not None for e in keys):
+        return []
+    positions = [layout[e.id] for e in keys if isinstance(e, Column)]
+    return positions if len(positions) == len(keys) else []
+
+
+def _sort_step(node: Sort, layout: dict[int, int], limit: Limit | None, trimmed: frozenset[int]) -> Step:
     not_null = frozenset(c.id for c in node.cols if not c.nullable)
-    keys = [(order_key(k.expr, layout, not_null), k.desc) for k in node.keys]
+    keys = [(order_key(k.expr, layout, not_null, trimmed), k.desc) for k in node.keys]
     same = len({k.desc for k in node.keys}) == 1
     top = limit is not None and same
+    plain = _plain_positions(node, layout, trimmed)
+    pick_plain = itemgetter(*plain) if plain else None
 
     def sort(rows: Rows, env: Env) -> Rows:
+        if pick_plain is not None and not top:
+            known = rows if isinstance(rows, list) else list(rows)
+            if not any(None in map(itemgetter(at), known) for at in plain):
+                return sorted(known, key=pick_plain, reverse=node.keys[0].desc)
+            rows = known
         bound = [(_bind(key, env), desc) for key, desc in keys]
         if top and limit is not None:
             wanted = _count(limit.count, env)

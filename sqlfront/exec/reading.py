@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from coprocessor.segments import SegmentCache
 
 Row = tuple[Any, ...]
+Pairs = list[tuple[bytes, bytes]]
 
 LOOKUP_BATCH_ROWS = 256  # index entries whose rows are fetched together
 PACKED_ROWS_MIN = 2000.0  # estimated rows from which ranges are decoded in batches
@@ -49,6 +50,7 @@ class ScanReader:
         left = [c for c in scan.where if c not in self.access.used]
         self.predicates = [compile_predicate(c, self.layout) for c in left]
         self._decode = self._row_decoder()
+        self._decode_rows = self._rows_decoder()
         index = self.access.index
         if index is not None:
             self._record_key_of_entry = self.codec.index_record_key(index.schema)
@@ -57,19 +59,21 @@ class ScanReader:
 
     def rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:
         """Yields the scan's rows that satisfy its conditions, in the access path's order."""
-        found = self._rows(reader, env, reverse)
+        return itertools.chain.from_iterable(self.row_chunks(reader, env, reverse=reverse))
+
+    def row_chunks(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[list[Row]]:
+        """The same rows in lists, as they are decoded: small ones first."""
+        if self.access.kind == "index" and self.access.cover:
+            chunks = self._covered(reader, env, reverse)
+        else:
+            chunks = map(self._decode_rows, self._pair_chunks(reader, env, reverse))
         if not self.predicates:
-            return found
+            return chunks
         if len(self.predicates) == 1:
             only = self.predicates[0]
-            return (row for row in found if only(row, env))
+            return ([row for row in chunk if only(row, env)] for chunk in chunks)
         predicates = self.predicates
-        return (row for row in found if all(p(row, env) for p in predicates))
-
-    def _rows(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Row]:
-        if self.access.kind == "index" and self.access.cover:
-            return self._covered(reader, env, reverse)
-        return itertools.starmap(self._decode, self.pairs(reader, env, reverse=reverse))
+        return ([row for row in chunk if all(p(row, env) for p in predicates)] for chunk in chunks)
 
     def keyed_rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:
         """Yields the scan's rows with their record key as one value more."""
@@ -81,43 +85,42 @@ class ScanReader:
 
     def pairs(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yields (record key, row value) along the access path, conditions not applied."""
+        return itertools.chain.from_iterable(self._pair_chunks(reader, env, reverse))
+
+    def _pair_chunks(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Pairs]:
         entries = self._entries(reader, env, reverse)
         return self._lookups(reader, entries) if self.access.kind == "index" else entries
 
-    def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+    def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Pairs]:
         """The keys and values of the access path itself: records, or index entries."""
         if self.access.point:
             keys = self._keys.points(env)
             if len(keys) == 1:
                 value = reader.get(keys[0])
-                return iter(() if value is None else ((keys[0], value),))
+                return iter(() if value is None else ([(keys[0], value)],))
             found = reader.batch_get(keys)
-            return ((key, found[key]) for key in (reversed(keys) if reverse else keys) if key in found)
+            return iter(([(key, found[key]) for key in (reversed(keys) if reverse else keys) if key in found],))
         ranges = self._keys.ranges(env)
         if len(ranges) == 1:
-            return reader.scan(*ranges[0], reverse=reverse)
+            return reader.scan_chunks(*ranges[0], reverse=reverse)
         ordered = reversed(ranges) if reverse else ranges
-        return itertools.chain.from_iterable(reader.scan(start, end, reverse=reverse) for start, end in ordered)
+        return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
 
-    def _lookups(self, reader: Reader, entries: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    def _lookups(self, reader: Reader, entries: Iterator[Pairs]) -> Iterator[Pairs]:
         """Fetches the rows that index entries point to, in the entries' order."""
-        record_keys = itertools.starmap(self._record_key_of_entry, entries)
-        while True:
-            batch = list(itertools.islice(record_keys, LOOKUP_BATCH_ROWS))
-            if not batch:
-                return
-            found = reader.batch_get(batch)
-            for record in batch:
-                row = found.get(record)
-                if row is not None:
-                    yield record, row
+        for chunk in entries:
+            records = list(itertools.starmap(self._record_key_of_entry, chunk))
+            for at in range(0, len(records), LOOKUP_BATCH_ROWS):
+                batch = records[at : at + LOOKUP_BATCH_ROWS]
+                found = reader.batch_get(batch)
+                yield [(record, found[record]) for record in batch if record in found]
 
-    def _covered(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Row]:
-        """Yields rows from index entries alone."""
+    def _covered(self, reader: Reader, env: Env, reverse: bool) -> Iterator[list[Row]]:
+        """Rows from index entries alone."""
         index = self.access.index
         assert index is not None
         decode = self.codec.index_decoder(index.schema, self.scan.offsets, self.tz)
-        return itertools.starmap(decode, self._entries(reader, env, reverse))
+        return (list(itertools.starmap(decode, chunk)) for chunk in self._entries(reader, env, reverse))
 
     def _row_decoder(self) -> Callable[[bytes, bytes], Row]:
         codec = self.codec
@@ -126,6 +129,12 @@ class ScanReader:
             return decode
         handle_of = codec.handle_of_key
         return lambda key, value: (*decode(key, value), handle_of(key))
+
+    def _rows_decoder(self) -> Callable[[Pairs], list[Row]]:
+        if not self.with_handle:
+            return self.codec.rows_decoder(self.offsets, self.tz)
+        decode = self._decode
+        return lambda pairs: list(itertools.starmap(decode, pairs))
 
     # Arrow
 

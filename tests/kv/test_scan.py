@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from kvstore.engine.memory import MemoryEngine
 from kvstore.engine.rocks import RocksEngine
 from kvstore.mvcc.keys import data_key, ts_suffix, versioned
 from kvstore.mvcc.packed import scan_packed, unpack
-from kvstore.mvcc.plain import resolve_plain
+from kvstore.mvcc.plain import resolve_plain, resolve_puts
 from kvstore.mvcc.record import Write, WriteType
-from kvstore.mvcc.scan import scan
+from kvstore.mvcc.scan import scan_chunks
 
 PRESENT = 1_750_000_000_000 << 18
 Versions = dict[bytes, list[tuple[int, Write, bytes]]]
@@ -100,6 +101,7 @@ def naive(stored: Versions, start: bytes, end: bytes, ts: int) -> list[tuple[byt
     [
         (900, 1, 0.0, PRESENT),
         (900, 1, 0.01, PRESENT),
+        (300, 3, 0.0, PRESENT),
         (300, 4, 0.3, PRESENT),
         (150, 60, 0.1, PRESENT),
         (150, 60, 0.9, PRESENT),
@@ -127,8 +129,9 @@ def test_scans_match_a_naive_reading(
         low, high = sorted(rng.sample(keys, 2))
         for start, end in ((b"", b""), (low, high), (low, b""), (keys[0], keys[1])):
             want = naive(stored, start, end, ts)
-            assert list(scan(engine, start, end, ts, load, check)) == want
-            assert list(scan(engine, start, end, ts, load, check, reverse=True)) == want[::-1]
+            for reverse in (False, True):
+                chunks = list(scan_chunks(engine, start, end, ts, load, check, reverse=reverse))
+                assert list(chain.from_iterable(chunks)) == (want[::-1] if reverse else want)
         packed = [pair for batch in scan_packed(engine, b"", b"", ts, load, check, 4096) for pair in unpack(batch)]
         assert packed == naive(stored, b"", b"", ts)
 
@@ -172,6 +175,21 @@ def test_two_versions_or_a_newer_one_make_a_chunk_mixed() -> None:
     assert resolve_plain(keys, records, ts_suffix(PRESENT + 2)) is None
 
 
+def test_versions_of_puts_are_cut_up_at_once() -> None:
+    keys, records = plain_chunk(30)
+    for at in (29, 8, 0):
+        keys.insert(at + 1, versioned(keys[at][:-8], PRESENT + 1))
+        records.insert(at + 1, Write(WriteType.PUT, PRESENT, b"old").encode())
+    keys.insert(5, versioned(keys[5][:-8], PRESENT + 9))
+    records.insert(5, Write(WriteType.PUT, PRESENT + 8, b"too new").encode())
+    assert resolve_plain(keys, records, ts_suffix(PRESENT + 2)) is None
+    plain = resolve_puts(keys, records, ts_suffix(PRESENT + 2))
+    assert plain == ([record_key(i) for i in range(30)], [b"value %d" % i for i in range(30)])
+    assert resolve_puts(keys, records, ts_suffix(PRESENT + 1)) == ([record_key(i) for i in (0, 8, 29)], [b"old"] * 3)
+    records[3] = b"D" + records[3][1:]
+    assert resolve_puts(keys, records, ts_suffix(PRESENT + 2)) is None
+
+
 def test_a_suspended_scan_does_not_keep_the_engine_open(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     engine = RocksEngine(path)
@@ -179,12 +197,11 @@ def test_a_suspended_scan_does_not_keep_the_engine_open(tmp_path: Path) -> None:
     fill(engine, rng, [record_key(i) for i in range(100)], 100, 0.0, PRESENT)
     suspended = []
     for reverse in (False, True):
-        rows = scan(engine, b"", b"", (1 << 64) - 1, lambda key, ts: b"", lambda: None, reverse=reverse)
-        for _ in range(50):
-            next(rows)
-        suspended.append(rows)
+        chunks = scan_chunks(engine, b"", b"", (1 << 64) - 1, lambda key, ts: b"", lambda: None, reverse=reverse)
+        next(chunks)
+        suspended.append(chunks)
     engine.close()
     RocksEngine(path).close()
-    for rows in suspended:
+    for chunks in suspended:
         with pytest.raises(Exception, match="closed"):
-            list(rows)
+            list(chunks)
