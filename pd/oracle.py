@@ -35,11 +35,12 @@ class LocalOracle:
         self._last = self._bound_ms << LOGICAL_BITS
         """The last timestamp given out, or one that no earlier one can exceed."""
 
-    def get_ts(self) -> int:
+    def get_ts(self, count: int = 1) -> int:
         with self._mutex:
             ts = self._clock() << LOGICAL_BITS
             if ts <= self._last:
                 ts = self._last + 1
+            ts += count - 1
             if ts >> LOGICAL_BITS >= self._bound_ms:
                 self._extend(ts >> LOGICAL_BITS)
             self._last = ts

@@ -8,7 +8,7 @@ are the store's business. Timestamps are `physical_ms << 18 | logical`. All meth
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from kvstore.mvcc.batch import PackedBatch as PackedBatch
@@ -192,6 +192,21 @@ class Storage(Protocol):
     def get_latest(self, key: bytes) -> bytes | None:
         """The newest committed value: the autocommit point read, one lock check and one seek."""
 
+    def write(
+        self,
+        writes: dict[bytes, bytes | None],
+        inserts: Collection[bytes],
+        *,
+        wait_ms: int,
+        cancel: CancelToken | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> int:
+        """A whole transaction that reads nothing: commits `writes` (None deletes) durably and returns commit_ts.
+
+        Raises KeyExists when one of `inserts` has a live value, and what waiting for locks raises; `check` and the
+        outcome are as in `Transaction.commit`.
+        """
+
     def observe(self, observer: CommitObserver) -> None: ...
 
     def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
@@ -224,7 +239,8 @@ class Storage(Protocol):
 class Oracle(Protocol):
     """Gives out timestamps, each greater than every one before it, also over restarts."""
 
-    def get_ts(self) -> int: ...
+    def get_ts(self, count: int = 1) -> int:
+        """Draws `count` timestamps in a row and returns the last of them."""
 
     def close(self) -> None:
         """Persists how far it came; harmless when closed."""

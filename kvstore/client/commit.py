@@ -11,13 +11,14 @@ finish     in timestamp order: tell observers, become visible, wake readers; the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from functools import partial
 from typing import Any
 
-from kvstore.client.api import CommitObserver, Oracle
-from kvstore.client.group_commit import GroupCommit, Place, uninterrupted
-from kvstore.client.locks import LockTable
+from kvstore.client.api import CancelToken, CommitObserver, Oracle
+from kvstore.client.group_commit import GroupCommit, uninterrupted
+from kvstore.client.locks import LockTable, Owner
+from kvstore.client.pending import Commit
 from kvstore.client.ranges import RangeLocks
 from kvstore.client.transaction import EmbeddedTransaction, WriteBuffer
 from kvstore.codec import encode_uvarint
@@ -28,6 +29,10 @@ from kvstore.mvcc.point import NeedsDefault, decode_write, newest_change, newest
 from kvstore.mvcc.record import SHORT_VALUE_MAX
 
 Encoded = list[tuple[bytes, bytes | None]]
+LockWait = tuple[int, CancelToken | None]
+"""How long to wait for a lock, in milliseconds, and what may end the wait."""
+
+_NO_KEYS: frozenset[bytes] = frozenset()
 
 
 class Committer:
@@ -41,14 +46,14 @@ class Committer:
         self.ranges = ranges
         self.locks: LockTable = ranges.locks
         self.synchronous = synchronous
-        self.committing: dict[EmbeddedTransaction, None] = {}
+        self.committing: dict[Commit, None] = {}
         self.observers: tuple[CommitObserver, ...] = ()
         self.last_commit_ts = 0
         self.stopped: StoreError | None = None
         self.overwritten: set[bytes] = set()
         """Keys that may have an older version by now; emptied by garbage collection."""
         self.mutex = threading.Lock()
-        self._group: GroupCommit[EmbeddedTransaction] = GroupCommit(engine.sync, self._finish, self._abandon)
+        self._group: GroupCommit[Commit] = GroupCommit(engine.sync, self._finish, self._abandon)
         self._cursor = cursor
         self.commits = 0
         self.conflicts = 0
@@ -75,17 +80,18 @@ class Committer:
             for key in keys:
                 self._check_newer(key, data_key(key), start_ts, for_update_ts)
 
-    def _lock_for_commit(self, txn: EmbeddedTransaction, writes: dict[bytes, bytes | None], marked: set[bytes]) -> None:
-        """Takes the locks that are not held yet and notes them in `txn.commit_locks`.
+    def _lock_for_commit(
+        self, commit: Commit, keys: Iterable[bytes], held: Set[bytes], owner: Owner, wait: LockWait
+    ) -> None:
+        """Takes the locks on `keys` that are not held yet and notes them in `commit.locks`.
 
         Gives them all back before it waits, so commits cannot deadlock.
         """
         owners = self.locks.owners
-        held, owner = txn.locks, txn.owner
-        taken = txn.commit_locks
+        taken = commit.locks
         while True:
             blocked: bytes | None = None
-            for key in (*writes, *(marked - writes.keys())) if marked else writes:
+            for key in keys:
                 if key in held or (taken and key == taken[0]):
                     continue
                 taken.append(key)
@@ -98,11 +104,11 @@ class Committer:
                     return
                 self.locks.release(taken, owner)
                 taken.clear()
-                self.ranges.wait(txn.owner, closed, txn.lock_wait_ms, txn.cancel)
+                self.ranges.wait(owner, closed, *wait)
                 continue
             self.locks.release(taken, owner)
             taken[:] = [blocked]
-            self.locks.acquire(owner, blocked, txn.lock_wait_ms, txn.cancel)
+            self.locks.acquire(owner, blocked, *wait)
             # kept: who gives up what it waited for can be overtaken for ever
 
     # -- constraints
@@ -158,8 +164,11 @@ class Committer:
         """Commits the buffer of `txn` and returns its commit_ts when it is durable and visible."""
         if self.stopped is not None:
             raise self.stopped
+        commit = txn.committing = Commit(txn.start_ts, buffer.writes)
+        owner = txn.owner
         try:
-            self._lock_for_commit(txn, buffer.writes, marked)
+            keys = (*buffer.writes, *(marked - buffer.writes.keys())) if marked else buffer.writes
+            self._lock_for_commit(commit, keys, txn.locks, owner, (txn.lock_wait_ms, txn.cancel))
             encoded: Encoded = [(data_key(key), value) for key, value in buffer.writes.items()]
             self._check_constraints(txn, buffer, marked, encoded)
             if len(buffer.inserts) < len(encoded):
@@ -172,54 +181,79 @@ class Committer:
                     if pair[1] is not None or key not in buffer.inserts
                 ]
             locked_only = [data_key(key) for key in marked - buffer.writes.keys()] if marked else []
-            return self._write(txn, encoded, locked_only, check)
+            return self._write(commit, encoded, locked_only, check)
         finally:
-            self.locks.release(txn.commit_locks, txn.owner)
+            self.locks.release(commit.locks, owner)
 
-    def _write(
+    def commit_alone(
         self,
-        txn: EmbeddedTransaction,
-        encoded: Encoded,
-        locked_only: list[bytes],
+        writes: dict[bytes, bytes | None],
+        inserts: Collection[bytes],
+        wait: LockWait,
         check: Callable[[], None] | None,
     ) -> int:
-        place: Place[EmbeddedTransaction] = Place(txn)
+        """Commits writes that depend on no read, in one step: what a transaction is that only inserts.
+
+        Keys in `inserts` must have no live value (KeyExists). Both timestamps are drawn when everything is locked, so
+        no newer commit can be there.
+        """
+        if self.stopped is not None:
+            raise self.stopped
+        commit = Commit(0, writes)
+        try:
+            self._lock_for_commit(commit, writes, _NO_KEYS, commit, wait)
+            encoded: Encoded = [(data_key(key), value) for key, value in writes.items()]
+            for key, (data, _) in zip(writes, encoded, strict=True):
+                if key in inserts:
+                    self._check_absent(key, data)
+                else:
+                    self.overwritten.add(key)
+            return self._write(commit, encoded, [], check)
+        finally:
+            self.locks.release(commit.locks, commit)
+
+    def _write(
+        self, commit: Commit, encoded: Encoded, locked_only: list[bytes], check: Callable[[], None] | None
+    ) -> int:
         interruption: BaseException | None = None
         try:
             with self.mutex:
                 if self.stopped is not None:
                     raise self.stopped
-                self.committing[txn] = None
-                commit_ts = self.oracle.get_ts()
+                self.committing[commit] = None
+                if commit.start_ts:
+                    commit_ts = self.oracle.get_ts()
+                else:
+                    commit_ts = self.oracle.get_ts(2)
+                    commit.start_ts = commit_ts - 1
                 if check is not None:
                     check()
 
                 def apply() -> None:
-                    txn.commit_ts = commit_ts  # from here on the commit is carried through
-                    self._apply(txn, encoded, locked_only)
+                    commit.commit_ts = commit_ts  # from here on the commit is carried through
+                    self._apply(commit, encoded, locked_only)
                     self.last_commit_ts = commit_ts
                     if self.synchronous:
-                        self._group.add(place)
+                        self._group.add(commit)
                     else:
-                        self._finish(txn)
-                        place.finished = True
+                        self._finish(commit)
 
                 interruption = uninterrupted(apply)
-            if not place.finished:
-                interruption = uninterrupted(partial(self._group.wait, place)) or interruption
+            if not commit.finished:
+                interruption = uninterrupted(partial(self._group.wait, commit)) or interruption
         except BaseException as error:
-            if not txn.commit_ts or isinstance(error, StoreError):
-                self.committing.pop(txn, None)
-                txn.finish()
+            if not commit.commit_ts or isinstance(error, StoreError):
+                self.committing.pop(commit, None)
+                commit.finish()
                 raise
             interruption = error
-            if not place.finished:
-                uninterrupted(partial(self._group.wait, place))
-        if place.error is not None:
-            raise place.error
+            if not commit.finished:
+                uninterrupted(partial(self._group.wait, commit))
+        if commit.error is not None:
+            raise commit.error
         if interruption is not None:
             raise interruption
-        return txn.commit_ts
+        return commit.commit_ts
 
     def _fill(self, batch: Any, start_ts: int, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
         """Puts the records of a commit into the batch."""
@@ -239,11 +273,11 @@ class Committer:
         for key in locked_only:
             put(key + suffix, b"L" + start, write_cf)
 
-    def _apply(self, txn: EmbeddedTransaction, encoded: Encoded, locked_only: list[bytes]) -> None:
+    def _apply(self, commit: Commit, encoded: Encoded, locked_only: list[bytes]) -> None:
         """Writes the records; again, when it was interrupted."""
         try:
             batch = self.engine.batch()
-            self._fill(batch, txn.start_ts, txn.commit_ts, encoded, locked_only)
+            self._fill(batch, commit.start_ts, commit.commit_ts, encoded, locked_only)
             self.engine.write(batch)
         except StoreError as error:
             self.stop(error)
@@ -254,24 +288,24 @@ class Committer:
         if self.stopped is None:
             self.stopped = StoreError(f"the store stopped after a failed write and has to be reopened: {error}")
 
-    def _finish(self, txn: EmbeddedTransaction) -> None:
+    def _finish(self, commit: Commit) -> None:
         """Makes a durable commit visible."""
         self.commits += 1
         if self.observers:
-            writes = txn.changes()
+            writes = list(commit.writes.items())
             try:
                 for observer in self.observers:
-                    observer.on_commit(txn.commit_ts, writes)
+                    observer.on_commit(commit.commit_ts, writes)
             except Exception as error:  # noqa: BLE001 - an observer that missed a commit must not be believed again
                 self.stop(error)
-        self.committing.pop(txn, None)
-        txn.finish()
+        self.committing.pop(commit, None)
+        commit.finish()
 
-    def _abandon(self, txn: EmbeddedTransaction, error: BaseException) -> None:
+    def _abandon(self, commit: Commit, error: BaseException) -> None:
         """The sync failed: whether the commit survives is unknown, so the store stops."""
         self.stop(error)
-        self.committing.pop(txn, None)
-        txn.finish()
+        self.committing.pop(commit, None)
+        commit.finish()
 
     def stats(self) -> dict[str, int]:
         return {

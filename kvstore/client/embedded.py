@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -153,6 +153,19 @@ class EmbeddedStore:
             if read_only:
                 raise SnapshotTooOld(ts, self.safe_point)
 
+    def write(
+        self,
+        writes: dict[bytes, bytes | None],
+        inserts: Collection[bytes],
+        *,
+        wait_ms: int,
+        cancel: CancelToken | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> int:
+        if self._orphans:
+            self.adopt_orphans()
+        return self.committer.commit_alone(writes, inserts, (wait_ms, cancel), check)
+
     def snapshot(self, ts: int | None = None) -> Snapshot:
         if self._closed is not None:
             raise self._closed
@@ -199,14 +212,18 @@ class EmbeddedStore:
             return value
         return self.snapshot().get(key)
 
-    def is_special(self, ts: int) -> bool:
-        """Whether a reader at `ts` has to look for closed ranges; refused when the store has stopped.
+    def may_hide(self, ts: int) -> bool:
+        """Whether some load may hide records from a new snapshot at `ts`; refused when the store has stopped."""
+        self.check_running()
+        return any(not window.commit_ts or window.hides_from(ts) for window in self.ranges.windows)
 
-        A load that is over hides its records from snapshots older than its end, and concerns no others.
+    def is_special(self, ts: int) -> bool:
+        """Whether some load hides records from a reader at `ts` now.
+
+        One that is over hides its records from snapshots older than its end, and concerns no others.
         """
         self.check_running()
-        ranges = self.ranges
-        return bool(ranges.active) or any(window.hides_from(ts) for window in ranges.windows)
+        return any(window.hides_from(ts) for window in self.ranges.windows)
 
     def get_special(self, snapshot: Snapshot, key: bytes) -> bytes | None:
         """A point read while closed ranges exist; refused when the store has stopped."""
@@ -235,7 +252,7 @@ class EmbeddedStore:
         def load(encoded: bytes, start_ts: int) -> bytes:
             return self.load_default(snapshot, encoded, start_ts)
 
-        if not self.special_reads:
+        if not snapshot.special:
             return scan_chunks(self.engine, start, end, snapshot.ts, load, snapshot.check_age, reverse=reverse)
         self.check_running()
         pieces = self.ranges.segments(start, end, snapshot.ts)
@@ -254,7 +271,7 @@ class EmbeddedStore:
             return self.load_default(snapshot, encoded, start_ts)
 
         pieces = [(start, end, snapshot.ts)]
-        if self.special_reads:
+        if snapshot.special:
             self.check_running()
             pieces = self.ranges.segments(start, end, snapshot.ts)
         return chain.from_iterable(

@@ -18,29 +18,26 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from kvstore.errors import StoreError
-
-T = TypeVar("T")
 
 INTERRUPTIONS_MAX = 100
 """A step that was left by so many exceptions was not interrupted: it is broken."""
 
 
-class Place(Generic[T]):
-    """One item in the queue, and then in a group."""
+class Place:
+    """One commit in the queue, and then in a group."""
 
-    __slots__ = ("error", "finished", "item", "led", "taken", "wake")
+    __slots__ = ("error", "finished", "led", "taken", "wake")
 
-    def __init__(self, item: T) -> None:
-        self.item = item
+    def __init__(self) -> None:
         self.taken = False
         self.finished = False
         self.error: BaseException | None = None
         self.wake: threading.Lock | None = None
-        self.led: list[Place[T]] = []
+        self.led: Sequence[Place] = ()
         """The group that it led, to be woken."""
 
     def signal(self) -> None:
@@ -83,10 +80,13 @@ def uninterrupted(step: Callable[[], None]) -> BaseException | None:
             signal.signal(signal.SIGINT, previous)
 
 
-class GroupCommit(Generic[T]):
-    """Runs `sync` for groups of items and then `finish` on each item, in the order in which they were added.
+T = TypeVar("T", bound=Place)
 
-    `finish` and `fail` can be called again for an item when they were interrupted.
+
+class GroupCommit(Generic[T]):
+    """Runs `sync` for groups of places and then `finish` on each, in the order in which they were added.
+
+    `finish` and `fail` can be called again for a place when they were interrupted.
     """
 
     def __init__(self, sync: Callable[[], None], finish: Callable[[T], None], fail: Callable[[T, BaseException], None]):
@@ -94,22 +94,22 @@ class GroupCommit(Generic[T]):
         self._finish = finish
         self._fail = fail
         self._mutex = threading.Lock()
-        self._queue: list[Place[T]] = []
-        self._group: list[Place[T]] = []
+        self._queue: list[T] = []
+        self._group: list[T] = []
         self._synced = False
         self._sync_error: StoreError | None = None
-        self._leader: Place[T] | None = None
+        self._leader: T | None = None
         self.groups = 0
         self.grouped = 0
 
-    def add(self, place: Place[T]) -> None:
+    def add(self, place: T) -> None:
         """Queues a place whose write has returned; the caller's lock keeps the order of writes and of calls the
         same."""
         with self._mutex:
             if not place.taken and place not in self._queue:
                 self._queue.append(place)
 
-    def wait(self, place: Place[T]) -> None:
+    def wait(self, place: T) -> None:
         """Returns when the item is durable and finished; what the sync raised is in `place.error`."""
         while True:
             with self._mutex:
@@ -134,7 +134,7 @@ class GroupCommit(Generic[T]):
         for follower in place.led:
             follower.signal()
 
-    def _lead(self, place: Place[T]) -> None:
+    def _lead(self, place: T) -> None:
         """Syncs and finishes what is queued, or goes on where that was interrupted, and passes the lead on."""
         if not place.finished and not self._group:
             with self._mutex:
@@ -151,8 +151,8 @@ class GroupCommit(Generic[T]):
                 heir.signal()  # it looks at `_leader` under the mutex
             self._leader = heir
 
-    def _finish_group(self, leader: Place[T]) -> None:
-        group = leader.led = self._group
+    def _finish_group(self, leader: T) -> None:
+        leader.led = group = self._group
         if not self._synced:
             try:
                 self._sync()
@@ -165,8 +165,8 @@ class GroupCommit(Generic[T]):
         for place in group:
             if not place.finished:
                 if error is None:
-                    self._finish(place.item)
+                    self._finish(place)
                 else:
-                    self._fail(place.item, error)
-                place.error = error
+                    place.error = error
+                    self._fail(place, error)
                 place.finished = True

@@ -255,12 +255,14 @@ def open_ingest(store: EmbeddedStore, start: bytes, end: bytes, cancel: CancelTo
             locks.release((key,), owner)
         start_ts = store.now_ts()
         with store.committer.mutex:
-            closed.commit_ts = store.now_ts()
+            # told before the timestamp is drawn: a snapshot that draws a later one has to look
             ranges.windows = (*ranges.windows, closed)
             store.special_reads = True
+            closed.commit_ts = store.now_ts()
     except BaseException:
         with store.committer.mutex:
             ranges.active = tuple(entry for entry in ranges.active if entry is not closed)
+            ranges.windows = tuple(entry for entry in ranges.windows if entry is not closed)
         locks.release((closed.lock_key,), owner)
         raise
     return EmbeddedIngest(store, closed, owner, start_ts)

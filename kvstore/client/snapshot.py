@@ -18,25 +18,28 @@ from kvstore.mvcc.point import CONTINUES, PUT, SHORT, NeedsDefault, read_version
 
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
-    from kvstore.client.transaction import EmbeddedTransaction
+    from kvstore.client.pending import Commit
 
 
 class Snapshot:
     """Committed data at `ts`; valid as long as `ts` is not below the GC safe point."""
 
-    __slots__ = ("_pending", "_seq", "_store", "_suffix", "ts")
+    __slots__ = ("_pending", "_seq", "_store", "_suffix", "special", "ts")
 
     def __init__(self, store: EmbeddedStore, ts: int) -> None:
         self.ts = ts
         self._store = store
         self._suffix = ts_suffix(ts)
+        # a load that begins later draws a later commit_ts, and so hides nothing from this snapshot
+        self.special = store.special_reads and store.may_hide(ts)
+        """Whether reads have to look for loads that hide records."""
         # this order matters: a commit that is gone from `committing` has moved write_seq before
-        self._pending: list[EmbeddedTransaction] = list(store.committing) if store.committing else []
+        self._pending: list[Commit] = list(store.committing) if store.committing else []
         self._seq: int = store.engine.write_seq
 
     def _settle(self, start: bytes, end: bytes | None) -> None:
         """Waits for the noted commits that touch the key `start` (end None) or the range, and forgets finished ones."""
-        rest: list[EmbeddedTransaction] = []
+        rest: list[Commit] = []
         for commit in self._pending:
             if not commit.finished and (commit.commit_ts == 0 or commit.commit_ts <= self.ts):
                 if not commit.touches(start, end):
@@ -50,7 +53,7 @@ class Snapshot:
         if self._pending:
             self._settle(key, None)
         store = self._store
-        if store.special_reads and store.is_special(self.ts):
+        if self.special and store.is_special(self.ts):
             return store.get_special(self, key)
         cursor = store.cursor()
         raw = cursor.raw
@@ -73,7 +76,7 @@ class Snapshot:
             keys = list(keys)
             for key in keys:
                 self._settle(key, None)
-        if store.special_reads and store.is_special(self.ts):
+        if self.special and store.is_special(self.ts):
             return {key: value for key in keys if (value := store.get_special(self, key)) is not None}
         cursor = store.cursor()
         raw = cursor.raw

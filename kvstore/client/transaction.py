@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -15,6 +14,7 @@ from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
 
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
+    from kvstore.client.pending import Commit
 
 LOCK_WAIT_MS = 50_000
 """How long a commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
@@ -180,8 +180,6 @@ class EmbeddedTransaction:
         self.pessimistic = pessimistic
         self.cancel: CancelToken | None = None
         self.lock_wait_ms = LOCK_WAIT_MS
-        self.commit_ts = 0
-        self.finished = False
         self._start_ts = start_ts
         self.owner = LockOwner(start_ts)
         self._store = store
@@ -191,15 +189,18 @@ class EmbeddedTransaction:
         self._buffer = WriteBuffer()
         self._snapshot: Snapshot | None = None
         self.locks: set[bytes] = set()
-        self.commit_locks: list[bytes] = []
+        self.committing: Commit | None = None
         self._marked: set[bytes] = set()
-        self._finish_waiters: list[threading.Lock] = []
 
     # -- reading
 
     @property
     def start_ts(self) -> int:
         return self._start_ts
+
+    @property
+    def commit_ts(self) -> int:
+        return self.committing.commit_ts if self.committing is not None else 0
 
     @property
     def ts(self) -> int:
@@ -339,28 +340,5 @@ class EmbeddedTransaction:
     def __del__(self) -> None:
         # dropped without an end, or interrupted in it
         if not self._ended:
-            self._store.orphan([*self.locks, *self.commit_locks], self.owner, id(self))
-
-    # -- seen by readers while it commits
-
-    def touches(self, start: bytes, end: bytes | None) -> bool:
-        """Whether it writes the key `start` (end None) or a key of the range."""
-        return start in self._buffer.writes if end is None else self._buffer.touches(start, end)
-
-    def changes(self) -> list[tuple[bytes, bytes | None]]:
-        """What it writes, for observers."""
-        return list(self._buffer.writes.items())
-
-    def wait_finished(self) -> None:
-        """Returns when this commit is durable and visible, or has failed."""
-        gate = threading.Lock()
-        gate.acquire()
-        self._finish_waiters.append(gate)
-        if not self.finished:
-            gate.acquire()
-
-    def finish(self) -> None:
-        """Marks the commit as over, for better or worse, and wakes the readers that wait for it."""
-        self.finished = True
-        while self._finish_waiters:
-            self._finish_waiters.pop().release()
+            own = self.committing.locks if self.committing is not None else ()
+            self._store.orphan([*self.locks, *own], self.owner, id(self))

@@ -122,6 +122,12 @@ def test_interrupted_commits_wedge_nobody(kind: str, tmp_path: Path) -> None:
     store.close()
 
 
+class Numbered(Place):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def test_an_interrupted_leader_finishes_its_group() -> None:
     finished: list[int] = []
     moments = iter([True, True, False])
@@ -130,15 +136,15 @@ def test_an_interrupted_leader_finishes_its_group() -> None:
         if next(moments, False):
             raise KeyboardInterrupt
 
-    group: GroupCommit[int] = GroupCommit(sync, finished.append, lambda item, error: None)
-    places = [Place(item) for item in range(3)]
+    group: GroupCommit[Numbered] = GroupCommit(sync, lambda p: finished.append(p.number), lambda p, error: None)
+    places = [Numbered(item) for item in range(3)]
     for place in places:
         group.add(place)
         group.add(place)
     assert isinstance(uninterrupted(lambda: group.wait(places[1])), KeyboardInterrupt)
     assert finished == [0, 1, 2]
     assert all(place.finished and place.error is None for place in places)
-    late = Place(3)
+    late = Numbered(3)
     group.add(late)
     group.wait(late)
     assert finished == [0, 1, 2, 3]
@@ -151,8 +157,8 @@ def test_a_failed_sync_fails_the_whole_group_once() -> None:
     def sync() -> None:
         raise broken
 
-    group: GroupCommit[int] = GroupCommit(sync, lambda item: None, lambda item, error: failed.append(item))
-    places = [Place(item) for item in range(2)]
+    group: GroupCommit[Numbered] = GroupCommit(sync, lambda p: None, lambda p, error: failed.append(p.number))
+    places = [Numbered(item) for item in range(2)]
     for place in places:
         group.add(place)
     for place in places:
