@@ -22,6 +22,7 @@ from coprocessor.codec.index_row import (
     compile_record_key,
     handle_of_entry,
 )
+from coprocessor.codec.index_write import EntriesFn, compile_entries
 from coprocessor.codec.keys import Handle
 from coprocessor.codec.row import (
     RowsDecoderFn,
@@ -38,7 +39,6 @@ from coprocessor.types import STRING_TPS, FieldType, Tp
 
 Row = tuple[Any, ...]
 KeyRange = tuple[bytes, bytes]
-IndexEntry = tuple[IndexSchema, bytes, bytes, bool]
 Decoder = Callable[[Any, bytes], Row]
 
 EMPTY_RANGE: KeyRange = (b"", b"")
@@ -75,6 +75,8 @@ class TableCodec:
         self.is_common_handle = schema.handle_offset < 0 and bool(schema.common_handle)
         self.is_hidden_handle = schema.handle_offset < 0 and not schema.common_handle
         self.encode_row: Callable[[Sequence[Any]], bytes] = compile_encoder(schema)
+        self.index_entries: EntriesFn = compile_entries(schema)
+        """(values, handle) -> (index, key, value, distinct) of every index; a distinct key must not be there yet."""
         self.key_only_offsets = key_only_offsets(schema)
         self._handle_columns = tuple(_KeyColumn(schema, part) for part in schema.common_handle)
         self._index_columns = {
@@ -161,10 +163,6 @@ class TableCodec:
         return compile_rows_decoder(self.schema, offsets, tz if self._timestamps else None)
 
     # Index entries
-
-    def index_entries(self, values: Sequence[Any], handle: Handle) -> list[IndexEntry]:
-        """Returns (index, key, value, distinct) of every index; a distinct key must not be there yet."""
-        return [(index, *self.index_key_value(index, values, handle)) for index in self.schema.indexes]
 
     def index_key_value(self, index: IndexSchema, values: Sequence[Any], handle: Handle) -> tuple[bytes, bytes, bool]:
         """Returns the key and value of the row's entry in `index`, and whether the key alone must be unique."""

@@ -25,7 +25,7 @@ from kvstore.client.snapshot import Snapshot
 from kvstore.client.transaction import EmbeddedTransaction
 from kvstore.client.upkeep import GC_LIFE_MS, Upkeep
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Cursor, Engine
-from kvstore.errors import Corruption, SnapshotTooOld, StoreClosed, StoreError
+from kvstore.errors import Corruption, SnapshotTooOld, StoreClosed, StoreError, TxnTooLarge
 from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, data_range, ts_suffix, versioned
 from kvstore.mvcc.point import NeedsDefault, read_version
 from kvstore.mvcc.scan import Rows, scan_chunks
@@ -164,6 +164,8 @@ class EmbeddedStore:
     ) -> int:
         if self._orphans:
             self.adopt_orphans()
+        if sum(map(len, filter(None, writes.values()))) > self.txn_bytes_max:
+            raise TxnTooLarge(f"transaction is over {self.txn_bytes_max} bytes")
         return self.committer.commit_alone(writes, inserts, (wait_ms, cancel), check)
 
     def snapshot(self, ts: int | None = None) -> Snapshot:

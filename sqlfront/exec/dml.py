@@ -26,6 +26,7 @@ from sqlfront.catalog.model import Column, Table
 from sqlfront.errors import ER_BAD_NULL, ER_DUP_ENTRY, ER_NO_DEFAULT_FOR_FIELD, error
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows, order_by
+from sqlfront.exec.insert_alone import compile_alone, number_row
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
@@ -177,8 +178,11 @@ class InsertChange:
         layout = {i: p for p, i in enumerate(plan.existing)} | {i: n + p for p, i in enumerate(plan.new)}
         self.on_duplicate = _compile_assignments(plan.on_duplicate, layout)
         self.changed = _with_on_update(self.table, {a.offset for a in plan.on_duplicate})
+        self.alone = compile_alone(session, plan, self.filler)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        if self.alone is not None and session.txn is None:
+            return self.alone.run(session, params)
         filler = self.filler
         if self.filler_warns:
             filler = ColumnFiller(self.table, session.variables.zone, strict=filler.strict, warn=session.warn)
@@ -266,20 +270,13 @@ class _InsertRun:
         for offset in change.missing:
             row[offset] = filler.default(offset, self.env)
         if auto is not None:
-            self._number(row, auto)
+            self._number(row)
         return row
 
-    def _number(self, row: list[Any], auto: Column) -> None:
-        value = row[auto.offset]
-        autoids = self.session.database.autoids
-        if value is None or (value == 0 and not self.session.variables.no_auto_value_on_zero):
-            row[auto.offset] = value = autoids.allocate(self.change.table)
-            value = row[auto.offset] = self.filler.casters[auto.offset](value, 1)
-            if not self.generated:
-                self.generated = int(value)
-        else:
-            autoids.rebase(self.change.table, int(value))
-            self.given = int(value)
+    def _number(self, row: list[Any]) -> None:
+        generated, given = number_row(self.session, self.change.table, row, self.filler)
+        self.generated = self.generated or generated
+        self.given = given or self.given
 
     def _replace(self, row: list[Any]) -> None:
         writer = self.writer
