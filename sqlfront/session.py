@@ -435,6 +435,22 @@ class Session:
             return result
         raise AssertionError("unreachable")
 
+    def write_alone(
+        self,
+        writes: dict[bytes, bytes | None],
+        inserts: Sequence[bytes],
+        table: Table,
+        delta: int,
+        check: Callable[[], None],
+    ) -> None:
+        """Commits what an autocommit statement writes when it depends on no read; `check` is for the table's
+        revision, `delta` the rows that are added."""
+        variables = self.variables
+        if variables.read_only:
+            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
+        self.storage.write(writes, inserts, wait_ms=variables.lock_wait_ms, cancel=self.cancel, check=check)
+        self.database.statistics.note_changes(table.id, delta)
+
     def _write_in(self, txn: Transaction, work: Callable[[Transaction, bool], Result], used: dict[int, int]) -> Result:
         if self.read_only:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from coprocessor.codec.row import define
 from coprocessor.expr import Const, Param
 from sqlfront.bind.dml import InsertPlan
-from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
 from sqlfront.result import Result
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ class AloneInsert:
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         """Writes the row durably. Raises KeyExists and what waiting for locks raises."""
-        if session.variables.read_only:
-            raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         codec, table = self._codec, self._table
         row = self._complete(params)
         generated = given = 0
@@ -55,10 +52,7 @@ class AloneInsert:
                 writes[entry_key] = entry_value
                 if distinct:
                     inserts.append(entry_key)
-        session.storage.write(
-            writes, inserts, wait_ms=session.variables.lock_wait_ms, cancel=session.cancel, check=self._check
-        )
-        session.database.statistics.note_changes(table.id, 1)
+        session.write_alone(writes, inserts, table, 1, self._check)
         session.row_count = 1
         if generated:
             session.last_insert_id = generated
