@@ -9,6 +9,8 @@ bytes in groups of eight with a marker, varints in Go's zigzag form. Decoders ta
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from functools import lru_cache
 
 SIGN_BIT = 1 << 63
 U64_MAX = (1 << 64) - 1
@@ -95,8 +97,9 @@ def decode_float_desc(data: bytes, offset: int = 0) -> tuple[float, int]:
 def encode_bytes(data: bytes) -> bytes:
     """Groups of eight bytes, each followed by `0xFF - padding`; the last group always has padding."""
     size = len(data)
-    if size < GROUP:
-        return data + _PAD[size:] + _MARKERS[size]
+    if size < SHAPED_BYTES_MAX:
+        cut, shape = SHAPES[size]
+        return shape % cut(data)
     parts: list[bytes] = []
     for at in range(0, size - size % GROUP, GROUP):
         parts.append(data[at : at + GROUP])
@@ -107,6 +110,19 @@ def encode_bytes(data: bytes) -> bytes:
 
 
 _MARKERS = tuple(bytes([MARKER - (GROUP - n)]) for n in range(GROUP))
+
+
+SHAPED_BYTES_MAX = 96
+
+
+def _shape(size: int) -> tuple[Callable[[bytes], tuple[bytes, ...]], bytes]:
+    groups, rest = divmod(size, GROUP)
+    cut = struct.Struct("8s" * groups + f"{rest}s").unpack
+    return cut, b"%b\xff" * groups + b"%b" + _PAD[rest:] + _MARKERS[rest]
+
+
+SHAPES = tuple(_shape(size) for size in range(SHAPED_BYTES_MAX))
+"""For data of each size: what cuts it into groups, and the format that puts their markers in."""
 
 
 def encoded_bytes_length(size: int) -> int:
@@ -154,6 +170,15 @@ def encode_uvarint(value: int) -> bytes:
     """u64 in seven-bit groups, low first."""
     if value < 0x80:
         return bytes((value,))
+    if value > 0x1FFFFF:
+        # timestamps, which share what is above for some milliseconds
+        low = (value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14 & 0x7F | 0x80)
+        return bytes(low) + _uvarint_rest(value >> 21)
+    return _uvarint_rest.__wrapped__(value)
+
+
+@lru_cache(maxsize=64)
+def _uvarint_rest(value: int) -> bytes:
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

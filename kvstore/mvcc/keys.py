@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from kvstore.codec import decode_bytes, encode_bytes
+from kvstore.codec import SHAPED_BYTES_MAX, SHAPES, decode_bytes, encode_bytes
 
 DATA_PREFIX = b"z"
 DATA_END = b"{"
@@ -23,16 +23,17 @@ AFTER_OLDEST = b"\xff" * TS_BYTES + b"\x00"
 
 _pack_ts: Callable[[int], bytes] = struct.Struct(">Q").pack
 _unpack_ts = struct.Struct(">Q").unpack_from
-_ZEROS = bytes(8)
-_TAILS = tuple(bytes(8 - n) + bytes((0xF7 + n,)) for n in range(8))
+
+
+_SHAPES = tuple((cut, DATA_PREFIX + shape) for cut, shape in SHAPES)
 
 
 def data_key(key: bytes) -> bytes:
-    """`z` EncodeBytes(key), written out for the lengths of record and index keys because every point read starts
-    here."""
+    """`z` EncodeBytes(key), put together in one step because every read and write starts here."""
     size = len(key)
-    if 16 <= size < 24:
-        return b"z%b\xff%b\xff%b%b" % (key[:8], key[8:16], key[16:], _TAILS[size - 16])
+    if size < SHAPED_BYTES_MAX:
+        cut, shape = _SHAPES[size]
+        return shape % cut(key)
     return DATA_PREFIX + encode_bytes(key)
 
 
