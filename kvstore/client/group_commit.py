@@ -7,8 +7,10 @@
 
 A sync covers every write that had returned when it began. Whoever finds no sync running leads one for all that have
 written so far; the others sleep until a leader finishes them, or until they are made the leader themselves. Nobody
-waits for a timer. The sync lets other threads run, and they write meanwhile. (A thread that does nothing but sync was
-tried: one more thread that wants the interpreter costs more than the hand-over from leader to leader.)
+waits for a timer. The sync lets other threads run, and they write meanwhile. The leader wakes the first of its group,
+who wakes the second, and so on: threads that wake together only queue for the interpreter, and sleep once more. (A
+thread that does nothing but sync was tried: one more thread that wants the interpreter costs more than the hand-over
+from leader to leader.)
 
 Signal handlers run in the main thread, between any two instructions, and may raise (Ctrl-C). `uninterrupted` carries a
 step through nevertheless; `add`, `wait` and what they call can be entered again at whatever point they were left.
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from kvstore.errors import StoreError
@@ -30,15 +32,15 @@ INTERRUPTIONS_MAX = 100
 class Place:
     """One commit in the queue, and then in a group."""
 
-    __slots__ = ("error", "finished", "led", "taken", "wake")
+    __slots__ = ("error", "finished", "follower", "taken", "wake")
 
     def __init__(self) -> None:
         self.taken = False
         self.finished = False
         self.error: BaseException | None = None
         self.wake: threading.Lock | None = None
-        self.led: Sequence[Place] = ()
-        """The group that it led, to be woken."""
+        self.follower: Place | None = None
+        """Who in the group is woken by this one."""
 
     def signal(self) -> None:
         """Wakes the owner; more than once does no harm."""
@@ -131,8 +133,8 @@ class GroupCommit(Generic[T]):
                 break
         if self._leader is place:
             self._lead(place)
-        for follower in place.led:
-            follower.signal()
+        if place.follower is not None:
+            place.follower.signal()
 
     def _lead(self, place: T) -> None:
         """Syncs and finishes what is queued, or goes on where that was interrupted, and passes the lead on."""
@@ -152,7 +154,12 @@ class GroupCommit(Generic[T]):
             self._leader = heir
 
     def _finish_group(self, leader: T) -> None:
-        leader.led = group = self._group
+        group = self._group
+        last: Place = leader
+        for place in group:
+            if place is not leader:
+                last.follower = place
+                last = place
         if not self._synced:
             try:
                 self._sync()
