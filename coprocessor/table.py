@@ -36,6 +36,7 @@ from coprocessor.codec.temporal import to_utc
 from coprocessor.errors import CodecError
 from coprocessor.schema import IndexColumn, IndexSchema, TableSchema
 from coprocessor.types import STRING_TPS, FieldType, Tp
+from kvstore.client.api import Chunk
 
 Row = tuple[Any, ...]
 KeyRange = tuple[bytes, bytes]
@@ -158,9 +159,19 @@ class TableCodec:
         unpack = _I64.unpack_from
         return lambda key, value: decode(unpack(key, keys.RECORD_PREFIX_LEN)[0] - SIGN, value)
 
-    def rows_decoder(self, offsets: Sequence[int], tz: dt.tzinfo | None = None) -> RowsDecoderFn:
-        """Returns the compiled decoder of many (record key, row value) pairs of this table at once."""
-        return compile_rows_decoder(self.schema, offsets, tz if self._timestamps else None)
+    def chunk_decoder(self, offsets: Sequence[int], tz: dt.tzinfo | None = None) -> Callable[[Chunk], list[Row]]:
+        """Returns the decoder of chunks of this table's records to the values at `offsets`."""
+        zone = tz if self._timestamps else None
+        compiled: dict[int, tuple[RowsDecoderFn, bool]] = {}
+
+        def decode(chunk: Chunk) -> list[Row]:
+            found = compiled.get(chunk.skip)
+            if found is None:
+                found = compiled[chunk.skip] = compile_rows_decoder(self.schema, offsets, zone, chunk.skip)
+            rows, needs_keys = found
+            return rows(chunk.values, chunk.keys() if needs_keys else None)
+
+        return decode
 
     # Index entries
 

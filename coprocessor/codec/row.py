@@ -68,7 +68,7 @@ _SIGN = 1 << 63
 
 RowEncoderFn = Callable[[Sequence[Any]], bytes]
 RowDecoderFn = Callable[[Any, bytes], tuple[Any, ...]]
-RowsDecoderFn = Callable[[Iterable[tuple[bytes, bytes]]], list[tuple[Any, ...]]]
+RowsDecoderFn = Callable[[Iterable[bytes], Iterable[bytes] | None], list[tuple[Any, ...]]]
 
 
 # Layout
@@ -249,35 +249,40 @@ class _Compiler:
         function: RowDecoderFn = define("decode", source, names)
         return function
 
-    def batch(self) -> RowsDecoderFn:
-        """Like `dispatch`, for many rows with their record keys: one loop, no call per row."""
-        names, lines, values = self._usual()
-        if self.schema.handle_offset < 0 and self.schema.common_handle:
+    def batch(self, skip: int) -> tuple[RowsDecoderFn, bool]:
+        """Like `dispatch`, for many rows whose bytes begin at `skip`: one loop, no call per row.
+
+        Also returns whether it needs the record keys.
+        """
+        names, lines, values = self._usual(skip)
+        needs_keys = any(offset in self.key_only for offset in self.offsets)
+        handle = "None"
+        if needs_keys and self.schema.handle_offset < 0:
             handle = f"key[{RECORD_PREFIX_LEN}:]"
-        else:
+        elif needs_keys:
             names["unpack_handle"] = struct.Struct(">Q").unpack_from
             handle = f"unpack_handle(key, {RECORD_PREFIX_LEN})[0] - {_SIGN}"
         source = [
-            "def decode(pairs):",
+            "def decode(values, keys):",
             "    rows = []",
             "    append = rows.append",
-            "    for key, row in pairs:",
-            "        if not row.startswith(usual):",
-            f"            append(other({handle}, row))",
+            "    for key, row in zip(keys, values):" if needs_keys else "    for row in values:",
+            f"        if not row.startswith(usual, {skip}):",
+            f"            append(other({handle}, row[{skip}:]))",
             "            continue",
+            *([f"        handle = {handle}"] if needs_keys else ()),
+            *(f"    {line}" for line in lines),
+            f"        append({values})",
+            "    return rows",
         ]
-        if any("handle" in line for line in (*lines, values)):
-            source.append(f"        handle = {handle}")
-        source += [f"    {line}" for line in lines]
-        source += [f"        append({values})", "    return rows"]
         function: RowsDecoderFn = define("decode", source, names)
-        return function
+        return function, needs_keys
 
-    def _usual(self) -> tuple[dict[str, Any], list[str], str]:
+    def _usual(self, skip: int = 0) -> tuple[dict[str, Any], list[str], str]:
         """The body for rows with the usual header, nothing NULL or missing; `other` decodes all the rest."""
         ids = [self.schema.columns[offset].id for offset in stored_offsets(self.schema)]
         usual_header = make_header(ids, [], big=any(i > SMALL_ID_MAX for i in ids))
-        names, lines, values = self._body(parse_header(usual_header))
+        names, lines, values = self._body(parse_header(usual_header), skip)
         by_header, compile_header = self.by_header, self._compile
 
         def other(handle: Any, row: bytes) -> tuple[Any, ...]:
@@ -299,8 +304,11 @@ class _Compiler:
         self.by_header[header] = function
         return function
 
-    def _body(self, layout: RowLayout) -> tuple[dict[str, Any], list[str], str]:
-        """The names that the source refers to, its statements, and the tuple of values as an expression."""
+    def _body(self, layout: RowLayout, skip: int = 0) -> tuple[dict[str, Any], list[str], str]:
+        """The names that the source refers to, its statements, and the tuple of values as an expression.
+
+        The row begins at byte `skip` of `row`.
+        """
         names: dict[str, Any] = {"UNPACK_INT": UNPACK_INT, "UNPACK_UINT": UNPACK_UINT, "DATES": DATES}
         position = {column_id: i for i, column_id in enumerate(layout.not_null)}
         null = frozenset(layout.null)
@@ -319,10 +327,10 @@ class _Compiler:
             else:
                 names[f"default{slot}"] = default_of(column, self.tz)
                 expressions.append(f"default{slot}")
-        lines = self._prologue(layout, used, names) + handle_lines
+        lines = self._prologue(layout, used, names, skip) + handle_lines
         return names, lines, "(" + "".join(f"{e}, " for e in expressions) + ")"
 
-    def _prologue(self, layout: RowLayout, used: set[int], names: dict[str, Any]) -> list[str]:
+    def _prologue(self, layout: RowLayout, used: set[int], names: dict[str, Any], skip: int) -> list[str]:
         if not used:
             return []
         # Only the offsets up to the last wanted value are unpacked; the values are copied once, so slices need no sums.
@@ -330,7 +338,10 @@ class _Compiler:
         width = "I" if layout.big else "H"
         names["unpack_ends"] = struct.Struct(f"<{count}{width}").unpack_from
         ends = "".join(f"e{i}, " for i in range(count))
-        return [f"    {ends}= unpack_ends(row, {layout.header_len})", f"    data = row[{layout.values_start}:]"]
+        return [
+            f"    {ends}= unpack_ends(row, {skip + layout.header_len})",
+            f"    data = row[{skip + layout.values_start}:]",
+        ]
 
     def _value_expression(self, slot: int, column: ColumnSchema, i: int, names: dict[str, Any]) -> str:
         start = f"e{i - 1}" if i else "0"
@@ -396,11 +407,15 @@ def compile_decoder(
 
 
 def compile_rows_decoder(
-    schema: TableSchema, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None
-) -> RowsDecoderFn:
-    """Like `compile_decoder`, for an iterable of (record key, row bytes) at once: list of tuples out."""
+    schema: TableSchema, offsets: Sequence[int] | None, tz: dt.tzinfo | None, skip: int
+) -> tuple[RowsDecoderFn, bool]:
+    """Like `compile_decoder`, for many rows at once: (entries, record keys) in, list of tuples out.
+
+    A row begins at byte `skip` of its entry. The second result tells whether the keys are needed; where they are not,
+    None serves in their place.
+    """
     wanted = range(len(schema.columns)) if offsets is None else offsets
-    return _Compiler(schema, wanted, tz).batch()
+    return _Compiler(schema, wanted, tz).batch(skip)
 
 
 def local_time(tz: dt.tzinfo) -> Callable[[dt.datetime | None], dt.datetime | None]:

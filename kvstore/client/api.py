@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from kvstore.mvcc.batch import PackedBatch as PackedBatch
+from kvstore.mvcc.chunks import Chunk as Chunk
 
 LOGICAL_BITS = 18
 TS_MAX = (1 << 64) - 1
@@ -71,8 +72,8 @@ class Reader(Protocol):
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yields visible (key, value) with start <= key < end, ascending, or descending when `reverse`."""
 
-    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
-        """The same in lists, small ones first: for those who decode many rows at once."""
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
+        """The same in chunks, small ones first: for those who decode many rows at once."""
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
         """Like an ascending `scan`, in packed batches of at most about `batch_rows` rows."""

@@ -26,9 +26,10 @@ from kvstore.client.transaction import EmbeddedTransaction
 from kvstore.client.upkeep import GC_LIFE_MS, Upkeep
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Cursor, Engine
 from kvstore.errors import Corruption, SnapshotTooOld, StoreClosed, StoreError, TxnTooLarge
+from kvstore.mvcc.chunks import Chunk
 from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, data_range, ts_suffix, versioned
 from kvstore.mvcc.point import NeedsDefault, read_version
-from kvstore.mvcc.scan import Rows, scan_chunks
+from kvstore.mvcc.scan import scan_chunks
 
 TXN_BYTES_MAX = 256 << 20
 """Largest sum of key and value bytes in one transaction's buffer."""
@@ -248,8 +249,8 @@ class EmbeddedStore:
             raise Corruption(f"value of {encoded.hex()} written at {start_ts} is missing")
         return value
 
-    def scan_range(self, snapshot: Snapshot, start: bytes, end: bytes, reverse: bool) -> Iterator[Rows]:
-        """Row-wise scan for a snapshot whose pending commits have been waited for, in lists of pairs."""
+    def scan_range(self, snapshot: Snapshot, start: bytes, end: bytes, reverse: bool) -> Iterator[Chunk]:
+        """Row-wise scan for a snapshot whose pending commits have been waited for."""
 
         def load(encoded: bytes, start_ts: int) -> bytes:
             return self.load_default(snapshot, encoded, start_ts)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kvstore.client.api import PackedBatch
+from kvstore.mvcc.chunks import Chunk
 
 if TYPE_CHECKING:
     from kvstore.mvcc.packed import Pairs
@@ -24,25 +25,25 @@ def _laid_over(
 
 
 def merge_chunks(
-    chunks: Iterator[list[Pair]], own: Sequence[tuple[bytes, bytes | None]], *, reverse: bool = False
-) -> Iterator[list[Pair]]:
-    """Lays `own` (ascending keys, None deletes) over lists of pairs, in their order."""
+    chunks: Iterator[Chunk], own: Sequence[tuple[bytes, bytes | None]], *, reverse: bool = False
+) -> Iterator[Chunk]:
+    """Lays `own` (ascending keys, None deletes) over chunks of rows, in their order."""
     mine = list(reversed(own)) if reverse else list(own)
     done = 0
     for chunk in chunks:
-        if not chunk:
+        if not len(chunk):
             continue
-        last = chunk[-1][0]
+        last = chunk.last_key()
         until = done
         while until < len(mine) and (mine[until][0] >= last if reverse else mine[until][0] <= last):
             until += 1
         if until > done:
-            chunk = _laid_over(chunk, mine[done:until], reverse=reverse)
+            chunk = Chunk.of(_laid_over(chunk.pairs(), mine[done:until], reverse=reverse))
             done = until
         yield chunk
     rest = [(key, value) for key, value in mine[done:] if value is not None]
     if rest:
-        yield rest
+        yield Chunk.of(rest)
 
 
 def merge_packed(batches: Iterator[PackedBatch], own: Sequence[tuple[bytes, bytes | None]]) -> Iterator[PackedBatch]:

@@ -8,11 +8,11 @@ iterator made after the snapshot shows all the rest, so a thread's reusable iter
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from kvstore.client.api import PackedBatch
 from kvstore.errors import SnapshotTooOld
+from kvstore.mvcc.chunks import Chunk, pairs_of
 from kvstore.mvcc.keys import data_key, ts_suffix
 from kvstore.mvcc.point import CONTINUES, PUT, SHORT, NeedsDefault, read_version, u64_le
 
@@ -124,9 +124,9 @@ class Snapshot:
             raise SnapshotTooOld(self.ts, self._store.safe_point)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        return chain.from_iterable(self.scan_chunks(start, end, reverse=reverse))
+        return pairs_of(self.scan_chunks(start, end, reverse=reverse))
 
-    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
         self._prepare_range(start, end)
         return self._store.scan_range(self, start, end, reverse)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from kvstore.client.api import CancelToken, PackedBatch, Reader
 from kvstore.client.merge import merge_chunks, merge_packed
 from kvstore.client.snapshot import Snapshot
 from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
+from kvstore.mvcc.chunks import Chunk, pairs_of
 
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
@@ -145,9 +145,9 @@ class MergedReader:
         return _merged_batch_get(self._snapshot, self._buffer.writes, keys)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        return chain.from_iterable(self.scan_chunks(start, end, reverse=reverse))
+        return pairs_of(self.scan_chunks(start, end, reverse=reverse))
 
-    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
         own = self._buffer.range(start, end)
         chunks = self._snapshot.scan_chunks(start, end, reverse=reverse)
         if not own:
@@ -224,7 +224,7 @@ class EmbeddedTransaction:
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         return MergedReader(self._base(), self._buffer).scan(start, end, reverse=reverse)
 
-    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[list[tuple[bytes, bytes]]]:
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
         return MergedReader(self._base(), self._buffer).scan_chunks(start, end, reverse=reverse)
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:

@@ -1,9 +1,9 @@
 """Chunks of records that need no version logic, resolved without a Python step per row.
 
 Nearly every chunk that a range read meets is *plain*: keys of one length, one version each, all visible, all short puts
-by present-day timestamps (nine varint bytes). That is tested for the chunk as a whole, and keys and values are cut out,
-by functions of the interpreter that run in C; so are several versions of a key, where there is nothing but short puts.
-Whatever is neither is None here and goes the general way of `scan`.
+by present-day timestamps (nine varint bytes). That is tested for the chunk as a whole by functions of the interpreter
+that run in C, and so are the newest versions found where there is nothing but short puts. Whatever is neither goes the
+general way of `scan`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PLAIN_PAIRS_MIN = 24
 """Below this many pairs the tests cost more than the rows."""
 
 Plain = tuple[list[bytes], list[bytes]]
-"""User keys and their values, in the order of the records."""
+"""Record keys and the records, whose values begin behind HEAD_BYTES."""
 
-_HEAD_BYTES = 12
+HEAD_BYTES = 12
 """P, nine varint bytes, v, size: what stands before the value."""
-_head: Callable[[bytes], bytes] = itemgetter(slice(0, _HEAD_BYTES))
-_value: Callable[[bytes], bytes] = itemgetter(slice(_HEAD_BYTES, None))
+_head: Callable[[bytes], bytes] = itemgetter(slice(0, HEAD_BYTES))
+_data_key: Callable[[bytes], bytes] = itemgetter(slice(None, -TS_BYTES))
 _version: Callable[[bytes], bytes] = itemgetter(slice(-TS_BYTES, None))
 _PUT, _SHORT, _LOW, _HIGH = ord("P"), ord("v"), 0, 0x80
 _CLASSES = bytes(byte if byte in (_PUT, _SHORT) else byte & _HIGH for byte in range(256))
@@ -42,8 +42,10 @@ def _layout(groups: int, size: int) -> Callable[[bytes], Any]:
     return Struct(f"x{'8sx' * (groups - 1)}{rest}s{GROUP - rest + 1 + TS_BYTES}x").iter_unpack
 
 
-def _user_keys(keys: list[bytes]) -> list[bytes] | None:
-    """The user keys if all have the same length; None otherwise."""
+def user_keys(keys: list[bytes]) -> list[bytes] | None:
+    """The user keys of record keys (data keys with timestamps) if all have the same length; None otherwise."""
+    if not keys:
+        return []
     count, first = len(keys), keys[0]
     width = len(first)
     if list(map(len, keys)).count(width) != count:
@@ -69,45 +71,39 @@ def _user_keys(keys: list[bytes]) -> list[bytes] | None:
     return list(map(b"".join, _layout(groups, size)(joined)))
 
 
-def _short_puts(records: list[bytes]) -> list[bytes] | None:
-    """The values if all records are short puts by present-day timestamps; None otherwise."""
+def _short_puts(records: list[bytes]) -> bool:
+    """Whether all records are short puts by present-day timestamps."""
     count = len(records)
     heads = bytearray(b"".join(map(_head, records)))
-    if len(heads) != _HEAD_BYTES * count:
-        return None
-    sizes = heads[_HEAD_BYTES - 1 :: _HEAD_BYTES]
-    del heads[_HEAD_BYTES - 1 :: _HEAD_BYTES]
+    if len(heads) != HEAD_BYTES * count:
+        return False
+    sizes = heads[HEAD_BYTES - 1 :: HEAD_BYTES]
+    del heads[HEAD_BYTES - 1 :: HEAD_BYTES]
     if heads.translate(_CLASSES) != _PLAIN_HEAD * count:
-        return None
-    values = list(map(_value, records))
-    return values if list(map(len, values)) == list(sizes) else None
+        return False
+    return list(map(len, records)) == [size + HEAD_BYTES for size in sizes]
 
 
-def resolve_plain(keys: list[bytes], records: list[bytes], suffix: bytes) -> Plain | None:
-    """The rows of the chunk if it is plain for a reader whose timestamp has this suffix."""
-    values = _short_puts(records)
-    if values is None or min(map(_version, keys)) < suffix:
-        return None
-    rows = _user_keys(keys)
-    if rows is None or len(set(rows)) != len(rows):
-        return None
-    return rows, values
+def is_plain(keys: list[bytes], records: list[bytes], suffix: bytes) -> bool:
+    """Whether the chunk is plain for a reader whose timestamp has this suffix."""
+    if not _short_puts(records) or min(map(_version, keys)) < suffix:
+        return False
+    return len(set(map(_data_key, keys))) == len(keys)
 
 
-def resolve_puts(keys: list[bytes], records: list[bytes], suffix: bytes) -> Plain | None:
-    """Like `resolve_plain` for an ascending chunk in which keys may have several versions, some of them too new."""
-    values = _short_puts(records)
-    if values is None:
-        return None
-    rows = _user_keys(keys)
-    if rows is None:
+def newest_puts(keys: list[bytes], records: list[bytes], suffix: bytes) -> Plain | None:
+    """The rows of an ascending chunk of nothing but short puts, in which keys may have several versions, some of them
+    too new; None for any other."""
+    if not _short_puts(records):
         return None
     versions = list(map(_version, keys))
     if min(versions) < suffix:
         seen = [version >= suffix for version in versions]
-        rows, values = list(compress(rows, seen)), list(compress(values, seen))
+        keys, records = list(compress(keys, seen)), list(compress(records, seen))
+    data_keys = list(map(_data_key, keys))
+    if len(set(data_keys)) == len(keys):
+        return keys, records
     # from the end: a key's newest version, which stands first, is the one that stays
-    newest = dict(zip(reversed(rows), reversed(values), strict=True))
-    if len(newest) == len(rows):
-        return rows, values
-    return list(reversed(newest)), list(reversed(newest.values()))
+    newest = dict(zip(reversed(data_keys), zip(reversed(keys), reversed(records), strict=True), strict=True))
+    rows = list(newest.values())[::-1]
+    return [key for key, _ in rows], [record for _, record in rows]

@@ -14,8 +14,9 @@ from typing import cast
 
 from kvstore.engine.api import CF_WRITE, Cursor, Engine
 from kvstore.engine.failure import check_status
+from kvstore.mvcc.chunks import Chunk
 from kvstore.mvcc.keys import AFTER_OLDEST, data_range, ts_suffix, user_key
-from kvstore.mvcc.plain import PLAIN_PAIRS_MIN, resolve_plain, resolve_puts
+from kvstore.mvcc.plain import HEAD_BYTES, PLAIN_PAIRS_MIN, is_plain, newest_puts
 from kvstore.mvcc.point import CONTINUES, DELETE, PUT, SHORT, NeedsDefault, short_or_default, u64_le
 
 FIRST_PAIRS = 32
@@ -38,8 +39,8 @@ Rows = list[tuple[bytes, bytes]]
 
 def scan_chunks(
     engine: Engine, start: bytes, end: bytes, ts: int, load: LoadDefault, check: Check, *, reverse: bool = False
-) -> Iterator[Rows]:
-    """Yields lists of visible (user key, value) with start <= key < end; an empty `end` means no bound."""
+) -> Iterator[Chunk]:
+    """Yields chunks of visible rows with start <= key < end; an empty `end` means no bound."""
     low, high = data_range(start, end)
     if low >= high:
         return iter(())
@@ -101,7 +102,13 @@ class _Mixed:
         return None if value is None else (user_key(prefix), value)
 
 
-def _scan_forward(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check) -> Iterator[Rows]:
+def _whole(row: tuple[bytes, bytes | int], load: LoadDefault) -> tuple[bytes, bytes]:
+    """The row with its value, fetched if it is a long one."""
+    key, value = row
+    return (key, value) if isinstance(value, bytes) else (user_key(key), load(key, value))
+
+
+def _scan_forward(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check) -> Iterator[Chunk]:
     mixed = _Mixed(ts)
     suffix = mixed.suffix
     pairs, skipped = FIRST_PAIRS, SKIPPED_KEYS_MIN
@@ -113,24 +120,21 @@ def _scan_forward(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDe
             flat = scanner.take(pairs)
             count = len(flat) // 2
             if count >= PLAIN_PAIRS_MIN and flat[0][:-8] != mixed.decided:
-                plain = resolve_puts(flat[::2], flat[1::2], suffix)
+                plain = newest_puts(flat[::2], flat[1::2], suffix)
                 if plain is not None and len(plain[0]) * STALE_SHARE > count:
                     # a version that is too new decides nothing: the key may go on in the next chunk
                     mixed.decided = flat[-2][:-8] if flat[-2][-8:] >= suffix else b""
-                    yield list(zip(*plain, strict=True))
+                    yield Chunk(None, plain[1], encoded=plain[0], skip=HEAD_BYTES)
                     if count < pairs:
                         return
                     pairs = min(pairs * 4, PAIRS_MAX)
                     continue
             rows = mixed.resolve(flat)
             if not mixed.has_long:
-                yield cast(Rows, rows)
+                yield Chunk.of(cast(Rows, rows))
             else:
                 mixed.has_long = False
-                yield [
-                    (key, value) if isinstance(value, bytes) else (user_key(key), load(key, value))
-                    for key, value in rows
-                ]
+                yield Chunk.of([_whole(row, load) for row in rows])
             if count < pairs:
                 return
             if len(rows) * STALE_SHARE > count:
@@ -150,7 +154,7 @@ def _scan_forward(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDe
                 low = key + AFTER_OLDEST
                 row = mixed.odd_row(key, record) if record[0] == PUT else None
                 if row is not None:
-                    yield [(row[0], row[1]) if isinstance(row[1], bytes) else (user_key(key), load(key, row[1]))]
+                    yield Chunk.of((_whole(row, load),))
             mixed.has_long = False
             scanner = engine.scanner(CF_WRITE, low, high)
             check()
@@ -181,7 +185,7 @@ def _seek_visible(cursor: Cursor, low: bytes, suffix: bytes) -> tuple[bytes, byt
         low = key + b"\0"
 
 
-def _scan_reverse(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check) -> Iterator[Rows]:
+def _scan_reverse(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDefault, check: Check) -> Iterator[Chunk]:
     """Descending: versions of a key come oldest first, so a key is decided when the next one begins."""
     mixed = _Mixed(ts)
     suffix = mixed.suffix
@@ -194,17 +198,15 @@ def _scan_reverse(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDe
         while True:
             flat = scanner.take(pairs)
             count = len(flat) // 2
-            plain = None
-            if count >= PLAIN_PAIRS_MIN and flat[0][:-8] != current:
-                plain = resolve_plain(flat[::2], flat[1::2], suffix)
+            keys, records = flat[::2], flat[1::2]
+            plain = count >= PLAIN_PAIRS_MIN and keys[0][:-8] != current and is_plain(keys, records, suffix)
             winners: list[tuple[bytes, bytes]] = []
-            if plain is not None:
+            if plain:
                 if best:
                     winners.append((current, best))
                 current, best = flat[-2][:-8], flat[-1]
             else:
-                entries = iter(flat)
-                for key, record in zip(entries, entries, strict=True):
+                for key, record in zip(keys, records, strict=True):
                     prefix = key[:-8]
                     if prefix != current:
                         if best:
@@ -213,25 +215,17 @@ def _scan_reverse(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDe
                     if key[-8:] >= suffix and (record[0] == PUT or record[0] == DELETE):
                         best = record
             ended = count < pairs
-            if ended and best and plain is None:
+            if ended and best and not plain:
                 winners.append((current, best))
-            found_rows: Rows = []
-            for prefix, record in winners:
-                row = mixed.odd_row(prefix, record) if record[0] == PUT else None
-                if row is not None:
-                    value = row[1]
-                    found_rows.append(
-                        (row[0], value) if isinstance(value, bytes) else (user_key(prefix), load(prefix, value))
-                    )
-            if plain is not None:
-                if not ended:
-                    plain[0].pop()
-                    plain[1].pop()
-                found_rows += zip(*plain, strict=True)
-            yield found_rows
+            rows = [mixed.odd_row(prefix, record) for prefix, record in winners if record[0] == PUT]
+            if rows:
+                yield Chunk.of([_whole(row, load) for row in rows if row is not None])
+            if plain:
+                whole = count if ended else count - 1
+                yield Chunk(None, records[:whole], encoded=keys[:whole], skip=HEAD_BYTES)
             if ended:
                 return
-            if plain is not None or len(winners) * STALE_SHARE > count:
+            if plain or len(winners) * STALE_SHARE > count:
                 pairs, skipped = min(pairs * 4, PAIRS_MAX), SKIPPED_KEYS_MIN
                 continue
             high = current + AFTER_OLDEST
@@ -246,7 +240,7 @@ def _scan_reverse(engine: Engine, low: bytes, high: bytes, ts: int, load: LoadDe
                 high, record = found
                 row = mixed.odd_row(high, record) if record[0] == PUT else None
                 if row is not None:
-                    yield [(row[0], row[1]) if isinstance(row[1], bytes) else (user_key(high), load(high, row[1]))]
+                    yield Chunk.of((_whole(row, load),))
             scanner = engine.scanner(CF_WRITE, low, high, reverse=True)
             check()
             current = best = b""

@@ -17,7 +17,8 @@ from coprocessor.codec.temporal import to_utc
 from coprocessor.evaluate import Closure, Env, compile_expr, compile_predicate
 from coprocessor.table import KeyRange
 from coprocessor.types import FieldType, Tp
-from kvstore.client.api import Reader
+from kvstore.client.api import Chunk, Reader
+from kvstore.mvcc.chunks import pairs_of
 from sqlfront.plan.access import Access
 from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from coprocessor.segments import SegmentCache
 
 Row = tuple[Any, ...]
-Pairs = list[tuple[bytes, bytes]]
 
 LOOKUP_BATCH_ROWS = 256  # index entries whose rows are fetched together
 PACKED_ROWS_MIN = 2000.0  # estimated rows from which ranges are decoded in batches
@@ -50,7 +50,7 @@ class ScanReader:
         left = [c for c in scan.where if c not in self.access.used]
         self.predicates = [compile_predicate(c, self.layout) for c in left]
         self._decode = self._row_decoder()
-        self._decode_rows = self._rows_decoder()
+        self._decode_chunk = self._chunk_decoder()
         index = self.access.index
         if index is not None:
             self._record_key_of_entry = self.codec.index_record_key(index.schema)
@@ -66,7 +66,7 @@ class ScanReader:
         if self.access.kind == "index" and self.access.cover:
             chunks = self._covered(reader, env, reverse)
         else:
-            chunks = map(self._decode_rows, self._pair_chunks(reader, env, reverse))
+            chunks = map(self._decode_chunk, self._chunks(reader, env, reverse))
         if not self.predicates:
             return chunks
         if len(self.predicates) == 1:
@@ -85,42 +85,44 @@ class ScanReader:
 
     def pairs(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yields (record key, row value) along the access path, conditions not applied."""
-        return itertools.chain.from_iterable(self._pair_chunks(reader, env, reverse))
+        return pairs_of(self._chunks(reader, env, reverse))
 
-    def _pair_chunks(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Pairs]:
+    def _chunks(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         entries = self._entries(reader, env, reverse)
         return self._lookups(reader, entries) if self.access.kind == "index" else entries
 
-    def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Pairs]:
+    def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         """The keys and values of the access path itself: records, or index entries."""
         if self.access.point:
             keys = self._keys.points(env)
             if len(keys) == 1:
                 value = reader.get(keys[0])
-                return iter(() if value is None else ([(keys[0], value)],))
+                return iter(() if value is None else (Chunk(keys, [value]),))
             found = reader.batch_get(keys)
-            return iter(([(key, found[key]) for key in (reversed(keys) if reverse else keys) if key in found],))
+            there = [key for key in (reversed(keys) if reverse else keys) if key in found]
+            return iter((Chunk(there, [found[key] for key in there]),))
         ranges = self._keys.ranges(env)
         if len(ranges) == 1:
             return reader.scan_chunks(*ranges[0], reverse=reverse)
         ordered = reversed(ranges) if reverse else ranges
         return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
 
-    def _lookups(self, reader: Reader, entries: Iterator[Pairs]) -> Iterator[Pairs]:
+    def _lookups(self, reader: Reader, entries: Iterator[Chunk]) -> Iterator[Chunk]:
         """Fetches the rows that index entries point to, in the entries' order."""
         for chunk in entries:
-            records = list(itertools.starmap(self._record_key_of_entry, chunk))
+            records = list(itertools.starmap(self._record_key_of_entry, chunk.pairs()))
             for at in range(0, len(records), LOOKUP_BATCH_ROWS):
                 batch = records[at : at + LOOKUP_BATCH_ROWS]
                 found = reader.batch_get(batch)
-                yield [(record, found[record]) for record in batch if record in found]
+                there = [record for record in batch if record in found]
+                yield Chunk(there, [found[record] for record in there])
 
     def _covered(self, reader: Reader, env: Env, reverse: bool) -> Iterator[list[Row]]:
         """Rows from index entries alone."""
         index = self.access.index
         assert index is not None
         decode = self.codec.index_decoder(index.schema, self.scan.offsets, self.tz)
-        return (list(itertools.starmap(decode, chunk)) for chunk in self._entries(reader, env, reverse))
+        return (list(itertools.starmap(decode, chunk.pairs())) for chunk in self._entries(reader, env, reverse))
 
     def _row_decoder(self) -> Callable[[bytes, bytes], Row]:
         codec = self.codec
@@ -130,11 +132,11 @@ class ScanReader:
         handle_of = codec.handle_of_key
         return lambda key, value: (*decode(key, value), handle_of(key))
 
-    def _rows_decoder(self) -> Callable[[Pairs], list[Row]]:
+    def _chunk_decoder(self) -> Callable[[Chunk], list[Row]]:
         if not self.with_handle:
-            return self.codec.rows_decoder(self.offsets, self.tz)
+            return self.codec.chunk_decoder(self.offsets, self.tz)
         decode = self._decode
-        return lambda pairs: list(itertools.starmap(decode, pairs))
+        return lambda chunk: list(itertools.starmap(decode, chunk.pairs()))
 
     # Arrow
 

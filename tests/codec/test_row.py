@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,6 +25,7 @@ from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.table import TableCodec
 from coprocessor.types import BIGINT, DATE, INT, FieldType, Tp, decimal_type, varchar
+from kvstore.client.api import Chunk
 from kvstore.mvcc.packed import pack_pairs
 from tests.codec.samples import TYPES, char, common_table, int_table, pack, values_of, wide_table
 
@@ -118,10 +120,21 @@ def test_vectorised_decoding_is_row_wise(schema: TableSchema, data: st.DataObjec
     offsets = data.draw(st.none() | st.lists(st.sampled_from(range(len(schema.columns))), unique=True))
     decode = codec.key_decoder(offsets, tz)
     expected = [decode(key, value) for key, value in pairs]
+    check_chunks(codec, pairs, range(len(schema.columns)) if offsets is None else offsets, tz, expected)
     batch = BatchDecoder(schema, offsets, tz).decode(pack(pairs))
     assert batch.num_rows == len(rows)
     types = [c.type for c in schema.columns]
     assert batch_to_rows(batch, types if offsets is None else [types[i] for i in offsets]) == expected
+
+
+def check_chunks(
+    codec: TableCodec, pairs: Sequence[tuple[bytes, bytes]], offsets: Sequence[int], tz: Any, expected: list[Any]
+) -> None:
+    """Chunks decode to the same rows, also where the values stand inside records."""
+    decode = codec.chunk_decoder(offsets, tz)
+    assert decode(Chunk.of(pairs)) == expected
+    keys, values = [key for key, _ in pairs], [b"twelve bytes" + value for _, value in pairs]
+    assert decode(Chunk(keys, values, skip=12)) == expected
 
 
 @given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data(), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
@@ -213,6 +226,8 @@ def check_both_ways(schema: TableSchema, rows: list[tuple[Any, ...]]) -> None:
     pairs = [codec.encode_record(row) for row in rows]
     types = [c.type for c in schema.columns]
     assert [codec.decode(key, value) for key, value in pairs] == rows
+    check_chunks(codec, pairs, range(len(types)), None, rows)
+    check_chunks(codec, pairs, [len(types) - 1, 0], None, [(row[-1], row[0]) for row in rows])
     assert batch_to_rows(BatchDecoder(schema).decode(pack(pairs)), types) == rows
     encoded = BatchEncoder(codec).encode(rows_to_batch(rows, [c.name for c in schema.columns], types))
     assert list(zip(encoded.keys, encoded.values, strict=True)) == pairs
@@ -221,6 +236,7 @@ def check_both_ways(schema: TableSchema, rows: list[tuple[Any, ...]]) -> None:
         for row, key, value in zip(rows, run.keys, run.values, strict=True):
             handle = codec.handle_of(row)
             assert codec.index_key_value(run.index, row, handle)[:2] == (key, value)
+            assert (run.index, *codec.index_key_value(run.index, row, handle)) in codec.index_entries(row, handle)
             found = codec.handle_from_index(run.index, key, value)
             assert codec.record_key(found) == codec.record_key(handle)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from kvstore.codec import encode_int
 from kvstore.engine.api import CF_DEFAULT, CF_WRITE, Engine
 from kvstore.engine.memory import MemoryEngine
 from kvstore.engine.rocks import RocksEngine
+from kvstore.mvcc.chunks import Chunk, pairs_of
 from kvstore.mvcc.keys import data_key, ts_suffix, versioned
 from kvstore.mvcc.packed import scan_packed, unpack
-from kvstore.mvcc.plain import resolve_plain, resolve_puts
+from kvstore.mvcc.plain import is_plain, newest_puts
 from kvstore.mvcc.record import Write, WriteType
 from kvstore.mvcc.scan import scan_chunks
 
@@ -131,7 +131,10 @@ def test_scans_match_a_naive_reading(
             want = naive(stored, start, end, ts)
             for reverse in (False, True):
                 chunks = list(scan_chunks(engine, start, end, ts, load, check, reverse=reverse))
-                assert list(chain.from_iterable(chunks)) == (want[::-1] if reverse else want)
+                assert [chunk.last_key() for chunk in chunks if len(chunk)] == [
+                    chunk.keys()[-1] for chunk in chunks if len(chunk)
+                ]
+                assert list(pairs_of(chunks)) == (want[::-1] if reverse else want)
         packed = [pair for batch in scan_packed(engine, b"", b"", ts, load, check, 4096) for pair in unpack(batch)]
         assert packed == naive(stored, b"", b"", ts)
 
@@ -143,8 +146,9 @@ def plain_chunk(count: int) -> tuple[list[bytes], list[bytes]]:
 
 def test_plain_chunk_is_cut_up_at_once() -> None:
     keys, records = plain_chunk(300)
-    plain = resolve_plain(keys, records, ts_suffix(PRESENT + 2))
-    assert plain == ([record_key(i) for i in range(300)], [b"value %d" % i for i in range(300)])
+    assert is_plain(keys, records, ts_suffix(PRESENT + 2))
+    chunk = Chunk(None, records, encoded=keys, skip=12)
+    assert chunk.pairs() == [(record_key(i), b"value %d" % i) for i in range(300)]
 
 
 @pytest.mark.parametrize(
@@ -162,17 +166,22 @@ def test_plain_chunk_is_cut_up_at_once() -> None:
 def test_one_odd_record_makes_a_chunk_mixed(odd: bytes) -> None:
     keys, records = plain_chunk(30)
     records[7] = odd
-    assert resolve_plain(keys, records, ts_suffix(PRESENT + 2)) is None
+    assert not is_plain(keys, records, ts_suffix(PRESENT + 2))
 
 
 def test_two_versions_or_a_newer_one_make_a_chunk_mixed() -> None:
     keys, records = plain_chunk(30)
-    assert resolve_plain(keys, records, ts_suffix(PRESENT + 1)) is None
+    assert not is_plain(keys, records, ts_suffix(PRESENT + 1))
     keys[7] = versioned(keys[6][:-8], PRESENT + 1)
-    assert resolve_plain(keys, records, ts_suffix(PRESENT + 2)) is None
+    assert not is_plain(keys, records, ts_suffix(PRESENT + 2))
+
+
+def test_keys_of_different_lengths_are_decoded_one_by_one() -> None:
     keys, records = plain_chunk(30)
-    keys[7] = keys[7][:27] + b"\xf9" + keys[7][28:]
-    assert resolve_plain(keys, records, ts_suffix(PRESENT + 2)) is None
+    keys[7] = versioned(data_key(record_key(7)[:-1]), PRESENT + 2)
+    expected = [record_key(i) for i in range(30)]
+    expected[7] = expected[7][:-1]
+    assert Chunk(None, records, encoded=keys, skip=12).keys() == expected
 
 
 def test_versions_of_puts_are_cut_up_at_once() -> None:
@@ -182,12 +191,17 @@ def test_versions_of_puts_are_cut_up_at_once() -> None:
         records.insert(at + 1, Write(WriteType.PUT, PRESENT, b"old").encode())
     keys.insert(5, versioned(keys[5][:-8], PRESENT + 9))
     records.insert(5, Write(WriteType.PUT, PRESENT + 8, b"too new").encode())
-    assert resolve_plain(keys, records, ts_suffix(PRESENT + 2)) is None
-    plain = resolve_puts(keys, records, ts_suffix(PRESENT + 2))
-    assert plain == ([record_key(i) for i in range(30)], [b"value %d" % i for i in range(30)])
-    assert resolve_puts(keys, records, ts_suffix(PRESENT + 1)) == ([record_key(i) for i in (0, 8, 29)], [b"old"] * 3)
+    assert not is_plain(keys, records, ts_suffix(PRESENT + 2))
+    found = newest_puts(keys, records, ts_suffix(PRESENT + 2))
+    assert found is not None
+    assert Chunk(None, found[1], encoded=found[0], skip=12).pairs() == [
+        (record_key(i), b"value %d" % i) for i in range(30)
+    ]
+    found = newest_puts(keys, records, ts_suffix(PRESENT + 1))
+    assert found is not None
+    assert Chunk(None, found[1], encoded=found[0], skip=12).pairs() == [(record_key(i), b"old") for i in (0, 8, 29)]
     records[3] = b"D" + records[3][1:]
-    assert resolve_puts(keys, records, ts_suffix(PRESENT + 2)) is None
+    assert newest_puts(keys, records, ts_suffix(PRESENT + 2)) is None
 
 
 def test_a_suspended_scan_does_not_keep_the_engine_open(tmp_path: Path) -> None:
