@@ -248,7 +248,7 @@ def test_the_log_gone_after_a_kill(tmp_path: Path) -> None:
         "os._exit(9)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
-    log = next((path / "kv").glob("*.log"))
+    log = next((path / "log").glob("*.log"))
     log.unlink()
     assert log.name in refused_unchanged(path)
 
@@ -327,7 +327,7 @@ def test_a_log_cut_short_loses_only_its_end(tmp_path: Path) -> None:
         "os._exit(9)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
-    log = max((path / "kv").glob("*.log"), key=lambda p: p.stat().st_size)
+    log = max((path / "log").glob("*.log"), key=lambda p: p.stat().st_size)
     data = log.read_bytes()
     log.write_bytes(data[:-7])
     with opened(path) as con:
