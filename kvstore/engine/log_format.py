@@ -67,7 +67,7 @@ def read_header(data: bytes, name: str) -> FileHeader:
     """The header at the front of a log file's bytes; raises Corruption when it is none."""
     if len(data) < FILE_HEADER_BYTES:
         raise Corruption(f"the log {name} is damaged: it has no header")
-    magic, version, crc, salt, number, first = _FILE.unpack_from(data)
+    magic, version, _, salt, number, first = _FILE.unpack_from(data)
     header = FileHeader(number, first, salt)
     if magic != _FILE_MAGIC or version != VERSION or header.encode() != data[:FILE_HEADER_BYTES]:
         raise Corruption(f"the log {name} is damaged: its header is wrong")
@@ -76,7 +76,7 @@ def read_header(data: bytes, name: str) -> FileHeader:
 
 def frame(batches: Sequence[bytes], first: int, durable: int, salt: int) -> bytes:
     """One block of these batches, padded to the boundary where the next may begin."""
-    parts = []
+    parts: list[bytes] = []
     for batch in batches:
         parts += (_LENGTH.pack(len(batch)), batch)
     payload = b"".join(parts)
