@@ -71,6 +71,7 @@ class Journal:
         self._pending_bytes = limits.pending_bytes
         self._rotation = threading.Lock()
         """Held while one file takes over from another, until the old one is gone."""
+        self._refused: StoreError | None = None
         self._first = files.numbers.start
         """The first file that is needed."""
         self._flushed = 0
@@ -125,22 +126,32 @@ class Journal:
         with suppress(OSError):  # what was noted before stays true
             self._note()
 
-    def fail(self, error: StoreError) -> StoreError:
-        """Lets nothing more into the log: the tables lack what it has. Returns the error."""
-        if self.log.failure is None:
-            self.log.failure = error
+    def refuse(self, error: StoreError) -> StoreError:
+        """Takes no more writes, after one that failed before it was in the log. Returns the error."""
+        self._refused = self._refused or error
         return error
+
+    def fail(self, error: StoreError) -> StoreError:
+        """Lets nothing more into the file, either: the tables lack what the log has. Returns the error."""
+        self.log.failure = self.log.failure or error
+        return error
+
+    @property
+    def failed(self) -> bool:
+        """Whether whoever writes was told that it failed."""
+        return self.log.failure is not None or self._refused is not None
 
     def _check(self) -> None:
         """Raises what has stopped the log."""
-        if self.log.failure is not None:
-            raise self.log.failure
+        failure = self.log.failure or self._refused
+        if failure is not None:
+            raise failure
 
     def prepare(self) -> None:
         """To be called before a write and without the mutex: sees to a log that is full, or waits in memory."""
         log = self.log
-        if log.failure is not None:
-            raise log.failure
+        if self.failed:
+            self._check()
         if log.bytes >= self._file_bytes:
             self._make_way()
         if log.waiting_bytes > self._pending_bytes:
@@ -225,8 +236,8 @@ class Journal:
         """
         with self._rotation, self.log.io:
             try:
-                self._check()
                 self.log.write_waiting(sync=True)
+                self._check()
                 self._tables.flush()
                 self._flushed = self._tables.sequence()
                 # what was noted before stays true: no room for the note only leaves the files to the next open
@@ -250,8 +261,7 @@ class _Step(threading.Thread):
             self._step()
         except BaseException as error:  # noqa: BLE001 - the edge of the thread; shown to everybody who writes
             self.error = error
-            if self._log.failure is None:
-                self._log.failure = _stopped_by(error)
+            self._log.failure = self._log.failure or _stopped_by(error)
 
 
 def _stopped_by(error: BaseException) -> StoreError:

@@ -153,12 +153,16 @@ class RocksTables:
 
         Unless it is `whole`, memory is dropped: RocksDB must not write what the log may not have.
         """
+        self.handles.clear()
         with ExitStack() as stack:
-            for closing in (self.db, *self.families.values()):
-                stack.callback(closing.close)
-            self.handles.clear()
-            if not whole:
+            if whole:
+                for closing in (self.db, *self.families.values()):
+                    stack.callback(closing.close)
+            else:
+                # closing would flush and, since that is refused now, leave RocksDB open; it closes with its last object
                 self.db.cancel_all_background(True)
+            self.families.clear()
+            del self.db
 
     def leave(self, log: Log) -> None:
         """To be called when the process ends, or the engine is dropped, without a close: rocksdict flushes what is in
@@ -210,8 +214,6 @@ class RocksEngine:
         self._cursors: weakref.WeakSet[RocksCursor | RocksScanner] = weakref.WeakSet()
         self._cursors_mutex = threading.Lock()
         self._closed: StoreError | None = None
-        self._failure: StoreError | None = None
-        """The last write that RocksDB refused: it refuses all that follow."""
         cache = Cache(cache_bytes)
         self._file_options = {cf: _family_options(cf, cache) for cf in COLUMN_FAMILIES}
         tables: RocksTables | None = None
@@ -303,7 +305,10 @@ class RocksEngine:
         record = batch.write_to(target)
         with self._write_mutex:
             db = self._open_db()
-            self._journal.log.append(record)
+            try:
+                self._journal.log.append(record)
+            except StoreError as error:
+                raise self._journal.refuse(error) from error
             try:
                 db.write(target, self._options)
             except Exception as error:
@@ -419,7 +424,7 @@ class RocksEngine:
             cursors = list(self._cursors)
         for cursor in cursors:
             cursor.close()
-        failed = self._journal.log.failure is not None
+        failed = self._journal.failed
         try:
             self._close(tables)
         except Exception as error:

@@ -79,7 +79,7 @@ class RocksScanner:
         # rocksdict's `items` does not obey a lower bound
         self._start = start
         self._reverse = reverse
-        self._family = family
+        self._family: Rdict | None = family
         self._last: bytes | None = None
         self._items: Any = family.items(backwards=reverse, from_key=end if reverse else start, read_opt=self._options)
 
@@ -116,7 +116,10 @@ class RocksScanner:
         """Makes sure that the pass ended at its bound: rocksdict's `items` ends silently on a read error, too."""
         raw: RawIterator | None = None
         try:
-            raw = self._family.iter(self._options)
+            family = self._family
+            if family is None:
+                raise self._engine.closed_error()
+            raw = family.iter(self._options)
             if self._reverse:
                 raw.seek_for_prev(last) if last is not None else raw.seek_to_last()
             else:
@@ -139,4 +142,7 @@ class RocksScanner:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._items))
             self._items = None
 
-    close = release
+    def close(self) -> None:
+        """Takes the scanner out of use for good."""
+        self._family = None
+        self.release()

@@ -218,8 +218,11 @@ def test_a_manifest_damaged_anywhere(any_end: tuple[Path, int], tmp_path: Path, 
         (copy / "kv" / target.name).write_bytes(whole[:at] + end)
         refused += _refused_or_whole(copy, rows)
         shutil.rmtree(copy)
-    # behind what was noted, a whole record that is missing is no damage while the logs have what it told
-    assert refused >= len(places) - 4
+    if path.name == "killed" and damage == "cut":
+        # behind what was noted, whole records that are missing are no damage: the logs have what they told
+        assert 0 < refused < len(places)
+    else:
+        assert refused >= len(places) - 4
     if path.name != "killed":
         assert refused == len(places)
 
