@@ -78,6 +78,8 @@ class Log:
         self._limits = limits
         self._state = _State(-1, 0, sequence + 1, 0, sequence, [])
         self._allocated = 0
+        self._durable_size = 0
+        """So much of the allocation is on disk for certain."""
         self._room = 0
         """Allocated bytes that are not taken yet, neither in the file nor by what waits."""
         self.durable = sequence
@@ -166,7 +168,9 @@ class Log:
                 self._write_block(batches, guard)
             handed = self._state.handed
             if sync and handed > self.durable:
+                size = self._allocated
                 os.fdatasync(self._open_fd())
+                self._durable_size = size
                 self.durable = handed
         except OSError as error:
             # what is in the file now is not known: nothing may come behind it
@@ -175,7 +179,7 @@ class Log:
 
     def _write_block(self, batches: list[bytes], guard: AbstractContextManager[object]) -> None:
         state = self._state
-        block = frame(batches, state.handed + 1, self.durable, state.salt)
+        block = frame(batches, state.handed + 1, self.durable, self._durable_size, state.salt)
         _pwrite_all(self._open_fd(), block, state.end)
         end, count = state.end + len(block), len(batches)
         with guard:
@@ -191,7 +195,7 @@ class Log:
         """
         sequence = self.sequence
         assert self.durable == sequence, (self.durable, sequence)
-        header = FileHeader(number, sequence + 1, int.from_bytes(os.urandom(4), "little"))
+        header = FileHeader(number, sequence + 1, int.from_bytes(os.urandom(4), "little"), self._limits.first_step)
         path = os.path.join(self._path, log_name(number))
         fd = -1
         try:
@@ -208,7 +212,7 @@ class Log:
             self.failure = translate_os_error(error, "write")
             raise self.failure from error
         old = self._state.fd
-        self._allocated = self._limits.first_step
+        self._allocated = self._durable_size = self._limits.first_step
         self._room = self._allocated - FILE_HEADER_BYTES - BLOCK_OVERHEAD_BYTES
         self._state = _State(fd, header.salt, header.first, FILE_HEADER_BYTES, sequence, [])
         self.number = number

@@ -4,9 +4,10 @@ They are looked at before anything is changed. The blocks at the front of a file
 whole. Such a block was torn by a crash and never acknowledged, and what lies behind it was not either, unless
 
 - a later file begins with a later sequence than the one it had come to, or
-- a whole block behind it in the same file knows that it was durable:
+- a whole block behind it in the same file knows that it was durable.
 
-then something that was acknowledged is damaged, and the database is refused.
+A file that is shorter than it was once for certain lost its end. In these cases something acknowledged is damaged, and
+the database is refused.
 """
 
 from __future__ import annotations
@@ -90,9 +91,11 @@ class LogFiles:
                 f"the log {name} begins with write {header.first}, the one before ends with {expected - 1}: one of the "
                 "two is damaged; nothing was changed"
             )
-        following, end = header.first, 0
+        following, end, size = header.first, 0, header.size
         for block in read_blocks(data, header, name):
-            following, end = block.first + block.batches, block.end
+            following, end, size = block.first + block.batches, block.end, max(size, block.size)
+        if len(data) < size:
+            raise Corruption(f"the log {name} is damaged: {len(data)} bytes, not {size}; nothing was changed")
         self.bytes += end
         if last and durable_behind(data, end, header.salt) >= following:
             raise Corruption(f"the log {name} is damaged at byte {end}, before its end; nothing was changed")

@@ -1,13 +1,15 @@
 """How the write-ahead log lies in its files: the header of a file, and blocks of batches. Pure functions over bytes.
 
-    file    header (40 bytes), blocks, zeros up to the size that was allocated
-    header  magic 8s, version u32, crc u32, salt u32, 4 zero bytes, file number u64, sequence of its first batch u64
-    block   magic 4s, crc u32, payload bytes u32, batches u32, sequence of the first batch u64, durable u64,
+    file    header (48 bytes), blocks, zeros up to the size that was allocated
+    header  magic 8s, version u32, crc u32, salt u32, 4 zero bytes, file number u64, sequence of its first batch u64,
+            size u64
+    block   magic 4s, crc u32, payload bytes u32, batches u32, sequence of the first batch u64, durable u64, size u64,
             then each batch behind its own length (u32), then zeros up to the next 8-byte boundary
 
 Batches are numbered without gaps, over all files. `durable` is the sequence up to which everything was known to be on
-disk when the block was written. A block's crc goes over what follows it, beginning with the salt of its file: bytes
-of another log inside a value are never taken for a block of this one.
+disk when the block was written, `size` how long the file was for certain: a shorter one was cut. A block's crc goes
+over what follows it, beginning with the salt of its file: bytes of another log inside a value are never taken for a
+block of this one.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ VERSION = 1
 ALIGNMENT = 8
 
 _FILE_MAGIC = b"sqlf-log"
-_FILE = struct.Struct("<8sIII4xQQ")
-_FILE_CHECKED = struct.Struct("<I4xQQ")
+_FILE = struct.Struct("<8sIII4xQQQ")
+_FILE_CHECKED = struct.Struct("<I4xQQQ")
 _BLOCK_MAGIC = b"\xb1ock"
-_BLOCK = struct.Struct("<4sIIIQQ")
-_BLOCK_CHECKED = struct.Struct("<IIQQ")
+_BLOCK = struct.Struct("<4sIIIQQQ")
+_BLOCK_CHECKED = struct.Struct("<IIQQQ")
 _CHECKED_AT = _BLOCK.size - _BLOCK_CHECKED.size
 _LENGTH = struct.Struct("<I")
 
@@ -46,10 +48,12 @@ class FileHeader:
     first: int
     """The sequence of the first batch in it."""
     salt: int
+    size: int
+    """Bytes allocated when it was begun."""
 
     def encode(self) -> bytes:
-        checked = _FILE_CHECKED.pack(self.salt, self.number, self.first)
-        return _FILE.pack(_FILE_MAGIC, VERSION, zlib.crc32(checked), self.salt, self.number, self.first)
+        checked = _FILE_CHECKED.pack(self.salt, self.number, self.first, self.size)
+        return _FILE.pack(_FILE_MAGIC, VERSION, zlib.crc32(checked), self.salt, self.number, self.first, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +65,27 @@ class Block:
     first: int
     batches: int
     durable: int
+    size: int
 
 
 def read_header(data: bytes, name: str) -> FileHeader:
     """The header at the front of a log file's bytes; raises Corruption when it is none."""
     if len(data) < FILE_HEADER_BYTES:
         raise Corruption(f"the log {name} is damaged: it has no header")
-    magic, version, _, salt, number, first = _FILE.unpack_from(data)
-    header = FileHeader(number, first, salt)
+    magic, version, _, salt, number, first, size = _FILE.unpack_from(data)
+    header = FileHeader(number, first, salt, size)
     if magic != _FILE_MAGIC or version != VERSION or header.encode() != data[:FILE_HEADER_BYTES]:
         raise Corruption(f"the log {name} is damaged: its header is wrong")
     return header
 
 
-def frame(batches: Sequence[bytes], first: int, durable: int, salt: int) -> bytes:
+def frame(batches: Sequence[bytes], first: int, durable: int, size: int, salt: int) -> bytes:
     """One block of these batches, padded to the boundary where the next may begin."""
     parts: list[bytes] = []
     for batch in batches:
         parts += (_LENGTH.pack(len(batch)), batch)
     payload = b"".join(parts)
-    checked = _BLOCK_CHECKED.pack(len(payload), len(batches), first, durable)
+    checked = _BLOCK_CHECKED.pack(len(payload), len(batches), first, durable, size)
     crc = zlib.crc32(payload, zlib.crc32(checked, salt))
     padding = bytes(-(_BLOCK.size + len(payload)) % ALIGNMENT)
     return b"".join((_BLOCK_MAGIC, _LENGTH.pack(crc), checked, payload, padding))
@@ -90,7 +95,7 @@ def read_block(data: bytes, at: int, salt: int) -> Block | None:
     """The block that begins at `at`; None when no whole one does."""
     if at + _BLOCK.size > len(data):
         return None
-    magic, crc, length, batches, first, durable = _BLOCK.unpack_from(data, at)
+    magic, crc, length, batches, first, durable, size = _BLOCK.unpack_from(data, at)
     payload = at + _BLOCK.size
     if magic != _BLOCK_MAGIC or payload + length > len(data):
         return None
@@ -98,7 +103,7 @@ def read_block(data: bytes, at: int, salt: int) -> Block | None:
         if zlib.crc32(checked, salt) != crc:
             return None
     end = payload + length
-    return Block(payload, end + -end % ALIGNMENT, first, batches, durable)
+    return Block(payload, end + -end % ALIGNMENT, first, batches, durable, size)
 
 
 def read_blocks(data: bytes, header: FileHeader, name: str) -> Iterator[Block]:

@@ -33,7 +33,7 @@ from kvstore.engine.batch import Family, LoggedBatch, replay
 from kvstore.engine.directory import KV_DIRECTORY, Directory, sync_directory, write_identity
 from kvstore.engine.failure import translate
 from kvstore.engine.journal import Journal
-from kvstore.engine.log import LogLimits
+from kvstore.engine.log import Log, LogLimits
 from kvstore.engine.log_files import LOG_DIRECTORY, LogFiles
 from kvstore.engine.manifest import check_files
 from kvstore.engine.rocks_cursors import RocksCursor, RocksScanner
@@ -110,6 +110,7 @@ class RocksTables:
 
     def __init__(self, db: Rdict) -> None:
         self.db = db
+        self._pid = os.getpid()
         self.options = WriteOptions()
         self.options.disable_wal = True
         self.families = {cf: db.get_column_family(cf) for cf in COLUMN_FAMILIES}
@@ -174,6 +175,16 @@ class RocksTables:
                 self.db.cancel_all_background(True)
             self.families.clear()
             del self.db
+
+    def leave(self, log: Log) -> None:
+        """To be called when the process ends, or the engine is dropped, without a close: rocksdict flushes what is in
+        memory, so the log has to have it. In a forked child it leaves all to the parent."""
+        if os.getpid() != self._pid:
+            return
+        try:
+            log.sync()
+        except StoreError:
+            self.db.cancel_all_background(True)
 
     def disown(self) -> None:
         """RocksDB's threads and locks do not survive a fork: its objects must never be finalized in the child."""
@@ -247,6 +258,7 @@ class RocksEngine:
                 raise translate(error, f"cannot open database {path!r}") from error
             raise
         self._tables: RocksTables | None = tables
+        self._leave = weakref.finalize(self, tables.leave, self._journal.log)
         self._families = tables.families
         self._handles = tables.handles
         self._write_mutex = self._journal.mutex
@@ -408,6 +420,7 @@ class RocksEngine:
 
     def disown(self, error: StoreError) -> None:
         self._closed = error
+        self._leave.detach()
         if self._tables is not None:
             self._tables.disown()
         self._journal.disown(error)
@@ -425,6 +438,7 @@ class RocksEngine:
             tables, self._tables = self._tables, None
         if tables is None:
             return
+        self._leave.detach()
         with self._cursors_mutex:
             cursors = list(self._cursors)
         for cursor in cursors:
