@@ -19,7 +19,10 @@ _HEAD = struct.Struct("<BII")
 
 
 class Family:
-    """What `Engine.handle` returns for a column family: the library's handle, and the tags of its changes."""
+    """What `Engine.handle` returns for a column family: the library's handle, and the tags of its changes.
+
+    A batch refers to the library's handle through it, so that an unwritten one does not keep a closed store open.
+    """
 
     __slots__ = ("delete_range_tag", "delete_tag", "put_tag", "raw")
 
@@ -36,30 +39,30 @@ class LoggedBatch:
     __slots__ = ("changes",)
 
     def __init__(self) -> None:
-        self.changes: list[tuple[int, bytes, bytes, Any]] = []
+        self.changes: list[tuple[int, bytes, bytes, Family]] = []
 
     def put(self, key: bytes, value: bytes, column_family: Family) -> None:
-        self.changes.append((column_family.put_tag, key, value, column_family.raw))
+        self.changes.append((column_family.put_tag, key, value, column_family))
 
     def delete(self, key: bytes, column_family: Family) -> None:
-        self.changes.append((column_family.delete_tag, key, b"", column_family.raw))
+        self.changes.append((column_family.delete_tag, key, b"", column_family))
 
     def delete_range(self, begin: bytes, end: bytes, column_family: Family) -> None:
-        self.changes.append((column_family.delete_range_tag, begin, end, column_family.raw))
+        self.changes.append((column_family.delete_range_tag, begin, end, column_family))
 
     def write_to(self, target: Batch) -> bytes:
         """Puts the changes into the library's batch and returns their bytes for the log."""
         pack = _HEAD.pack
-        parts = []
-        for tag, key, operand, raw in self.changes:
+        parts: list[bytes] = []
+        for tag, key, operand, family in self.changes:
             parts += (pack(tag, len(key), len(operand)), key, operand)
             kind = tag % _KINDS
             if kind == PUT:
-                target.put(key, operand, raw)
+                target.put(key, operand, family.raw)
             elif kind == DELETE:
-                target.delete(key, raw)
+                target.delete(key, family.raw)
             else:
-                target.delete_range(key, operand, raw)
+                target.delete_range(key, operand, family.raw)
         return b"".join(parts)
 
 

@@ -152,7 +152,7 @@ class Journal:
         log = self.log
         if self.failed:
             self._check()
-        if log.bytes >= self._file_bytes:
+        if log.file_bytes >= self._file_bytes:
             self._make_way()
         if log.waiting_bytes > self._pending_bytes:
             log.hand_over()
@@ -160,8 +160,8 @@ class Journal:
     def _make_way(self) -> None:
         """Begins to leave a full file, or waits when that is under way and the file has become far too large."""
         if not self._rotation.locked():
-            self._begin(lambda: self._rotate(unless=lambda: self.log.bytes < self._file_bytes))
-        elif self.log.bytes >= FULL_FILES_MAX * self._file_bytes:
+            self._begin(lambda: self._rotate(unless=lambda: self.log.file_bytes < self._file_bytes))
+        elif self.log.file_bytes >= FULL_FILES_MAX * self._file_bytes:
             with self._rotation:
                 pass
 

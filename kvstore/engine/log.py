@@ -99,7 +99,7 @@ class Log:
         return self._state.first > self.sequence
 
     @property
-    def bytes(self) -> int:
+    def file_bytes(self) -> int:
         """What the present file has."""
         return self._state.end
 

@@ -6,7 +6,8 @@ whole. Such a block was torn by a crash and never acknowledged, and what lies be
 - a later file begins with a later sequence than the one it had come to, or
 - a whole block behind it in the same file knows that it was durable.
 
-A file that is shorter than it was once for certain lost its end. In these cases something acknowledged is damaged, and the database is refused.
+A file that is shorter than it was once for certain lost its end. In these cases something acknowledged is damaged, and
+the database is refused.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@
             then each batch behind its own length (u32), then zeros up to the next 8-byte boundary
 
 Batches are numbered without gaps, over all files. `durable` is the sequence up to which everything was known to be on
-disk when the block was written, `size` how long the file was for certain: a shorter one was cut. A block's crc goes over what follows it, beginning with the salt of its file: bytes
-of another log inside a value are never taken for a block of this one.
+disk when the block was written, `size` how long the file was for certain: a shorter one was cut. A block's crc goes
+over what follows it, beginning with the salt of its file: bytes of another log inside a value are never taken for a
+block of this one.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def read_header(data: bytes, name: str) -> FileHeader:
     """The header at the front of a log file's bytes; raises Corruption when it is none."""
     if len(data) < FILE_HEADER_BYTES:
         raise Corruption(f"the log {name} is damaged: it has no header")
-    magic, version, crc, salt, number, first, size = _FILE.unpack_from(data)
+    magic, version, _, salt, number, first, size = _FILE.unpack_from(data)
     header = FileHeader(number, first, salt, size)
     if magic != _FILE_MAGIC or version != VERSION or header.encode() != data[:FILE_HEADER_BYTES]:
         raise Corruption(f"the log {name} is damaged: its header is wrong")
@@ -80,7 +81,7 @@ def read_header(data: bytes, name: str) -> FileHeader:
 
 def frame(batches: Sequence[bytes], first: int, durable: int, size: int, salt: int) -> bytes:
     """One block of these batches, padded to the boundary where the next may begin."""
-    parts = []
+    parts: list[bytes] = []
     for batch in batches:
         parts += (_LENGTH.pack(len(batch)), batch)
     payload = b"".join(parts)

@@ -11,9 +11,9 @@ directory that lost something is refused while everything is still as it was:
   refers to; no blob file is shorter than it was;
 - the version reaches the sequence number that was noted.
 
-What was durable is noted in `<dir>/sqlfront.state.json`: at open, when a log file begins, after a flush or an ingest, and
-when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes and compactions at
-its leisure) is in the logs from the noted ones on, too (see `journal`; RocksDB's own logs are always empty).
+What was durable is noted in `<dir>/sqlfront.state.json`: at open, when a log file begins, after a flush or an ingest,
+and when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes, compactions)
+is in the logs from the noted ones on, too (see `journal`; RocksDB's own logs are always empty).
 
 Formats: RocksDB's db/log_format.h, db/version_edit.h. An edit that cannot be read here is left to
 RocksDB, which refuses what it does not know.
@@ -359,9 +359,7 @@ def _check_sequence(there: int, state: Durable) -> None:
         raise Corruption(f"{state.sequence} changes were in table files, {there} are there")
 
 
-def _check(
-    kv_path: str, names: set[str], files: dict[tuple[int, str], int], state: Durable | None
-) -> Version | None:
+def _check(kv_path: str, names: set[str], files: dict[tuple[int, str], int], state: Durable | None) -> Version | None:
     """Checks the MANIFEST and what it names; returns the version, if it can be read."""
     name = _current(kv_path)
     if name not in names:

@@ -12,7 +12,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -103,10 +103,14 @@ def _database_options(*, create: bool) -> Options:
 
 
 class RocksTables:
-    """RocksDB behind the write-ahead log (see `journal.Tables`)."""
+    """RocksDB behind the write-ahead log (see `journal.Tables`).
+
+    No local variable of a step that can fail has one of RocksDB's objects: the error would keep RocksDB open.
+    """
 
     def __init__(self, db: Rdict) -> None:
         self.db = db
+        self._pid = os.getpid()
         self.options = WriteOptions()
         self.options.disable_wal = True
         self.families = {cf: db.get_column_family(cf) for cf in COLUMN_FAMILIES}
@@ -120,31 +124,37 @@ class RocksTables:
         target: Any = WriteBatch(raw_mode=True)
         for batch in batches:
             replay(batch, target, raw)
-        self._translated("replay", lambda: self.db.write(target, self.options))
+        self._write(target, "replay")
 
     def sequence(self) -> int:
-        return self.db.latest_sequence_number()
+        sequence: int = self.db.latest_sequence_number()
+        return sequence
 
     def flush(self) -> None:
-        for family in self.families.values():
-            self._translated("flush", lambda family=family: family.flush(True))
+        self._flush(wait=True)
 
     def begin_flush(self) -> None:
-        for family in self.families.values():
-            self._translated("flush", lambda family=family: family.flush(False))
+        self._flush(wait=False)
+
+    def _flush(self, *, wait: bool) -> None:
+        try:
+            for cf in COLUMN_FAMILIES:
+                self.families[cf].flush(wait)
+        except Exception as error:
+            raise translate(error, "flush") from error
 
     def flushing(self) -> bool:
         if self._background_errors() > self._errors:
-            self._translated("flush", lambda: self.db.write(WriteBatch(raw_mode=True), self.options))
+            self._write(WriteBatch(raw_mode=True), "flush")  # raises what RocksDB has stopped for
             raise StoreError("flush: RocksDB could not write a table file, its LOG says why")
         return any(family.property_int_value("rocksdb.num-immutable-mem-table") for family in self.families.values())
 
     def _background_errors(self) -> int:
         return self.db.property_int_value("rocksdb.background-errors") or 0
 
-    def _translated(self, what: str, step: Callable[[], None]) -> None:
+    def _write(self, batch: Any, what: str) -> None:
         try:
-            step()
+            self.db.write(batch, self.options)
         except Exception as error:
             raise translate(error, what) from error
 
@@ -153,6 +163,8 @@ class RocksTables:
 
         Unless it is `whole`, memory is dropped: RocksDB must not write what the log may not have.
         """
+        for handle in self.handles.values():
+            handle.raw = None
         self.handles.clear()
         with ExitStack() as stack:
             if whole:
@@ -166,7 +178,9 @@ class RocksTables:
 
     def leave(self, log: Log) -> None:
         """To be called when the process ends, or the engine is dropped, without a close: rocksdict flushes what is in
-        memory, so the log has to have it."""
+        memory, so the log has to have it. In a forked child it leaves all to the parent."""
+        if os.getpid() != self._pid:
+            return
         try:
             log.sync()
         except StoreError:
@@ -206,7 +220,11 @@ class RocksEngine:
     """RocksDB under `<path>/kv`; owns the directory until `close`."""
 
     def __init__(
-        self, path: str, *, cache_bytes: int = BLOCK_CACHE_BYTES, limits: LogLimits = LogLimits()  # noqa: B008 - frozen
+        self,
+        path: str,
+        *,
+        cache_bytes: int = BLOCK_CACHE_BYTES,
+        limits: LogLimits = LogLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._directory = Directory(path)
         self.path: str | None = self._directory.path
@@ -304,13 +322,14 @@ class RocksEngine:
         target: Any = WriteBatch(raw_mode=True)
         record = batch.write_to(target)
         with self._write_mutex:
-            db = self._open_db()
+            if self._db is None:
+                raise self.closed_error()
             try:
                 self._journal.log.append(record)
             except StoreError as error:
                 raise self._journal.refuse(error) from error
             try:
-                db.write(target, self._options)
+                self._db.write(target, self._options)
             except Exception as error:
                 raise self._journal.fail(translate(error, "write")) from error
             self.write_seq += 1
@@ -338,11 +357,11 @@ class RocksEngine:
     def ingest(self, cf: str, files: Sequence[Any]) -> None:
         options = rocksdict.IngestExternalFileOptions()
         options.set_move_files(True)
-        family, paths = self._family(cf), [file.path for file in files]
+        paths = [file.path for file in files]
 
         def take_over() -> None:
             try:
-                family.ingest_external_file(paths, options)
+                self._family(cf).ingest_external_file(paths, options)
             except Exception as error:
                 raise translate(error, "ingest") from error
             self.write_seq += 1
@@ -353,12 +372,12 @@ class RocksEngine:
 
     def checkpoint(self, path: str) -> None:
         """Writes a directory that opens as a database: RocksDB's checkpoint and an identity file, in this order."""
-        db = self._open_db()
+        self._open_db()
 
         def copy() -> None:
             try:
                 os.makedirs(path)
-                rocksdict.Checkpoint(db).create_checkpoint(os.path.join(path, KV_DIRECTORY))
+                rocksdict.Checkpoint(self._open_db()).create_checkpoint(os.path.join(path, KV_DIRECTORY))
                 write_identity(path, self._directory.identity)
                 sync_directory(os.path.dirname(os.path.abspath(path)))
             except Exception as error:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from kvstore import errors
-from kvstore.engine.directory import FORMAT_VERSION
 from kvstore.client.api import CancelToken
 from kvstore.client.embedded import EmbeddedStore
+from kvstore.engine.directory import FORMAT_VERSION
 from kvstore.mvcc.packed import unpack
 from tests.kv.stores import ManualClock, open_test_store
 
