@@ -88,7 +88,8 @@ CHANGES = st.lists(
     max_size=4,
 )
 STEPS = st.lists(
-    st.tuples(CHANGES, st.sampled_from(["nothing", "nothing", "hand over", "sync", "flush", "kill", "close"])), max_size=25
+    st.tuples(CHANGES, st.sampled_from(["nothing", "nothing", "hand over", "sync", "flush", "kill", "close"])),
+    max_size=25,
 )
 
 
@@ -150,7 +151,7 @@ def test_a_power_cut_leaves_what_was_synced_and_no_half_batch(tmp_path: Path) ->
         put(engine, key, rng.randbytes(rng.randrange(600)))
         engine.sync()
         expected = pairs(engine)
-        synced, file = engine._journal.log.bytes, engine._journal.log.number
+        synced, file = engine._journal.log.file_bytes, engine._journal.log.number
         for _ in range(rng.randrange(3)):
             put(engine, key, b"loose")
             engine.hand_over()
@@ -358,7 +359,9 @@ if sys.argv[2] == "drop":
 
 @pytest.mark.parametrize("end", ["exit", "drop"])
 def test_a_process_that_ends_without_a_close_leaves_no_half_batch(tmp_path: Path, end: str) -> None:
-    subprocess.run([sys.executable, "-c", LEAVING, str(tmp_path / "db"), end], cwd=Path(__file__).parents[2], check=True)
+    subprocess.run(
+        [sys.executable, "-c", LEAVING, str(tmp_path / "db"), end], cwd=Path(__file__).parents[2], check=True
+    )
     engine = opened(tmp_path / "db")
     assert pairs(engine) == {(CF_WRITE, b"b"): b"new"}
     engine.close()

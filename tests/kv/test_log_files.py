@@ -44,10 +44,10 @@ class Written:
             log.hand_over()
         elif end in ("sync", "rotate"):
             log.sync()
-            if end == "rotate" or log.bytes >= TINY.file_bytes:
+            if end == "rotate" or log.file_bytes >= TINY.file_bytes:
                 with log.io, log.mutex:
                     log.begin(log.number + 1)
-            self.synced, self.synced_end = len(self.batches), log.bytes
+            self.synced, self.synced_end = len(self.batches), log.file_bytes
 
     @property
     def last(self) -> Path:
