@@ -1,5 +1,5 @@
-"""The files of the write-ahead log: whatever a crash leaves or damage does, every acknowledged batch is there, or the log
-is refused. Judged by the list of batches that were appended."""
+"""The files of the write-ahead log: whatever a crash leaves or damage does, every acknowledged batch is there, or the
+log is refused. Judged by the list of batches that were appended."""
 
 from __future__ import annotations
 
