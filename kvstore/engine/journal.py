@@ -44,9 +44,6 @@ class Tables(Protocol):
     def apply(self, batches: list[bytes]) -> None:
         """Applies batches from the log."""
 
-    def sequence(self) -> int:
-        """The tables' own number of the last change."""
-
     def flush(self) -> None:
         """Writes everything in memory to table files."""
 
@@ -74,8 +71,6 @@ class Journal:
         self._refused: StoreError | None = None
         self._first = files.numbers.start
         """The first file that is needed."""
-        self._flushed = 0
-        """The tables' number of the last change that is in table files for certain."""
         self.mutex = threading.Lock()
         """Orders the writes."""
         self.log = Log(self._log_path, self.mutex, files.sequence, limits)
@@ -89,7 +84,6 @@ class Journal:
             for number in files.numbers:
                 if self._replay(files, number):
                     self._tables.flush()
-            self._flushed = self._tables.sequence()
             self.log.begin(files.highest + 1)
             self._forget(self.log.number)
         except OSError as error:
@@ -111,8 +105,7 @@ class Journal:
         return found
 
     def _note(self) -> None:
-        manifest, manifest_bytes = sync_manifest(self._path)
-        write_state(self._path, Durable(manifest, manifest_bytes, self._flushed, self._first, self.log.number))
+        write_state(self._path, Durable(*sync_manifest(self._path), self._first, self.log.number))
 
     def _forget(self, first: int) -> None:
         """Lets the files before `first` go: the tables have what was in them."""
@@ -122,7 +115,6 @@ class Journal:
 
     def note_flushed(self) -> None:
         """Notes that what the tables have is in table files; for a task of `while_empty`."""
-        self._flushed = self._tables.sequence()
         with suppress(OSError):  # what was noted before stays true
             self._note()
 
@@ -182,7 +174,8 @@ class Journal:
     def _run_empty(self, task: Callable[[], None], failed: list[StoreError]) -> None:
         with self._rotation, self.log.io, self.mutex:
             if not self.log.empty:
-                self._retire(self._switch())
+                self._switch()
+                self._retire()
             try:
                 task()
             except StoreError as error:
@@ -194,22 +187,19 @@ class Journal:
             with self.log.io, self.mutex:
                 if unless():
                     return
-                flushed = self._switch()
-            self._retire(flushed)
+                self._switch()
+            self._retire()
 
-    def _switch(self) -> int:
-        """Goes on in a new file; nobody writes meanwhile. Returns how far the flush goes that it begins."""
+    def _switch(self) -> None:
+        """Goes on in a new file and begins to flush the tables; nobody writes meanwhile."""
         self.log.write_waiting(sync=True, still=True)
-        flushed = self._tables.sequence()
         self.log.begin(self.log.number + 1)
         self._note()
         self._tables.begin_flush()
-        return flushed
 
-    def _retire(self, flushed: int) -> None:
+    def _retire(self) -> None:
         while self._tables.flushing():
             time.sleep(POLL_S)
-        self._flushed = flushed
         self._forget(self.log.number)
 
     def _begin(self, step: Callable[[], None]) -> _Step:
@@ -239,7 +229,6 @@ class Journal:
                 self.log.write_waiting(sync=True)
                 self._check()
                 self._tables.flush()
-                self._flushed = self._tables.sequence()
                 # what was noted before stays true: no room for the note only leaves the files to the next open
                 with suppress(OSError):
                     self._forget(self.log.number + 1)

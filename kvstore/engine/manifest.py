@@ -283,7 +283,7 @@ class Durable:
     """The number in the name of the MANIFEST."""
     manifest_bytes: int
     sequence: int
-    """RocksDB's number of a change that was in table files."""
+    """RocksDB's number of the last change as the MANIFEST had it."""
     first_log: int
     """The first file of the write-ahead log that was needed."""
     last_log: int
@@ -318,14 +318,18 @@ def write_state(path: str, state: Durable) -> None:
     sync_directory(path)
 
 
-def sync_manifest(path: str) -> tuple[int, int]:
-    """The number of a database's current MANIFEST, and up to where it is whole and durable."""
+def sync_manifest(path: str) -> tuple[int, int, int]:
+    """Of a database's current MANIFEST: its number, up to where it is whole and durable, and its last sequence there.
+
+    RocksDB's own number of the last write may be ahead also after a flush, when that had nothing to put in a file.
+    """
     kv_path = os.path.join(path, KV_DIRECTORY)
     name = _current(kv_path)
     with open(os.path.join(kv_path, name), "rb") as file:
-        end = read_log(data := file.read(), name, check_from=len(data)).end
+        found = read_log(data := file.read(), name, check_from=len(data))
         os.fsync(file.fileno())
-    return _manifest_number(name), end
+    version = read_version(found.records)
+    return _manifest_number(name), found.end, 0 if version is None else version.last_sequence
 
 
 def check_files(path: str, *, rocksdb_logs: bool) -> Durable | None:
