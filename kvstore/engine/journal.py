@@ -74,7 +74,11 @@ class Journal:
         self.mutex = threading.Lock()
         """Orders the writes."""
         self.log = Log(self._log_path, self.mutex, files.sequence, limits)
-        self._start(files)
+        try:
+            self._start(files)
+        except BaseException:
+            self.log.close()
+            raise
 
     def _start(self, files: LogFiles) -> None:
         """Replays what was found and begins a file."""
