@@ -263,14 +263,19 @@ def test_no_room_for_the_next_file_stops_the_log(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     acknowledged = 0
+
+    def fill() -> None:
+        nonlocal acknowledged
+        for number in range(200):
+            put(engine, b"k", b"%0500d" % number)
+            engine.sync()
+            acknowledged = number
+            settled(engine)
+
     with monkeypatch.context() as patch:
         patch.setattr("kvstore.engine.log.sync_directory", full)
         with pytest.raises(DiskFull):
-            for number in range(200):
-                put(engine, b"k", b"%0500d" % number)
-                engine.sync()
-                acknowledged = number
-                settled(engine)
+            fill()
     engine.close()
     engine = opened(tmp_path / "db")
     (value,) = set(pairs(engine).values())
