@@ -33,6 +33,7 @@ from kvstore.engine.log_format import (
 from kvstore.errors import StoreClosed, StoreError
 
 MIB = 1 << 20
+_NO_GUARD = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class LogLimits:
     """When so much waits in memory, the next write hands it over."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made with each block, at half the price
 class _State:
-    """Replaced as a whole, so that an interrupted change is none."""
+    """Replaced as a whole and never changed but for `waiting`, so that an interrupted change is none."""
 
     fd: int
     salt: int
@@ -160,12 +161,9 @@ class Log:
         """Writes what waits as one block; the caller holds `io`, and the mutex too when he keeps `still`."""
         if self.failure is not None:
             raise self.failure
-        guard = nullcontext() if still else self.mutex
         try:
-            with guard:
-                batches = self._state.waiting[:]
-            if batches:
-                self._write_block(batches, guard)
+            if self._state.waiting:
+                self._write_block(_NO_GUARD if still else self.mutex)
             handed = self._state.handed
             if sync and handed > self.durable:
                 size = self._allocated
@@ -177,15 +175,17 @@ class Log:
             self.failure = translate_os_error(error, "sync" if sync else "write")
             raise self.failure from error
 
-    def _write_block(self, batches: list[bytes], guard: AbstractContextManager[object]) -> None:
+    def _write_block(self, guard: AbstractContextManager[object]) -> None:
         state = self._state
+        batches = state.waiting[:]
         block = frame(batches, state.handed + 1, self.durable, self._durable_size, state.salt)
         _pwrite_all(self._open_fd(), block, state.end)
         end, count = state.end + len(block), len(batches)
         with guard:
             rest = state.waiting[count:]
             self._room = self._allocated - end - BLOCK_OVERHEAD_BYTES
-            self._room -= sum(map(len, rest)) + len(rest) * BATCH_OVERHEAD_BYTES
+            if rest:
+                self._room -= sum(map(len, rest)) + len(rest) * BATCH_OVERHEAD_BYTES
             self._state = _State(state.fd, state.salt, state.first, end, state.handed + count, rest)
 
     def begin(self, number: int) -> None:
