@@ -279,6 +279,8 @@ class Committer:
             batch = self.engine.batch()
             self._fill(batch, commit.start_ts, commit.commit_ts, encoded, locked_only)
             self.engine.write(batch)
+            if not self.synchronous:
+                self.engine.hand_over()
         except StoreError as error:
             self.stop(error)
             raise

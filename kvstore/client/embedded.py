@@ -325,6 +325,8 @@ class EmbeddedStore:
             self.engine.write(batch)
         if self.synchronous:
             self.engine.sync()
+        else:
+            self.engine.hand_over()
         ts = self.now_ts()
         for observer in self.committer.observers:
             observer.on_ingest(ts, start, end)

@@ -100,7 +100,13 @@ class Engine(Protocol):
     def batch(self) -> Batch: ...
 
     def write(self, batch: Batch) -> None:
-        """Applies the batch; durable after the next `sync` (or when the operating system gets to it)."""
+        """Applies the batch; it survives the machine after the next `sync`, the process after the next `hand_over`.
+
+        What a crash leaves of batches without either is a prefix of them, in the order of the writes.
+        """
+
+    def hand_over(self) -> None:
+        """Gives everything written before the call to the operating system: a killed process loses nothing of it."""
 
     def sync(self) -> None:
         """Makes everything written before the call durable; other threads run meanwhile."""

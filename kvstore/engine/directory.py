@@ -4,6 +4,7 @@
     <dir>/sqlfront.state.json  what is durable for certain (see `manifest`), replaced atomically
     <dir>/sqlfront.lock        held with flock by the owning process, contains its pid (a stale pid is harmless)
     <dir>/kv/                  RocksDB's files
+    <dir>/log/                 the write-ahead log
     <dir>/ingest/              files of bulk loads in progress; leftovers of a crash are removed at open
 
 Nothing is written to a directory that is not empty and has no identity of ours.
@@ -19,7 +20,8 @@ import uuid
 
 from kvstore.errors import Corruption, DirectoryInUse, DiskFull, FormatTooNew, NotOurDirectory, StoreError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: writes are in RocksDB's own logs. 2: they are in ours (see `log`)."""
 PRODUCT = "sqlfront"
 IDENTITY_FILE = "sqlfront.json"
 LOCK_FILE = "sqlfront.lock"
@@ -93,6 +95,16 @@ class Directory:
     @property
     def ingest_path(self) -> str:
         return os.path.join(self.path, INGEST_DIRECTORY)
+
+    @property
+    def format(self) -> int:
+        return int(str(self.identity["format"]))
+
+    def upgrade(self) -> None:
+        """Marks the directory as of this format, durably: older versions refuse it from now on."""
+        if self.format < FORMAT_VERSION:
+            self.identity = self.identity | {"format": FORMAT_VERSION}
+            write_identity(self.path, self.identity)
 
     def _inspect(self) -> bool:
         """Returns whether the directory is new or empty; raises when it holds something that is not ours."""

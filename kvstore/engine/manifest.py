@@ -9,15 +9,13 @@ directory that lost something is refused while everything is still as it was:
   as durable;
 - every table file of the version that it describes is there with its size, and so is the oldest blob file that each
   refers to; no blob file is shorter than it was;
-- the logs noted as durable are there with at least that size, unless the version has outlived them;
-- the log with which the version goes on is there, and the first log begins no later than where the version ends, in
-  sequence numbers.
+- the version reaches the sequence number that was noted.
 
-What was durable is noted in `<dir>/sqlfront.state.json` at open, after the first sync of a process, after a flush or an
-ingest, and when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes and
-compactions at its leisure) shows in missing files and in the sequence numbers of the logs.
+What was durable is noted in `<dir>/sqlfront.state.json`: at open, when a log file begins, after a flush or an ingest,
+and when the store is closed. A lower bound is enough: what RocksDB adds behind it without us (flushes, compactions)
+is in the logs from the noted ones on, too (see `journal`; RocksDB's own logs are always empty).
 
-Formats: RocksDB's db/log_format.h, db/version_edit.h, db/write_batch.cc. An edit that cannot be read here is left to
+Formats: RocksDB's db/log_format.h, db/version_edit.h. An edit that cannot be read here is left to
 RocksDB, which refuses what it does not know.
 """
 
@@ -32,7 +30,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 
 from kvstore.engine.api import COLUMN_FAMILIES
-from kvstore.engine.directory import replace_file
+from kvstore.engine.directory import KV_DIRECTORY, replace_file, sync_directory
+from kvstore.engine.log_files import LOG_DIRECTORY, log_numbers
 from kvstore.errors import Corruption
 
 STATE_FILE = "sqlfront.state.json"
@@ -40,8 +39,6 @@ CHECKED_BYTES_MAX = 64 << 10
 """So much of a MANIFEST's end has its checksums checked here (a few milliseconds); RocksDB checks all of them."""
 BLOB_ENDS_BYTES = 62
 """Header and footer of a blob file."""
-SEQUENCE_GAP_MAX = 16
-"""Sequence numbers that may be in no log and in no edit: an ingest takes some for itself."""
 
 _BLOCK = 32 << 10
 _HEADER = struct.Struct("<IHB")
@@ -53,7 +50,7 @@ _RECYCLABLE = 4
 _CRC_MASK_DELTA = 0xA282EAD8
 _SAFE_TO_IGNORE = 1 << 13
 
-_NUMBERED = re.compile(r"(\d+)\.(sst|blob|log)")
+_NUMBERED = re.compile(r"(\d+)\.(sst|blob)")
 
 
 class _Unreadable(Exception):
@@ -173,8 +170,6 @@ class Edit:
     """One record of a MANIFEST: how a version differs from the one before."""
 
     family: int = 0
-    log: int = 0
-    min_log: int = 0
     last_sequence: int = 0
     deleted: list[int] = field(default_factory=list)
     added: list[tuple[int, TableFile]] = field(default_factory=list)
@@ -193,9 +188,7 @@ def read_edit(record: bytes) -> Edit:
         match fields.number():
             case 1 | 201:  # comparator, name of a new column family
                 fields.text()
-            case 2:
-                edit.log = fields.number()
-            case 3 | 9 | 203:  # next file number, previous log number, largest column family
+            case 2 | 3 | 9 | 10 | 203:  # numbers: log, next file, previous log, oldest log; largest column family
                 fields.number()
             case 4:
                 edit.last_sequence = fields.number()
@@ -204,8 +197,6 @@ def read_edit(record: bytes) -> Edit:
                 fields.text()
             case 6:  # level, number
                 edit.deleted.append(fields.numbers(2)[1])
-            case 10:
-                edit.min_log = fields.number()
             case 103:
                 edit.added.append(_new_file(fields))
             case 200:
@@ -243,29 +234,22 @@ def _new_file(fields: _Fields) -> tuple[int, TableFile]:
 class Version:
     """What the edits of a MANIFEST add up to."""
 
-    families: dict[int, int] = field(default_factory=dict)
-    """The log number of each column family: older logs hold nothing that it still needs."""
+    families: set[int] = field(default_factory=set)
     files: dict[tuple[int, int], TableFile] = field(default_factory=dict)
     """The table files, by column family and number."""
     blobs: dict[int, int] = field(default_factory=dict)
     """Bytes in blob files, also in those that have become garbage and need not be there any more."""
     last_sequence: int = 0
-    min_log: int = 0
-
-    def oldest_log(self) -> int:
-        """Logs with smaller numbers are not read any more."""
-        return max(self.min_log, min(self.families.values(), default=0))
 
     def apply(self, edit: Edit) -> None:
         family = edit.family
         self.last_sequence = max(self.last_sequence, edit.last_sequence)
-        self.min_log = max(self.min_log, edit.min_log)
         if edit.dropped:
-            self.families.pop(family, None)
+            self.families.discard(family)
             self.files = {key: file for key, file in self.files.items() if key[0] != family}
             return
         self.blobs.update(edit.blobs)
-        self.families[family] = max(self.families.get(family, 0), edit.log)
+        self.families.add(family)
         for number in edit.deleted:
             self.files.pop((family, number), None)
         for number, file in edit.added:  # behind the deletions: a file moved to another level is in both
@@ -299,8 +283,16 @@ class Durable:
     """The number in the name of the MANIFEST."""
     manifest_bytes: int
     sequence: int
-    logs: dict[int, int]
-    """Sizes in bytes of the logs, by number."""
+    """RocksDB's number of the last change as the MANIFEST had it."""
+    first_log: int
+    """The first file of the write-ahead log that was needed."""
+    last_log: int
+    """The last one that was begun; before the first when none was needed."""
+
+    @property
+    def logs(self) -> range:
+        """The numbers of the log files that must be there."""
+        return range(self.first_log, self.last_log + 1)
 
 
 def read_state(path: str) -> Durable | None:
@@ -309,8 +301,9 @@ def read_state(path: str) -> Durable | None:
     try:
         with open(target, encoding="utf-8") as file:
             state = json.load(file)
-        logs = {int(number): int(size) for number, size in state["logs"].items()}
-        return Durable(int(state["manifest"]), int(state["manifest_bytes"]), int(state["sequence"]), logs)
+        # a note of format 1 knows of RocksDB's logs instead, which RocksDB replays
+        logs = (1, 0) if "logs" in state else (int(state["first_log"]), int(state["last_log"]))
+        return Durable(int(state["manifest"]), int(state["manifest_bytes"]), int(state["sequence"]), *logs)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -320,47 +313,58 @@ def read_state(path: str) -> Durable | None:
 
 
 def write_state(path: str, state: Durable) -> None:
-    """Notes in a database directory what is durable."""
+    """Notes in a database directory what is durable; durably, so that what is not needed can go."""
     replace_file(os.path.join(path, STATE_FILE), json.dumps(asdict(state)))
+    sync_directory(path)
 
 
-def log_sizes(kv_path: str) -> dict[int, int]:
-    """The sizes of RocksDB's logs, by number."""
-    return {number: size for (number, kind), size in _numbered_files(kv_path).items() if kind == "log"}
+def sync_manifest(path: str) -> tuple[int, int, int]:
+    """Of a database's current MANIFEST: its number, up to where it is whole and durable, and its last sequence there.
 
-
-def sync_manifest(kv_path: str) -> tuple[int, int]:
-    """The number of the current MANIFEST, and up to where it is whole and durable."""
+    RocksDB's own number of the last write may be ahead also after a flush, when that had nothing to put in a file.
+    """
+    kv_path = os.path.join(path, KV_DIRECTORY)
     name = _current(kv_path)
     with open(os.path.join(kv_path, name), "rb") as file:
-        end = read_log(data := file.read(), name, check_from=len(data)).end
+        found = read_log(data := file.read(), name, check_from=len(data))
         os.fsync(file.fileno())
-    return _manifest_number(name), end
+    version = read_version(found.records)
+    return _manifest_number(name), found.end, 0 if version is None else version.last_sequence
 
 
-def check_files(path: str, kv_path: str) -> Durable | None:
+def check_files(path: str, *, rocksdb_logs: bool) -> Durable | None:
     """Raises Corruption when the files of a database lost something; returns what is noted as durable.
 
-    None, and nothing checked, when there is no database yet. Changes nothing.
+    None, and nothing checked, when there is no database yet. Changes nothing. With `rocksdb_logs` the directory is of
+    format 1: part of what was durable is in logs that RocksDB has to replay first.
     """
     state = read_state(path)
+    kv_path = os.path.join(path, KV_DIRECTORY)
     try:
         names = set(os.listdir(kv_path))
     except FileNotFoundError:
         names = set()
     files = _numbered_files(kv_path) if names else {}
     if "CURRENT" not in names:
-        if state is None and not any(files.values()):
+        if state is None and not any(files.values()) and not log_numbers(os.path.join(path, LOG_DIRECTORY)):
             return None
         raise Corruption(f"{os.path.join(kv_path, 'CURRENT')} is missing; nothing was changed")
     try:
-        _check(kv_path, names, files, state)
+        version = _check(kv_path, names, files, state)
+        if version is not None and state is not None and not rocksdb_logs:
+            _check_sequence(version.last_sequence, state)
     except Corruption as error:
         raise Corruption(f"{kv_path}: {error}; nothing was changed") from error
     return state
 
 
-def _check(kv_path: str, names: set[str], files: dict[tuple[int, str], int], state: Durable | None) -> None:
+def _check_sequence(there: int, state: Durable) -> None:
+    if there < state.sequence:
+        raise Corruption(f"{state.sequence} changes were in table files, {there} are there")
+
+
+def _check(kv_path: str, names: set[str], files: dict[tuple[int, str], int], state: Durable | None) -> Version | None:
+    """Checks the MANIFEST and what it names; returns the version, if it can be read."""
     name = _current(kv_path)
     if name not in names:
         raise Corruption(f"{name} is missing")
@@ -375,13 +379,11 @@ def _check(kv_path: str, names: set[str], files: dict[tuple[int, str], int], sta
         raise Corruption(f"{name} is damaged: whole up to byte {found.end}, {least} bytes were written")
     version = read_version(found.records)
     if version is None:
-        return
+        return None
     if state is not None and len(version.families) < len(COLUMN_FAMILIES):
         raise Corruption(f"{name} is damaged: it ends before the last column family")
     _check_tables(version, files)
-    if state is not None:
-        _check_logs(version, files, state, same_process=number == state.manifest)
-    _check_sequence(kv_path, version, files, name)
+    return version
 
 
 def _check_tables(version: Version, files: dict[tuple[int, str], int]) -> None:
@@ -399,53 +401,6 @@ def _check_tables(version: Version, files: dict[tuple[int, str], int]) -> None:
             raise Corruption(f"the blob file {number:06}.blob is damaged: {size} of {payload + BLOB_ENDS_BYTES} bytes")
 
 
-def _check_logs(version: Version, files: dict[tuple[int, str], int], state: Durable, *, same_process: bool) -> None:
-    oldest = version.oldest_log()
-    # every open begins a MANIFEST, and gives log numbers without a file to the families that it recovered; what comes
-    # behind the logs of that time is the number of a real one, and only a later edit lets RocksDB delete it
-    if same_process and oldest > max(state.logs, default=oldest) and (oldest, "log") not in files:
-        raise Corruption(
-            f"the log {oldest:06}.log, which MANIFEST-{state.manifest:06} goes on with, is missing: one of the two is "
-            "damaged"
-        )
-    for number, least in state.logs.items():
-        if number < oldest or not least:
-            continue
-        size = files.get((number, "log"))
-        if size is None:
-            raise Corruption(f"the log {number:06}.log is missing")
-        if size < least:
-            raise Corruption(f"the log {number:06}.log is damaged: {size} bytes, {least} were written")
-
-
-def _check_sequence(kv_path: str, version: Version, files: dict[tuple[int, str], int], name: str) -> None:
-    oldest = version.oldest_log()
-    for number, kind in sorted(files):
-        if kind != "log" or number < oldest or not files[number, kind]:
-            continue
-        first = _first_sequence(os.path.join(kv_path, f"{number:06}.log"))
-        if first is not None and first > version.last_sequence + 1 + SEQUENCE_GAP_MAX:
-            raise Corruption(
-                f"writes {version.last_sequence + 1} to {first - 1} are missing between {name} and the log "
-                f"{number:06}.log: one of the two is damaged"
-            )
-        return
-
-
-def _first_sequence(path: str) -> int | None:
-    """The sequence number of the first write in a log; None when its first record is torn."""
-    with open(path, "rb") as file:
-        data = file.read(_RECYCLABLE_HEADER_BYTES + 8)
-    if len(data) < _RECYCLABLE_HEADER_BYTES + 8:
-        return None
-    kind = data[6]
-    if kind in (_FULL, _FIRST):
-        return int.from_bytes(data[_LEGACY_HEADER_BYTES : _LEGACY_HEADER_BYTES + 8], "little")
-    if kind in (_FULL + _RECYCLABLE, _FIRST + _RECYCLABLE):
-        return int.from_bytes(data[_RECYCLABLE_HEADER_BYTES:], "little")
-    return None
-
-
 def _current(kv_path: str) -> str:
     with open(os.path.join(kv_path, "CURRENT"), "rb") as file:
         text = file.read(100)
@@ -460,7 +415,7 @@ def _manifest_number(name: str) -> int:
 
 
 def _numbered_files(kv_path: str) -> dict[tuple[int, str], int]:
-    """The sizes of table, blob and log files by number and kind."""
+    """The sizes of table and blob files by number and kind."""
     sizes = {}
     with os.scandir(kv_path) as entries:
         for entry in entries:

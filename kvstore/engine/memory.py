@@ -400,6 +400,9 @@ class MemoryEngine:
                     family.delete_range(key, end)
             self.write_seq += 1
 
+    def hand_over(self) -> None:
+        """Memory is lost with the process."""
+
     def sync(self) -> None:
         """Memory has nothing to sync; a closed store still says so."""
         if self._closed:

@@ -14,7 +14,6 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from itertools import chain, islice
 from typing import Any
 
 import rocksdict
@@ -25,22 +24,27 @@ from rocksdict import (
     DBRecoveryMode,
     Options,
     Rdict,
-    ReadOptions,
     WriteBatch,
+    WriteOptions,
 )
 
-from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner
-from kvstore.engine.directory import Directory, sync_directory, write_identity
-from kvstore.engine.failure import check_status, translate
-from kvstore.engine.manifest import Durable, check_files, log_sizes, sync_manifest, write_state
+from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Cursor, Scanner
+from kvstore.engine.batch import Family, LoggedBatch, replay
+from kvstore.engine.directory import KV_DIRECTORY, Directory, sync_directory, write_identity
+from kvstore.engine.failure import translate
+from kvstore.engine.journal import Journal
+from kvstore.engine.log import Log, LogLimits
+from kvstore.engine.log_files import LOG_DIRECTORY, LogFiles
+from kvstore.engine.manifest import check_files
+from kvstore.engine.rocks_cursors import RocksCursor, RocksScanner
 from kvstore.errors import Corruption, StoreClosed, StoreError
 
 MIB = 1 << 20
 BLOCK_CACHE_BYTES = 256 * MIB
-WRITE_BUFFER_BYTES = 64 * MIB
+WRITE_BUFFER_BYTES = 512 * MIB
+"""Never reached: the journal has tables flushed when a log file is full."""
 WRITE_BUFFERS_MAX = 4
-SMALL_WRITE_BUFFER_BYTES = 8 * MIB
-WAL_BYTES_MAX = 512 * MIB
+OPTIONS_PATH = os.path.join(os.path.dirname(__file__), "rocks_options")
 BLOCK_BYTES = 16 * 1024
 BLOOM_BITS = 10
 BLOB_BYTES_MIN = 4096
@@ -48,8 +52,6 @@ BLOB_FILE_BYTES = 128 * MIB
 INFO_LOG_FILES_MAX = 2
 INFO_LOG_BYTES = 4 * MIB
 OPEN_FILES_MAX = 1024
-BACK_STEP_PAIRS = 32
-"""A reverse pass finds out that it is below its start after at most so many pairs too many."""
 
 
 def _table_options(cache: Cache, *, bloom: bool) -> BlockBasedOptions:
@@ -68,7 +70,7 @@ def _family_options(cf: str, cache: Cache) -> Options:
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(_table_options(cache, bloom=cf in (CF_DEFAULT, CF_META)))
     small = cf in (CF_LOCK, CF_META)
-    options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES if small else WRITE_BUFFER_BYTES)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(WRITE_BUFFERS_MAX)
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_compression_type(DBCompressionType.none() if small else DBCompressionType.lz4())
@@ -82,13 +84,14 @@ def _family_options(cf: str, cache: Cache) -> Options:
 
 
 def _database_options(*, create: bool) -> Options:
-    options = Options(raw_mode=True)
+    # without the flush that RocksDB makes when it is shut down: rocksdict has no setter for that
+    options, _ = Options.load_latest(OPTIONS_PATH)
     options.create_if_missing(create)
     options.create_missing_column_families(create)
-    options.set_max_total_wal_size(WAL_BYTES_MAX)
-    # A torn record at the end of the log is what a crash leaves; it was never acknowledged. Damage before is refused:
-    # RocksDB's default would drop the acknowledged writes behind it without a word.
+    # Damage in the logs that a database of format 1 has is refused, but for a torn record at the end: RocksDB's default
+    # would drop the acknowledged writes behind it without a word.
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_atomic_flush(True)  # all families or none, should RocksDB ever flush by itself
     options.set_max_background_jobs(2)
     options.set_max_open_files(OPEN_FILES_MAX)
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX)
@@ -99,128 +102,94 @@ def _database_options(*, create: bool) -> Options:
     return options
 
 
-class RocksCursor:
-    """A registered iterator that owns its read options and bounds (see `api.Cursor`)."""
+class RocksTables:
+    """RocksDB behind the write-ahead log (see `journal.Tables`).
 
-    __slots__ = ("__weakref__", "_engine", "_family", "_options", "_upper", "raw", "seq")
+    No local variable of a step that can fail has one of RocksDB's objects: the error would keep RocksDB open.
+    """
 
-    def __init__(self, engine: RocksEngine, family: Rdict, upper: bytes | None) -> None:
-        self._engine = engine
-        self._family: Rdict | None = family
-        self._options: ReadOptions | None = None
-        self._upper = upper
-        if upper is not None:
-            self._options = ReadOptions()
-            self._options.set_iterate_upper_bound(upper)
-        self.raw: RawIterator | None = None
-        self.seq = -1
+    def __init__(self, db: Rdict) -> None:
+        self.db = db
+        self._pid = os.getpid()
+        self.options = WriteOptions()
+        self.options.disable_wal = True
+        self.families = {cf: db.get_column_family(cf) for cf in COLUMN_FAMILIES}
+        self.handles = {
+            cf: Family(number, db.get_column_family_handle(cf)) for number, cf in enumerate(COLUMN_FAMILIES)
+        }
+        self._errors = self._background_errors()
 
-    def refresh(self) -> RawIterator:
-        family = self._family
-        if family is None:
-            raise self._engine.closed_error()
-        seq = self._engine.write_seq
+    def apply(self, batches: list[bytes]) -> None:
+        raw = [self.handles[cf].raw for cf in COLUMN_FAMILIES]
+        target: Any = WriteBatch(raw_mode=True)
+        for batch in batches:
+            replay(batch, target, raw)
+        self._write(target, "replay")
+
+    def sequence(self) -> int:
+        sequence: int = self.db.latest_sequence_number()
+        return sequence
+
+    def flush(self) -> None:
+        self._flush(wait=True)
+
+    def begin_flush(self) -> None:
+        self._flush(wait=False)
+
+    def _flush(self, *, wait: bool) -> None:
         try:
-            raw: RawIterator = family.iter() if self._options is None else family.iter(self._options)
+            for cf in COLUMN_FAMILIES:
+                self.families[cf].flush(wait)
         except Exception as error:
-            raise translate(error, "read") from error
-        self.raw = raw
-        self.seq = seq
-        if self._family is None:  # closed meanwhile
-            self.raw = None
-            raise self._engine.closed_error()
-        return raw
+            raise translate(error, "flush") from error
 
-    def release(self) -> None:
-        self.seq = -1
-        self.raw = None
+    def flushing(self) -> bool:
+        if self._background_errors() > self._errors:
+            self._write(WriteBatch(raw_mode=True), "flush")  # raises what RocksDB has stopped for
+            raise StoreError("flush: RocksDB could not write a table file, its LOG says why")
+        return any(family.property_int_value("rocksdb.num-immutable-mem-table") for family in self.families.values())
 
-    def disown(self) -> None:
-        """Takes the cursor out of use without freeing the iterator."""
-        if self.raw is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.raw))
-        self.close()
+    def _background_errors(self) -> int:
+        return self.db.property_int_value("rocksdb.background-errors") or 0
 
-    def close(self) -> None:
-        """Takes the cursor out of use for good."""
-        self._family = None
-        self.release()
-
-
-class RocksScanner:
-    """A registered one-way pass (see `api.Scanner`); owns the options and bounds of its iterator."""
-
-    __slots__ = ("__weakref__", "_engine", "_family", "_items", "_last", "_options", "_reverse", "_start")
-
-    def __init__(self, engine: RocksEngine, family: Rdict, start: bytes, end: bytes, reverse: bool) -> None:
-        self._engine = engine
-        self._options = ReadOptions()
-        self._options.set_iterate_upper_bound(end)
-        # a reverse pass begins at the upper bound, which is exclusive, and has to be stopped by hand below `start`:
-        # rocksdict's `items` does not obey a lower bound
-        self._start = start
-        self._reverse = reverse
-        self._family = family
-        self._last: bytes | None = None
-        self._items: Any = family.items(backwards=reverse, from_key=end if reverse else start, read_opt=self._options)
-
-    def take(self, pairs: int) -> list[bytes]:
-        items = self._items
-        if items is None:
-            raise self._engine.closed_error()
+    def _write(self, batch: Any, what: str) -> None:
         try:
-            flat = self._take_back(items, pairs) if self._reverse else list(chain.from_iterable(islice(items, pairs)))
+            self.db.write(batch, self.options)
         except Exception as error:
-            raise translate(error, "read") from error
-        if self._reverse and flat and flat[-2] < self._start:
-            start = self._start
-            keep = next(at for at in range(0, len(flat), 2) if flat[at] < start)
-            del flat[keep:]
-        elif len(flat) < 2 * pairs:
-            self._check_end(flat[-2] if flat else self._last)
-        elif flat:
-            self._last = flat[-2]
-        return flat
+            raise translate(error, what) from error
 
-    def _take_back(self, items: Any, pairs: int) -> list[bytes]:
-        """The next pairs, in small steps so that little is read below the start."""
-        flat: list[bytes] = []
-        while pairs > 0:
-            step = list(chain.from_iterable(islice(items, min(pairs, BACK_STEP_PAIRS))))
-            flat += step
-            pairs -= BACK_STEP_PAIRS
-            if len(step) < 2 * BACK_STEP_PAIRS or step[-2] < self._start:
-                break
-        return flat
+    def close(self, *, whole: bool) -> None:
+        """Closes what there is to close, whatever fails; raises the first failure.
 
-    def _check_end(self, last: bytes | None) -> None:
-        """Makes sure that the pass ended at its bound: rocksdict's `items` ends silently on a read error, too."""
-        raw: RawIterator | None = None
-        try:
-            raw = self._family.iter(self._options)
-            if self._reverse:
-                raw.seek_for_prev(last) if last is not None else raw.seek_to_last()
+        Unless it is `whole`, memory is dropped: RocksDB must not write what the log may not have.
+        """
+        for handle in self.handles.values():
+            handle.raw = None
+        self.handles.clear()
+        with ExitStack() as stack:
+            if whole:
+                for closing in (self.db, *self.families.values()):
+                    stack.callback(closing.close)
             else:
-                raw.seek(self._start if last is None else last)
-            if last is not None and raw.key() == last:
-                raw.prev() if self._reverse else raw.next()
-            if raw.key() is None:
-                check_status(raw)
-        except Exception as error:
-            raise translate(error, "read") from error
-        finally:
-            raw = None  # an error keeps this frame alive, and an iterator keeps RocksDB open
+                # closing would flush and, since that is refused now, leave RocksDB open; it closes with its last object
+                self.db.cancel_all_background(True)
+            self.families.clear()
+            del self.db
 
-    def release(self) -> None:
-        self._items = None
+    def leave(self, log: Log) -> None:
+        """To be called when the process ends, or the engine is dropped, without a close: rocksdict flushes what is in
+        memory, so the log has to have it. In a forked child it leaves all to the parent."""
+        if os.getpid() != self._pid:
+            return
+        try:
+            log.sync()
+        except StoreError:
+            self.db.cancel_all_background(True)
 
     def disown(self) -> None:
-        """Takes the scanner out of use without freeing the iterator."""
-        if self._items is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._items))
-            self._items = None
-
-    close = release
+        """RocksDB's threads and locks do not survive a fork: its objects must never be finalized in the child."""
+        for owned in (self.db, *self.families.values(), *(handle.raw for handle in self.handles.values())):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(owned))
 
 
 class RocksFileWriter:
@@ -250,41 +219,51 @@ class RocksFileWriter:
 class RocksEngine:
     """RocksDB under `<path>/kv`; owns the directory until `close`."""
 
-    def __init__(self, path: str, *, cache_bytes: int = BLOCK_CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        cache_bytes: int = BLOCK_CACHE_BYTES,
+        limits: LogLimits = LogLimits(),  # noqa: B008 - frozen
+    ) -> None:
         self._directory = Directory(path)
         self.path: str | None = self._directory.path
         self.write_seq = 0
-        self._write_mutex = threading.Lock()
         self._cursors: weakref.WeakSet[RocksCursor | RocksScanner] = weakref.WeakSet()
         self._cursors_mutex = threading.Lock()
         self._closed: StoreError | None = None
-        self._failure: StoreError | None = None
-        """The last write or sync that failed: RocksDB refuses all that follow, also at close."""
         cache = Cache(cache_bytes)
         self._file_options = {cf: _family_options(cf, cache) for cf in COLUMN_FAMILIES}
-        self._state_mutex = threading.Lock()
-        self._noted = False
+        tables: RocksTables | None = None
         try:
-            state = check_files(self._directory.path, self._directory.kv_path)
-            self._db: Rdict | None = Rdict(
-                self._directory.kv_path,
-                _database_options(create=state is None),
-                column_families={cf: _family_options(cf, cache) for cf in COLUMN_FAMILIES},
+            state = check_files(self._directory.path, rocksdb_logs=self._directory.format < 2)
+            logs = LogFiles(os.path.join(self._directory.path, LOG_DIRECTORY), None if state is None else state.logs)
+            tables = RocksTables(
+                Rdict(
+                    self._directory.kv_path,
+                    _database_options(create=state is None),
+                    column_families={cf: _family_options(cf, cache) for cf in COLUMN_FAMILIES},
+                )
             )
-            self._families: dict[str, Rdict] = {cf: self._db.get_column_family(cf) for cf in COLUMN_FAMILIES}
-            self._handles: dict[str, Any] = {cf: self._db.get_column_family_handle(cf) for cf in COLUMN_FAMILIES}
-        except Exception as error:
+            if state is not None and tables.sequence() < state.sequence:
+                raise Corruption(f"{state.sequence} writes were durable, {tables.sequence()} are there")
+            self._directory.upgrade()
+            self._journal = Journal(self._directory.path, tables, logs, limits)
+        except BaseException as error:
+            if tables is not None:
+                with suppress(Exception):  # the first error is the one to tell
+                    tables.close(whole=False)
             self._directory.release()
-            raise translate(error, f"cannot open database {path!r}") from error
-        if state is not None and self._db.latest_sequence_number() < state.sequence:
-            there = self._db.latest_sequence_number()
-            self._failure = Corruption(
-                f"cannot open database {path!r}: {state.sequence} writes were durable, {there} are there"
-            )
-            self.close()
-            raise self._failure
-        self._note_durable()
-        self._noted = False  # the first sync has a log to note
+            if isinstance(error, Exception):
+                raise translate(error, f"cannot open database {path!r}") from error
+            raise
+        self._tables: RocksTables | None = tables
+        self._leave = weakref.finalize(self, tables.leave, self._journal.log)
+        self._families = tables.families
+        self._handles = tables.handles
+        self._write_mutex = self._journal.mutex
+        self._options = tables.options
+        self._db: Rdict | None = tables.db
 
     def closed_error(self) -> StoreError:
         """What is raised by whoever comes after `close`."""
@@ -335,47 +314,33 @@ class RocksEngine:
         with self._write_mutex:
             return [self.cursor(cf) for cf in families]
 
-    def batch(self) -> Batch:
-        batch: Batch = WriteBatch(raw_mode=True)
-        return batch
+    def batch(self) -> LoggedBatch:
+        return LoggedBatch()
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Any) -> None:
+        self._journal.prepare()
+        target: Any = WriteBatch(raw_mode=True)
+        record = batch.write_to(target)
         with self._write_mutex:
-            db = self._open_db()
+            if self._db is None:
+                raise self.closed_error()
             try:
-                db.write(batch)
+                self._journal.log.append(record)
+            except StoreError as error:
+                raise self._journal.refuse(error) from error
+            try:
+                self._db.write(target, self._options)
             except Exception as error:
-                self._failure = translate(error, "write")
-                raise self._failure from error
+                raise self._journal.fail(translate(error, "write")) from error
             self.write_seq += 1
 
+    def hand_over(self) -> None:
+        self._open_db()
+        self._journal.log.hand_over()
+
     def sync(self) -> None:
-        db = self._open_db()
-        try:
-            db.flush_wal(True)
-        except Exception as error:
-            self._failure = translate(error, "sync")
-            raise self._failure from error
-        if not self._noted:
-            self._note_durable()
-
-    def _note_durable(self) -> None:
-        """Notes what is durable by now, so that the next open can tell whether something was lost (see `manifest`)."""
-        with self._state_mutex:
-            db = self._open_db()
-            try:
-                sequence, logs = db.latest_sequence_number(), log_sizes(self._directory.kv_path)
-                db.flush_wal(True)
-            except Exception as error:
-                raise translate(error, "sync") from error
-            self._write_state(sequence, logs)
-
-    def _write_state(self, sequence: int, logs: dict[int, int]) -> None:
-        # what was noted before stays true: no room for the note is no failure of what it is about
-        with suppress(OSError):
-            manifest, manifest_bytes = sync_manifest(self._directory.kv_path)
-            write_state(self._directory.path, Durable(manifest, manifest_bytes, sequence, logs))
-            self._noted = True
+        self._open_db()
+        self._journal.log.sync()
 
     def delete_range(self, cf: str, start: bytes, end: bytes) -> None:
         batch = self.batch()
@@ -392,37 +357,43 @@ class RocksEngine:
     def ingest(self, cf: str, files: Sequence[Any]) -> None:
         options = rocksdict.IngestExternalFileOptions()
         options.set_move_files(True)
-        with self._write_mutex:
+        paths = [file.path for file in files]
+
+        def take_over() -> None:
             try:
-                self._family(cf).ingest_external_file([file.path for file in files], options)
+                self._family(cf).ingest_external_file(paths, options)
             except Exception as error:
                 raise translate(error, "ingest") from error
             self.write_seq += 1
-        self._note_durable()  # no log has what was ingested: only the MANIFEST does
+            self._journal.note_flushed()  # no log has what was ingested: only the MANIFEST does
+
+        # what is in the log must not be replayed over what is ingested
+        self._journal.while_empty(take_over)
 
     def checkpoint(self, path: str) -> None:
         """Writes a directory that opens as a database: RocksDB's checkpoint and an identity file, in this order."""
-        db = self._open_db()
-        try:
-            os.makedirs(path)
-            with self._write_mutex:
-                rocksdict.Checkpoint(db).create_checkpoint(os.path.join(path, "kv"))
-            write_identity(path, self._directory.identity)
-            sync_directory(os.path.dirname(os.path.abspath(path)))
-        except Exception as error:
-            raise translate(error, f"backup to {path!r}") from error
+        self._open_db()
+
+        def copy() -> None:
+            try:
+                os.makedirs(path)
+                rocksdict.Checkpoint(self._open_db()).create_checkpoint(os.path.join(path, KV_DIRECTORY))
+                write_identity(path, self._directory.identity)
+                sync_directory(os.path.dirname(os.path.abspath(path)))
+            except Exception as error:
+                raise translate(error, f"backup to {path!r}") from error
+
+        self._journal.while_empty(copy)
 
     def flush(self) -> None:
-        try:
-            for cf in COLUMN_FAMILIES:
-                self._family(cf).flush(True)
-        except Exception as error:
-            raise translate(error, "flush") from error
-        self._note_durable()
+        self._open_db()
+        self._journal.flush()
 
     def compact(self, cf: str, start: bytes | None = None, end: bytes | None = None) -> None:
+        family = self._family(cf)
+        self._journal.flush()  # compacting flushes, and the log has to be ahead of every flush
         try:
-            self._family(cf).compact_range(start, end)
+            family.compact_range(start, end)
         except Exception as error:
             raise translate(error, "compact") from error
 
@@ -449,10 +420,13 @@ class RocksEngine:
 
     def disown(self, error: StoreError) -> None:
         self._closed = error
-        # RocksDB's threads and locks did not survive the fork: its objects must never be finalized here
-        for owned in (self._db, *self._families.values(), *self._handles.values()):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(owned))
+        self._leave.detach()
+        if self._tables is not None:
+            self._tables.disown()
+        self._journal.disown(error)
+        self._write_mutex = self._journal.mutex
         self._db = None
+        self._tables = None
         self._families = {}
         self._handles = {}
         for cursor in list(self._cursors):
@@ -460,32 +434,29 @@ class RocksEngine:
 
     def close(self) -> None:
         with self._write_mutex:
-            db, self._db = self._db, None
-            if db is None:
-                return
-            with self._cursors_mutex:
-                cursors = list(self._cursors)
-            for cursor in cursors:
-                cursor.close()
-            self._handles.clear()
-            families = list(self._families.values())
-            self._families.clear()
-            try:
-                self._close_db(db, families)
-            except Exception as error:
-                if self._failure is None:
-                    raise translate(error, "close") from error
-                # whoever wrote was told already, and everything acknowledged is in the logs
-            finally:
-                self._directory.release()
+            self._db = None
+            tables, self._tables = self._tables, None
+        if tables is None:
+            return
+        self._leave.detach()
+        with self._cursors_mutex:
+            cursors = list(self._cursors)
+        for cursor in cursors:
+            cursor.close()
+        failed = self._journal.failed
+        try:
+            self._close(tables)
+        except Exception as error:
+            if not failed:
+                raise translate(error, "close") from error
+            # whoever wrote was told already, and everything acknowledged is in the log
+        finally:
+            self._directory.release()
 
-    def _close_db(self, db: Rdict, families: list[Rdict]) -> None:
-        """Closes what there is to close, whatever fails; raises the first failure."""
-        sequence = db.latest_sequence_number()
+    def _close(self, tables: RocksTables) -> None:
+        whole = False
         with ExitStack() as stack:
-            stack.callback(db.close)
-            for family in families:
-                stack.callback(family.close)
-            db.flush_wal(True)
-        if self._failure is None:
-            self._write_state(sequence, log_sizes(self._directory.kv_path))
+            stack.callback(lambda: tables.close(whole=whole))
+            self._families = {}
+            self._journal.close()
+            whole = True

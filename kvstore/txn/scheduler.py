@@ -41,8 +41,8 @@ class Scheduler:
                 result = command.run(reader, changes)
             if changes.entries:
                 self._engine.write(changes.batch(self._engine))
-        if changes.entries and self._synchronous:
-            self._engine.sync()
+        if changes.entries:
+            self._engine.sync() if self._synchronous else self._engine.hand_over()
         self._wake(start_ts for _, start_ts in changes.released)
         return result
 

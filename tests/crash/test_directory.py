@@ -218,8 +218,11 @@ def test_a_manifest_damaged_anywhere(any_end: tuple[Path, int], tmp_path: Path, 
         (copy / "kv" / target.name).write_bytes(whole[:at] + end)
         refused += _refused_or_whole(copy, rows)
         shutil.rmtree(copy)
-    # behind what was noted, a whole record that is missing is no damage while the logs have what it told
-    assert refused >= len(places) - 4
+    if path.name == "killed" and damage == "cut":
+        # behind what was noted, whole records that are missing are no damage: the logs have what they told
+        assert 0 < refused < len(places)
+    else:
+        assert refused >= len(places) - 4
     if path.name != "killed":
         assert refused == len(places)
 
@@ -248,7 +251,7 @@ def test_the_log_gone_after_a_kill(tmp_path: Path) -> None:
         "os._exit(9)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
-    log = next((path / "kv").glob("*.log"))
+    log = next((path / "log").glob("*.log"))
     log.unlink()
     assert log.name in refused_unchanged(path)
 
@@ -327,9 +330,10 @@ def test_a_log_cut_short_loses_only_its_end(tmp_path: Path) -> None:
         "os._exit(9)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
-    log = max((path / "kv").glob("*.log"), key=lambda p: p.stat().st_size)
+    log = max((path / "log").glob("*.log"), key=lambda p: p.stat().st_size)
     data = log.read_bytes()
-    log.write_bytes(data[:-7])
+    end = len(data.rstrip(b"\0"))  # behind its records the file is allocated, and empty
+    log.write_bytes(data[: end - 7] + bytes(len(data) - end + 7))
     with opened(path) as con:
         ids = [r[0] for r in con.execute("select id from t order by id").fetchall()]
         assert ids == list(range(len(ids)))

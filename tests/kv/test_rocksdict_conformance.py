@@ -5,16 +5,17 @@ from __future__ import annotations
 import gc
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import rocksdict
-from rocksdict import Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from kvstore import errors
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Engine
 from kvstore.engine.failure import translate
-from kvstore.engine.rocks import RocksEngine
+from kvstore.engine.rocks import RocksEngine, _database_options
 from kvstore.mvcc.keys import data_key
 from kvstore.mvcc.point import read_version
 
@@ -189,4 +190,51 @@ def test_write_batch_takes_handles(tmp_path: Path) -> None:
     batch.put(b"a", b"1")
     db.write(batch)
     assert db[b"a"] == b"1"
+    db.close()
+
+
+def unlogged(path: str) -> Rdict:
+    """A database with the engine's options and one write that is only in memory."""
+    db = Rdict(path, _database_options(create=True), column_families={"default": Options(raw_mode=True)})
+    options = WriteOptions()
+    options.disable_wal = True
+    batch = WriteBatch(raw_mode=True)
+    batch.put(b"a", b"1")
+    db.write(batch, options)
+    return db
+
+
+def test_close_flushes_what_no_log_has(tmp_path: Path) -> None:
+    unlogged(str(tmp_path / "db")).close()
+    db = Rdict(str(tmp_path / "db"), Options(raw_mode=True))
+    assert db.get(b"a") == b"1"
+    db.close()
+
+
+def test_cancelled_background_work_drops_what_no_log_has(tmp_path: Path) -> None:
+    """With the option that only a file can set: after a failed log write no part of a batch may reach the tables."""
+    db = unlogged(str(tmp_path / "db"))
+    db.cancel_all_background(True)
+    del db  # closing would raise, and leave it open
+    db = Rdict(str(tmp_path / "db"), Options(raw_mode=True))
+    assert db.get(b"a") is None
+    db.close()
+
+
+def test_a_flush_in_the_background_shows_its_end(tmp_path: Path) -> None:
+    """And what is written after it began stays in memory."""
+    db = unlogged(str(tmp_path / "db"))
+    db.flush(False)
+    options = WriteOptions()
+    options.disable_wal = True
+    batch = WriteBatch(raw_mode=True)
+    batch.put(b"b", b"2")
+    db.write(batch, options)
+    while db.property_int_value("rocksdb.num-immutable-mem-table"):
+        time.sleep(0.001)
+    assert db.property_int_value("rocksdb.background-errors") == 0
+    db.cancel_all_background(True)
+    del db
+    db = Rdict(str(tmp_path / "db"), Options(raw_mode=True))
+    assert (db.get(b"a"), db.get(b"b")) == (b"1", None)
     db.close()

@@ -13,6 +13,7 @@ import pytest
 from kvstore import errors
 from kvstore.client.api import CancelToken
 from kvstore.client.embedded import EmbeddedStore
+from kvstore.engine.directory import FORMAT_VERSION
 from kvstore.mvcc.packed import unpack
 from tests.kv.stores import ManualClock, open_test_store
 
@@ -411,7 +412,7 @@ def test_second_owner_foreign_directory_and_newer_format(tmp_path: Path) -> None
     with pytest.raises(errors.StoreClosed):
         store.get_latest(b"k")
     identity = tmp_path / "db" / "sqlfront.json"
-    identity.write_text(identity.read_text().replace('"format": 1', '"format": 99'))
+    identity.write_text(identity.read_text().replace(f'"format": {FORMAT_VERSION}', '"format": 99'))
     with pytest.raises(errors.FormatTooNew):
         open_test_store(path)
     foreign = tmp_path / "foreign"
