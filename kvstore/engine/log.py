@@ -162,8 +162,15 @@ class Log:
         if self.failure is not None:
             raise self.failure
         try:
+            size = self._allocated
             if self._state.waiting:
-                self._write_block(_NO_GUARD if still else self.mutex)
+                # what was handed over before is not covered by a synced write of the block alone
+                alone = sync and self._state.handed == self.durable
+                self._write_block(_NO_GUARD if still else self.mutex, synced=alone)
+                if alone:
+                    self._durable_size = size
+                    self.durable = self._state.handed
+                    return
             handed = self._state.handed
             if sync and handed > self.durable:
                 size = self._allocated
@@ -175,11 +182,11 @@ class Log:
             self.failure = translate_os_error(error, "sync" if sync else "write")
             raise self.failure from error
 
-    def _write_block(self, guard: AbstractContextManager[object]) -> None:
+    def _write_block(self, guard: AbstractContextManager[object], *, synced: bool) -> None:
         state = self._state
         batches = state.waiting[:]
         block = frame(batches, state.handed + 1, self.durable, self._durable_size, state.salt)
-        _pwrite_all(self._open_fd(), block, state.end)
+        _pwrite_all(self._open_fd(), block, state.end, os.RWF_DSYNC if synced else 0)
         end, count = state.end + len(block), len(batches)
         with guard:
             rest = state.waiting[count:]
@@ -233,7 +240,9 @@ class Log:
         self.io = threading.Lock()
 
 
-def _pwrite_all(fd: int, data: bytes, offset: int) -> None:
-    written = os.pwrite(fd, data, offset)
+def _pwrite_all(fd: int, data: bytes, offset: int, flags: int = 0) -> None:
+    """Writes at an offset; RWF_DSYNC among the flags makes it durable in the same call, so that other threads have the
+    interpreter for all of it."""
+    written = os.pwritev(fd, (data,), offset, flags)
     while written < len(data):
-        written += os.pwrite(fd, memoryview(data)[written:], offset + written)
+        written += os.pwritev(fd, (memoryview(data)[written:],), offset + written, flags)
