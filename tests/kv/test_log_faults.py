@@ -26,6 +26,7 @@ from kvstore.engine.log_files import log_name
 from kvstore.engine.rocks import RocksEngine
 from kvstore.errors import Corruption, DiskFull, StoreError
 from tests.kv.test_interrupts import interruptions
+from tests.kv.test_journal import killed
 
 TINY = LogLimits(file_bytes=8 << 10, first_step=4 << 10, step_max=8 << 10, step_min=4 << 10, pending_bytes=2 << 10)
 FAMILIES = (CF_DEFAULT, CF_WRITE)
@@ -60,9 +61,7 @@ def settled(engine: RocksEngine) -> None:
 
 def after_crash(engine: RocksEngine, copy: Path, damage: Callable[[Path], None] = lambda _: None) -> Model:
     """What a database has that is opened on the files as they are now."""
-    assert engine.path is not None
-    settled(engine)
-    shutil.copytree(engine.path, copy)
+    killed(engine, copy)
     damage(copy)
     try:
         survivor = opened(copy)
