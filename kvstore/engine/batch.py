@@ -7,7 +7,7 @@ and value, key and nothing, or begin and end of a range.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvstore.engine.api import Batch
@@ -16,6 +16,7 @@ from kvstore.errors import Corruption
 PUT, DELETE, DELETE_RANGE = 0, 1, 2
 _KINDS = 3
 _HEAD = struct.Struct("<BII")
+_pack: Callable[[int, int, int], bytes] = _HEAD.pack
 
 
 class Family:
@@ -34,36 +35,30 @@ class Family:
 
 
 class LoggedBatch:
-    """Changes in the order in which they were made."""
+    """Changes on their way into the library's batch, and their bytes for the log."""
 
-    __slots__ = ("changes",)
+    __slots__ = ("_parts", "_raw_put", "raw")
 
-    def __init__(self) -> None:
-        self.changes: list[tuple[int, bytes, bytes, Family]] = []
+    def __init__(self, raw: Batch) -> None:
+        self.raw = raw
+        self._raw_put = raw.put
+        self._parts: list[bytes] = []
 
     def put(self, key: bytes, value: bytes, column_family: Family) -> None:
-        self.changes.append((column_family.put_tag, key, value, column_family))
+        self._parts += (_pack(column_family.put_tag, len(key), len(value)), key, value)
+        self._raw_put(key, value, column_family.raw)
 
     def delete(self, key: bytes, column_family: Family) -> None:
-        self.changes.append((column_family.delete_tag, key, b"", column_family))
+        self._parts += (_pack(column_family.delete_tag, len(key), 0), key)
+        self.raw.delete(key, column_family.raw)
 
     def delete_range(self, begin: bytes, end: bytes, column_family: Family) -> None:
-        self.changes.append((column_family.delete_range_tag, begin, end, column_family))
+        self._parts += (_pack(column_family.delete_range_tag, len(begin), len(end)), begin, end)
+        self.raw.delete_range(begin, end, column_family.raw)
 
-    def write_to(self, target: Batch) -> bytes:
-        """Puts the changes into the library's batch and returns their bytes for the log."""
-        pack = _HEAD.pack
-        parts: list[bytes] = []
-        for tag, key, operand, family in self.changes:
-            parts += (pack(tag, len(key), len(operand)), key, operand)
-            kind = tag % _KINDS
-            if kind == PUT:
-                target.put(key, operand, family.raw)
-            elif kind == DELETE:
-                target.delete(key, family.raw)
-            else:
-                target.delete_range(key, operand, family.raw)
-        return b"".join(parts)
+    def record(self) -> bytes:
+        """The bytes of all changes, in the order in which they were made."""
+        return b"".join(self._parts)
 
 
 def replay(record: bytes, target: Batch, handles: Sequence[Any]) -> None:

@@ -315,12 +315,11 @@ class RocksEngine:
             return [self.cursor(cf) for cf in families]
 
     def batch(self) -> LoggedBatch:
-        return LoggedBatch()
+        return LoggedBatch(WriteBatch(raw_mode=True))
 
     def write(self, batch: Any) -> None:
         self._journal.prepare()
-        target: Any = WriteBatch(raw_mode=True)
-        record = batch.write_to(target)
+        record = batch.record()
         with self._write_mutex:
             if self._db is None:
                 raise self.closed_error()
@@ -329,7 +328,7 @@ class RocksEngine:
             except StoreError as error:
                 raise self._journal.refuse(error) from error
             try:
-                self._db.write(target, self._options)
+                self._db.write(batch.raw, self._options)
             except Exception as error:
                 raise self._journal.fail(translate(error, "write")) from error
             self.write_seq += 1
