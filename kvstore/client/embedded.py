@@ -18,6 +18,7 @@ from typing import Any
 
 from kvstore.client.api import CancelToken, CommitObserver, Ingest, Oracle, PackedBatch, WindowStore
 from kvstore.client.commit import Committer
+from kvstore.client.hot_ranges import HotRanges
 from kvstore.client.ingest import open_ingest
 from kvstore.client.locks import LockTable, Owner
 from kvstore.client.ranges import RangeLocks
@@ -91,6 +92,8 @@ class EmbeddedStore:
         self._orphans: deque[bytes] = deque()
         self._closed: StoreError | None = None
         self._close_mutex = threading.Lock()
+        self.hot_ranges = HotRanges(self)
+        self.observe(self.hot_ranges)
         self.upkeep = Upkeep(self, gc_life_ms)
         self.safe_point = self.upkeep.load_safe_point()
         if not engine.is_empty(CF_LOCK):

@@ -56,6 +56,10 @@ class Snapshot:
         if self.special and store.is_special(self.ts):
             return store.get_special(self, key)
         cursor = store.cursor()
+        hot = store.hot_ranges.get(self.ts, key)
+        if hot is not None:
+            self.check_age()
+            return hot[0]
         raw = cursor.raw
         if raw is None or cursor.seq < self._seq:
             raw = cursor.refresh()
@@ -128,7 +132,18 @@ class Snapshot:
 
     def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
         self._prepare_range(start, end)
+        if not self.special:
+            hot = self._store.hot_ranges.chunks(self.ts, start, end, reverse=reverse)
+            if hot is not None:
+                self._store.check_running()
+                self.check_age()
+                return hot
         return self._store.scan_range(self, start, end, reverse)
+
+    def scan_engine(self, start: bytes, end: bytes) -> Iterator[Chunk]:
+        """Like an ascending `scan_chunks`, past the cache of hot ranges."""
+        self._prepare_range(start, end)
+        return self._store.scan_range(self, start, end, False)
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
         self._prepare_range(start, end)

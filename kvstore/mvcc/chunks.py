@@ -48,6 +48,9 @@ class Chunk:
             return user_key(self._encoded[-1][:-8])
         return self.keys()[-1]
 
+    def reversed(self) -> Chunk:
+        return Chunk(self.keys()[::-1], self.values[::-1], skip=self.skip)
+
     def pairs(self) -> list[tuple[bytes, bytes]]:
         skip = self.skip
         values = [value[skip:] for value in self.values] if skip else self.values
