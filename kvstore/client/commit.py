@@ -228,17 +228,7 @@ class Committer:
                     commit.start_ts = commit_ts - 1
                 if check is not None:
                     check()
-
-                def apply() -> None:
-                    commit.commit_ts = commit_ts  # from here on the commit is carried through
-                    self._apply(commit, encoded, locked_only)
-                    self.last_commit_ts = commit_ts
-                    if self.synchronous:
-                        self._group.add(commit)
-                    else:
-                        self._finish(commit)
-
-                interruption = uninterrupted(apply)
+                interruption = uninterrupted(partial(self._apply, commit, commit_ts, encoded, locked_only))
             if not commit.finished:
                 interruption = uninterrupted(partial(self._group.wait, commit)) or interruption
         except BaseException as error:
@@ -273,17 +263,23 @@ class Committer:
         for key in locked_only:
             put(key + suffix, b"L" + start, write_cf)
 
-    def _apply(self, commit: Commit, encoded: Encoded, locked_only: list[bytes]) -> None:
-        """Writes the records; again, when it was interrupted."""
+    def _apply(self, commit: Commit, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
+        """Writes the records and queues the commit; again, when it was interrupted."""
+        commit.commit_ts = commit_ts  # from here on the commit is carried through
         try:
             batch = self.engine.batch()
-            self._fill(batch, commit.start_ts, commit.commit_ts, encoded, locked_only)
+            self._fill(batch, commit.start_ts, commit_ts, encoded, locked_only)
             self.engine.write(batch)
             if not self.synchronous:
                 self.engine.hand_over()
         except StoreError as error:
             self.stop(error)
             raise
+        self.last_commit_ts = commit_ts
+        if self.synchronous:
+            self._group.add(commit)
+        else:
+            self._finish(commit)
 
     def stop(self, error: BaseException) -> None:
         """Takes no more writes: what is in the log behind a failed write may be lost by a reopening."""

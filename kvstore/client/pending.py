@@ -17,7 +17,9 @@ class Commit(Place):
     __slots__ = ("_readers", "_sorted", "commit_ts", "locks", "start_ts", "writes")
 
     def __init__(self, start_ts: int, writes: dict[bytes, bytes | None]) -> None:
-        super().__init__()
+        # what `Place` sets, without the call: a commit is made for every short write
+        self.taken = self.finished = False
+        self.error = self.wake = self.follower = None
         self.start_ts = start_ts
         self.commit_ts = 0
         """0 until the commit is carried through."""

@@ -6,6 +6,7 @@ in: nothing is read but the keys that must not be there yet, and that the store 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.row import define
@@ -30,9 +31,7 @@ class AloneInsert:
         self._tz = filler.tz
         self._filler = filler
         self._complete = define("complete", lines, names)
-        used = {table.id: table.revision}
-        check_revisions = session.catalog.check_revisions
-        self._check = lambda: check_revisions(used)
+        self._check = partial(session.catalog.check_revisions, {table.id: table.revision})
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         """Writes the row durably. Raises KeyExists and what waiting for locks raises."""
