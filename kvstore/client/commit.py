@@ -32,6 +32,12 @@ Encoded = list[tuple[bytes, bytes | None]]
 LockWait = tuple[int, CancelToken | None]
 """How long to wait for a lock, in milliseconds, and what may end the wait."""
 
+TABLE_BYTES, RECORD_BYTES = 11, 19
+"""What the keys of a table's records share, and the length of one with an integer handle."""
+ENCODED_TABLE_BYTES = 13
+"""The first of the two in a data key."""
+LASTS_MAX = 4096
+
 _NO_KEYS: frozenset[bytes] = frozenset()
 
 
@@ -52,6 +58,9 @@ class Committer:
         self.stopped: StoreError | None = None
         self.overwritten: set[bytes] = set()
         """Keys that may have an older version by now; emptied by garbage collection."""
+        self.lasts: dict[bytes, bytes] = {}
+        """For some tables a key that no record key of theirs is above: whoever inserts behind it need not look. Changed
+        under the mutex."""
         self.mutex = threading.Lock()
         self._group: GroupCommit[Commit] = GroupCommit(engine.sync, self._finish, self._abandon)
         self._cursor = cursor
@@ -133,13 +142,36 @@ class Committer:
         raise WriteConflict(key, start_ts, decode_write(record[1], encoded).start_ts, record[0])
 
     def _check_absent(self, key: bytes, encoded: bytes) -> None:
+        last = self.lasts.get(key[:TABLE_BYTES])
+        if last is not None and key > last and len(key) == RECORD_BYTES:
+            return
+        raw = self._fresh()
         try:
-            value = read_version(self._fresh(), encoded, encoded + NEWEST, TS_MAX)
+            value = read_version(raw, encoded, encoded + NEWEST, TS_MAX)
         except NeedsDefault as need:
             # the key is locked, so its newest version stays
             value = self.engine.get(CF_DEFAULT, versioned(encoded, need.start_ts))
         if value is not None:
             raise KeyExists(key, value)
+        if last is None and len(key) == RECORD_BYTES:
+            found = raw.key()
+            if found is None or found[:ENCODED_TABLE_BYTES] != encoded[:ENCODED_TABLE_BYTES]:
+                self._learn_last(key)
+
+    def _learn_last(self, key: bytes) -> None:
+        """Notes that no record of the table is at or above `key`, if nothing was written since that was seen."""
+        with self.mutex:
+            if self._cursor().seq == self.engine.write_seq:
+                if len(self.lasts) >= LASTS_MAX:
+                    self.lasts.clear()
+                self.lasts[key[:TABLE_BYTES]] = key
+
+    def _raise_lasts(self, writes: Iterable[bytes]) -> None:
+        lasts = self.lasts
+        for key in writes:
+            last = lasts.get(key[:TABLE_BYTES])
+            if last is not None and key > last:
+                lasts[key[:TABLE_BYTES]] = key
 
     def _check_constraints(
         self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], encoded: Encoded
@@ -266,6 +298,8 @@ class Committer:
     def _apply(self, commit: Commit, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
         """Writes the records and queues the commit; again, when it was interrupted."""
         commit.commit_ts = commit_ts  # from here on the commit is carried through
+        if self.lasts:
+            self._raise_lasts(commit.writes)
         try:
             batch = self.engine.batch()
             self._fill(batch, commit.start_ts, commit_ts, encoded, locked_only)

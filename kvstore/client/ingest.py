@@ -202,6 +202,7 @@ class EmbeddedIngest:
         for observer in committer.observers:
             observer.on_ingest(closed.commit_ts, closed.start, closed.end)
         with committer.mutex:
+            committer.lasts.clear()
             closed.visible_from = store.now_ts()
             # readers between T and here see the range as it was, so for them the load is a newer commit
             committer.last_commit_ts = max(committer.last_commit_ts, closed.visible_from)
