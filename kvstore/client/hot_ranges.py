@@ -34,7 +34,7 @@ BLOCK_NBYTES_MAX = 1 << 20
 ROW_BYTES = 140
 """What a row costs beside its value: its key, two objects and their places."""
 TOUCHED_MAX = 4096
-"""So many blocks are remembered for having been read once."""
+"""So many blocks are remembered for having been read once, and for being too large."""
 
 Writes = Sequence[tuple[bytes, bytes | None]]
 _State = tuple[int, list[bytes], list[bytes]]
@@ -79,6 +79,8 @@ class HotRanges:
         self._mutex = threading.Lock()
         self._blocks: dict[bytes, _Block] = {}
         self._touched: set[bytes] = set()
+        self._refused: set[bytes] = set()
+        """Blocks that are too large: filling them again with each read would cost more than the read."""
         self.nbytes = 0
 
     # What the store reports
@@ -101,6 +103,7 @@ class HotRanges:
         block.lay_over(commit_ts, key, value)
         self.nbytes += block.nbytes - before
         if block.nbytes > BLOCK_NBYTES_MAX:
+            _remember(self._refused, prefix)
             self._forget(prefix)
 
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
@@ -161,10 +164,10 @@ class HotRanges:
 
     def _touch(self, prefix: bytes) -> None:
         """Fills a block that is read for the second time."""
+        if prefix in self._refused:
+            return
         if prefix not in self._touched:
-            if len(self._touched) >= TOUCHED_MAX:
-                self._touched = set()
-            self._touched.add(prefix)
+            _remember(self._touched, prefix)
             return
         block = _Block()
         with self._mutex:
@@ -193,7 +196,11 @@ class HotRanges:
         with self._mutex:
             if self._blocks.get(prefix) is not block:
                 return  # a load came
-            if size > BLOCK_NBYTES_MAX or self._under_load(prefix) or any(len(key) != KEY_BYTES for key in keys):
+            if size > BLOCK_NBYTES_MAX or any(len(key) != KEY_BYTES for key in keys):
+                _remember(self._refused, prefix)
+                self._forget(prefix)
+                return
+            if self._under_load(prefix):
                 self._forget(prefix)
                 return
             block.nbytes = sum(map(len, values)) + len(keys) * ROW_BYTES
@@ -217,3 +224,10 @@ class HotRanges:
             if self._blocks[prefix].state is not None:
                 self._forget(prefix)
                 self._touched.discard(prefix)
+
+
+def _remember(prefixes: set[bytes], prefix: bytes) -> None:
+    """Adds a prefix to a set of bounded size, which begins anew when it is full."""
+    if len(prefixes) >= TOUCHED_MAX:
+        prefixes.clear()
+    prefixes.add(prefix)

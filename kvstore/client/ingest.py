@@ -202,7 +202,6 @@ class EmbeddedIngest:
         for observer in committer.observers:
             observer.on_ingest(closed.commit_ts, closed.start, closed.end)
         with committer.mutex:
-            committer.lasts.clear()
             closed.visible_from = store.now_ts()
             # readers between T and here see the range as it was, so for them the load is a newer commit
             committer.last_commit_ts = max(committer.last_commit_ts, closed.visible_from)
@@ -219,6 +218,8 @@ class EmbeddedIngest:
         store, closed = self._store, self._closed
         ranges = store.ranges
         with store.committer.mutex:
+            # before writers come back, whatever became of the load
+            store.committer.lasts.clear()
             ranges.active = tuple(entry for entry in ranges.active if entry is not closed)
             if closed.visible_from is None:
                 ranges.windows = tuple(entry for entry in ranges.windows if entry is not closed)

@@ -55,11 +55,12 @@ class Snapshot:
         store = self._store
         if self.special and store.is_special(self.ts):
             return store.get_special(self, key)
-        cursor = store.cursor()
         hot = store.hot_ranges.get(self.ts, key)
         if hot is not None:
+            store.check_running()
             self.check_age()
             return hot[0]
+        cursor = store.cursor()
         raw = cursor.raw
         if raw is None or cursor.seq < self._seq:
             raw = cursor.refresh()

@@ -6,7 +6,7 @@ of them after a crash in `log_files`; this module writes them and knows nothing 
 
     append      the batch joins those that wait in memory (under the mutex that orders writes)
     hand_over   what waits becomes one block, one pwrite: it survives the process
-    sync        the same, and fdatasync: it survives the machine
+    sync        the same, written through (or fdatasync, if something was handed over before): it survives the machine
 
 There is room in the file for whatever was appended, so a full disk shows before anything is applied. One block is
 written at a time, and what waits stays until its block is written: a signal handler that raises in the middle leaves

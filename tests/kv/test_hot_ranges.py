@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,5 +132,15 @@ def test_the_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     store.write({grown: b"x" * 60_000}, (), wait_ms=1000)
     assert prefix not in hot._blocks
     assert hot.nbytes == sum(block.nbytes for block in hot._blocks.values())
-    assert read_all() == HANDLES
+    fills = 0
+    fill = hot._fill
+
+    def counted(*args: Any) -> None:
+        nonlocal fills
+        fills += args[0] == prefix
+        fill(*args)
+
+    monkeypatch.setattr(hot, "_fill", counted)
+    assert [read_all() for _ in range(3)] == [HANDLES] * 3
+    assert not fills, "a block that is too large is not filled again and again"
     store.close()
