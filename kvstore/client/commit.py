@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from kvstore.client.api import CancelToken, CommitObserver, Oracle
-from kvstore.client.group_commit import GroupCommit, uninterrupted
+from kvstore.client.group_commit import GroupCommit, carried_on
 from kvstore.client.locks import LockTable, Owner
 from kvstore.client.pending import Commit
 from kvstore.client.ranges import RangeLocks
@@ -260,17 +260,21 @@ class Committer:
                     commit.start_ts = commit_ts - 1
                 if check is not None:
                     check()
-                interruption = uninterrupted(partial(self._apply, commit, commit_ts, encoded, locked_only))
+                try:
+                    self._apply(commit, commit_ts, encoded, locked_only)
+                except StoreError:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised at the end
+                    interruption = carried_on(partial(self._apply, commit, commit_ts, encoded, locked_only), error)
             if not commit.finished:
-                interruption = uninterrupted(partial(self._group.wait, commit)) or interruption
+                self._group.wait(commit)
         except BaseException as error:
             if not commit.commit_ts or isinstance(error, StoreError):
                 self.committing.pop(commit, None)
                 commit.finish()
                 raise
-            interruption = error
-            if not commit.finished:
-                uninterrupted(partial(self._group.wait, commit))
+            # finished or not: it may have been left in the lead
+            interruption = carried_on(partial(self._group.wait, commit), error)
         if commit.error is not None:
             raise commit.error
         if interruption is not None:
@@ -279,21 +283,22 @@ class Committer:
 
     def _fill(self, batch: Any, start_ts: int, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
         """Puts the records of a commit into the batch."""
-        put = batch.put
-        write_cf = self.engine.handle(CF_WRITE)
         start = encode_uvarint(start_ts)
-        put_head, delete_record = b"P" + start + b"v", b"D" + start
+        put_head = b"P" + start + b"v"
         suffix = ts_suffix(commit_ts)
+        records: list[tuple[bytes, bytes]] = []
         for key, value in encoded:
             if value is None:
-                put(key + suffix, delete_record, write_cf)
+                record = b"D" + start
             elif len(value) <= SHORT_VALUE_MAX:
-                put(key + suffix, put_head + bytes((len(value),)) + value, write_cf)
+                record = b"%b%c%b" % (put_head, len(value), value)
             else:
-                put(versioned(key, start_ts), value, self.engine.handle(CF_DEFAULT))
-                put(key + suffix, b"P" + start, write_cf)
+                batch.put(versioned(key, start_ts), value, self.engine.handle(CF_DEFAULT))
+                record = b"P" + start
+            records.append((key + suffix, record))
         for key in locked_only:
-            put(key + suffix, b"L" + start, write_cf)
+            records.append((key + suffix, b"L" + start))
+        batch.put_all(records, self.engine.handle(CF_WRITE))
 
     def _apply(self, commit: Commit, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
         """Writes the records and queues the commit; again, when it was interrupted."""

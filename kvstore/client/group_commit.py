@@ -12,8 +12,8 @@ who wakes the second, and so on: threads that wake together only queue for the i
 thread that does nothing but sync was tried: one more thread that wants the interpreter costs more than the hand-over
 from leader to leader.)
 
-Signal handlers run in the main thread, between any two instructions, and may raise (Ctrl-C). `uninterrupted` carries a
-step through nevertheless; `add`, `wait` and what they call can be entered again at whatever point they were left.
+Signal handlers run in the main thread, between any two instructions, and may raise (Ctrl-C). `carried_on` brings the
+step to its end nevertheless; `add`, `wait` and what they call can be entered again at whatever point they were left.
 """
 
 from __future__ import annotations
@@ -52,18 +52,11 @@ class Place:
                 return
 
 
-def uninterrupted(step: Callable[[], None]) -> BaseException | None:
-    """Runs `step`, which can be entered again, to its end; returns what a signal handler raised meanwhile.
+def carried_on(step: Callable[[], None], interruption: BaseException) -> BaseException:
+    """Runs `step`, which `interruption` has left and which can be entered again, to its end; returns what to raise.
 
     A StoreError is the step's own and passes.
     """
-    try:
-        step()
-        return None
-    except StoreError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - returned to the caller, who raises it
-        interruption = error
     previous = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
     if previous is not None:
         signal.signal(signal.SIGINT, lambda *_: None)  # interrupted once is interrupted

@@ -7,7 +7,7 @@ The hot paths of the layers above use three raw objects without a wrapper round 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from kvstore.errors import StoreError
@@ -65,6 +65,7 @@ class Batch(Protocol):
     """Changes that are applied atomically; handles come from `Engine.handle`."""
 
     def put(self, key: bytes, value: bytes, column_family: Any) -> None: ...
+    def put_all(self, pairs: Iterable[tuple[bytes, bytes]], column_family: Any) -> None: ...
     def delete(self, key: bytes, column_family: Any) -> None: ...
     def delete_range(self, begin: bytes, end: bytes, column_family: Any) -> None: ...
 

@@ -7,7 +7,7 @@ and value, key and nothing, or begin and end of a range.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kvstore.engine.api import Batch
@@ -47,6 +47,13 @@ class LoggedBatch:
     def put(self, key: bytes, value: bytes, column_family: Family) -> None:
         self._parts += (_pack(column_family.put_tag, len(key), len(value)), key, value)
         self._raw_put(key, value, column_family.raw)
+
+    def put_all(self, pairs: Iterable[tuple[bytes, bytes]], column_family: Family) -> None:
+        tag, raw = column_family.put_tag, column_family.raw
+        parts, put = self._parts, self._raw_put
+        for key, value in pairs:
+            parts += (_pack(tag, len(key), len(value)), key, value)
+            put(key, value, raw)
 
     def delete(self, key: bytes, column_family: Family) -> None:
         self._parts += (_pack(column_family.delete_tag, len(key), 0), key)

@@ -31,7 +31,10 @@ _BLOCK_MAGIC = b"\xb1ock"
 _BLOCK = struct.Struct("<4sIIIQQQ")
 _BLOCK_CHECKED = struct.Struct("<IIQQQ")
 _CHECKED_AT = _BLOCK.size - _BLOCK_CHECKED.size
+_BLOCK_FRONT = struct.Struct("<4sI")
 _LENGTH = struct.Struct("<I")
+_PADDING = tuple(bytes(-(_BLOCK.size + length) % ALIGNMENT) for length in range(ALIGNMENT))
+"""What follows a payload, by its length modulo the alignment."""
 
 FILE_HEADER_BYTES = _FILE.size
 BLOCK_OVERHEAD_BYTES = _BLOCK.size + ALIGNMENT - 1
@@ -84,11 +87,9 @@ def frame(batches: Sequence[bytes], first: int, durable: int, size: int, salt: i
     parts: list[bytes] = []
     for batch in batches:
         parts += (_LENGTH.pack(len(batch)), batch)
-    payload = b"".join(parts)
-    checked = _BLOCK_CHECKED.pack(len(payload), len(batches), first, durable, size)
-    crc = zlib.crc32(payload, zlib.crc32(checked, salt))
-    padding = bytes(-(_BLOCK.size + len(payload)) % ALIGNMENT)
-    return b"".join((_BLOCK_MAGIC, _LENGTH.pack(crc), checked, payload, padding))
+    length = sum(map(len, parts))
+    checked = b"".join((_BLOCK_CHECKED.pack(length, len(batches), first, durable, size), *parts))
+    return b"".join((_BLOCK_FRONT.pack(_BLOCK_MAGIC, zlib.crc32(checked, salt)), checked, _PADDING[length % ALIGNMENT]))
 
 
 def read_block(data: bytes, at: int, salt: int) -> Block | None:

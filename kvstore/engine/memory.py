@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -318,6 +318,9 @@ class MemoryBatch:
 
     def put(self, key: bytes, value: bytes, column_family: Any) -> None:
         self.changes.append((column_family, key, value, None))
+
+    def put_all(self, pairs: Iterable[tuple[bytes, bytes]], column_family: Any) -> None:
+        self.changes += [(column_family, key, value, None) for key, value in pairs]
 
     def delete(self, key: bytes, column_family: Any) -> None:
         self.changes.append((column_family, key, None, None))

@@ -285,7 +285,7 @@ def test_no_room_for_the_next_file_stops_the_log(tmp_path: Path, monkeypatch: py
 
 
 def test_interruptions_anywhere_lose_nothing(tmp_path: Path) -> None:
-    """Calls that a signal handler's exception left are made again, as `uninterrupted` does; log and tables agree."""
+    """Calls that a signal handler's exception left are made again, as `carried_on` does; log and tables agree."""
     engine = opened(tmp_path / "db")
     with interruptions(7, 0.0003) as switch:
         for number in range(1500):
