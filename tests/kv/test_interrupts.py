@@ -90,6 +90,8 @@ def interrupted_commit(store: EmbeddedStore, switch: Switch, number: int) -> boo
     return True
 
 
+# what is raised in a finalizer can only be told by a warning
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["memory", "rocksdb", "unsynced"])
 def test_interrupted_commits_wedge_nobody(kind: str, tmp_path: Path) -> None:
     store = open_test_store(None if kind == "memory" else str(tmp_path / "db"))
