@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from kvstore.client.changes import Change as Change
 from kvstore.mvcc.batch import PackedBatch as PackedBatch
 from kvstore.mvcc.chunks import Chunk as Chunk
 
@@ -162,6 +163,25 @@ class CommitObserver(Protocol):
         """
 
 
+class Changes(Protocol):
+    """Which keys of followed tables each commit wrote. Entries are as durable as the commits."""
+
+    @property
+    def followed(self) -> frozenset[bytes]:
+        """The prefixes of record keys whose commits are logged; part of the store."""
+
+    def follow(self, prefixes: Collection[bytes]) -> None:
+        """Replaces `followed`: every commit whose timestamp is drawn after the call is logged by it."""
+
+    def has(self, commit_ts: int) -> bool: ...
+
+    def read(self, after_ts: int) -> Iterator[Change]:
+        """Yields the entries of commits after `after_ts`, in their order."""
+
+    def trim(self, before_ts: int) -> None:
+        """Forgets the entries of commits before `before_ts`."""
+
+
 class Ingest(Protocol):
     """A bulk load in progress: sorted runs of new key-value pairs, visible all at once or not at all."""
 
@@ -209,6 +229,18 @@ class Storage(Protocol):
         """
 
     def observe(self, observer: CommitObserver) -> None: ...
+
+    def wait_until(self, ts: int) -> None:
+        """Returns when every commit at or below `ts`, a timestamp drawn before, is visible and told to the
+        observers."""
+
+    @property
+    def changes(self) -> Changes:
+        """The log of what commits wrote in followed tables."""
+
+    @property
+    def safe_point(self) -> int:
+        """Snapshots below it are refused."""
 
     def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
         """Starts a bulk load of keys inside [start, end).

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from kvstore.client.api import CancelToken, CommitObserver, Oracle
+from kvstore.client.changes import ChangeLog
 from kvstore.client.group_commit import GroupCommit, carried_on
 from kvstore.client.locks import LockTable, Owner
 from kvstore.client.pending import Commit
@@ -62,6 +63,7 @@ class Committer:
         """For some tables a key that no record key of theirs is above: whoever inserts behind it need not look. Changed
         under the mutex."""
         self.mutex = threading.Lock()
+        self.changes = ChangeLog(engine, self.mutex, self.settle)
         self._group: GroupCommit[Commit] = GroupCommit(engine.sync, self._finish, self._abandon)
         self._cursor = cursor
         self.commits = 0
@@ -308,6 +310,8 @@ class Committer:
         try:
             batch = self.engine.batch()
             self._fill(batch, commit.start_ts, commit_ts, encoded, locked_only)
+            if self.changes.followed:
+                self.changes.add(batch, commit_ts, commit.writes)
             self.engine.write(batch)
             if not self.synchronous:
                 self.engine.hand_over()
@@ -319,6 +323,25 @@ class Committer:
             self._group.add(commit)
         else:
             self._finish(commit)
+
+    def settle(self) -> None:
+        """Makes durable, or hands over, what was written: as durable as a commit."""
+        if self.synchronous:
+            self.engine.sync()
+        else:
+            self.engine.hand_over()
+
+    def wait_until(self, ts: int) -> None:
+        """Returns when every commit at or below `ts` is durable, visible and told to the observers, or has failed.
+
+        `ts` must have been drawn before the call.
+        """
+        if self.committing:
+            with self.mutex:  # nobody is between registering and drawing his timestamp
+                waiting = [commit for commit in list(self.committing) if commit.commit_ts <= ts]
+            for commit in waiting:
+                if not commit.finished:
+                    commit.wait_finished()
 
     def stop(self, error: BaseException) -> None:
         """Takes no more writes: what is in the log behind a failed write may be lost by a reopening."""

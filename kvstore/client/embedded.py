@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any
 
 from kvstore.client.api import CancelToken, CommitObserver, Ingest, Oracle, PackedBatch, WindowStore
+from kvstore.client.changes import ChangeLog
 from kvstore.client.commit import Committer
 from kvstore.client.hot_ranges import HotRanges
 from kvstore.client.ingest import open_ingest
@@ -314,6 +315,14 @@ class EmbeddedStore:
     def observe(self, observer: CommitObserver) -> None:
         self.committer.observers = (*self.committer.observers, observer)
 
+    @property
+    def changes(self) -> ChangeLog:
+        return self.committer.changes
+
+    def wait_until(self, ts: int) -> None:
+        self.check_running()
+        self.committer.wait_until(ts)
+
     def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
         self.check_running()
         return open_ingest(self, start, end, cancel)
@@ -326,10 +335,7 @@ class EmbeddedStore:
             batch.delete_range(low, high, self.engine.handle(cf))
         with self.committer.mutex:
             self.engine.write(batch)
-        if self.synchronous:
-            self.engine.sync()
-        else:
-            self.engine.hand_over()
+        self.committer.settle()
         ts = self.now_ts()
         for observer in self.committer.observers:
             observer.on_ingest(ts, start, end)

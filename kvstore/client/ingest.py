@@ -197,6 +197,7 @@ class EmbeddedIngest:
     def _apply(self) -> None:
         store, closed = self._store, self._closed
         committer = store.committer
+        committer.changes.note_load(closed.commit_ts, closed.start, closed.end)
         self._long_values.take_over()
         self._records.take_over()
         for observer in committer.observers:

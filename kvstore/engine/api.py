@@ -16,7 +16,9 @@ CF_DEFAULT = "default"
 CF_LOCK = "lock"
 CF_WRITE = "write"
 CF_META = "meta"
-COLUMN_FAMILIES = (CF_DEFAULT, CF_LOCK, CF_WRITE, CF_META)
+CF_CHANGES = "changes"
+COLUMN_FAMILIES = (CF_DEFAULT, CF_LOCK, CF_WRITE, CF_META, CF_CHANGES)
+"""Their order is part of the log's format."""
 
 
 class RawIterator(Protocol):

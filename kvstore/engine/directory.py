@@ -20,7 +20,7 @@ import uuid
 
 from kvstore.errors import Corruption, DirectoryInUse, DiskFull, FormatTooNew, NotOurDirectory, StoreError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """1: writes are in RocksDB's own logs. 2: they are in ours (see `log`)."""
 PRODUCT = "sqlfront"
 IDENTITY_FILE = "sqlfront.json"

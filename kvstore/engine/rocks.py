@@ -28,7 +28,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Cursor, Scanner
+from kvstore.engine.api import CF_CHANGES, CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Cursor, Scanner
 from kvstore.engine.batch import Family, LoggedBatch, replay
 from kvstore.engine.directory import KV_DIRECTORY, Directory, sync_directory, write_identity
 from kvstore.engine.failure import translate
@@ -69,7 +69,7 @@ def _table_options(cache: Cache, *, bloom: bool) -> BlockBasedOptions:
 def _family_options(cf: str, cache: Cache) -> Options:
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(_table_options(cache, bloom=cf in (CF_DEFAULT, CF_META)))
-    small = cf in (CF_LOCK, CF_META)
+    small = cf in (CF_LOCK, CF_META, CF_CHANGES)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(WRITE_BUFFERS_MAX)
     options.set_level_compaction_dynamic_level_bytes(True)
@@ -87,7 +87,7 @@ def _database_options(*, create: bool) -> Options:
     # without the flush that RocksDB makes when it is shut down: rocksdict has no setter for that
     options, _ = Options.load_latest(OPTIONS_PATH)
     options.create_if_missing(create)
-    options.create_missing_column_families(create)
+    options.create_missing_column_families(True)  # a directory of an older format has fewer
     # Damage in the logs that a database of format 1 has is refused, but for a torn record at the end: RocksDB's default
     # would drop the acknowledged writes behind it without a word.
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
