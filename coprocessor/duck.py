@@ -61,7 +61,7 @@ class DuckEngine:
         env: Env,
     ) -> DuckQuery:
         """Prepares a query; `start` runs it."""
-        return DuckQuery(self, self._take(), sql, params, relations, udfs, env)
+        return DuckQuery(self, self.take(), sql, params, relations, udfs, env)
 
     def enter(self, env: Env) -> int:
         """Returns the key by which the UDFs of one execution find its environment, until `leave`."""
@@ -85,7 +85,8 @@ class DuckEngine:
             register_udfs(self._root, missing, self._environments)
             self._udfs.update(missing)
 
-    def _take(self) -> duckdb.DuckDBPyConnection:
+    def take(self) -> duckdb.DuckDBPyConnection:
+        """A connection of the pool, until `give_back`."""
         with self._mutex:
             if self._idle:
                 return self._idle.pop()

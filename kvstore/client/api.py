@@ -173,7 +173,11 @@ class Changes(Protocol):
     def follow(self, prefixes: Collection[bytes]) -> None:
         """Replaces `followed`: every commit whose timestamp is drawn after the call is logged by it."""
 
-    def has(self, commit_ts: int) -> bool: ...
+    def mark(self, ts: int) -> None:
+        """Writes an entry of no keys at `ts`, which must be no commit's: a position that `has` knows again."""
+
+    def has(self, commit_ts: int) -> bool:
+        """Whether there is an entry at this very timestamp."""
 
     def read(self, after_ts: int) -> Iterator[Change]:
         """Yields the entries of commits after `after_ts`, in their order."""

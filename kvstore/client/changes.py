@@ -82,6 +82,13 @@ class ChangeLog:
         self._engine.write(batch)
         self._settle()
 
+    def mark(self, ts: int) -> None:
+        """Writes an entry of no keys, as durable as a commit: a position that `has` knows again."""
+        batch = self._engine.batch()
+        batch.put(_TS.pack(ts), _KEYS, self._engine.handle(CF_CHANGES))
+        self._engine.write(batch)
+        self._settle()
+
     def has(self, commit_ts: int) -> bool:
         """Whether there is an entry of this very commit."""
         return self._engine.get(CF_CHANGES, _TS.pack(commit_ts)) is not None

@@ -1,0 +1,119 @@
+"""The DuckDB file of the replica: opened, checked, set aside when it is damaged.
+
+    <database>/columnar/replica.duckdb     tables t{table id}, and `tables`: one row for each that was built
+    <database>/columnar/damaged-<n>        a file that could not be opened or read, kept for whoever wants to look
+
+The file is a copy: whatever is wrong with it, it is put aside and built anew from the row store.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+
+FORMAT = 1
+DIRECTORY = "columnar"
+FILE = "replica.duckdb"
+SET_ASIDE_MAX = 2
+"""So many damaged files are kept."""
+
+logger = logging.getLogger("sqlfront.columnar")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A table as the file has it: rows as of `applied_ts`, the last entry of the change log that is in them."""
+
+    table_id: int
+    applied_ts: int
+    change_ts: int
+    signature: str
+    max_key: bytes
+    padded: frozenset[int]
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Built]:
+    """Attaches the replica of the database at `path` (None: in memory) as `replica`; returns the tables it has.
+
+    A file that cannot be opened, or is of another format, is set aside. Raises OSError and DuckDB's errors when that
+    does not help.
+    """
+    import duckdb
+
+    if path is None:
+        connection.execute("ATTACH ':memory:' AS replica")
+        _initialise(connection)
+        return []
+    file = os.path.join(path, DIRECTORY, FILE)
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    try:
+        return _attach(connection, file)
+    except (duckdb.Error, ValueError) as error:
+        with suppress(duckdb.Error):
+            connection.execute("DETACH replica")
+        if "No space left" in str(error):
+            raise
+        set_aside(path, str(error))
+    return _attach(connection, file)
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, file: str) -> list[Built]:
+    quoted = file.replace("'", "''")
+    connection.execute(f"ATTACH '{quoted}' AS replica")
+    there = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'replica' AND table_name = 'format'"
+    ).fetchone()
+    if there == (0,):
+        _initialise(connection)
+    found = connection.execute("SELECT version FROM replica.main.format").fetchall()
+    if found != [(FORMAT,)]:
+        raise ValueError(f"the replica has format {found}, not {FORMAT}")
+    rows = connection.execute(
+        "SELECT table_id, applied_ts, change_ts, signature, max_key, padded FROM replica.main.tables"
+    ).fetchall()
+    return [Built(*row[:5], frozenset(json.loads(row[5]))) for row in rows]
+
+
+def _initialise(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("CREATE TABLE replica.main.format (version INTEGER)")
+    connection.execute("INSERT INTO replica.main.format VALUES ($1)", [FORMAT])
+    connection.execute(
+        "CREATE TABLE replica.main.tables (table_id BIGINT, applied_ts UBIGINT, change_ts UBIGINT, signature VARCHAR, "
+        "max_key BLOB, padded VARCHAR)"
+    )
+
+
+def set_aside(path: str, why: str) -> None:
+    """Renames a damaged file (and its log), and removes all but the newest of those set aside before."""
+    directory = os.path.join(path, DIRECTORY)
+    logger.warning("the columnar replica in %s is set aside and built anew: %s", directory, why)
+    numbers = sorted(int(n[8:]) for n in os.listdir(directory) if n.startswith("damaged-") and n[8:].isdigit())
+    for number in numbers[: max(0, len(numbers) - SET_ASIDE_MAX + 1)]:
+        _remove(os.path.join(directory, f"damaged-{number}"))
+        _remove(os.path.join(directory, f"damaged-{number}.wal"))
+    following = numbers[-1] + 1 if numbers else 1
+    for suffix in ("", ".wal"):
+        with suppress(FileNotFoundError):
+            os.rename(os.path.join(directory, FILE + suffix), os.path.join(directory, f"damaged-{following}{suffix}"))
+
+
+def _remove(file: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(file)
+
+
+def log_bytes(path: str | None) -> int:
+    """The size of DuckDB's own write-ahead log."""
+    if path is None:
+        return 0
+    try:
+        return os.path.getsize(os.path.join(path, DIRECTORY, f"{FILE}.wal"))
+    except OSError:
+        return 0

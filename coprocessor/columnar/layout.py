@@ -1,0 +1,151 @@
+"""How a table lies in DuckDB: its columns by their ids, and the columns by which a row is found again.
+
+A row is deleted by its key columns: those of the primary key where the record's key gives their exact values back, else
+a hidden `_handle` (the hidden row id, or the bytes of the common handle). Values are as `arrow_type(inside=True)` has
+them, TIMESTAMPs in UTC.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coprocessor.arrow import duckdb_type
+from coprocessor.codec.key_column import KeyColumn
+from coprocessor.codec.keys import RECORD_PREFIX_LEN
+from coprocessor.codec.row import default_of
+from coprocessor.codec.vector import BatchDecoder, decode_handles
+from coprocessor.codec.vector_keys import HandleDecoder
+from coprocessor.schema import ColumnSchema
+from coprocessor.table import TableCodec
+from coprocessor.types import STRING_TPS, Tp
+from kvstore.client.api import PackedBatch
+from kvstore.mvcc.packed import pack_pairs
+
+HANDLE = "_handle"
+HANDLE_OFFSET = -1
+"""Stands for the hidden row id among a scan's offsets."""
+
+
+def column_name(column: ColumnSchema) -> str:
+    return f"c{column.id}"
+
+
+class Layout:
+    """The form of one table. Raises Unsupported when DuckDB cannot hold a column."""
+
+    def __init__(self, codec: TableCodec) -> None:
+        schema = codec.schema
+        self.codec = codec
+        self.name = f"replica.main.t{schema.table_id}"
+        self.types = {column.id: duckdb_type(column.type) for column in schema.columns}
+        self._decoder = BatchDecoder(schema)
+        if schema.handle_offset >= 0:
+            key_offsets: tuple[int, ...] = (schema.handle_offset,)
+        else:
+            key_offsets = tuple(part.offset for part in schema.common_handle)
+        self.handle_type = ""
+        if not key_offsets:
+            self.handle_type = "BIGINT"
+        elif not codec.key_only_offsets.issuperset(key_offsets):
+            self.handle_type = "BLOB"
+        self._handles = None if self.handle_type else HandleDecoder(schema, key_offsets)
+        self.key_names = [HANDLE] if self.handle_type else [column_name(schema.columns[o]) for o in key_offsets]
+        self.names = [column_name(column) for column in schema.columns]
+        if self.handle_type:
+            self.names.append(HANDLE)
+        self._text = [
+            (column.id, i)
+            for i, column in enumerate(schema.columns)
+            if column.type.tp in STRING_TPS and column.type.is_text and column.type.tp != Tp.STRING
+        ]
+
+    def signature(self) -> str:
+        """What the table in DuckDB was made for, as text."""
+        return json.dumps([sorted(self.types.items()), self.handle_type, self.key_names])
+
+    def create_sql(self, name: str) -> str:
+        columns = [f"c{column_id} {type_}" for column_id, type_ in self.types.items()]
+        if self.handle_type:
+            columns.append(f"{HANDLE} {self.handle_type}")
+        return f"CREATE OR REPLACE TABLE {name} ({', '.join(columns)})"
+
+    def insert_sql(self, relation: str) -> str:
+        names = ", ".join(self.names)
+        return f"INSERT INTO {self.name} ({names}) SELECT {names} FROM {relation}"
+
+    def delete_sql(self, relation: str) -> str:
+        return f"DELETE FROM {self.name} AS t USING {relation} AS g WHERE {self.same_key('t', 'g')}"
+
+    def same_key(self, left: str, right: str) -> str:
+        return " AND ".join(f"{left}.{name} = {right}.{name}" for name in self.key_names)
+
+    def rows(self, packed: PackedBatch) -> pa.RecordBatch:
+        """The records of a batch as rows of the table in DuckDB."""
+        arrays = list(self._decoder.decode(packed).columns)
+        if self.handle_type:
+            arrays.append(self._handle_column(packed))
+        return pa.RecordBatch.from_arrays(arrays, names=self.names)
+
+    def keys(self, keys: Sequence[bytes]) -> pa.RecordBatch:
+        """The key columns of records."""
+        packed = pack_pairs([(key, b"") for key in keys], 0)
+        if self._handles is None:
+            return pa.RecordBatch.from_arrays([self._handle_column(packed)], names=self.key_names)
+        starts = packed.key_starts + RECORD_PREFIX_LEN
+        return pa.RecordBatch.from_arrays(
+            self._handles.decode(packed.keys, starts, packed.key_ends), names=self.key_names
+        )
+
+    def _handle_column(self, packed: PackedBatch) -> Any:
+        if self.handle_type == "BIGINT":
+            return pa.array(decode_handles(packed))
+        return KeyColumn.of(self.codec.record_prefix, packed).array.cast(pa.binary())
+
+    def padded(self, batch: pa.RecordBatch, known: set[int]) -> set[int]:
+        """The ids of text columns with a value that ends in a space, `known` ones not looked at again."""
+        return {
+            column_id
+            for column_id, i in self._text
+            if column_id not in known and pc.any(pc.ends_with(batch.column(i), " ")).as_py()
+        }
+
+    def default_array(self, column: ColumnSchema) -> Any:
+        """What rows hold that were written before the column was added, as an array of one."""
+        from coprocessor.arrow import column_array
+
+        value = None if column.default is None else default_of(column, None)
+        return column_array([value], column.type, inside=True)
+
+
+def select_list(codec: TableCodec, offsets: Sequence[int], tz: dt.tzinfo | None) -> list[str]:
+    """The columns at `offsets` as DuckDB expressions, TIMESTAMPs brought to zone `tz`."""
+    out = []
+    for offset in offsets:
+        if offset == HANDLE_OFFSET:
+            out.append(HANDLE)
+            continue
+        column = codec.schema.columns[offset]
+        name = column_name(column)
+        out.append(_local(name, tz) if column.type.tp == Tp.TIMESTAMP else name)
+    return out
+
+
+def _local(name: str, tz: dt.tzinfo | None) -> str:
+    if tz is None:
+        return name
+    if isinstance(tz, ZoneInfo):
+        if tz.key in ("UTC", "Etc/UTC"):
+            return name
+        quoted = str(tz.key).replace("'", "''")
+        return f"timezone('{quoted}', {name}::TIMESTAMPTZ)"
+    offset = tz.utcoffset(None)
+    assert offset is not None, tz
+    seconds = int(offset.total_seconds())
+    return f"({name} + INTERVAL ({seconds}) SECOND)" if seconds else name

@@ -1,0 +1,471 @@
+"""The replica of one database: tables in DuckDB that stand at a timestamp, and views of them for queries.
+
+A *view* at T is a DuckDB transaction in which every table of a query has exactly the rows that a reader at T sees. To
+give one, under the mutex:
+
+    draw T if the reader has none, wait for the commits at or below T, apply what is pending at or below T
+    where a table stands above T already (somebody read later): the keys changed since are laid over it, with their
+        values at T out of the row store
+    begin a DuckDB transaction and touch the file: DuckDB's snapshot is taken with the first touch
+
+After that the mutex is free: DuckDB keeps the snapshot still while others apply. Commits never wait for any of this;
+they append to lists.
+
+Changes are applied as one DELETE by key and one INSERT a table, both from Arrow, with the position in the same DuckDB
+transaction. Versions of the past are not copied: the row store keeps them above the safe point anyway, and of them a
+reader of the past needs only those whose rows changed since.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from coprocessor.columnar.files import Built, attach, set_aside
+from coprocessor.columnar.layout import Layout
+from coprocessor.columnar.table import Batch, ReplicaTable, Status
+from coprocessor.columnar.view import Overlay, View
+from coprocessor.duck import DuckEngine
+from coprocessor.errors import Unsupported
+from coprocessor.schema import ColumnSchema
+from coprocessor.table import TableCodec
+from kvstore.client.api import Storage
+from kvstore.mvcc.packed import pack_pairs
+
+if TYPE_CHECKING:
+    import duckdb
+
+CATCH_UP_KEYS_MAX = 2_000_000
+"""A table that more keys of the log concern is built anew."""
+
+logger = logging.getLogger("sqlfront.columnar")
+
+
+class Catalogue(Protocol):
+    """What the replica asks of the catalog."""
+
+    def find(self, table_id: int) -> TableCodec | None:
+        """The newest form of a table that is to have a replica; None when it is gone, or its replica is off."""
+
+    def wanted(self) -> Iterable[int]:
+        """The tables that are to be built without being asked for."""
+
+
+class Replica:
+    """All columnar tables of one storage. Any thread may use it; `worker.Worker` drives it in the background."""
+
+    def __init__(self, storage: Storage, duck: DuckEngine, path: str | None, catalogue: Catalogue) -> None:
+        self.storage = storage
+        self.duck = duck
+        self.path = path
+        self.catalogue = catalogue
+        self.mutex = threading.RLock()
+        self.wake = threading.Event()
+        """Set when the background has something to do."""
+        self.demanded: set[int] = set()
+        """Tables that a query would have read here."""
+        self.refused: dict[int, str] = {}
+        """Tables that DuckDB cannot hold, and why."""
+        self.problem: str | None = None
+        """Why nothing can be read at present."""
+        self._tables: dict[bytes, ReplicaTable] = {}
+        self.writer: duckdb.DuckDBPyConnection | None = None
+        storage.observe(self)
+        self.open()
+
+    # What the store reports
+
+    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        tables = self._tables
+        for key, value in writes:
+            table = tables.get(key[:11])
+            if table is not None:
+                table.note(commit_ts, key, value)
+
+    def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
+        """A bulk load changed the range: the tables in it are read anew."""
+        for table in list(self._tables.values()):
+            low, high = table.layout.codec.record_range
+            if start < high and (not end or low < end):
+                table.status = Status.BUILDING
+                table.generation += 1
+        self.wake.set()
+
+    # Opening
+
+    def open(self) -> None:
+        """Opens the file, and brings what it has up to date from the change log. Notes the problem when it can't."""
+        from coprocessor.duck import query_errors
+
+        with self.mutex:
+            try:
+                if self.writer is None:
+                    self.writer = self.duck.take()
+                self._resume(attach(self.writer, self.path))
+                self.problem = None
+            except (OSError, *query_errors()) as error:
+                self.stop(error)
+
+    def reopen(self) -> None:
+        """Tries again after a problem."""
+        with self.mutex:
+            self._detach()
+            self.open()
+
+    def _detach(self) -> None:
+        from coprocessor.duck import query_errors
+
+        if self.writer is not None:
+            with suppress(*query_errors()):
+                self.writer.rollback()
+            with suppress(*query_errors()):
+                self.writer.execute("DETACH replica")
+
+    def _resume(self, built: Sequence[Built]) -> None:
+        changes = self.storage.changes
+        tables: dict[bytes, ReplicaTable] = {}
+        for found in built:
+            table = self._known(found)
+            prefix = None if table is None else table.layout.codec.record_prefix
+            if table is not None and prefix in changes.followed and changes.has(found.change_ts):
+                tables[table.layout.codec.record_prefix] = table
+            else:
+                self._forget_built(found.table_id)
+        changes.follow(tables)
+        self._tables = tables  # from here on commits are told
+        if tables:
+            self._catch_up(list(tables.values()))
+
+    def _known(self, found: Built) -> ReplicaTable | None:
+        codec = self.catalogue.find(found.table_id)
+        if codec is None:
+            return None
+        try:
+            layout = Layout(codec)
+        except Unsupported:
+            return None
+        if layout.signature() != found.signature:
+            return None
+        table = ReplicaTable(layout)
+        table.status = Status.READY
+        table.applied_ts = found.applied_ts
+        table.max_key = found.max_key
+        table.padded = set(found.padded)
+        return table
+
+    def _forget_built(self, table_id: int) -> None:
+        assert self.writer is not None
+        self.writer.execute("DELETE FROM replica.main.tables WHERE table_id = $1", [table_id])
+        self.writer.execute(f"DROP TABLE IF EXISTS replica.main.t{table_id}")
+
+    def _catch_up(self, tables: Sequence[ReplicaTable]) -> None:
+        """Makes pending what the log has above the tables' positions, with the values of now."""
+        ts = self.storage.now_ts()
+        self.storage.wait_until(ts)
+        seen: dict[bytes, int] = {}
+        by_prefix = {table.layout.codec.record_prefix: table for table in tables}
+        for change in self.storage.changes.read(min(table.applied_ts for table in tables)):
+            if change.commit_ts > ts or len(seen) > CATCH_UP_KEYS_MAX:
+                break
+            for table in tables:
+                if change.commit_ts > table.applied_ts and table.concerns(change):
+                    table.status = Status.BUILDING
+            for key in change.keys:
+                followed = by_prefix.get(key[:11])
+                if followed is not None and change.commit_ts > followed.applied_ts:
+                    seen[key] = change.commit_ts
+        if len(seen) > CATCH_UP_KEYS_MAX:
+            for table in tables:
+                table.status = Status.BUILDING
+            return
+        values = self.storage.snapshot(ts).batch_get(sorted(seen))
+        pending: dict[bytes, list[tuple[int, bytes, bytes | None]]] = {prefix: [] for prefix in by_prefix}
+        for key, commit_ts in sorted(seen.items(), key=lambda item: item[1]):
+            pending[key[:11]].append((commit_ts, key, values.get(key)))
+        for prefix, table in by_prefix.items():
+            del table.pending[: table.pending_until(ts)]
+            table.pending[:0] = pending[prefix]
+            table.history_from = ts
+
+    def stop(self, error: Exception) -> None:
+        """Serves nothing until `reopen`: the row path does meanwhile, and the change log remembers what is missed."""
+        with self.mutex:
+            self.problem = f"{type(error).__name__}: {error}"
+            logger.warning("the columnar replica has stopped, the row store serves: %s", self.problem)
+            self._tables = {}
+
+    def set_aside(self, error: Exception) -> None:
+        """The file is damaged: puts it away and begins anew."""
+        with self.mutex:
+            self._detach()
+            if self.path is not None:
+                set_aside(self.path, str(error))
+            self._tables = {}
+            self.open()
+            self.wake.set()
+
+    # State
+
+    @property
+    def tables(self) -> list[ReplicaTable]:
+        return list(self._tables.values())
+
+    def find(self, codec: TableCodec) -> ReplicaTable | None:
+        return self._tables.get(codec.record_prefix)
+
+    def add(self, table: ReplicaTable) -> None:
+        """Follows a table that is to be built: commits whose timestamp is drawn after the call are told."""
+        with self.mutex:
+            self._tables = {**self._tables, table.layout.codec.record_prefix: table}
+            self.storage.changes.follow(self._tables)
+
+    def forget(self, table: ReplicaTable) -> None:
+        """The table is gone, or is to have no replica any more."""
+        with self.mutex:
+            self._tables = {p: t for p, t in self._tables.items() if t is not table}
+            self.storage.changes.follow(self._tables)
+            if self.problem is None:
+                self._forget_built(table.table_id)
+
+    # Views
+
+    def view(self, codecs: Sequence[TableCodec], ts: int | None) -> View | None:
+        """Returns a view of these tables at `ts` (None: now), None when the row path has to serve.
+
+        Raises what waiting for commits raises.
+        """
+        with self.mutex:
+            tables = self._readable(codecs)
+            if tables is None or self.writer is None:
+                return None
+            if ts is None:
+                ts = self.storage.now_ts()
+            elif any(ts < table.history_from for table in tables):
+                return None
+            self.storage.wait_until(ts)
+            if not self._advance([table for table in tables if table.applied_ts <= ts], ts):
+                return None
+            overlays: dict[int, Overlay] = {}
+            for table in tables:
+                if table.applied_ts > ts:
+                    keys = table.changed_since(ts)
+                    if keys is None:
+                        return None
+                    overlays[table.table_id] = Overlay(table.layout, dict.fromkeys(keys))
+            connection = self.duck.take()
+            try:
+                connection.begin()
+                connection.execute("SELECT 1 FROM replica.main.format LIMIT 0").fetchall()
+            except BaseException:
+                self._release(connection)
+                raise
+            padded = {table.table_id: frozenset(table.padded) for table in tables}
+        try:
+            if overlays:
+                reader = self.storage.snapshot(ts)
+                for overlay in overlays.values():
+                    overlay.lay(reader.batch_get(overlay.values))
+        except BaseException:
+            self._release(connection)
+            raise
+        layouts = {table.table_id: table.layout for table in tables}
+        return View(self.duck, connection, ts, layouts, overlays, padded)
+
+    def _release(self, connection: duckdb.DuckDBPyConnection) -> None:
+        from coprocessor.duck import query_errors
+
+        with suppress(*query_errors()):
+            connection.rollback()
+        self.duck.give_back(connection)
+
+    def _readable(self, codecs: Sequence[TableCodec]) -> list[ReplicaTable] | None:
+        if self.problem is not None:
+            return None
+        out: list[ReplicaTable] = []
+        for codec in codecs:
+            table = self._tables.get(codec.record_prefix)
+            if table is None or table.status is not Status.READY:
+                self.demand(codec.table_id)
+                return None
+            newest = self.catalogue.find(codec.table_id)
+            if newest is None or (newest is not table.layout.codec and not self._follow_definition(table, newest)):
+                return None
+            types = table.layout.types
+            wanted = table.layout if codec is table.layout.codec else Layout(codec)
+            if wanted is not table.layout and any(types.get(c) != t for c, t in wanted.types.items()):
+                return None
+            if table not in out:
+                out.append(table)
+        return out
+
+    def demand(self, table_id: int) -> None:
+        """Asks the background for a table."""
+        if table_id not in self.demanded and table_id not in self.refused:
+            self.demanded.add(table_id)
+            self.wake.set()
+
+    # Applying
+
+    def apply_all(self) -> None:
+        """Applies everything that is pending now."""
+        with self.mutex:
+            ts = self.storage.now_ts()
+            self.storage.wait_until(ts)
+            tables = [table for table in self._tables.values() if table.status is Status.READY]
+            for table in tables:
+                newest = self.catalogue.find(table.table_id)
+                if newest is not None and newest is not table.layout.codec:
+                    self._follow_definition(table, newest)
+            self._advance([table for table in tables if table.status is Status.READY], ts)
+
+    def _advance(self, tables: Sequence[ReplicaTable], ts: int) -> bool:
+        """Brings the tables to `ts`; False when that failed, and then the replica has stopped."""
+        from coprocessor.duck import query_errors
+
+        batches = [(table, table.take(ts)) for table in tables]
+        work = [(table, batch) for table, batch in batches if batch.entries]
+        if work:
+            try:
+                self._apply(work, ts)
+            except query_errors() as error:
+                self._failed(error)
+                return False
+        for table, batch in batches:
+            table.applied(ts, batch)
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        """Damage is built anew; anything else may pass."""
+        text = str(error)
+        if any(sign in text for sign in ("invalidated", "checksum", "Corrupt", "corrupt")):
+            self.set_aside(error)
+        else:
+            self.stop(error)
+
+    def _apply(self, work: Sequence[tuple[ReplicaTable, Batch]], ts: int) -> None:
+        connection = self.writer
+        assert connection is not None
+        registered: list[str] = []
+        try:
+            steps: list[str] = []
+            padded: dict[int, set[int]] = {}
+            for i, (table, batch) in enumerate(work):
+                layout = table.layout
+                gone = [key for key in batch.newest if key <= table.max_key]
+                come = sorted((key, value) for key, value in batch.newest.items() if value is not None)
+                if gone:
+                    connection.register(f"gone{i}", layout.keys(gone))
+                    registered.append(f"gone{i}")
+                    steps.append(layout.delete_sql(f"gone{i}"))
+                if come:
+                    rows = layout.rows(pack_pairs(come, 0))
+                    padded[table.table_id] = layout.padded(rows, table.padded)
+                    connection.register(f"come{i}", rows)
+                    registered.append(f"come{i}")
+                    steps.append(layout.insert_sql(f"come{i}"))
+            connection.begin()
+            try:
+                for step in steps:
+                    connection.execute(step)
+                for table, batch in work:
+                    known = table.padded | padded.get(table.table_id, set())
+                    connection.execute(
+                        "UPDATE replica.main.tables SET applied_ts = $1, change_ts = $2, max_key = $3, padded = $4 "
+                        "WHERE table_id = $5",
+                        [
+                            ts,
+                            batch.entries[-1][0],
+                            max(table.max_key, *batch.newest),
+                            json.dumps(sorted(known)),
+                            table.table_id,
+                        ],
+                    )
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+            for table, _ in work:
+                table.padded |= padded.get(table.table_id, set())
+        finally:
+            for name in registered:
+                connection.unregister(name)
+
+    # Definitions
+
+    def _follow_definition(self, table: ReplicaTable, newest: TableCodec) -> bool:
+        """Gives the table in DuckDB the columns of the newest definition; False when it has to be built anew."""
+        from coprocessor.duck import query_errors
+
+        try:
+            layout = Layout(newest)
+        except Unsupported as error:
+            self.refused[table.table_id] = str(error)
+            self.forget(table)
+            return False
+        old = table.layout
+        kept = old.types.keys() & layout.types.keys()
+        same_key = (old.handle_type, old.key_names) == (layout.handle_type, layout.key_names)
+        if not same_key or any(old.types[c] != layout.types[c] for c in kept):
+            table.status = Status.BUILDING
+            table.generation += 1
+            self.wake.set()
+            return False
+        if old.signature() != layout.signature():
+            columns = {column.id: column for column in newest.schema.columns}
+            try:
+                self._alter(layout, {c: columns[c] for c in layout.types.keys() - kept}, old.types.keys() - kept)
+            except query_errors() as error:
+                self._failed(error)
+                return False
+        table.layout = layout
+        return True
+
+    def _alter(self, layout: Layout, added: Mapping[int, ColumnSchema], dropped: Iterable[int]) -> None:
+        connection = self.writer
+        assert connection is not None
+        connection.begin()
+        try:
+            for column_id in dropped:
+                connection.execute(f"ALTER TABLE {layout.name} DROP COLUMN c{column_id}")
+            for column_id, column in added.items():
+                connection.execute(
+                    f"ALTER TABLE {layout.name} ADD COLUMN c{column_id} {layout.types[column_id]}"
+                    f"{_default_clause(connection, layout, column)}"
+                )
+            connection.execute(
+                "UPDATE replica.main.tables SET signature = $1 WHERE table_id = $2",
+                [layout.signature(), layout.codec.table_id],
+            )
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+
+    def close(self) -> None:
+        with self.mutex:
+            self._tables = {}
+            self._detach()
+            if self.writer is not None:
+                self.duck.give_back(self.writer)
+                self.writer = None
+
+
+def _default_clause(connection: duckdb.DuckDBPyConnection, layout: Layout, column: ColumnSchema) -> str:
+    """What rows get that are there already; DuckDB takes no parameters here, so the value goes as its own text."""
+    if column.default is None:
+        return ""
+    import pyarrow as pa
+
+    type_ = layout.types[column.id]
+    connection.register("value", pa.table({"v": layout.default_array(column)}))
+    try:
+        found = connection.execute(f"SELECT CAST(CAST(v AS {type_}) AS VARCHAR) FROM value").fetchone()
+    finally:
+        connection.unregister("value")
+    assert found is not None
+    quoted = str(found[0]).replace("'", "''")
+    return f" DEFAULT CAST('{quoted}' AS {type_})"

@@ -1,0 +1,126 @@
+"""What is known of one table of the replica: where it stands, and what is still to be applied to it."""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+from coprocessor.columnar.layout import Layout
+from kvstore.client.api import Change
+
+CHANGED_MAX = 1_000_000
+"""So many changes are remembered for readers of the past; older readers take the row path."""
+OVERLAY_KEYS_MAX = 50_000
+"""A reader of the past for whom more keys have changed takes the row path."""
+
+Entry = tuple[int, bytes, bytes | None]
+"""commit_ts, record key, value (None: deleted)."""
+
+_commit_ts = itemgetter(0)
+
+
+class Status(enum.Enum):
+    """Whether a table can be read."""
+
+    BUILDING = "building"
+    READY = "ready"
+    REFUSED = "refused"
+
+
+class Batch(NamedTuple):
+    """What is pending up to a timestamp: the newest value of each key, and all entries."""
+
+    newest: dict[bytes, bytes | None]
+    entries: Sequence[Entry]
+
+
+class ReplicaTable:
+    """One table. Commits append to `pending` at any time; everything else changes under the replica's mutex."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.status = Status.BUILDING
+        self.reason: str | None = None
+        """Why it cannot be read."""
+        self.generation = 0
+        """Grows when what was built before is not good any more."""
+        self.pending: list[Entry] = []
+        self.applied_ts = 0
+        """The rows are those that a reader at this timestamp sees."""
+        self.history_from = 0
+        """Readers at or above it can be served."""
+        self.changed: list[tuple[int, bytes]] = []
+        """Keys that commits above `history_from` wrote, as applied, in order of commit."""
+        self.max_key = b""
+        """No row has a key above it."""
+        self.padded: set[int] = set()
+        """Ids of text columns that may hold values with a space at the end."""
+        self.rows_built = 0
+        self.rows_expected = 0
+
+    @property
+    def table_id(self) -> int:
+        return self.layout.codec.table_id
+
+    def note(self, commit_ts: int, key: bytes, value: bytes | None) -> None:
+        """Takes in a write of a commit; commits come in order but for rare exceptions."""
+        pending = self.pending
+        if pending and pending[-1][0] > commit_ts:
+            pending.insert(bisect_right(pending, commit_ts, key=_commit_ts), (commit_ts, key, value))
+        else:
+            pending.append((commit_ts, key, value))
+
+    def pending_until(self, ts: int) -> int:
+        """How many entries are pending at or below `ts`, when every such commit has been told."""
+        return bisect_right(self.pending, ts, key=_commit_ts)
+
+    def take(self, ts: int) -> Batch:
+        """What is to be applied to come to `ts`; stays pending until `applied`."""
+        entries = self.pending[: self.pending_until(ts)]
+        newest: dict[bytes, bytes | None] = {}
+        for _, key, value in entries:
+            newest[key] = value
+        return Batch(newest, entries)
+
+    def applied(self, ts: int, batch: Batch) -> None:
+        """The table stands at `ts`, the batch is in it."""
+        if batch.entries:
+            self.changed += [(commit_ts, key) for commit_ts, key, _ in batch.entries]
+            del self.pending[: len(batch.entries)]
+            highest = max(batch.newest)
+            self.max_key = max(self.max_key, highest)
+            if len(self.changed) > CHANGED_MAX:
+                gone = len(self.changed) - CHANGED_MAX // 2
+                self.history_from = self.changed[gone - 1][0]
+                del self.changed[:gone]
+        self.applied_ts = max(self.applied_ts, ts)
+
+    def forget_history(self, ts: int) -> None:
+        """Nobody reads below `ts` any more."""
+        if ts > self.history_from:
+            del self.changed[: bisect_right(self.changed, ts, key=_commit_ts)]
+            self.history_from = min(ts, self.applied_ts)
+
+    def changed_since(self, ts: int) -> list[bytes] | None:
+        """The keys, ascending, whose rows may differ from what a reader at `ts` sees; None when it cannot be told or
+        there are too many."""
+        if ts < self.history_from:
+            return None
+        keys = {key for _, key in self.changed[bisect_right(self.changed, ts, key=_commit_ts) :]}
+        return sorted(keys) if len(keys) <= OVERLAY_KEYS_MAX else None
+
+    def restart(self, ts: int) -> None:
+        """The table was read anew at `ts`: what was pending at or below it is in it."""
+        del self.pending[: self.pending_until(ts)]
+        self.changed = []
+        self.applied_ts = self.history_from = ts
+
+    def concerns(self, change: Change) -> bool:
+        """Whether a bulk load in the log changed the table."""
+        start, end = self.layout.codec.record_range
+        return (
+            change.loaded is not None and change.loaded[0] < end and (not change.loaded[1] or start < change.loaded[1])
+        )

@@ -1,0 +1,224 @@
+"""The background of the replica: tables are built, commits applied, the log and DuckDB's file kept short.
+
+A build reads the row store at a timestamp T, in batches, into a new DuckDB table, while commits above T become pending;
+then the table is put in place with its position, in one DuckDB transaction. A bulk load in between makes it start over.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from contextlib import suppress
+
+import pyarrow as pa
+
+from coprocessor.columnar.files import log_bytes
+from coprocessor.columnar.layout import Layout
+from coprocessor.columnar.replica import Replica
+from coprocessor.columnar.table import ReplicaTable, Status
+from coprocessor.duck import query_errors
+from coprocessor.errors import Unsupported
+from coprocessor.table import TableCodec
+from kvstore.errors import StoreClosed, StoreError
+
+TICK_S = 0.25
+APPLY_ROWS = 8192
+"""So many pending changes of a table are applied without a query that wants them."""
+APPLY_AGE_TICKS = 8
+"""Fewer are applied after so many ticks."""
+BATCH_ROWS = 65_536
+INSERT_ROWS = 8 * 65_536
+CHECKPOINT_BYTES = 64 << 20
+TIDY_S = 30.0
+RETRY_S = 15.0
+
+logger = logging.getLogger("sqlfront.columnar")
+
+
+class Worker(threading.Thread):
+    """Drives one replica until `stop`."""
+
+    def __init__(self, replica: Replica) -> None:
+        super().__init__(name="sqlfront-columnar", daemon=True)
+        self._replica = replica
+        self._stopping = threading.Event()
+        self._ticks = 0
+        self._tidied = time.monotonic()
+        self._tried = 0.0
+        self._built = threading.Condition()
+
+    def run(self) -> None:
+        replica = self._replica
+        while not self._stopping.is_set():
+            replica.wake.wait(TICK_S)
+            replica.wake.clear()
+            try:
+                self._step()
+            except StoreClosed:
+                return
+            except (StoreError, OSError, *query_errors()) as error:
+                replica.stop(error)
+            except Exception as error:  # noqa: BLE001 - the edge of the thread; shown by every status
+                logger.exception("the columnar replica's worker failed")
+                replica.stop(error)
+
+    def stop(self) -> None:
+        """Ends the thread and waits for the step it is in."""
+        self._stopping.set()
+        self._replica.wake.set()
+        with self._built:
+            self._built.notify_all()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join()
+
+    def wait_built(self, codec: TableCodec, timeout_s: float) -> bool:
+        """Waits until a table can be read; False when it can't be built or that takes too long."""
+        replica = self._replica
+        until = time.monotonic() + timeout_s
+        replica.demand(codec.table_id)
+        with self._built:
+            while not self._stopping.is_set():
+                table = replica.find(codec)
+                if table is not None and table.status is Status.READY:
+                    return True
+                if codec.table_id in replica.refused or time.monotonic() > until:
+                    return False
+                self._built.wait(0.05)
+        return False
+
+    def _step(self) -> None:
+        replica = self._replica
+        now = time.monotonic()
+        if replica.problem is not None:
+            if now - self._tried < RETRY_S:
+                return
+            self._tried = now
+            replica.reopen()
+            if replica.problem is not None:
+                return
+        self._drop_gone()
+        self._build_missing()
+        self._ticks += 1
+        pending = max((len(table.pending) for table in replica.tables if table.status is Status.READY), default=0)
+        if pending >= APPLY_ROWS or (pending and self._ticks >= APPLY_AGE_TICKS):
+            replica.apply_all()
+        if self._ticks >= APPLY_AGE_TICKS:
+            self._ticks = 0
+        if log_bytes(replica.path) > CHECKPOINT_BYTES:
+            self._checkpoint()
+        if now - self._tidied >= TIDY_S:
+            self._tidied = now
+            self.tidy()
+
+    def _checkpoint(self) -> None:
+        """Brings DuckDB's log into its file; not now when a writer is in the way."""
+        connection = self._replica.duck.take()
+        try:
+            with suppress(*query_errors()):
+                connection.execute("CHECKPOINT replica")
+        finally:
+            self._replica.duck.give_back(connection)
+
+    def tidy(self) -> None:
+        """Shortens the change log, and forgets what no reader can ask for any more."""
+        replica = self._replica
+        with replica.mutex:
+            replica.apply_all()
+            tables = [table for table in replica.tables if table.status is Status.READY]
+            if not tables or len(tables) < len(replica.tables) or replica.writer is None:
+                return
+            ts = min(table.applied_ts for table in tables)
+            replica.storage.changes.mark(ts)
+            replica.writer.execute(
+                "UPDATE replica.main.tables SET applied_ts = greatest(applied_ts, $1), change_ts = $1", [ts]
+            )
+            replica.storage.changes.trim(ts)
+            for table in tables:
+                table.forget_history(replica.storage.safe_point)
+
+    # Building
+
+    def _drop_gone(self) -> None:
+        replica = self._replica
+        for table in replica.tables:
+            if replica.catalogue.find(table.table_id) is None:
+                replica.forget(table)
+
+    def _build_missing(self) -> None:
+        replica = self._replica
+        for table_id in [*replica.demanded, *replica.catalogue.wanted()]:
+            codec = replica.catalogue.find(table_id)
+            if codec is not None and replica.find(codec) is None and table_id not in replica.refused:
+                try:
+                    replica.add(ReplicaTable(Layout(codec)))
+                except Unsupported as error:
+                    replica.refused[table_id] = str(error)
+            replica.demanded.discard(table_id)
+        for table in replica.tables:
+            while table.status is Status.BUILDING and not self._stopping.is_set():
+                if self._build(table):
+                    break
+
+    def _build(self, table: ReplicaTable) -> bool:
+        """Builds a table; False when it has to start over."""
+        replica = self._replica
+        codec = replica.catalogue.find(table.table_id)
+        if codec is None:
+            return True
+        generation = table.generation
+        table.layout = layout = Layout(codec)
+        table.rows_built = 0
+        ts = replica.storage.now_ts()
+        replica.storage.wait_until(ts)
+        begun = time.monotonic()
+        reader = replica.storage.begin(start_ts=ts)
+        connection = replica.duck.take()
+        padded: set[int] = set()
+        max_key = b""
+        try:
+            connection.execute("DELETE FROM replica.main.tables WHERE table_id = $1", [table.table_id])
+            connection.execute(layout.create_sql(layout.name))
+            gathered: list[pa.RecordBatch] = []
+            for packed in reader.scan_packed(*codec.record_range, batch_rows=BATCH_ROWS):
+                if self._stopping.is_set() or table.generation != generation:
+                    return self._stopping.is_set()
+                if not packed.count:
+                    continue
+                batch = layout.rows(packed)
+                padded |= layout.padded(batch, padded)
+                max_key = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
+                gathered.append(batch)
+                table.rows_built += packed.count
+                if sum(b.num_rows for b in gathered) >= INSERT_ROWS:
+                    self._insert(connection, layout, gathered)
+                    gathered = []
+            if gathered:
+                self._insert(connection, layout, gathered)
+            with replica.mutex:
+                if table.generation != generation or replica.find(codec) is not table:
+                    return False
+                replica.storage.changes.mark(ts)
+                connection.execute(
+                    "INSERT INTO replica.main.tables VALUES ($1, $2, $2, $3, $4, $5)",
+                    [table.table_id, ts, layout.signature(), max_key, json.dumps(sorted(padded))],
+                )
+                table.restart(ts)
+                table.max_key, table.padded = max_key, padded
+                table.status = Status.READY
+        finally:
+            reader.rollback()
+            replica.duck.give_back(connection)
+        took = time.monotonic() - begun
+        logger.info("columnar table %s: %s rows in %.2f s", codec.schema.name, table.rows_built, took)
+        with self._built:
+            self._built.notify_all()
+        return True
+
+    def _insert(self, connection: object, layout: Layout, batches: list[pa.RecordBatch]) -> None:
+        connection.register("batch", pa.Table.from_batches(batches))  # type: ignore[attr-defined]
+        try:
+            connection.execute(layout.insert_sql("batch"))  # type: ignore[attr-defined]
+        finally:
+            connection.unregister("batch")  # type: ignore[attr-defined]
