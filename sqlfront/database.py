@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from coprocessor.duck import DuckEngine
     from coprocessor.segments import SegmentCache
     from sqlfront.catalog.model import Table
+    from sqlfront.catalog.replica_status import ReplicaStatus
     from sqlfront.session import Session
 
 # Binding, planning and evaluating recurse over expressions, some ten frames a level. Since 3.11 Python's own frames
@@ -118,6 +119,10 @@ class Database:
     def find_table(self, table_id: int) -> Table | None:
         """The table of an id, to name it in messages."""
         return self.catalog.schema.table_by_id.get(table_id)
+
+    def replica_status(self, table: Table) -> ReplicaStatus | None:
+        """How far the table's columnar replica is; None when there is none."""
+        return None
 
     def kill(self, session_id: int, *, connection: bool) -> bool:
         """Interrupts another session's statement, and with `connection` its session; False when there is none."""

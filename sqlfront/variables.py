@@ -87,6 +87,7 @@ _COLLATIONS = (
 _U31, _U32, _I63 = (1 << 31) - 1, (1 << 32) - 1, (1 << 63) - 1
 _U64 = (1 << 64) - 1
 _YEAR_S = 31536000
+READ_ENGINES = frozenset({"tikv", "tiflash", "tidb"})
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -199,6 +200,14 @@ def _isolation(var: Variable, value: object, notes: Notes) -> Value:
     if level in ("READ-UNCOMMITTED", "SERIALIZABLE"):
         raise error(8048, f"The isolation level '{level}' is not supported; use REPEATABLE READ or READ COMMITTED")
     return level
+
+
+def _read_engines(var: Variable, value: object, notes: Notes) -> Value:
+    """A list of storage engines, at least one."""
+    engines = [part.strip().lower() for part in str(_string(var, value, notes)).split(",")]
+    if not set(engines) <= READ_ENGINES:
+        raise wrong_value(var.name, value)
+    return ",".join(engines)
 
 
 def _charset(var: Variable, value: object, notes: Notes) -> Value:
@@ -371,7 +380,7 @@ VARIABLES: dict[str, Variable] = {
         _int("sort_buffer_size", 256 * _KIB, 32 * _KIB, _I63),
         _int("join_buffer_size", 256 * _KIB, 128, _I63),
         # Plans.
-        _str("tidb_isolation_read_engines", "tikv,tiflash,tidb"),
+        _str("tidb_isolation_read_engines", "tikv,tiflash,tidb", BOTH, _read_engines),
         _sw("tidb_enable_clustered_index", 1, only=True),
         _int("tidb_max_chunk_size", 1024, 32, _U31),
         _int("tidb_init_chunk_size", 32, 1, 32),
@@ -643,7 +652,7 @@ def _apply_select_limit(variables: Variables, value: Value) -> None:
 
 
 def _apply_read_engines(variables: Variables, value: Value) -> None:
-    variables.read_engines = frozenset(part.strip().lower() for part in str(value).split(",")) - {""}
+    variables.read_engines = frozenset(str(value).split(","))
 
 
 def _attribute(name: str, convert: Callable[[Value], object]) -> Callable[[Variables, Value], None]:

@@ -632,6 +632,8 @@ class _Reader:
             if self.word() not in ("DEFAULT", "CHARACTER", "CHARSET", "COLLATE", "CHAR"):
                 position = self.position
                 name = self.name()
+            if self.word() == "SET" and self.word(1) == "TIFLASH":
+                raise self.refuse("ALTER DATABASE ... SET TIFLASH REPLICA")
             options = self._database_options()
             return d.AlterDatabase(name, options, position)
         if not self.accept("TABLE"):
@@ -683,13 +685,25 @@ class _Reader:
             return [d.SetOptions(options)]
         if self._table_option(options):
             return [d.SetOptions(options)]
-        if self.word() == "SET" and self.word(1) == "TIFLASH":
-            raise self.refuse("ALTER TABLE ... SET TIFLASH REPLICA")
+        if self.accept("SET", "TIFLASH"):
+            return [self._replica()]
         known = ("ORDER", "PARTITION", "REORGANIZE", "EXCHANGE", "COALESCE", "REMOVE", "DISCARD", "IMPORT", "SPLIT",
                  "CACHE", "NOCACHE", "SET", "WITH", "WITHOUT", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR")  # fmt: skip
         if self.word() in known:
             raise self.refuse(f"ALTER TABLE ... {self.word()}")
         raise self.wrong()
+
+    def _replica(self) -> d.AlterAction:
+        self.expect("REPLICA")
+        position = self.position
+        count = self.integer()
+        labels: list[str] = []
+        if self.accept("LOCATION"):
+            self.expect("LABELS")
+            labels.append(self.string())
+            while self.accept(","):
+                labels.append(self.string())
+        return d.SetReplica(count, tuple(labels), position)
 
     def _add(self, position: int) -> list[d.AlterAction]:
         if self.word() == "PARTITION":

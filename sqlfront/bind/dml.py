@@ -305,6 +305,7 @@ def _from(
 ) -> tuple[Scope, Node]:
     if definitions is not None:
         raise refuse(ast)
+    ctx.locking = True
     scope = Scope()
     queries = QueryBinder(ctx)
     plan = queries.table_item(source, scope)

@@ -15,6 +15,7 @@ from coprocessor.expr import (
     Expr,
     OrderKey,
 )
+from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder, position_of, refuse
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.errors import (
@@ -54,8 +55,9 @@ class QueryBinder:
 
     def bind(self, ast: exp.Expression, item_texts: Sequence[str] = ()) -> QueryPlan:
         """Binds a whole query; `item_texts` name the columns of its outermost select list."""
-        root = self.query(ast, None, item_texts)
         lock = self._lock(ast)
+        self.ctx.locking |= lock is not None
+        root = self.query(ast, None, item_texts)
         return QueryPlan(root, tuple(c.name for c in root.cols), lock, tuple(self.ctx.tables.values()))
 
     def subquery(self, node: exp.Expression, parent: Scope) -> tuple[Node, set[int]]:
@@ -268,7 +270,8 @@ class QueryBinder:
             offsets += (HANDLE_OFFSET,)
         scope.add(Relation(alias, table.db, cols, invisible=hidden), position)
         use, ignore = _index_hints(node, table.name, {i.name.casefold() for i in table.indexes})
-        return Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore)
+        engine = scan_engine(self.ctx, table, alias, scope.storage)
+        return Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore, engine=engine)
 
     def _virtual(
         self,
@@ -403,6 +406,7 @@ class QueryBinder:
             if value and key not in _SELECT_ARGS:
                 raise refuse(node)
         scope = Scope(around)
+        scope.storage = storage_hints(self.ctx, node)
         try:
             return SelectBinder(self, node, scope).bind(item_texts)
         finally:

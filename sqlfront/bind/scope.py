@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from coprocessor.types import FieldType
 from sqlfront.errors import ER_BAD_FIELD, ER_NON_UNIQ, error, near_match
 from sqlfront.plan.nodes import Cte, PlanColumn
+from sqlfront.variables import READ_ENGINES
 
 if TYPE_CHECKING:
+    from sqlfront.bind.engines import StorageHints
     from sqlfront.catalog.model import Schema, Table
 
 
@@ -35,7 +37,8 @@ class BindContext:
     """What the binding of one statement shares: the schema, parameter types, and facts for the plan cache.
 
     `variables` answers @@name, `user_variables` types @name; reading either makes the plan good for one execution
-    (`cacheable` False).
+    (`cacheable` False). `read_engines` are the storage engines that may be read; `locking` says that the statement
+    locks what it reads. `warnings` (code, message) are to be told at each execution.
     """
 
     schema: Schema
@@ -50,6 +53,9 @@ class BindContext:
     tables: dict[int, Table] = field(default_factory=dict)
     cacheable: bool = True
     params: dict[object, int] = field(default_factory=dict)
+    read_engines: frozenset[str] = READ_ENGINES
+    locking: bool = False
+    warnings: list[tuple[int, str]] = field(default_factory=list)
 
     def new_id(self) -> int:
         self.next_id += 1
@@ -80,6 +86,7 @@ class Scope:
         self.merged: dict[str, PlanColumn] = {}
         self.ctes: dict[str, Cte] = dict(parent.ctes) if parent is not None else {}
         self.outer: set[int] = set()
+        self.storage: StorageHints | None = None
 
     def add(self, relation: Relation, position: int = -1) -> None:
         key = (relation.alias.casefold(), relation.db.casefold())

@@ -72,6 +72,8 @@ class SelectBinder:
     def bind(self, item_texts: Sequence[str]) -> Node:
         node = self.node
         plan = self.queries._from(node, self.scope)
+        if self.scope.storage is not None:
+            self.scope.storage.warn_unmatched()
         where = node.args.get("where")
         if where is not None:
             plan = Filter(plan, tuple(self._binder("where clause").bind_condition(where.this)))

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 from coprocessor.types import BLOB_TPS, INTEGER_TPS, FieldType, Tp
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import check_charset, type_text
-from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, State, TableInfo
+from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
 from sqlfront.catalog.table_builder import (
     COLUMNS_MAX,
@@ -36,6 +36,7 @@ from sqlfront.errors import error, near_match, unsupported
 
 Note = Callable[[int, str], None]
 
+REPLICAS_MAX = 1  # columnar copies of a table: there is one server
 _WIDTH = {Tp.TINY: 1, Tp.SHORT: 2, Tp.INT24: 3, Tp.LONG: 4, Tp.LONGLONG: 8}
 
 
@@ -45,7 +46,8 @@ class AlterPlan:
     NULL.
 
     `rename` is the table's new name, `auto_increment` the next value asked for, `rows` how many the way there counted.
-    `rewrite` asks for a copy of the rows; `replaced_id` is then the id that the table had before.
+    `rewrite` asks for a copy of the rows; `replaced_id` is then the id that the table had before. `replica` tells that
+    the columnar replica is all that changes: writers notice nothing.
     """
 
     final: TableInfo
@@ -57,6 +59,7 @@ class AlterPlan:
     rows: int | None = None
     rewrite: bool = False
     replaced_id: int | None = None
+    replica: bool = False
     changed: bool = False
 
 
@@ -84,7 +87,10 @@ def plan_alter(
     """Applies the actions in order to a copy of the record. `now` (UTC) is the time that DEFAULT CURRENT_TIMESTAMP
     gives.
     """
-    plan = AlterPlan(base.copy())
+    replica = next((a for a in actions if isinstance(a, d.SetReplica)), None)
+    if replica is not None and len(actions) > 1:
+        raise unsupported("SET TIFLASH REPLICA together with other changes", position=replica.position)
+    plan = AlterPlan(base.copy(), replica=replica is not None)
     step = _Step(plan, tz, now, rows, note)
     for action in actions:
         step.apply(action)
@@ -160,6 +166,8 @@ class _Step:
                 self.plan.rename = action.table
             case d.SetOptions():
                 self.set_options(action.options)
+            case d.SetReplica():
+                self.set_replica(action)
             case _:
                 assert_never(action)
 
@@ -172,6 +180,20 @@ class _Step:
             check_comment(options.comment, TABLE_COMMENT_MAX, 1628, f"table '{self.info.name}'")
             self.info.comment = options.comment
             self.plan.changed = True
+
+    def set_replica(self, action: d.SetReplica) -> None:
+        if action.count > REPLICAS_MAX:
+            message = (
+                f"the tiflash replica count: {action.count} should be less than the total tiflash server count: "
+                f"{REPLICAS_MAX}"
+            )
+            raise error(1105, message, position=action.position)
+        old = self.info.tiflash_replica
+        labels = list(action.labels) or None
+        if old is not None and (old.count, old.location_labels or None) == (action.count, labels):
+            return
+        self.info.tiflash_replica = ReplicaInfo(action.count, labels)
+        self.plan.changed = True
 
     # Columns
 

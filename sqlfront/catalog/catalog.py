@@ -22,7 +22,7 @@ from kvstore.errors import CommitRejected
 from sqlfront.catalog.backfill import IndexWatch
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
 from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_VERSION, STATS, Meta, MetaReader
-from sqlfront.catalog.model import Database, Schema, Table, make_database, make_table
+from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
 
 if TYPE_CHECKING:
     from kvstore.client.api import Storage
@@ -259,7 +259,7 @@ def _bootstrap_key() -> bytes:
 
 
 def _bootstrap(change: SchemaChange) -> None:
-    for name in ("mysql", DEFAULT_DATABASE):
+    for name in (SYSTEM_DATABASE, DEFAULT_DATABASE):
         info = DBInfo(id=change.meta.new_id(), name=name)
         change.put_database(info)
         change.describe(Action.CREATE_SCHEMA, info.id)

@@ -22,7 +22,7 @@ from sqlfront.catalog.definition import (
     TruncateTable,
 )
 from sqlfront.catalog.info import Action, DBInfo, TableInfo
-from sqlfront.catalog.model import Database, Schema, Table
+from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table
 from sqlfront.catalog.table_builder import build_table, check_name
 from sqlfront.errors import error, near_match
 
@@ -93,7 +93,7 @@ def drop_database(catalog: Catalog, spec: DropDatabase, note: Note) -> int:
                 note(1008, message)
                 return 0
             raise error(1008, message + hint, position=spec.position)
-        if spec.name.lower() == "mysql":
+        if spec.name.lower() == SYSTEM_DATABASE:
             raise error(3552, "Access to system schema 'mysql' is rejected.", position=spec.position)
 
         def apply(change: SchemaChange) -> None:

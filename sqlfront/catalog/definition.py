@@ -216,9 +216,18 @@ class SetOptions:
     options: TableOptions
 
 
+@dataclass(slots=True)
+class SetReplica:
+    """SET TIFLASH REPLICA: how many columnar copies; `labels` say where a cluster would put them."""
+
+    count: int
+    labels: tuple[str, ...] = ()
+    position: int = -1
+
+
 AlterAction: TypeAlias = (
     AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo
-    | SetOptions
+    | SetOptions | SetReplica
 )  # fmt: skip
 
 

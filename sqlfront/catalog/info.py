@@ -126,6 +126,13 @@ def _records(tag: str, cls: type[Record]) -> Any:
     )
 
 
+def _optional(tag: str, cls: type[Record]) -> Any:
+    """A record that may be null."""
+    return _tag(
+        tag, None, lambda r: None if r is None else r.to_json(), lambda d: None if d is None else cls.from_json(d)
+    )
+
+
 def _extra() -> Any:
     return field(default_factory=dict)
 
@@ -215,6 +222,17 @@ class IndexInfo(Record):
 
 
 @dataclass
+class ReplicaInfo(Record):
+    """What a table's columnar replica should be; `count` 0 is none. A table without this record has one."""
+
+    count: int = _tag("Count", 0)
+    location_labels: list[str] | None = _tag("LocationLabels", None)
+    available: bool = _tag("Available", False)
+    available_partition_ids: list[int] | None = _tag("AvailablePartitionIDs", None)
+    extra: dict[str, Any] = _extra()
+
+
+@dataclass
 class TableInfo(Record):
     """One table as stored. `revision` is the schema version at which what writers must maintain last changed.
 
@@ -256,7 +274,7 @@ class TableInfo(Record):
     sequence: Any = _tag("sequence", None)
     lock: Any = _tag("Lock", None)
     version: int = _tag("version", TABLE_INFO_VERSION)
-    tiflash_replica: Any = _tag("tiflash_replica", None)
+    tiflash_replica: ReplicaInfo | None = _optional("tiflash_replica", ReplicaInfo)
     is_columnar: bool = _tag("is_columnar", False)
     temp_table_type: int = _tag("temp_table_type", 0)
     cache_table_status: int = _tag("cache_table_status", 0)
@@ -339,5 +357,6 @@ class Action(IntEnum):
     SET_DEFAULT_VALUE = 15
     MODIFY_TABLE_COMMENT = 17
     RENAME_INDEX = 18
+    SET_TIFLASH_REPLICA = 41
     RENAME_TABLES = 47
     MULTI_SCHEMA_CHANGE = 61

@@ -1,7 +1,8 @@
 """information_schema: virtual tables, computed from the current schema and the server's state when they are read.
 
 `table(name)` gives a table's columns and a function from a session to its rows. Names and columns are MySQL 8's, upper
-case; a column of ours that would always be NULL there is here as well.
+case; a column of ours that would always be NULL there is here as well. TIFLASH_REPLICA is TiDB's, with STATE, POSITION,
+PENDING and REASON behind TiDB's columns.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from coprocessor.types import BIGINT, BLOB_TPS, DATETIME, STRING_TPS, TEXT, FieldType, Tp, varchar
+from coprocessor.types import BIGINT, BLOB_TPS, DATETIME, DOUBLE, STRING_TPS, TEXT, UBIGINT, FieldType, Tp, varchar
 from sqlfront.catalog.column_types import data_type, type_text
 from sqlfront.catalog.describe import all_keys, default_text, extra_text, key_letters
 from sqlfront.catalog.model import Column, Database, Index, Table
+from sqlfront.catalog.replica_status import ReplicaStatus
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
@@ -305,6 +307,36 @@ def process_rows(session: Session) -> Rows:
     ]
 
 
+_NO_REPLICA = ReplicaStatus(available=False, progress=0.0, state="none", position=0, pending=0)
+
+
+def _replica_rows(session: Session) -> Rows:
+    """Every table that should have a columnar replica, whether it is there or not."""
+    out: Rows = []
+    for table in _tables(session):
+        if not table.columnar:
+            continue
+        wanted = table.info.tiflash_replica
+        count, labels = (1, None) if wanted is None else (wanted.count, wanted.location_labels)
+        status = session.database.replica_status(table) or _NO_REPLICA
+        out.append(
+            (
+                table.db,
+                table.name,
+                table.id,
+                count,
+                ",".join(labels or ()),
+                int(status.available),
+                status.progress,
+                status.state,
+                status.position,
+                status.pending,
+                status.reason,
+            )
+        )
+    return out
+
+
 def _variable_rows(session: Session) -> Rows:
     return list(session.variables.all("session"))
 
@@ -407,6 +439,18 @@ _SCHEMATA_COLUMNS = _text(
     "DEFAULT_ENCRYPTION",
 )  # fmt: skip
 _CHARSET_COLUMNS = (*_text("CHARACTER_SET_NAME", "DEFAULT_COLLATE_NAME", "DESCRIPTION"), ("MAXLEN", BIGINT))
+_REPLICA_COLUMNS = (
+    *_text("TABLE_SCHEMA", "TABLE_NAME"),
+    ("TABLE_ID", BIGINT),
+    ("REPLICA_COUNT", BIGINT),
+    ("LOCATION_LABELS", _NAME),
+    ("AVAILABLE", BIGINT),
+    ("PROGRESS", DOUBLE),
+    ("STATE", _NAME),
+    ("POSITION", UBIGINT),
+    ("PENDING", BIGINT),
+    ("REASON", TEXT),
+)
 _VARIABLE_COLUMNS = (("VARIABLE_NAME", _NAME), ("VARIABLE_VALUE", varchar(1024)))
 _REFERENTIAL_COLUMNS = _text(
     "CONSTRAINT_CATALOG", "CONSTRAINT_SCHEMA", "CONSTRAINT_NAME", "UNIQUE_CONSTRAINT_CATALOG",
@@ -442,6 +486,7 @@ _TABLES = {
             _fixed(ENGINES),
         ),
         VirtualTable("PROCESSLIST", _PROCESS_COLUMNS, process_rows),
+        VirtualTable("TIFLASH_REPLICA", _REPLICA_COLUMNS, _replica_rows),
         VirtualTable("SESSION_VARIABLES", _VARIABLE_COLUMNS, _variable_rows),
         VirtualTable("GLOBAL_VARIABLES", _VARIABLE_COLUMNS, _global_variable_rows),
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from coprocessor.table import TableCodec
 
 PRIMARY = "PRIMARY"
+SYSTEM_DATABASE = "mysql"
 NOW_TEXT = "CURRENT_TIMESTAMP"
 
 
@@ -124,6 +125,17 @@ class Table:
     @property
     def comment(self) -> str:
         return self.info.comment
+
+    @property
+    def system(self) -> bool:
+        """Whether it is one of the database's own tables, not a user's."""
+        return self.db.lower() == SYSTEM_DATABASE
+
+    @cached_property
+    def columnar(self) -> bool:
+        """Whether it should have a columnar replica: every user table, unless SET TIFLASH REPLICA 0 took it away."""
+        replica = self.info.tiflash_replica
+        return not self.system and (replica is None or replica.count > 0)
 
     @cached_property
     def auto_increment(self) -> Column | None:

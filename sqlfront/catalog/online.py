@@ -22,12 +22,22 @@ from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
 from sqlfront.catalog.backfill import check_not_null, fill_index
 from sqlfront.catalog.catalog import Catalog, SchemaChange
 from sqlfront.catalog.ddl import rename_in, resolve
-from sqlfront.catalog.definition import AddColumn, AddKey, AlterTable, ChangeColumn, DropColumn, DropKey, TableName
+from sqlfront.catalog.definition import (
+    AddColumn,
+    AddKey,
+    AlterTable,
+    ChangeColumn,
+    DropColumn,
+    DropKey,
+    SetReplica,
+    TableName,
+)
 from sqlfront.catalog.info import Action, ColumnInfo, Flag, State, TableInfo
 from sqlfront.catalog.meta import DDL_JOBS, MetaReader
 from sqlfront.catalog.model import Database, Schema, Table
 from sqlfront.catalog.rewrite import Terms, rewrite_table, roll_back_copy
 from sqlfront.catalog.table_builder import set_key_flags
+from sqlfront.errors import error
 
 if TYPE_CHECKING:
     from kvstore.client.api import CancelToken
@@ -38,6 +48,7 @@ _ACTIONS: dict[type, Action] = {
     ChangeColumn: Action.MODIFY_COLUMN,
     AddKey: Action.ADD_INDEX,
     DropKey: Action.DROP_INDEX,
+    SetReplica: Action.SET_TIFLASH_REPLICA,
 }
 
 
@@ -53,6 +64,9 @@ def alter_table(
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
+        if table.system and any(isinstance(a, SetReplica) for a in spec.actions):
+            message = "Unsupported ALTER TiFlash settings for system table and memory table"
+            raise error(8200, message, position=spec.table.position)
         rows = Emptiness(lambda: _has_rows(catalog, table))
         plan = plan_alter(table.info, spec.actions, tz, dt.datetime.now(dt.UTC), rows, note)
         kinds = {_ACTIONS.get(type(a), Action.MODIFY_TABLE_COMMENT) for a in spec.actions}
@@ -79,8 +93,6 @@ def _check_rename(schema: Schema, plan: AlterPlan, table: Table, current_db: str
     """Finds out early that a rename at the end could not be done."""
     if plan.rename is None:
         return
-    from sqlfront.errors import error
-
     target = resolve(schema, current_db, plan.rename)
     taken = target.table(plan.rename.name)
     if taken is not None and taken.id != table.id:
@@ -124,6 +136,8 @@ def _finish(
 
 def _writers_see(base: TableInfo, final: TableInfo, plan: AlterPlan) -> bool:
     """Whether the last version changes what writers do beyond what the first one already told them."""
+    if plan.replica:
+        return False
     if not plan.new_indexes and not plan.not_null:
         return True
     return bool(plan.dropped_indexes) or [_layout(c) for c in base.columns] != [_layout(c) for c in final.columns]

@@ -20,7 +20,7 @@ from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows
 from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
 from sqlfront.exec.query import DirectQuery, DuckSource, PointQuery, ResidualQuery, compile_query
-from sqlfront.exec.statement import bind_context, plan_query
+from sqlfront.exec.statement import bind_context, plan_query, tell
 from sqlfront.plan.access import Access
 from sqlfront.plan.lookups import Lookup
 from sqlfront.plan.nodes import (
@@ -133,6 +133,7 @@ def _explain_query(
 ) -> list[_Line]:
     ctx = bind_context(session, parsed, params)
     plan = plan_query(session, ctx, statement)
+    tell(session, ctx.warnings)
     query = compile_query(plan, session.variables.zone)
     measured = _measure(session, query, tuple(params)) if analyze else None
     task = "duckdb" if isinstance(query, ResidualQuery) else "direct"
@@ -384,6 +385,7 @@ def _explain_change(
 ) -> list[_Line]:
     ctx = bind_context(session, parsed, params)
     change = make_change(session, ctx, statement)
+    tell(session, ctx.warnings)
     verb = {parse.Insert: "Insert", parse.Update: "Update", parse.Delete: "Delete"}[type(statement)]
     match change:
         case InsertChange():

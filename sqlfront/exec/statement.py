@@ -86,6 +86,7 @@ def bind_context(session: Session, parsed: parse.Parsed, params: Sequence[object
         variables=_VariableView(session),
         user_variables=session.user_variables,
         params={k: i for i, k in enumerate(keys)},
+        read_engines=session.variables.read_engines,
     )
 
 
@@ -100,7 +101,7 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
 
             ctx = bind_context(session, parsed, params)
             change = make_change(session, ctx, statement)
-            return change, ctx.cacheable
+            return _telling(change, ctx), ctx.cacheable
         case parse.Explain():
             from sqlfront.exec.explain import explain
 
@@ -126,7 +127,7 @@ def _query(
     plan = plan_query(session, ctx, statement)
     executable: Executable
     if ts:
-        return AtTimestamp(plan, session.variables.zone, ts), False
+        return _telling(AtTimestamp(plan, session.variables.zone, ts), ctx), False
     if plan.lock is not None:
         from sqlfront.exec.locking import LockingQuery
 
@@ -134,9 +135,19 @@ def _query(
     else:
         executable = cast(Executable, compile_query(plan, session.variables.zone))
     limit = session.variables.select_limit
-    return Sized(executable, plan.tables, session) if _depends_on_size(executable) else executable, (
-        ctx.cacheable and limit is None
-    )
+    if _depends_on_size(executable):
+        executable = Sized(executable, plan.tables, session)
+    return _telling(executable, ctx), ctx.cacheable and limit is None
+
+
+def _telling(executable: Executable, ctx: BindContext) -> Executable:
+    return Telling(executable, ctx.warnings) if ctx.warnings else executable
+
+
+def tell(session: Session, warnings: Sequence[tuple[int, str]]) -> None:
+    """Notes what binding found to warn of."""
+    for code, message in warnings:
+        session.warn(code, message)
 
 
 def plan_query(session: Session, ctx: BindContext, statement: parse.Query) -> QueryPlan:
@@ -185,6 +196,19 @@ class Sized:
                 session._plans.pop(session.statement, None)
                 break
         return self._run(session, params)
+
+
+class Telling:
+    """An executable whose binding found something to warn of, at each execution."""
+
+    def __init__(self, executable: Executable, warnings: Sequence[tuple[int, str]]) -> None:
+        self.any_integer = executable.any_integer
+        self._executable = executable
+        self._warnings = tuple(warnings)
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        tell(session, self._warnings)
+        return self._executable.run(session, params)
 
 
 class AtTimestamp:

@@ -8,6 +8,7 @@ statements of ours. What neither side knows is refused.
     tokens.py      tokens, and the work on them before sqlglot's parser: `?` becomes a numbered placeholder, names of
                    functions are marked so that they stay as written, INSERT ... SET becomes INSERT ... VALUES
     trees.py       sqlglot's parser, with limits on what it is given and on what comes back
+    hints.py       the text of an optimizer hint, read by the binder
     commands.py    a cursor over the tokens, with one reader for each kind of statement
     statements.py  what comes out
 

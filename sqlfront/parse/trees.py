@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
@@ -49,6 +49,9 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
         _check_set_operations(tokens, text)
     if not _JOINS.isdisjoint(kinds):
         tokens = cross_joins(tokens, text)
+    hints: dict[str, str] = {}
+    if TokenType.HINT in kinds:
+        tokens, hints = hide_hints(tokens)
     _quiet.here.parsing = True
     try:
         trees = dialect().parser().parse(list(tokens), text)
@@ -59,6 +62,8 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     if len(trees) != 1 or trees[0] is None:
         return None
     tree = trees[0]
+    if hints:
+        show_hints(tree, hints)
     if len(kinds) > 2 * CHAIN_MIN and sum(map(kinds.count, _CHAINED)) >= CHAIN_MIN:
         tree = balance(tree)
     if len(kinds) > TREE_DEPTH_MAX:
@@ -74,6 +79,28 @@ def too_deep(position: int) -> DatabaseError:
         "HY000",
         position,
     )
+
+
+def hide_hints(tokens: Sequence[Token]) -> tuple[list[Token], dict[str, str]]:
+    """Puts a word in the place of every hint's text, and returns the texts by word.
+
+    sqlglot parses what stands in a hint as an expression, and fails the statement where it cannot.
+    """
+    out: list[Token] = []
+    texts: dict[str, str] = {}
+    for token in tokens:
+        if token.token_type is TokenType.HINT:
+            word = f"HINT_{len(texts)}"
+            texts[word] = token.comments[0]
+            token = Token(TokenType.HINT, token.text, token.line, token.col, token.start, token.end, [word])
+        out.append(token)
+    return out, texts
+
+
+def show_hints(tree: exp.Expression, texts: Mapping[str, str]) -> None:
+    """Gives every hint in the tree its text, as the one item of its `expressions`."""
+    for hint in tree.find_all(exp.Hint):
+        hint.set("expressions", [texts[hint.expressions[0].name]])
 
 
 _OPEN = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)

@@ -43,7 +43,8 @@ class PlanColumn:
 class Scan:
     """Rows of a stored table. `offsets[i]` is the table column of `cols[i]`, HANDLE_OFFSET the hidden row id.
 
-    `where` holds the conjuncts over this table alone; they filter whatever the access path delivers.
+    `where` holds the conjuncts over this table alone; they filter whatever the access path delivers. `engine` is where
+    it must read: "tikv" the rows, "tiflash" the columnar replica, "" leaves it to the planner.
     """
 
     table: Table
@@ -54,6 +55,7 @@ class Scan:
     access: Access | None = None
     use_index: tuple[str, ...] = ()
     ignore_index: tuple[str, ...] = ()
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

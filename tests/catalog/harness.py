@@ -14,6 +14,7 @@ from sqlfront.bind.ddl import read_text
 from sqlfront.catalog.autoid import AutoIds
 from sqlfront.catalog.catalog import Catalog
 from sqlfront.catalog.model import Table
+from sqlfront.catalog.replica_status import ReplicaStatus
 from sqlfront.catalog.stats import Statistics, execute_analyze
 from sqlfront.exec.check import check_table, execute_admin_check
 from sqlfront.exec.ddl import execute_definition
@@ -38,6 +39,10 @@ class FakeDatabase:
         self.autoids = AutoIds(self.storage)
         self.statistics = Statistics(self.storage)
         self.sessions: dict[int, Any] = {}
+        self.replicas: dict[str, ReplicaStatus] = {}
+
+    def replica_status(self, table: Table) -> ReplicaStatus | None:
+        return self.replicas.get(table.name)
 
     def reopen(self) -> FakeDatabase:
         """The catalog as another process would find it after a kill."""
