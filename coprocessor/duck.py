@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from coprocessor.columnar.view import View
+
 _warnings_mutex = threading.Lock()
 
 IDLE_CONNECTIONS_MAX = 8
@@ -31,6 +33,11 @@ def query_errors() -> tuple[type[Exception], ...]:
     import duckdb
 
     return (duckdb.Error,)
+
+
+def file_errors() -> tuple[type[Exception], ...]:
+    """What DuckDB and the system raise over a file."""
+    return (OSError, *query_errors())
 
 
 class DuckEngine:
@@ -59,9 +66,11 @@ class DuckEngine:
         relations: Mapping[str, pa.Table],
         udfs: Mapping[str, Call],
         env: Env,
+        view: View | None = None,
     ) -> DuckQuery:
-        """Prepares a query; `start` runs it."""
-        return DuckQuery(self, self.take(), sql, params, relations, udfs, env)
+        """Prepares a query; `start` runs it, in the transaction of `view` if there is one, which ends with it."""
+        connection = self.take() if view is None else view.connection
+        return DuckQuery(self, connection, sql, params, relations, udfs, env, view)
 
     def enter(self, env: Env) -> int:
         """Returns the key by which the UDFs of one execution find its environment, until `leave`."""
@@ -130,8 +139,10 @@ class DuckQuery:
         relations: Mapping[str, pa.Table],
         udfs: Mapping[str, Call],
         env: Env,
+        view: View | None = None,
     ) -> None:
         self._engine = engine
+        self._view = view
         self._connection: duckdb.DuckDBPyConnection | None = connection
         self._sql = sql
         self._params = dict(params)
@@ -211,8 +222,13 @@ class DuckQuery:
             return
         if not self._finished:
             connection.abort()
+        if self._view is not None:
+            connection.rollback()
         for name in self._relations:
             connection.unregister(name)
         if self._environment is not None:
             self._engine.leave(self._environment)
-        self._engine.give_back(connection)
+        if self._view is not None:
+            self._view.close()
+        else:
+            self._engine.give_back(connection)

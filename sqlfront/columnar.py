@@ -1,7 +1,7 @@
 """The columnar replica of a database: when it starts, which tables are to have one, and how a table stands.
 
-DuckDB and the replica's thread are started when something wants them: a plan that would read a table there, a bulk load,
-or a number of commits. Until then commits to tables that have a replica only add to the change log.
+DuckDB and the replica's thread are started when something wants them: a plan that would read a table there, a bulk
+load, or a number of commits. Until then commits to tables that have a replica only add to the change log.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ class Columnar:
     def wanted(self) -> Iterable[int]:
         statistics = self._database.statistics
         for table_id, table in list(self._database.catalog.schema.table_by_id.items()):
-            if table.columnar and statistics.rows(table) >= BUILD_ROWS_MIN and statistics.table(table_id) is not None:
+            if not table.columnar:
+                continue
+            asked = table.info.tiflash_replica is not None
+            if asked or (statistics.table(table_id) is not None and statistics.rows(table) >= BUILD_ROWS_MIN):
                 yield table_id
 
     # What sessions ask
@@ -122,6 +125,14 @@ class Columnar:
         ready = found.status.value == "ready"
         progress = 1.0 if ready else min(0.99, found.rows_built / rows)
         return ReplicaStatus(ready, progress, found.status.value, found.applied_ts, len(found.pending), found.reason)
+
+    def refusal(self, table: Table) -> str:
+        """Why a table is not read from its replica though it was asked for."""
+        status = self.status(table)
+        why = "it is not there yet" if status is None else status.reason or f"it is {status.state}"
+        if not table.columnar:
+            why = "ALTER TABLE ... SET TIFLASH REPLICA 0 took it away"
+        return f"the columnar replica of {table.db}.{table.name} is not read: {why}"
 
     @property
     def problem(self) -> str | None:

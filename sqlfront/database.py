@@ -18,6 +18,7 @@ from pd.oracle import LocalOracle
 from sqlfront.catalog.autoid import AutoIds
 from sqlfront.catalog.catalog import Catalog
 from sqlfront.catalog.stats import Statistics
+from sqlfront.columnar import Columnar
 from sqlfront.errors import OperationalError
 from sqlfront.variables import GlobalVariables
 
@@ -54,6 +55,7 @@ class Database:
         self._segments: SegmentCache | None = None
         self._duck: DuckEngine | None = None
         self._closed = False
+        self.columnar = Columnar(self)
         self.globals.on_change("tidb_gc_life_time", self._set_gc_life)
 
     @classmethod
@@ -122,7 +124,7 @@ class Database:
 
     def replica_status(self, table: Table) -> ReplicaStatus | None:
         """How far the table's columnar replica is; None when there is none."""
-        return None
+        return self.columnar.status(table)
 
     def kill(self, session_id: int, *, connection: bool) -> bool:
         """Interrupts another session's statement, and with `connection` its session; False when there is none."""
@@ -168,6 +170,7 @@ class Database:
             stack.callback(_unless_stopped, self.autoids.close)
             if self._duck is not None:
                 stack.callback(self._duck.close)
+            stack.callback(self.columnar.close)
             for session in list(self.sessions.values()):
                 stack.callback(session.close)
 

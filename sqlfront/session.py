@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sqlfront import parse
 from sqlfront.errors import (
     ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION,
     ER_QUERY_INTERRUPTED,
+    ER_UNKNOWN_ERROR,
     InterfaceError,
     ProgrammingError,
     error,
@@ -28,6 +29,7 @@ from sqlfront.variables import Variables
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from coprocessor.columnar.view import View
     from coprocessor.duck import DuckQuery
     from coprocessor.env import Env
     from coprocessor.expr import Call
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
     from sqlfront.catalog.model import Schema, Table
     from sqlfront.database import Database
     from sqlfront.exec.statement import Executable
-    from sqlfront.plan.nodes import Virtual
+    from sqlfront.plan.nodes import Scan, Virtual
 
 PLAN_CACHE_SIZE = 1024
+BUILD_WAIT_S = 600.0  # for a replica that a hint asks for
 OPTIMISTIC_TRIES = 3  # of an autocommit statement, before it takes locks like a pessimistic one
 STATEMENT_RETRIES_MAX = 256  # of a statement whose rows were changed between its read and its locks
 READ_ONLY = "Cannot execute statement in a READ ONLY transaction."
@@ -321,11 +324,38 @@ class Session:
         batch = rows_to_batch(rows, names, [c.type for c in relation.cols], inside=True)
         return pa.Table.from_batches([batch])
 
+    def columnar_view(self, scans: Collection[Scan], ts: int | None) -> View | None:
+        """A view of the replica for these scans at `ts` (None: now), with the open transaction's writes laid over it.
+
+        None when the rows have to be read instead; a hint for the replica waits until it is built.
+        """
+        columnar = self.database.columnar
+        tables = {scan.table.id: scan.table for scan in scans}
+        for scan in scans:
+            if scan.engine == "tiflash" and not columnar.ensure(scan.table, BUILD_WAIT_S):
+                self.warn(ER_UNKNOWN_ERROR, columnar.refusal(scan.table))
+        view = columnar.view(list(tables.values()), ts)
+        if view is None:
+            if columnar.problem is not None:
+                self.warn(ER_UNKNOWN_ERROR, f"the columnar replica is not available: {columnar.problem}")
+            return None
+        for table in tables.values():
+            writes = self.dirty_writes(*table.codec.record_range)
+            if writes:
+                view.lay(table.codec, writes)
+        return view
+
     def start_duck(
-        self, sql: str, params: Mapping[str, Any], relations: Mapping[str, pa.Table], udfs: Mapping[str, Call], env: Env
+        self,
+        sql: str,
+        params: Mapping[str, Any],
+        relations: Mapping[str, pa.Table],
+        udfs: Mapping[str, Call],
+        env: Env,
+        view: View | None = None,
     ) -> DuckQuery:
-        """Starts a residual query that `interrupt` can stop."""
-        query = self.database.duck.query(sql, params, relations, udfs, env)
+        """Starts a residual query that `interrupt` can stop; it ends the view."""
+        query = self.database.duck.query(sql, params, relations, udfs, env, view)
         with self._running_mutex:
             self._running.add(query)
         try:

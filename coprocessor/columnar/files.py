@@ -78,7 +78,10 @@ def _attach(connection: duckdb.DuckDBPyConnection, file: str) -> list[Built]:
     rows = connection.execute(
         "SELECT table_id, applied_ts, change_ts, signature, max_key, padded FROM replica.main.tables"
     ).fetchall()
-    return [Built(*row[:5], frozenset(json.loads(row[5]))) for row in rows]
+    return [
+        Built(table_id, applied_ts, change_ts, signature, max_key, frozenset(json.loads(padded)))
+        for table_id, applied_ts, change_ts, signature, max_key, padded in rows
+    ]
 
 
 def _initialise(connection: duckdb.DuckDBPyConnection) -> None:

@@ -99,7 +99,7 @@ class Replica:
 
     def open(self) -> None:
         """Opens the file, and brings what it has up to date from the change log. Notes the problem when it can't."""
-        from coprocessor.duck import query_errors
+        from coprocessor.duck import file_errors
 
         with self.mutex:
             try:
@@ -107,7 +107,7 @@ class Replica:
                     self.writer = self.duck.take()
                 self._resume(attach(self.writer, self.path))
                 self.problem = None
-            except (OSError, *query_errors()) as error:
+            except file_errors() as error:
                 self.stop(error)
 
     def reopen(self) -> None:
@@ -135,6 +135,7 @@ class Replica:
                 tables[table.layout.codec.record_prefix] = table
             else:
                 self._forget_built(found.table_id)
+        self._drop_unknown({found.table_id for found in built})
         changes.follow(tables)
         self._tables = tables  # from here on commits are told
         if tables:
@@ -156,6 +157,17 @@ class Replica:
         table.max_key = found.max_key
         table.padded = set(found.padded)
         return table
+
+    def _drop_unknown(self, built: set[int]) -> None:
+        """Drops what a build left that did not come to its end."""
+        assert self.writer is not None
+        names = self.writer.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'replica' "
+            "AND regexp_matches(table_name, '^t[0-9]+$')"
+        ).fetchall()
+        for (name,) in names:
+            if int(name[1:]) not in built:
+                self.writer.execute(f"DROP TABLE replica.main.{name}")
 
     def _forget_built(self, table_id: int) -> None:
         assert self.writer is not None
@@ -247,6 +259,9 @@ class Replica:
             elif any(ts < table.history_from for table in tables):
                 return None
             self.storage.wait_until(ts)
+            # a load that is visible at ts has been told by now
+            if any(table.status is not Status.READY for table in tables):
+                return None
             if not self._advance([table for table in tables if table.applied_ts <= ts], ts):
                 return None
             overlays: dict[int, Overlay] = {}
@@ -310,8 +325,8 @@ class Replica:
 
     # Applying
 
-    def apply_all(self) -> None:
-        """Applies everything that is pending now."""
+    def apply_all(self) -> int:
+        """Applies everything that is pending now; returns the timestamp up to which it is."""
         with self.mutex:
             ts = self.storage.now_ts()
             self.storage.wait_until(ts)
@@ -321,6 +336,7 @@ class Replica:
                 if newest is not None and newest is not table.layout.codec:
                     self._follow_definition(table, newest)
             self._advance([table for table in tables if table.status is Status.READY], ts)
+            return ts
 
     def _advance(self, tables: Sequence[ReplicaTable], ts: int) -> bool:
         """Brings the tables to `ts`; False when that failed, and then the replica has stopped."""

@@ -28,10 +28,11 @@ class Overlay:
     def lay(self, values: Mapping[bytes, bytes | None]) -> None:
         self.values.update(values)
 
-    def relations(self) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    def relations(self) -> tuple[pa.Table, pa.Table]:
         """The key columns of all keys, and the rows of those that have one."""
         rows = sorted((key, value) for key, value in self.values.items() if value is not None)
-        return self.layout.keys(sorted(self.values)), self.layout.rows(pack_pairs(rows, 0))
+        keys, come = self.layout.keys(sorted(self.values)), self.layout.rows(pack_pairs(rows, 0))
+        return pa.Table.from_batches([keys]), pa.Table.from_batches([come])
 
 
 class View:
@@ -61,7 +62,7 @@ class View:
 
     def source(
         self, codec: TableCodec, offsets: Sequence[int], tz: dt.tzinfo | None, name: str
-    ) -> tuple[str, dict[str, pa.RecordBatch]]:
+    ) -> tuple[str, dict[str, pa.Table]]:
         """A subquery of the table's columns at `offsets`, and the relations it reads besides, named after `name`."""
         layout = self._layouts[codec.table_id]
         columns = ", ".join(select_list(codec, offsets, tz)) or "1"

@@ -58,9 +58,11 @@ class Worker(threading.Thread):
                 self._step()
             except StoreClosed:
                 return
-            except (StoreError, OSError, *query_errors()) as error:
+            except (StoreError, OSError) as error:
                 replica.stop(error)
-            except Exception as error:  # noqa: BLE001 - the edge of the thread; shown by every status
+            except query_errors() as error:
+                replica.stop(error)
+            except Exception as error:
                 logger.exception("the columnar replica's worker failed")
                 replica.stop(error)
 
@@ -125,11 +127,10 @@ class Worker(threading.Thread):
         """Shortens the change log, and forgets what no reader can ask for any more."""
         replica = self._replica
         with replica.mutex:
-            replica.apply_all()
+            ts = replica.apply_all()
             tables = [table for table in replica.tables if table.status is Status.READY]
             if not tables or len(tables) < len(replica.tables) or replica.writer is None:
                 return
-            ts = min(table.applied_ts for table in tables)
             replica.storage.changes.mark(ts)
             replica.writer.execute(
                 "UPDATE replica.main.tables SET applied_ts = greatest(applied_ts, $1), change_ts = $1", [ts]
@@ -178,8 +179,9 @@ class Worker(threading.Thread):
         padded: set[int] = set()
         max_key = b""
         try:
-            connection.execute("DELETE FROM replica.main.tables WHERE table_id = $1", [table.table_id])
-            connection.execute(layout.create_sql(layout.name))
+            with replica.mutex:
+                connection.execute("DELETE FROM replica.main.tables WHERE table_id = $1", [table.table_id])
+                connection.execute(layout.create_sql(layout.name))
             gathered: list[pa.RecordBatch] = []
             for packed in reader.scan_packed(*codec.record_range, batch_rows=BATCH_ROWS):
                 if self._stopping.is_set() or table.generation != generation:

@@ -1,13 +1,13 @@
 """The change log: which keys of followed tables each commit wrote, in order of commit.
 
-Whoever keeps a copy of a table elsewhere (the columnar replica) reads it to go on where it stood. A commit adds its entry
-in the batch of its own records, so both are there or neither is; values are not repeated: the records have them.
+Whoever keeps a copy of a table elsewhere (the columnar replica) reads it to go on where it stood. A commit adds its
+entry in the batch of its own records, so both are there or neither is; values are not repeated: the records have them.
 
     entry   commit_ts u64 big-endian -> 'K', then each key behind its length (u32)
             commit_ts u64 big-endian -> 'R', start and end, each behind its length: a bulk load changed the range
 
-Tables are followed by the prefix of their record keys (`t{id}_r`). What is followed is part of the store: it holds after
-a restart whether or not anybody reads the log.
+Tables are followed by the prefix of their record keys (`t{id}_r`). What is followed is part of the store: it holds
+after a restart whether or not anybody reads the log.
 """
 
 from __future__ import annotations

@@ -177,6 +177,8 @@ def _simple(node: Node) -> bool:
 def _small(scan: Scan, chain: Sequence[Node]) -> bool:
     access = scan.access
     assert access is not None
+    if scan.engine == "tiflash":
+        return False
     if access.kind == "scan":
         if access.table_rows <= DIRECT_ROWS_MAX:
             return True
@@ -188,7 +190,13 @@ def _by_index_order(scan: Scan, chain: Sequence[Node]) -> Scan | None:
     """The scan by way of an index whose order ORDER BY ... LIMIT wants, so that it ends after a few rows."""
     access = scan.access
     assert access is not None
-    if access.kind != "scan" or scan.use_index or scan.where or not any(isinstance(n, Sort) for n in chain):
+    if (
+        access.kind != "scan"
+        or scan.engine
+        or scan.use_index
+        or scan.where
+        or not any(isinstance(n, Sort) for n in chain)
+    ):
         return None
     for index in scan.table.indexes:
         if index.name.casefold() in scan.ignore_index:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from coprocessor import types as t
@@ -19,7 +18,7 @@ from sqlfront.errors import unsupported
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows
 from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
-from sqlfront.exec.query import DirectQuery, DuckSource, PointQuery, ResidualQuery, compile_query
+from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.statement import bind_context, plan_query, tell
 from sqlfront.plan.access import Access
 from sqlfront.plan.lookups import Lookup
@@ -137,11 +136,15 @@ def _explain_query(
     query = compile_query(plan, session.variables.zone)
     measured = _measure(session, query, tuple(params)) if analyze else None
     task = "duckdb" if isinstance(query, ResidualQuery) else "direct"
-    lookups = query.lookups(session.database.statistics) if isinstance(query, ResidualQuery) else {}
+    notes = _Notes()
+    if isinstance(query, ResidualQuery):
+        notes.lookups = query.lookups(session.database.statistics)
+        for scan in query.columnar(session.database.statistics).values():
+            notes.columnar[id(scan)] = _replica_note(session, scan)
     root = plan.root
     if isinstance(query, DirectQuery) and query.direct.scan is not None:
         root = _with_scan(root, query.direct.scan.scan, measured)
-    lines = list(_lines(root, 0, task, measured, lookups))
+    lines = list(_lines(root, 0, task, measured, notes))
     if measured is not None and lines:
         lines[0].actual = (measured.rows, measured.seconds)
     return lines
@@ -176,7 +179,7 @@ def _measure(session: Session, query: PointQuery | DirectQuery | ResidualQuery, 
             for scan in _all_scans(query.plan.root):
                 out.scans[id(scan)] = (counter.rows, time.perf_counter() - begun)
         case ResidualQuery():
-            source = DuckSource(query, session, environment(session, params), session.reader_if(query.scans()))
+            source = query.source(session, params)
             out.scans = dict(source.measures)
             out.rows = sum(len(batch) for batch in source.rows())
     out.seconds = time.perf_counter() - begun
@@ -202,13 +205,36 @@ def _all_scans(node: Node) -> Iterator[Scan]:
         yield from _all_scans(child)
 
 
-def _lines(
-    node: Node, depth: int, task: str, measured: Measured | None, lookups: Mapping[int, Lookup] = MappingProxyType({})
-) -> Iterator[_Line]:
+class _Notes:
+    """How the residual reads its scans, by the identity of their nodes."""
+
+    def __init__(self) -> None:
+        self.lookups: Mapping[int, Lookup] = {}
+        self.columnar: dict[int, str] = {}
+
+
+def _replica_note(session: Session, scan: Scan) -> str:
+    """What is to be known of a replica that a scan would read; nothing when it is there."""
+    status = session.database.replica_status(scan.table)
+    if status is not None and status.available:
+        return ""
+    state = "not built yet" if status is None else status.reason or f"{status.state}, {status.progress:.0%}"
+    return f"replica: {state}; rows are read until it is there"
+
+
+def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: _Notes) -> Iterator[_Line]:
     if isinstance(node, Scan):
         line = _scan_line(node, depth, measured)
-        lookup = lookups.get(id(node))
-        if lookup is not None:
+        lookup = notes.lookups.get(id(node))
+        note = notes.columnar.get(id(node))
+        if note is not None:
+            line.name, line.task = "ColumnarScan", "columnar"
+            filters = ", ".join(show(c) for c in node.where)
+            rows = 0.0 if node.access is None else node.access.table_rows
+            line.info = "; ".join(
+                p for p in (f"filter: {filters}" if filters else "", f"of {rows:.0f} rows", note) if p
+            )
+        elif lookup is not None:
             line.name = "TableLookUp" if lookup.index is None else "IndexLookUp"
             line.info = f"by the keys of {lookup.driver.alias}; " + line.info
             line.rows = lookup.driver.access.rows if lookup.driver.access is not None else None
@@ -218,14 +244,14 @@ def _lines(
         return
     yield _Line(_name(node), depth, _estimate(node), task, _object(node), _info(node))
     for child in node_children(node):
-        yield from _lines(child, depth + 1, task, measured, lookups)
+        yield from _lines(child, depth + 1, task, measured, notes)
     for expr in node_exprs(node):
         for part in walk(expr):
             if isinstance(part, Subquery):
                 plan: Node = part.plan  # type: ignore[assignment]
                 outer = " (correlated)" if part.outer else ""
                 yield _Line(f"Subquery {part.kind}{outer}", depth + 1, _estimate(plan), task, "", "")
-                yield from _lines(plan, depth + 2, task, measured)
+                yield from _lines(plan, depth + 2, task, measured, notes)
 
 
 def _name(node: Node) -> str:
@@ -392,7 +418,8 @@ def _explain_change(
             below = None if change.query is None else change.query.plan.root
             lines = [_Line(verb, 0, None, "direct", f"table:{change.table.name}", "")]
             if below is not None:
-                lines += _lines(below, 1, "duckdb" if isinstance(change.query, ResidualQuery) else "direct", None)
+                task = "duckdb" if isinstance(change.query, ResidualQuery) else "direct"
+                lines += _lines(below, 1, task, None, _Notes())
         case TableChange():
             lines = [
                 _Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
@@ -401,7 +428,7 @@ def _explain_change(
         case JoinedChange():
             names = ", ".join(target.table.name for target in change.plan.targets)
             lines = [_Line(verb, 0, None, "direct", f"table:{names}", "")]
-            lines += _lines(change.query.plan.root, 1, "duckdb", None)
+            lines += _lines(change.query.plan.root, 1, "duckdb", None, _Notes())
     if analyze:
         begun = time.perf_counter()
         result = change.run(session, tuple(params))

@@ -7,8 +7,9 @@ needs a qualifier and a correlated reference means the column it names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
@@ -33,6 +34,9 @@ from sqlfront.plan.nodes import (
     With,
 )
 
+_MARK = "\0"
+"""Stands before and after the name of a relation in a template."""
+
 _FROM, _WHERE, _ITEMS, _DISTINCT, _ORDER, _LIMIT = range(6)
 
 
@@ -40,10 +44,16 @@ _FROM, _WHERE, _ITEMS, _DISTINCT, _ORDER, _LIMIT = range(6)
 class PrintedQuery:
     """A query for DuckDB: text, the relations it reads, its named parameters and UDFs."""
 
-    sql: str
+    template: str
     relations: dict[str, Scan | Virtual]
     params: dict[str, Param | Context]
     udfs: dict[str, Call]
+
+    def sql(self, sources: Mapping[str, str] = MappingProxyType({})) -> str:
+        """The text, with a subquery in the place of each relation that `sources` names."""
+        parts = self.template.split(_MARK)
+        parts[1::2] = [sources.get(name, name) for name in parts[1::2]]
+        return "".join(parts)
 
 
 @dataclass(slots=True)
@@ -144,7 +154,7 @@ class _PlanPrinter:
         name = f"r{len(self.relations)}"
         self.relations[name] = node
         names = ", ".join(f"c{c.id}" for c in node.cols)
-        block = _Block(f"{name} AS {name}({names})")
+        block = _Block(f"{_MARK}{name}{_MARK} AS {name}({names})")
         if isinstance(node, Scan) and node.where:
             block.where = [self._conjunct(c) for c in node.where]
             block.stage = _WHERE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,6 +27,7 @@ from sqlfront.result import ListSource, Result, ResultColumn, Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from coprocessor.columnar.view import View
     from coprocessor.duck import DuckQuery
     from sqlfront.session import Session
 
@@ -172,6 +173,7 @@ class ResidualQuery:
         self.tz = tz
         self.padded_literals = any(_ends_in_space(e) for n in walk_nodes(plan.root) for e in node_exprs(n))
         self._lookups: dict[int, Lookup] | None = None
+        self._columnar: dict[str, Scan] | None = None
         self._printed: dict[tuple[bool, bool], PrintedQuery] = {}
         self._readers: dict[str, ScanReader] = {}
 
@@ -183,15 +185,49 @@ class ResidualQuery:
         return found
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
-        return self.run_at(session, params, session.reader_if(self.scans()))
+        return Result(self.columns, self.source(session, params))
+
+    def source(self, session: Session, params: tuple[Any, ...]) -> DuckSource:
+        """Starts the query on what a plain SELECT of the session sees."""
+        env = environment(session, params)
+        columnar = self.columnar(session.database.statistics)
+        if session.txn is None and columnar:
+            # the replica is cheapest to read at a timestamp that it chooses itself
+            view = session.columnar_view(columnar.values(), None)
+            if view is not None:
+                return DuckSource(self, session, env, session.storage.snapshot(view.ts), view)
+            return DuckSource(self, session, env, session.reader_if(self.scans()), None)
+        return self.source_at(session, env, session.reader_if(self.scans()))
 
     def scans(self) -> bool:
         return any(isinstance(r, Scan) for r in self.printed(pad_safe=False, wide=False).relations.values())
 
     def run_at(self, session: Session, params: tuple[Any, ...], reader: Reader | None) -> Result:
-        env = environment(session, params)
-        source = DuckSource(self, session, env, reader)
-        return Result(self.columns, source)
+        return Result(self.columns, self.source_at(session, environment(session, params), reader))
+
+    def source_at(self, session: Session, env: Env, reader: Reader | None) -> DuckSource:
+        """Starts the query on what `reader` sees."""
+        columnar = self.columnar(session.database.statistics)
+        view = session.columnar_view(columnar.values(), reader.ts) if columnar and reader is not None else None
+        return DuckSource(self, session, env, reader, view)
+
+    def columnar(self, estimator: Estimator) -> dict[str, Scan]:
+        """The relations that are read from the replica when it is there.
+
+        One that is looked up by the keys of another's rows is not, unless those are in the replica as well.
+        """
+        if self._columnar is None:
+            relations = self.printed(pad_safe=False, wide=False).relations
+            chosen = {n: r for n, r in relations.items() if isinstance(r, Scan) and r.access and r.access.columnar}
+            lookups = self.lookups(estimator)
+            nodes = {id(scan) for scan in chosen.values()}
+
+            def by_rows(scan: Scan) -> bool:
+                lookup = lookups.get(id(scan))
+                return lookup is not None and id(lookup.driver) not in nodes and scan.engine != "tiflash"
+
+            self._columnar = {name: scan for name, scan in chosen.items() if not by_rows(scan)}
+        return self._columnar
 
     def lookups(self, estimator: Estimator) -> dict[int, Lookup]:
         """The scans that are read by another's keys, by the identity of their nodes."""
@@ -207,9 +243,14 @@ class ResidualQuery:
 
 
 class DuckSource:
-    """The rows of a residual query. Relations are read when it is made, so later commits do not show."""
+    """The rows of a residual query. Relations are read when it is made, so later commits do not show.
 
-    def __init__(self, query: ResidualQuery, session: Session, env: Env, reader: Reader | None) -> None:
+    With a view, what the query wants from the columnar replica is read there by DuckDB itself.
+    """
+
+    def __init__(
+        self, query: ResidualQuery, session: Session, env: Env, reader: Reader | None, view: View | None
+    ) -> None:
         self._query = query
         self._session = session
         self._env = env
@@ -217,17 +258,51 @@ class DuckSource:
         printed = query.printed(pad_safe=False, wide=False)
         self._lookups = query.lookups(session.database.statistics)
         self._read: dict[int, pa.Table] = {}
-        # Tables that are looked up by another's keys are read after it.
-        order = sorted(printed.relations.items(), key=lambda item: id(item[1]) in self._lookups)
-        self._relations = {n: self._relation(n, r, reader) for n, r in order}
-        self._pad_safe = query.padded_literals or any(
-            _may_pad(t, printed.relations[n]) for n, t in self._relations.items()
-        )
+        self._relations: dict[str, pa.Table] = {}
+        self._sources: dict[str, str] = {}
+        self._view = view
+        self._columnar = {} if view is None else query.columnar(session.database.statistics)
         self._reader = reader
         self._running: DuckQuery | None = None
         self._wide = False
         self._rows: list[Row] | None = None
-        self._start()
+        try:
+            self._read_relations({n: r for n, r in printed.relations.items() if n not in self._columnar})
+            self._pad_safe = (
+                query.padded_literals
+                or any(_may_pad(table, printed.relations[name]) for name, table in self._relations.items())
+                or any(view.may_pad(s.table.codec, s.offsets) for s in self._columnar.values() if view is not None)
+            )
+            self._start()
+        except BaseException:
+            self._end_view()
+            raise
+
+    def _read_relations(self, relations: Mapping[str, Scan | Virtual]) -> None:
+        # Tables that are looked up by another's keys are read after it.
+        for name, relation in sorted(relations.items(), key=lambda item: id(item[1]) in self._lookups):
+            self._relations[name] = self._relation(name, relation, self._reader)
+
+    def _lay_sources(self, view: View) -> dict[str, pa.Table]:
+        """Notes the subqueries that read the replica; returns the relations that these read besides."""
+        besides: dict[str, pa.Table] = {}
+        for name, scan in self._columnar.items():
+            self._sources[name], more = view.source(scan.table.codec, scan.offsets, self._query.tz, name)
+            besides |= more
+        return besides
+
+    def _end_view(self) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
+
+    def _renew_view(self) -> None:
+        """Opens a view at the same timestamp, after an error ended the transaction; else the rows are read."""
+        assert self._reader is not None
+        self._view = self._session.columnar_view(self._columnar.values(), self._reader.ts)
+        if self._view is None:
+            scans, self._columnar, self._sources = self._columnar, {}, {}
+            self._read_relations(scans)
 
     def _relation(self, name: str, relation: Scan | Virtual, reader: Reader | None) -> pa.Table:
         import pyarrow as pa
@@ -268,7 +343,13 @@ class DuckSource:
             value = self._env.params[node.index] if isinstance(node, Param) else self._env.context[node.key]
             params[name] = value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
         try:
-            self._running = self._session.start_duck(printed.sql, params, self._relations, printed.udfs, self._env)
+            if self._columnar and self._view is None:
+                self._renew_view()
+            view, self._view = self._view, None
+            relations = self._relations if view is None else self._relations | self._lay_sources(view)
+            self._running = self._session.start_duck(
+                printed.sql(self._sources), params, relations, printed.udfs, self._env, view
+            )
         except query_errors() as exc:
             self._overflowed(exc)
 
@@ -335,6 +416,7 @@ class DuckSource:
 
     def close(self) -> None:
         self._stop()
+        self._end_view()
         self._relations = {}
         self._read = {}
 

@@ -23,6 +23,8 @@ ROW_COST = 1.0
 SCAN_ROW_COST = 0.3  # a whole table is decoded in batches
 SCAN_START_COST = 40.0
 PATH_START_COST = 3.0
+COLUMNAR_START_COST = 3000.0  # DuckDB takes a few milliseconds to begin
+COLUMNAR_ROW_COST = 0.005
 IN_COMBINATIONS_MAX = 10_000  # key ranges that IN lists over several columns may multiply to
 
 PSEUDO_ROWS = 10_000.0
@@ -70,7 +72,8 @@ class Access:
     `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index". `prefix[i]` are the alternatives for
     key column i, None among them standing for IS NULL; `low` and `high` bound the next column. `point`: the key is
     whole and unique, so every alternative is one get. `used` are the conjuncts the path enforces exactly; `order` the
-    column offsets by which rows come ordered, when there is one range. `rows` is the estimate.
+    column offsets by which rows come ordered, when there is one range. `rows` is the estimate. `columnar`: the replica
+    is to be read instead, when it is there.
     """
 
     kind: str
@@ -87,6 +90,7 @@ class Access:
     order: tuple[int, ...] = ()
     key_types: tuple[FieldType, ...] = ()
     pinned: int = 0
+    columnar: bool = False
 
     @property
     def name(self) -> str:
@@ -117,7 +121,14 @@ def choose_access(scan: Scan, estimator: Estimator) -> Access:
     for candidate in _candidates(scan, sargs, total, estimator):
         if candidate.cost < best.cost:
             best = candidate
-    return best
+    return replace(best, columnar=True) if _prefers_replica(scan, best, total) else best
+
+
+def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
+    """Whether a scan of the columnar replica costs less than the best path to the rows."""
+    if scan.engine or not scan.table.columnar:
+        return scan.engine == "tiflash"
+    return best.cost > COLUMNAR_START_COST + total * COLUMNAR_ROW_COST
 
 
 def _scan_order(table: Table) -> tuple[int, ...]:
