@@ -69,8 +69,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, file: str) -> list[Built]:
     connection.execute(f"ATTACH '{quoted}' AS replica")
     there = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'replica' AND table_name = 'format'"
-    ).fetchone()
-    if there == (0,):
+    ).fetchall()
+    if there == [(0,)]:
         _initialise(connection)
     found = connection.execute("SELECT version FROM replica.main.format").fetchall()
     if found != [(FORMAT,)]:

@@ -479,9 +479,8 @@ def _default_clause(connection: duckdb.DuckDBPyConnection, layout: Layout, colum
     type_ = layout.types[column.id]
     connection.register("value", pa.table({"v": layout.default_array(column)}))
     try:
-        found = connection.execute(f"SELECT CAST(CAST(v AS {type_}) AS VARCHAR) FROM value").fetchone()
+        ((text,),) = connection.execute(f"SELECT CAST(CAST(v AS {type_}) AS VARCHAR) FROM value").fetchall()
     finally:
         connection.unregister("value")
-    assert found is not None
-    quoted = str(found[0]).replace("'", "''")
+    quoted = str(text).replace("'", "''")
     return f" DEFAULT CAST('{quoted}' AS {type_})"
