@@ -129,6 +129,19 @@ def test_sql_select_limit(a: Session) -> None:
     assert len(rows(a, sql)) == 3
 
 
+def test_read_engines(a: Session) -> None:
+    sql = "select v from t where id = 1"
+    assert value(a, sql) == 10
+    assert _cached(a, sql)
+    run(a, "set tidb_isolation_read_engines = 'tidb'")
+    assert not _cached(a, sql)
+    assert error_code(a, sql) == 1815
+    run(a, "set tidb_isolation_read_engines = 'tikv'")
+    assert value(a, sql) == 10
+    assert error_code(a, "set tidb_isolation_read_engines = 'innodb'") == 1231
+    assert _cached(a, sql)
+
+
 def test_division_precision_is_four_digits_and_nothing_else(a: Session) -> None:
     sql = "select v / 7 from t where id = 1"
     assert value(a, sql) == Decimal("1.4286")
