@@ -25,6 +25,7 @@ TITLES = {
     "load": "Bulk load: lineitem SF {scale:g} from Parquet, with its primary key",
 }
 DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "load": 0.1}
+SQLITE_SCALE_MAX = 0.1
 QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "load": 0.01}
 
 
@@ -60,10 +61,15 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one suite; the exit code is 1 when an answer was wrong or a query failed."""
+    """Runs one suite; the exit code is 1 when an answer was wrong or a query failed, 2 when nothing can run."""
     args = parse(sys.argv[1:] if arguments is None else arguments)
     scale = args.scale or (QUICK_SCALE if args.quick else DEFAULT_SCALE)[args.suite]
-    wanted, absent = _choose(args.suite, args.engines)
+    wanted, absent = _choose(args.suite, args.engines, scale)
+    if not wanted:
+        print("No engine can run:", file=sys.stderr)
+        for name, reason in absent.items():
+            print(f"{name}, {reason}.", file=sys.stderr)
+        return 2
     with _stop_on_termination(), _started(wanted) as (engines, directory):
         title = TITLES[args.suite].format(scale=scale, rows=oltp.OltpSettings(scale).rows)
         versions = {engine.name: engine.version() for engine in engines}
@@ -76,20 +82,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if faults else 0
 
 
-def _choose(suite: str, names: tuple[str, ...] | None) -> tuple[list[Engine], dict[str, str]]:
-    """Returns the engines that can run and the reasons of those that can't; reading alone, SQLite's two are one."""
+def _choose(suite: str, names: tuple[str, ...] | None, scale: float) -> tuple[list[Engine], dict[str, str]]:
+    """Returns the engines that run in this suite and the reasons of those that don't."""
     chosen, absent = [], {}
     for name in names or ENGINE_NAMES:
-        if names is None and suite == "olap" and name == "sqlite3-normal":
-            absent[name] = "queries don't sync: it would repeat sqlite3-full"
-            continue
         engine = make_engine(name)
-        reason = engine.missing()
+        reason = _unfit(suite, name, scale, asked_for=names is not None) or engine.missing()
         if reason is None:
             chosen.append(engine)
         else:
             absent[name] = reason
     return chosen, absent
+
+
+def _unfit(suite: str, name: str, scale: float, *, asked_for: bool) -> str | None:
+    """Returns why the suite leaves an engine out, or None; reading alone, SQLite's two are one."""
+    if name == "duckdb-arrow" and suite != "olap":
+        return "its tables are for reading only"
+    if suite == "olap" and name.startswith("sqlite3") and scale > SQLITE_SCALE_MAX:
+        return f"its joins take minutes above scale {SQLITE_SCALE_MAX:g}"
+    if suite == "olap" and name == "sqlite3-normal" and not asked_for:
+        return "queries don't sync: it would repeat sqlite3-full"
+    return None
 
 
 @contextlib.contextmanager
@@ -150,11 +164,21 @@ def _run_olap(args: argparse.Namespace, scale: float, engines: Sequence[Engine])
     results = olap.run(engines, args.data, settings, _progress())
     print(f"Medians of {settings.runs} warm runs; a query may take {settings.limit_seconds:g} s on each engine.\n")
     print_results(results.measurements)
+    _print_remarks(results.remarks)
+    ratios = olap.ratio_table(results)
+    if len(ratios) > 1:
+        print("\nGeometric means and worst queries beside DuckDB's own tables:\n")
+        print_table(ratios)
     first = olap.first_run_table(results)
     if len(first) > 1:
         print("\nsqlfront's first run of each query beside its median:\n")
         print_table(first)
     return results.measurements, results.faults
+
+
+def _print_remarks(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        print(f"\n{remark}.")
 
 
 def _run_load(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> list[Measurement]:
