@@ -47,6 +47,12 @@ def times_as_fast(ours: Measurement, peer: Measurement) -> float:
     return ours.value / peer.value if ours.unit == "per_s" else peer.value / ours.value
 
 
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Returns the smallest value that at least `percent` per cent of the values don't exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
 def rate(operations: Sequence[Operation], seconds: float) -> float:
     """Runs each operation over and over on a thread of its own and returns the operations a second of all together."""
     if len(operations) == 1:
