@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import chart, htap, load, olap, oltp
-from benchmarks.engines import ENGINE_NAMES, make_engine
+from benchmarks import chart, htap, load, olap, oltp, replica
+from benchmarks.engines import ENGINE_NAMES, OURS, make_engine
 from benchmarks.engines.api import Engine
+from benchmarks.engines.sqlfront import Sqlfront
 from benchmarks.machine import machine_shape
 from benchmarks.measure import Measurement
 from benchmarks.report import print_heading, print_results, print_table, write_json
@@ -24,10 +25,11 @@ TITLES = {
     "olap": "Analytics: TPC-H SF {scale:g}, 22 queries",
     "htap": "Transactions and analytics on the same rows: TPC-H SF {scale:g}, one writer, one analyst",
     "load": "Bulk load: lineitem SF {scale:g} from Parquet, with its primary key",
+    "replica": "The columnar replica: lineitem SF {scale:g}",
 }
-DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "htap": 0.1, "load": 0.1}
+DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "htap": 0.1, "load": 0.1, "replica": 0.1}
 SQLITE_SCALE_MAX = 0.1
-QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "htap": 0.01, "load": 0.01}
+QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "htap": 0.01, "load": 0.01, "replica": 0.01}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -43,7 +45,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tps", type=float, default=1000.0, help="htap: the paced writer's rate (default 1000)")
     parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="htap: draw the frontier of both rates")
     parser.add_argument("--threads", type=_numbers, default=(1, 8), metavar="1,8", help="oltp: numbers of threads")
-    parser.add_argument("--runs", type=int, help="rounds or runs of each work (default 5; htap, load 3)")
+    parser.add_argument("--runs", type=int, help="rounds or runs of each work (default 5; htap, load, replica 3)")
     parser.add_argument("--limit", type=float, default=60.0, help="olap: the time limit of a query, in seconds")
     parser.add_argument("--queries", type=_numbers, metavar="1,6", help="olap: only these queries")
     parser.add_argument("--data", type=Path, default=CACHE, help="where generated input files are kept")
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _choose(suite: str, names: tuple[str, ...] | None, scale: float) -> tuple[list[Engine], dict[str, str]]:
     """Returns the engines that run in this suite and the reasons of those that don't."""
     chosen, absent = [], {}
-    for name in names or ENGINE_NAMES:
+    for name in names or ((OURS,) if suite == "replica" else ENGINE_NAMES):
         engine = make_engine(name)
         reason = _unfit(suite, name, scale, asked_for=names is not None) or engine.missing()
         if reason is None:
@@ -103,6 +105,8 @@ def _choose(suite: str, names: tuple[str, ...] | None, scale: float) -> tuple[li
 
 def _unfit(suite: str, name: str, scale: float, *, asked_for: bool) -> str | None:
     """Returns why the suite leaves an engine out, or None; reading alone, SQLite's two are one."""
+    if suite == "replica" and name != OURS:
+        return f"the replica is {OURS}'s"
     if name == "duckdb-arrow" and suite != "olap":
         return "its tables are for reading only"
     if suite == "olap" and name.startswith("sqlite3") and scale > SQLITE_SCALE_MAX:
@@ -150,6 +154,8 @@ def _run(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> t
         return _run_load(args, scale, engines), []
     if args.suite == "htap":
         return _run_htap(args, scale, engines)
+    if args.suite == "replica":
+        return _run_replica(args, scale, engines)
     return _run_olap(args, scale, engines)
 
 
@@ -201,6 +207,19 @@ def _run_htap(args: argparse.Namespace, scale: float, engines: Sequence[Engine])
     _print_remarks(results.remarks)
     if args.chart is not None:
         chart.draw(results.measurements, args.chart)
+    return results.measurements, results.faults
+
+
+def _run_replica(
+    args: argparse.Namespace, scale: float, engines: Sequence[Engine]
+) -> tuple[list[Measurement], list[str]]:
+    settings = replica.ReplicaSettings(scale, runs=args.runs or (1 if args.quick else 3))
+    (engine,) = engines
+    assert isinstance(engine, Sqlfront)
+    results = replica.run(engine, args.data, settings, _progress())
+    print(f"Medians of {settings.runs} runs.\n")
+    print_results(results.measurements)
+    _print_remarks(results.remarks)
     return results.measurements, results.faults
 
 

@@ -13,7 +13,7 @@ Operation = Callable[[], None]
 
 @dataclass(slots=True)
 class Measurement:
-    """The runs of one piece of work on one engine. `unit` is `per_s` (more is better) or `ms` (less is better)."""
+    """The runs of one piece of work on one engine. `unit` is `per_s` (more is better) or `ms` or `MiB` (less is)."""
 
     work: str
     engine: str

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import sqlfront
 
 REPLICA_LIMIT_S = 300.0
-REPLICA_POLL_S = 0.02
+REPLICA_POLL_S = 0.01
 NOT_AVAILABLE = "SELECT count(*) FROM information_schema.tiflash_replica WHERE available = 0"
 
 
