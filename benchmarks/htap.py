@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -247,6 +248,7 @@ class Recorder:
         self._client = client
         self._settings = settings
         self._by_work: dict[str, Measurement] = {}
+        self._notes: dict[tuple[str, str], list[float]] = {}
 
     def measure(self, work: str) -> None:
         """Runs one round of one of `WORKS`."""
@@ -258,20 +260,23 @@ class Recorder:
         tps, answers = together(writer if writes else None, analyst if asks else None, self._settings.seconds, pace)
         kind, threads = ("alone", 1) if work in ("tps", "answers") else (work, 2)
         if writes:
-            self._add(f"htap_tps_{kind}", threads, "per_s", tps).notes["conflicts"] = writer.conflicts
+            self._add(f"htap_tps_{kind}", threads, "per_s", tps, conflicts=writer.conflicts)
         if asks:
-            measurement = self._add(f"htap_answers_{kind}", threads, "per_s", answers)
-            measurement.notes["p95_ms"] = _ms(analyst.latencies, 95)
+            self._add(f"htap_answers_{kind}", threads, "per_s", answers, p95_ms=_ms(analyst.latencies, 95))
         if work == "paced":
-            measurement = self._add("htap_p99_paced", threads, "ms", _ms(writer.latencies, 99))
-            measurement.notes["p50_ms"] = _ms(writer.latencies, 50)
-            measurement.notes["p99_from_due_ms"] = _ms(writer.lateness, 99)
+            latency, lateness = writer.latencies, writer.lateness
+            p50, p99, p99_from_due = _ms(latency, 50), _ms(latency, 99), _ms(lateness, 99)
+            self._add("htap_p99_paced", threads, "ms", p99, p50_ms=p50, p99_from_due_ms=p99_from_due)
 
-    def _add(self, work: str, threads: int, unit: str, value: float) -> Measurement:
+    def _add(self, work: str, threads: int, unit: str, value: float, **notes: float) -> None:
+        """Adds one round's value; its notes become the medians of the rounds."""
         new = Measurement(work, self._client.engine.name, threads, self._settings.scale, unit)
         measurement = self._by_work.setdefault(work, new)
         measurement.values.append(value)
-        return measurement
+        for name, noted in notes.items():
+            rounds = self._notes.setdefault((work, name), [])
+            rounds.append(noted)
+            measurement.notes[name] = statistics.median(rounds)
 
     def measurements(self) -> list[Measurement]:
         """Returns all of them with the staleness: the worst of all answers, zero where every answer was fresh."""
