@@ -38,6 +38,8 @@ bench: install
 	$(BIN)/python -m benchmarks oltp
 	$(BIN)/python -m benchmarks olap
 	$(BIN)/python -m benchmarks load
+	$(BIN)/python -m benchmarks htap
+	$(BIN)/python -m benchmarks replica
 
 demo: install
 	$(BIN)/python -m shell.demo --fresh $(DEMO)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks oltp|olap|load`: starts the engines, runs one suite, prints the report, stops the engines."""
+"""`python -m benchmarks SUITE`: starts the engines, runs one suite, prints the report, stops the engines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import load, olap, oltp
-from benchmarks.engines import ENGINE_NAMES, make_engine
+from benchmarks import chart, htap, load, olap, oltp, replica
+from benchmarks.engines import ENGINE_NAMES, OURS, make_engine
 from benchmarks.engines.api import Engine
+from benchmarks.engines.sqlfront import Sqlfront
 from benchmarks.machine import machine_shape
 from benchmarks.measure import Measurement
 from benchmarks.report import print_heading, print_results, print_table, write_json
@@ -22,10 +23,13 @@ from benchmarks.tpch.data import CACHE
 TITLES = {
     "oltp": "Transactions: sysbench's table, {rows:,} rows",
     "olap": "Analytics: TPC-H SF {scale:g}, 22 queries",
+    "htap": "Transactions and analytics on the same rows: TPC-H SF {scale:g}, one writer, one analyst",
     "load": "Bulk load: lineitem SF {scale:g} from Parquet, with its primary key",
+    "replica": "The columnar replica: lineitem SF {scale:g}",
 }
-DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "load": 0.1}
-QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "load": 0.01}
+DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "htap": 0.1, "load": 0.1, "replica": 0.1}
+SQLITE_SCALE_MAX = 0.1
+QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "htap": 0.01, "load": 0.01, "replica": 0.01}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -34,12 +38,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks", description="sqlfront and its peers on the same work."
     )
     parser.add_argument("suite", choices=sorted(TITLES))
-    parser.add_argument("--scale", type=float, help="oltp: 1 is 100,000 rows; olap, load: TPC-H's scale factor")
+    parser.add_argument("--scale", type=float, help="oltp: 1 is 100,000 rows; else TPC-H's scale factor")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one object a measurement")
     parser.add_argument("--engines", type=_names, metavar="A,B", help=f"only these of {','.join(ENGINE_NAMES)}")
-    parser.add_argument("--seconds", type=float, default=1.0, help="oltp: the length of a round (default 1)")
+    parser.add_argument("--seconds", type=float, help="oltp, htap: the length of a round (default 1; htap 5)")
+    parser.add_argument("--tps", type=float, default=1000.0, help="htap: the paced writer's rate (default 1000)")
+    parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="htap: draw the frontier of both rates")
     parser.add_argument("--threads", type=_numbers, default=(1, 8), metavar="1,8", help="oltp: numbers of threads")
-    parser.add_argument("--runs", type=int, help="rounds or runs of each work (default 5; load 3)")
+    parser.add_argument("--runs", type=int, help="rounds or runs of each work (default 5; htap, load, replica 3)")
     parser.add_argument("--limit", type=float, default=60.0, help="olap: the time limit of a query, in seconds")
     parser.add_argument("--queries", type=_numbers, metavar="1,6", help="olap: only these queries")
     parser.add_argument("--data", type=Path, default=CACHE, help="where generated input files are kept")
@@ -60,10 +66,18 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one suite; the exit code is 1 when an answer was wrong or a query failed."""
+    """Runs one suite; the exit code is 1 when an answer was wrong or a query failed, 2 when nothing can run."""
     args = parse(sys.argv[1:] if arguments is None else arguments)
+    if args.chart is not None and (reason := chart.missing()):
+        print(reason, file=sys.stderr)
+        return 2
     scale = args.scale or (QUICK_SCALE if args.quick else DEFAULT_SCALE)[args.suite]
-    wanted, absent = _choose(args.suite, args.engines)
+    wanted, absent = _choose(args.suite, args.engines, scale)
+    if not wanted:
+        print("No engine can run:", file=sys.stderr)
+        for name, reason in absent.items():
+            print(f"{name}, {reason}.", file=sys.stderr)
+        return 2
     with _stop_on_termination(), _started(wanted) as (engines, directory):
         title = TITLES[args.suite].format(scale=scale, rows=oltp.OltpSettings(scale).rows)
         versions = {engine.name: engine.version() for engine in engines}
@@ -76,20 +90,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if faults else 0
 
 
-def _choose(suite: str, names: tuple[str, ...] | None) -> tuple[list[Engine], dict[str, str]]:
-    """Returns the engines that can run and the reasons of those that can't; reading alone, SQLite's two are one."""
+def _choose(suite: str, names: tuple[str, ...] | None, scale: float) -> tuple[list[Engine], dict[str, str]]:
+    """Returns the engines that run in this suite and the reasons of those that don't."""
     chosen, absent = [], {}
-    for name in names or ENGINE_NAMES:
-        if names is None and suite == "olap" and name == "sqlite3-normal":
-            absent[name] = "queries don't sync: it would repeat sqlite3-full"
-            continue
+    for name in names or ((OURS,) if suite == "replica" else ENGINE_NAMES):
         engine = make_engine(name)
-        reason = engine.missing()
+        reason = _unfit(suite, name, scale, asked_for=names is not None) or engine.missing()
         if reason is None:
             chosen.append(engine)
         else:
             absent[name] = reason
     return chosen, absent
+
+
+def _unfit(suite: str, name: str, scale: float, *, asked_for: bool) -> str | None:
+    """Returns why the suite leaves an engine out, or None; reading alone, SQLite's two are one."""
+    if suite == "replica" and name != OURS:
+        return f"the replica is {OURS}'s"
+    if name == "duckdb-arrow" and suite != "olap":
+        return "its tables are for reading only"
+    if suite == "olap" and name.startswith("sqlite3") and scale > SQLITE_SCALE_MAX:
+        return f"it is measured up to scale {SQLITE_SCALE_MAX:g} only"
+    if suite == "olap" and name == "sqlite3-normal" and not asked_for:
+        return "queries don't sync: it would repeat sqlite3-full"
+    if suite == "htap" and name == "sqlite3-normal" and not asked_for:
+        return "its commits aren't durable after a loss of power"
+    return None
 
 
 @contextlib.contextmanager
@@ -126,6 +152,10 @@ def _run(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> t
         return _run_oltp(args, scale, engines), []
     if args.suite == "load":
         return _run_load(args, scale, engines), []
+    if args.suite == "htap":
+        return _run_htap(args, scale, engines)
+    if args.suite == "replica":
+        return _run_replica(args, scale, engines)
     return _run_olap(args, scale, engines)
 
 
@@ -133,7 +163,7 @@ def _run_oltp(args: argparse.Namespace, scale: float, engines: Sequence[Engine])
     if args.quick:
         settings = oltp.OltpSettings(scale, threads=(1, 2), rounds=args.runs or 2, seconds=0.05)
     else:
-        settings = oltp.OltpSettings(scale, args.threads, args.runs or 5, args.seconds)
+        settings = oltp.OltpSettings(scale, args.threads, args.runs or 5, args.seconds or 1.0)
     results = oltp.run(engines, args.data, settings, _progress())
     print(f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, the engines taking turns.\n")
     print_results(results)
@@ -150,11 +180,52 @@ def _run_olap(args: argparse.Namespace, scale: float, engines: Sequence[Engine])
     results = olap.run(engines, args.data, settings, _progress())
     print(f"Medians of {settings.runs} warm runs; a query may take {settings.limit_seconds:g} s on each engine.\n")
     print_results(results.measurements)
+    _print_remarks(results.remarks)
+    ratios = olap.ratio_table(results)
+    if len(ratios) > 1:
+        print("\nGeometric means and worst queries beside DuckDB's own tables:\n")
+        print_table(ratios)
     first = olap.first_run_table(results)
     if len(first) > 1:
         print("\nsqlfront's first run of each query beside its median:\n")
         print_table(first)
     return results.measurements, results.faults
+
+
+def _run_htap(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> tuple[list[Measurement], list[str]]:
+    if args.quick:
+        settings = htap.HtapSettings(scale, rounds=args.runs or 1, seconds=0.2, tps=50.0)
+    else:
+        settings = htap.HtapSettings(scale, args.runs or 3, args.seconds or 5.0, args.tps)
+    results = htap.run(engines, args.data, settings, _progress())
+    print(
+        f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, the engines taking turns; paced is "
+        f"{settings.tps:g} transactions/s.\nWriter and analyst are two threads of one Python process: engines in it "
+        "share its GIL, a server works in processes of its own.\n"
+    )
+    print_table(htap.table(results))
+    _print_remarks(results.remarks)
+    if args.chart is not None:
+        chart.draw(results.measurements, args.chart)
+    return results.measurements, results.faults
+
+
+def _run_replica(
+    args: argparse.Namespace, scale: float, engines: Sequence[Engine]
+) -> tuple[list[Measurement], list[str]]:
+    settings = replica.ReplicaSettings(scale, runs=args.runs or (1 if args.quick else 3))
+    (engine,) = engines
+    assert isinstance(engine, Sqlfront)
+    results = replica.run(engine, args.data, settings, _progress())
+    print(f"Medians of {settings.runs} runs.\n")
+    print_results(results.measurements)
+    _print_remarks(results.remarks)
+    return results.measurements, results.faults
+
+
+def _print_remarks(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        print(f"\n{remark}.")
 
 
 def _run_load(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> list[Measurement]:

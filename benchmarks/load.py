@@ -86,7 +86,7 @@ def load_once(engine: Engine, path: Path) -> dict[str, float]:
         peak = _peak_rss_mb()
         cursor.execute("SELECT COUNT(*) FROM lineitem")
         rows = int(cursor.fetchone()[0])
-    expected = _row_count(path)
+    expected = row_count(path)
     if rows != expected:
         raise RuntimeError(f"{engine.name} holds {rows} rows after the load of {expected}")
     return {"rows": rows, "seconds": seconds, "peak_rss_mb": peak}
@@ -109,7 +109,7 @@ def child(name: str, path: Path) -> None:
     directory = Path(tempfile.mkdtemp(prefix="sqlfront-load-"))
     try:
         engine.start(directory)
-        _row_count(path)
+        row_count(path)
         before = _peak_rss_mb()
         outcome = load_once(engine, path)
         print(json.dumps({**outcome, "rss_before_mb": before}))
@@ -118,7 +118,8 @@ def child(name: str, path: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _row_count(path: Path) -> int:
+def row_count(path: Path) -> int:
+    """Returns the number of a Parquet file's rows."""
     import pyarrow.parquet as pq
 
     return int(pq.read_metadata(path).num_rows)

@@ -13,7 +13,7 @@ Operation = Callable[[], None]
 
 @dataclass(slots=True)
 class Measurement:
-    """The runs of one piece of work on one engine. `unit` is `per_s` (more is better) or `ms` (less is better)."""
+    """The runs of one piece of work on one engine. `unit` is `per_s` (more is better) or `ms` or `MiB` (less is)."""
 
     work: str
     engine: str
@@ -45,6 +45,12 @@ class Measurement:
 def times_as_fast(ours: Measurement, peer: Measurement) -> float:
     """Returns how many times as fast ours is: above 1 we are faster, whatever the unit."""
     return ours.value / peer.value if ours.unit == "per_s" else peer.value / ours.value
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Returns the smallest value that at least `percent` per cent of the values don't exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 def rate(operations: Sequence[Operation], seconds: float) -> float:

@@ -21,6 +21,10 @@ from benchmarks.tpch.answers import WrongAnswer, check_answer, reference_answers
 from benchmarks.tpch.data import QUERY_NUMBERS, query, tpch_files
 from benchmarks.tpch.schema import TABLES
 
+GEOMEAN = "tpch_geomean"
+BASE = "duckdb"
+"""The engine whose time the others' are divided by."""
+
 
 @dataclass(frozen=True, slots=True)
 class OlapSettings:
@@ -35,9 +39,13 @@ class OlapSettings:
 
 @dataclass(slots=True)
 class OlapResults:
-    """The measurements, and what went wrong: wrong answers and failures by engine, which must be loud."""
+    """The measurements, and what went wrong: wrong answers and failures by engine, which must be loud.
+
+    `remarks` says of an engine what wasn't there while it was measured.
+    """
 
     measurements: list[Measurement] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -56,12 +64,15 @@ def run(engines: Sequence[Engine], files: Path, settings: OlapSettings, say: Cal
             say(f"{engine.name}: loading TPC-H SF {settings.scale:g}")
             connections[engine.name] = stack.enter_context(contextlib.closing(engine.connect()))
             load(engine, connections[engine.name], data)
+            if remark := engine.settle(connections[engine.name]):
+                results.remarks.append(f"{engine.name}: {remark}")
         for number in settings.queries:
             say(f"Q{number}")
             for engine in engines:
                 _first_run(engine, connections[engine.name], number, expected[number], settings, results)
             _warm_runs(engines, connections, number, settings, results)
     results.measurements += _geometric_means(results, settings)
+    note_ratios(results)
     return results
 
 
@@ -159,11 +170,41 @@ def _geometric_means(results: OlapResults, settings: OlapSettings) -> list[Measu
             )
             continue
         mean = math.exp(sum(math.log(m.value) for m in found) / len(found))
-        measurement = Measurement("tpch_geomean", engine, 1, settings.scale, "ms", [mean])
+        measurement = Measurement(GEOMEAN, engine, 1, settings.scale, "ms", [mean])
         if any("limit_reached" in m.notes for m in found):
             measurement.notes["limit_reached"] = settings.limit_seconds
         means.append(measurement)
     return means
+
+
+def note_ratios(results: OlapResults) -> None:
+    """Notes each geometric mean's ratio to DuckDB's time, and the query with the worst."""
+    at = {(m.work, m.engine): m for m in results.measurements}
+    for mean in results.measurements:
+        base = at.get((GEOMEAN, BASE))
+        if mean.work != GEOMEAN or base is None:
+            continue
+        ratios = {
+            m.work: m.value / at[m.work, BASE].value
+            for m in results.measurements
+            if m.engine == mean.engine and m.work != GEOMEAN
+        }
+        worst = max(ratios, key=lambda work: ratios[work])
+        mean.notes |= {
+            "times_duckdb": round(mean.value / base.value, 4),
+            "worst_times_duckdb": round(ratios[worst], 4),
+            "worst_work": worst,
+        }
+
+
+def ratio_table(results: OlapResults) -> list[list[str]]:
+    """Returns a table of each engine's geometric mean, its ratio to DuckDB's time and its worst query's."""
+    rows = [["engine", "geometric mean, ms", "× duckdb's time", "worst query, × duckdb's time", "worst query"]]
+    for m in results.measurements:
+        if m.work == GEOMEAN and "times_duckdb" in m.notes:
+            times, worst = float(m.notes["times_duckdb"]), float(m.notes["worst_times_duckdb"])
+            rows.append([m.engine, f"{m.value:.1f}", f"{times:.2f}", f"{worst:.2f}", str(m.notes["worst_work"])])
+    return rows
 
 
 def first_run_table(results: OlapResults) -> list[list[str]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.engines.api import Connection, Cursor, Engine, in_paramstyle
 from benchmarks.measure import Measurement, Operation, rate
+from benchmarks.retry import until_committed
 from benchmarks.schema import Column, Table
 
 SBTEST = Table(
@@ -33,7 +34,6 @@ POINT_SELECTS = 10
 DRAWS = 50_021
 """Random ids drawn before the clock starts, per thread; they repeat after that."""
 FIRST_NEW_ID = 10_000_000
-RETRIES_MAX = 1_000
 SEED = 20130101
 
 POINT = "SELECT c FROM sbtest1 WHERE id = ?"
@@ -147,7 +147,7 @@ def update_key(client: Client) -> Operation:
     def operation() -> None:
         cursor.execute(sql, (next(ids),))
 
-    return _retrying(client, operation)
+    return until_committed(client.engine, cursor, operation)
 
 
 def insert_durable(client: Client) -> Operation:
@@ -157,7 +157,7 @@ def insert_durable(client: Client) -> Operation:
     def operation() -> None:
         cursor.execute(sql, (next(ids), next(ks), *next(texts)))
 
-    return _retrying(client, operation)
+    return until_committed(client.engine, cursor, operation)
 
 
 def oltp_read_write(client: Client) -> Operation:
@@ -187,26 +187,7 @@ def oltp_read_write(client: Client) -> Operation:
         execute(insert, (replaced, next(ids), c, pad))
         execute("COMMIT")
 
-    return _retrying(client, operation)
-
-
-def _retrying(client: Client, operation: Operation) -> Operation:
-    """Wraps a transaction so that a conflict or a deadlock rolls back and runs it again; only commits are counted."""
-    engine, cursor = client.engine, client.cursor
-    errors = engine.errors
-
-    def run_until_committed() -> None:
-        for _ in range(RETRIES_MAX):
-            try:
-                return operation()
-            except errors as error:
-                if not engine.conflict(error):
-                    raise
-                with contextlib.suppress(*errors):
-                    cursor.execute("ROLLBACK")
-        raise RuntimeError(f"{engine.name}: a transaction met a conflict {RETRIES_MAX} times")
-
-    return run_until_committed
+    return until_committed(client.engine, cursor, operation)
 
 
 WORKS: dict[str, Callable[[Client], Operation]] = {

@@ -66,10 +66,13 @@ def write_json(path: Path, measurements: Sequence[Measurement]) -> None:
     path.write_text(json.dumps([m.as_json() for m in measurements], indent=1) + "\n", encoding="utf-8")
 
 
+def number(value: float) -> str:
+    """Returns a number with as many digits as say something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
 def _number(measurement: Measurement) -> str:
-    value = measurement.value
-    text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-    return ("≥ " if "limit_reached" in measurement.notes else "") + text
+    return ("≥ " if "limit_reached" in measurement.notes else "") + number(measurement.value)
 
 
 def _ratio(ours: Measurement, peer: Measurement | None) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from benchmarks.engines.api import Engine
 from benchmarks.engines.duckdb import DuckDB
+from benchmarks.engines.duckdb_arrow import DuckDBArrow
 from benchmarks.engines.mariadb import MariaDB
 from benchmarks.engines.postgresql import PostgreSQL
 from benchmarks.engines.sqlfront import Sqlfront
 from benchmarks.engines.sqlite import SQLite
 
-ENGINE_NAMES = ("sqlfront", "sqlite3-full", "sqlite3-normal", "duckdb", "postgresql", "mariadb")
+ENGINE_NAMES = ("sqlfront", "sqlite3-full", "sqlite3-normal", "duckdb", "duckdb-arrow", "postgresql", "mariadb")
 OURS = "sqlfront"
 
 
@@ -24,6 +25,8 @@ def make_engine(name: str) -> Engine:
             return SQLite("NORMAL")
         case "duckdb":
             return DuckDB()
+        case "duckdb-arrow":
+            return DuckDBArrow()
         case "postgresql":
             return PostgreSQL()
         case "mariadb":

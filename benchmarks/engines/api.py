@@ -70,6 +70,9 @@ class Engine(Protocol):
     def analyze(self, con: Connection) -> None:
         """Collects the optimizer's statistics."""
 
+    def settle(self, con: Connection) -> str | None:
+        """Waits until what follows the loaded rows in the background is there; returns a word about what isn't."""
+
     def adapt(self, sql: str) -> str:
         """Returns the engine's form of a query in MySQL's dialect."""
 

@@ -54,6 +54,9 @@ class DuckDB:
     def analyze(self, con: Connection) -> None:
         con.cursor().execute("CHECKPOINT")
 
+    def settle(self, con: Connection) -> str | None:
+        return None
+
     def adapt(self, sql: str) -> str:
         return sql
 

@@ -129,6 +129,9 @@ class MariaDB:
             cursor.execute(f"ANALYZE TABLE `{name}`")
             cursor.fetchall()
 
+    def settle(self, con: Connection) -> str | None:
+        return None
+
     def adapt(self, sql: str) -> str:
         return sql
 

@@ -96,6 +96,9 @@ class PostgreSQL:
     def analyze(self, con: Connection) -> None:
         con.cursor().execute("VACUUM ANALYZE")
 
+    def settle(self, con: Connection) -> str | None:
+        return None
+
     def adapt(self, sql: str) -> str:
         return sql
 

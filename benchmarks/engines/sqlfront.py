@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,10 @@ from benchmarks.schema import Table, create_indexes, create_table
 
 if TYPE_CHECKING:
     import sqlfront
+
+REPLICA_LIMIT_S = 300.0
+REPLICA_POLL_S = 0.01
+NOT_AVAILABLE = "SELECT count(*) FROM information_schema.tiflash_replica WHERE available = 0"
 
 
 class Sqlfront:
@@ -23,7 +29,7 @@ class Sqlfront:
     row_store = True
 
     def __init__(self) -> None:
-        self._path = Path()
+        self.path = Path()
         self._keep: sqlfront.Connection | None = None
 
     @property
@@ -44,13 +50,13 @@ class Sqlfront:
         """Opens one connection that stays, so that the store isn't closed between two measurements."""
         import sqlfront
 
-        self._path = directory / "bench.db"
-        self._keep = sqlfront.connect(str(self._path), autocommit=True)
+        self.path = directory / "bench.db"
+        self._keep = sqlfront.connect(str(self.path), autocommit=True)
 
     def connect(self) -> Connection:
         import sqlfront
 
-        return sqlfront.connect(str(self._path), autocommit=True)
+        return sqlfront.connect(str(self.path), autocommit=True)
 
     def create_table(self, con: Connection, table: Table) -> None:
         con.cursor().execute(create_table(table, lambda column: column.type))
@@ -73,6 +79,30 @@ class Sqlfront:
         cursor.execute("SHOW TABLES")
         for (name,) in cursor.fetchall():
             cursor.execute(f"ANALYZE TABLE `{name}`")
+
+    def settle(self, con: Connection) -> str | None:
+        """Gives every table its columnar replica and waits until each can answer."""
+        cursor = con.cursor()
+        cursor.execute("SHOW TABLES")
+        return self.set_replicas(con, [name for (name,) in cursor.fetchall()])
+
+    def set_replicas(self, con: Connection, tables: Sequence[str]) -> str | None:
+        """Asks for the tables' replicas and waits for all that were asked for; returns why there are none, if so."""
+        cursor = con.cursor()
+        try:
+            for name in tables:
+                cursor.execute(f"ALTER TABLE `{name}` SET TIFLASH REPLICA 1")
+            deadline = time.monotonic() + REPLICA_LIMIT_S
+            while True:
+                cursor.execute(NOT_AVAILABLE)
+                waiting = int(cursor.fetchone()[0])
+                if waiting == 0:
+                    return None
+                if time.monotonic() > deadline:
+                    return f"{waiting} columnar replicas weren't available after {REPLICA_LIMIT_S:g} s"
+                time.sleep(REPLICA_POLL_S)
+        except self.errors as error:
+            return f"no columnar replica: {error}"
 
     def adapt(self, sql: str) -> str:
         return sql

@@ -70,6 +70,9 @@ class SQLite:
     def analyze(self, con: Connection) -> None:
         con.cursor().execute("ANALYZE")
 
+    def settle(self, con: Connection) -> str | None:
+        return None
+
     def adapt(self, sql: str) -> str:
         sql = _DATE_ARITHMETIC.sub(r"date('\1', '\g<2>\3 \4')", sql)
         sql = _YEAR.sub(r"cast(strftime('%Y', \1) as integer)", sql)

@@ -15,7 +15,7 @@ from benchmarks.engines import make_engine
 from benchmarks.engines.api import in_paramstyle
 from benchmarks.machine import machine_shape
 from benchmarks.measure import Measurement, rate, times_as_fast
-from benchmarks.olap import LimitReached, timed
+from benchmarks.olap import LimitReached, OlapResults, note_ratios, ratio_table, timed
 from benchmarks.tpch.answers import WrongAnswer, check_answer
 from benchmarks.tpch.data import QUERY_NUMBERS, query
 
@@ -45,11 +45,37 @@ def test_oltp_measures_every_work_on_every_engine(tmp_path: Path, capsys: pytest
 
 
 def test_olap_checks_answers_and_gives_a_geometric_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    measurements = _run(tmp_path, "olap", "--engines", "sqlite3-full,duckdb")
+    measurements = _run(tmp_path, "olap", "--engines", "sqlite3-full,duckdb,duckdb-arrow")
     works = {f"tpch_q{number:02d}" for number in QUERY_NUMBERS} | {"tpch_geomean"}
     assert {m["work"] for m in measurements if m["engine"] == "sqlite3-full"} == works
+    assert {m["work"] for m in measurements if m["engine"] == "duckdb-arrow"} == works
     assert {m["unit"] for m in measurements} == {"ms"}
-    assert "SF 0.01" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "SF 0.01" in output
+    assert "worst query" in output
+
+
+def test_the_worst_query_beside_duckdb_is_named() -> None:
+    values = {"duckdb": [2.0, 8.0, 4.0], "sqlfront": [4.0, 4.0, 4.0]}
+    measured = [
+        Measurement(work, engine, 1, 1.0, "ms", [value])
+        for engine in values
+        for work, value in zip(("tpch_q01", "tpch_q02", "tpch_geomean"), values[engine], strict=True)
+    ]
+    results = OlapResults(measured)
+    note_ratios(results)
+    assert ratio_table(results)[1:] == [
+        ["duckdb", "4.0", "1.00", "1.00", "tpch_q01"],
+        ["sqlfront", "4.0", "1.00", "2.00", "tpch_q01"],
+    ]
+
+
+def test_engines_are_left_out_where_they_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["olap", "--scale", "0.2", "--engines", "sqlite3-full", "--queries", "6"]) == 2
+    assert main(["oltp", "--engines", "duckdb-arrow"]) == 2
+    output = capsys.readouterr().err
+    assert "sqlite3-full, it is measured up to scale 0.1 only" in output
+    assert "duckdb-arrow, its tables are for reading only" in output
 
 
 def test_load_counts_rows_and_memory(tmp_path: Path) -> None:
