@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,10 @@ def _keyed(key: str, ft: FieldType) -> str:
     return f"CAST({key} AS {duck_type(ft)})" if _LITERAL.fullmatch(key) else key
 
 
+_NAME = re.compile(r"c\d+|_shared\d+")
+_CONDITIONAL = frozenset({"case", "if", "ifnull", "coalesce", "nullif", "and", "or", "xor"})
+
+
 class Printer:
     """Prints expressions of one DuckDB statement.
 
@@ -131,6 +136,35 @@ class Printer:
         self._folding = folding
         self.not_null = frozenset(not_null)
         self._depth = 0
+        self._shared: dict[str, str] | None = None
+        self._shares = 0
+        self._aggregating = 0
+
+    # --- what occurs many times ---
+
+    @contextmanager
+    def sharing(self) -> Iterator[dict[str, str]]:
+        """Collects what is shared while the block runs: texts by the names that stand for them in what it prints.
+
+        They are to be computed below it, each below those whose text has its name. Nothing is shared that is not
+        computed in any case.
+        """
+        before, self._shared = self._shared, {}
+        try:
+            yield self._shared
+        finally:
+            self._shared = before
+
+    def share(self, text: str) -> str:
+        """Returns what may stand for a text that a form uses many times: DuckDB plans each occurrence anew."""
+        if self._shared is None or _NAME.fullmatch(text):
+            return text
+        known = next((name for name, shared in self._shared.items() if shared == text), None)
+        if known is None:
+            self._shares += 1
+            known = f"_shared{self._shares}"
+            self._shared[known] = text
+        return known
 
     # --- the two modes ---
 
@@ -221,7 +255,11 @@ class Printer:
             case Call():
                 return self._call(expr)
             case Agg():
-                return AGGREGATES[expr.func].duck(self, expr), False
+                self._aggregating += 1
+                try:
+                    return AGGREGATES[expr.func].duck(self, expr), False
+                finally:
+                    self._aggregating -= 1
             case Window():
                 if expr.func in WINDOWS:
                     return WINDOWS[expr.func].duck(self, expr), False
@@ -243,10 +281,15 @@ class Printer:
                 return self._print(folded)
             call = folded
         self._depth += 1
+        shared = self._shared
+        if self._aggregating or call.func in _CONDITIONAL:
+            # rows are below the groups; and an argument may be one that must not be computed
+            self._shared = None
         try:
             return self._form(call)
         finally:
             self._depth -= 1
+            self._shared = shared
 
     def _form(self, call: Call) -> tuple[str, bool]:
         function = FUNCTIONS[call.func]

@@ -446,7 +446,7 @@ def _avg_duck(p: DuckPrinter, node: Agg | Window) -> str:
     counted = "*" if not node.distinct and _never_null(p, node.args[0]) else f"{_distinct(node)}{arg}"
     count = f"count({counted}){over(p, node)}"
     precision = max(type_digits(node.args[0].type)[0] + 4, 24) if node.args[0].type.is_decimal else 24
-    return divide_sql(total, (min(precision, 38), scale), count, (12, 0), node.type.with_(flen=38))
+    return divide_sql(p.share, total, (min(precision, 38), scale), count, (12, 0), node.type.with_(flen=38))
 
 
 def _extreme_duck(name: str, arg_name: str) -> Callable[[DuckPrinter, Agg | Window], str]:

@@ -7,6 +7,7 @@ magnitudes and divides in two steps, or takes DOUBLE for the rows that would ove
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from coprocessor.types import FieldType
@@ -33,17 +34,26 @@ def unscaled_sql(text: str, scale: int, digits: tuple[int, int] | None = None) -
 
 
 def divide_sql(
-    n: str, n_digits: tuple[int, int], d: str, d_digits: tuple[int, int], result: FieldType, *, cut_off: bool = False
+    share: Callable[[str], str],
+    n: str,
+    n_digits: tuple[int, int],
+    d: str,
+    d_digits: tuple[int, int],
+    result: FieldType,
+    *,
+    cut_off: bool = False,
 ) -> str:
     """Returns the text of n / d, NULL where d is 0; digits are (precision, scale) of the operands.
 
-    The quotient is rounded half away from zero to the result's scale, or cut off there.
+    The quotient is rounded half away from zero to the result's scale, or cut off there. `share` gives what occurs many
+    times a name (see `Printer.share`).
     """
+    n, d = share(n), share(d)
     (p1, s1), (p2, s2) = n_digits, d_digits
     scale = result.decimal
     shift = scale - s1 + s2
-    top = unscaled_sql(n, s1, n_digits)
-    bottom = f"nullif({unscaled_sql(d, s2, d_digits)}, 0)"
+    top = share(unscaled_sql(n, s1, n_digits))
+    bottom = share(f"nullif({unscaled_sql(d, s2, d_digits)}, 0)")
     if shift < 0:
         bottom, shift = f"({bottom} * {10**-shift})", 0
     num = f"({top} * {10**shift})" if shift else top

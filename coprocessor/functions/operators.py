@@ -224,7 +224,7 @@ def _div_duck(p: DuckPrinter, call: Call) -> str:
     if call.type.is_real:
         return _real_duck(p, call)
     digits = type_digits(a.type), type_digits(b.type)
-    return divide_sql(p.value(a), digits[0], p.value(b), digits[1], call.type, cut_off=_cut_off(call))
+    return divide_sql(p.share, p.value(a), digits[0], p.value(b), digits[1], call.type, cut_off=_cut_off(call))
 
 
 def _intdiv_infer(args: Sequence[Expr]) -> Inferred:

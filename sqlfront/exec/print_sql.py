@@ -7,6 +7,7 @@ needs a qualifier and a correlated reference means the column it names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -36,6 +37,8 @@ from sqlfront.plan.nodes import (
 
 _MARK = "\0"
 """Stands before and after the name of a relation in a template."""
+
+_WORD = re.compile(r"\w+")
 
 _FROM, _WHERE, _ITEMS, _DISTINCT, _ORDER, _LIMIT = range(6)
 
@@ -190,10 +193,31 @@ class _PlanPrinter:
     # Items
 
     def _project(self, node: Project) -> _Block:
-        block = self._sorted_source(node.child) or self._at(node.child, _ITEMS)
-        block.items = [self._item(self.expr.value(e), c) for c, e in zip(node.cols, node.exprs, strict=True)] or [
-            "1 AS one"
-        ]
+        sorted_block = self._sorted_source(node.child)
+        if sorted_block is not None:  # the order must not be below another SELECT
+            sorted_block.items = self._items(node) or ["1 AS one"]
+            return sorted_block
+        block = self._at(node.child, _ITEMS)
+        with self.expr.sharing() as shared:
+            items = self._items(node) or ["1 AS one"]
+        if shared:
+            block = self._computed(block, [f"c{c.id}" for c in node.child.cols], shared)
+        block.items = items
+        return block
+
+    def _items(self, node: Project) -> list[str]:
+        return [self._item(self.expr.value(e), c) for c, e in zip(node.cols, node.exprs, strict=True)]
+
+    def _computed(self, block: _Block, names: list[str], shared: dict[str, str]) -> _Block:
+        """Puts under a block what its items share: layer on layer, as one text has another's name."""
+        left = dict(shared)
+        while left:
+            ready = {n: text for n, text in left.items() if not left.keys() & set(_WORD.findall(text))} or left
+            block.items = [*(block.items or names), *(f"{text} AS {name}" for name, text in ready.items())]
+            names = [*names, *ready]
+            self._aliases += 1
+            block = _Block(f"({block.sql(())}) AS q{self._aliases}", _ITEMS)
+            left = {name: text for name, text in left.items() if name not in ready}
         return block
 
     def _sorted_source(self, node: Node) -> _Block | None:
@@ -224,11 +248,20 @@ class _PlanPrinter:
             value = self.expr.value(expr)
             # Where strings that differ are equal to the collation, any of the group's may stand for it.
             items.append(self._item(value if value == key else f"any_value({value})", col))
-        for col, agg in zip(node.cols[len(node.groups) :], node.aggs, strict=True):
-            items.append(self._item(self.expr.value(agg), col))
-        block.items = items or ["count(*) AS one"]
+        with self.expr.sharing() as shared:
+            aggs = [self.expr.value(agg) for agg in node.aggs]
+        # what reads shared texts alone is computed above the groups
+        above = [bool(shared.keys() & set(_WORD.findall(text))) for text in aggs]
+        cols = node.cols[len(node.groups) :]
+        items += [self._item(t, c) for t, c, late in zip(aggs, cols, above, strict=True) if not late]
+        block.items = items or (["count(*) AS one"] if not any(above) else [])
         if keys:
             block.tail = self._group_by(node, keys)
+        if any(above):
+            late_cols = {c.id for c, late in zip(cols, above, strict=True) if late}
+            block = self._computed(block, [f"c{c.id}" for c in node.cols if c.id not in late_cols], shared)
+            texts = {c.id: text for c, text in zip(cols, aggs, strict=True) if c.id in late_cols}
+            block.items = [self._item(texts[c.id], c) if c.id in texts else f"c{c.id}" for c in node.cols]
         return block
 
     def _group_by(self, node: Aggregate, keys: Sequence[str]) -> str:
