@@ -135,6 +135,8 @@ class Printer:
         self.udfs: dict[str, Call] = {}
         self._folding = folding
         self.not_null = frozenset(not_null)
+        self.trimmed: set[int] = set()
+        """Ids of columns with no value that ends in a space, whatever `pad_safe` says."""
         self._depth = 0
         self._shared: dict[str, str] | None = None
         self._shares = 0
@@ -212,7 +214,8 @@ class Printer:
 
             key = sort_key(ft)
             return text if key is None else quote_string(key(expr.value))
-        return duck_key(ft, text, pad=self.pad_safe)
+        pad = self.pad_safe and not (isinstance(expr, Column) and expr.id in self.trimmed)
+        return duck_key(ft, text, pad=pad)
 
     def group_key(self, expr: Expr) -> str:
         """Prints a GROUP BY, PARTITION BY or DISTINCT key."""

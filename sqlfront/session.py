@@ -341,7 +341,7 @@ class Session:
             return None
         for table in tables.values():
             writes = self.dirty_writes(*table.codec.record_range)
-            if writes:
+            if writes and view.has(table.codec):
                 view.lay(table.codec, writes)
         return view
 

@@ -246,31 +246,30 @@ class Replica:
     # Views
 
     def view(self, codecs: Sequence[TableCodec], ts: int | None) -> View | None:
-        """Returns a view of these tables at `ts` (None: now), None when the row path has to serve.
+        """Returns a view at `ts` (None: now) of those of the tables that can be read, None when there is none.
 
         Raises what waiting for commits raises.
         """
         with self.mutex:
             tables = self._readable(codecs)
-            if tables is None or self.writer is None:
+            if not tables or self.writer is None:
                 return None
             if ts is None:
                 ts = self.storage.now_ts()
-            elif any(ts < table.history_from for table in tables):
-                return None
             self.storage.wait_until(ts)
             # a load that is visible at ts has been told by now
-            if any(table.status is not Status.READY for table in tables):
-                return None
+            tables = [table for table in tables if table.status is Status.READY and ts >= table.history_from]
             if not self._advance([table for table in tables if table.applied_ts <= ts], ts):
                 return None
             overlays: dict[int, Overlay] = {}
-            for table in tables:
-                if table.applied_ts > ts:
-                    keys = table.changed_since(ts)
-                    if keys is None:
-                        return None
+            for table in [table for table in tables if table.applied_ts > ts]:
+                keys = table.changed_since(ts)
+                if keys is None:
+                    tables.remove(table)
+                else:
                     overlays[table.table_id] = Overlay(table.layout, dict.fromkeys(keys))
+            if not tables:
+                return None
             connection = self.duck.take()
             try:
                 connection.begin()
@@ -297,23 +296,21 @@ class Replica:
             connection.rollback()
         self.duck.give_back(connection)
 
-    def _readable(self, codecs: Sequence[TableCodec]) -> list[ReplicaTable] | None:
+    def _readable(self, codecs: Sequence[TableCodec]) -> list[ReplicaTable]:
+        """The tables that have every column of these definitions."""
         if self.problem is not None:
-            return None
+            return []
         out: list[ReplicaTable] = []
         for codec in codecs:
             table = self._tables.get(codec.record_prefix)
             if table is None or table.status is not Status.READY:
                 self.demand(codec.table_id)
-                return None
+                continue
             newest = self.catalogue.find(codec.table_id)
             if newest is None or (newest is not table.layout.codec and not self._follow_definition(table, newest)):
-                return None
+                continue
             types = table.layout.types
-            wanted = table.layout if codec is table.layout.codec else Layout(codec)
-            if wanted is not table.layout and any(types.get(c) != t for c, t in wanted.types.items()):
-                return None
-            if table not in out:
+            if codec is table.layout.codec or all(types.get(c) == t for c, t in Layout(codec).types.items()):
                 out.append(table)
         return out
 

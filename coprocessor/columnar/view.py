@@ -77,12 +77,15 @@ class View:
         )
         return sql, {gone: keys, come: rows}
 
-    def may_pad(self, codec: TableCodec, offsets: Sequence[int]) -> bool:
-        """Whether a text value at one of the offsets may end in a space."""
+    def has(self, codec: TableCodec) -> bool:
+        return codec.table_id in self._layouts
+
+    def may_pad(self, codec: TableCodec, offsets: Sequence[int]) -> list[bool]:
+        """For each offset, whether a value there may be text that ends in a space."""
         if codec.table_id in self._overlays:
-            return True
+            return [True] * len(offsets)
         padded = self._padded[codec.table_id]
-        return any(offset >= 0 and codec.schema.columns[offset].id in padded for offset in offsets)
+        return [offset >= 0 and codec.schema.columns[offset].id in padded for offset in offsets]
 
     def close(self) -> None:
         """Ends the transaction and gives the connection back; harmless when it is over."""

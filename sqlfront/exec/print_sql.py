@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from coprocessor.duck_expr import Printer, duck_type
-from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
     Aggregate,
@@ -82,16 +82,20 @@ class _Block:
         return " ".join(parts)
 
 
-def print_query(root: Node, *, pad_safe: bool = False, wide: bool = False) -> PrintedQuery:
-    """Prints the plan; `pad_safe` and `wide` are `duck_expr.Printer`'s."""
-    printer = _PlanPrinter(pad_safe, wide)
+def print_query(root: Node, *, padded: frozenset[int] | None = None, wide: bool = False) -> PrintedQuery:
+    """Prints the plan; `wide` is `duck_expr.Printer`'s.
+
+    `padded` are the ids of scanned columns whose text values may end in a space; None tells that no text does.
+    """
+    printer = _PlanPrinter(padded, wide)
     sql = printer.query(root)
     return PrintedQuery(sql, printer.relations, printer.expr.params, printer.expr.udfs)
 
 
 class _PlanPrinter:
-    def __init__(self, pad_safe: bool, wide: bool) -> None:
-        self.expr = Printer(subquery=self._subquery, pad_safe=pad_safe, wide=wide)
+    def __init__(self, padded: frozenset[int] | None, wide: bool) -> None:
+        self.expr = Printer(subquery=self._subquery, pad_safe=padded is not None, wide=wide)
+        self._padded = padded or frozenset()
         self.relations: dict[str, Scan | Virtual] = {}
         self._aliases = 0
 
@@ -156,6 +160,7 @@ class _PlanPrinter:
     def _relation(self, node: Scan | Virtual) -> _Block:
         name = f"r{len(self.relations)}"
         self.relations[name] = node
+        self.expr.trimmed.update(c.id for c in node.cols if c.id not in self._padded)
         names = ", ".join(f"c{c.id}" for c in node.cols)
         block = _Block(f"{_MARK}{name}{_MARK} AS {name}({names})")
         if isinstance(node, Scan) and node.where:
@@ -193,6 +198,13 @@ class _PlanPrinter:
     # Items
 
     def _project(self, node: Project) -> _Block:
+        block = self._projected(node)
+        trimmed = self.expr.trimmed
+        pairs = zip(node.cols, node.exprs, strict=True)
+        trimmed.update(c.id for c, e in pairs if isinstance(e, Column) and e.id in trimmed)
+        return block
+
+    def _projected(self, node: Project) -> _Block:
         sorted_block = self._sorted_source(node.child)
         if sorted_block is not None:  # the order must not be below another SELECT
             sorted_block.items = self._items(node) or ["1 AS one"]

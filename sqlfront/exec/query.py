@@ -48,7 +48,7 @@ def compile_query(plan: QueryPlan, tz: dt.tzinfo) -> PointQuery | DirectQuery | 
         return DirectQuery(plan, columns, direct, tz)
     residual = ResidualQuery(plan, columns, tz)
     try:
-        residual.printed(pad_safe=False, wide=False)
+        residual.printed(None, wide=False)
     except Unsupported:
         # What DuckDB cannot hold (decimals over 38 digits) Python can, if the query is simple enough.
         direct = compile_direct(plan.root, tz, force=True)
@@ -174,14 +174,15 @@ class ResidualQuery:
         self.padded_literals = any(_ends_in_space(e) for n in walk_nodes(plan.root) for e in node_exprs(n))
         self._lookups: dict[int, Lookup] | None = None
         self._columnar: dict[str, Scan] | None = None
-        self._printed: dict[tuple[bool, bool], PrintedQuery] = {}
+        self._printed: dict[tuple[frozenset[int] | None, bool], PrintedQuery] = {}
         self._readers: dict[str, ScanReader] = {}
 
-    def printed(self, *, pad_safe: bool, wide: bool) -> PrintedQuery:
-        key = (pad_safe, wide)
+    def printed(self, padded: frozenset[int] | None, *, wide: bool) -> PrintedQuery:
+        """The query as DuckDB's; `padded` and `wide` are `print_query`'s."""
+        key = (padded, wide)
         found = self._printed.get(key)
         if found is None:
-            found = self._printed[key] = print_query(self.plan.root, pad_safe=pad_safe, wide=wide)
+            found = self._printed[key] = print_query(self.plan.root, padded=padded, wide=wide)
         return found
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
@@ -200,7 +201,7 @@ class ResidualQuery:
         return self.source_at(session, env, session.reader_if(self.scans()))
 
     def scans(self) -> bool:
-        return any(isinstance(r, Scan) for r in self.printed(pad_safe=False, wide=False).relations.values())
+        return any(isinstance(r, Scan) for r in self.printed(None, wide=False).relations.values())
 
     def run_at(self, session: Session, params: tuple[Any, ...], reader: Reader | None) -> Result:
         return Result(self.columns, self.source_at(session, environment(session, params), reader))
@@ -217,8 +218,12 @@ class ResidualQuery:
         One that is looked up by the keys of another's rows is not, unless those are in the replica as well.
         """
         if self._columnar is None:
-            relations = self.printed(pad_safe=False, wide=False).relations
-            chosen = {n: r for n, r in relations.items() if isinstance(r, Scan) and r.access and r.access.columnar}
+            relations = self.printed(None, wide=False).relations
+            scans = {n: r for n, r in relations.items() if isinstance(r, Scan) and r.access is not None}
+            chosen = {n: r for n, r in scans.items() if r.access is not None and r.access.columnar}
+            if chosen:
+                # what small tables cost apart is more than DuckDB takes to read them along
+                chosen |= {n: r for n, r in scans.items() if _goes_along(r)}
             lookups = self.lookups(estimator)
             nodes = {id(scan) for scan in chosen.values()}
 
@@ -255,24 +260,28 @@ class DuckSource:
         self._session = session
         self._env = env
         self.measures: dict[int, tuple[int, float]] = {}
-        printed = query.printed(pad_safe=False, wide=False)
+        printed = query.printed(None, wide=False)
         self._lookups = query.lookups(session.database.statistics)
         self._read: dict[int, pa.Table] = {}
         self._relations: dict[str, pa.Table] = {}
         self._sources: dict[str, str] = {}
         self._view = view
-        self._columnar = {} if view is None else query.columnar(session.database.statistics)
+        self._columnar = {}
+        if view is not None:
+            wanted = query.columnar(session.database.statistics)
+            self._columnar = {name: scan for name, scan in wanted.items() if view.has(scan.table.codec)}
         self._reader = reader
         self._running: DuckQuery | None = None
         self._wide = False
         self._rows: list[Row] | None = None
         try:
             self._read_relations({n: r for n, r in printed.relations.items() if n not in self._columnar})
-            self._pad_safe = (
-                query.padded_literals
-                or any(_may_pad(table, printed.relations[name]) for name, table in self._relations.items())
-                or any(view.may_pad(s.table.codec, s.offsets) for s in self._columnar.values() if view is not None)
-            )
+            padded = [c for name, table in self._relations.items() for c in _padded(table, printed.relations[name])]
+            if view is not None:
+                for scan in self._columnar.values():
+                    may = view.may_pad(scan.table.codec, scan.offsets)
+                    padded += [column.id for column, pads in zip(scan.cols, may, strict=True) if pads]
+            self._padded = frozenset(padded) if padded or query.padded_literals else None
             self._start()
         except BaseException:
             self._end_view()
@@ -337,7 +346,7 @@ class DuckSource:
 
     def _start(self) -> None:
         """Starts the query in DuckDB; a decimal overflow makes it go on in the next form that can hold the numbers."""
-        printed = self._query.printed(pad_safe=self._pad_safe, wide=self._wide)
+        printed = self._query.printed(self._padded, wide=self._wide)
         params: dict[str, Any] = {}
         for name, node in printed.params.items():
             value = self._env.params[node.index] if isinstance(node, Param) else self._env.context[node.key]
@@ -421,6 +430,16 @@ class DuckSource:
         self._read = {}
 
 
+def _goes_along(scan: Scan) -> bool:
+    """Whether a whole table may be read from the replica when the query reads it anyway."""
+    return (
+        scan.access is not None
+        and scan.access.kind == "scan"
+        and scan.table.columnar
+        and not (scan.engine == "tikv" or scan.use_index)
+    )
+
+
 def _ends_in_space(expr: Expr) -> bool:
     return any(isinstance(p, Param) or (isinstance(p, Const) and str(p.value).endswith(" ")) for p in walk(expr)
                if isinstance(p, (Const, Param)) and p.type.is_text)  # fmt: skip
@@ -449,15 +468,16 @@ def _empty(names: Sequence[str], types: Sequence[FieldType]) -> pa.Table:
     return arrow_schema(names, types, inside=True).empty_table()
 
 
-def _may_pad(table: pa.Table, relation: Scan | Virtual) -> bool:
-    """Whether a text value of the relation ends in a space: then comparisons have to trim."""
+def _padded(table: pa.Table, relation: Scan | Virtual) -> list[int]:
+    """The ids of text columns with a value that ends in a space: comparisons have to trim it."""
     import pyarrow.compute as pc
 
+    out = []
     for column, plan_column in zip(table.columns, relation.cols, strict=True):
         if plan_column.type.tp in (Tp.VARCHAR, Tp.VAR_STRING, Tp.BLOB, Tp.TINY_BLOB, Tp.MEDIUM_BLOB, Tp.LONG_BLOB):
             if plan_column.type.is_text and pc.any(pc.ends_with(column, " ")).as_py():
-                return True
-    return False
+                out.append(plan_column.id)
+    return out
 
 
 def _row_fixer(types: Sequence[FieldType]) -> Callable[[Row], Row] | None:

@@ -126,7 +126,7 @@ def choose_access(scan: Scan, estimator: Estimator) -> Access:
 
 def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
     """Whether a scan of the columnar replica costs less than the best path to the rows."""
-    if scan.engine or not scan.table.columnar:
+    if scan.engine or scan.use_index or not scan.table.columnar:
         return scan.engine == "tiflash"
     return best.cost > COLUMNAR_START_COST + total * COLUMNAR_ROW_COST
 
