@@ -88,11 +88,12 @@ class Replica:
 
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
         """A bulk load changed the range: the tables in it are read anew."""
-        for table in list(self._tables.values()):
-            low, high = table.layout.codec.record_range
-            if start < high and (not end or low < end):
-                table.status = Status.BUILDING
-                table.generation += 1
+        with self.mutex:  # no position is on its way to the file
+            for table in self._tables.values():
+                low, high = table.layout.codec.record_range
+                if start < high and (not end or low < end):
+                    table.status = Status.BUILDING
+                    table.generation += 1
         self.wake.set()
 
     # Opening

@@ -158,8 +158,8 @@ class CommitObserver(Protocol):
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
         """A bulk load changes [start, end) (also sent when a range was destroyed).
 
-        Sent twice for a load: with its commit_ts before the load becomes visible, and with the timestamp from which
-        it is visible after it has: what was read from the range in between shows it as it was.
+        Sent twice for a load: with its commit_ts before any of it is there, and with the timestamp from which it is
+        visible after it is: what was read from the range in between shows it as it was.
         """
 
 

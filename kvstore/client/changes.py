@@ -119,7 +119,7 @@ def _parsed(key: bytes, value: bytes) -> Change:
     (commit_ts,) = _TS.unpack(key)
     parts = []
     at = 1
-    while at < len(value):
+    while at + _LENGTH.size <= len(value):
         (length,) = _LENGTH.unpack_from(value, at)
         at += _LENGTH.size + length
         parts.append(value[at - length : at])

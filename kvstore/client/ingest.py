@@ -197,11 +197,12 @@ class EmbeddedIngest:
     def _apply(self) -> None:
         store, closed = self._store, self._closed
         committer = store.committer
-        committer.changes.note_load(closed.commit_ts, closed.start, closed.end)
-        self._long_values.take_over()
-        self._records.take_over()
         for observer in committer.observers:
             observer.on_ingest(closed.commit_ts, closed.start, closed.end)
+        # whoever keeps a copy has been told, so no position of his passes this entry before he has read the load
+        committer.changes.note_load(store.now_ts(), closed.start, closed.end)
+        self._long_values.take_over()
+        self._records.take_over()
         with committer.mutex:
             closed.visible_from = store.now_ts()
             # readers between T and here see the range as it was, so for them the load is a newer commit
