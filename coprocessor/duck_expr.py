@@ -97,6 +97,8 @@ def _keyed(key: str, ft: FieldType) -> str:
 
 
 _NAME = re.compile(r"c\d+|_shared\d+")
+_HAND_ON = frozenset({"if", "ifnull", "coalesce", "nullif", "lower", "upper"})
+"""Functions that end as one of their arguments does."""
 _CONDITIONAL = frozenset({"case", "if", "ifnull", "coalesce", "nullif", "and", "or", "xor"})
 
 
@@ -135,8 +137,8 @@ class Printer:
         self.udfs: dict[str, Call] = {}
         self._folding = folding
         self.not_null = frozenset(not_null)
-        self.trimmed: set[int] = set()
-        """Ids of columns with no value that ends in a space, whatever `pad_safe` says."""
+        self.trimmed: set[int] | None = None
+        """Ids of the columns without a value that ends in a space; None leaves it to `pad_safe`, for all text."""
         self._depth = 0
         self._shared: dict[str, str] | None = None
         self._shares = 0
@@ -214,8 +216,24 @@ class Printer:
 
             key = sort_key(ft)
             return text if key is None else quote_string(key(expr.value))
-        pad = self.pad_safe and not (isinstance(expr, Column) and expr.id in self.trimmed)
-        return duck_key(ft, text, pad=pad)
+        return duck_key(ft, text, pad=not self.is_trimmed(expr))
+
+    def is_trimmed(self, expr: Expr) -> bool:
+        """Whether no value of a string expression ends in a space."""
+        if self.trimmed is None:
+            return not self.pad_safe
+        match expr:
+            case Column():
+                return expr.id in self.trimmed
+            case Const():
+                return not str(expr.value).endswith(" ")
+            case Agg():
+                return expr.func in ("min", "max", "any_value") and self.is_trimmed(expr.args[0])
+            case Call() if expr.func in _HAND_ON or expr.func == "cast":
+                texts = [arg for arg in expr.args if arg.type.is_string]
+                return all(self.is_trimmed(text) for text in texts)
+            case _:
+                return False
 
     def group_key(self, expr: Expr) -> str:
         """Prints a GROUP BY, PARTITION BY or DISTINCT key."""

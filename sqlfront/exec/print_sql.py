@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from coprocessor.duck_expr import Printer, duck_type
-from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery
+from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
     Aggregate,
@@ -96,6 +96,8 @@ class _PlanPrinter:
     def __init__(self, padded: frozenset[int] | None, wide: bool) -> None:
         self.expr = Printer(subquery=self._subquery, pad_safe=padded is not None, wide=wide)
         self._padded = padded or frozenset()
+        self._trimmed: set[int] = set()
+        self.expr.trimmed = self._trimmed
         self.relations: dict[str, Scan | Virtual] = {}
         self._aliases = 0
 
@@ -160,7 +162,7 @@ class _PlanPrinter:
     def _relation(self, node: Scan | Virtual) -> _Block:
         name = f"r{len(self.relations)}"
         self.relations[name] = node
-        self.expr.trimmed.update(c.id for c in node.cols if c.id not in self._padded)
+        self._trimmed.update(c.id for c in node.cols if c.id not in self._padded)
         names = ", ".join(f"c{c.id}" for c in node.cols)
         block = _Block(f"{_MARK}{name}{_MARK} AS {name}({names})")
         if isinstance(node, Scan) and node.where:
@@ -199,10 +201,14 @@ class _PlanPrinter:
 
     def _project(self, node: Project) -> _Block:
         block = self._projected(node)
-        trimmed = self.expr.trimmed
-        pairs = zip(node.cols, node.exprs, strict=True)
-        trimmed.update(c.id for c, e in pairs if isinstance(e, Column) and e.id in trimmed)
+        self._hand_on(node.cols, node.exprs)
         return block
+
+    def _hand_on(self, cols: Sequence[PlanColumn], exprs: Sequence[Expr]) -> None:
+        """Notes which of a node's columns have no value that ends in a space."""
+        for col, expr in zip(cols, exprs, strict=True):
+            if col.type.is_string and self.expr.is_trimmed(expr):
+                self._trimmed.add(col.id)
 
     def _projected(self, node: Project) -> _Block:
         sorted_block = self._sorted_source(node.child)
@@ -274,6 +280,7 @@ class _PlanPrinter:
             block = self._computed(block, [f"c{c.id}" for c in node.cols if c.id not in late_cols], shared)
             texts = {c.id: text for c, text in zip(cols, aggs, strict=True) if c.id in late_cols}
             block.items = [self._item(texts[c.id], c) if c.id in texts else f"c{c.id}" for c in node.cols]
+        self._hand_on(node.cols, (*node.groups, *node.aggs))
         return block
 
     def _group_by(self, node: Aggregate, keys: Sequence[str]) -> str:
@@ -327,6 +334,8 @@ class _PlanPrinter:
         if not node.distinct:
             word += " ALL"
         operands = [f"SELECT * FROM ({self.query(n)})" for n in _operands(node)]
+        sides = [[c.id in self._trimmed for c in n.cols] for n in _operands(node)]
+        self._trimmed.update(c.id for c, *ends in zip(node.cols, *sides, strict=True) if all(ends))
         keys = [self.expr.group_key(c.ref()) for c in node.cols]
         if node.kind == "union" and node.distinct and keys != [f"c{c.id}" for c in node.cols]:
             block = _Block(f"({' UNION ALL '.join(operands)}) AS {self._alias(node.cols)}", _DISTINCT)

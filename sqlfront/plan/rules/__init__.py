@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sqlfront.plan.nodes import Node
+from sqlfront.plan.rules.factor_alternatives import factor_alternatives
 from sqlfront.plan.rules.fold_constants import fold_constants
+from sqlfront.plan.rules.group_by_key import group_by_key
 from sqlfront.plan.rules.prune_columns import prune_columns
 from sqlfront.plan.rules.push_filters import push_filters
 
-RULES: tuple[Callable[[Node], Node], ...] = (fold_constants, push_filters, prune_columns)
+RULES: tuple[Callable[[Node], Node], ...] = (
+    fold_constants,
+    factor_alternatives,
+    push_filters,
+    group_by_key,
+    prune_columns,
+)
