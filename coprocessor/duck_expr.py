@@ -493,7 +493,7 @@ def _outward(ft: FieldType) -> Callable[[Any], Any] | None:
 def is_decimal_overflow(error: Exception) -> bool:
     """True for DuckDB errors that printing with `wide` may cure."""
     text = str(error)
-    return "DECIMAL" in text and ("Overflow in" in text or "out of range" in text)
+    return ("DECIMAL" in text or "HUGEINT" in text) and ("Overflow in" in text or "out of range" in text)
 
 
 def translate_error(error: Exception) -> CoprocessorError:

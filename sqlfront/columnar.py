@@ -108,6 +108,26 @@ class Columnar:
         self.start()
         return self._worker is not None and self._worker.wait_built(table.codec, timeout_s)
 
+    def switched(self, table: Table) -> None:
+        """SET TIFLASH REPLICA was said of a table."""
+        if not table.columnar and self._replica is not None:
+            found = self._replica.find(table.codec)
+            if found is not None:
+                self._replica.forget(found)
+        elif table.columnar:
+            replica = self.start()
+            if replica is not None:
+                replica.demand(table.id)
+
+    def failed(self, error: Exception) -> bool:
+        """A query that read the replica failed: whether the file is damaged, and was put aside."""
+        from coprocessor.columnar.replica import is_damage
+
+        if self._replica is None or not is_damage(error):
+            return False
+        self._replica.failed(error)
+        return True
+
     def status(self, table: Table) -> ReplicaStatus | None:
         """How the replica of a table stands; None when there is none."""
         replica = self.start() if self._database.storage.changes.followed else self._replica
@@ -115,7 +135,7 @@ class Columnar:
             return None
         if replica.problem is not None:
             return ReplicaStatus(False, 0.0, "stopped", 0, 0, replica.problem)
-        refused = replica.refused.get(table.id)
+        refused = replica.refusal(table.id)
         if refused is not None:
             return ReplicaStatus(False, 0.0, "refused", 0, 0, refused)
         found = replica.find(table.codec)

@@ -47,6 +47,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Buil
     """
     import duckdb
 
+    connection.execute("SET checkpoint_threshold = '1TB'")  # the worker does it, where no query waits for it
     if path is None:
         connection.execute("ATTACH ':memory:' AS replica")
         _initialise(connection)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -43,6 +44,11 @@ CATCH_UP_KEYS_MAX = 2_000_000
 """A table that more keys of the log concern is built anew."""
 
 logger = logging.getLogger("sqlfront.columnar")
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether DuckDB says that its file cannot be trusted."""
+    return any(sign in str(error) for sign in ("invalidated", "checksum", "Corrupt", "corrupt"))
 
 
 class Catalogue(Protocol):
@@ -68,8 +74,10 @@ class Replica:
         """Set when the background has something to do."""
         self.demanded: set[int] = set()
         """Tables that a query would have read here."""
-        self.refused: dict[int, str] = {}
-        """Tables that DuckDB cannot hold, and why."""
+        self._refused: dict[int, tuple[TableCodec, str]] = {}
+        """Tables that DuckDB cannot hold, in this form, and why."""
+        self.last_applied = 0.0
+        """When a change was applied, on the monotonic clock."""
         self.problem: str | None = None
         """Why nothing can be read at present."""
         self._tables: dict[bytes, ReplicaTable] = {}
@@ -244,6 +252,20 @@ class Replica:
             if self.problem is None:
                 self._forget_built(table.table_id)
 
+    def refuse(self, codec: TableCodec, error: Unsupported) -> None:
+        """Notes that DuckDB cannot hold a table, as it is defined now."""
+        self._refused[codec.table_id] = (codec, str(error))
+
+    def refusal(self, table_id: int) -> str | None:
+        """Why DuckDB cannot hold a table, None when it can or that is not known yet."""
+        found = self._refused.get(table_id)
+        return found[1] if found is not None and found[0] is self.catalogue.find(table_id) else None
+
+    def prepare(self, codec: TableCodec) -> None:
+        """Gives a table the columns of its newest definition, or finds that it has to be built."""
+        with self.mutex:
+            self._readable([codec])
+
     # Views
 
     def view(self, codecs: Sequence[TableCodec], ts: int | None) -> View | None:
@@ -317,7 +339,7 @@ class Replica:
 
     def demand(self, table_id: int) -> None:
         """Asks the background for a table."""
-        if table_id not in self.demanded and table_id not in self.refused:
+        if table_id not in self.demanded and self.refusal(table_id) is None:
             self.demanded.add(table_id)
             self.wake.set()
 
@@ -346,16 +368,15 @@ class Replica:
             try:
                 self._apply(work, ts)
             except query_errors() as error:
-                self._failed(error)
+                self.failed(error)
                 return False
         for table, batch in batches:
             table.applied(ts, batch)
         return True
 
-    def _failed(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """Damage is built anew; anything else may pass."""
-        text = str(error)
-        if any(sign in text for sign in ("invalidated", "checksum", "Corrupt", "corrupt")):
+        if is_damage(error):
             self.set_aside(error)
         else:
             self.stop(error)
@@ -402,6 +423,7 @@ class Replica:
             except BaseException:
                 connection.rollback()
                 raise
+            self.last_applied = time.monotonic()
             for table, _ in work:
                 table.padded |= padded.get(table.table_id, set())
         finally:
@@ -417,7 +439,7 @@ class Replica:
         try:
             layout = Layout(newest)
         except Unsupported as error:
-            self.refused[table.table_id] = str(error)
+            self.refuse(newest, error)
             self.forget(table)
             return False
         old = table.layout
@@ -433,7 +455,7 @@ class Replica:
             try:
                 self._alter(layout, {c: columns[c] for c in layout.types.keys() - kept}, old.types.keys() - kept)
             except query_errors() as error:
-                self._failed(error)
+                self.failed(error)
                 return False
         table.layout = layout
         return True

@@ -31,6 +31,9 @@ APPLY_AGE_TICKS = 8
 BATCH_ROWS = 65_536
 INSERT_ROWS = 8 * 65_536
 CHECKPOINT_BYTES = 64 << 20
+"""So much in DuckDB's log is brought into its file: until then scans are slower, and so is opening it."""
+CHECKPOINT_IDLE_BYTES = 1 << 20
+IDLE_S = 1.0
 TIDY_S = 30.0
 RETRY_S = 15.0
 
@@ -79,13 +82,14 @@ class Worker(threading.Thread):
         """Waits until a table can be read; False when it can't be built or that takes too long."""
         replica = self._replica
         until = time.monotonic() + timeout_s
+        replica.prepare(codec)
         replica.demand(codec.table_id)
         with self._built:
             while not self._stopping.is_set():
                 table = replica.find(codec)
                 if table is not None and table.status is Status.READY:
                     return True
-                if codec.table_id in replica.refused or time.monotonic() > until:
+                if replica.refusal(codec.table_id) is not None or time.monotonic() > until:
                     return False
                 self._built.wait(0.05)
         return False
@@ -108,7 +112,9 @@ class Worker(threading.Thread):
             replica.apply_all()
         if self._ticks >= APPLY_AGE_TICKS:
             self._ticks = 0
-        if log_bytes(replica.path) > CHECKPOINT_BYTES:
+        waiting = log_bytes(replica.path)
+        idle = time.monotonic() - replica.last_applied > IDLE_S
+        if waiting > CHECKPOINT_BYTES or (idle and waiting > CHECKPOINT_IDLE_BYTES):
             self._checkpoint()
         if now - self._tidied >= TIDY_S:
             self._tidied = now
@@ -151,14 +157,18 @@ class Worker(threading.Thread):
         replica = self._replica
         for table_id in [*replica.demanded, *replica.catalogue.wanted()]:
             codec = replica.catalogue.find(table_id)
-            if codec is not None and replica.find(codec) is None and table_id not in replica.refused:
+            if codec is not None and replica.find(codec) is None and replica.refusal(table_id) is None:
                 try:
                     replica.add(ReplicaTable(Layout(codec)))
                 except Unsupported as error:
-                    replica.refused[table_id] = str(error)
+                    replica.refuse(codec, error)
             replica.demanded.discard(table_id)
         for table in replica.tables:
-            while table.status is Status.BUILDING and not self._stopping.is_set():
+            while (
+                table.status is Status.BUILDING
+                and replica.find(table.layout.codec) is table
+                and not self._stopping.is_set()
+            ):
                 if self._build(table):
                     break
 

@@ -7,6 +7,7 @@ import math
 from decimal import Decimal
 
 from coprocessor import types as t
+from coprocessor.convert import CTX
 from coprocessor.expr import Const
 from coprocessor.types import FieldType, decimal_type, varchar
 from sqlfront.errors import InterfaceError, error
@@ -114,7 +115,7 @@ def parameter(value: object, type: FieldType) -> object:
         case bool():
             return int(value)
         case Decimal():
-            return value.quantize(Decimal(1).scaleb(-type.decimal)) if type.is_decimal else value
+            return value.quantize(Decimal(1).scaleb(-type.decimal), context=CTX) if type.is_decimal else value
         case bytearray() | memoryview():
             return bytes(value)
         case dt.time():

@@ -66,6 +66,8 @@ def execute_definition(session: Session, spec: d.Definition) -> Result:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
             if plan.replaced_id is not None:
                 _forget(session, plan.replaced_id)
+            if plan.replica:
+                session.database.columnar.switched(table)
             if plan.rows is not None:
                 session.database.statistics.set_rows(table.id, plan.rows)
         case _:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from coprocessor.arrow import duckdb_type
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
 from sqlfront.errors import unsupported
@@ -160,6 +161,9 @@ class _PlanPrinter:
     # Sources
 
     def _relation(self, node: Scan | Virtual) -> _Block:
+        for col in node.cols:
+            if col.type.is_decimal:
+                duckdb_type(col.type)  # refuses what DuckDB cannot hold
         name = f"r{len(self.relations)}"
         self.relations[name] = node
         self._trimmed.update(c.id for c in node.cols if c.id not in self._padded)

@@ -310,8 +310,12 @@ class DuckSource:
         assert self._reader is not None
         self._view = self._session.columnar_view(self._columnar.values(), self._reader.ts)
         if self._view is None:
-            scans, self._columnar, self._sources = self._columnar, {}, {}
-            self._read_relations(scans)
+            self._read_rows()
+
+    def _read_rows(self) -> None:
+        """Reads by rows what was to be read from the replica."""
+        scans, self._columnar, self._sources = self._columnar, {}, {}
+        self._read_relations(scans)
 
     def _relation(self, name: str, relation: Scan | Virtual, reader: Reader | None) -> pa.Table:
         import pyarrow as pa
@@ -363,10 +367,17 @@ class DuckSource:
             self._overflowed(exc)
 
     def _overflowed(self, exc: Exception) -> None:
-        """Goes from 18-digit decimals to 38 digits, and from there to Python's; any other error is raised."""
+        """Goes from 18-digit decimals to 38 digits, and from there to Python's; any other error is raised.
+
+        When the replica turns out to be damaged, the rows are read.
+        """
         from coprocessor.duck_expr import is_decimal_overflow
 
         self._stop()
+        if self._columnar and self._session.database.columnar.failed(exc):
+            self._read_rows()
+            self._start()
+            return
         if not is_decimal_overflow(exc):
             _raise(exc)
         if not self._wide:
