@@ -144,6 +144,9 @@ def _explain_query(
     root = plan.root
     if isinstance(query, DirectQuery) and query.direct.scan is not None:
         root = _with_scan(root, query.direct.scan.scan, measured)
+    for scan in _all_scans(root):
+        if id(scan) not in notes.columnar and (scan.engine == "tiflash" or (scan.access and scan.access.columnar)):
+            notes.remarks[id(scan)] = _replica_note(session, scan)
     lines = list(_lines(root, 0, task, measured, notes))
     if measured is not None and lines:
         lines[0].actual = (measured.rows, measured.seconds)
@@ -211,6 +214,7 @@ class _Notes:
     def __init__(self) -> None:
         self.lookups: Mapping[int, Lookup] = {}
         self.columnar: dict[int, str] = {}
+        self.remarks: dict[int, str] = {}
 
 
 def _replica_note(session: Session, scan: Scan) -> str:
@@ -225,6 +229,7 @@ def _replica_note(session: Session, scan: Scan) -> str:
 def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: _Notes) -> Iterator[_Line]:
     if isinstance(node, Scan):
         line = _scan_line(node, depth, measured)
+        line.info = "; ".join(part for part in (line.info, notes.remarks.get(id(node), "")) if part)
         lookup = notes.lookups.get(id(node))
         note = notes.columnar.get(id(node))
         if note is not None:
