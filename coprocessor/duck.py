@@ -72,6 +72,14 @@ class DuckEngine:
         connection = self.take() if view is None else view.connection
         return DuckQuery(self, connection, sql, params, relations, udfs, env, view)
 
+    def set_threads(self, count: int) -> None:
+        """How many threads run queries from now on."""
+        connection = self.take()
+        try:
+            connection.execute(f"SET threads = {int(count)}")
+        finally:
+            self.give_back(connection)
+
     def enter(self, env: Env) -> int:
         """Returns the key by which the UDFs of one execution find its environment, until `leave`."""
         key = next(self._executions)

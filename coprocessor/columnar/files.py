@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 DIRECTORY = "columnar"
 FILE = "replica.duckdb"
+_NOT_DAMAGE = ("No space left", "Unique file handle conflict", "already exists")
+"""The disk is full; a view is still open on the file that was attached before."""
 SET_ASIDE_MAX = 2
 """So many damaged files are kept."""
 
@@ -59,7 +61,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Buil
     except (duckdb.Error, ValueError) as error:
         with suppress(duckdb.Error):
             connection.execute("DETACH replica")
-        if "No space left" in str(error):
+        if any(sign in str(error) for sign in _NOT_DAMAGE):
             raise
         set_aside(path, str(error))
     return _attach(connection, file)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +36,14 @@ from coprocessor.errors import Unsupported
 from coprocessor.schema import ColumnSchema
 from coprocessor.table import TableCodec
 from kvstore.client.api import Storage
+from kvstore.errors import Corruption
 from kvstore.mvcc.packed import pack_pairs
 
 if TYPE_CHECKING:
     import duckdb
 
+WRITERS_S = 1.0
+"""So long after a write there are writers."""
 CATCH_UP_KEYS_MAX = 2_000_000
 """A table that more keys of the log concern is built anew."""
 
@@ -61,6 +65,29 @@ class Catalogue(Protocol):
         """The tables that are to be built without being asked for."""
 
 
+class ThreadShare:
+    """Leaves one core to the writers while there are some: DuckDB's threads would take all.
+
+    A writer with the cores to share keeps a few per cent of his commits, and the queries gain far less by it.
+    """
+
+    def __init__(self, duck: DuckEngine) -> None:
+        self._duck = duck
+        self._cores = os.cpu_count() or 1
+        self._shared = False
+        self._written = 0.0
+
+    def adapt(self, written: bool) -> None:
+        """To be called before a query; `written` tells whether anybody wrote since the last."""
+        now = time.monotonic()
+        if written:
+            self._written = now
+        shared = now - self._written < WRITERS_S and self._cores > 1
+        if shared is not self._shared:
+            self._shared = shared
+            self._duck.set_threads(self._cores - 1 if shared else self._cores)
+
+
 class Replica:
     """All columnar tables of one storage. Any thread may use it; `worker.Worker` drives it in the background."""
 
@@ -78,6 +105,7 @@ class Replica:
         """Tables that DuckDB cannot hold, in this form, and why."""
         self.last_applied = 0.0
         """When a change was applied, on the monotonic clock."""
+        self._threads = ThreadShare(duck)
         self.problem: str | None = None
         """Why nothing can be read at present."""
         self._tables: dict[bytes, ReplicaTable] = {}
@@ -148,7 +176,13 @@ class Replica:
         changes.follow(tables)
         self._tables = tables  # from here on commits are told
         if tables:
-            self._catch_up(list(tables.values()))
+            try:
+                self._catch_up(list(tables.values()))
+            except Corruption as error:
+                logger.warning("the change log cannot be read, all columnar tables are built anew: %s", error)
+                for table in tables.values():
+                    table.status = Status.BUILDING
+                changes.trim(self.storage.now_ts())
 
     def _known(self, found: Built) -> ReplicaTable | None:
         codec = self.catalogue.find(found.table_id)
@@ -282,7 +316,9 @@ class Replica:
             self.storage.wait_until(ts)
             # a load that is visible at ts has been told by now
             tables = [table for table in tables if table.status is Status.READY and ts >= table.history_from]
-            if not self._advance([table for table in tables if table.applied_ts <= ts], ts):
+            behind = [table for table in tables if table.applied_ts <= ts]
+            self._threads.adapt(any(table.pending for table in behind))
+            if not self._advance(behind, ts):
                 return None
             overlays: dict[int, Overlay] = {}
             for table in [table for table in tables if table.applied_ts > ts]:

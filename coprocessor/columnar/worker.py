@@ -169,8 +169,14 @@ class Worker(threading.Thread):
                 and replica.find(table.layout.codec) is table
                 and not self._stopping.is_set()
             ):
-                if self._build(table):
-                    break
+                try:
+                    if self._build(table):
+                        break
+                except query_errors() as error:
+                    if replica.problem is not None:
+                        break
+                    logger.warning("columnar table %s cannot be built: %s", table.layout.codec.schema.name, error)
+                    table.status, table.reason = Status.REFUSED, str(error)
 
     def _build(self, table: ReplicaTable) -> bool:
         """Builds a table; False when it has to start over."""
@@ -194,8 +200,9 @@ class Worker(threading.Thread):
                 connection.execute(layout.create_sql(layout.name))
             gathered: list[pa.RecordBatch] = []
             for packed in reader.scan_packed(*codec.record_range, batch_rows=BATCH_ROWS):
-                if self._stopping.is_set() or table.generation != generation:
-                    return self._stopping.is_set()
+                gone = self._stopping.is_set() or replica.find(codec) is not table
+                if gone or table.generation != generation:
+                    return gone
                 if not packed.count:
                     continue
                 batch = layout.rows(packed)
