@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class DuckEngine:
         self._executions = itertools.count()
         self._environments: dict[int, Env] = {}
         self._udfs: set[str] = set()
+        self._quotas: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, int] = weakref.WeakKeyDictionary()
 
     def query(
         self,
@@ -67,10 +69,30 @@ class DuckEngine:
         udfs: Mapping[str, Call],
         env: Env,
         view: View | None = None,
+        quota: int = -1,
     ) -> DuckQuery:
-        """Prepares a query; `start` runs it, in the transaction of `view` if there is one, which ends with it."""
+        """Prepares a query; `start` runs it, in the transaction of `view` if there is one, which ends with it.
+
+        What it needs beyond `quota` bytes for sorting, joining and grouping goes to disk.
+        """
         connection = self.take() if view is None else view.connection
-        return DuckQuery(self, connection, sql, params, relations, udfs, env, view)
+        return DuckQuery(self, connection, sql, params, relations, udfs, env, view, quota)
+
+    def limit_memory(self, limit: int | None) -> None:
+        """Bounds what all queries together take, in bytes; they spill to disk, and are refused when that does not
+        help. None takes the bound away."""
+        connection = self.take()
+        try:
+            connection.execute("RESET memory_limit" if limit is None else f"SET memory_limit = '{int(limit)}B'")
+        finally:
+            self.give_back(connection)
+
+    def spill_beyond(self, connection: duckdb.DuckDBPyConnection, quota: int) -> None:
+        """Sets how much one query of the connection keeps in memory, in bytes (below 0: as much as there is)."""
+        if self._quotas.get(connection) != quota:
+            text = "NULL" if quota < 0 else f"'{int(quota)}B'"
+            connection.execute(f"SET operator_memory_limit = {text}")
+            self._quotas[connection] = quota
 
     def set_threads(self, count: int) -> None:
         """How many threads run queries from now on."""
@@ -148,8 +170,10 @@ class DuckQuery:
         udfs: Mapping[str, Call],
         env: Env,
         view: View | None = None,
+        quota: int = -1,
     ) -> None:
         self._engine = engine
+        self._quota = quota
         self._view = view
         self._connection: duckdb.DuckDBPyConnection | None = connection
         self._sql = sql
@@ -171,6 +195,7 @@ class DuckQuery:
         connection = self._connection
         assert connection is not None
         try:
+            self._engine.spill_beyond(connection, self._quota)
             for name, table in self._relations.items():
                 connection.register(name, table)
             if self._udfs:

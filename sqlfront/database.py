@@ -57,6 +57,7 @@ class Database:
         self._closed = False
         self.columnar = Columnar(self)
         self.globals.on_change("tidb_gc_life_time", self._set_gc_life)
+        self.globals.on_change("tidb_server_memory_limit", self._set_memory_limit)
 
     @classmethod
     def open(cls, path: str | None, *, synchronous: bool = True) -> Database:
@@ -148,6 +149,11 @@ class Database:
         from sqlfront.variables import duration_ms
 
         self.storage.gc_life_ms = duration_ms(str(value))
+
+    def _set_memory_limit(self, value: object) -> None:
+        from sqlfront.variables import memory_limit
+
+        self.duck.limit_memory(memory_limit(str(value)))
 
     def close(self) -> None:
         """Drops one reference; the last one closes the store."""

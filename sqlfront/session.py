@@ -355,7 +355,7 @@ class Session:
         view: View | None = None,
     ) -> DuckQuery:
         """Starts a residual query that `interrupt` can stop; it ends the view."""
-        query = self.database.duck.query(sql, params, relations, udfs, env, view)
+        query = self.database.duck.query(sql, params, relations, udfs, env, view, self.variables.mem_quota)
         with self._running_mutex:
             self._running.add(query)
         try:

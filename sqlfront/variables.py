@@ -13,6 +13,7 @@ is refused.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -88,6 +89,7 @@ _U31, _U32, _I63 = (1 << 31) - 1, (1 << 32) - 1, (1 << 63) - 1
 _U64 = (1 << 64) - 1
 _YEAR_S = 31536000
 READ_ENGINES = frozenset({"tikv", "tiflash", "tidb"})
+SERVER_MEMORY_MIN = 512 << 20
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -174,6 +176,44 @@ def _string(var: Variable, value: object, notes: Notes) -> Value:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     raise error(ER_WRONG_TYPE_FOR_VAR, f"Incorrect argument type to variable '{var.name}'")
+
+
+def _memory() -> int:
+    """The machine's memory in bytes; 4 GiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
+
+
+QUERY_MEMORY = max(1 << 30, _memory() // 4)
+"""What one query may take: TiDB's 1 GiB, or a quarter of the memory where that is more."""
+
+
+def _memory_limit(var: Variable, value: object, notes: Notes) -> Value:
+    text = str(value).strip()
+    try:
+        memory_limit(text)
+    except ValueError:
+        raise error(ER_WRONG_VALUE_FOR_VAR, f"Variable '{var.name}' can't be set to the value of '{value}'") from None
+    return text
+
+
+def memory_limit(text: str) -> int | None:
+    """The bytes that tidb_server_memory_limit names: a share of the memory, a size, or 0 (None) for no limit.
+
+    Raises ValueError when it is none of these, or less than 512 MB.
+    """
+    share = re.fullmatch(r"([1-9]\d?)%", text)
+    if share is not None:
+        return _memory() * int(share[1]) // 100
+    size = re.fullmatch(r"(\d+)\s*([KMGT]?)B?", text, re.IGNORECASE)
+    if size is None:
+        raise ValueError(text)
+    total = int(size[1]) << 10 * " KMGT".index(size[2].upper() or " ")
+    if 0 < total < SERVER_MEMORY_MIN:
+        raise ValueError(text)
+    return total or None
 
 
 def _sql_mode(var: Variable, value: object, notes: Notes) -> Value:
@@ -363,7 +403,8 @@ VARIABLES: dict[str, Variable] = {
         _str("default_collation_for_utf8mb4", "utf8mb4_bin", BOTH, _collation, only=True),
         # Limits.
         _int("max_execution_time", 0, 0, _U31, only=True),
-        _int("tidb_mem_quota_query", _GIB, -1, _I63, only=True),
+        _int("tidb_mem_quota_query", QUERY_MEMORY, -1, _I63),
+        _str("tidb_server_memory_limit", "80%", GLOBAL, _memory_limit),
         _int("max_allowed_packet", 64 * _MIB, _KIB, _GIB),
         _int("max_connections", 0, 0, 100000, GLOBAL),
         _int("max_prepared_stmt_count", -1, -1, 1048576, GLOBAL),
@@ -537,7 +578,7 @@ class Variables:
     pessimistic: bool = True
     lock_wait_ms: int = 50000
     max_execution_ms: int = 0
-    mem_quota: int = _GIB
+    mem_quota: int = QUERY_MEMORY
     select_limit: int | None = None
     div_precision_increment: int = 4
     foreign_key_checks: bool = True

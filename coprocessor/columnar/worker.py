@@ -87,8 +87,8 @@ class Worker(threading.Thread):
         with self._built:
             while not self._stopping.is_set():
                 table = replica.find(codec)
-                if table is not None and table.status is Status.READY:
-                    return True
+                if table is not None and table.status is not Status.BUILDING:
+                    return table.status is Status.READY
                 if replica.refusal(codec.table_id) is not None or time.monotonic() > until:
                     return False
                 self._built.wait(0.05)
@@ -134,6 +134,9 @@ class Worker(threading.Thread):
         replica = self._replica
         with replica.mutex:
             ts = replica.apply_all()
+            for table in replica.tables:
+                if table.status is Status.REFUSED:  # what was in the way may have gone
+                    table.status, table.reason = Status.BUILDING, None
             tables = [table for table in replica.tables if table.status is Status.READY]
             if not tables or len(tables) < len(replica.tables) or replica.writer is None:
                 return

@@ -14,7 +14,7 @@ from coprocessor.evaluate import Env
 from coprocessor.expr import Column, Const, Expr, Param, walk
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Reader
-from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
+from sqlfront.errors import ER_MEM_EXCEED, ER_SUBQUERY_NO_1_ROW, error
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, print_query
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from coprocessor.columnar.view import View
     from coprocessor.duck import DuckQuery
     from sqlfront.session import Session
+
+
+QUOTA_EXCEEDED = (
+    "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query. Please try "
+    "narrowing your query scope or increase the tidb_mem_quota_query limit and try again.[conn={}]"
+)
 
 
 def result_columns(plan: QueryPlan) -> tuple[ResultColumn, ...]:
@@ -263,6 +269,7 @@ class DuckSource:
         printed = query.printed(None, wide=False)
         self._lookups = query.lookups(session.database.statistics)
         self._read: dict[int, pa.Table] = {}
+        self._bytes = 0
         self._relations: dict[str, pa.Table] = {}
         self._sources: dict[str, str] = {}
         self._view = view
@@ -335,6 +342,10 @@ class DuckSource:
         if first.schema.names != names:
             batches = [pa.RecordBatch.from_arrays(b.columns, names=names) for b in batches]
         table = self._read[id(relation)] = pa.Table.from_batches(batches)
+        self._bytes += table.nbytes
+        quota = self._session.variables.mem_quota
+        if 0 <= quota < self._bytes:
+            raise error(ER_MEM_EXCEED, QUOTA_EXCEEDED.format(self._session.id))
         return table
 
     def _scan_reader(self, name: str, relation: Scan) -> ScanReader:
@@ -424,6 +435,8 @@ class DuckSource:
                 try:
                     first = next(source, None)
                 except query_errors() as exc:
+                    if self._columnar:
+                        self._session.database.columnar.failed(exc)
                     _raise(exc)
         finally:
             self._stop()
