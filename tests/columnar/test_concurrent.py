@@ -19,6 +19,13 @@ ACCOUNTS = 12
 START = 1000
 LOAD_ROWS = 3000
 SHORT_S, LONG_S = 4.0, 45.0
+BUILD_WAIT_S = 3.0
+"""A hint waits no longer for a table that is gone by then."""
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlfront.session.BUILD_WAIT_S", BUILD_WAIT_S)
 
 
 class Crew:

@@ -28,7 +28,8 @@ def settle(promise: Promise, con: Any) -> None:
     for table in TABLES:
         con.execute(f"admin check table {table}")
         same_table(con, table)
-        assert replica_row(con, table) == (1, "ready", None)
+        # killed between SET TIFLASH REPLICA 0 and 1, it has none
+        assert replica_row(con, table) in ((1, "ready", None), None)
     promise.pending.clear()
 
 
