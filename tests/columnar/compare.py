@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,9 +24,9 @@ def same(con: Any, query: str, table: str, params: Sequence[Any] = ()) -> list[s
     """Asserts that both engines give the same rows, and returns them."""
     rows = answer(con, ROWS, query, table, params)
     replica = answer(con, REPLICA, query, table, params)
-    missing = [row for row in rows if row not in set(replica)]
-    surplus = [row for row in replica if row not in set(rows)]
-    assert replica == rows, f"{query}: the replica misses {missing[:5]} and has {surplus[:5]} besides"
+    if replica != rows:
+        missing, surplus = Counter(rows) - Counter(replica), Counter(replica) - Counter(rows)
+        raise AssertionError(f"{query}: the replica misses {list(missing)[:5]} and has {list(surplus)[:5]} besides")
     return rows
 
 

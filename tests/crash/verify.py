@@ -51,9 +51,9 @@ class Promise:
             self.items[key] = value
 
 
-def kill_after(kind: str, path: str, seed: int, seconds: float) -> list[str]:
+def kill_after(kind: str, path: str, seed: int, seconds: float, *, module: str = "tests.crash.writer") -> list[str]:
     """Runs a writer, kills it with SIGKILL some time after it is ready, returns its whole lines."""
-    command = [sys.executable, "-m", "tests.crash.writer", kind, path, str(seed)]
+    command = [sys.executable, "-m", module, kind, path, str(seed)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
