@@ -167,6 +167,8 @@ class SegmentCache:
         self._patches = 0
         self._decodes = 0
         storage.observe(self)
+        self._born = storage.now_ts()
+        """Older readers are served directly: what was reported before is not known."""
 
     # What the store reports
 
@@ -474,6 +476,9 @@ class SegmentCache:
             for segment in built:
                 segment.valid_from = max(segment.valid_from, load.visible_by)
                 segment.known_from = max(segment.known_from, segment.valid_from)
+        for segment in built:  # of loads before the cache was made nothing is known
+            segment.valid_from = max(segment.valid_from, self._born)
+            segment.known_from = max(segment.known_from, self._born)
         return True
 
     # Memory

@@ -7,7 +7,7 @@ load, or a number of commits. Until then commits to tables that have a replica o
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sqlfront.catalog.replica_status import ReplicaStatus
@@ -103,10 +103,13 @@ class Columnar:
         replica = self.start()
         return None if replica is None else replica.view([table.codec for table in tables], ts)
 
-    def ensure(self, table: Table, timeout_s: float) -> bool:
-        """Waits until the table can be read here; False when it can't be built or takes too long."""
+    def ensure(self, table: Table, timeout_s: float, check: Callable[[], None]) -> bool:
+        """Waits until the table can be read here; False when it can't be built or takes too long.
+
+        What `check`, called now and then, raises ends the wait.
+        """
         self.start()
-        return self._worker is not None and self._worker.wait_built(table.codec, timeout_s)
+        return self._worker is not None and self._worker.wait_built(table.codec, timeout_s, check)
 
     def switched(self, table: Table) -> None:
         """SET TIFLASH REPLICA was said of a table."""

@@ -332,7 +332,7 @@ class Session:
         columnar = self.database.columnar
         tables = {scan.table.id: scan.table for scan in scans}
         for scan in scans:
-            if scan.engine == "tiflash" and not columnar.ensure(scan.table, BUILD_WAIT_S):
+            if scan.engine == "tiflash" and not columnar.ensure(scan.table, BUILD_WAIT_S, self.check_cancelled):
                 self.warn(ER_UNKNOWN_ERROR, columnar.refusal(scan.table))
         view = columnar.view(list(tables.values()), ts)
         if view is None:

@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import pyarrow as pa
@@ -78,8 +79,11 @@ class Worker(threading.Thread):
         if self.is_alive() and threading.current_thread() is not self:
             self.join()
 
-    def wait_built(self, codec: TableCodec, timeout_s: float) -> bool:
-        """Waits until a table can be read; False when it can't be built or that takes too long."""
+    def wait_built(self, codec: TableCodec, timeout_s: float, check: Callable[[], None]) -> bool:
+        """Waits until a table can be read; False when it can't be built or that takes too long.
+
+        `check` is called now and then; what it raises ends the wait.
+        """
         replica = self._replica
         until = time.monotonic() + timeout_s
         replica.prepare(codec)
@@ -91,6 +95,9 @@ class Worker(threading.Thread):
                     return table.status is Status.READY
                 if replica.refusal(codec.table_id) is not None or time.monotonic() > until:
                     return False
+                if replica.problem is not None or replica.catalogue.find(codec.table_id) is None:
+                    return False
+                check()
                 self._built.wait(0.05)
         return False
 
