@@ -183,8 +183,8 @@ class Worker(threading.Thread):
                     if self._build(table):
                         break
                 except query_errors() as error:
-                    if replica.problem is not None:
-                        break
+                    if replica.problem is not None or replica.find(table.layout.codec) is not table:
+                        break  # stopped, or dropped under the build
                     logger.warning("columnar table %s cannot be built: %s", table.layout.codec.schema.name, error)
                     table.status, table.reason = Status.REFUSED, str(error)
 

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 import sqlfront
-from tests.columnar.compare import REPLICA, hinted, same_table
+from tests.columnar.compare import REPLICA, hinted, same
 from tests.crash.writer import say, setup, write_items, write_transfers
 
 LOAD_ROWS = 20_000
@@ -34,7 +34,10 @@ def compare(path: str, seed: int, tables: tuple[str, ...]) -> None:
     while True:
         con.execute("start transaction read only")
         try:
-            same_table(con, rng.choice(tables))
+            table = rng.choice(tables)
+            # of a table whose columns change between the two questions, only those that stay
+            columns = "id, n, v" if table == "shaped" else "*"
+            same(con, f"select {columns} from {table}", table)
         except sqlfront.OperationalError as error:
             if error.code != 1412:
                 raise
