@@ -1,4 +1,4 @@
-"""The demo's chapters, in order: load, questions, transactions, conflicts, both at once, and the check at the end.
+"""The demo's chapters, in order: load, questions, transactions, conflicts, freshness, both at once, a last check.
 
 Every chapter that changes rows checks the invariant afterwards: nobody appears or vanishes, so the sum of all
 passengers is what it was after the load, in every snapshot that anybody takes.
@@ -30,6 +30,8 @@ from shell.demo.screen import Screen
 
 WRITERS = 2
 FLIGHTS_IN_PLAY = 400
+FRESH_ROUNDS = 10
+FLIGHTS = "flights"
 SEED = 2013
 ER_LOCK_NOWAIT = 3572
 ER_WRITE_CONFLICT = 9007
@@ -57,6 +59,7 @@ class Story:
             lookups(self, con)
             transactions(self, con)
             conflicts(self, con)
+            freshness(self, con)
             both_at_once(self, con, seconds)
             final_check(self, con)
         return self.faults
@@ -190,6 +193,36 @@ def _error_code(call: Callable[[], object]) -> int:
     except sqlfront.Error as error:
         return error.code
     return 0
+
+
+def freshness(story: Story, con: sqlfront.Connection) -> None:
+    """Commits a change and asks the columnar replica of all flights for it at once, several times."""
+    flight = flights_with_passengers(con, 1)[0]
+    story.screen.heading(f"Fresh answers: {flight} takes passengers, and a query over all flights counts them")
+    question = TOTAL_PASSENGERS.replace("SELECT", f"SELECT /*+ READ_FROM_STORAGE(TIFLASH[{FLIGHTS}]) */", 1)
+    con.execute(question).fetchall()  # waits until the replica is built
+    commits, answers, stale = [], [], 0
+    for extra in range(1, FRESH_ROUNDS + 1):
+        began = time.perf_counter()
+        add_passengers(con, flight, 1)
+        committed = time.perf_counter()
+        ((seen,),) = con.execute(question).fetchall()
+        answered = time.perf_counter()
+        commits.append(committed - began)
+        answers.append(answered - committed)
+        stale += seen != story.total + extra
+    add_passengers(con, flight, -FRESH_ROUNDS)
+    story.screen.table(
+        ["", "median"],
+        [
+            ["the commit, durable", f"{statistics.median(commits) * 1000:.1f} ms"],
+            ["the columnar query that sees it, asked right after", f"{statistics.median(answers) * 1000:.1f} ms"],
+        ],
+    )
+    scans = [str(line[0]) for line in con.execute(f"EXPLAIN {question}").fetchall()]
+    story.expect(any("ColumnarScan" in scan for scan in scans), "the columnar replica was read, not the rows")
+    story.expect(stale == 0, f"{FRESH_ROUNDS} answers, every one with the commit before it")
+    story.check_total(con, "after that")
 
 
 @dataclass(slots=True)
