@@ -171,7 +171,7 @@ def check(connect: Callable[..., Any], views: Views, seed: int, key: str, *, ste
 
 @pytest.mark.parametrize("key", KEYS)
 def test_random_changes(connect: Callable[..., Any], views: Views, key: str) -> None:
-    check(connect, views, sorted(KEYS).index(key), key, steps=20, columns=8)
+    check(connect, views, sorted(KEYS).index(key), key, steps=14, columns=8)
 
 
 @pytest.mark.slow
