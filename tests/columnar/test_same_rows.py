@@ -294,7 +294,7 @@ def test_a_table_that_duckdb_cannot_hold_is_read_by_rows(connect: Callable[..., 
     assert row is not None
     assert row[:2] == (0, "refused")
     assert "more than 38 digits" in row[2]
-    explained = con.execute(f"explain {hinted(REPLICA, 'select * from t', 't')}").fetchall()
+    explained = con.execute(f"explain {hinted(REPLICA, 'select id from t', 't')}").fetchall()
     assert "38 digits" in str(explained), explained
 
 
