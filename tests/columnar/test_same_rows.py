@@ -171,7 +171,7 @@ def check(connect: Callable[..., Any], views: Views, seed: int, key: str, *, ste
 
 @pytest.mark.parametrize("key", KEYS)
 def test_random_changes(connect: Callable[..., Any], views: Views, key: str) -> None:
-    check(connect, views, sorted(KEYS).index(key), key, steps=20, columns=8)
+    check(connect, views, sorted(KEYS).index(key), key, steps=14, columns=8)
 
 
 @pytest.mark.slow
@@ -294,7 +294,7 @@ def test_a_table_that_duckdb_cannot_hold_is_read_by_rows(connect: Callable[..., 
     assert row is not None
     assert row[:2] == (0, "refused")
     assert "more than 38 digits" in row[2]
-    explained = con.execute(f"explain {hinted(REPLICA, 'select * from t', 't')}").fetchall()
+    explained = con.execute(f"explain {hinted(REPLICA, 'select id from t', 't')}").fetchall()
     assert "38 digits" in str(explained), explained
 
 
