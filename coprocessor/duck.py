@@ -7,10 +7,14 @@ results can be streamed while others run. Relations are registered for one query
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.env import Env
@@ -26,6 +30,7 @@ _warnings_mutex = threading.Lock()
 
 IDLE_CONNECTIONS_MAX = 8
 FETCH_ROWS = 4096
+NICENESS = 10
 ARROW_BATCH_ROWS = 65536
 
 
@@ -41,13 +46,30 @@ def file_errors() -> tuple[type[Exception], ...]:
     return (OSError, *query_errors())
 
 
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A new instance in memory, whose own threads give way to everybody else.
+
+    A query runs on the thread that asks and on DuckDB's; these would take all cores, and commits would wait for one. On
+    Linux a thread is born with the niceness of the one that starts it, so a thread starts DuckDB that has more of it.
+    """
+    import duckdb
+
+    if sys.platform != "linux":
+        return duckdb.connect(":memory:")
+    with ThreadPoolExecutor(1, initializer=_give_way) as pool:
+        return pool.submit(duckdb.connect, ":memory:").result()
+
+
+def _give_way() -> None:
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
 class DuckEngine:
     """The DuckDB instance of one database. Safe to share between threads."""
 
     def __init__(self, temp_directory: str | None = None) -> None:
-        import duckdb
-
-        self._root = duckdb.connect(":memory:")
+        self._root = _connect()
         settings = ["SET TimeZone = 'UTC'", "SET preserve_insertion_order = true", "SET enable_progress_bar = false"]
         if temp_directory is not None:
             settings.append("SET temp_directory = '" + temp_directory.replace("'", "''") + "'")
@@ -93,14 +115,6 @@ class DuckEngine:
             text = "NULL" if quota < 0 else f"'{int(quota)}B'"
             connection.execute(f"SET operator_memory_limit = {text}")
             self._quotas[connection] = quota
-
-    def set_threads(self, count: int) -> None:
-        """How many threads run queries from now on."""
-        connection = self.take()
-        try:
-            connection.execute(f"SET threads = {int(count)}")
-        finally:
-            self.give_back(connection)
 
     def enter(self, env: Env) -> int:
         """Returns the key by which the UDFs of one execution find its environment, until `leave`."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +41,6 @@ from kvstore.mvcc.packed import pack_pairs
 if TYPE_CHECKING:
     import duckdb
 
-WRITERS_S = 1.0
-"""So long after a write there are writers."""
 CATCH_UP_KEYS_MAX = 2_000_000
 """A table that more keys of the log concern is built anew."""
 
@@ -65,29 +62,6 @@ class Catalogue(Protocol):
         """The tables that are to be built without being asked for."""
 
 
-class ThreadShare:
-    """Leaves one core to the writers while there are some: DuckDB's threads would take all.
-
-    A writer with the cores to share keeps a few per cent of his commits, and the queries gain far less by it.
-    """
-
-    def __init__(self, duck: DuckEngine) -> None:
-        self._duck = duck
-        self._cores = os.cpu_count() or 1
-        self._shared = False
-        self._written = 0.0
-
-    def adapt(self, written: bool) -> None:
-        """To be called before a query; `written` tells whether anybody wrote since the last."""
-        now = time.monotonic()
-        if written:
-            self._written = now
-        shared = now - self._written < WRITERS_S and self._cores > 1
-        if shared is not self._shared:
-            self._shared = shared
-            self._duck.set_threads(self._cores - 1 if shared else self._cores)
-
-
 class Replica:
     """All columnar tables of one storage. Any thread may use it; `worker.Worker` drives it in the background."""
 
@@ -105,7 +79,6 @@ class Replica:
         """Tables that DuckDB cannot hold, in this form, and why."""
         self.last_applied = 0.0
         """When a change was applied, on the monotonic clock."""
-        self._threads = ThreadShare(duck)
         self.problem: str | None = None
         """Why nothing can be read at present."""
         self._tables: dict[bytes, ReplicaTable] = {}
@@ -317,7 +290,6 @@ class Replica:
             # a load that is visible at ts has been told by now
             tables = [table for table in tables if table.status is Status.READY and ts >= table.history_from]
             behind = [table for table in tables if table.applied_ts <= ts]
-            self._threads.adapt(any(table.pending for table in behind))
             if not self._advance(behind, ts):
                 return None
             overlays: dict[int, Overlay] = {}
