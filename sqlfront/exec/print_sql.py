@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from coprocessor.arrow import duckdb_type
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
 from sqlfront.errors import unsupported
@@ -161,8 +160,10 @@ class _PlanPrinter:
     # Sources
 
     def _relation(self, node: Scan | Virtual) -> _Block:
-        for col in node.cols:
-            if col.type.is_decimal:
+        if any(col.type.is_decimal for col in node.cols):
+            from coprocessor.arrow import duckdb_type
+
+            for col in node.cols:
                 duckdb_type(col.type)  # refuses what DuckDB cannot hold
         name = f"r{len(self.relations)}"
         self.relations[name] = node

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from kvstore.client.api import CancelToken
@@ -40,6 +41,7 @@ class FakeDatabase:
         self.statistics = Statistics(self.storage)
         self.sessions: dict[int, Any] = {}
         self.replicas: dict[str, ReplicaStatus] = {}
+        self.columnar = SimpleNamespace(switched=lambda table: None)
 
     def replica_status(self, table: Table) -> ReplicaStatus | None:
         return self.replicas.get(table.name)
