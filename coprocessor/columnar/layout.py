@@ -70,18 +70,23 @@ class Layout:
         """What the table in DuckDB was made for, as text."""
         return json.dumps([sorted(self.types.items()), self.handle_type, self.key_names])
 
+    @property
+    def order(self) -> str:
+        """The key columns, by which a table is laid out."""
+        return ", ".join(self.key_names)
+
     def create_sql(self, name: str) -> str:
         columns = [f"c{column_id} {type_}" for column_id, type_ in self.types.items()]
         if self.handle_type:
             columns.append(f"{HANDLE} {self.handle_type}")
         return f"CREATE OR REPLACE TABLE {name} ({', '.join(columns)})"
 
-    def insert_sql(self, relation: str) -> str:
+    def insert_sql(self, relation: str, name: str | None = None) -> str:
         names = ", ".join(self.names)
-        return f"INSERT INTO {self.name} ({names}) SELECT {names} FROM {relation}"
+        return f"INSERT INTO {name or self.name} ({names}) SELECT {names} FROM {relation}"
 
-    def delete_sql(self, relation: str) -> str:
-        return f"DELETE FROM {self.name} AS t USING {relation} AS g WHERE {self.same_key('t', 'g')}"
+    def delete_sql(self, relation: str, name: str | None = None) -> str:
+        return f"DELETE FROM {name or self.name} AS t USING {relation} AS g WHERE {self.same_key('t', 'g')}"
 
     def same_key(self, left: str, right: str) -> str:
         return " AND ".join(f"{left}.{name} = {right}.{name}" for name in self.key_names)

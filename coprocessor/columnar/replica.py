@@ -41,6 +41,8 @@ from kvstore.mvcc.packed import pack_pairs
 if TYPE_CHECKING:
     import duckdb
 
+LAID = "_laid"
+"""Behind the name of a table that is being laid out anew."""
 CATCH_UP_KEYS_MAX = 2_000_000
 """A table that more keys of the log concern is built anew."""
 
@@ -136,6 +138,7 @@ class Replica:
                 self.writer.execute("DETACH replica")
 
     def _resume(self, built: Sequence[Built]) -> None:
+        assert self.writer is not None
         changes = self.storage.changes
         tables: dict[bytes, ReplicaTable] = {}
         for found in built:
@@ -143,6 +146,7 @@ class Replica:
             prefix = None if table is None else table.layout.codec.record_prefix
             if table is not None and prefix in changes.followed and changes.has(found.change_ts):
                 tables[table.layout.codec.record_prefix] = table
+                ((table.rows_built,),) = self.writer.execute(f"SELECT count(*) FROM {table.layout.name}").fetchall()
             else:
                 self._forget_built(found.table_id)
         self._drop_unknown({found.table_id for found in built})
@@ -179,10 +183,10 @@ class Replica:
         assert self.writer is not None
         names = self.writer.execute(
             "SELECT table_name FROM duckdb_tables() WHERE database_name = 'replica' "
-            "AND regexp_matches(table_name, '^t[0-9]+$')"
+            "AND regexp_matches(table_name, '^t[0-9]+(_laid)?$')"
         ).fetchall()
         for (name,) in names:
-            if int(name[1:]) not in built:
+            if name.endswith(LAID) or int(name[1:]) not in built:
                 self.writer.execute(f"DROP TABLE replica.main.{name}")
 
     def _forget_built(self, table_id: int) -> None:
@@ -432,8 +436,9 @@ class Replica:
                 connection.rollback()
                 raise
             self.last_applied = time.monotonic()
-            for table, _ in work:
+            for table, batch in work:
                 table.padded |= padded.get(table.table_id, set())
+                table.dead += sum(key <= table.max_key for key in batch.newest)
         finally:
             for name in registered:
                 connection.unregister(name)

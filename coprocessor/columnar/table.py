@@ -58,6 +58,8 @@ class ReplicaTable:
         """No row has a key above it."""
         self.padded: set[int] = set()
         """Ids of text columns that may hold values with a space at the end."""
+        self.dead = 0
+        """About so many rows were deleted since the table was laid out."""
         self.rows_built = 0
         self.rows_expected = 0
 
@@ -116,6 +118,7 @@ class ReplicaTable:
         """The table was read anew at `ts`: what was pending at or below it is in it."""
         del self.pending[: self.pending_until(ts)]
         self.changed = []
+        self.dead = 0
         self.applied_ts = self.history_from = ts
 
     def concerns(self, change: Change) -> bool:

@@ -12,17 +12,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pyarrow as pa
 
 from coprocessor.columnar.files import log_bytes
 from coprocessor.columnar.layout import Layout
-from coprocessor.columnar.replica import Replica
+from coprocessor.columnar.replica import LAID, Replica
 from coprocessor.columnar.table import ReplicaTable, Status
 from coprocessor.duck import query_errors
 from coprocessor.errors import Unsupported
 from coprocessor.table import TableCodec
 from kvstore.errors import StoreClosed, StoreError
+from kvstore.mvcc.packed import pack_pairs
 
 TICK_S = 0.25
 APPLY_ROWS = 8192
@@ -35,6 +37,10 @@ CHECKPOINT_BYTES = 64 << 20
 """So much in DuckDB's log is brought into its file: until then scans are slower, and so is opening it."""
 CHECKPOINT_IDLE_BYTES = 1 << 20
 IDLE_S = 1.0
+DEAD_ROWS_MIN = 1000
+DEAD_SHARE_IDLE = 0.001
+DEAD_SHARE_MAX = 0.05
+"""A table with so many deleted rows, of all, is laid out anew, when nobody writes or in any case."""
 TIDY_S = 30.0
 RETRY_S = 15.0
 
@@ -120,9 +126,12 @@ class Worker(threading.Thread):
         if self._ticks >= APPLY_AGE_TICKS:
             self._ticks = 0
         waiting = log_bytes(replica.path)
-        idle = time.monotonic() - replica.last_applied > IDLE_S
+        idle = not pending and time.monotonic() - replica.last_applied > IDLE_S
         if waiting > CHECKPOINT_BYTES or (idle and waiting > CHECKPOINT_IDLE_BYTES):
             self._checkpoint()
+        for table in replica.tables:
+            if self._is_worn(table, idle):
+                self.lay_out(table)
         if now - self._tidied >= TIDY_S:
             self._tidied = now
             self.tidy()
@@ -135,6 +144,69 @@ class Worker(threading.Thread):
                 connection.execute("CHECKPOINT replica")
         finally:
             self._replica.duck.give_back(connection)
+
+    def _is_worn(self, table: ReplicaTable, idle: bool) -> bool:
+        """Whether a table should be laid out anew: every vector with a deleted row is scanned at half the speed."""
+        if table.status is not Status.READY or table.dead < DEAD_ROWS_MIN:
+            return False
+        rows = max(1, table.rows_built)
+        return table.dead > rows * DEAD_SHARE_MAX or (idle and table.dead > rows * DEAD_SHARE_IDLE)
+
+    def lay_out(self, table: ReplicaTable) -> bool:
+        """Writes the live rows of a table anew, in the order of its keys, while commits are applied to the old one.
+
+        Those are then applied to the new one as well, and it takes the old one's place, in one DuckDB transaction.
+        Returns whether it did; the table stays as it is when it was changed too much meanwhile.
+        """
+        replica = self._replica
+        connection = replica.duck.take()
+        layout, generation = table.layout, table.generation
+        laid = f"{layout.name}{LAID}"
+        try:
+            with replica.mutex:
+                ts = table.applied_ts
+                connection.begin()
+                connection.execute(f"SELECT 1 FROM {layout.name} LIMIT 0").fetchall()
+            connection.execute(f"CREATE TABLE {laid} AS SELECT * FROM {layout.name} ORDER BY {layout.order}")
+            connection.commit()
+            with replica.mutex:
+                keys = table.changed_since(ts)
+                same = table.layout is layout and table.generation == generation and table.status is Status.READY
+                if keys is None or not same or replica.find(layout.codec) is not table:
+                    connection.execute(f"DROP TABLE {laid}")
+                    return False
+                self._take_over(connection, table, laid, keys)
+                table.dead = len(keys)
+                ((table.rows_built,),) = connection.execute(f"SELECT count(*) FROM {layout.name}").fetchall()
+            self._checkpoint()
+            return True
+        except query_errors() as error:
+            logger.info("columnar table %s was not laid out anew: %s", layout.codec.schema.name, error)
+            with suppress(*query_errors()):
+                connection.rollback()
+            with suppress(*query_errors()):
+                connection.execute(f"DROP TABLE IF EXISTS {laid}")
+            table.dead = 0  # not at once again
+            return False
+        finally:
+            replica.duck.give_back(connection)
+
+    def _take_over(self, connection: Any, table: ReplicaTable, laid: str, keys: list[bytes]) -> None:
+        """Applies to the table's new form what changed since it was begun, and puts it in place."""
+        layout = table.layout
+        values = self._replica.storage.snapshot(table.applied_ts).batch_get(keys)
+        connection.begin()
+        if keys:
+            connection.register("gone", layout.keys(keys))
+            connection.register("come", layout.rows(pack_pairs(sorted(values.items()), 0)))
+            connection.execute(layout.delete_sql("gone", laid))
+            connection.execute(layout.insert_sql("come", laid))
+        connection.execute(f"DROP TABLE {layout.name}")
+        connection.execute(f"ALTER TABLE {laid} RENAME TO t{table.table_id}")
+        connection.commit()
+        if keys:
+            connection.unregister("gone")
+            connection.unregister("come")
 
     def tidy(self) -> None:
         """Shortens the change log, and forgets what no reader can ask for any more."""

@@ -1,0 +1,109 @@
+"""A worn table is laid out anew while it is read and written: nobody sees a difference but in speed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sqlfront
+from coprocessor.columnar import worker
+from tests.columnar.compare import REPLICA, hinted, same_table
+
+ROWS = 30_000
+
+
+@pytest.fixture
+def con(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(worker, "DEAD_ROWS_MIN", 1 << 40)  # only when a test says so
+    with sqlfront.connect(str(tmp_path / "db"), autocommit=True) as con:
+        con.execute("create database d")
+        con.execute("use d")
+        con.execute("create table t (a int, b varchar(9), v int, primary key (a, b))")
+        con.executemany("insert into t values (?, ?, ?)", [(i, f"k{i % 7}", i) for i in range(ROWS)])
+        count = con.execute(hinted(REPLICA, "select count(*) from t", "t")).fetchall()
+        assert count == [(ROWS,)]
+        yield con
+
+
+def worker_of(con: Any) -> Any:
+    return con._database.columnar._worker
+
+
+def table_of(con: Any) -> Any:
+    (table,) = con._database.columnar._replica.tables
+    return table
+
+
+def wear(con: Any) -> None:
+    con.execute("update t set v = v + 1 where a % 3 = 0")
+    con.execute("delete from t where a % 5 = 0")
+    same_table(con, "t")
+    assert table_of(con).dead > ROWS // 3
+
+
+def test_the_rows_stay_the_same(con: Any) -> None:
+    wear(con)
+    assert worker_of(con).lay_out(table_of(con))
+    assert table_of(con).dead == 0
+    same_table(con, "t")
+    con.execute("insert into t values (0, 'new', 1)")
+    con.execute("delete from t where a = 1")
+    same_table(con, "t")
+
+
+def test_a_cursor_that_is_open_goes_on(con: Any) -> None:
+    cursor = con.cursor().execute(hinted(REPLICA, "select a, v from t", "t"))
+    first = cursor.fetchmany(10)
+    with sqlfront.connect(con._database.path, autocommit=True) as other:
+        other.execute("use d")
+        wear(other)
+        assert worker_of(con).lay_out(table_of(con))
+        same_table(other, "t")
+    rows = first + cursor.fetchall()
+    assert len(rows) == ROWS
+    assert sum(v for _, v in rows) == sum(range(ROWS))
+
+
+def test_writers_meanwhile(con: Any) -> None:
+    over = threading.Event()
+
+    def write() -> None:
+        with sqlfront.connect(con._database.path, autocommit=True) as other:
+            other.execute("use d")
+            number = 0
+            while not over.is_set():
+                number += 1
+                other.execute("update t set v = v + 1 where a = ?", (number * 37 % ROWS,))
+                other.execute("insert into t values (?, 'w', 0)", (ROWS + number,))
+                other.execute("delete from t where a = ?", (number * 11 % ROWS,))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        done = 0
+        for _ in range(6):
+            same_table(con, "t")
+            done += worker_of(con).lay_out(table_of(con))
+            same_table(con, "t")
+    finally:
+        over.set()
+        writer.join()
+    assert done == 6
+    same_table(con, "t")
+
+
+def test_what_a_crash_left_is_dropped(con: Any) -> None:
+    path = con._database.path
+    name = table_of(con).layout.name
+    con._database.columnar._replica.writer.execute(f"CREATE TABLE {name}_laid AS SELECT * FROM {name}")
+    con.close()
+    with sqlfront.connect(path, autocommit=True) as again:
+        again.execute("use d")
+        same_table(again, "t")
+        left = again._database.columnar._replica.writer.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE '%_laid'"
+        ).fetchall()
+        assert left == [(0,)]
