@@ -85,9 +85,11 @@ def test_writers_meanwhile(con: Any) -> None:
     try:
         done = 0
         for _ in range(6):
+            con.execute("start transaction read only")
             same_table(con, "t")
             done += worker_of(con).lay_out(table_of(con))
             same_table(con, "t")
+            con.execute("commit")
     finally:
         over.set()
         writer.join()
