@@ -19,7 +19,9 @@ ALWAYS = {
     "replica_wait_1",
     "replica_wait_10000",
     "replica_q01_updated",
+    "replica_q01_settled",
     "replica_q06_updated",
+    "replica_q06_settled",
 }
 WITH_REPLICA = {"replica_disk", "rows_disk", "replica_rebuild"}
 
