@@ -214,7 +214,7 @@ def _run_replica(
     args: argparse.Namespace, scale: float, engines: Sequence[Engine]
 ) -> tuple[list[Measurement], list[str]]:
     settings = replica.ReplicaSettings(
-        scale, runs=args.runs or (1 if args.quick else 3), settle_seconds=0.5 if args.quick else 15.0
+        scale, runs=args.runs or (1 if args.quick else 3), settle_seconds=0.5 if args.quick else 30.0
     )
     (engine,) = engines
     assert isinstance(engine, Sqlfront)

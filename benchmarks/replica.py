@@ -48,7 +48,7 @@ class ReplicaSettings:
     """How large, and how often each is measured."""
 
     scale: float = 0.1
-    settle_seconds: float = 15.0
+    settle_seconds: float = 30.0
     runs: int = 3
 
 
