@@ -6,6 +6,7 @@ load, or a number of commits. Until then commits to tables that have a replica o
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -79,6 +80,8 @@ class Columnar:
                 self._replica = Replica(database.storage, database.duck, database.path, self)
                 self._worker = Worker(self._replica)
                 self._worker.start()
+                # a database that nobody closes: DuckDB must not be asked while the interpreter ends
+                atexit.register(self._worker.stop)
             return self._replica
 
     # The catalog, as the replica sees it
@@ -166,6 +169,7 @@ class Columnar:
         with self._mutex:
             self._closed = True
         if self._worker is not None:
+            atexit.unregister(self._worker.stop)
             self._worker.stop()
         if self._replica is not None:
             self._replica.close()

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.columnar.files import Built, attach, set_aside
 from coprocessor.columnar.layout import Layout
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
@@ -93,7 +94,7 @@ class Replica:
     def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
         tables = self._tables
         for key, value in writes:
-            table = tables.get(key[:11])
+            table = tables.get(key[:RECORD_PREFIX_LEN])
             if table is not None:
                 table.note(commit_ts, key, value)
 
@@ -207,7 +208,7 @@ class Replica:
                 if change.commit_ts > table.applied_ts and table.concerns(change):
                     table.status = Status.BUILDING
             for key in change.keys:
-                followed = by_prefix.get(key[:11])
+                followed = by_prefix.get(key[:RECORD_PREFIX_LEN])
                 if followed is not None and change.commit_ts > followed.applied_ts:
                     seen[key] = change.commit_ts
         if len(seen) > CATCH_UP_KEYS_MAX:
@@ -217,7 +218,7 @@ class Replica:
         values = self.storage.snapshot(ts).batch_get(sorted(seen))
         pending: dict[bytes, list[tuple[int, bytes, bytes | None]]] = {prefix: [] for prefix in by_prefix}
         for key, commit_ts in sorted(seen.items(), key=lambda item: item[1]):
-            pending[key[:11]].append((commit_ts, key, values.get(key)))
+            pending[key[:RECORD_PREFIX_LEN]].append((commit_ts, key, values.get(key)))
         for prefix, table in by_prefix.items():
             del table.pending[: table.pending_until(ts)]
             table.pending[:0] = pending[prefix]
