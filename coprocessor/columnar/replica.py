@@ -220,7 +220,7 @@ class Replica:
         for key, commit_ts in sorted(seen.items(), key=lambda item: item[1]):
             pending[key[:RECORD_PREFIX_LEN]].append((commit_ts, key, values.get(key)))
         for prefix, table in by_prefix.items():
-            del table.pending[: table.pending_until(ts)]
+            table.drop_until(ts)
             table.pending[:0] = pending[prefix]
             table.history_from = ts
 

@@ -31,10 +31,15 @@ class Status(enum.Enum):
 
 
 class Batch(NamedTuple):
-    """What is pending up to a timestamp: the newest value of each key, and all entries."""
+    """What is pending up to a timestamp: the newest value of each key, and all entries in order of commit.
+
+    They are among the first `seen` of the pending ones, of which `rest` stay.
+    """
 
     newest: dict[bytes, bytes | None]
     entries: Sequence[Entry]
+    seen: int
+    rest: list[Entry]
 
 
 class ReplicaTable:
@@ -68,30 +73,29 @@ class ReplicaTable:
         return self.layout.codec.table_id
 
     def note(self, commit_ts: int, key: bytes, value: bytes | None) -> None:
-        """Takes in a write of a commit; commits come in order but for rare exceptions."""
-        pending = self.pending
-        if pending and pending[-1][0] > commit_ts:
-            pending.insert(bisect_right(pending, commit_ts, key=_commit_ts), (commit_ts, key, value))
-        else:
-            pending.append((commit_ts, key, value))
-
-    def pending_until(self, ts: int) -> int:
-        """How many entries are pending at or below `ts`, when every such commit has been told."""
-        return bisect_right(self.pending, ts, key=_commit_ts)
+        """Takes in a write of a commit. Commits come in order but for rare exceptions."""
+        self.pending.append((commit_ts, key, value))
 
     def take(self, ts: int) -> Batch:
-        """What is to be applied to come to `ts`; stays pending until `applied`."""
-        entries = self.pending[: self.pending_until(ts)]
+        """What is to be applied to come to `ts`, when every such commit has been told; it stays pending until
+        `applied`."""
+        pending = self.pending[:]
+        entries = sorted((entry for entry in pending if entry[0] <= ts), key=_commit_ts)
         newest: dict[bytes, bytes | None] = {}
         for _, key, value in entries:
             newest[key] = value
-        return Batch(newest, entries)
+        return Batch(newest, entries, len(pending), [entry for entry in pending if entry[0] > ts])
+
+    def drop_until(self, ts: int) -> None:
+        """Forgets what is pending at or below `ts`: the rows have it."""
+        batch = self.take(ts)
+        self.pending[: batch.seen] = batch.rest
 
     def applied(self, ts: int, batch: Batch) -> None:
         """The table stands at `ts`, the batch is in it."""
         if batch.entries:
             self.changed += [(commit_ts, key) for commit_ts, key, _ in batch.entries]
-            del self.pending[: len(batch.entries)]
+            self.pending[: batch.seen] = batch.rest
             highest = max(batch.newest)
             self.max_key = max(self.max_key, highest)
             if len(self.changed) > CHANGED_MAX:
@@ -116,7 +120,7 @@ class ReplicaTable:
 
     def restart(self, ts: int) -> None:
         """The table was read anew at `ts`: what was pending at or below it is in it."""
-        del self.pending[: self.pending_until(ts)]
+        self.drop_until(ts)
         self.changed = []
         self.dead = 0
         self.applied_ts = self.history_from = ts

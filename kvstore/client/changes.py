@@ -75,7 +75,7 @@ class ChangeLog:
 
         It may be that nothing changes after all.
         """
-        if not any(start < prefix + b"\xff" and (not end or prefix < end) for prefix in self.followed):
+        if not any(start < _after(prefix) and (not end or prefix < end) for prefix in self.followed):
             return
         batch = self._engine.batch()
         batch.put(_TS.pack(commit_ts), _RANGE + _framed((start, end)), self._engine.handle(CF_CHANGES))
@@ -109,6 +109,11 @@ class ChangeLog:
     def trim(self, before_ts: int) -> None:
         """Forgets the entries of commits before `before_ts`."""
         self._engine.delete_range(CF_CHANGES, _TS.pack(0), _TS.pack(before_ts))
+
+
+def _after(prefix: bytes) -> bytes:
+    """The first key behind all that begin with the prefix, whose last byte is never 0xFF."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
 def _framed(parts: Iterable[bytes]) -> bytes:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from kvstore.client.api import CancelToken, CommitObserver, Oracle
-from kvstore.client.changes import ChangeLog
+from kvstore.client.changes import PREFIX_BYTES, ChangeLog
 from kvstore.client.group_commit import GroupCommit, carried_on
 from kvstore.client.locks import LockTable, Owner
 from kvstore.client.pending import Commit
@@ -33,10 +33,10 @@ Encoded = list[tuple[bytes, bytes | None]]
 LockWait = tuple[int, CancelToken | None]
 """How long to wait for a lock, in milliseconds, and what may end the wait."""
 
-TABLE_BYTES, RECORD_BYTES = 11, 19
-"""What the keys of a table's records share, and the length of one with an integer handle."""
+RECORD_BYTES = 19
+"""The length of a record key with an integer handle."""
 ENCODED_TABLE_BYTES = 13
-"""The first of the two in a data key."""
+"""What the keys of a table's records share, in a data key."""
 LASTS_MAX = 4096
 
 _NO_KEYS: frozenset[bytes] = frozenset()
@@ -144,7 +144,7 @@ class Committer:
         raise WriteConflict(key, start_ts, decode_write(record[1], encoded).start_ts, record[0])
 
     def _check_absent(self, key: bytes, encoded: bytes) -> None:
-        last = self.lasts.get(key[:TABLE_BYTES])
+        last = self.lasts.get(key[:PREFIX_BYTES])
         if last is not None and key > last and len(key) == RECORD_BYTES:
             return
         raw = self._fresh()
@@ -166,14 +166,14 @@ class Committer:
             if self._cursor().seq == self.engine.write_seq:
                 if len(self.lasts) >= LASTS_MAX:
                     self.lasts.clear()
-                self.lasts[key[:TABLE_BYTES]] = key
+                self.lasts[key[:PREFIX_BYTES]] = key
 
     def _raise_lasts(self, writes: Iterable[bytes]) -> None:
         lasts = self.lasts
         for key in writes:
-            last = lasts.get(key[:TABLE_BYTES])
+            last = lasts.get(key[:PREFIX_BYTES])
             if last is not None and key > last:
-                lasts[key[:TABLE_BYTES]] = key
+                lasts[key[:PREFIX_BYTES]] = key
 
     def _check_constraints(
         self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], encoded: Encoded
