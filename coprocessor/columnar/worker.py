@@ -267,6 +267,8 @@ class Worker(threading.Thread):
         if codec is None:
             return True
         generation = table.generation
+        if not replica.storage.sees_loads(replica.storage.now_ts(), *codec.record_range):
+            return True  # when the load is over
         table.layout = layout = Layout(codec)
         table.rows_built = 0
         ts = replica.storage.now_ts()
@@ -300,6 +302,8 @@ class Worker(threading.Thread):
             with replica.mutex:
                 if table.generation != generation or replica.find(codec) is not table:
                     return False
+                if not replica.storage.sees_loads(ts, *codec.record_range):
+                    return True  # the position would stand behind a load that the rows do not have
                 replica.storage.changes.mark(ts)
                 connection.execute(
                     "INSERT INTO replica.main.tables VALUES ($1, $2, $2, $3, $4, $5)",

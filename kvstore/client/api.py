@@ -253,6 +253,9 @@ class Storage(Protocol):
         it was.
         """
 
+    def sees_loads(self, ts: int, start: bytes, end: bytes) -> bool:
+        """Whether a reader at `ts` sees every bulk load of a part of the range that has begun and was not given up."""
+
     def destroy_range(self, start: bytes, end: bytes) -> None:
         """Drops every version of every key in the range at once (after DROP or TRUNCATE, below the safe point)."""
 

@@ -327,6 +327,12 @@ class EmbeddedStore:
         self.check_running()
         return open_ingest(self, start, end, cancel)
 
+    def sees_loads(self, ts: int, start: bytes, end: bytes) -> bool:
+        return not any(
+            window.overlaps(start, end) and (window.visible_from is None or ts < window.visible_from)
+            for window in self.ranges.windows
+        )
+
     def destroy_range(self, start: bytes, end: bytes) -> None:
         self.check_running()
         low, high = data_range(start, end)

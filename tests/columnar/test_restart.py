@@ -17,6 +17,7 @@ import pytest
 import sqlfront
 from coprocessor.columnar import files
 from coprocessor.columnar.worker import Worker
+from kvstore.engine.rocks import RocksEngine
 from tests.columnar.compare import REPLICA, answer, hinted, plan, reads_replica, replica_row, same, same_table
 from tests.columnar.conftest import Views
 
@@ -489,3 +490,27 @@ def test_in_memory(views: Views) -> None:
         con.execute("insert into t values (2, 2)")
         assert same_table(con, "t") == ["(1, 1)", "(2, 2)"]
     assert views.take() == [True] * 4
+
+
+def test_no_build_ends_inside_a_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A position behind the load's entry in the log would say that the rows have the load."""
+    take_over = RocksEngine.ingest
+    with opened(path) as con:
+        same_table(con, "t")
+        worker = con._database.columnar._worker
+        assert worker is not None
+
+        def slowly(self: RocksEngine, cf: str, files: Any) -> None:
+            # the load is noted, and not there yet: time for a build
+            con._database.columnar._replica.on_ingest(0, b"", b"")
+            time.sleep(1)
+            worker._stopping.set()  # and for no other
+            take_over(self, cf, files)
+
+        monkeypatch.setattr(RocksEngine, "ingest", slowly)
+        n = 5000
+        con.append("t", pa.table({"id": list(range(70_000, 70_000 + n)), "v": [1] * n, "s": ["a"] * n}))
+        assert worker._stopping.is_set()
+    monkeypatch.setattr(RocksEngine, "ingest", take_over)
+    with opened(path) as con:
+        assert len(same_table(con, "t")) == 500 + n
