@@ -155,6 +155,12 @@ class DuckEngine:
                 return
         connection.close()
 
+    def end(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Ends the transaction of a connection and returns that."""
+        with suppress(*query_errors()):  # there is none any more
+            connection.rollback()
+        self.give_back(connection)
+
     def close(self) -> None:
         with self._mutex:
             self._closed = True
@@ -270,12 +276,9 @@ class DuckQuery:
         if not self._finished:
             connection.abort()
         if self._view is not None:
-            connection.rollback()
+            connection.rollback()  # and the view is over
         for name in self._relations:
             connection.unregister(name)
         if self._environment is not None:
             self._engine.leave(self._environment)
-        if self._view is not None:
-            self._view.close()
-        else:
-            self._engine.give_back(connection)
+        self._engine.give_back(connection)

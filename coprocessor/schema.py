@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from coprocessor.types import FieldType
 
+HANDLE_OFFSET = -1
+"""Stands for the hidden row id among a scan's offsets."""
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnSchema:

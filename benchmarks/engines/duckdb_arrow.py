@@ -10,7 +10,8 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.engines.api import Connection, Paramstyle
+from benchmarks.engines.api import Connection
+from benchmarks.engines.duckdb import DuckDB
 from benchmarks.schema import Table
 
 
@@ -27,24 +28,10 @@ class ArrowConnection:
         self.inner.close()
 
 
-class DuckDBArrow:
+class DuckDBArrow(DuckDB):
     """One database object in memory; `append` reads the Parquet file into an Arrow table and registers that."""
 
     name = "duckdb-arrow"
-    paramstyle: Paramstyle = "qmark"
-    begin = "BEGIN TRANSACTION"
-    errors: tuple[type[Exception], ...] = (duckdb.Error,)
-    in_process = True
-    row_store = False
-
-    def __init__(self) -> None:
-        self._database: Any = None
-
-    def missing(self) -> str | None:
-        return None
-
-    def version(self) -> str:
-        return str(duckdb.__version__)
 
     def start(self, directory: Path) -> None:
         self._database = duckdb.connect()
@@ -58,9 +45,6 @@ class DuckDBArrow:
     def create_indexes(self, con: Connection, table: Table) -> None:
         """Arrow tables have none."""
 
-    def prepare(self, path: Path) -> None:
-        """`append` reads the Parquet file itself."""
-
     def append(self, con: Connection, table: Table, path: Path) -> None:
         import pyarrow.parquet as pq
 
@@ -69,22 +53,5 @@ class DuckDBArrow:
     def analyze(self, con: Connection) -> None:
         """There are no statistics to collect."""
 
-    def settle(self, con: Connection) -> str | None:
-        return None
-
-    def adapt(self, sql: str) -> str:
-        return sql
-
     def interrupt(self, con: Connection) -> None:
         con.cursor().interrupt()
-
-    def conflict(self, error: Exception) -> bool:
-        return False
-
-    def interrupted(self, error: Exception) -> bool:
-        return isinstance(error, duckdb.InterruptException)
-
-    def stop(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None

@@ -111,7 +111,7 @@ class BatchDecoder:
             if i is not None:
                 out.append(self._readers[slot](values, bounds[i], bounds[i + 1]))
             else:
-                out.append(_absent(column, self.tz, len(starts), is_null=column.id in layout.null))
+                out.append(absent(column, self.tz, len(starts), is_null=column.id in layout.null))
         return out
 
 
@@ -198,7 +198,8 @@ def _column_bounds(values: Bytes, starts: Ints, ends: Ints, layout: RowLayout, c
     return bounds
 
 
-def _absent(column: ColumnSchema, tz: dt.tzinfo | None, count: int, *, is_null: bool) -> Any:
+def absent(column: ColumnSchema, tz: dt.tzinfo | None, count: int, *, is_null: bool) -> Any:
+    """`count` values of rows that do not have the column: NULL, or what rows hold from before it was added."""
     wanted = arrow_type(column.type, inside=True)
     if is_null or column.default is None:
         return pa.nulls(count, wanted)

@@ -19,18 +19,15 @@ import pyarrow.compute as pc
 from coprocessor.arrow import duckdb_type
 from coprocessor.codec.key_column import KeyColumn
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
-from coprocessor.codec.row import default_of
 from coprocessor.codec.vector import BatchDecoder, decode_handles
 from coprocessor.codec.vector_keys import HandleDecoder
-from coprocessor.schema import ColumnSchema
+from coprocessor.schema import HANDLE_OFFSET, ColumnSchema
 from coprocessor.table import TableCodec
 from coprocessor.types import STRING_TPS, Tp
 from kvstore.client.api import PackedBatch
 from kvstore.mvcc.packed import pack_pairs
 
 HANDLE = "_handle"
-HANDLE_OFFSET = -1
-"""Stands for the hidden row id among a scan's offsets."""
 
 
 def column_name(column: ColumnSchema) -> str:
@@ -120,13 +117,6 @@ class Layout:
             for column_id, i in self._text
             if column_id not in known and pc.any(pc.ends_with(batch.column(i), " ")).as_py()
         }
-
-    def default_array(self, column: ColumnSchema) -> Any:
-        """What rows hold that were written before the column was added, as an array of one."""
-        from coprocessor.arrow import column_array
-
-        value = None if column.default is None else default_of(column, None)
-        return column_array([value], column.type, inside=True)
 
 
 def select_list(codec: TableCodec, offsets: Sequence[int], tz: dt.tzinfo | None) -> list[str]:

@@ -27,11 +27,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
+from coprocessor.codec.vector import absent
 from coprocessor.columnar.files import Built, attach, set_aside
 from coprocessor.columnar.layout import Layout
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
 from coprocessor.columnar.view import Overlay, View
-from coprocessor.duck import DuckEngine
+from coprocessor.duck import DuckEngine, file_errors, query_errors
 from coprocessor.errors import Unsupported
 from coprocessor.schema import ColumnSchema
 from coprocessor.table import TableCodec
@@ -102,8 +103,7 @@ class Replica:
         """A bulk load changed the range: the tables in it are read anew."""
         with self.mutex:  # no position is on its way to the file
             for table in self._tables.values():
-                low, high = table.layout.codec.record_range
-                if start < high and (not end or low < end):
+                if table.lies_in(start, end):
                     table.status = Status.BUILDING
                     table.generation += 1
         self.wake.set()
@@ -112,8 +112,6 @@ class Replica:
 
     def open(self) -> None:
         """Opens the file, and brings what it has up to date from the change log. Notes the problem when it can't."""
-        from coprocessor.duck import file_errors
-
         with self.mutex:
             try:
                 if self.writer is None:
@@ -130,8 +128,6 @@ class Replica:
             self.open()
 
     def _detach(self) -> None:
-        from coprocessor.duck import query_errors
-
         if self.writer is not None:
             with suppress(*query_errors()):
                 self.writer.rollback()
@@ -205,7 +201,7 @@ class Replica:
             if change.commit_ts > ts or len(seen) > CATCH_UP_KEYS_MAX:
                 break
             for table in tables:
-                if change.commit_ts > table.applied_ts and table.concerns(change):
+                if change.loaded and change.commit_ts > table.applied_ts and table.lies_in(*change.loaded):
                     table.status = Status.BUILDING
             for key in change.keys:
                 followed = by_prefix.get(key[:RECORD_PREFIX_LEN])
@@ -311,7 +307,7 @@ class Replica:
                 connection.begin()
                 connection.execute("SELECT 1 FROM replica.main.format LIMIT 0").fetchall()
             except BaseException:
-                self._release(connection)
+                self.duck.end(connection)
                 raise
             padded = {table.table_id: frozenset(table.padded) for table in tables}
         try:
@@ -320,17 +316,10 @@ class Replica:
                 for overlay in overlays.values():
                     overlay.lay(reader.batch_get(overlay.values))
         except BaseException:
-            self._release(connection)
+            self.duck.end(connection)
             raise
         layouts = {table.table_id: table.layout for table in tables}
         return View(self.duck, connection, ts, layouts, overlays, padded)
-
-    def _release(self, connection: duckdb.DuckDBPyConnection) -> None:
-        from coprocessor.duck import query_errors
-
-        with suppress(*query_errors()):
-            connection.rollback()
-        self.duck.give_back(connection)
 
     def _readable(self, codecs: Sequence[TableCodec]) -> list[ReplicaTable]:
         """The tables that have every column of these definitions."""
@@ -342,8 +331,7 @@ class Replica:
             if table is None or table.status is not Status.READY:
                 self.demand(codec.table_id)
                 continue
-            newest = self.catalogue.find(codec.table_id)
-            if newest is None or (newest is not table.layout.codec and not self._follow_definition(table, newest)):
+            if not self._is_current(table):
                 continue
             types = table.layout.types
             if codec is table.layout.codec or all(types.get(c) == t for c, t in Layout(codec).types.items()):
@@ -363,18 +351,12 @@ class Replica:
         with self.mutex:
             ts = self.storage.now_ts()
             self.storage.wait_until(ts)
-            tables = [table for table in self._tables.values() if table.status is Status.READY]
-            for table in tables:
-                newest = self.catalogue.find(table.table_id)
-                if newest is not None and newest is not table.layout.codec:
-                    self._follow_definition(table, newest)
-            self._advance([table for table in tables if table.status is Status.READY], ts)
+            ready = [table for table in self._tables.values() if table.status is Status.READY]
+            self._advance([table for table in ready if self._is_current(table)], ts)
             return ts
 
     def _advance(self, tables: Sequence[ReplicaTable], ts: int) -> bool:
         """Brings the tables to `ts`; False when that failed, and then the replica has stopped."""
-        from coprocessor.duck import query_errors
-
         batches = [(table, table.take(ts)) for table in tables]
         work = [(table, batch) for table, batch in batches if batch.entries]
         if work:
@@ -446,10 +428,13 @@ class Replica:
 
     # Definitions
 
+    def _is_current(self, table: ReplicaTable) -> bool:
+        """Whether the table has the columns of its newest definition, now at the latest."""
+        newest = self.catalogue.find(table.table_id)
+        return newest is not None and (newest is table.layout.codec or self._follow_definition(table, newest))
+
     def _follow_definition(self, table: ReplicaTable, newest: TableCodec) -> bool:
         """Gives the table in DuckDB the columns of the newest definition; False when it has to be built anew."""
-        from coprocessor.duck import query_errors
-
         try:
             layout = Layout(newest)
         except Unsupported as error:
@@ -511,7 +496,7 @@ def _default_clause(connection: duckdb.DuckDBPyConnection, layout: Layout, colum
     import pyarrow as pa
 
     type_ = layout.types[column.id]
-    connection.register("value", pa.table({"v": layout.default_array(column)}))
+    connection.register("value", pa.table({"v": absent(column, None, 1, is_null=False)}))
     try:
         ((text,),) = connection.execute(f"SELECT CAST(CAST(v AS {type_}) AS VARCHAR) FROM value").fetchall()
     finally:

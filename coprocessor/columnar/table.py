@@ -9,7 +9,6 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from coprocessor.columnar.layout import Layout
-from kvstore.client.api import Change
 
 CHANGED_MAX = 1_000_000
 """So many changes are remembered for readers of the past; older readers take the row path."""
@@ -66,7 +65,6 @@ class ReplicaTable:
         self.dead = 0
         """About so many rows were deleted since the table was laid out."""
         self.rows_built = 0
-        self.rows_expected = 0
 
     @property
     def table_id(self) -> int:
@@ -125,9 +123,7 @@ class ReplicaTable:
         self.dead = 0
         self.applied_ts = self.history_from = ts
 
-    def concerns(self, change: Change) -> bool:
-        """Whether a bulk load in the log changed the table."""
-        start, end = self.layout.codec.record_range
-        return (
-            change.loaded is not None and change.loaded[0] < end and (not change.loaded[1] or start < change.loaded[1])
-        )
+    def lies_in(self, start: bytes, end: bytes) -> bool:
+        """Whether a bulk load of the range (an empty `end`: without one) may change the table."""
+        low, high = self.layout.codec.record_range
+        return start < high and (not end or low < end)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -89,11 +88,6 @@ class View:
 
     def close(self) -> None:
         """Ends the transaction and gives the connection back; harmless when it is over."""
-        if self._closed:
-            return
-        self._closed = True
-        from coprocessor.duck import query_errors
-
-        with suppress(*query_errors()):
-            self.connection.rollback()
-        self._duck.give_back(self.connection)
+        if not self._closed:
+            self._closed = True
+            self._duck.end(self.connection)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -43,6 +43,9 @@ DEAD_SHARE_MAX = 0.05
 """A table with so many deleted rows, of all, is laid out anew, when nobody writes or in any case."""
 TIDY_S = 30.0
 RETRY_S = 15.0
+
+if TYPE_CHECKING:
+    import duckdb
 
 logger = logging.getLogger("sqlfront.columnar")
 
@@ -146,7 +149,7 @@ class Worker(threading.Thread):
             self._replica.duck.give_back(connection)
 
     def _is_worn(self, table: ReplicaTable, idle: bool) -> bool:
-        """Whether a table should be laid out anew: every vector with a deleted row is scanned at half the speed."""
+        """Whether a table should be laid out anew: deleted rows make its scans slower."""
         if table.status is not Status.READY or table.dead < DEAD_ROWS_MIN:
             return False
         rows = max(1, table.rows_built)
@@ -191,7 +194,9 @@ class Worker(threading.Thread):
         finally:
             replica.duck.give_back(connection)
 
-    def _take_over(self, connection: Any, table: ReplicaTable, laid: str, keys: list[bytes]) -> None:
+    def _take_over(
+        self, connection: duckdb.DuckDBPyConnection, table: ReplicaTable, laid: str, keys: list[bytes]
+    ) -> None:
         """Applies to the table's new form what changed since it was begun, and puts it in place."""
         layout = table.layout
         values = self._replica.storage.snapshot(table.applied_ts).batch_get(keys)
@@ -321,9 +326,9 @@ class Worker(threading.Thread):
             self._built.notify_all()
         return True
 
-    def _insert(self, connection: object, layout: Layout, batches: list[pa.RecordBatch]) -> None:
-        connection.register("batch", pa.Table.from_batches(batches))  # type: ignore[attr-defined]
+    def _insert(self, connection: duckdb.DuckDBPyConnection, layout: Layout, batches: list[pa.RecordBatch]) -> None:
+        connection.register("batch", pa.Table.from_batches(batches))
         try:
-            connection.execute(layout.insert_sql("batch"))  # type: ignore[attr-defined]
+            connection.execute(layout.insert_sql("batch"))
         finally:
-            connection.unregister("batch")  # type: ignore[attr-defined]
+            connection.unregister("batch")

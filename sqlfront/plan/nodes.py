@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Window
+from coprocessor.schema import HANDLE_OFFSET as HANDLE_OFFSET
 from coprocessor.types import FieldType
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from sqlfront.plan.access import Access
 
 _T = TypeVar("_T")
-
-HANDLE_OFFSET = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Takes what all alternatives of an OR have in common out of it: (a AND b) OR (a AND c) is a AND (b OR c).
 
-Only conditions become conjuncts of their own that way, so that they can be pushed down, or join by.
+What is common becomes a condition of its own that way, which can be pushed down, or joined by. RAND() and subqueries
+stay where they are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 from coprocessor.expr import Call, Expr
 from sqlfront.plan.nodes import Filter, Join, Node, with_children
+from sqlfront.plan.rules.push_filters import movable
 
 
 def factor_alternatives(node: Node) -> Node:
@@ -33,7 +35,7 @@ def _parts(cond: Expr) -> Iterator[Expr]:
         yield cond
         return
     alternatives = [list(_flat(arg, "and")) for arg in _flat(cond, "or")]
-    common = [part for part in alternatives[0] if all(part in others for others in alternatives[1:])]
+    common = [p for p in alternatives[0] if movable(p) and all(p in others for others in alternatives[1:])]
     if not common:
         yield cond
         return

@@ -99,7 +99,7 @@ def _project(node: Project, conds: tuple[Expr, ...]) -> Node:
     stay: list[Expr] = []
     for cond in conds:
         used = columns(cond) & sources.keys()
-        if not _has_subquery(cond) and all(_movable(sources[i]) for i in used):
+        if not _has_subquery(cond) and all(movable(sources[i]) for i in used):
             down.append(substitute(cond, sources))
         else:
             stay.append(cond)
@@ -113,7 +113,7 @@ def _aggregate(node: Aggregate, conds: tuple[Expr, ...]) -> Node:
     return _stay(replace(node, child=_push(node.child, down)), rest)
 
 
-def _movable(expr: Expr) -> bool:
+def movable(expr: Expr) -> bool:
     """Whether evaluating the expression below instead of above changes nothing."""
     for part in walk(expr):
         if isinstance(part, Subquery):
