@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= auto
 DEMO ?= demo.db
 
-.PHONY: install test test-slow check bench demo format build clean
+.PHONY: install test test-slow check bench demo format proto build clean
 
 install: $(STAMP)
 
@@ -28,11 +28,15 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/mypy -p benchmarks
 	$(BIN)/lint-imports
+	$(BIN)/python -m kvstore.proto --check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+proto: install
+	$(BIN)/python -m kvstore.proto
 
 bench: install
 	$(BIN)/python -m benchmarks oltp

@@ -17,7 +17,8 @@ CF_LOCK = "lock"
 CF_WRITE = "write"
 CF_META = "meta"
 CF_CHANGES = "changes"
-COLUMN_FAMILIES = (CF_DEFAULT, CF_LOCK, CF_WRITE, CF_META, CF_CHANGES)
+CF_RAFT = "raft"
+COLUMN_FAMILIES = (CF_DEFAULT, CF_LOCK, CF_WRITE, CF_META, CF_CHANGES, CF_RAFT)
 """Their order is part of the log's format."""
 
 

@@ -20,8 +20,8 @@ import uuid
 
 from kvstore.errors import Corruption, DirectoryInUse, DiskFull, FormatTooNew, NotOurDirectory, StoreError
 
-FORMAT_VERSION = 3
-"""1: writes are in RocksDB's own logs. 2: they are in ours (see `log`). 3: with the family `changes`."""
+FORMAT_VERSION = 4
+"""1: writes are in RocksDB's own logs. 2: they are in ours (see `log`). 3: with family `changes`. 4: with `raft`."""
 PRODUCT = "sqlfront"
 IDENTITY_FILE = "sqlfront.json"
 LOCK_FILE = "sqlfront.lock"

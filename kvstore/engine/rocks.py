@@ -28,7 +28,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from kvstore.engine.api import CF_CHANGES, CF_DEFAULT, CF_LOCK, CF_META, COLUMN_FAMILIES, Cursor, Scanner
+from kvstore.engine.api import CF_CHANGES, CF_DEFAULT, CF_LOCK, CF_META, CF_RAFT, COLUMN_FAMILIES, Cursor, Scanner
 from kvstore.engine.batch import Family, LoggedBatch, replay
 from kvstore.engine.directory import KV_DIRECTORY, Directory, sync_directory, write_identity
 from kvstore.engine.failure import translate
@@ -69,7 +69,7 @@ def _table_options(cache: Cache, *, bloom: bool) -> BlockBasedOptions:
 def _family_options(cf: str, cache: Cache) -> Options:
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(_table_options(cache, bloom=cf in (CF_DEFAULT, CF_META)))
-    small = cf in (CF_LOCK, CF_META, CF_CHANGES)
+    small = cf in (CF_LOCK, CF_META, CF_CHANGES, CF_RAFT)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(WRITE_BUFFERS_MAX)
     options.set_level_compaction_dynamic_level_bytes(True)

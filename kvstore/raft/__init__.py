@@ -1,0 +1,1 @@
+"""The Raft state machine: pure, in the shape of step, tick, ready and advance."""
