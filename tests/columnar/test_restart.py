@@ -17,6 +17,7 @@ import pytest
 import sqlfront
 from coprocessor.columnar import files
 from coprocessor.columnar.worker import Worker
+from kvstore.engine.api import CF_CHANGES
 from kvstore.engine.rocks import RocksEngine
 from tests.columnar.compare import REPLICA, answer, hinted, plan, reads_replica, replica_row, same, same_table
 from tests.columnar.conftest import Views
@@ -194,6 +195,30 @@ def test_a_definition_between(path: Path, definition: str, queried: bool) -> Non
         same_table(con, name)
         con.execute(f"delete from {name} where id between 10 and 20")
         same_table(con, name)
+
+
+def test_a_damaged_entry_of_the_change_log_has_the_tables_built_anew(path: Path, log: Logged) -> None:
+    with opened(path) as con:
+        con.execute("delete from t where id < 100")
+    engine = RocksEngine(str(path))
+    try:
+        last = engine.scanner(CF_CHANGES, b"", b"\xff" * 9, reverse=True).take(1)
+        batch = engine.batch()
+        batch.put(last[0], last[1][:-1], engine.handle(CF_CHANGES))
+        engine.write(batch)
+        engine.sync()
+    finally:
+        engine.close()
+    builds(log)
+    with opened(path) as con:
+        assert len(same_table(con, "t")) == 400
+        assert any("change log cannot be read" in record.getMessage() for record in log.records)
+        con.execute("delete from t where id < 200")
+        assert len(same_table(con, "t")) == 300
+    assert len(builds(log)) == 1
+    with opened(path) as con:
+        assert len(same_table(con, "t")) == 300
+    assert builds(log) == []
 
 
 def test_dropped_and_made_again_while_it_was_away(path: Path) -> None:
