@@ -1,14 +1,17 @@
 """A random network of raw nodes under one seed, with the checks of the Raft paper (figure 3) after every step.
 
-A node has a disk (`MemoryStorage`, the machine's applied prefix and its configuration) and a Ready that may be half done:
-messages, ticks and proposals come in between `ready` and `advance`, and a crash there loses what was not persisted.
+A node has a disk (`MemoryStorage`, the machine's applied prefix and its configuration) and a Ready that may be half
+done: messages, ticks and proposals come in between `ready` and `advance`, and a crash there loses what was not persisted.
 Messages are lost, doubled and reordered, and pairs of nodes are cut off one-way. `Faults` plants bugs on purpose.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kvstore.raft import Config, MemoryStorage, RawNode, Ready, decode_conf_change
 from kvstore.raft.errors import Compacted, ConfChangeError, ProposalDropped
@@ -23,7 +26,6 @@ from kvstore.raft.types import (
     HardState,
     Message,
     MessageType,
-
     Role,
     Snapshot,
 )
@@ -198,7 +200,7 @@ class Cluster:
     """The nodes and the network between them."""
 
     def __init__(
-        self, seed: int, nodes: int = 5, voters: int = 3, faults: Faults | None = None, **settings: object
+        self, seed: int, nodes: int = 5, voters: int = 3, faults: Faults | None = None, **settings: Any
     ) -> None:
         self.rng = random.Random(seed)
         self.faults = faults or Faults()
@@ -207,13 +209,14 @@ class Cluster:
         self.cut: set[tuple[int, int]] = set()
         self.proposed = self.refused = 0
         conf_state = ConfState(voters=tuple(range(1, voters + 1)))
+        times = {"election_tick": 5, "heartbeat_tick": 1}
         self.nodes = {
-            node: SimNode(self, node, conf_state if node <= voters else ConfState(), Config(node, 5, 1, **settings))  # type: ignore[arg-type]
+            node: SimNode(self, node, conf_state if node <= voters else ConfState(), Config(node, **times, **settings))
             for node in range(1, nodes + 1)
         }
 
-    def send(self, messages: object) -> None:
-        self.in_flight.extend(messages)  # type: ignore[arg-type]
+    def send(self, messages: Iterable[Message]) -> None:
+        self.in_flight.extend(messages)
 
     def up(self) -> list[SimNode]:
         return [node for node in self.nodes.values() if node.up]
@@ -326,10 +329,8 @@ class Cluster:
             if self.rng.random() < 0.3:
                 changes = ()  # leave a joint configuration
             transition = self.rng.choice(list(ConfChangeTransition)) if changes else ConfChangeTransition.AUTO
-            try:
+            with contextlib.suppress(ProposalDropped):  # being handed over, or removed
                 node.raw.propose_conf_change(b"", ConfChangeV2(changes, transition))
-            except ProposalDropped:
-                pass  # being handed over, or removed
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
@@ -351,6 +352,20 @@ class Cluster:
                 node.raw.tick()
             self.drain()
 
+    def exchange(self, *nodes: int, keep: Callable[[Message], bool] = lambda message: True) -> None:
+        """Lets these nodes work and talk to each other, with the messages that `keep` passes, until all is quiet."""
+        quiet = False
+        while not quiet:
+            for node in nodes:
+                self.nodes[node].begin()
+                self.nodes[node].finish()
+            sent, self.in_flight = self.in_flight, []
+            for message in sent:
+                if message.from_ in nodes and message.to in nodes and keep(message):
+                    self.nodes[message.to].raw.step(message)
+            self.check()
+            quiet = not any(self.nodes[node].raw.has_ready() for node in nodes)
+
     def drain(self) -> None:
         """Persists and delivers until nothing is left to do."""
         while True:
@@ -363,5 +378,3 @@ class Cluster:
             while self.in_flight:
                 self.deliver(0)
             self.check()
-
-
