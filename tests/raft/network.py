@@ -1,7 +1,7 @@
 """A random network of raw nodes under one seed, with the checks of the Raft paper (figure 3) after every step.
 
 A node has a disk (`MemoryStorage`, the machine's applied prefix and its configuration) and a Ready that may be half
-done: messages, ticks and proposals come in between `ready` and `advance`, and a crash there loses what was not persisted.
+done: messages, ticks and proposals come in between `ready` and `advance`, and a crash there loses what was not on disk.
 Messages are lost, doubled and reordered, and pairs of nodes are cut off one-way. `Faults` plants bugs on purpose.
 """
 
@@ -209,11 +209,14 @@ class Cluster:
         self.cut: set[tuple[int, int]] = set()
         self.proposed = self.refused = 0
         conf_state = ConfState(voters=tuple(range(1, voters + 1)))
-        times = {"election_tick": 5, "heartbeat_tick": 1}
-        self.nodes = {
-            node: SimNode(self, node, conf_state if node <= voters else ConfState(), Config(node, **times, **settings))
-            for node in range(1, nodes + 1)
-        }
+        self.settings = {"election_tick": 5, "heartbeat_tick": 1, **settings}
+        self.nodes: dict[int, SimNode] = {}
+        for node in range(1, nodes + 1):
+            self.add(node, conf_state if node <= voters else ConfState())
+
+    def add(self, node: int, conf_state: ConfState) -> None:
+        """A node that knows a configuration, or with none one that waits for a snapshot."""
+        self.nodes[node] = SimNode(self, node, conf_state, Config(node, **self.settings))
 
     def send(self, messages: Iterable[Message]) -> None:
         self.in_flight.extend(messages)
