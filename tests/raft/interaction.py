@@ -39,6 +39,8 @@ _SETTINGS: dict[str, Callable[[str], object]] = {
     "max_size_per_msg": int,
     "max_uncommitted_size": int,
     "priority": int,
+    "min_election_tick": int,
+    "max_election_tick": int,
 }
 
 
@@ -101,6 +103,12 @@ class Script(Cluster):
     def do_campaign(self, args: list[str], options: dict[str, str]) -> None:
         if not self.nodes[int(args[0])].raw.campaign():
             self.out.append("no campaign")
+
+    def do_elect(self, args: list[str], options: dict[str, str]) -> None:
+        """elect 1: a campaign that all vote in, without a word."""
+        self.do_campaign(args, {})
+        self.do_stabilize([], {})
+        self.out = []
 
     def do_tick(self, args: list[str], options: dict[str, str]) -> None:
         """tick 1 [5]: so many ticks."""
