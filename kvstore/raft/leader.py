@@ -43,16 +43,14 @@ def on_append_response(raft: Raft, message: Message) -> None:
     if message.reject:
         _on_rejected(raft, message, progress)
         return
-    # Without the 0 a node that refuses a snapshot would get it again at once, for ever.
-    probed = progress.state is ProgressState.PROBE and progress.matched == message.index != 0
-    if not progress.update_matched(message.index) and not probed:
+    if not progress.update_matched(message.index) and not _is_news(progress, message.index):
         return
     if progress.state is ProgressState.REPLICATE:
         progress.free_inflight(message.index)
     elif progress.state is ProgressState.PROBE:
         progress.become_replicate()
     elif progress.matched + 1 >= raft.log.first_index():  # the snapshot, this one or an older one, has arrived
-        progress.become_probe()
+        progress.pending_request_snapshot = 0
         progress.become_replicate()
     log = raft.log
     if not replicate.advance_commit(raft) and (
@@ -61,6 +59,14 @@ def on_append_response(raft: Raft, message: Message) -> None:
         replicate.append_due(raft)
     if message.from_ == raft.lead_transferee and progress.matched == log.last_index:
         _send_timeout_now(raft)
+
+
+def _is_news(progress: Progress, index: int) -> bool:
+    """Whether an acknowledgement of what was known to match says that the follower can go on from there."""
+    if progress.state is ProgressState.SNAPSHOT:  # it had asked for the snapshot
+        return index >= progress.pending_snapshot
+    # Without the 0 a node that refuses a snapshot would get it again at once, for ever.
+    return progress.state is ProgressState.PROBE and progress.matched == index != 0
 
 
 def _on_rejected(raft: Raft, message: Message, progress: Progress) -> None:

@@ -193,6 +193,7 @@ class Script(Cluster):
         targets = _ids(",".join(args))
         sources = _ids(options.get("from", ""))
         kind = options.get("type", "").upper()
+        """What is under way to these nodes, by sender or type if told, or the first of it only."""
         taken = [
             message
             for message in self.in_flight
@@ -200,6 +201,7 @@ class Script(Cluster):
             and (not sources or message.from_ in sources)
             and (not kind or message.type.name == kind)
         ]
+        taken = taken[:1] if "first" in options else taken
         self.in_flight = [message for message in self.in_flight if not any(message is one for one in taken)]
         return taken
 
