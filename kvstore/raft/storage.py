@@ -12,7 +12,6 @@ from typing import Protocol
 from kvstore.raft.errors import Compacted, SnapshotTemporarilyUnavailable, Unavailable
 from kvstore.raft.types import ConfState, Entry, HardState, Snapshot
 
-
 ENTRY_OVERHEAD_BYTES = 16  # what an entry takes on the wire and on disk besides its payload, about
 
 

@@ -1,7 +1,7 @@
 """A group of raw nodes driven by script commands, each node's work printed as it is done.
 
-Lines read `node: what it does` and `from>to message`. Entries are term/index "data". Every group begins with a snapshot at
-5/5. An election timeout is always 5 ticks and a heartbeat 1, so that scripts can count.
+Lines read `node: what it does` and `from>to message`. Entries are term/index "data". Every group begins with a snapshot
+at 5/5. An election timeout is always 5 ticks and a heartbeat 1, so that scripts can count.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Script(Cluster):
         self.add(int(args[0]), ConfState())
 
     def do_entries(self, args: list[str], options: dict[str, str]) -> None:
-        """entries 1 6 6 7: node 1 starts anew with entries of these terms from index 6 on, of which none is committed."""
+        """entries 1 6 6 7: node 1 starts anew with entries of these terms from index 6 on, none committed."""
         node, terms = self.nodes[int(args[0])], [int(word) for word in args[1:]]
         node.storage.append([Entry(EntryType.NORMAL, term, 6 + i, b"") for i, term in enumerate(terms)])
         node.storage.set_hard_state(HardState(terms[-1], 0, 5))
