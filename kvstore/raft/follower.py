@@ -51,13 +51,13 @@ def on_snapshot(raft: Raft, message: Message) -> None:
 
 def _restore(raft: Raft, snapshot: Snapshot) -> bool:
     log, state = raft.log, snapshot.conf_state
-    if snapshot.index <= log.committed and not raft.pending_request_snapshot:
-        return False
-    if snapshot.index < log.committed:
+    # One below what was asked for may be older than entries that the leader counts as ours: it is taken as any other.
+    requested = 0 < raft.pending_request_snapshot <= snapshot.index
+    if snapshot.index < log.committed or (snapshot.index == log.committed and not requested):
         return False
     if raft.id not in (*state.voters, *state.learners, *state.voters_outgoing):
         return False  # not for us: whoever sent it confuses us with another
-    if not raft.pending_request_snapshot and log.matches(snapshot.index, snapshot.term):
+    if not requested and log.matches(snapshot.index, snapshot.term):
         log.commit_to(snapshot.index)
         return False
     log.restore(snapshot)

@@ -214,6 +214,25 @@ def test_snapshot_of_a_group_without_this_node_is_ignored() -> None:
     assert [(m.type, m.index, m.reject) for m in answers] == [(MessageType.APPEND_RESPONSE, 0, False)]
 
 
+def test_an_older_snapshot_than_asked_for_does_not_drop_what_was_acknowledged() -> None:
+    raw, storage = make(voters=(1, 2, 3))
+    raw.step(append(entry(1, 1), entry(1, 2), entry(1, 3), commit=1))
+    persist(raw, storage)
+    raw.request_snapshot()
+    raw.step(Message(MessageType.SNAPSHOT, 1, 2, 1, snapshot=Snapshot(2, 1, ConfState(voters=(1, 2, 3)))))
+    assert (raw.last_index, raw.commit) == (3, 2)
+    raw.step(Message(MessageType.SNAPSHOT, 1, 2, 1, snapshot=Snapshot(3, 1, ConfState(voters=(1, 2, 3)))))
+    ready = raw.ready()
+    assert ready.snapshot is not None
+    assert ready.snapshot.index == 3
+
+
+def test_a_read_needs_a_context() -> None:
+    raw, _ = make()
+    with pytest.raises(ValueError, match="context"):
+        raw.read_index(b"")
+
+
 def test_restart_goes_on_where_the_disk_stands() -> None:
     raw, storage = make()
     raw.campaign()
@@ -262,16 +281,15 @@ def test_messages_that_never_travel_are_refused() -> None:
 
 
 def test_answers_of_strangers_are_ignored() -> None:
-    raw, storage = make(voters=(1, 2, 3))
+    raw, _ = make(voters=(1, 2, 3))
     raw.campaign()  # asks for pre-votes
     for stranger in (7, 8):
         raw.step(Message(MessageType.REQUEST_PRE_VOTE_RESPONSE, 1, stranger, 1))
     assert raw.role is Role.PRE_CANDIDATE
     raw.step(Message(MessageType.REQUEST_PRE_VOTE_RESPONSE, 1, 2, 1))
-    assert raw.role is Role.CANDIDATE
-    persist(raw, storage)
+    assert raw.ready().soft_state == SoftState(0, Role.CANDIDATE)
     raw.step(Message(MessageType.REQUEST_VOTE_RESPONSE, 1, 3, 1))
-    assert raw.role is Role.LEADER
+    assert raw.leader_id == 1
     for kind in (MessageType.APPEND_RESPONSE, MessageType.HEARTBEAT_RESPONSE):
         raw.step(Message(kind, 1, 9, 1, index=1))
     assert raw.commit == 0
