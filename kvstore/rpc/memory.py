@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from kvstore.rpc.api import MESSAGE_BYTES_MAX, Call, Code, Handlers, Method, RpcError
 from kvstore.rpc.memory_stream import KEEPALIVE_S as KEEPALIVE_S
+from kvstore.rpc.memory_stream import Kind as Kind
 from kvstore.rpc.memory_stream import MemoryStream, StreamCall
 
 DATAGRAM_STREAMS = frozenset({"/tikvpb.Tikv/Raft", "/tikvpb.Tikv/BatchRaft"})
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Faults(Protocol):
     """What happens to messages between two machines."""
 
-    def delays(self, source: str, target: str) -> Sequence[float]:
+    def delays(self, source: str, target: str, kind: Kind) -> Sequence[float]:
         """After how many seconds copies of a message sent now arrive: none when it is lost. More than one count only
         for datagrams."""
 
@@ -87,7 +88,7 @@ class MemoryNetwork:
         if self.faults is None:
             arrive()
             return True
-        delays = self.faults.delays(source, target)
+        delays = self.faults.delays(source, target, Kind.UNARY)
         if not delays:
             return False
         self.after(delays[0], arrive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -22,6 +23,17 @@ KEEPALIVE_S = 10.0
 """How often a stream looks whether its two ends still reach each other."""
 
 _log = logging.getLogger(__name__)
+
+
+class Kind(enum.Enum):
+    """What a message is part of, and so what its loss means."""
+
+    UNARY = "unary"
+    """A request, an answer or the news of an end: lost, the call waits for its timeout."""
+    STREAM = "stream"
+    """Ordered: lost, nothing more comes and the stream breaks."""
+    DATAGRAM = "datagram"
+    """On its own."""
 
 
 class Pipe:
@@ -56,7 +68,7 @@ class Pipe:
         if self._no_more_sends:
             raise self._send_error or RpcError(Code.UNAVAILABLE, "the stream is over")
         if self._datagram and self._network.faults is not None:
-            for delay_s in self._network.faults.delays(self._source, self._target):
+            for delay_s in self._network.faults.delays(self._source, self._target, Kind.DATAGRAM):
                 self._under_way += 1
                 self._network.after(delay_s, lambda: self._deliver(data))
         else:
@@ -70,7 +82,7 @@ class Pipe:
             self._on_way.append(item)
             self._step()
             return
-        delays = faults.delays(self._source, self._target)
+        delays = faults.delays(self._source, self._target, Kind.STREAM)
         if not delays or self.lost:
             # nothing behind a hole is delivered, as in TCP; keepalive will break the stream
             self.lost = True
