@@ -106,6 +106,7 @@ class Peer:
         "config",
         "destroyed",
         "flow",
+        "found_gone",
         "heard_at",
         "idle_ticks",
         "is_leader",
@@ -168,6 +169,8 @@ class Peer:
         self.sleepers: set[int] = set()
         self.heard_at: dict[int, float] = {}
         self.leaderless_since = now
+        self.found_gone = 0
+        """How often in a row the placement driver knew nothing of the region."""
         self.loaded = False
         """Whether it was there when the process started."""
         self.joint_since: float | None = None
