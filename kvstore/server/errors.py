@@ -20,6 +20,14 @@ class Refused(Exception):
     """A request that cannot be right: too large, of another API version, inverted ranges. Never worth a retry."""
 
 
+class LockedAtLeader(kv.KeyIsLocked):
+    """The leader has a lock in flight in the way of a follower's read."""
+
+    def __init__(self, info: kvrpcpb_pb2.LockInfo) -> None:
+        super().__init__(info.key, info.lock_version, info.primary_lock)
+        self.info = info
+
+
 _LOCK_OPS = {
     LockType.PUT: kvrpcpb_pb2.Op.Put,
     LockType.DELETE: kvrpcpb_pb2.Op.Del,
@@ -121,15 +129,11 @@ def _assertion(error: Any) -> kvrpcpb_pb2.KeyError:
 
 
 def _lock_not_found(error: Any) -> kvrpcpb_pb2.KeyError:
-    return kvrpcpb_pb2.KeyError(
-        retryable=str(error), txn_lock_not_found=kvrpcpb_pb2.TxnLockNotFound(key=error.key)
-    )
+    return kvrpcpb_pb2.KeyError(retryable=str(error), txn_lock_not_found=kvrpcpb_pb2.TxnLockNotFound(key=error.key))
 
 
 def _txn_not_found(error: Any) -> kvrpcpb_pb2.KeyError:
-    return kvrpcpb_pb2.KeyError(
-        txn_not_found=kvrpcpb_pb2.TxnNotFound(start_ts=error.start_ts, primary_key=error.key)
-    )
+    return kvrpcpb_pb2.KeyError(txn_not_found=kvrpcpb_pb2.TxnNotFound(start_ts=error.start_ts, primary_key=error.key))
 
 
 def _primary(error: Any) -> kvrpcpb_pb2.KeyError:
@@ -148,6 +152,7 @@ def _abort(error: Any) -> kvrpcpb_pb2.KeyError:
 
 _TABLE: tuple[tuple[type[Exception], Callable[[Any], kvrpcpb_pb2.KeyError]], ...] = (
     (MetLock, _locked),
+    (LockedAtLeader, lambda error: kvrpcpb_pb2.KeyError(locked=error.info)),
     (kv.WriteConflict, _conflict),
     (kv.KeyExists, _exists),
     (kv.Deadlock, _deadlock),
@@ -174,9 +179,7 @@ def store_error(error: kv.StoreError, store_id: int) -> RegionError:
 def busy(reason: str, backoff_ms: int = 0) -> RegionError:
     """The store cannot take the request now."""
     return RegionError(
-        errorpb_pb2.Error(
-            message=reason, server_is_busy=errorpb_pb2.ServerIsBusy(reason=reason, backoff_ms=backoff_ms)
-        )
+        errorpb_pb2.Error(message=reason, server_is_busy=errorpb_pb2.ServerIsBusy(reason=reason, backoff_ms=backoff_ms))
     )
 
 

@@ -139,10 +139,15 @@ class Waits:
                 if not waiter.turn.done():
                     waiter.turn.set_exception(circle)
 
+    def waiting(self) -> list[tuple[Waiter, int]]:
+        """Who waits, and for how many milliseconds, in the order of the keys."""
+        now = asyncio.get_running_loop().time()
+        found = sorted(self, key=lambda waiter: (waiter.met.key, waiter.start_ts))
+        return [(waiter, int((now - waiter.since) * 1000)) for waiter in found]
+
     def __iter__(self) -> Iterator[Waiter]:
         for queue in list(self._queues.values()):
             yield from queue
-
 
 
 def _end_turn(waiter: Waiter, woken: bool) -> None:

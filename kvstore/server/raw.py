@@ -280,9 +280,7 @@ class Raw:
             expected = None if request.previous_not_exist else request.previous_value
             if old == expected:
                 await self._store.write(context, [(CF_DEFAULT, b"z" + key, new)], term=granted.term)
-        return pb.RawCASResponse(
-            succeed=old == expected, previous_not_exist=old is None, previous_value=old or b""
-        )
+        return pb.RawCASResponse(succeed=old == expected, previous_not_exist=old is None, previous_value=old or b"")
 
     async def delete_range(self, request: pb.RawDeleteRangeRequest) -> pb.RawDeleteRangeResponse:
         context = request.context

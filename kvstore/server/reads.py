@@ -105,7 +105,7 @@ class Reads:
         return self._scan(request, await self._grant(request.context, request.version, [(low, high)]))
 
     def _scan(self, request: pb.ScanRequest, granted: Grant) -> pb.ScanResponse:
-        """A row that a lock may hide is a pair with an error; a lock in flight fails the scan (error and first pair)."""
+        """A row that a lock may hide is a pair with an error; a lock in flight fails the scan (error, first pair)."""
         reverse, key_only = request.reverse, request.key_only
         low, high = clamped_user_range(granted, request.start_key, request.end_key, reverse)
         response, size = pb.ScanResponse(), ResponseSize()

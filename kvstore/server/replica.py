@@ -7,24 +7,15 @@ follower has applied enough is the region store's own ReadIndex.
 
 from __future__ import annotations
 
-from kvstore.errors import KeyIsLocked
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto import tikvpb_pb2
 from kvstore.raftstore.api import RegionError, RegionStore
 from kvstore.rpc.api import RpcError, Transport, methods_of
 from kvstore.server.api import Directory
-from kvstore.server.errors import not_leader
+from kvstore.server.errors import LockedAtLeader, not_leader
 
 ANNOUNCE_TIMEOUT_S = 5.0
 _READ_INDEX = methods_of(tikvpb_pb2.DESCRIPTOR, "Tikv")["ReadIndex"]
-
-
-class LockedAtLeader(KeyIsLocked):
-    """The leader has a lock in flight in the way of a follower's read."""
-
-    def __init__(self, info: pb.LockInfo) -> None:
-        super().__init__(info.key, info.lock_version, info.primary_lock)
-        self.info = info
 
 
 class ReplicaReads:

@@ -142,9 +142,7 @@ class SnapshotReads:
             elif (found := self._of_lock(data_key(row.key), row.lock)) is not None:
                 yield row.key, found[0]
 
-    def _locks(
-        self, low: bytes, high: bytes, ts: int, isolation: Isolation, reverse: bool
-    ) -> Iterator[_LockedRow]:
+    def _locks(self, low: bytes, high: bytes, ts: int, isolation: Isolation, reverse: bool) -> Iterator[_LockedRow]:
         """The locks of the range that hide rows from the reader, or are values to it."""
         scanner = self._engine.scanner(CF_LOCK, low, high, reverse=reverse)
         try:
@@ -192,5 +190,3 @@ def _merged(
 
 def _nothing() -> None:
     """Versions cannot go away during a scan that runs without an await."""
-
-

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kvstore.errors import AlreadyCommitted, Assertion
-from kvstore.mvcc.keys import DATA_END, TS_MAX, data_key
+from kvstore.mvcc.keys import DATA_END, TS_MAX
 from kvstore.mvcc.reader import MvccReader
 from kvstore.mvcc.record import Lock
 from kvstore.proto import kvrpcpb_pb2 as pb
@@ -144,9 +144,7 @@ class Writes:
         return pb.PessimisticRollbackResponse()
 
     async def heart_beat(self, request: pb.TxnHeartBeatRequest) -> pb.TxnHeartBeatResponse:
-        command = HeartBeat(
-            request.primary_lock, request.start_version, request.advise_lock_ttl, request.min_commit_ts
-        )
+        command = HeartBeat(request.primary_lock, request.start_version, request.advise_lock_ttl, request.min_commit_ts)
         ttl = await self._scheduler.run(request.context, command, deadline_of(request.context, self._limits))
         return pb.TxnHeartBeatResponse(lock_ttl=ttl)
 
@@ -167,9 +165,7 @@ class Writes:
         status = await self._scheduler.run(request.context, CheckTxnStatus(query), deadline)
         return status_response(request.primary_key, status)
 
-    async def check_secondary_locks(
-        self, request: pb.CheckSecondaryLocksRequest
-    ) -> pb.CheckSecondaryLocksResponse:
+    async def check_secondary_locks(self, request: pb.CheckSecondaryLocksRequest) -> pb.CheckSecondaryLocksResponse:
         self._concurrency.update_max_ts(request.start_version)
         command = CheckSecondaryLocks(tuple(request.keys), request.start_version)
         status = await self._scheduler.run(request.context, command, deadline_of(request.context, self._limits))
