@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 from kvstore.engine.api import Engine
 from kvstore.engine.memory import MemoryEngine
@@ -129,7 +130,7 @@ class TestStore:
         bounds = [region.start_key, *keys, region.end_key]
         version = region.region_epoch.version + len(keys)
         made: list[Region] = []
-        for at, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for at, (start, end) in enumerate(pairwise(bounds)):
             piece = Region()
             piece.CopyFrom(region)
             if at:
