@@ -124,7 +124,10 @@ class Raw:
         if stored is None:
             return pb.RawGetResponse(not_found=True)
         value = self._values.decode(stored)
-        return pb.RawGetResponse(not_found=True) if value is None else pb.RawGetResponse(value=value)
+        if value is None:
+            return pb.RawGetResponse(not_found=True)
+        self._store.note_read(granted.region.id, 1, len(key) + len(value))
+        return pb.RawGetResponse(value=value)
 
     async def batch_get(self, request: pb.RawBatchGetRequest) -> pb.RawBatchGetResponse:
         granted = await grant(self._store, request.context, deadline_of(request.context, self._limits))
@@ -137,6 +140,7 @@ class Raw:
             if value is not None:
                 size.add(len(key) + len(value))
                 response.pairs.add(key=key, value=value)
+        self._store.note_read(granted.region.id, len(request.keys), size.bytes)
         return response
 
     def _load(self, key: bytes) -> bytes | None:
@@ -160,8 +164,9 @@ class Raw:
         if request.reverse:
             low, high = high, low
         wanted = _Range(low, high, request.limit, request.key_only, request.reverse)
-        response = pb.RawScanResponse()
-        response.kvs.extend(self._scan(granted.region, wanted, ResponseSize()))
+        response, size = pb.RawScanResponse(), ResponseSize()
+        response.kvs.extend(self._scan(granted.region, wanted, size))
+        self._store.note_read(granted.region.id, len(response.kvs), size.bytes)
         return response
 
     async def batch_scan(self, request: pb.RawBatchScanRequest) -> pb.RawBatchScanResponse:

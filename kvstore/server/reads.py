@@ -60,7 +60,9 @@ class Reads:
         self._store.check_key(granted.region, encoded[1:])
         found = self.snapshot.get(key, encoded, request.version, isolation_of(request.context))
         if found is None:
+            self._store.note_read(granted.region.id, 1, 0)
             return pb.GetResponse(not_found=True)
+        self._store.note_read(granted.region.id, 1, len(key) + len(found[0]))
         if request.need_commit_ts:
             return pb.GetResponse(value=found[0], commit_ts=found[1])
         return pb.GetResponse(value=found[0])
@@ -92,6 +94,7 @@ class Reads:
                 size.add(len(key) + len(found[0]))
                 commit_ts = found[1] if request.need_commit_ts else 0
                 response.pairs.add(key=key, value=found[0], commit_ts=commit_ts)
+        self._store.note_read(granted.region.id, len(encoded), size.bytes)
         return response
 
     # -- scan
@@ -124,6 +127,7 @@ class Reads:
             return pb.ScanResponse(pairs=[pb.KvPair(error=error)], error=error)
         finally:
             rows.close()  # type: ignore[attr-defined]
+        self._store.note_read(granted.region.id, len(response.pairs), size.bytes)
         return response
 
     # -- locks

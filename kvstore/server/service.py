@@ -80,6 +80,10 @@ class Service:
         self.admin = Admin(store, self.scheduler, self.concurrency, self.reads, self.waits, self.limits)
         self._leaders = _Leaders(self)
         store.observe(self._leaders)
+        for region in store.regions():
+            leader = store.leader_of(region.id)
+            if leader is not None and leader.store_id == store.store_id:
+                self._leaders.on_role(region, leader, is_leader=True, term=0)
         self.endpoints = {endpoint.name: endpoint for endpoint in self._endpoints()}
         self._batch = BatchCommands(store, self._raw, self.endpoints, self)
 

@@ -23,7 +23,7 @@ class FakeDirectory:
     """Knows stores by id and the leader of the first region; hands out timestamps that grow."""
 
     def __init__(self) -> None:
-        self.ts = 1000
+        self.ts = 0
         self.first_leader: Peer | None = None
         self.available = asyncio.Event()
         self.available.set()

@@ -28,6 +28,7 @@ class TestStore:
         self.write_error: RegionError | None = None
         self.has_lease = True
         self.term = 6
+        self.reads: tuple[tuple[int, int, int], ...] = ()
         self.applied = 10
         self.leaders: dict[int, Peer | None] = {}
         self._regions: dict[int, Region] = {}
@@ -94,6 +95,9 @@ class TestStore:
             error.key_not_in_region.key = key
             error.key_not_in_region.region_id = region.id
             raise RegionError(error)
+
+    def note_read(self, region_id: int, read_keys: int, read_bytes: int) -> None:
+        self.reads = (*self.reads, (region_id, read_keys, read_bytes))
 
     async def write(self, context: Context, entries: Sequence[Entry], *, term: int = 0) -> int:
         region = self._check(context)

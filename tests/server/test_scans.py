@@ -100,7 +100,7 @@ def test_a_scan_stays_inside_its_region() -> None:
 
 def test_a_region_bound_that_is_no_key_bounds_scans_all_the_same() -> None:
     async def test(node: Node) -> None:
-        await node.put(10, 20, **{"aaaaaaaaa": "1", "aaaaaaaab": "2", "ab": "3"})
+        await node.put(10, 20, aaaaaaaaa="1", aaaaaaaab="2", ab="3")
         whole = encode_bytes(b"aaaaaaaab")
         for bound in (whole, whole[:5], whole[:9], whole[:10], whole[:17], whole + b"x", b"aaaaaaaax", b"\xff" * 20):
             store = node.store
