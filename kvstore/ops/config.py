@@ -1,8 +1,8 @@
 """Configuration as typed dataclasses: defaults in the code, then a TOML file, then the command line.
 
 A section is a frozen dataclass whose fields are made by `setting(default, what it is, bounds)`; a file is a dataclass
-of sections. Names in files are written with hyphens (`region-split-mib` is `region_split_mib`), and carry their unit. What
-is not known, of another type or out of bounds is refused with its place: nothing is silently ignored.
+of sections. Names in files are written with hyphens (`region-split-mib` is `region_split_mib`), and carry their unit.
+What is not known, of another type or out of bounds is refused with its place: nothing is silently ignored.
 """
 
 from __future__ import annotations
