@@ -24,6 +24,9 @@ from typing import NoReturn, Protocol
 from kvstore import failpoint
 from kvstore.ops.log import get_logger
 
+PARENT_FD = "SQLFRONT_PARENT_FD"
+"""Names the reading end of a pipe; its end, when the parent is gone, is taken as SIGTERM."""
+
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_PANIC, EXIT_FORCED = 0, 1, 2, 101, 130
 SWITCH_INTERVAL_S = 0.0005
 """How long the loop's thread keeps the interpreter while another (a sync that has ended) waits for it."""
@@ -107,6 +110,13 @@ class _Signals:
         self._kind = kind
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._take, number)
+        lifeline = os.environ.get(PARENT_FD, "")
+        if lifeline.isdigit():
+            loop.add_reader(int(lifeline), self._parent_gone, loop, int(lifeline))
+
+    def _parent_gone(self, loop: asyncio.AbstractEventLoop, lifeline: int) -> None:
+        loop.remove_reader(lifeline)
+        self.first.set()
 
     def _take(self, number: signal.Signals) -> None:
         if self.first.is_set():
