@@ -65,6 +65,8 @@ class Backoff:
     def __init__(self, budget_ms: float, rng: random.Random, *, spent_ms: float = 0) -> None:
         self.budget_ms = budget_ms
         self.spent_ms = spent_ms
+        self.maybe_executed = False
+        """Whether an attempt since this was last cleared may have been executed though no answer came."""
         self._rng = rng
         self._attempts: dict[str, int] = {}
         self._causes: list[str] = []
