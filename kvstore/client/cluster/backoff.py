@@ -11,6 +11,8 @@ import enum
 import random
 from dataclasses import dataclass
 
+from kvstore.client.cluster.errors import ClusterError, LocksUnresolved, PdUnavailable, RegionUnavailable
+
 
 class Jitter(enum.Enum):
     """How a pause of at most `p` is drawn: `p` itself, or from [p/2, p]."""
@@ -27,10 +29,12 @@ class Kind:
     base_ms: float
     cap_ms: float
     jitter: Jitter = Jitter.EQUAL
+    error: type[ClusterError] = RegionUnavailable
+    """What is raised when the budget ends with this trouble."""
 
 
 RPC = Kind("rpc", 20, 1000)
-PD = Kind("pd", 20, 1000)
+PD = Kind("pd", 20, 1000, error=PdUnavailable)
 REGION_MISS = Kind("region_miss", 2, 500, Jitter.NONE)
 NO_LEADER = Kind("no_leader", 5, 500)
 UPDATE_LEADER = Kind("update_leader", 1, 50)
@@ -38,8 +42,8 @@ SERVER_BUSY = Kind("server_busy", 50, 3000)
 STALE_COMMAND = Kind("stale_command", 2, 1000, Jitter.NONE)
 NOT_READY = Kind("not_ready", 2, 500)
 DISK_FULL = Kind("disk_full", 500, 5000, Jitter.NONE)
-TXN_LOCK = Kind("txn_lock", 10, 1000)
-TXN_NOT_FOUND = Kind("txn_not_found", 2, 500, Jitter.NONE)
+TXN_LOCK = Kind("txn_lock", 10, 1000, error=LocksUnresolved)
+TXN_NOT_FOUND = Kind("txn_not_found", 2, 500, Jitter.NONE, LocksUnresolved)
 
 POINT_BUDGET_MS = 20_000
 """Of one point read, prewrite or commit."""
@@ -48,16 +52,8 @@ PD_BUDGET_MS = 10_000
 """Of one question to the placement driver."""
 
 
-class BudgetSpent(Exception):
-    """The pauses of one request are used up; the caller turns it into its own error."""
-
-    def __init__(self, budget_ms: float, causes: list[str]) -> None:
-        self.causes = causes
-        super().__init__(f"gave up after {budget_ms:.0f} ms of retries: {'; '.join(causes)}")
-
-
 class Backoff:
-    """The pauses of one request; `wait` sleeps or raises BudgetSpent."""
+    """The pauses of one request; `wait` sleeps, or raises the kind's error when the budget is spent."""
 
     CAUSES_MAX = 8
     """How many of the last causes the final error names."""
@@ -87,11 +83,13 @@ class Backoff:
         return pause if kind.jitter is Jitter.NONE else pause / 2 + self._rng.random() * pause / 2
 
     async def wait(self, kind: Kind, cause: str, *, at_least_ms: float = 0, at_most_ms: float | None = None) -> None:
-        """Sleeps before the next attempt. Raises BudgetSpent, at once, when the budget is used up."""
+        """Sleeps before the next attempt. Raises `kind.error`, at once, when the budget is used up."""
         self._causes.append(f"{kind.name}: {cause}")
         del self._causes[: -self.CAUSES_MAX]
         if self.spent_ms >= self.budget_ms:
-            raise BudgetSpent(self.budget_ms, self._causes)
+            error = kind.error(f"gave up after {self.budget_ms:.0f} ms of retries: {'; '.join(self._causes)}")
+            error.maybe_executed = self.maybe_executed
+            raise error
         pause = max(self.pause_ms(kind), at_least_ms)
         if at_most_ms is not None:
             pause = min(pause, at_most_ms)

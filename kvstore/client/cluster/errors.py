@@ -24,7 +24,9 @@ from kvstore.rpc.api import Code, RpcError
 
 
 class ClusterError(KvError):
-    """The cluster could not answer."""
+    """The cluster could not answer; `maybe_executed` when what was lost may have been only an answer."""
+
+    maybe_executed = False
 
 
 class PdUnavailable(ClusterError, RpcError):
@@ -39,11 +41,7 @@ class ClusterMismatch(ClusterError):
 
 
 class RegionUnavailable(ClusterError):
-    """A region did not answer within the budget; `maybe_executed` when an answer may only have been lost."""
-
-    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
-        self.maybe_executed = maybe_executed
-        super().__init__(message)
+    """A region did not answer within the budget."""
 
 
 class LocksUnresolved(ClusterError):

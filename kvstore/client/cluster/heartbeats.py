@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import deque
 
-from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff, BudgetSpent
+from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
 from kvstore.client.cluster.errors import ClusterMismatch, PdUnavailable
 from kvstore.client.cluster.tso import LeaderLost, OpenStream
 from kvstore.proto.pdpb_pb2 import RegionHeartbeatRequest, RegionHeartbeatResponse, RequestHeader
@@ -69,7 +69,7 @@ class RegionHeartbeats:
                 cause = str(error)
             try:
                 await backoff.wait(PD, cause)
-            except BudgetSpent:
+            except PdUnavailable:
                 # heartbeats never give up: pauses start anew
                 backoff = Backoff(PD_BUDGET_MS, self._rng)
             try:

@@ -11,8 +11,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff, BudgetSpent
-from kvstore.client.cluster.errors import ClusterMismatch, PdUnavailable
+from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
+from kvstore.client.cluster.errors import ClusterMismatch
 from kvstore.client.cluster.heartbeats import RegionHeartbeats
 from kvstore.client.cluster.tso import Timestamps
 from kvstore.errors import PdError
@@ -96,7 +96,7 @@ class PdClient:
                 await self._refresh(self._leader)
                 return
             except RpcError as error:
-                await self._pause(backoff, error)
+                await backoff.wait(PD, str(error))
 
     async def _leader_lost(self, _cause: str) -> None:
         """A stream to the leader broke: looks once who leads now; failing that, the old one is tried again."""
@@ -166,12 +166,6 @@ class PdClient:
     def _header(self) -> pdpb.RequestHeader:
         return pdpb.RequestHeader(cluster_id=self._cluster_id)
 
-    async def _pause(self, backoff: Backoff, error: RpcError) -> None:
-        try:
-            await backoff.wait(PD, str(error))
-        except BudgetSpent as spent:
-            raise PdUnavailable(str(spent)) from error
-
     async def _call(self, name: str, request: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """One question to the leader, asked again while there is none or it does not answer."""
         method = METHODS[name]
@@ -184,7 +178,7 @@ class PdClient:
                     raise
                 if error.code is Code.FAILED_PRECONDITION:
                     raise ClusterMismatch(error.message) from error
-                await self._pause(backoff, error)
+                await backoff.wait(PD, str(error))
             await self._leader_lost("")
 
     async def _attempt(self, method: Method, request: Any, timeout_s: float) -> Any:

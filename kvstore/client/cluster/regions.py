@@ -132,7 +132,7 @@ class RegionCache:
         return region
 
     async def locate(self, backoff: Backoff, key: bytes) -> CachedRegion:
-        """The region of a key. Raises BudgetSpent, PdUnavailable, PdError."""
+        """The region of a key. Raises RegionUnavailable, PdUnavailable, PdError."""
         while True:
             region = self.find(key)
             if region is not None:

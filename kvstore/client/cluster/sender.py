@@ -91,15 +91,15 @@ class RegionSender:
         timeout_s: float = CALL_TIMEOUT_S,
         read: ReadFrom = ReadFrom.LEADER,
     ) -> Any:
-        """The answer of the region. Raises RegionChanged, BudgetSpent, RefusedRequest, RaftEntryTooLarge, PdUnavailable."""
+        """The answer of the region. Raises RegionChanged, ClusterError (RegionUnavailable, RefusedRequest), PdError."""
         attempt = 0
         while True:
             peer = self._pick(region, read, attempt)
             self._set_context(request.context, region, peer, read)
+            connection = self._connections.get(self.regions.addresses.get(peer.store_id, ""))
+            if connection is None:
+                connection = await self._connect(backoff, region, peer.store_id)
             try:
-                connection = self._connections.get(self.regions.addresses.get(peer.store_id, ""))
-                if connection is None:
-                    connection = await self._connect(backoff, region, peer.store_id)
                 answer = await connection.call(command, request, timeout_s)
             except RpcError as error:
                 if error.code in _FINAL_CODES:

@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff, BudgetSpent
+from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
 from kvstore.client.cluster.errors import ClusterMismatch, PdUnavailable
 from kvstore.errors import PdError
 from kvstore.proto.pdpb_pb2 import RequestHeader, TsoRequest, TsoResponse
@@ -96,10 +96,7 @@ class Timestamps:
                 if error.code is Code.FAILED_PRECONDITION:
                     raise ClusterMismatch(error.message) from error
                 cause = str(error)
-            try:
-                await backoff.wait(PD, cause)
-            except BudgetSpent as spent:
-                raise PdUnavailable(f"no timestamps: {spent}") from spent
+            await backoff.wait(PD, cause)
             await self._leader_lost(cause)
 
     async def _connected(self) -> Stream:
