@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from shell.playground.children import Child, ChildFailed
 from shell.playground.plan import Member, Plan, PlanError, make_plan, taken_ports
@@ -49,7 +50,7 @@ async def _serve(plan: Plan, *, keep: bool, program: Sequence[str]) -> int:
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    telling = asyncio.ensure_future(told.wait())
+    telling = asyncio.create_task(told.wait())
     try:
         starting = asyncio.ensure_future(_start(plan, program, children))
         await asyncio.wait((starting, telling), return_when=asyncio.FIRST_COMPLETED)
@@ -79,9 +80,9 @@ async def _start(plan: Plan, program: Sequence[str], children: list[Child]) -> N
         await asyncio.gather(*(child.wait_ready(READY_TIMEOUT_S) for child in started))
 
 
-async def _watch(children: Sequence[Child], telling: asyncio.Future[bool]) -> int:
+async def _watch(children: Sequence[Child], telling: asyncio.Task[Literal[True]]) -> int:
     """Waits for Ctrl-C; raises ChildFailed when a child ends before that."""
-    ends = {asyncio.ensure_future(child.process.wait()): child for child in children}
+    ends: dict[asyncio.Task[Any], Child] = {asyncio.create_task(child.process.wait()): child for child in children}
     try:
         done, _ = await asyncio.wait((*ends, telling), return_when=asyncio.FIRST_COMPLETED)
     finally:
