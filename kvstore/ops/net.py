@@ -1,4 +1,4 @@
-"""Addresses and TLS of the ports: what may be bound, and the certificates, read once when the process starts."""
+"""Addresses and TLS of the ports: what may be bound, and the certificates."""
 
 from __future__ import annotations
 
@@ -59,14 +59,16 @@ def parse_address(text: str, what: str = "address") -> Address:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificates in PEM: the authority's, that peers are checked against, and the process' own with its key."""
+    """PEM files: the authority's certificate, that peers are checked against, and the process' own with its key."""
 
-    ca: bytes
-    cert: bytes
-    key: bytes
     ca_path: str
     cert_path: str
     key_path: str
+
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """Authority, certificate, key: for libraries that read them themselves."""
+        return Path(self.ca_path), Path(self.cert_path), Path(self.key_path)
 
     def server_context(self) -> ssl.SSLContext:
         """For a port that takes only clients with a certificate of the authority."""
@@ -94,13 +96,12 @@ def load_tls(ca_path: str, cert_path: str, key_path: str) -> Tls | None:
         return None
     if missing:
         raise TlsError(f"TLS needs ca, cert and key together; {' and '.join(missing)} missing")
-    contents = {}
     for name, path in paths.items():
         try:
-            contents[name] = Path(path).read_bytes()
+            Path(path).read_bytes()
         except OSError as error:
             raise TlsError(f"TLS {name} {path!r} cannot be read: {error.strerror}") from error
-    tls = Tls(contents["ca"], contents["cert"], contents["key"], ca_path, cert_path, key_path)
+    tls = Tls(ca_path, cert_path, key_path)
     try:
         tls.server_context()
     except (ssl.SSLError, OSError) as error:

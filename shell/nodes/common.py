@@ -61,9 +61,7 @@ class Process:
     @property
     def grpc_tls(self) -> transport.Tls | None:
         """The certificates as the transport takes them."""
-        if self.tls is None:
-            return None
-        return transport.Tls(Path(self.tls.ca_path), Path(self.tls.cert_path), Path(self.tls.key_path))
+        return None if self.tls is None else transport.Tls(*self.tls.paths)
 
 
 def settings_of(shape: type[S], file: Path | None, given: Mapping[str, object]) -> S:
