@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,7 +15,7 @@ from pd import state as keys
 from pd.config import PdConfig
 from pd.errors import NotLeader, Undetermined
 from pd.leadership import Leadership
-from pd.replica import LocalReplica, Replica, Sync
+from pd.replica import Replica, Sync, Timing
 from pd.server import Membership, PdServer
 from pd.state import Change, number
 
@@ -49,12 +50,30 @@ class PdNode:
         self._wall_ms = wall_ms
         self._rng = rng
         me = config.me()
-        self.replica: Replica = LocalReplica(engine, sync, member_id(me.name))
         members = [(member_id(member.name), member) for member in config.all_members()]
+        self.replica = Replica(
+            engine,
+            sync,
+            transport,
+            member_id(me.name),
+            {number: member.address for number, member in members},
+            group_key=zlib.crc32(",".join(sorted(member.name for _, member in members)).encode()),
+            timing=Timing(config.tick_ms / 1000, config.election_ticks, config.heartbeat_ticks),
+            rng=random.Random(rng.getrandbits(64)),
+        )
         self._cluster_id = 0
         self.pd_server = PdServer(Membership(members, lambda: self.replica.leader_id, self.cluster_id))
-        self._server = server_factory(config.listen_address(), self.pd_server.handlers())
+        self._server = server_factory(config.listen_address(), self._handlers())
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _handlers(self) -> Handlers:
+        service, raft = self.pd_server.handlers(), self.replica.handlers()
+        return Handlers({**service.unary, **raft.unary}, {**service.streams, **raft.streams})
+
+    async def failure(self) -> None:
+        """Waits for ever, or raises what makes it impossible to go on: then the process must end."""
+        assert self.replica.failure is not None
+        await asyncio.shield(self.replica.failure)
 
     def cluster_id(self) -> int:
         """0 until the first leader has chosen one and this member knows it."""
@@ -101,7 +120,8 @@ class PdNode:
                 await self.replica.write([Change(keys.CLUSTER_ID, number(chosen))])
             except (NotLeader, Undetermined):
                 await asyncio.sleep(RETRY_S)
-        assert self.replica.term == term, (self.replica.term, term)
+        if self.replica.term != term:
+            return
         lead = Leadership(self.replica, self.config.schedule, self._wall_ms, self._rng)
         self.pd_server.leadership = lead
         self._spawn(self._repeat(lead.timestamps.keep_ahead, 0))

@@ -6,7 +6,8 @@ error in the reply's header. Only GetMembers and GetClusterInfo are answered by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,8 @@ class PdServer:
         for methods, table in (*tables, *extra):
             for name, fill in table.always.items():
                 unary[methods[name].path] = (methods[name], self._answer(methods[name], fill, False))
+            for name, fill in table.headless.items():
+                unary[methods[name].path] = (methods[name], self._answer_headless(methods[name], fill))
             for name, fill in table.bootstrapped.items():
                 unary[methods[name].path] = (methods[name], self._answer(methods[name], fill, True))
         for name, handler in (("GetMembers", self._get_members), ("GetClusterInfo", self._get_cluster_info)):
@@ -73,12 +76,12 @@ class PdServer:
             },
         )
 
-    def admit(self, header: pdpb_pb2.RequestHeader) -> Leadership:
-        """The leadership, for a request of this cluster; raises RpcError."""
+    def admit(self, header: pdpb_pb2.RequestHeader | None) -> Leadership:
+        """The leadership, for a request of this cluster (None: of a kind that doesn't say); raises RpcError."""
         cluster_id = self._membership.cluster_id()
         if not cluster_id:
             raise RpcError(Code.UNAVAILABLE, "server not started")
-        if header.cluster_id != cluster_id:
+        if header is not None and header.cluster_id != cluster_id:
             raise RpcError(
                 Code.FAILED_PRECONDITION, f"mismatch cluster id, need {cluster_id} but got {header.cluster_id}"
             )
@@ -96,14 +99,20 @@ class PdServer:
             try:
                 if needs_bootstrap and not lead.bootstrapped:
                     raise Refused("cluster is not bootstrapped", pdpb_pb2.ErrorType.NOT_BOOTSTRAPPED)
-                await fill(lead, request, reply)
+                with _statuses():
+                    await fill(lead, request, reply)
             except Refused as error:
                 reply_header.error.type = error.kind
                 reply_header.error.message = str(error)
-            except NotLeader:
-                raise not_leader() from None
-            except Undetermined as error:
-                raise RpcError(Code.UNAVAILABLE, str(error)) from error
+            return reply
+
+        return answer
+
+    def _answer_headless(self, method: Method, fill: Fill) -> UnaryHandler:
+        async def answer(request: Any, call: Call) -> Any:
+            reply = method.response()
+            with _statuses():
+                await fill(self.admit(None), request, reply)
             return reply
 
         return answer
@@ -156,15 +165,23 @@ def _with_status(handler: StreamHandler) -> StreamHandler:
     async def answer(requests: Any, call: Call) -> Any:
         replies = handler(requests, call)
         try:
-            async for reply in replies:
-                yield reply
-        except NotLeader:
-            raise not_leader() from None
-        except Undetermined as error:
-            raise RpcError(Code.UNAVAILABLE, str(error)) from error
+            with _statuses():
+                async for reply in replies:
+                    yield reply
         except Refused as error:
             raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
         finally:
             await replies.aclose()  # type: ignore[attr-defined]
 
     return answer
+
+
+@contextmanager
+def _statuses() -> Iterator[None]:
+    """Turns the loss of leadership into gRPC statuses; the client finds the new leader and tries again."""
+    try:
+        yield
+    except NotLeader:
+        raise not_leader() from None
+    except Undetermined as error:
+        raise RpcError(Code.UNAVAILABLE, str(error)) from error

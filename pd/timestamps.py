@@ -15,6 +15,9 @@ UPDATE_S = 0.5
 OVERFLOW_WAIT_S = 0.001
 """How long a full millisecond is waited for; then the physical part moves on, wherever the clock is."""
 
+LEASE_WAIT_S = 0.5
+LEASE_LOOK_S = 0.005
+
 
 class Timestamps:
     """The timestamps of one leadership: they begin at the bound that the last one saved."""
@@ -35,8 +38,9 @@ class Timestamps:
             raise Refused(f"tso count should be positive and at most {LOGICAL_MAX}, got {count}")
         waited = False
         while True:
-            if self._replica.term != self._term or not self._replica.holds_lease():
-                raise NotLeader
+            if not self._may_give():
+                await self._wait_for_lease()
+                continue
             now_ms = self._wall_ms()
             ts = self._timeline.propose(now_ms, count)
             if not waited and ts >> LOGICAL_BITS > max(now_ms, self._timeline.last >> LOGICAL_BITS):
@@ -47,6 +51,18 @@ class Timestamps:
                 return ts
             else:
                 await self._save(ts >> LOGICAL_BITS)
+
+    def _may_give(self) -> bool:
+        return self._replica.term == self._term and self._replica.holds_lease()
+
+    async def _wait_for_lease(self) -> None:
+        """A lease that is late may come yet; raises NotLeader when it doesn't."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LEASE_WAIT_S
+        while not self._may_give():
+            if self._replica.term != self._term or loop.time() >= end:
+                raise NotLeader
+            await asyncio.sleep(LEASE_LOOK_S)
 
     async def _save(self, physical_ms: int) -> None:
         async with self._saving:

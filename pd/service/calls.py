@@ -14,7 +14,9 @@ Fill = Callable[[Leadership, Any, Any], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls by method name: those that work from the start, and those that need a bootstrapped cluster."""
+    """Calls by method name: those that work from the start, those whose messages have no header (so that no cluster id
+    can be checked), and those that need a bootstrapped cluster."""
 
     always: Mapping[str, Fill] = field(default_factory=dict)
+    headless: Mapping[str, Fill] = field(default_factory=dict)
     bootstrapped: Mapping[str, Fill] = field(default_factory=dict)

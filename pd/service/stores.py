@@ -132,9 +132,8 @@ CALLS = Calls(
         "IsBootstrapped": is_bootstrapped,
         "AllocID": alloc_id,
         "GetMinTS": get_min_ts,
-        "StoreGlobalConfig": store_global_config,
-        "LoadGlobalConfig": load_global_config,
     },
+    headless={"StoreGlobalConfig": store_global_config, "LoadGlobalConfig": load_global_config},
     bootstrapped={
         "GetStore": get_store,
         "PutStore": put_store,

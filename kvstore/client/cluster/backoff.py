@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstore.client.cluster.errors import ClusterError, LocksUnresolved, PdUnavailable, RegionUnavailable
@@ -70,6 +71,11 @@ class Backoff:
     def fork(self) -> Backoff:
         """A Backoff for a part of the request that runs beside the others, with what is left of the budget."""
         return Backoff(self.budget_ms, self._rng, spent_ms=self.spent_ms)
+
+    def join(self, parts: Sequence[Backoff]) -> None:
+        """Takes back what parts that ran beside each other have used up, and whether an answer was lost."""
+        self.spent_ms = max((part.spent_ms for part in parts), default=self.spent_ms)
+        self.maybe_executed = self.maybe_executed or any(part.maybe_executed for part in parts)
 
     def attempts(self, kind: Kind) -> int:
         """How often `wait` was called for this kind."""
