@@ -20,7 +20,6 @@ Key = Annotated[str | None, typer.Option("--key", metavar="FILE", help="TLS: our
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warn, error or fatal.")]
 LogFile = Annotated[str | None, typer.Option("--log-file", metavar="FILE", help="Log to FILE, not standard error.")]
 LogFormat = Annotated[str | None, typer.Option("--log-format", help="text or json.")]
-Pd = Annotated[str, typer.Option("--pd", metavar="HOST:PORT,…", help="The placement drivers.", envvar="SQLFRONT_PD")]
 
 
 def kv(

@@ -1,4 +1,4 @@
-"""The commands that look: members, stores, regions, timestamps, safe point, versions of a key."""
+"""The commands that look, through what TiKV's protocol has: regions, timestamps, safe point, versions of a key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from kvstore.client.cluster.pd_client import Located, address_of
 from kvstore.proto import tikvpb_pb2
 from kvstore.proto.kvrpcpb_pb2 import Context, MvccGetByKeyRequest, MvccInfo, Op
-from kvstore.proto.metapb_pb2 import NodeState, PeerRole, Store, StoreState
+from kvstore.proto.metapb_pb2 import PeerRole
 from kvstore.rpc.api import methods_of
 from shell.ctl.keys import Key, shown
 from shell.ctl.report import Report, Value, one
@@ -17,47 +17,6 @@ from shell.ctl.session import Command, CtlError, Session
 TIKV = methods_of(tikvpb_pb2.DESCRIPTOR, "Tikv")
 LOGICAL_BITS = 18
 REGIONS_PAGE = 1024
-
-
-async def members(session: Session) -> Report:
-    """The placement drivers, and who leads."""
-    found = await session.pd.get_members()
-    rows = [
-        (member.name, member.member_id, ",".join(member.client_urls), member.member_id == found.leader.member_id)
-        for member in found.members
-    ]
-    return Report(("name", "id", "client_urls", "leads"), rows)
-
-
-async def stores(session: Session) -> Report:
-    """All stores, those that were removed among them."""
-    found = await session.pd.get_all_stores(exclude_tombstones=False)
-    columns = ("id", "address", "state", "node_state", "version", "status_address", "labels")
-    return Report(columns, [tuple(_store(store)[name] for name in columns) for store in found])
-
-
-def store(store_id: int) -> Command:
-    """One store, as the placement driver knows it."""
-
-    async def command(session: Session) -> Report:
-        return one(**_store(await session.pd.get_store(store_id)))
-
-    return command
-
-
-def _store(found: Store) -> dict[str, Value]:
-    return {
-        "id": found.id,
-        "address": found.address,
-        "state": StoreState.Name(found.state),
-        "node_state": NodeState.Name(found.node_state),
-        "version": found.version,
-        "git_hash": found.git_hash,
-        "start_time": _seconds(found.start_timestamp),
-        "last_heartbeat": _seconds(found.last_heartbeat // 1_000_000_000),
-        "status_address": found.status_address,
-        "labels": {label.key: label.value for label in found.labels},
-    }
 
 
 def store_state(store_id: int) -> Command:
@@ -208,10 +167,6 @@ def mvcc_report(info: MvccInfo) -> Report:
     ]
     rows += [("default", None, value.start_ts, None, value.value.hex(), "") for value in info.values]
     return Report(("record", "type", "start_ts", "commit_ts", "value", "more"), rows)
-
-
-def _seconds(epoch_s: int) -> str | None:
-    return _moment(epoch_s) if epoch_s else None
 
 
 def _moment(epoch_s: float) -> str:

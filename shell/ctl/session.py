@@ -15,7 +15,7 @@ import aiohttp
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.errors import KvError
 from kvstore.ops.net import AddressError, Tls, TlsError, load_tls, parse_address
-from kvstore.rpc.api import Method, RpcError
+from kvstore.rpc.api import Method, RpcError, Transport
 from kvstore.rpc.grpc import GrpcTransport
 from kvstore.rpc.grpc import Tls as GrpcTls
 from shell.ctl.report import Format, Report, render
@@ -42,7 +42,7 @@ class Target:
 class Session:
     """Calls to the placement driver, to stores and to status ports of one cluster."""
 
-    def __init__(self, pd: PdClient, transport: GrpcTransport, tls: Tls | None) -> None:
+    def __init__(self, pd: PdClient, transport: Transport, tls: Tls | None) -> None:
         self.pd = pd
         self._transport = transport
         self._tls = tls
@@ -50,6 +50,14 @@ class Session:
     async def call(self, address: str, method: Method, request: Any) -> Any:
         """One call to a process by its gRPC address. Raises RpcError."""
         return await self._transport.channel(address).unary(method, request, CALL_TIMEOUT_S)
+
+    async def admin(self, method: Method, request: Any) -> Any:
+        """One call of the administration to the leading placement driver. Raises RpcError, CtlError for a refusal."""
+        request.header.cluster_id = self.pd.cluster_id
+        answer = await self.call(self.pd.leader, method, request)
+        if answer.header.error.type:
+            raise CtlError(answer.header.error.message)
+        return answer
 
     async def status(self, address: str, path: str) -> Any:
         """What a status port answers to GET, as JSON. Raises CtlError."""
