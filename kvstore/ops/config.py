@@ -7,8 +7,12 @@ What is not known, of another type or out of bounds is refused with its place: n
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import itertools
 import math
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
@@ -166,7 +170,7 @@ def to_dict(config: Section) -> dict[str, object]:
 
 def described(shape: type[Section], at: str = "") -> Iterator[Described]:
     """All settings of a configuration in the order of the code."""
-    hints = get_type_hints(shape)
+    hints, notes = get_type_hints(shape), _notes(shape)
     for one in fields(shape):
         hint = hints[one.name]
         if is_dataclass(hint):
@@ -174,7 +178,19 @@ def described(shape: type[Section], at: str = "") -> Iterator[Described]:
             continue
         default = one.default if one.default is not MISSING else "{}"
         shown = str(default).lower() if isinstance(default, bool) else str(list(default) if default == () else default)
-        yield Described(f"{at}{_written(one.name)}", _type_name(hint), shown, str(one.metadata["help"]))
+        help = str(one.metadata.get("help") or notes.get(one.name, ""))
+        yield Described(f"{at}{_written(one.name)}", _type_name(hint), shown, help)
+
+
+def _notes(shape: type[Section]) -> dict[str, str]:
+    """The string under each field in the class' source: how components describe theirs."""
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(shape))).body
+    assert isinstance(found, ast.ClassDef)
+    notes: dict[str, str] = {}
+    for field_, note in itertools.pairwise(found.body):
+        if isinstance(field_, ast.AnnAssign) and isinstance(note, ast.Expr) and isinstance(field_.target, ast.Name):
+            notes[field_.target.id] = " ".join(str(ast.literal_eval(note.value)).split())
+    return notes
 
 
 def _written(name: str) -> str:

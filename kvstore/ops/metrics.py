@@ -86,15 +86,6 @@ class HasStats(Protocol):
     def stats(self) -> dict[str, Any]: ...
 
 
-_ENGINE = {
-    "sst_bytes": ("tikv_engine_size_bytes", "type", "Size of the sorted files."),
-    "memtable_bytes": ("tikv_engine_memory_bytes", "cf", "Memory of the tables not yet written to files."),
-    "estimated_keys": ("tikv_engine_estimate_num_keys", "cf", "Estimated number of keys."),
-    "blob_bytes": ("sqlfront_engine_blob_bytes", "cf", "Size of the files of large values."),
-}
-"""Number in `Engine.stats` by family -> metric, its label for the family, help."""
-
-
 class EngineMetrics(Collector):
     """What the engine says of itself, read when somebody asks."""
 
@@ -103,14 +94,28 @@ class EngineMetrics(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
+        """Metrics of what `Engine.stats` has by column family, and how often it was written to."""
         stats = self._engine.stats()
-        families = {name: numbers for name, numbers in stats.items() if isinstance(numbers, Mapping)}
-        for number, (metric, label, help) in _ENGINE.items():
-            gauge = GaugeMetricFamily(metric, help, labels=("db", label))
-            for name, numbers in families.items():
-                if number in numbers:
-                    gauge.add_metric(("kv", name), float(numbers[number]))
-            yield gauge
+        gauges = {
+            "sst_bytes": GaugeMetricFamily(
+                "tikv_engine_size_bytes", "Size of the sorted files.", labels=("db", "type")
+            ),
+            "memtable_bytes": GaugeMetricFamily(
+                "tikv_engine_memory_bytes", "Memory of the tables not yet written to files.", labels=("db", "cf")
+            ),
+            "estimated_keys": GaugeMetricFamily(
+                "tikv_engine_estimate_num_keys", "Estimated number of keys.", labels=("db", "cf")
+            ),
+            "blob_bytes": GaugeMetricFamily(
+                "sqlfront_engine_blob_bytes", "Size of the files of large values.", labels=("db", "cf")
+            ),
+        }
+        for family, numbers in stats.items():
+            if isinstance(numbers, Mapping):
+                for name, number in numbers.items():
+                    if name in gauges:
+                        gauges[name].add_metric(("kv", family), float(number))
+        yield from gauges.values()
         yield GaugeMetricFamily("sqlfront_engine_writes", "Batches written since the start.", float(stats["write_seq"]))
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from kvstore.ops.process import PARENT_FD
@@ -131,7 +132,9 @@ class Child:
     def send(self, number: signal.Signals) -> None:
         """Sends a signal; nothing happens when it is gone."""
         if self.is_running:
-            self.process.send_signal(number)
+            # not Popen.send_signal, which takes the exit code that asyncio waits for
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 def tail_of(path: Path, lines: int = TAIL_LINES) -> str:

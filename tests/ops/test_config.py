@@ -17,6 +17,9 @@ class Split:
     region_size_mib: int = setting(96, "a region is split when it is larger", 1, 1024)
     ratio: float = setting(0.5, "where", 0, 1)
     by_load: bool = setting(True, "whether load splits too")
+    check_s: float = 5.0
+    """How often
+    it is looked at."""
 
     def __post_init__(self) -> None:
         if self.region_size_mib == 13:
@@ -48,7 +51,7 @@ def test_defaults_then_the_file_then_the_command_line(tmp_path: Path) -> None:
 def test_what_is_written_out_reads_back(tmp_path: Path) -> None:
     found = read(tmp_path, 'endpoints = ["x:1"]\n[split]\nby-load = false\n[labels]\nzone = "z1"')
     tree = to_dict(found)
-    assert tree["split"] == {"region-size-mib": 96, "ratio": 0.5, "by-load": False}
+    assert tree["split"] == {"region-size-mib": 96, "ratio": 0.5, "by-load": False, "check-s": 5.0}
     assert load(Whole, None, tree) == found
 
 
@@ -98,6 +101,9 @@ def test_settings_describe_themselves() -> None:
         "split.region-size-mib",
         "split.ratio",
         "split.by-load",
+        "split.check-s",
     ]
     assert rows["split.by-load"].default == "true"
+    assert rows["split.check-s"].help == "How often it is looked at."
+    assert rows["split.ratio"].help == "where"
     assert rows["mode"].type == "one of fast, safe"
