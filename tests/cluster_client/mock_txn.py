@@ -21,7 +21,7 @@ from kvstore.errors import (
     WriteConflict,
 )
 from kvstore.mvcc.reader import Committed, MvccReader, NoRecord
-from kvstore.mvcc.record import Lock, LockType, WriteType
+from kvstore.mvcc.record import Lock, LockType, Write, WriteType
 from kvstore.mvcc.scan import scan_chunks
 from kvstore.proto import deadlock_pb2
 from kvstore.proto import kvrpcpb_pb2 as kv
@@ -168,9 +168,8 @@ class MockTxn:
             lock = reader.load_lock(key)
             if lock is not None and lock.start_ts in context.committed_locks and lock.type is not LockType.PESSIMISTIC:
                 if lock.type is LockType.PUT:
-                    value = lock.short_value
-                    assert value is not None
-                    return kv.KvPair(key=key, value=value)
+                    write = Write(WriteType.PUT, lock.start_ts, lock.short_value)
+                    return kv.KvPair(key=key, value=reader.load_value(key, write))
                 if lock.type is LockType.DELETE:
                     return None
             try:

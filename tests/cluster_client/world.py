@@ -8,6 +8,7 @@ from typing import Any
 
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.parts import Options
+from kvstore.rpc.memory import MemoryTransport
 from tests.cluster_client.mock import MockCluster
 from tests.sim.loop import run_simulated
 
@@ -30,9 +31,11 @@ def with_cluster(scenario: Scenario, *, options: Options | None = None, seed: in
     run_simulated(main())
 
 
-async def connect(cluster: MockCluster, options: Options | None = None, seed: int = 1) -> Cluster:
+async def connect(
+    cluster: MockCluster, options: Options | None = None, seed: int = 1, transport: MemoryTransport | None = None
+) -> Cluster:
     """One more client."""
-    transport = cluster.network.transport("client")
+    transport = transport or cluster.network.transport("client")
     return await Cluster.connect(cluster.pd.addresses, transport=transport, rng=random.Random(seed), options=options)
 
 
