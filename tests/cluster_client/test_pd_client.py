@@ -15,8 +15,8 @@ from kvstore.proto import pdpb_pb2 as pdpb
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch, Store
 from kvstore.raftstore.api import Placement
 from kvstore.rpc.memory import MemoryNetwork
-from tests.sim.loop import run_simulated as run
 from tests.cluster_client.mock_pd import CLUSTER, MockPd
+from tests.sim.loop import run_simulated as run
 
 Scenario = Callable[[MockPd, PdClient], Awaitable[None]]
 

@@ -22,22 +22,20 @@ PerRegion = Callable[[Backoff, CachedRegion, list[bytes]], Awaitable[None]]
 
 
 async def gather_all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Runs everything, PARALLEL_MAX at a time, to the end; raises the first failure in the order of `work`."""
+    """Runs everything, PARALLEL_MAX at a time; raises the first failure of a lot when all of the lot has ended."""
     if len(work) == 1:
         return [await work[0]]
-    results: list[T | BaseException] = []
+    done: list[T] = []
     try:
         for at in range(0, len(work), PARALLEL_MAX):
-            results += await asyncio.gather(*work[at : at + PARALLEL_MAX], return_exceptions=True)
+            for result in await asyncio.gather(*work[at : at + PARALLEL_MAX], return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+                done.append(result)
     except BaseException:
         for one in work:
             one.close()
         raise
-    done: list[T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        done.append(result)
     return done
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from kvstore.client.cluster.background import Background
 from kvstore.client.cluster.backoff import Backoff
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.client.cluster.regions import RegionCache
@@ -36,6 +37,7 @@ class Parts:
     regions: RegionCache
     sender: RegionSender
     resolver: LockResolver
+    background: Background
     rng: random.Random
     options: Options
 

@@ -10,24 +10,24 @@ back, or had their min_commit_ts pushed (`ignore`), and reads through those that
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
 from kvstore.client.cluster import commands
+from kvstore.client.cluster.background import Background
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, TXN_NOT_FOUND, Backoff
-from kvstore.client.cluster.errors import ClusterError, RefusedRequest
+from kvstore.client.cluster.errors import RefusedRequest
 from kvstore.client.cluster.fan_out import by_region
 from kvstore.client.cluster.key_errors import error_of, lock_of
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.client.cluster.regions import CachedRegion, RegionCache
 from kvstore.client.cluster.sender import RegionSender
 from kvstore.client.cluster.tso import LOGICAL_BITS
-from kvstore.errors import KvError, PrimaryMismatch
+from kvstore.errors import PrimaryMismatch
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
 TS_MAX = (1 << 64) - 1
@@ -35,10 +35,6 @@ STATUSES_MAX = 2048
 """Fates of transactions that are remembered."""
 BIG_TXN_KEYS = 16
 """From so many keys of a transaction in a region on, all its locks there are settled at once."""
-BACKGROUND_MAX = 64
-"""Settlings under way in the background; beyond it the reader waits for its own."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +82,15 @@ def remaining_ms(lock_ts: int, ttl_ms: int, current_ts: int) -> int:
 class LockResolver:
     """Settles locks; shared by all readers and writers of a client."""
 
-    def __init__(self, pd: PdClient, regions: RegionCache, sender: RegionSender, rng: Random) -> None:
+    def __init__(
+        self, pd: PdClient, regions: RegionCache, sender: RegionSender, rng: Random, background: Background
+    ) -> None:
         self._pd = pd
+        self._later = background
         self._regions = regions
         self._sender = sender
         self._rng = rng
         self._statuses: OrderedDict[int, TxnStatus] = OrderedDict()
-        self._background: dict[asyncio.Task[None], None] = {}
-
-    async def close(self) -> None:
-        """Waits for the settling that is under way."""
-        await asyncio.gather(*self._background, return_exceptions=True)
 
     async def resolve(
         self, backoff: Backoff, caller_start_ts: int, locks: Sequence[kvrpcpb.LockInfo], *, for_read: bool
@@ -118,9 +112,8 @@ class LockResolver:
             else:
                 ignore[lock.lock_version] = None
         for start_ts, (status, keys) in small.items():
-            await self._now_or_later(
-                for_read, backoff, lambda b, s=start_ts, c=status.commit_ts, k=keys: self.settle_keys(b, s, c, k)
-            )
+            settle = partial(self.settle_keys, start_ts=start_ts, commit_ts=status.commit_ts, keys=keys)
+            await self._now_or_later(for_read, backoff, settle)
         return Resolved(min(waits, default=0), tuple(ignore), tuple(access))
 
     async def status_of(
@@ -351,17 +344,8 @@ class LockResolver:
         self, later: bool, backoff: Backoff, work: Callable[[Backoff], Coroutine[Any, Any, None]]
     ) -> None:
         """Runs `work(backoff)`, in the background when the caller need not wait for it and there is room."""
-        if not later or len(self._background) >= BACKGROUND_MAX:
+        if later and self._later.has_room:
+            # if it fails, the next one who meets the lock settles it
+            self._later.spawn(work(Backoff(POINT_BUDGET_MS, self._rng)))
+        else:
             await work(backoff)
-            return
-        task = asyncio.get_running_loop().create_task(_quietly(work(Backoff(POINT_BUDGET_MS, self._rng))))
-        self._background[task] = None
-        task.add_done_callback(self._background.pop)
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    """Settling for a reader that goes on without it: if it fails, the next one who meets the lock does it."""
-    try:
-        await work
-    except (ClusterError, KvError) as error:
-        _log.info("a lock stays for the next who meets it: %s", error)
