@@ -27,7 +27,10 @@ KvError
 │   ├── SnapshotTooOld      the read timestamp is below the GC safe point
 │   ├── CommitRejected      a commit check (schema version) refused
 │   └── ReadOnlyTxn
+├── PdError                 the placement driver understood and refused (`type`: pdpb.ErrorType); asking again is no help
 └── Cancelled               interrupted by the user while it waited
+
+kvstore/client/cluster/errors.py adds those of a cluster's client.
 """
 
 from __future__ import annotations
@@ -246,6 +249,15 @@ class CommitRejected(TxnError):
 
 class ReadOnlyTxn(TxnError):
     """A write was asked of a read-only transaction."""
+
+
+class PdError(KvError):
+    """The placement driver refused; `type` is a `pdpb.ErrorType`, nothing was changed."""
+
+    def __init__(self, type: int, message: str) -> None:
+        self.type = type
+        self.message = message
+        super().__init__(f"placement driver refused ({type}): {message}")
 
 
 class Cancelled(KvError):
