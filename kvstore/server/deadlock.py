@@ -21,7 +21,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from kvstore.errors import Deadlock
+from kvstore.errors import Deadlock, PdError
 from kvstore.proto import deadlock_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore.api import RegionStore
@@ -157,7 +157,7 @@ class DeadlockDetector:
                 continue
             try:
                 await self._follow(await self._detector_address())
-            except RpcError as error:
+            except (RpcError, PdError) as error:
                 _log.debug("deadlock detector: %s", error)
             await asyncio.sleep(RECONNECT_S)
 

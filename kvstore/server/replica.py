@@ -7,6 +7,7 @@ follower has applied enough is the region store's own ReadIndex.
 
 from __future__ import annotations
 
+from kvstore.errors import PdError
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto import tikvpb_pb2
 from kvstore.raftstore.api import RegionError, RegionStore
@@ -43,7 +44,7 @@ class ReplicaReads:
             address = await self._address(leader.store_id)
             channel = self._transport.channel(address)
             answer: pb.ReadIndexResponse = await channel.unary(_READ_INDEX, request, ANNOUNCE_TIMEOUT_S)
-        except RpcError:
+        except (RpcError, PdError):
             self._addresses.pop(leader.store_id, None)
             raise not_leader(context.region_id, None) from None
         if answer.HasField("region_error"):

@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from kvstore.errors import Deadlock
+from kvstore.errors import Deadlock, PdError
 from kvstore.proto import coprocessor_pb2, tikvpb_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer, Region
@@ -265,7 +265,7 @@ class Service:
         while True:
             try:
                 ts = await self._directory.get_ts() if self._directory is not None else 0
-            except RpcError as error:
+            except (RpcError, PdError) as error:
                 _log.debug("max timestamp of region %d: %s", region_id, error)
                 await asyncio.sleep(MAX_TS_RETRY_S)
                 continue
