@@ -7,24 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
 from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
+from kvstore.proto.pdraft_pb2 import PdRule
 from pd import state as keys
+from pd.checkers import check
 from pd.cluster import Cluster, StoreInfo
 from pd.config import ScheduleConfig
 from pd.errors import NotLeader, Refused, Undetermined
 from pd.heartbeats import Outboxes
+from pd.hot import HotRegions
 from pd.ids import Ids
+from pd.operators import Operator, OperatorController
 from pd.regions import RegionInfo
 from pd.replica import Replica
+from pd.rules import RuleSet
 from pd.safe_points import SafePoints
+from pd.scatter import Scatterer
+from pd.schedulers import SchedulerSet
 from pd.state import Change
+from pd.stored import load_schedulers, rule_from_pb
 from pd.timestamps import Timestamps
 from pd.versions import compatible, least_version
+from pd.view import View
 
+IDS_FOR_A_ROUND = 500
+"""Peer ids that are reserved before checkers and schedulers run."""
+IDS_FOR_A_REGION = 10
 REGIONS_SAVED_TOGETHER = 512
 """Regions in one log entry."""
 
@@ -61,6 +73,16 @@ class Leadership:
         """By store."""
         self.stale_heartbeats = 0
         self.outboxes = Outboxes()
+        rules = [rule_from_pb(PdRule.FromString(value)) for _, value in state.scan(keys.RULES)]
+        self.rules = RuleSet(rules, self.config)
+        self.schedulers = SchedulerSet(load_schedulers(state))
+        self.controller = OperatorController(lambda: self.config)
+        self.hot = HotRegions()
+        self.scatterer = Scatterer()
+        self._suspects: dict[int, None] = {}
+        """Regions that the checkers look at before they go on in order."""
+        self._patrolled = b""
+        """The key up to which the checkers have come."""
         self.split_at_ms: dict[int, int] = {}
         """When regions were split, for the merge checker."""
         self._unsaved: dict[int, None] = {}
@@ -178,16 +200,85 @@ class Leadership:
         for other in gone:
             self._unsaved[other.id] = None
             self.outboxes.drop_region(other.id)
+            self.hot.forget(other.id)
+            self.controller.region_gone(other.id, self.now_ms())
         if known is None or known.meta != region.meta:
             self._unsaved[region.id] = None
 
     def region_heartbeat(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
         """Takes a leader's heartbeat in; returns an order to it. Raises StaleRegion."""
+        known = self.cluster.regions.by_id(region.id)
         self.put_region(region)
-        return None
+        self.hot.on_heartbeat(region, self.config)
+        if known is None or known.meta != region.meta or not region.is_healthy():
+            self._suspects[region.id] = None
+        return self.controller.on_heartbeat(region, self.now_ms())
 
     def check_splittable(self, region_id: int) -> None:
         """Raises Refused for a region that is being merged."""
+        if self.controller.is_merging(region_id):
+            raise Refused(f"region {region_id} is being merged, it cannot be split")
+
+    def view(self) -> View:
+        """The cluster as checkers and schedulers see it; peer ids come from the reserve (`Ids.ensure` first)."""
+        now_ms = self.now_ms()
+        return View(
+            self.cluster,
+            self.rules,
+            self.config,
+            self.controller,
+            now_ms,
+            self.ids.take,
+            self.schedulers.no_leader_stores(now_ms),
+            self.split_at_ms,
+        )
+
+    def start_operators(self, operators: Sequence[Operator]) -> str:
+        """Starts operators together and sends their first orders; returns why not, empty when they run."""
+        problem = self.controller.add(operators, self.cluster, self.now_ms())
+        if not problem:
+            for operator in operators:
+                self.push(operator.region_id)
+        return problem
+
+    def push(self, region_id: int) -> None:
+        """Sends the order that is due to the region's leader, without waiting for its heartbeat."""
+        region = self.cluster.regions.by_id(region_id)
+        if region is None or region.leader is None:
+            return
+        order = self.controller.on_heartbeat(region, self.now_ms())
+        if order is not None:
+            self.outboxes.send(region.leader.store_id, order)
+
+    async def patrol(self) -> None:
+        """Lets the checkers look at the suspects, and at the next regions in order."""
+        if not self.bootstrapped:
+            return
+        await self.ids.ensure(IDS_FOR_A_ROUND)
+        self.controller.expire(self.now_ms())
+        suspects, self._suspects = list(self._suspects), {}
+        regions = [region for i in suspects if (region := self.cluster.regions.by_id(i)) is not None]
+        batch = self.cluster.regions.scan(self._patrolled, limit=self.config.patrol_batch)
+        self._patrolled = batch[-1].end_key if batch else b""
+        view = self.view()
+        for region in (*regions, *batch):
+            if self.ids.left() < IDS_FOR_A_REGION:
+                return
+            if found := check(view, region):
+                self.start_operators(found)
+
+    async def schedule(self) -> None:
+        """Lets the schedulers run once."""
+        if not self.bootstrapped:
+            return
+        await self.ids.ensure(IDS_FOR_A_ROUND)
+        for _, operator in self.schedulers.run(self.view(), self.rng, self.hot):
+            self.start_operators([operator])
+
+    async def push_again(self) -> None:
+        """Sends the orders of all operators again, for those that got lost."""
+        for region_id in list(self.controller.running):
+            self.push(region_id)
 
     async def set_config(self, items: Iterable[tuple[str, str]]) -> None:
         """Sets scheduling values, all or none; raises Refused for one that can't be."""
@@ -200,6 +291,7 @@ class Leadership:
             changes.append(Change(keys.CONFIG + name.replace("-", "_").encode(), text.encode()))
         await self.save(changes)
         self.config = config
+        self.rules = RuleSet(self.rules.own.values(), config)
 
     async def save_regions(self) -> None:
         """Writes the regions that changed; what a crash loses of them, the next heartbeats tell again."""

@@ -22,6 +22,7 @@ from pd.state import Change, number
 ServerFactory = Callable[[str, Handlers], Server]
 """Makes a server for host:port; it is started and stopped here."""
 SAVE_REGIONS_S = 1.0
+PUSH_AGAIN_S = 5.0
 STOP_GRACE_S = 1.0
 RETRY_S = 0.1
 """Pause after a write that was refused while leading."""
@@ -126,6 +127,9 @@ class PdNode:
         self.pd_server.leadership = lead
         self._spawn(self._repeat(lead.timestamps.keep_ahead, 0))
         self._spawn(self._repeat(lead.save_regions, SAVE_REGIONS_S))
+        self._spawn(self._repeat(lead.patrol, self.config.schedule.patrol_interval_ms / 1000))
+        self._spawn(self._repeat(lead.schedule, self.config.schedule.schedule_interval_ms / 1000))
+        self._spawn(self._repeat(lead.push_again, PUSH_AGAIN_S))
 
     async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], pause_s: float) -> None:
         """Runs the work again and again while this member leads; a write that is refused is tried later."""

@@ -8,7 +8,7 @@ from pd.builder import Builder, CannotBuild, roles_of
 from pd.cluster import StoreInfo
 from pd.operators import Kind, Operator
 from pd.regions import RegionInfo
-from pd.schedulers.balance_region import targets_of
+from pd.schedulers.balance_region import targets_beside
 from pd.view import View
 
 GROUPS_MAX = 1000
@@ -52,11 +52,15 @@ class Scatterer:
         """For each peer its own store or one that may take its place, whichever the group has used least."""
         wanted: dict[int, bool] = {}
         roles, taken = roles_of(region), set(region.store_ids())
+        stores = view.cluster.stores
         for fit in view.fit(region).fits:
+            standing = {peer.id: stores[peer.store_id] for peer in fit.peers}
             for peer in fit.peers:
-                here = view.cluster.stores[peer.store_id]
-                free = [store for store in targets_of(view, region, fit, here) if store.id not in taken]
+                here = standing.pop(peer.id)
+                targets = targets_beside(view, region, fit, here, list(standing.values()))
+                free = [store for store in targets if store.id not in taken]
                 place = min([here, *free], key=lambda store: _rank(store, here, counts))
+                standing[peer.id] = place
                 taken.add(place.id)
                 wanted[place.id] = roles[peer.store_id]
         return wanted

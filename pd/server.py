@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kvstore.proto import keyspacepb_pb2, pdpb_pb2
+from kvstore.proto import keyspacepb_pb2, pdpb_pb2, pdraft_pb2
 from kvstore.rpc.api import Call, Code, Handlers, Method, RpcError, StreamHandler, UnaryHandler, methods_of
 from pd.config import Member
 from pd.errors import NotLeader, Refused, Undetermined
 from pd.leadership import Leadership
-from pd.service import gc, regions, stores
+from pd.service import admin, gc, regions, schedule, stores
 from pd.service.calls import Calls, Fill
 from pd.service.streams import Streams
 
 PD_METHODS = methods_of(pdpb_pb2.DESCRIPTOR, "PD")
 KEYSPACE_METHODS = methods_of(keyspacepb_pb2.DESCRIPTOR, "Keyspace")
+ADMIN_METHODS = methods_of(pdraft_pb2.DESCRIPTOR, "PdAdmin")
 DEFAULT_KEYSPACE = "DEFAULT"
 MEMBER_VERSION = "8.5.0"
 """What a member says of itself: the version of PD whose calls it answers."""
@@ -48,8 +49,7 @@ class PdServer:
         self._membership = membership
         self.leadership: Leadership | None = None
 
-    def handlers(self, extra: Sequence[tuple[dict[str, Method], Calls]] = ()) -> Handlers:
-        """All handlers; `extra` are further services of unary calls."""
+    def handlers(self) -> Handlers:
         streams = Streams(self.admit)
         stream_handlers: dict[str, StreamHandler] = {
             "Tso": streams.tso,
@@ -57,9 +57,7 @@ class PdServer:
             "QueryRegion": streams.query_region,
         }
         unary: dict[str, tuple[Method, UnaryHandler]] = {}
-        tables = [(PD_METHODS, table) for table in (stores.CALLS, regions.CALLS, gc.CALLS)]
-        tables.append((KEYSPACE_METHODS, Calls(always={"LoadKeyspace": load_keyspace})))
-        for methods, table in (*tables, *extra):
+        for methods, table in self._tables():
             for name, fill in table.always.items():
                 unary[methods[name].path] = (methods[name], self._answer(methods[name], fill, False))
             for name, fill in table.headless.items():
@@ -75,6 +73,17 @@ class PdServer:
                 for name, handler in stream_handlers.items()
             },
         )
+
+    def _tables(self) -> list[tuple[dict[str, Method], Calls]]:
+        tables = [(PD_METHODS, table) for table in (stores.CALLS, regions.CALLS, gc.CALLS, schedule.CALLS)]
+        tables.append((KEYSPACE_METHODS, Calls(always={"LoadKeyspace": load_keyspace})))
+        tables.append((ADMIN_METHODS, admin.CALLS))
+        members: dict[str, Fill] = {
+            "ListMembers": self._list_members,
+            "TransferMemberLeader": self._transfer_member_leader,
+        }
+        tables.append((ADMIN_METHODS, Calls(always=members)))
+        return tables
 
     def admit(self, header: pdpb_pb2.RequestHeader | None) -> Leadership:
         """The leadership, for a request of this cluster (None: of a kind that doesn't say); raises RpcError."""
@@ -139,6 +148,27 @@ class PdServer:
         if not leader_id:
             raise RpcError(Code.UNAVAILABLE, "no leader")
         return reply
+
+    async def _list_members(
+        self, lead: Leadership, request: pdraft_pb2.PdAdminRequest, reply: pdraft_pb2.PdMembersResponse
+    ) -> None:
+        for member_id, member in self._membership.members:
+            leads = member_id == self._membership.leader_id()
+            reply.members.add(name=member.name, member_id=member_id, client_url=member.client_url, leader=leads)
+        reply.term, reply.applied_index = lead.term, lead.replica.applied_index
+
+    async def _transfer_member_leader(
+        self, lead: Leadership, request: pdraft_pb2.PdTransferMemberRequest, reply: pdraft_pb2.PdAdminResponse
+    ) -> None:
+        """Begins to hand the lead on; the caller sees by GetMembers when that is done."""
+        others = [
+            (member_id, member)
+            for member_id, member in self._membership.members
+            if member_id != self._membership.leader_id() and request.name in ("", member.name)
+        ]
+        if not others:
+            raise Refused(f"no other member {request.name!r}", pdpb_pb2.ErrorType.ENTRY_NOT_FOUND)
+        lead.replica.transfer_leader(others[0][0])
 
     async def _get_cluster_info(
         self, request: pdpb_pb2.GetClusterInfoRequest, call: Call

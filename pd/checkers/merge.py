@@ -1,7 +1,7 @@
 """Small regions are merged into a neighbour that is not too large.
 
-Both must be healthy, idle, under the same rules and not split lately. The source's peers are first moved to the target's
-stores, as a merge needs the two on the same ones.
+Both must be healthy, idle, under the same rules and not split lately. The source's peers are first moved to the
+target's stores, as a merge needs the two on the same ones.
 """
 
 from __future__ import annotations

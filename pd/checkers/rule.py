@@ -1,7 +1,7 @@
 """Replicas as the placement rules want them: enough, on living stores, in the right roles, as far apart as can be.
 
-In this order: missing replicas are added, those on down and offline stores replaced, roles set right (learners promoted,
-the lead where the rules want it), replicas moved where they are better apart, and surplus ones removed.
+In this order: missing replicas are added, those on down and offline stores replaced, roles set right (learners
+promoted, the lead where the rules want it), replicas moved where they are better apart, and surplus ones removed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Makes what stores carry even: a replica moves from the store with the highest region score to a low one.
 
-The score (`pd.view.region_score`) is MiB of regions by weight, more when the disk runs full, with what operators under way
-will change. A move must be worth it: the scores differ by more than twice the region and by more than
+The score (`pd.view.region_score`) is MiB of regions by weight, more when the disk runs full, with what operators under
+way will change. A move must be worth it: the scores differ by more than twice the region and by more than
 `tolerant_size_ratio` average regions. Rules and the distances of location labels are kept.
 """
 
@@ -67,8 +67,15 @@ def _target(view: View, region: RegionInfo, source: StoreInfo, scores: dict[int,
 
 
 def targets_of(view: View, region: RegionInfo, fit: RuleFit, source: StoreInfo) -> list[StoreInfo]:
-    """Stores that may carry the replica in place of the source, no nearer to the others than that."""
-    beside = [view.cluster.stores[peer.store_id] for peer in fit.peers if peer.store_id != source.id]
+    """Stores that may carry the replica in place of the source, no nearer to the rule's others than that."""
+    others = [view.cluster.stores[peer.store_id] for peer in fit.peers if peer.store_id != source.id]
+    return targets_beside(view, region, fit, source, others)
+
+
+def targets_beside(
+    view: View, region: RegionInfo, fit: RuleFit, source: StoreInfo, beside: Sequence[StoreInfo]
+) -> list[StoreInfo]:
+    """The same, with the others standing `beside`."""
     least = spread(fit.rule, source, beside)
     return [
         store

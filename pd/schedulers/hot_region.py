@@ -1,4 +1,4 @@
-"""Spreads flow: of the store with the most hot flow, a hot region's lead (reads) or peer (writes) moves to a quieter one.
+"""Spreads flow: a hot region's lead (reads) or peer (writes) moves from the store with most of it to a quieter one.
 
 Load is bytes a second of hot regions only: reads count where the leader is, writes on every peer's store. A move must
 leave the taker with less than `RATIO` of what the giver had.
