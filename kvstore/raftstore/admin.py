@@ -7,6 +7,7 @@ there is refused by all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from kvstore.proto.eraftpb_pb2 import ConfChangeType as PbConfChangeType
 from kvstore.proto.metapb_pb2 import Peer, PeerRole, Region
@@ -42,7 +43,7 @@ def split_region(
     if not requests:
         raise refused("a split without keys")
     bounds = [region.start_key, *(request.split_key for request in requests), region.end_key]
-    for before, key in zip(bounds[:-2], bounds[1:-1], strict=True):
+    for before, key in pairwise(bounds[:-1]):
         if key <= before or not in_region(region, key):
             raise key_not_in_region(key, region)
     peers = sorted(region.peers, key=lambda peer: peer.id)

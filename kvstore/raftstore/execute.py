@@ -106,7 +106,7 @@ class AdminExecutor:
         return regions
 
     def _may_create(self, region: Region) -> bool:
-        """Not if the new region's peer was here and is gone already: it was removed faster than this log was applied."""
+        """Not if the new region's peer was here and is gone: it was removed before this log was applied."""
         store = self._store
         own = checks.find_peer(region, store.store_id)
         assert own is not None, (store.store_id, region)
