@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,8 +130,11 @@ class RunningPd:
         return {"name": self.node.config.name, "addr": str(address), "status": status}
 
     async def failed(self) -> BaseException:
-        await asyncio.Event().wait()
-        raise AssertionError("waits for ever")
+        try:
+            await self.node.failure()
+        except Exception as error:  # noqa: BLE001 whatever it is, the process must end
+            return error
+        raise AssertionError("waits for ever or raises")
 
     async def stop(self, grace_s: float) -> None:
         await common.close_status(self.process, self.status)
