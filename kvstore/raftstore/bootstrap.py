@@ -7,7 +7,7 @@ between is seen by the prepared-region key.
 from __future__ import annotations
 
 from kvstore.engine.api import CF_RAFT, Engine
-from kvstore.errors import NotOurDirectory
+from kvstore.errors import NotOurDirectory, PdError
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch, Store
 from kvstore.proto.raft_serverpb_pb2 import StoreIdent
 from kvstore.raftstore import keys
@@ -73,7 +73,7 @@ def first_region(region_id: int, peer_id: int, store_id: int) -> Region:
 
 
 async def bootstrap(engine: Engine, placement: Placement, store: Store) -> bool:
-    """Makes the cluster's first region here, unless the cluster has one; True if it is ours. RpcError."""
+    """Makes the cluster's first region here, unless the cluster has one; True if it is ours. RpcError, PdError."""
     raw = engine.get(CF_RAFT, keys.PREPARED_REGION_KEY)
     if raw is not None:
         region = Region.FromString(raw)
@@ -85,7 +85,7 @@ async def bootstrap(engine: Engine, placement: Placement, store: Store) -> bool:
     try:
         await placement.bootstrap(store, region)
         ours = True
-    except RpcError:
+    except (RpcError, PdError):
         if not await placement.is_bootstrapped():
             raise
         found = await placement.get_region_by_id(region.id)

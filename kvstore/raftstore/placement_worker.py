@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kvstore.errors import PdError
 from kvstore.proto.metapb_pb2 import Peer as PeerPb
 from kvstore.proto.metapb_pb2 import PeerRole, Region
 from kvstore.proto.pdpb_pb2 import RegionHeartbeatResponse, StoreStats, TimeInterval
@@ -44,7 +45,7 @@ class PlacementWorker:
             try:
                 await store.placement.store_heartbeat(self.stats())
                 self._reported_at = store.clock()
-            except RpcError as error:
+            except (RpcError, PdError) as error:
                 store.log.warning("store_heartbeat_failed", error=str(error))
             await asyncio.sleep(store.config.store_heartbeat_s)
 
@@ -72,7 +73,7 @@ class PlacementWorker:
         while True:
             try:
                 order = await store.placement.next_order()
-            except RpcError as error:
+            except (RpcError, PdError) as error:
                 store.log.warning("no_orders", error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue

@@ -19,7 +19,7 @@ import structlog
 
 from kvstore.engine.api import CF_RAFT, Batch, Engine
 from kvstore.engine.batch import encode_changes
-from kvstore.errors import StoreError
+from kvstore.errors import PdError, StoreError
 from kvstore.failpoint import fail_point
 from kvstore.proto import raft_serverpb_pb2 as serverpb
 from kvstore.proto.kvrpcpb_pb2 import Context, DiskFullOpt
@@ -274,7 +274,7 @@ class RaftStore:
         epoch = peer.region.region_epoch
         try:
             ids = await self.placement.ask_batch_split(peer.region, len(wanted))
-        except RpcError as error:
+        except (RpcError, PdError) as error:
             raise checks.server_is_busy(
                 f"the placement driver gives no ids: {error}", self.config.busy_backoff_ms
             ) from error

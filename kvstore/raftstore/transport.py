@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
+from kvstore.errors import PdError
 from kvstore.proto import tikvpb_pb2 as tikvpb
 from kvstore.proto.raft_serverpb_pb2 import Done, RaftMessage, SnapshotChunk
 from kvstore.raftstore.api import Placement
@@ -109,7 +110,7 @@ class StreamTransport:
                         pause = RECONNECT_S
                 finally:
                     stream.cancel()
-            except RpcError:
+            except (RpcError, PdError):
                 self._addresses.pop(store_id, None)  # it may have moved
                 lane.queue.clear()
                 lane.queued_bytes = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kvstore.errors import PdError
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.proto.pdpb_pb2 import PeerStats, RegionHeartbeatRequest, TimeInterval
 from kvstore.proto.raft_cmdpb_pb2 import AdminCmdType, AdminRequest
@@ -216,7 +217,7 @@ class Upkeep:
     async def _report_split(self, regions: Sequence[Region]) -> None:
         try:
             await self._store.placement.report_batch_split(regions)
-        except RpcError as error:
+        except (RpcError, PdError) as error:
             self._store.log.warning("split_not_reported", error=str(error))  # the heartbeats tell, too
 
     def _look_for_stale(self, now: float) -> None:
@@ -237,7 +238,7 @@ class Upkeep:
                 peer.found_gone = 0
             else:
                 gone = await self._was_merged(peer)
-        except RpcError as error:
+        except (RpcError, PdError) as error:
             store.log.warning("stale_peer_not_checked", region=region_id, error=str(error))
             return
         finally:

@@ -28,13 +28,13 @@ class RawClient:
     """See the module. Raises ClusterError, PdError."""
 
     def __init__(self, sender: RegionSender, rng: random.Random, cf: str = "") -> None:
-        self._sender = sender
+        self.sender = sender
         self._rng = rng
         self._cf = cf
 
     def with_cf(self, cf: str) -> RawClient:
         """The same in another column family."""
-        return RawClient(self._sender, self._rng, cf)
+        return RawClient(self.sender, self._rng, cf)
 
     async def get(self, key: bytes) -> bytes | None:
         answer = await self._one(commands.RAW_GET, kvrpcpb.RawGetRequest(key=key, cf=self._cf), key)
@@ -66,7 +66,7 @@ class RawClient:
             request.previous_value = expected
         backoff = Backoff(POINT_BUDGET_MS, self._rng)
         try:
-            answer = await self._sender.send_to_key(backoff, commands.RAW_COMPARE_AND_SWAP, request, key)
+            answer = await self.sender.send_to_key(backoff, commands.RAW_COMPARE_AND_SWAP, request, key)
         except ClusterError as error:
             if backoff.maybe_executed:
                 raise UndeterminedResult(f"compare-and-swap of key {key.hex()}: {error}") from error
@@ -84,13 +84,13 @@ class RawClient:
 
         async def fetch(backoff: Backoff, region: CachedRegion, mine: list[bytes]) -> None:
             request = kvrpcpb.RawBatchGetRequest(keys=mine, cf=self._cf)
-            answer = await self._sender.send(backoff, commands.RAW_BATCH_GET, request, region)
+            answer = await self.sender.send(backoff, commands.RAW_BATCH_GET, request, region)
             for pair in answer.pairs:
                 if pair.HasField("error"):
                     raise RefusedRequest(str(pair.error))
                 found[pair.key] = pair.value
 
-        await by_region(self._sender.regions, Backoff(POINT_BUDGET_MS, self._rng), wanted, fetch)
+        await by_region(self.sender.regions, Backoff(POINT_BUDGET_MS, self._rng), wanted, fetch)
         return {key: found[key] for key in wanted if key in found}
 
     async def batch_put(self, pairs: Mapping[bytes, bytes], *, ttl_s: int = 0) -> None:
@@ -101,18 +101,18 @@ class RawClient:
                 )
                 if ttl_s:
                     request.ttls.append(ttl_s)
-                _check(await self._sender.send(backoff, commands.RAW_BATCH_PUT, request, region))
+                _check(await self.sender.send(backoff, commands.RAW_BATCH_PUT, request, region))
 
-        await by_region(self._sender.regions, Backoff(POINT_BUDGET_MS, self._rng), pairs, put)
+        await by_region(self.sender.regions, Backoff(POINT_BUDGET_MS, self._rng), pairs, put)
 
     async def batch_delete(self, keys: Iterable[bytes]) -> None:
         async def delete(backoff: Backoff, region: CachedRegion, mine: list[bytes]) -> None:
             for batch in cut(mine, len, RAW_BATCH_BYTES_MAX):
                 request = kvrpcpb.RawBatchDeleteRequest(keys=batch, cf=self._cf)
-                _check(await self._sender.send(backoff, commands.RAW_BATCH_DELETE, request, region))
+                _check(await self.sender.send(backoff, commands.RAW_BATCH_DELETE, request, region))
 
         wanted = list(dict.fromkeys(keys))
-        await by_region(self._sender.regions, Backoff(POINT_BUDGET_MS, self._rng), wanted, delete)
+        await by_region(self.sender.regions, Backoff(POINT_BUDGET_MS, self._rng), wanted, delete)
 
     async def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False, key_only: bool = False
@@ -147,10 +147,10 @@ class RawClient:
         rows = RAW_SCAN_ROWS if limit is None else min(limit, RAW_SCAN_ROWS)
         while True:
             if reverse:
-                region = await self._sender.regions.locate_before(backoff, end)
+                region = await self.sender.regions.locate_before(backoff, end)
                 first, last = end, max(start, region.start)
             else:
-                region = await self._sender.regions.locate(backoff, start)
+                region = await self.sender.regions.locate(backoff, start)
                 first, last = start, end
                 if region.end and (not end or region.end < end):
                     last = region.end
@@ -158,7 +158,7 @@ class RawClient:
                 start_key=first, end_key=last, limit=rows, key_only=key_only, cf=self._cf, reverse=reverse
             )
             try:
-                answer = await self._sender.send(backoff, commands.RAW_SCAN, request, region)
+                answer = await self.sender.send(backoff, commands.RAW_SCAN, request, region)
             except RegionChanged:
                 continue
             return region, [(pair.key, pair.value) for pair in answer.kvs], len(answer.kvs) >= rows
@@ -168,11 +168,11 @@ class RawClient:
         key = start
         while not end or key < end:
             backoff = Backoff(SCAN_BUDGET_MS, self._rng)
-            region = await self._sender.regions.locate(backoff, key)
+            region = await self.sender.regions.locate(backoff, key)
             last = region.end if region.end and (not end or region.end < end) else end
             request = kvrpcpb.RawDeleteRangeRequest(start_key=key, end_key=last, cf=self._cf)
             try:
-                _check(await self._sender.send(backoff, commands.RAW_DELETE_RANGE, request, region))
+                _check(await self.sender.send(backoff, commands.RAW_DELETE_RANGE, request, region))
             except RegionChanged:
                 continue
             if not last or last == end:
@@ -180,7 +180,7 @@ class RawClient:
             key = last
 
     async def _one(self, command: commands.Command, request: Any, key: bytes) -> Any:
-        answer = await self._sender.send_to_key(Backoff(POINT_BUDGET_MS, self._rng), command, request, key)
+        answer = await self.sender.send_to_key(Backoff(POINT_BUDGET_MS, self._rng), command, request, key)
         _check(answer)
         return answer
 
