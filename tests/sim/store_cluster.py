@@ -158,8 +158,7 @@ class StoreCluster:
             )
             try:
                 await node.start()
-            except (KvError, RpcError) as error:
-                print("START FAILED", life.name, self.world.loop.time(), repr(error))
+            except (KvError, RpcError):
                 self._ended(life)
                 return
             self.nodes[life.name] = node
