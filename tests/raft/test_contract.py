@@ -227,6 +227,22 @@ def test_an_older_snapshot_than_asked_for_does_not_drop_what_was_acknowledged() 
     assert ready.snapshot.index == 3
 
 
+def test_what_a_snapshot_is_asked_for_counts_as_acknowledged() -> None:
+    """Two voters: the leader needs 2 to commit the entry that 2 wants a snapshot of."""
+    raw, storage = make(voters=(1, 2), pre_vote=False)
+    raw.campaign()
+    persist(raw, storage)
+    raw.step(Message(MessageType.REQUEST_VOTE_RESPONSE, 1, 2, 1))
+    persist(raw, storage)
+    raw.step(Message(MessageType.APPEND_RESPONSE, 1, 2, 1, 1, 0, reject=True, reject_hint=1, request_snapshot=1))
+    assert raw.commit == 1
+    persist(raw, storage)
+    raw.advance_apply_to(1)
+    storage.create_snapshot(1, ConfState(voters=(1, 2)))
+    raw.step(Message(MessageType.APPEND_RESPONSE, 1, 2, 1, 1, 1, reject=True, reject_hint=1, request_snapshot=1))
+    assert [m.type for m in raw.ready().messages] == [MessageType.SNAPSHOT]
+
+
 def test_a_read_needs_a_context() -> None:
     raw, _ = make()
     with pytest.raises(ValueError, match="context"):
