@@ -243,6 +243,17 @@ def test_what_a_snapshot_is_asked_for_counts_as_acknowledged() -> None:
     assert [m.type for m in raw.ready().messages] == [MessageType.SNAPSHOT]
 
 
+def test_the_wish_for_a_snapshot_outlives_the_leader() -> None:
+    """The new leader lacks entry 3, for which the request was: it could never be met."""
+    raw, storage = make(voters=(1, 2, 3))
+    raw.step(append(entry(1, 1), entry(1, 2), entry(1, 3), commit=1))
+    persist(raw, storage)
+    raw.request_snapshot()
+    raw.step(append(entry(2, 3), term=2, after=(1, 2), commit=2))
+    answers = raw.ready().persisted_messages
+    assert [(m.index, m.request_snapshot) for m in answers if m.term == 2] == [(3, 0), (2, 3)]
+
+
 def test_a_read_needs_a_context() -> None:
     raw, _ = make()
     with pytest.raises(ValueError, match="context"):
