@@ -64,8 +64,7 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
         log.commit_to(snapshot.index)
         return False
     log.restore(snapshot)
-    if requested:
-        raft.wants_snapshot = False
+    raft.wants_snapshot = False
     raft.pending_request_snapshot = 0
     raft.set_configuration(confchange.restore(state))
     return True
