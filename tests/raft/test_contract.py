@@ -519,3 +519,12 @@ def test_an_append_from_before_the_compaction_is_answered_with_what_is_committed
     storage.compact(3)
     raw.step(append(entry(1, 2), after=(1, 1)))
     assert [(m.index, m.reject) for m in raw.ready().persisted_messages] == [(3, False)]
+
+
+def test_an_append_commits_no_further_than_it_reaches() -> None:
+    """Entries 2 and 3 are an old leader's; that the new one has committed 3 of its own says nothing about them."""
+    raw, storage = make(voters=(1, 2, 3))
+    raw.step(append(entry(1, 1), entry(1, 2), entry(1, 3)))
+    persist(raw, storage)
+    raw.step(append(term=2, after=(1, 1), commit=3))
+    assert raw.commit == 1
