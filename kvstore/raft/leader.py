@@ -70,13 +70,30 @@ def _is_news(progress: Progress, index: int) -> bool:
 
 
 def _on_rejected(raft: Raft, message: Message, progress: Progress) -> None:
+    if message.request_snapshot:
+        _on_snapshot_request(raft, message, progress)
+        return
     hint = message.reject_hint
     if message.log_term:
         hint, _ = raft.log.last_at_or_below(hint, message.log_term)
-    if progress.on_rejected(message.index, hint, message.request_snapshot):
+    if progress.on_rejected(message.index, hint):
         if progress.state is ProgressState.REPLICATE:
             progress.become_probe()
         replicate.send_append(raft, message.from_, progress, allow_empty=True)
+
+
+def _on_snapshot_request(raft: Raft, message: Message, progress: Progress) -> None:
+    """A follower wants a snapshot of all that it has, and takes nothing else until it gets one.
+
+    What it has counts: without its acknowledgement that may never be committed, and there would be no such snapshot.
+    """
+    if progress.state is ProgressState.SNAPSHOT:
+        return
+    if raft.log.matches(message.reject_hint, message.log_term) and progress.update_matched(message.reject_hint):
+        replicate.advance_commit(raft)
+    progress.become_probe()
+    progress.pending_request_snapshot = message.request_snapshot
+    replicate.send_append(raft, message.from_, progress, allow_empty=False)
 
 
 def on_heartbeat_response(raft: Raft, message: Message) -> None:

@@ -289,11 +289,11 @@ class PrintingNode(SimNode):
 
     def _apply(self, entry: Entry) -> None:
         self.say(f"apply {entries_text([entry])}")
-        before, refused = self.conf_state, self.cluster.refused
+        before, refused = self.conf_state, self.cluster.seen["refused"]
         super()._apply(entry)
         if self.conf_state != before:
             self.say(f"members {conf_text(self.conf_state)}")
-        elif self.cluster.refused != refused:
+        elif self.cluster.seen["refused"] != refused:
             self.say("change refused")
 
 

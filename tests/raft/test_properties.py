@@ -206,7 +206,7 @@ def test_progress_stays_in_bounds(events: list[tuple[str, int]]) -> None:
                 else:
                     progress.become_replicate()
         elif event == "reject":
-            progress.on_rejected(progress.next_idx - 1, index, 0)
+            progress.on_rejected(progress.next_idx - 1, index)
         elif event == "lost":
             progress.become_probe()
         elif event == "snapshot":
