@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tests.sim.checkers import Anomaly
-from tests.sim.history import Aborted, Undetermined
+from tests.sim.history import Aborted, History, Undetermined
 
 T = TypeVar("T")
 
@@ -64,6 +64,9 @@ class Workload(Protocol):
     def name(self) -> str: ...
 
     @property
+    def history(self) -> History[Any, Any]: ...
+
+    @property
     def splits(self) -> Sequence[bytes]:
         """Plain keys at which regions may well be split, so that the workload spans several."""
 
@@ -77,9 +80,6 @@ class Workload(Protocol):
         """Last reads, after the faults; must succeed, so it may be repeated."""
 
     def check(self) -> list[Anomaly]: ...
-
-    def summary(self) -> str:
-        """How many calls there were, by outcome."""
 
 
 async def transact(
