@@ -47,7 +47,8 @@ def compare(report: Report, second: Report) -> None:
 
 def again(options: argparse.Namespace, seed: int) -> str:
     """The command that runs a seed again."""
-    return f"again: python -m tests.sim --deployment {options.deployment} --seed {seed} --seeds 1 --seconds {options.seconds}"
+    only = f"--deployment {options.deployment} --seed {seed} --seeds 1 --seconds {options.seconds}"
+    return f"again: python -m tests.sim {only}"
 
 
 if __name__ == "__main__":
