@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ WINDOW_MESSAGES = 256
 
 KEEPALIVE_S = 10.0
 """How often a stream looks whether its two ends still reach each other."""
-
-_log = logging.getLogger(__name__)
 
 
 class Kind(enum.Enum):
@@ -197,7 +194,7 @@ class StreamCall:
         except RpcError as error:
             self._tell(error)
         except Exception as error:  # noqa: BLE001 the edge of the process, as for unary calls
-            _log.exception("handler of %s failed", self.method.path)
+            self._network.on_bug(self.method.path, error)
             self._tell(RpcError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
         finally:
             if isinstance(answers, AsyncGenerator):

@@ -122,6 +122,17 @@ async def slow_links(cluster: Cluster, rng: random.Random) -> AsyncIterator[str]
 
 
 @contextlib.asynccontextmanager
+async def slow_all(cluster: Cluster, rng: random.Random) -> AsyncIterator[str]:
+    """Every link is slow, so that what takes a few messages takes long enough for other faults to hit."""
+    usual = cluster.links.weather
+    cluster.links.weather = Weather(delay_s=rng.choice([0.05, 0.1, 0.3]))
+    try:
+        yield str(cluster.links.weather)
+    finally:
+        cluster.links.weather = usual
+
+
+@contextlib.asynccontextmanager
 async def bad_weather(cluster: Cluster, rng: random.Random) -> AsyncIterator[str]:
     """Every link loses, doubles and reorders."""
     usual = cluster.links.weather

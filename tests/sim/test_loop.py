@@ -130,7 +130,7 @@ def test_exception_that_nobody_takes_is_noted() -> None:
 
     async def main() -> None:
         asyncio.create_task(fail()).add_done_callback(lambda _: None)
-        asyncio.get_running_loop().call_later(1, lambda: {}["absent"])
+        asyncio.get_running_loop().call_later(1, lambda: dict[str, int]()["absent"])
         await asyncio.sleep(2)
 
     run_simulated(main(), loop)

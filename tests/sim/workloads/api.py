@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tests.sim.checkers import Anomaly
-from tests.sim.history import Aborted, Undetermined
+from tests.sim.history import Aborted, History, Undetermined
 
 T = TypeVar("T")
 
@@ -56,12 +56,20 @@ class Client(Protocol):
 
     async def raw_cas(self, key: bytes, expected: bytes | None, value: bytes) -> bool: ...
 
+    async def timestamps(self, count: int) -> int:
+        """Draws `count` timestamps in a row and returns the last of them."""
+
+    async def alloc_id(self) -> int: ...
+
 
 class Workload(Protocol):
     """See the module. One object is one run."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def history(self) -> History[Any, Any]: ...
 
     @property
     def splits(self) -> Sequence[bytes]:
@@ -77,9 +85,6 @@ class Workload(Protocol):
         """Last reads, after the faults; must succeed, so it may be repeated."""
 
     def check(self) -> list[Anomaly]: ...
-
-    def summary(self) -> str:
-        """How many calls there were, by outcome."""
 
 
 async def transact(

@@ -70,6 +70,3 @@ class ListAppend:
 
     def check(self) -> list[Anomaly]:
         return check_append(self.history.events)
-
-    def summary(self) -> str:
-        return self.history.summary()

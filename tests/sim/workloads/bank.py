@@ -74,6 +74,3 @@ class Bank:
 
     def check(self) -> list[Anomaly]:
         return check_bank(self.history.events, self._accounts, self._balance * len(self._accounts))
-
-    def summary(self) -> str:
-        return self.history.summary()

@@ -63,6 +63,3 @@ class LongFork:
 
     def check(self) -> list[Anomaly]:
         return check_long_fork(self.history.events)
-
-    def summary(self) -> str:
-        return self.history.summary()

@@ -69,9 +69,6 @@ class Registers:
     def check(self) -> list[Anomaly]:
         return check_linearizable(self.history.events)
 
-    def summary(self) -> str:
-        return self.history.summary()
-
 
 async def _in_transaction(txn: Txn, action: Action) -> Result:
     """An empty value stands for a deleted one."""

@@ -58,6 +58,3 @@ class Set:
 
     def check(self) -> list[Anomaly]:
         return check_set(self.history.events)
-
-    def summary(self) -> str:
-        return self.history.summary()
