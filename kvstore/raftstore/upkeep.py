@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SAMPLE_EVERY = 64
 SAMPLES_MAX = 64
 DISK_CHECK_S = 1.0
+ASLEEP_TIMES = 10
+"""A follower that slept for so many times `leader_missing_s` is woken, to see that it still has a leader."""
 FOUND_GONE_TIMES = 3
 """So often in a row a region has to be unknown before a peer of it goes: heartbeats may be on their way."""
 
@@ -221,9 +223,16 @@ class Upkeep:
 
     def _look_for_stale(self, now: float) -> None:
         store = self._store
+        patience = store.config.leader_missing_s
         for peer in list(store.peers.values()):
-            missing = peer.raft.leader_id == NO_ID and now - peer.leaderless_since > store.config.leader_missing_s
-            if missing and peer.region_id not in self._checking_stale and peer.applying is None:
+            if peer.is_leader:
+                continue
+            if peer.asleep:
+                if now - peer.heard_at.get(peer.raft.leader_id, 0.0) > ASLEEP_TIMES * patience:
+                    sleep.rouse(store, peer, tell_leader=True)
+                    peer.heard_at[peer.raft.leader_id] = now
+                continue
+            if now - peer.leader_seen() > patience and peer.region_id not in self._checking_stale and peer.applying is None:
                 self._checking_stale.add(peer.region_id)
                 store.spawn(self._check_stale(peer))
 
@@ -242,7 +251,8 @@ class Upkeep:
             return
         finally:
             self._checking_stale.discard(region_id)
-        if gone and not peer.destroyed and peer.raft.leader_id == NO_ID and peer.applying is None:
+        missing = store.clock() - peer.leader_seen() > store.config.leader_missing_s
+        if gone and missing and not peer.destroyed and peer.applying is None:
             store.log.info("stale_peer_destroyed", region=region_id, peer=peer.peer.id)
             store.destroy_now(peer)
 
