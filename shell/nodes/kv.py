@@ -28,6 +28,7 @@ from kvstore.rpc.grpc import GrpcServer, GrpcTransport
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.node import NodeConfig, StoreNode
 from shell.nodes import common
+from shell.nodes.kv_metrics import StoreMetrics
 
 KIND = "kv"
 MIB = 1 << 20
@@ -125,6 +126,8 @@ class RunningKv:
         running = cls(node, engine, transport, pd, syncer, prepared, None, {})
         try:
             await node.start()
+            if node.store is not None:
+                StoreMetrics(prepared.registry, node.store, lambda: free_bytes(settings.data_dir))
             running.status = await common.open_status(prepared, at.status, KvStatus(running), engine, settings)
         except BaseException:
             await running.stop(0)

@@ -21,6 +21,7 @@ from pd.config import Member, PdConfig, ScheduleConfig, parse_members
 from pd.node import PdNode, member_id
 from pd.regions import RegionInfo
 from shell.nodes import common
+from shell.nodes.pd_metrics import ClusterMetrics
 
 KIND = "pd"
 CACHE_BYTES = 16 << 20
@@ -118,6 +119,7 @@ class RunningPd:
         running = cls(node, engine, transport, prepared, sync, None, {})
         try:
             await node.start()
+            ClusterMetrics(prepared.registry, node)
             running.status = await common.open_status(prepared, status_address, PdStatus(node), engine, settings)
         except BaseException:
             await running.stop(0)
