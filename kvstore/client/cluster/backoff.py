@@ -59,14 +59,16 @@ class Backoff:
     CAUSES_MAX = 8
     """How many of the last causes the final error names."""
 
+    __slots__ = ("_attempts", "_causes", "_rng", "budget_ms", "maybe_executed", "spent_ms")
+
     def __init__(self, budget_ms: float, rng: random.Random, *, spent_ms: float = 0) -> None:
         self.budget_ms = budget_ms
         self.spent_ms = spent_ms
         self.maybe_executed = False
         """Whether an attempt since this was last cleared may have been executed though no answer came."""
         self._rng = rng
-        self._attempts: dict[str, int] = {}
-        self._causes: list[str] = []
+        self._attempts: dict[str, int] | None = None
+        self._causes: list[str] | None = None
 
     def fork(self) -> Backoff:
         """A Backoff for a part of the request that runs beside the others, with what is left of the budget."""
@@ -79,10 +81,12 @@ class Backoff:
 
     def attempts(self, kind: Kind) -> int:
         """How often `wait` was called for this kind."""
-        return self._attempts.get(kind.name, 0)
+        return self._attempts.get(kind.name, 0) if self._attempts is not None else 0
 
     def pause_ms(self, kind: Kind) -> float:
         """Draws the next pause of this kind."""
+        if self._attempts is None:
+            self._attempts = {}
         attempt = self._attempts.get(kind.name, 0)
         self._attempts[kind.name] = attempt + 1
         pause = min(kind.cap_ms, kind.base_ms * 2.0 ** min(attempt, 30))
@@ -90,6 +94,8 @@ class Backoff:
 
     async def wait(self, kind: Kind, cause: str, *, at_least_ms: float = 0, at_most_ms: float | None = None) -> None:
         """Sleeps before the next attempt. Raises `kind.error`, at once, when the budget is used up."""
+        if self._causes is None:
+            self._causes = []
         self._causes.append(f"{kind.name}: {cause}")
         del self._causes[: -self.CAUSES_MAX]
         if self.spent_ms >= self.budget_ms:

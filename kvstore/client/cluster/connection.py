@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from kvstore.client.cluster.commands import BATCH_COMMANDS, Command
@@ -24,23 +23,21 @@ SWEEP_S = 0.1
 """How often calls past their timeout are looked for."""
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    future: asyncio.Future[Any]
-    sent_at: float
-    deadline: float
-
-
 class StoreConnection:
     """Calls to one address."""
 
     def __init__(self, channel: Channel, *, batch: bool = True) -> None:
         self._channel = channel
         self._batch = batch
-        self._pending: dict[int, _Pending] = {}
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[int, tuple[asyncio.Future[Any], float, float]] = {}
+        """By id: who waits, when it was sent, when it is over."""
         self._next_id = 1
         self._queue: deque[BatchCommandsRequest] = deque()
-        self._queue_bytes = 0
+        self._filling: BatchCommandsRequest | None = None
+        """The last of the queue."""
+        self._filled = 0
+        self._filled_bytes = 0
         self._stream: Stream | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._wake: asyncio.Future[None] | None = None
@@ -51,52 +48,56 @@ class StoreConnection:
 
     async def call(self, command: Command, request: Any, timeout_s: float) -> Any:
         """One request, one answer. Raises RpcError."""
-        if command.field is None or not self._batch:
+        future = self.submit(command, request, timeout_s)
+        if future is None:
             return await self._channel.unary(command.method, request, timeout_s)
         try:
-            answer = await self._enqueue(command.field, request, timeout_s)
+            return command.answer(await future)
         except RpcError as error:
-            if error.code is Code.UNIMPLEMENTED and not self._batch:
-                return await self._channel.unary(command.method, request, timeout_s)
-            raise
-        if answer.WhichOneof("cmd") != command.field:
-            raise RpcError(Code.INTERNAL, f"asked {command.field}, got {answer.WhichOneof('cmd')}")
-        return getattr(answer, command.field)
+            if error.code is not Code.UNIMPLEMENTED or self._batch:
+                raise
+            return await self._channel.unary(command.method, request, timeout_s)
+
+    def submit(self, command: Command, request: Any, timeout_s: float) -> asyncio.Future[Any] | None:
+        """Puts a call on the stream; its answer is `command.answer` of the result. None where it has to go by `call`.
+
+        The future fails with RpcError. What is done to `request` afterwards does not matter.
+        """
+        field = command.field
+        if field is None or not self._batch:
+            return None
+        loop = self._loop
+        now = loop.time()
+        call_id = self._next_id
+        self._next_id = call_id + 1
+        future = loop.create_future()
+        self._pending[call_id] = (future, now, now + timeout_s)
+        message = self._filling
+        if message is None or self._filled >= BATCH_REQUESTS_MAX:
+            message = self._filling = BatchCommandsRequest()
+            self._queue.append(message)
+            self._filled = self._filled_bytes = 0
+        if command.bulky:
+            self._filled_bytes += request.ByteSize()
+            self._filled = BATCH_REQUESTS_MAX if self._filled_bytes > BATCH_BYTES_MAX else self._filled
+        self._filled += 1
+        getattr(message.requests.add(), field).CopyFrom(request)
+        message.request_ids.append(call_id)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            if not wake.done():
+                wake.set_result(None)
+        elif self._stream is None:
+            self._open(loop)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+        return future
 
     async def close(self) -> None:
         tasks = self._tasks
         self._break(RpcError(Code.CANCELLED, "the connection was closed"))
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _enqueue(self, field: str, request: Any, timeout_s: float) -> Any:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        call_id = self._next_id
-        self._next_id = call_id + 1
-        pending = _Pending(loop.create_future(), now, now + timeout_s)
-        self._pending[call_id] = pending
-        size: int = request.ByteSize()
-        if (
-            not self._queue
-            or len(self._queue[-1].requests) >= BATCH_REQUESTS_MAX
-            or self._queue_bytes > BATCH_BYTES_MAX
-        ):
-            self._queue.append(BatchCommandsRequest())
-            self._queue_bytes = 0
-        self._queue_bytes += size
-        message = self._queue[-1]
-        getattr(message.requests.add(), field).CopyFrom(request)
-        message.request_ids.append(call_id)
-        if self._stream is None:
-            self._open(loop)
-        elif self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(SWEEP_S, self._sweep)
-        try:
-            return await pending.future
-        finally:
-            self._pending.pop(call_id, None)
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -113,9 +114,11 @@ class StoreConnection:
         try:
             while True:
                 while not self._queue:
-                    self._wake = loop.create_future()
-                    await self._wake
+                    wake = self._wake = loop.create_future()
+                    await wake
                 message = self._queue.popleft()
+                if not self._queue:
+                    self._filling = None
                 self.messages += 1
                 await stream.send(message)
         except RpcError as error:
@@ -134,8 +137,8 @@ class StoreConnection:
                 self._heard_at = loop.time()
                 for call_id, response in zip(answer.request_ids, answer.responses, strict=True):
                     entry = pending.pop(call_id, None)
-                    if entry is not None and not entry.future.done():
-                        entry.future.set_result(response)
+                    if entry is not None and not entry[0].done():
+                        entry[0].set_result(response)
         except RpcError as error:
             self._lost(stream, error)
 
@@ -157,28 +160,29 @@ class StoreConnection:
             if task is not current:
                 task.cancel()
         self._queue.clear()
+        self._filling = None
         self._wake = None
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
         pending = list(self._pending.values())
         self._pending.clear()
-        for entry in pending:
-            if not entry.future.done():
-                entry.future.set_exception(RpcError(error.code, error.message))
+        for future, _, _ in pending:
+            if not future.done():
+                future.set_exception(RpcError(error.code, error.message))
 
     def _sweep(self) -> None:
         """Fails calls past their deadline; a stream on which nothing came since such a call was sent is given up."""
         loop = asyncio.get_running_loop()
         self._sweeper = None
         now = loop.time()
-        late = [(call_id, entry) for call_id, entry in self._pending.items() if entry.deadline <= now]
-        if any(self._heard_at <= entry.sent_at for _, entry in late):
+        late = [call_id for call_id, (_, _, deadline) in self._pending.items() if deadline <= now]
+        if any(self._heard_at <= self._pending[call_id][1] for call_id in late):
             self._break(RpcError(Code.DEADLINE_EXCEEDED, "the store does not answer"))
             return
-        for call_id, entry in late:
-            del self._pending[call_id]
-            if not entry.future.done():
-                entry.future.set_exception(RpcError(Code.DEADLINE_EXCEEDED, "the store did not answer in time"))
+        for call_id in late:
+            future = self._pending.pop(call_id)[0]
+            if not future.done():
+                future.set_exception(RpcError(Code.DEADLINE_EXCEEDED, "the store did not answer in time"))
         if self._pending:
             self._sweeper = loop.call_later(SWEEP_S, self._sweep)

@@ -11,13 +11,14 @@ import asyncio
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kvstore.client.cluster.backoff import REGION_MISS, Backoff
 from kvstore.client.cluster.errors import RefusedRequest
 from kvstore.client.cluster.pd_client import Located, PdClient
 from kvstore.codec import CodecError, decode_bytes, encode_bytes
+from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Learner, Peer, Region, RegionEpoch, Tombstone
 
 REGION_TTL_S = 600.0
@@ -73,6 +74,16 @@ class CachedRegion:
     expires_at: float
     tried: int = 0
     """How many peers were tried in a row without finding the leader."""
+    context: Context = field(default_factory=Context)
+    """What a request to the leader says."""
+
+    def __post_init__(self) -> None:
+        self.follow(self.leader)
+
+    def follow(self, leader: Peer) -> None:
+        """Takes a peer for the leader."""
+        self.leader = leader
+        self.context = Context(region_id=self.meta.id, region_epoch=self.meta.region_epoch, peer=leader)
 
     @property
     def id(self) -> int:
@@ -243,7 +254,7 @@ class RegionCache:
         """Takes a store's word for who leads; False (and the region is dropped) when the cache knows no such peer."""
         for peer in region.meta.peers:
             if peer.id == leader.id and peer.store_id == leader.store_id:
-                region.leader = peer
+                region.follow(peer)
                 region.tried = 0
                 return True
         self.drop(region)
@@ -257,7 +268,7 @@ class RegionCache:
             self.drop(region)
             return False
         at = next((n for n, peer in enumerate(voters) if peer.id == region.leader.id), -1)
-        region.leader = voters[(at + 1) % len(voters)]
+        region.follow(voters[(at + 1) % len(voters)])
         return True
 
     def learn(self, region: CachedRegion, current: Sequence[Region]) -> bool:

@@ -95,13 +95,24 @@ class RegionSender:
         attempt = 0
         while True:
             peer = self._pick(region, read, attempt)
-            self._set_context(request.context, region, peer, read)
+            if not attempt and read is ReadFrom.LEADER and peer is region.leader:
+                request.context.MergeFrom(region.context)
+            else:
+                self._set_context(request.context, region, peer, read)
             connection = self._connections.get(self.regions.addresses.get(peer.store_id, ""))
             if connection is None:
                 connection = await self._connect(backoff, region, peer.store_id)
+            future = None
             try:
-                answer = await connection.call(command, request, timeout_s)
+                future = connection.submit(command, request, timeout_s)
+                if future is not None:
+                    answer = command.answer(await future)
+                else:
+                    answer = await connection.call(command, request, timeout_s)
             except RpcError as error:
+                if error.code is Code.UNIMPLEMENTED and future is not None:
+                    # a store without BatchCommands: from now on its connection calls one by one
+                    continue
                 if error.code in _FINAL_CODES:
                     raise RefusedRequest(f"{command.method.name}: {error}") from error
                 await self._on_rpc_error(backoff, region, peer, error)
