@@ -201,6 +201,7 @@ class Leadership:
             self._unsaved[other.id] = None
             self.outboxes.drop_region(other.id)
             self.hot.forget(other.id)
+            self.rules.forget(other.id)
             self.controller.region_gone(other.id, self.now_ms())
         if known is None or known.meta != region.meta:
             self._unsaved[region.id] = None

@@ -9,7 +9,7 @@ from pd.cluster import Cluster, Health, StoreInfo
 from pd.config import ScheduleConfig
 from pd.operators import Influence, OperatorController
 from pd.regions import RegionInfo
-from pd.rules import RegionFit, Rule, RuleRole, RuleSet, distance, fit
+from pd.rules import RegionFit, Rule, RuleRole, RuleSet, distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class View:
         return store.health(self.now_ms, self.config)
 
     def fit(self, region: RegionInfo) -> RegionFit:
-        return fit(region, self.rules.for_range(region.start_key, region.end_key), self.cluster.stores)
+        return self.rules.fit(region, self.cluster)
 
     def influence(self) -> dict[int, Influence]:
         return self.controller.influence(self.cluster)

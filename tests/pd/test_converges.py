@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_small_regions_are_merged_within_limits() -> None:
     assert all(20 <= region.size_mib <= 100 for region in model.cluster.regions)
     bounds = [(region.start_key, region.end_key) for region in model.cluster.regions]
     assert bounds[0][0] == bounds[-1][1] == b""
-    assert all(one[1] == two[0] for one, two in zip(bounds, bounds[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in pairwise(bounds))
     assert_all_succeeded(model)
 
 
