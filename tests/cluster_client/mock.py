@@ -67,6 +67,8 @@ class MockCluster:
         self.engine = MemoryEngine()
         self.txn = MockTxn(self.engine, self.pd)
         self.faults: list[Fault] = []
+        self.chaos: Callable[[Any], Fault | None] | None = None
+        """What happens to calls that no fault was made for."""
         self.log: list[Any] = []
         """Every request that reached a store, in order."""
         self.messages = 0
@@ -208,6 +210,8 @@ class MockCluster:
     async def serve(self, store_id: int, request: Any, response: Any) -> Any:
         """One request at a store, with what the script says of it."""
         fault = next((fault for fault in self.faults if fault.takes(request)), None)
+        if fault is None and self.chaos is not None:
+            fault = self.chaos(request)
         if fault is not None:
             if fault.before is not None:
                 fault.before()
