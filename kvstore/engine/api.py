@@ -72,6 +72,9 @@ class Batch(Protocol):
     def delete(self, key: bytes, column_family: Any) -> None: ...
     def delete_range(self, begin: bytes, end: bytes, column_family: Any) -> None: ...
 
+    def add_record(self, record: bytes) -> None:
+        """Adds the changes that `kvstore.engine.batch` encoded; raises Corruption."""
+
 
 class SortedFileWriter(Protocol):
     """Writes one file of ascending pairs that `Engine.ingest` can take over."""

@@ -1,4 +1,4 @@
-"""The changes of one batch, and their bytes in the write-ahead log.
+"""The changes of one batch, and their bytes in the write-ahead log and in entries of a Raft log.
 
 A change is a tag (kind and column family, one byte), the lengths of its two operands (u32 each) and the operands: key
 and value, key and nothing, or begin and end of a range.
@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from kvstore.engine.api import Batch
+from kvstore.engine.api import COLUMN_FAMILIES, Batch
 from kvstore.errors import Corruption
 
 PUT, DELETE, DELETE_RANGE = 0, 1, 2
@@ -37,11 +37,13 @@ class Family:
 class LoggedBatch:
     """Changes on their way into the library's batch, and their bytes for the log."""
 
-    __slots__ = ("_parts", "_raw_put", "raw")
+    __slots__ = ("_families", "_parts", "_raw_put", "raw")
 
-    def __init__(self, raw: Batch) -> None:
+    def __init__(self, raw: Any, families: Sequence[Family]) -> None:
+        """`raw` is the library's batch, `families` are all of the engine, in their order."""
         self.raw = raw
         self._raw_put = raw.put
+        self._families = families
         self._parts: list[bytes] = []
 
     def put(self, key: bytes, value: bytes, column_family: Family) -> None:
@@ -63,9 +65,55 @@ class LoggedBatch:
         self._parts += (_pack(column_family.delete_range_tag, len(begin), len(end)), begin, end)
         self.raw.delete_range(begin, end, column_family.raw)
 
+    def add_record(self, record: bytes) -> None:
+        replay(record, self.raw, [family.raw for family in self._families])
+        self._parts.append(record)
+
     def record(self) -> bytes:
         """The bytes of all changes, in the order in which they were made."""
         return b"".join(self._parts)
+
+
+_TAGS = {cf: (number * _KINDS + PUT, number * _KINDS + DELETE) for number, cf in enumerate(COLUMN_FAMILIES)}
+_RANGE_TAGS = {cf: number * _KINDS + DELETE_RANGE for number, cf in enumerate(COLUMN_FAMILIES)}
+
+
+def encode_changes(changes: Iterable[tuple[str, bytes, bytes | None]]) -> list[bytes]:
+    """The record of changes (family, key, value; None deletes), in pieces to be joined; KeyError for no such family."""
+    parts: list[bytes] = []
+    for cf, key, value in changes:
+        put_tag, delete_tag = _TAGS[cf]
+        if value is None:
+            parts += (_pack(delete_tag, len(key), 0), key)
+        else:
+            parts += (_pack(put_tag, len(key), len(value)), key, value)
+    return parts
+
+
+def encode_pairs(cf: str, flat: Sequence[bytes]) -> bytes:
+    """The record of puts into one family; `flat` is key, value, key, value ..."""
+    tag = _TAGS[cf][0]
+    parts: list[bytes] = []
+    for key, value in zip(flat[::2], flat[1::2], strict=True):
+        parts += (_pack(tag, len(key), len(value)), key, value)
+    return b"".join(parts)
+
+
+def encode_delete_range(cf: str, begin: bytes, end: bytes) -> bytes:
+    """The record that deletes the keys in [begin, end) of one family."""
+    return _pack(_RANGE_TAGS[cf], len(begin), len(end)) + begin + end
+
+
+def count_changes(record: bytes) -> int:
+    """How many changes a record has; raises Corruption."""
+    at, end, count = 0, len(record), 0
+    while at < end:
+        _, key_bytes, operand_bytes = _HEAD.unpack_from(record, at)
+        at += _HEAD.size + key_bytes + operand_bytes
+        count += 1
+    if at != end:
+        raise Corruption("a record of changes is cut off")
+    return count
 
 
 def replay(record: bytes, target: Batch, handles: Sequence[Any]) -> None:

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 from kvstore.engine.api import COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner
+from kvstore.engine.batch import replay
 from kvstore.errors import StoreClosed, StoreError
 
 LEAF_PAIRS_MAX = 512
@@ -311,9 +312,11 @@ class MemoryScanner:
 class MemoryBatch:
     """Changes in the order they were made."""
 
-    __slots__ = ("changes",)
+    __slots__ = ("_families", "changes")
 
-    def __init__(self) -> None:
+    def __init__(self, families: Sequence[MemoryFamily]) -> None:
+        """`families` are all of the engine, in their order."""
+        self._families = families
         self.changes: list[tuple[MemoryFamily, bytes, bytes | None, bytes | None]] = []
 
     def put(self, key: bytes, value: bytes, column_family: Any) -> None:
@@ -327,6 +330,9 @@ class MemoryBatch:
 
     def delete_range(self, begin: bytes, end: bytes, column_family: Any) -> None:
         self.changes.append((column_family, begin, None, end))
+
+    def add_record(self, record: bytes) -> None:
+        replay(record, self, self._families)
 
 
 class MemoryFileWriter:
@@ -386,7 +392,7 @@ class MemoryEngine:
             return [self.cursor(cf) for cf in families]
 
     def batch(self) -> Batch:
-        return MemoryBatch()
+        return MemoryBatch([self._family(cf) for cf in COLUMN_FAMILIES])
 
     def write(self, batch: Batch) -> None:
         if not isinstance(batch, MemoryBatch):

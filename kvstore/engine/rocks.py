@@ -315,7 +315,8 @@ class RocksEngine:
             return [self.cursor(cf) for cf in families]
 
     def batch(self) -> LoggedBatch:
-        return LoggedBatch(WriteBatch(raw_mode=True))
+        self._open_db()
+        return LoggedBatch(WriteBatch(raw_mode=True), list(self._handles.values()))
 
     def write(self, batch: Any) -> None:
         self._journal.prepare()

@@ -247,12 +247,20 @@ class RaftRequestHeader(_message.Message):
     resource_group_name: str
     def __init__(self, region_id: _Optional[int] = ..., peer: _Optional[_Union[_metapb_pb2.Peer, _Mapping]] = ..., read_quorum: _Optional[bool] = ..., uuid: _Optional[bytes] = ..., region_epoch: _Optional[_Union[_metapb_pb2.RegionEpoch, _Mapping]] = ..., term: _Optional[int] = ..., sync_log: _Optional[bool] = ..., replica_read: _Optional[bool] = ..., applied_index: _Optional[int] = ..., flags: _Optional[int] = ..., flag_data: _Optional[bytes] = ..., priority: _Optional[_Union[_kvrpcpb_pb2.CommandPri, str]] = ..., resource_group_name: _Optional[str] = ...) -> None: ...
 
+class CustomRequest(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
 class RaftCmdRequest(_message.Message):
-    __slots__ = ("header", "requests", "admin_request")
+    __slots__ = ("header", "requests", "admin_request", "custom_request")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     ADMIN_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_REQUEST_FIELD_NUMBER: _ClassVar[int]
     header: RaftRequestHeader
     requests: _containers.RepeatedCompositeFieldContainer[Request]
     admin_request: AdminRequest
-    def __init__(self, header: _Optional[_Union[RaftRequestHeader, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., admin_request: _Optional[_Union[AdminRequest, _Mapping]] = ...) -> None: ...
+    custom_request: CustomRequest
+    def __init__(self, header: _Optional[_Union[RaftRequestHeader, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., admin_request: _Optional[_Union[AdminRequest, _Mapping]] = ..., custom_request: _Optional[_Union[CustomRequest, _Mapping]] = ...) -> None: ...

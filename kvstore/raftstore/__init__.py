@@ -1,1 +1,1 @@
-"""Many Raft groups over one engine: regions that split, merge and move (TiKV's raftstore)."""
+"""Many Raft groups over one engine: the regions of a store."""

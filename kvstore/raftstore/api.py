@@ -82,6 +82,9 @@ class RegionStore(Protocol):
     def check_key(self, region: Region, key: bytes) -> None:
         """Raises RegionError (key_not_in_region) for an encoded key outside the region's bounds."""
 
+    def note_read(self, region_id: int, read_keys: int, read_bytes: int) -> None:
+        """Counts what a request has read, for the hot-region scheduler."""
+
     async def write(self, context: Context, entries: Sequence[Entry], *, term: int = 0) -> int:
         """Replicates and applies; returns the applied index. With `term`, only while the leader's term is that one.
 
@@ -124,6 +127,10 @@ class Placement(Protocol):
     async def ask_batch_split(self, region: Region, count: int) -> Sequence[SplitID]: ...
     async def report_batch_split(self, regions: Sequence[Region]) -> None: ...
     async def get_region_by_id(self, region_id: int) -> tuple[Region, Peer | None] | None: ...
+
+    async def get_region(self, key: bytes) -> tuple[Region, Peer | None] | None:
+        """The region that holds an encoded key."""
+
     async def get_ts(self) -> int: ...
     async def gc_safe_point(self) -> int: ...
 

@@ -68,7 +68,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._orders = itertools.count()
         self._dead = dead
         self._rounds = 0
-        self._tasks: weakref.WeakKeyDictionary[asyncio.Task[Any], None] = weakref.WeakKeyDictionary()
+        self._tasks: weakref.WeakKeyDictionary[asyncio.Task[Any], contextvars.Context]
+        self._tasks = weakref.WeakKeyDictionary()
         self.set_task_factory(self._make_task)
         self._ready: Any
         self._scheduled: list[_Timer]
@@ -76,13 +77,17 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._timer_cancelled_count: int
 
     def _make_task(self, loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
-        self._tasks[task] = None
+        context = options.pop("context", None)
+        if context is None:
+            context = contextvars.copy_context()
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context, **options)
+        self._tasks[task] = context
         return task
 
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """The tasks that are not done, in the order in which they were made."""
-        return [task for task in self._tasks if not task.done()]
+    def tasks(self, belongs: Callable[[contextvars.Context], bool] | None = None) -> list[asyncio.Task[Any]]:
+        """The tasks that are not done, in the order in which they were made; those whose context `belongs`."""
+        pairs = list(self._tasks.items())
+        return [task for task, context in pairs if not task.done() and (belongs is None or belongs(context))]
 
     def time(self) -> float:
         return self._now

@@ -1,0 +1,151 @@
+"""Between the Raft core's values and eraftpb's messages, and the bytes of commands in log entries."""
+
+from __future__ import annotations
+
+from kvstore.proto import eraftpb_pb2 as eraftpb
+from kvstore.proto.metapb_pb2 import Peer, RegionEpoch
+from kvstore.proto.raft_cmdpb_pb2 import RaftCmdRequest, RaftRequestHeader
+from kvstore.raft.types import (
+    ConfState,
+    Entry,
+    EntryType,
+    HardState,
+    Message,
+    MessageType,
+    Snapshot,
+)
+
+_ENTRY_TYPES = tuple(EntryType)
+_MESSAGE_TYPES = tuple(MessageType)
+
+
+def entry_to_pb(entry: Entry) -> eraftpb.Entry:
+    return eraftpb.Entry(
+        entry_type=int(entry.type),  # type: ignore[arg-type]
+        term=entry.term,
+        index=entry.index,
+        data=entry.data,
+        context=entry.context,
+    )
+
+
+def entry_from_pb(entry: eraftpb.Entry) -> Entry:
+    return Entry(_ENTRY_TYPES[entry.entry_type], entry.term, entry.index, entry.data, entry.context)
+
+
+def entry_from_bytes(data: bytes) -> Entry:
+    return entry_from_pb(eraftpb.Entry.FromString(data))
+
+
+def hard_state_to_pb(state: HardState) -> eraftpb.HardState:
+    return eraftpb.HardState(term=state.term, vote=state.vote, commit=state.commit)
+
+
+def hard_state_from_pb(state: eraftpb.HardState) -> HardState:
+    return HardState(state.term, state.vote, state.commit)
+
+
+def snapshot_to_pb(snapshot: Snapshot) -> eraftpb.Snapshot:
+    conf = snapshot.conf_state
+    return eraftpb.Snapshot(
+        data=snapshot.data,
+        metadata=eraftpb.SnapshotMetadata(
+            index=snapshot.index,
+            term=snapshot.term,
+            conf_state=eraftpb.ConfState(
+                voters=conf.voters,
+                learners=conf.learners,
+                voters_outgoing=conf.voters_outgoing,
+                learners_next=conf.learners_next,
+                auto_leave=conf.auto_leave,
+            ),
+        ),
+    )
+
+
+def snapshot_from_pb(snapshot: eraftpb.Snapshot) -> Snapshot:
+    conf = snapshot.metadata.conf_state
+    return Snapshot(
+        snapshot.metadata.index,
+        snapshot.metadata.term,
+        ConfState(
+            tuple(conf.voters),
+            tuple(conf.learners),
+            tuple(conf.voters_outgoing),
+            tuple(conf.learners_next),
+            conf.auto_leave,
+        ),
+        snapshot.data,
+    )
+
+
+def message_to_pb(message: Message) -> eraftpb.Message:
+    out = eraftpb.Message(
+        msg_type=int(message.type),  # type: ignore[arg-type]
+        to=message.to,
+        term=message.term,
+        log_term=message.log_term,
+        index=message.index,
+        commit=message.commit,
+        reject=message.reject,
+        reject_hint=message.reject_hint,
+        context=message.context,
+        request_snapshot=message.request_snapshot,
+        priority=message.priority,
+    )
+    setattr(out, "from", message.from_)  # Python's word
+    if message.entries:
+        out.entries.extend([entry_to_pb(entry) for entry in message.entries])
+    if message.snapshot is not None:
+        out.snapshot.CopyFrom(snapshot_to_pb(message.snapshot))
+    return out
+
+
+def message_from_pb(message: eraftpb.Message) -> Message:
+    return Message(
+        _MESSAGE_TYPES[message.msg_type],
+        message.to,
+        getattr(message, "from"),
+        message.term,
+        message.log_term,
+        message.index,
+        [entry_from_pb(entry) for entry in message.entries],
+        message.commit,
+        0,  # eraftpb has no place for commit_term, and votes work without it
+        snapshot_from_pb(message.snapshot) if message.HasField("snapshot") else None,
+        message.reject,
+        message.reject_hint,
+        message.request_snapshot,
+        message.context,
+        message.priority,
+    )
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def header_of(region_id: int, peer: Peer, epoch: RegionEpoch, term: int) -> RaftRequestHeader:
+    return RaftRequestHeader(region_id=region_id, peer=peer, region_epoch=epoch, term=term)
+
+
+def write_prefix(header: RaftRequestHeader) -> bytes:
+    """The first bytes of every command with this header; `write_command` puts the changes behind it."""
+    return RaftCmdRequest(header=header).SerializeToString()
+
+
+_CUSTOM_REQUEST_TAG = b"\x2a"  # field 5 of RaftCmdRequest, length-delimited
+_DATA_TAG = b"\x0a"  # field 1 of CustomRequest, length-delimited
+
+
+def write_command(prefix: bytes, parts: list[bytes], size: int) -> bytes:
+    """A RaftCmdRequest whose `custom_request.data` are the `parts`, of `size` bytes in all, copied once."""
+    length = _varint(size)
+    return b"".join(
+        (prefix, _CUSTOM_REQUEST_TAG, _varint(1 + len(length) + size), _DATA_TAG, length, *parts),
+    )
