@@ -53,13 +53,19 @@ class StoreInfo:
     leader_weight: float = 1.0
     region_weight: float = 1.0
     load: Load = field(default_factory=Load)
+    _labels_of: Store | None = None
+    _labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> int:
         return self.meta.id
 
     def label(self, key: str) -> str | None:
-        return next((label.value for label in self.meta.labels if label.key.lower() == key.lower()), None)
+        """A label's value; case does not count in keys."""
+        if self._labels_of is not self.meta:
+            self._labels = {label.key.lower(): label.value for label in self.meta.labels}
+            self._labels_of = self.meta
+        return self._labels.get(key.lower())
 
     def labels(self) -> dict[str, str]:
         return {label.key: label.value for label in self.meta.labels}

@@ -26,6 +26,8 @@ class View:
     no_leader_stores: frozenset[int] = frozenset()
     """Stores that leaders are moved away from."""
     split_at_ms: Mapping[int, int] = field(default_factory=dict)
+    leading_since_ms: int = -(1 << 62)
+    """Of splits before that nothing is known."""
 
     def health(self, store: StoreInfo) -> Health:
         return store.health(self.now_ms, self.config)

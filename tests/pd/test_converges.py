@@ -110,10 +110,10 @@ def test_geo_replication_by_rules() -> None:
         Rule("geo", "far", RuleRole.FOLLOWER, 1, constraints=in_region("far")),
         Rule("geo", "copy", RuleRole.LEARNER, 1, constraints=in_region("copy")),
     ]
-    for store_id, (region, zone) in enumerate(
+    for store_id, (city, zone) in enumerate(
         [("near", "a"), ("near", "a"), ("near", "b"), ("near", "b"), ("far", "c"), ("far", "d"), ("copy", "e")], 1
     ):
-        model.add_store(store_id, region=region, zone=zone)
+        model.add_store(store_id, region=city, zone=zone)
     model.add_regions(40, [5])
     model.run(150)
     for region, stores in model.replicas():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import pytest
 
@@ -62,13 +63,15 @@ class FakeStores:
                 self.leaders[meta.id] = order.transfer_leader.peer.store_id
             elif order.HasField("split_region"):
                 self._split(meta, list(order.split_region.keys))
+            else:
+                raise AssertionError(f"not expected: {order}")
             await self.report(meta.id)
 
     def _split(self, meta: Region, keys: list[bytes]) -> None:
         bounds = [meta.start_key, *keys, meta.end_key]
         meta.region_epoch.version += len(keys)
         meta.start_key = keys[-1]
-        for number, (start, end) in enumerate(zip(bounds[:-2], bounds[1:-1], strict=True)):
+        for number, (start, end) in enumerate(pairwise(bounds[:-1])):
             peers = [Peer(id=7000 + 10 * number + i, store_id=p.store_id) for i, p in enumerate(meta.peers)]
             new = Region(id=5000 + number, start_key=start, end_key=end, region_epoch=meta.region_epoch, peers=peers)
             self.lead(new)

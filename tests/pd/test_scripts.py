@@ -119,13 +119,13 @@ class Script:
         return region
 
     def _rule(self, plain: list[str], options: dict[str, str]) -> None:
-        constraints, bounds = [], ("", "")
+        constraints, bounds = [], ["", ""]
         for word in plain[3:]:
             if "!=" in word:
                 label, value = word.split("!=")
                 constraints.append(LabelConstraint(label, LabelOp.NOT_IN, (value,)))
             else:
-                bounds = tuple(word.split(".."))
+                bounds = word.split("..")
         by = tuple(part for part in options.pop("by", "").split(",") if part)
         constraints += [LabelConstraint(label, LabelOp.IN, (value,)) for label, value in options.items()]
         self.model.rules.append(
