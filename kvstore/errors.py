@@ -16,7 +16,10 @@ KvError
 │   ├── Deadlock            this transaction is the victim; roll back and retry
 │   ├── KeyIsLocked         met a lock of another transaction that has to be resolved first
 │   ├── TxnNotFound         commit of a transaction that was rolled back or never prewritten
+│   │   ├── LockNotFound    commit of a key that has no lock of the transaction
 │   │   └── PessimisticLockNotFound   prewrite of a key whose pessimistic lock is gone
+│   ├── AssertionFailed     what the client asserted of a key is not so: its view of the data is wrong
+│   ├── LockTypeMismatch    the transaction's own lock on the key is of another kind than the request needs
 │   ├── AlreadyCommitted    rollback of a transaction that was committed (`commit_ts`)
 │   ├── CommitTsExpired     commit_ts is below the lock's min_commit_ts; draw a new one
 │   ├── PrimaryMismatch     the lock names another primary
@@ -24,10 +27,15 @@ KvError
 │   ├── SnapshotTooOld      the read timestamp is below the GC safe point
 │   ├── CommitRejected      a commit check (schema version) refused
 │   └── ReadOnlyTxn
+├── PdError                 the placement driver understood and refused (`type`: pdpb.ErrorType); asking again is no help
 └── Cancelled               interrupted by the user while it waited
+
+kvstore/client/cluster/errors.py adds those of a cluster's client.
 """
 
 from __future__ import annotations
+
+from enum import Enum, IntEnum
 
 
 class KvError(Exception):
@@ -72,14 +80,36 @@ class TxnError(KvError):
     """A deterministic outcome of one transaction; nothing of it was applied."""
 
 
+class ConflictReason(IntEnum):
+    """Which check found a conflict; the numbers are those of kvproto."""
+
+    UNKNOWN = 0
+    OPTIMISTIC = 1
+    PESSIMISTIC_RETRY = 2
+    SELF_ROLLED_BACK = 3
+    RC_CHECK_TS = 4
+    LAZY_UNIQUENESS_CHECK = 5
+    NOT_LOCKED_KEY_CONFLICT = 6
+
+
 class WriteConflict(TxnError):
     """A commit newer than the transaction's timestamp is on `key`."""
 
-    def __init__(self, key: bytes, start_ts: int, conflict_start_ts: int, conflict_commit_ts: int) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        start_ts: int,
+        conflict_start_ts: int,
+        conflict_commit_ts: int,
+        reason: ConflictReason = ConflictReason.UNKNOWN,
+        primary: bytes = b"",
+    ) -> None:
         self.key = key
         self.start_ts = start_ts
         self.conflict_start_ts = conflict_start_ts
         self.conflict_commit_ts = conflict_commit_ts
+        self.reason = reason
+        self.primary = primary
         super().__init__(
             f"write conflict: start_ts={start_ts} key={key.hex()} conflict_start_ts={conflict_start_ts} "
             f"conflict_commit_ts={conflict_commit_ts}"
@@ -135,9 +165,44 @@ class KeyIsLocked(TxnError):
 class TxnNotFound(TxnError):
     """The transaction has no lock (or pessimistic lock) where it must have one."""
 
+    def __init__(self, message: str, start_ts: int = 0, key: bytes = b"") -> None:
+        self.start_ts = start_ts
+        self.key = key
+        super().__init__(message)
+
+
+class LockNotFound(TxnNotFound):
+    """A key that is to be committed has no lock of the transaction, and no commit of it either."""
+
 
 class PessimisticLockNotFound(TxnNotFound):
     """The pessimistic lock that a prewrite builds on is gone."""
+
+
+class Assertion(Enum):
+    """What a client says of a key's present value."""
+
+    NONE = 0
+    EXIST = 1
+    NOT_EXIST = 2
+
+
+class AssertionFailed(TxnError):
+    """The key has a value where it was asserted not to, or the other way; zeros when there is none."""
+
+    def __init__(
+        self, key: bytes, start_ts: int, assertion: Assertion, existing_start_ts: int, existing_commit_ts: int
+    ) -> None:
+        self.key = key
+        self.start_ts = start_ts
+        self.assertion = assertion
+        self.existing_start_ts = existing_start_ts
+        self.existing_commit_ts = existing_commit_ts
+        super().__init__(f"assertion {assertion.name} of transaction {start_ts} failed on key {key.hex()}")
+
+
+class LockTypeMismatch(TxnError):
+    """The transaction's own lock on the key is of another kind than the request needs."""
 
 
 class AlreadyCommitted(TxnError):
@@ -184,6 +249,15 @@ class CommitRejected(TxnError):
 
 class ReadOnlyTxn(TxnError):
     """A write was asked of a read-only transaction."""
+
+
+class PdError(KvError):
+    """The placement driver refused; `type` is a `pdpb.ErrorType`, nothing was changed."""
+
+    def __init__(self, type: int, message: str) -> None:
+        self.type = type
+        self.message = message
+        super().__init__(f"placement driver refused ({type}): {message}")
 
 
 class Cancelled(KvError):

@@ -13,9 +13,7 @@ import time
 from collections.abc import Callable
 
 from kvstore.client.api import LOGICAL_BITS, WindowStore
-
-WINDOW_MS = 3000
-"""How far ahead of the given timestamps the bound is saved."""
+from pd.tso import WINDOW_MS, Timeline
 
 
 def wall_clock_ms() -> int:
@@ -31,32 +29,25 @@ class LocalOracle:
         self._clock = clock
         self._mutex = threading.Lock()
         self._closed = False
-        self._bound_ms = window.load()
-        self._last = self._bound_ms << LOGICAL_BITS
-        """The last timestamp given out, or one that no earlier one can exceed."""
+        self._timeline = Timeline.starting_at(window.load())
 
     def get_ts(self, count: int = 1) -> int:
         with self._mutex:
-            ts = self._clock() << LOGICAL_BITS
-            if ts <= self._last:
-                ts = self._last + 1
-            ts += count - 1
-            if ts >> LOGICAL_BITS >= self._bound_ms:
-                self._extend(ts >> LOGICAL_BITS)
-            self._last = ts
+            ts = self._timeline.propose(self._clock(), count)
+            if not self._timeline.covered(ts):
+                self._save((ts >> LOGICAL_BITS) + WINDOW_MS)
+            self._timeline.give(ts)
             return ts
 
-    def _extend(self, physical_ms: int) -> None:
-        bound = physical_ms + WINDOW_MS
-        self._window.save(bound)
-        self._bound_ms = bound
+    def _save(self, bound_ms: int) -> None:
+        self._window.save(bound_ms)
+        self._timeline.bound_ms = bound_ms
 
     def close(self) -> None:
         """Gives the unused part of the window back, so that the next start need not run ahead of the clock."""
         with self._mutex:
             if not self._closed:
                 self._closed = True
-                used = (self._last >> LOGICAL_BITS) + 1
-                if used < self._bound_ms:
-                    self._window.save(used)
-                    self._bound_ms = used
+                used = (self._timeline.last >> LOGICAL_BITS) + 1
+                if used < self._timeline.bound_ms:
+                    self._save(used)

@@ -1,7 +1,8 @@
 """The command line as typer reads it: help, mistakes, and the subcommands.
 
-To add a subcommand, write its function here, thin, importing its module inside; put it into `_FUNCTIONS` and its name
-into `shell.subcommands`.
+To add a subcommand, write its function here, thin, importing its module inside; put it into `_function` and its name
+into `shell.subcommands`. Those of a cluster are in `shell.cluster`; `ctl` has subcommands of its own, in
+`shell.ctl.options`.
 """
 
 from __future__ import annotations
@@ -69,18 +70,31 @@ def demo(
     raise typer.Exit(run(path, keep=keep, rows=rows, fresh=fresh, seconds=seconds))
 
 
-_FUNCTIONS: dict[str, Callable[..., None]] = {"demo": demo}
+def _function(name: str) -> Callable[..., None]:
+    """What a command line starts with, without `ctl`."""
+    from shell import cluster
+
+    functions: dict[str, Callable[..., None]] = {
+        "": open_or_run,
+        "demo": demo,
+        "kv": cluster.kv,
+        "pd": cluster.pd,
+        "playground": cluster.playground,
+    }
+    return functions[name]
 
 
 def invoke(arguments: list[str]) -> int:
     """Reads a command line with typer, does what it says and returns the exit code."""
     name = arguments[0] if arguments and arguments[0] in SUBCOMMANDS else ""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
-    if name:
-        app.command(context_settings=settings)(_FUNCTIONS[name])
+    if name == "ctl":
+        from shell.ctl.options import make_app
+
+        app = make_app(settings)
     else:
-        app.command(epilog=_EPILOG, context_settings=settings)(open_or_run)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command(epilog=None if name else _EPILOG, context_settings=settings)(_function(name))
     try:
         app(args=arguments[1:] if name else arguments, prog_name=f"sqlfront {name}".strip())
     except SystemExit as leaving:

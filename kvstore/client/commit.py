@@ -21,7 +21,8 @@ from kvstore.client.group_commit import GroupCommit, carried_on
 from kvstore.client.locks import LockTable, Owner
 from kvstore.client.pending import Commit
 from kvstore.client.ranges import RangeLocks
-from kvstore.client.transaction import EmbeddedTransaction, WriteBuffer
+from kvstore.client.transaction import EmbeddedTransaction
+from kvstore.client.write_buffer import WriteBuffer
 from kvstore.codec import encode_uvarint
 from kvstore.engine.api import CF_DEFAULT, CF_WRITE, Cursor, Engine, RawIterator
 from kvstore.errors import KeyExists, LockNowait, StoreError, WriteConflict

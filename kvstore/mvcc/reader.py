@@ -38,8 +38,16 @@ class NoRecord:
 TxnRecord = Committed | OverlappedRollback | NoRecord
 
 
+class MetLock(KeyIsLocked):
+    """A lock that has to be resolved first, with all that it holds."""
+
+    def __init__(self, key: bytes, lock: Lock) -> None:
+        super().__init__(key, lock.start_ts, lock.primary)
+        self.lock = lock
+
+
 class MvccReader:
-    """Reads the three families at one state of the engine; for one command."""
+    """Reads the three families at one state of the engine; for one command, or for the next after `refresh`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -54,6 +62,14 @@ class MvccReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def refresh(self) -> MvccReader:
+        """Moves to the engine's present state; only where nothing else writes meanwhile are both families at one."""
+        seq = self._engine.write_seq
+        for cursor in (self._lock, self._write):
+            if cursor.seq != seq or cursor.raw is None:
+                cursor.refresh()
+        return self
 
     def _at(self, cursor: Cursor, key: bytes) -> tuple[bytes, bytes] | None:
         raw = cursor.raw if cursor.raw is not None else cursor.refresh()
@@ -74,13 +90,15 @@ class MvccReader:
             return None
         return decode_lock(found[1], encoded)
 
-    def scan_locks(self, max_ts: int, start: bytes = b"", limit: int | None = None) -> list[tuple[bytes, Lock]]:
-        """Locks of transactions up to `max_ts`, from user key `start` on, in key order."""
+    def scan_locks(
+        self, max_ts: int, start: bytes = b"", limit: int | None = None, end: bytes = DATA_END
+    ) -> list[tuple[bytes, Lock]]:
+        """Locks of transactions up to `max_ts`, from user key `start` on and below data key `end`, in key order."""
         found: list[tuple[bytes, Lock]] = []
         entry = self._at(self._lock, data_key(start) if start else DATA_PREFIX)
         raw = self._lock.raw
         assert raw is not None
-        while entry is not None and entry[0] < DATA_END and (limit is None or len(found) < limit):
+        while entry is not None and entry[0] < end and (limit is None or len(found) < limit):
             lock = decode_lock(entry[1], entry[0])
             if lock.start_ts <= max_ts:
                 found.append((user_key(entry[0]), lock))
@@ -120,7 +138,7 @@ class MvccReader:
         """The value at `ts`; raises KeyIsLocked when a lock may hide a commit at or below it."""
         lock = self.load_lock(key)
         if lock is not None and lock.start_ts not in bypass and lock.blocks_read(key, ts):
-            raise KeyIsLocked(key, lock.start_ts, lock.primary)
+            raise MetLock(key, lock)
         found = self.newest_data(key, ts)
         if found is None or found[1].type is WriteType.DELETE:
             return None

@@ -15,6 +15,11 @@ class Changes:
         self.released: list[tuple[bytes, int]] = []
         """Keys whose lock goes with these changes, and whose it was: their waiters can be woken."""
 
+    def clear(self) -> None:
+        """Forgets all changes."""
+        self.entries.clear()
+        self.released.clear()
+
     def put_lock(self, key: bytes, lock: Lock) -> None:
         self.entries.append((CF_LOCK, data_key(key), lock.encode()))
 

@@ -1,7 +1,7 @@
 """The wait-for graph: which transaction waits for which, and whether one more wait closes a cycle.
 
 Pure bookkeeping by start_ts, for one node's detector leader. The requester whose wait would close the cycle is the
-victim.
+victim. Whoever adds waits may give them a time; `expire` takes off those whose end nobody told.
 """
 
 from __future__ import annotations
@@ -10,25 +10,30 @@ from kvstore.errors import Deadlock
 
 
 class WaitForGraph:
-    """Edges waiter -> (holder, key); a transaction may wait for several at once."""
+    """Edges waiter -> holder by the keys waited for; a transaction may wait for several at once."""
 
     def __init__(self) -> None:
-        self._edges: dict[int, dict[int, bytes]] = {}
+        self._edges: dict[int, dict[int, dict[bytes, float]]] = {}
 
-    def wait(self, waiter: int, holder: int, key: bytes) -> None:
-        """Adds an edge; raises Deadlock, and adds nothing, when it would close a cycle."""
+    def wait(self, waiter: int, holder: int, key: bytes, now: float = 0.0) -> None:
+        """Adds an edge, or renews it; raises Deadlock, and adds nothing, when it would close a cycle."""
         path = self._path(holder, waiter)
         if path is not None:
             raise Deadlock(key, waiter, ((waiter, holder, key), *path))
-        self._edges.setdefault(waiter, {})[holder] = key
+        self._edges.setdefault(waiter, {}).setdefault(holder, {})[key] = now
 
-    def stop_waiting(self, waiter: int, holder: int) -> None:
-        """Takes one edge off."""
+    def stop_waiting(self, waiter: int, holder: int, key: bytes | None = None) -> None:
+        """Takes off one edge, or what stands for `key` of it."""
         edges = self._edges.get(waiter)
-        if edges is not None:
+        if edges is None:
+            return
+        keys = edges.get(holder, {})
+        if key is not None:
+            keys.pop(key, None)
+        if key is None or not keys:
             edges.pop(holder, None)
-            if not edges:
-                del self._edges[waiter]
+        if not edges:
+            del self._edges[waiter]
 
     def finish(self, txn: int) -> None:
         """The transaction is over: it neither waits nor is waited for."""
@@ -36,9 +41,29 @@ class WaitForGraph:
         for waiter in [waiter for waiter, edges in self._edges.items() if txn in edges]:
             self.stop_waiting(waiter, txn)
 
+    def expire(self, before: float) -> None:
+        """Takes off the edges that were not added or renewed since `before`."""
+        old = [
+            (waiter, holder, key)
+            for waiter, edges in self._edges.items()
+            for holder, keys in edges.items()
+            for key, since in keys.items()
+            if since < before
+        ]
+        for waiter, holder, key in old:
+            self.stop_waiting(waiter, holder, key)
+
+    def clear(self) -> None:
+        self._edges.clear()
+
     def edges(self) -> list[tuple[int, int, bytes]]:
         """All waits, ordered by waiter and holder."""
-        return sorted((waiter, holder, key) for waiter, edges in self._edges.items() for holder, key in edges.items())
+        return sorted(
+            (waiter, holder, key)
+            for waiter, edges in self._edges.items()
+            for holder, keys in edges.items()
+            for key in keys
+        )
 
     def _path(self, start: int, goal: int) -> list[tuple[int, int, bytes]] | None:
         """A chain of waits from `start` to `goal`."""
@@ -49,8 +74,9 @@ class WaitForGraph:
             node = frontier.pop()
             if node == goal:
                 return self._trace(came, start, goal)
-            for holder, key in self._edges.get(node, {}).items():
+            for holder, keys in self._edges.get(node, {}).items():
                 if holder not in seen:
+                    key = next(iter(keys))
                     seen.add(holder)
                     came[holder] = (node, key)
                     frontier.append(holder)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from kvstore.engine.api import Engine
 from kvstore.errors import KeyIsLocked, LockWaitTimeout
 from kvstore.mvcc.reader import MvccReader
+from kvstore.txn.actions.acquire_pessimistic_lock import LockedKey
 from kvstore.txn.changes import Changes
 from kvstore.txn.commands import AcquirePessimisticLock, Command
 from kvstore.txn.deadlock import WaitForGraph
@@ -46,7 +47,7 @@ class Scheduler:
         self._wake(start_ts for _, start_ts in changes.released)
         return result
 
-    def lock(self, command: AcquirePessimisticLock, wait_ms: int) -> list[bytes | None]:
+    def lock(self, command: AcquirePessimisticLock, wait_ms: int) -> list[LockedKey]:
         """Runs a pessimistic lock request, waiting up to `wait_ms` for locks of others (0: KeyIsLocked at once).
 
         Raises Deadlock for the requester that closes a cycle, LockWaitTimeout, and what the command raises.

@@ -140,9 +140,14 @@ def run_txn(engine: Engine, words: list[str], options: dict[str, str]) -> list[s
         case "cleanup":
             scheduler.run(Cleanup(keys[0], start, number.get("now", 0)))
         case "lock":
-            lock_props = LockProperties(start, primary, ttl, for_update, need_value=True)
+            lock_props = LockProperties(
+                start, primary, ttl, for_update, need_value=True, allow_conflict="conflict" in options
+            )
             exist = frozenset(keys) if "not_exist" in options else frozenset()
-            return [text(value) for value in scheduler.lock(AcquirePessimisticLock(lock_props, keys, exist), 0)]
+            locked = scheduler.lock(AcquirePessimisticLock(lock_props, keys, exist), 0)
+            return [
+                text(found.value) + (f" conflict={found.conflict_ts}" if found.conflict_ts else "") for found in locked
+            ]
         case "unlock":
             scheduler.run(PessimisticRollback(keys, start, for_update))
         case "status":

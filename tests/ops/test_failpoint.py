@@ -52,10 +52,9 @@ def test_what_is_printed_is_read_back(actions: list[Action]) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         actions = parse_actions(text)
-    except FailpointError as error:
-        assert str(error)
-    else:
-        assert parse_actions("->".join(map(str, actions))) == actions
+    except FailpointError:
+        return
+    assert parse_actions("->".join(map(str, actions))) == actions
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ class StatusCommitted:
 
 @dataclass(frozen=True, slots=True)
 class StatusRolledBack:
-    """Was rolled back before, or just now (`by_this`: its time to live was over, or it had left nothing here)."""
+    """Was rolled back before, or just now (`by_this`): its time to live was over (`expired`), or it had left nothing
+    here."""
 
     by_this: bool
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,9 @@ class StatusAlive:
 
 @dataclass(frozen=True, slots=True)
 class StatusLockGone:
-    """A pessimistic primary lock has expired and was taken away; nothing else is known."""
+    """No pessimistic primary lock: taken away now as it has `expired`, or not found; nothing else is known."""
+
+    expired: bool = False
 
 
 TxnStatus = StatusCommitted | StatusRolledBack | StatusAlive | StatusLockGone
@@ -49,6 +53,16 @@ class StatusQuery:
     rollback_if_not_exist: bool = True
     force_sync_commit: bool = False
     resolving_pessimistic_lock: bool = False
+    verify_is_primary: bool = True
+
+
+class OtherPrimary(PrimaryMismatch):
+    """The lock on the key that was asked, which names another primary."""
+
+    def __init__(self, key: bytes, lock: Lock) -> None:
+        self.key = key
+        self.lock = lock
+        super().__init__(f"lock on {key.hex()} names {lock.primary.hex()} as its primary")
 
 
 def check_txn_status(changes: Changes, reader: MvccReader, query: StatusQuery) -> TxnStatus:
@@ -61,17 +75,17 @@ def check_txn_status(changes: Changes, reader: MvccReader, query: StatusQuery) -
 
 def _locked(changes: Changes, reader: MvccReader, query: StatusQuery, lock: Lock) -> TxnStatus:
     key = query.primary
-    if lock.primary != key:
-        raise PrimaryMismatch(f"lock on {key.hex()} names {lock.primary.hex()} as its primary")
+    if query.verify_is_primary and lock.primary != key:
+        raise OtherPrimary(key, lock)
     if lock.use_async_commit and not query.force_sync_commit:
         # the outcome may already be decided by the secondaries; they have to be asked
         return StatusAlive(lock, pushed=False)
     if is_expired(lock, query.current_ts):
         if lock.type is LockType.PESSIMISTIC and query.resolving_pessimistic_lock:
             changes.unlock(key, lock)
-            return StatusLockGone()
+            return StatusLockGone(expired=True)
         rollback_lock(changes, reader, key, lock, protected=True)
-        return StatusRolledBack(by_this=True)
+        return StatusRolledBack(by_this=True, expired=True)
     if lock.type is LockType.PESSIMISTIC or lock.use_async_commit or not lock.min_commit_ts:
         return StatusAlive(lock, pushed=False)
     if query.caller_start_ts == TS_MAX:
@@ -94,6 +108,10 @@ def _unlocked(changes: Changes, reader: MvccReader, query: StatusQuery) -> TxnSt
             if query.resolving_pessimistic_lock:
                 return StatusLockGone()
             if not query.rollback_if_not_exist:
-                raise TxnNotFound(f"transaction {query.start_ts} left nothing on its primary {query.primary.hex()}")
+                raise TxnNotFound(
+                    f"transaction {query.start_ts} left nothing on its primary {query.primary.hex()}",
+                    query.start_ts,
+                    query.primary,
+                )
             put_rollback(changes, query.primary, query.start_ts, overlapped, protected=True)
             return StatusRolledBack(by_this=True)

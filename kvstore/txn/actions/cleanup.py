@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kvstore.errors import AlreadyCommitted, KeyIsLocked
-from kvstore.mvcc.reader import Committed, MvccReader, NoRecord, OverlappedRollback
+from kvstore.errors import AlreadyCommitted
+from kvstore.mvcc.reader import Committed, MetLock, MvccReader, NoRecord, OverlappedRollback
 from kvstore.mvcc.record import Lock, LockType, Write, WriteType
 from kvstore.txn.changes import Changes
 
@@ -20,7 +20,7 @@ def cleanup(
     lock = reader.load_lock(key)
     if lock is not None and lock.start_ts == start_ts:
         if current_ts and not is_expired(lock, current_ts):
-            raise KeyIsLocked(key, lock.start_ts, lock.primary)
+            raise MetLock(key, lock)
         rollback_lock(changes, reader, key, lock, protected=protected or key == lock.primary)
         return True
     return rollback_missing(changes, reader, key, start_ts, lock, protected=protected)
@@ -59,12 +59,12 @@ def rollback_missing(
             raise AlreadyCommitted(key, start_ts, commit_ts)
         case NoRecord(overlapped=overlapped):
             if other is not None and overlapped is None and other.type is not LockType.PESSIMISTIC:
-                _remember_in_lock(changes, key, other, start_ts)
+                remember_in_lock(changes, key, other, start_ts)
             put_rollback(changes, key, start_ts, overlapped, protected=protected)
             return True
 
 
-def _remember_in_lock(changes: Changes, key: bytes, other: Lock, start_ts: int) -> None:
+def remember_in_lock(changes: Changes, key: bytes, other: Lock, start_ts: int) -> None:
     """Notes the rollback in another's lock, whose commit may come to lie on the same timestamp."""
     if start_ts > other.start_ts and start_ts not in other.rollback_ts:
         changes.put_lock(key, replace(other, rollback_ts=(*other.rollback_ts, start_ts)))

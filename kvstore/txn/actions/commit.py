@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvstore.errors import CommitTsExpired, TxnNotFound
+from kvstore.errors import CommitTsExpired, LockNotFound
 from kvstore.mvcc.reader import Committed, MvccReader
 from kvstore.mvcc.record import Lock, LockType, Write, WriteType
 from kvstore.txn.changes import Changes
@@ -11,7 +11,7 @@ from kvstore.txn.changes import Changes
 def commit(changes: Changes, reader: MvccReader, key: bytes, start_ts: int, commit_ts: int) -> bool:
     """Commits one key; returns False when it was committed before.
 
-    Raises TxnNotFound when the transaction was rolled back or never prewritten here, CommitTsExpired.
+    Raises LockNotFound when the transaction was rolled back or never prewritten here, CommitTsExpired.
     """
     lock = reader.load_lock(key)
     if lock is None or lock.start_ts != start_ts:
@@ -44,4 +44,4 @@ def _check_committed(reader: MvccReader, key: bytes, start_ts: int) -> bool:
     match reader.txn_record(key, start_ts):
         case Committed(write=write) if write.type is not WriteType.ROLLBACK:
             return False
-    raise TxnNotFound(f"transaction {start_ts} has no lock on key {key.hex()}")
+    raise LockNotFound(f"transaction {start_ts} has no lock on key {key.hex()}", start_ts, key)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstore.mvcc.reader import MvccReader
-from kvstore.txn.actions.acquire_pessimistic_lock import LockProperties, acquire_pessimistic_lock
+from kvstore.txn.actions.acquire_pessimistic_lock import LockedKey, LockProperties, acquire_pessimistic_lock
 from kvstore.txn.changes import Changes
 
 
@@ -19,8 +19,8 @@ class AcquirePessimisticLock:
     def keys(self) -> Sequence[bytes]:
         return self.lock_keys
 
-    def run(self, reader: MvccReader, changes: Changes) -> list[bytes | None]:
-        """Returns the values in the order of the keys, None where there is none or none was asked for."""
+    def run(self, reader: MvccReader, changes: Changes) -> list[LockedKey]:
+        """Returns what was found, in the order of the keys."""
         return [
             acquire_pessimistic_lock(changes, reader, self.props, key, should_not_exist=key in self.should_not_exist)
             for key in self.lock_keys

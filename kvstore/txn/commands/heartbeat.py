@@ -15,6 +15,7 @@ class HeartBeat:
     primary: bytes
     start_ts: int
     ttl: int
+    min_commit_ts: int = 0
 
     def keys(self) -> Sequence[bytes]:
         return (self.primary,)
@@ -23,8 +24,12 @@ class HeartBeat:
         """Returns the lock's time to live, which never shrinks."""
         lock = reader.load_lock(self.primary)
         if lock is None or lock.start_ts != self.start_ts:
-            raise TxnNotFound(f"transaction {self.start_ts} has no lock on its primary {self.primary.hex()}")
-        if self.ttl > lock.ttl:
-            lock = replace(lock, ttl=self.ttl)
-            changes.put_lock(self.primary, lock)
-        return lock.ttl
+            raise TxnNotFound(
+                f"transaction {self.start_ts} has no lock on its primary {self.primary.hex()}",
+                self.start_ts,
+                self.primary,
+            )
+        ttl, min_commit_ts = max(self.ttl, lock.ttl), max(self.min_commit_ts, lock.min_commit_ts)
+        if (ttl, min_commit_ts) != (lock.ttl, lock.min_commit_ts):
+            changes.put_lock(self.primary, replace(lock, ttl=ttl, min_commit_ts=min_commit_ts))
+        return ttl

@@ -1,0 +1,49 @@
+"""Work that nobody waits for: commits of secondaries, settling of locks. Drained when the client closes.
+
+Whatever is left undone when such work fails is made good by the next one who meets the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from kvstore.errors import KvError
+from kvstore.rpc.api import RpcError
+
+TASKS_MAX = 256
+"""From so many tasks on a caller does its work itself."""
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """The tasks of one client."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._tasks) < TASKS_MAX
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Starts `work`; its errors are logged."""
+        task = asyncio.get_running_loop().create_task(_quietly(work))
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+        return task
+
+    async def drain(self) -> None:
+        """Waits until nothing is left to do."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except (KvError, RpcError) as error:
+        _log.info("left for whoever meets the locks: %s", error)

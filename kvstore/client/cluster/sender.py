@@ -1,0 +1,312 @@
+"""Sends a request to a region: picks the peer, sets the context, and knows what each region error asks for.
+
+`send` tries again where the same region can still answer (another leader, a busy store); it raises `RegionChanged`
+where the keys have to be looked up and grouped anew. Every wait has been done by then. Answers without a region error
+go back as they are.
+
+A call that fails below the protocol, or with `undetermined_result`, may have been executed: `Backoff.maybe_executed`
+of its Backoff is set, and the repetition is marked `is_retry_request`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kvstore.client.cluster.backoff import (
+    DISK_FULL,
+    NO_LEADER,
+    NOT_READY,
+    REGION_MISS,
+    RPC,
+    SERVER_BUSY,
+    STALE_COMMAND,
+    UPDATE_LEADER,
+    Backoff,
+)
+from kvstore.client.cluster.commands import Command
+from kvstore.client.cluster.connection import StoreConnection
+from kvstore.client.cluster.errors import RaftEntryTooLarge, RefusedRequest
+from kvstore.client.cluster.regions import CachedRegion, RegionCache
+from kvstore.proto.errorpb_pb2 import Error
+from kvstore.proto.metapb_pb2 import Peer
+from kvstore.rpc.api import Code, RpcError, Transport
+
+CALL_TIMEOUT_S = 5.0
+"""How long a store may take over one call before another peer is tried."""
+FAILED_STORE_S = 2.0
+"""For so long after a call to it failed a store is asked only if no other peer can be."""
+
+_FINAL_CODES = frozenset(
+    {
+        Code.INVALID_ARGUMENT,
+        Code.PERMISSION_DENIED,
+        Code.UNAUTHENTICATED,
+        Code.UNIMPLEMENTED,
+        Code.RESOURCE_EXHAUSTED,
+    }
+)
+
+
+class RegionChanged(Exception):
+    """The keys of the request have to be located anew. Never leaves the client."""
+
+
+class ReadFrom(enum.Enum):
+    """Which peers may answer a read."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    """A follower, which asks the leader how far it must have applied; the leader when no follower can."""
+    MIXED = "mixed"
+    """Any peer in turn."""
+    STALE = "stale"
+    """Any peer, at a timestamp that it knows to be complete; the leader, read as usual, when it does not."""
+
+
+class RegionSender:
+    """Requests to regions over one connection a store."""
+
+    def __init__(self, regions: RegionCache, transport: Transport, *, batch: bool = True) -> None:
+        self.regions = regions
+        self._transport = transport
+        self._batch = batch
+        self._connections: dict[str, StoreConnection] = {}
+        self._failed_at: dict[int, float] = {}
+        self._turn = 0
+
+    async def close(self) -> None:
+        for connection in self._connections.values():
+            await connection.close()
+
+    async def send(
+        self,
+        backoff: Backoff,
+        command: Command,
+        request: Any,
+        region: CachedRegion,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        read: ReadFrom = ReadFrom.LEADER,
+    ) -> Any:
+        """The answer of the region. Raises RegionChanged, ClusterError (RegionUnavailable, RefusedRequest), PdError."""
+        attempt = 0
+        while True:
+            peer = self._pick(region, read, attempt)
+            if not attempt and read is ReadFrom.LEADER and peer is region.leader:
+                request.context.MergeFrom(region.context)
+            else:
+                self._set_context(request.context, region, peer, read)
+            connection = self._connections.get(self.regions.addresses.get(peer.store_id, ""))
+            if connection is None:
+                connection = await self._connect(backoff, region, peer.store_id)
+            future = None
+            try:
+                future = connection.submit(command, request, timeout_s)
+                if future is not None:
+                    answer = command.answer(await future)
+                else:
+                    answer = await connection.call(command, request, timeout_s)
+            except RpcError as error:
+                if error.code is Code.UNIMPLEMENTED and future is not None:
+                    # a store without BatchCommands: from now on its connection calls one by one
+                    continue
+                if error.code in _FINAL_CODES:
+                    raise RefusedRequest(f"{command.method.name}: {error}") from error
+                await self._on_rpc_error(backoff, region, peer, error)
+            else:
+                if self._failed_at:
+                    self._failed_at.pop(peer.store_id, None)
+                if not answer.HasField("region_error"):
+                    return answer
+                error_name = _name_of(answer.region_error)
+                if error_name == "data_is_not_ready" and read is ReadFrom.STALE:
+                    read = ReadFrom.LEADER
+                else:
+                    await self._on_region_error(backoff, region, peer, answer.region_error, error_name)
+            request.context.is_retry_request = True
+            attempt += 1
+
+    async def send_to_key(
+        self,
+        backoff: Backoff,
+        command: Command,
+        request: Any,
+        key: bytes,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        read: ReadFrom = ReadFrom.LEADER,
+    ) -> Any:
+        """Sends to the region of a key, wherever it is by then."""
+        while True:
+            region = self.regions.find(key)
+            if region is None:
+                region = await self.regions.locate(backoff, key)
+            try:
+                return await self.send(backoff, command, request, region, timeout_s=timeout_s, read=read)
+            except RegionChanged:
+                continue
+
+    async def send_to_store(self, command: Command, request: Any, address: str, timeout_s: float) -> Any:
+        """A call to a store as a whole. Raises RpcError."""
+        return await self._connection(address).call(command, request, timeout_s)
+
+    def _connection(self, address: str) -> StoreConnection:
+        connection = self._connections.get(address)
+        if connection is None:
+            connection = StoreConnection(self._transport.channel(address), batch=self._batch)
+            self._connections[address] = connection
+        return connection
+
+    async def _connect(self, backoff: Backoff, region: CachedRegion, store_id: int) -> StoreConnection:
+        address = await self.regions.store_address(store_id)
+        if address is None:
+            # a store that is gone for good: the placement driver knows where the region is now
+            self.regions.drop(region)
+            await backoff.wait(REGION_MISS, f"store {store_id} is gone")
+            raise RegionChanged
+        return self._connection(address)
+
+    def _pick(self, region: CachedRegion, read: ReadFrom, attempt: int) -> Peer:
+        leader = region.leader
+        if read is ReadFrom.LEADER:
+            return leader if not self._failed_at else self._alive(region, leader)
+        peers = list(region.meta.peers)
+        if read is ReadFrom.FOLLOWER:
+            peers = [peer for peer in peers if peer.id != leader.id]
+        peers = [peer for peer in peers if not self._has_failed(peer.store_id)]
+        if not peers or attempt > len(peers):
+            return leader
+        self._turn += 1
+        return peers[self._turn % len(peers)]
+
+    def _alive(self, region: CachedRegion, leader: Peer) -> Peer:
+        """The leader, or another voter while the leader's store does not answer: its word says who leads now."""
+        if not self._has_failed(leader.store_id):
+            return leader
+        others = [peer for peer in region.voters() if not self._has_failed(peer.store_id)]
+        return others[region.tried % len(others)] if others else leader
+
+    def _has_failed(self, store_id: int) -> bool:
+        failed_at = self._failed_at.get(store_id)
+        return failed_at is not None and asyncio.get_running_loop().time() < failed_at + FAILED_STORE_S
+
+    def _set_context(self, context: Any, region: CachedRegion, peer: Peer, read: ReadFrom) -> None:
+        context.region_id = region.meta.id
+        context.region_epoch.CopyFrom(region.meta.region_epoch)
+        context.peer.CopyFrom(peer)
+        if read is not ReadFrom.LEADER or context.replica_read or context.stale_read:
+            context.stale_read = read is ReadFrom.STALE
+            context.replica_read = read in (ReadFrom.FOLLOWER, ReadFrom.MIXED) and peer.id != region.leader.id
+
+    async def _on_rpc_error(self, backoff: Backoff, region: CachedRegion, peer: Peer, error: RpcError) -> None:
+        """The store is away, or only its answer: another peer may know more."""
+        backoff.maybe_executed = True
+        self._failed_at[peer.store_id] = asyncio.get_running_loop().time()
+        self.regions.forget_store(peer.store_id)
+        await backoff.wait(RPC, f"store {peer.store_id}: {error}")
+        if not self.regions.next_peer(region):
+            raise RegionChanged
+
+    async def _on_region_error(
+        self, backoff: Backoff, region: CachedRegion, peer: Peer, error: Error, name: str
+    ) -> None:
+        """Waits as the error asks; returns to try again, or raises RegionChanged or what is final."""
+        cause = f"region {region.id} at store {peer.store_id}: {name} {error.message}"
+        handler = _HANDLERS.get(name, _look_up_again)
+        await handler(self, backoff, region, error, cause)
+
+    async def not_leader(self, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
+        leader = error.not_leader.leader
+        if leader.id and not self._has_failed(leader.store_id):
+            known = self.regions.set_leader(region, leader)
+            await backoff.wait(UPDATE_LEADER, cause)
+            if not known:
+                raise RegionChanged
+            return
+        await backoff.wait(NO_LEADER, cause)
+        if not self.regions.next_peer(region):
+            raise RegionChanged
+
+
+def _name_of(error: Error) -> str:
+    """The member that is set, "" for an error of which only the message is known."""
+    for field, _ in error.ListFields():
+        if field.message_type is not None:
+            return field.name
+    return ""
+
+
+async def _look_up_again(
+    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
+) -> None:
+    sender.regions.drop(region)
+    await backoff.wait(REGION_MISS, cause)
+    raise RegionChanged
+
+
+async def _epoch_not_match(
+    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
+) -> None:
+    outdated = sender.regions.learn(region, error.epoch_not_match.current_regions)
+    await backoff.wait(REGION_MISS, cause)
+    if outdated:
+        raise RegionChanged
+
+
+async def _server_is_busy(
+    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
+) -> None:
+    await backoff.wait(SERVER_BUSY, cause, at_least_ms=error.server_is_busy.backoff_ms)
+
+
+async def _store_not_match(
+    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
+) -> None:
+    sender.regions.forget_store(error.store_not_match.request_store_id)
+    await _look_up_again(sender, backoff, region, error, cause)
+
+
+async def _stale_command(
+    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
+) -> None:
+    await backoff.wait(STALE_COMMAND, cause)
+
+
+async def _not_ready(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
+    await backoff.wait(NOT_READY, cause)
+
+
+async def _disk_full(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
+    await backoff.wait(DISK_FULL, cause)
+
+
+async def _too_large(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
+    raise RaftEntryTooLarge(region.id, error.raft_entry_too_large.entry_size)
+
+
+async def _undetermined(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
+    backoff.maybe_executed = True
+    await _look_up_again(sender, backoff, region, error, cause)
+
+
+_Handler = Callable[[RegionSender, Backoff, CachedRegion, Error, str], Awaitable[None]]
+
+_HANDLERS: dict[str, _Handler] = {
+    "not_leader": RegionSender.not_leader,
+    "epoch_not_match": _epoch_not_match,
+    "server_is_busy": _server_is_busy,
+    "stale_command": _stale_command,
+    "store_not_match": _store_not_match,
+    "max_timestamp_not_synced": _not_ready,
+    "read_index_not_ready": _not_ready,
+    "proposal_in_merging_mode": _not_ready,
+    "data_is_not_ready": _not_ready,
+    "region_not_initialized": _not_ready,
+    "disk_full": _disk_full,
+    "raft_entry_too_large": _too_large,
+    "undetermined_result": _undetermined,
+}
+"""What is not here, known or not, makes the client look the region up again."""

@@ -1,0 +1,269 @@
+"""A transaction over a cluster: a snapshot, a write buffer over it, its locks, and its commit.
+
+Optimistic: conflicts are found at commit. Pessimistic: `lock_keys` locks before writing, against the newest commits.
+The methods are `kvstore.client.api.Transaction`'s, awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+
+from kvstore.client.cluster.committer import Check, Committer, Mutation
+from kvstore.client.cluster.keep_alive import KeepAlive
+from kvstore.client.cluster.parts import Parts
+from kvstore.client.cluster.pessimistic import PessimisticLocks
+from kvstore.client.cluster.snapshot import Pair, Snapshot
+from kvstore.client.write_buffer import WriteBuffer
+from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
+from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
+
+LOCK_WAIT_MS = 50_000
+"""How long the commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
+_PessimisticAction = kvrpcpb.PrewriteRequest.PessimisticAction
+
+
+class MergedReader:
+    """A snapshot with a transaction's own writes over it."""
+
+    def __init__(self, snapshot: Snapshot, buffer: WriteBuffer) -> None:
+        self._snapshot = snapshot
+        self._buffer = buffer
+
+    @property
+    def ts(self) -> int:
+        return self._snapshot.ts
+
+    async def get(self, key: bytes) -> bytes | None:
+        """The transaction's own value, or the one visible at `ts`."""
+        writes = self._buffer.writes
+        if key in writes:
+            return writes[key]
+        return await self._snapshot.get(key)
+
+    async def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The values of those keys that have one."""
+        writes = self._buffer.writes
+        wanted = list(dict.fromkeys(keys))
+        found = await self._snapshot.batch_get(key for key in wanted if key not in writes)
+        return {key: value for key in wanted if (value := writes[key] if key in writes else found.get(key)) is not None}
+
+    async def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> AsyncIterator[Pair]:
+        """Pairs with start <= key < end (empty: no bound), ascending or descending, at most `limit`."""
+        if limit is not None and limit <= 0:
+            return
+        batches = self.scan_batches(start, end, reverse=reverse)
+        try:
+            async for batch in batches:
+                for pair in batch:
+                    yield pair
+                    if limit is not None:
+                        limit -= 1
+                        if not limit:
+                            return
+        finally:
+            await batches.aclose()
+
+    async def scan_batches(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> AsyncGenerator[list[Pair], None]:
+        """The same in batches. Writes made while it runs are not seen."""
+        writes = self._buffer.writes
+        own = [(key, writes[key]) for key in self._buffer.range(start, end)]
+        if reverse:
+            own.reverse()
+        below = self._snapshot.scan_batches(start, end, reverse=reverse)
+        done = 0
+        try:
+            async for batch in below:
+                last = batch[-1][0]
+                until = done
+                while until < len(own) and (own[until][0] >= last if reverse else own[until][0] <= last):
+                    until += 1
+                merged = _laid_over(batch, own[done:until], reverse) if until > done else batch
+                done = until
+                if merged:
+                    yield merged
+        finally:
+            await below.aclose()
+        rest = [(key, value) for key, value in own[done:] if value is not None]
+        if rest:
+            yield rest
+
+
+def _laid_over(batch: list[Pair], own: Sequence[tuple[bytes, bytes | None]], reverse: bool) -> list[Pair]:
+    """`own` (None deletes) over `batch`, in key order."""
+    merged: dict[bytes, bytes | None] = dict(batch)
+    merged.update(own)
+    return [(key, value) for key, value in sorted(merged.items(), reverse=reverse) if value is not None]
+
+
+class ClusterTransaction(MergedReader):
+    """One transaction, used by one coroutine at a time; over after commit or rollback."""
+
+    def __init__(self, parts: Parts, snapshot: Snapshot, *, pessimistic: bool = True, read_only: bool = False) -> None:
+        super().__init__(snapshot, WriteBuffer())
+        self.pessimistic = pessimistic
+        self.lock_wait_ms = LOCK_WAIT_MS
+        self.commit_ts = 0
+        """0 until it is committed."""
+        self._parts = parts
+        self._read_only = read_only
+        self._over = False
+        self._keep_alive = KeepAlive(parts, snapshot.ts)
+        self._locks = PessimisticLocks(parts, snapshot.ts, self._keep_alive)
+        self._marked: dict[bytes, None] = {}
+
+    @property
+    def start_ts(self) -> int:
+        return self._snapshot.ts
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything is buffered."""
+        return bool(self._buffer.writes)
+
+    def at(self, ts: int) -> MergedReader:
+        """A reader at another timestamp, with the transaction's own writes merged over it."""
+        return MergedReader(Snapshot(self._parts, ts), self._buffer)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._writable(key, value).set(key, value)
+
+    def insert(self, key: bytes, value: bytes) -> None:
+        """Like put, but commit raises KeyExists when another transaction has a live value there."""
+        self._writable(key, value).insert(key, value)
+
+    def delete(self, key: bytes) -> None:
+        self._writable(key, b"").set(key, None)
+
+    def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
+        """The buffered writes in [start, end) in key order; None is a delete."""
+        return [(key, self._buffer.writes[key]) for key in self._buffer.range(start, end)]
+
+    def has_dirty(self, start: bytes, end: bytes) -> bool:
+        return self._buffer.touches(start, end)
+
+    def mark(self) -> int:
+        """Remembers the buffer's state; `undo_to` goes back to it (locks stay)."""
+        return self._buffer.mark()
+
+    def undo_to(self, mark: int) -> None:
+        self._buffer.undo_to(mark)
+
+    async def lock_keys(
+        self,
+        keys: Sequence[bytes],
+        *,
+        for_update_ts: int,
+        wait_ms: int,
+        skip_locked: bool = False,
+        values: dict[bytes, bytes | None] | None = None,
+    ) -> list[bytes]:
+        """Takes pessimistic locks; returns the keys that are locked now (all of them unless `skip_locked`).
+
+        `wait_ms` 0 is NOWAIT. Into `values` go the newest values of the keys that were not locked before. A key with a
+        commit newer than `for_update_ts` raises WriteConflict. Raises LockWaitTimeout, LockNowait, Deadlock,
+        ClusterError; whatever it raises, no key of the call stays locked that was not before. In an optimistic
+        transaction it only marks the keys, so that commit checks them.
+        """
+        self._open()
+        if not self.pessimistic:
+            self._marked.update((key, None) for key in keys)
+            return list(keys)
+        return await self._locks.lock(
+            keys, for_update_ts=for_update_ts, wait_ms=wait_ms, skip_locked=skip_locked, values=values
+        )
+
+    async def commit(self, check: Check | None = None) -> int:
+        """Commits and returns commit_ts (start_ts if nothing was written).
+
+        `check` runs when all keys are locked and commit_ts is drawn, or, where the locking itself may commit, just
+        before; what it raises aborts the commit. Whatever is raised, the transaction is over and nothing of it was
+        applied, but for UndeterminedResult and a cancelled wait: then it may have been.
+        """
+        self._open()
+        self._over = True
+        if not self._buffer.writes:
+            await self._locks.release()
+            return self.start_ts
+        try:
+            if self._read_only:
+                raise ReadOnlyTxn(f"transaction at {self.start_ts} is read-only")
+            await self._lock_inserts()
+            mutations = self._mutations()
+        except BaseException:
+            self._parts.background.spawn(self._locks.release())
+            raise
+        primary = self._locks.primary or self._primary_of(mutations)
+        committer = Committer(
+            self._parts,
+            self.start_ts,
+            mutations,
+            primary,
+            self._keep_alive,
+            for_update_ts=max(self._locks.for_update_ts, self.start_ts) if self.pessimistic else 0,
+        )
+        self.commit_ts = await committer.commit(check)
+        return self.commit_ts
+
+    async def rollback(self) -> None:
+        """Ends the transaction and releases its locks; harmless when it is over."""
+        if not self._over:
+            self._over = True
+            await self._locks.release()
+
+    def _open(self) -> None:
+        if self._over:
+            raise TxnNotFound(f"transaction {self.start_ts} is over")
+
+    def _writable(self, key: bytes, value: bytes) -> WriteBuffer:
+        self._open()
+        if self._read_only:
+            raise ReadOnlyTxn(f"transaction at {self.start_ts} is read-only")
+        options = self._parts.options
+        if len(key) + len(value) > options.entry_bytes_max:
+            raise TxnTooLarge(f"an entry of {len(key) + len(value)} bytes is over {options.entry_bytes_max}")
+        if self._buffer.bytes + len(key) + len(value) > options.txn_bytes_max:
+            raise TxnTooLarge(f"transaction is over {options.txn_bytes_max} bytes; write less at a time")
+        return self._buffer
+
+    async def _lock_inserts(self) -> None:
+        """A pessimistic insert must find no live value: those not locked yet are locked, and so checked, now."""
+        inserts = [key for key in self._buffer.writes if key in self._buffer.inserts]
+        if not self.pessimistic or not inserts:
+            return
+        for key in inserts:
+            if self._locks.held.get(key):
+                raise KeyExists(key)
+        missing = [key for key in inserts if key not in self._locks.held]
+        if missing:
+            ts = await self._parts.pd.get_ts()
+            await self._locks.lock(missing, for_update_ts=ts, wait_ms=self.lock_wait_ms, absent=frozenset(missing))
+
+    def _mutations(self) -> list[Mutation]:
+        """What is to be written, and what only has to be held or checked, in key order."""
+        buffer = self._buffer
+        held = self._locks.held
+        mutations: list[Mutation] = []
+        for key in sorted({*buffer.writes, *held, *self._marked}):
+            action = (
+                _PessimisticAction.DO_PESSIMISTIC_CHECK if key in held else _PessimisticAction.SKIP_PESSIMISTIC_CHECK
+            )
+            if key not in buffer.writes:
+                mutations.append(Mutation(kvrpcpb.Lock, key, action=action))
+                continue
+            value = buffer.writes[key]
+            fresh = key in buffer.inserts and not self.pessimistic
+            if value is None:
+                op = kvrpcpb.CheckNotExists if fresh else kvrpcpb.Del
+            else:
+                op = kvrpcpb.Insert if fresh else kvrpcpb.Put
+            mutations.append(Mutation(op, key, value or b"", action))
+        return mutations
+
+    def _primary_of(self, mutations: Sequence[Mutation]) -> bytes:
+        """The first key that gets a lock."""
+        locking = [mutation.key for mutation in mutations if mutation.op != kvrpcpb.CheckNotExists]
+        return locking[0] if locking else mutations[0].key

@@ -1,0 +1,96 @@
+"""What a transaction has written and not committed yet, embedded or in a cluster."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from kvstore.errors import KeyExists
+
+
+class _Missing:
+    __slots__ = ()
+
+
+_MISSING: Final = _Missing()
+
+
+class WriteBuffer:
+    """Uncommitted writes in key order when asked, with an undo log once a mark was taken."""
+
+    __slots__ = ("_logging", "_sorted", "_undo", "bytes", "inserts", "writes")
+
+    def __init__(self) -> None:
+        self.writes: dict[bytes, bytes | None] = {}
+        self.inserts: set[bytes] = set()
+        self.bytes = 0
+        self._sorted: list[bytes] = []
+        self._undo: list[tuple[bytes, bytes | _Missing | None, bool]] = []
+        self._logging = False
+
+    def set(self, key: bytes, value: bytes | None) -> None:
+        writes = self.writes
+        old = writes.get(key, _MISSING)
+        if self._logging:
+            self._undo.append((key, old, key in self.inserts))
+        writes[key] = value
+        self.bytes += len(value) if value is not None else 0
+        if isinstance(old, _Missing):
+            self.bytes += len(key)
+        elif old is not None:
+            self.bytes -= len(old)
+
+    def insert(self, key: bytes, value: bytes) -> None:
+        """Buffers a put that must not meet a live value; after an own delete it is a plain put."""
+        old = self.writes.get(key, _MISSING)
+        if isinstance(old, bytes):
+            raise KeyExists(key, old)
+        self.set(key, value)
+        if old is _MISSING:
+            self.inserts.add(key)
+
+    def mark(self) -> int:
+        self._logging = True
+        return len(self._undo)
+
+    def undo_to(self, mark: int) -> None:
+        undo = self._undo
+        if not 0 <= mark <= len(undo):
+            raise ValueError(f"mark {mark} is not one of this transaction's ({len(undo)} changes)")
+        while len(undo) > mark:
+            key, old, inserted = undo.pop()
+            current = self.writes[key]
+            self.bytes -= len(current) if current is not None else 0
+            if isinstance(old, _Missing):
+                del self.writes[key]
+                self.bytes -= len(key)
+            else:
+                self.writes[key] = old
+                self.bytes += len(old) if old is not None else 0
+            if inserted:
+                self.inserts.add(key)
+            else:
+                self.inserts.discard(key)
+            if len(self._sorted) > len(self.writes):
+                self._sorted = []
+
+    def range(self, start: bytes, end: bytes) -> list[bytes]:
+        """The buffered keys in [start, end), ascending; an empty `end` means no bound."""
+        if not self.writes:
+            return []
+        keys = self._order()
+        return keys[bisect_left(keys, start) : bisect_left(keys, end) if end else len(keys)]
+
+    def touches(self, start: bytes, end: bytes) -> bool:
+        if not self.writes:
+            return False
+        keys = self._order()
+        at = bisect_left(keys, start)
+        return at < len(keys) and (not end or keys[at] < end)
+
+    def _order(self) -> list[bytes]:
+        """Sorted keys: the dict keeps insertion order, so only what came since the last call has to be sorted in."""
+        keys = self._sorted
+        if len(keys) != len(self.writes):
+            keys = self._sorted = sorted(self.writes)
+        return keys

@@ -1,0 +1,189 @@
+"""What every process measures, and the pattern by which components add their own.
+
+A component declares its metrics in a class in a `metrics.py` next to the code that counts, takes the registry as a
+parameter, and is handed one by the composition root: `RaftstoreMetrics(registry)`; tests and the simulator give each
+node a registry of its own, so that nothing is shared. Names are TiKV's and PD's where they have one
+(`tikv_raftstore_*`, `tikv_scheduler_*`, `pd_schedule_*`), and `sqlfront_*` elsewhere. Label values come from a fixed
+set: never a key, an address of a client, or a region. On hot paths the child of a label is looked up once
+(`histogram.labels("kv_get").observe`), not a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from kvstore.rpc.api import Call, Handlers, Method, StreamHandler, UnaryHandler
+
+LAG_INTERVAL_S = 0.25
+"""How often the loop is asked whether it is late."""
+
+
+def exponential_buckets(start: float, factor: float, count: int) -> tuple[float, ...]:
+    """Upper bounds of a histogram: start, start × factor, and so on, as Prometheus' libraries have it."""
+    return tuple(start * factor**n for n in range(count))
+
+
+class ProcessMetrics:
+    """CPU, memory and open files of the process (`process_*`), the collector of garbage, its version and start."""
+
+    def __init__(
+        self, registry: CollectorRegistry, component: str, version: str, git_hash: str, started: float
+    ) -> None:
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        info = Gauge(
+            f"{component}_server_info",
+            "The server's version; the value is when it was started, in seconds since the epoch.",
+            ("version", "hash"),
+            registry=registry,
+        )
+        info.labels(version, git_hash).set(started)
+
+
+class LoopLag:
+    """How late the event loop runs its timers: the time for which every request stood still."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "loop_lag_seconds",
+            "How late a timer of the event loop ran.",
+            buckets=exponential_buckets(0.0005, 2, 14),
+            registry=registry,
+        )
+        self._worst = Gauge("loop_lag_worst_seconds", "The worst lag since the process started.", registry=registry)
+        self._most = 0.0
+
+    async def run(self) -> None:
+        """Measures until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL_S
+            await asyncio.sleep(LAG_INTERVAL_S)
+            self.observe(max(0.0, loop.time() - due))
+
+    def observe(self, lag_s: float) -> None:
+        self._seconds.observe(lag_s)
+        if lag_s > self._most:
+            self._most = lag_s
+            self._worst.set(lag_s)
+
+
+class HasStats(Protocol):
+    """An engine, as far as it is measured."""
+
+    def stats(self) -> dict[str, Any]: ...
+
+
+class EngineMetrics(Collector):
+    """What the engine says of itself, read when somebody asks."""
+
+    def __init__(self, registry: CollectorRegistry, engine: HasStats) -> None:
+        self._engine = engine
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Metrics of what `Engine.stats` has by column family, and how often it was written to."""
+        stats = self._engine.stats()
+        gauges = {
+            "sst_bytes": GaugeMetricFamily(
+                "tikv_engine_size_bytes", "Size of the sorted files.", labels=("db", "type")
+            ),
+            "memtable_bytes": GaugeMetricFamily(
+                "tikv_engine_memory_bytes", "Memory of the tables not yet written to files.", labels=("db", "cf")
+            ),
+            "estimated_keys": GaugeMetricFamily(
+                "tikv_engine_estimate_num_keys", "Estimated number of keys.", labels=("db", "cf")
+            ),
+            "blob_bytes": GaugeMetricFamily(
+                "sqlfront_engine_blob_bytes", "Size of the files of large values.", labels=("db", "cf")
+            ),
+        }
+        for family, numbers in stats.items():
+            if isinstance(numbers, Mapping):
+                for name, number in numbers.items():
+                    if name in gauges:
+                        gauges[name].add_metric(("kv", family), float(number))
+        yield from gauges.values()
+        yield GaugeMetricFamily("sqlfront_engine_writes", "Batches written since the start.", float(stats["write_seq"]))
+
+
+class GrpcMetrics:
+    """Durations and failures of the requests a server answers, by type (`kv_get`)."""
+
+    def __init__(
+        self, registry: CollectorRegistry, prefix: str = "tikv", clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._clock = clock
+        self._duration = Histogram(
+            f"{prefix}_grpc_msg_duration_seconds",
+            "How long requests took, from the message's arrival to its answer.",
+            ("type",),
+            buckets=exponential_buckets(5e-5, 2, 22),
+            registry=registry,
+        )
+        self._failed = Counter(
+            f"{prefix}_grpc_msg_fail", "Requests that ended in a gRPC status.", ("type",), registry=registry
+        )
+        self._streams = Gauge(f"{prefix}_grpc_streams", "Open streams.", ("type",), registry=registry)
+
+    def observer(self, type: str) -> Callable[[float], None]:
+        """Takes the seconds of one request of a type: for commands that come inside a stream, as BatchCommands'."""
+        observe: Callable[[float], None] = self._duration.labels(type).observe
+        return observe
+
+    def measured(self, handlers: Handlers) -> Handlers:
+        """The same handlers, with every request measured."""
+        return Handlers(
+            {path: (method, self._unary(method, handler)) for path, (method, handler) in handlers.unary.items()},
+            {path: (method, self._stream(method, handler)) for path, (method, handler) in handlers.streams.items()},
+        )
+
+    def _unary(self, method: Method, handler: UnaryHandler) -> UnaryHandler:
+        type = type_name(method.name)
+        observe, failed, clock = self._duration.labels(type).observe, self._failed.labels(type), self._clock
+
+        async def measured(request: Any, call: Call) -> Any:
+            began = clock()
+            try:
+                answer = await handler(request, call)
+            except BaseException:
+                failed.inc()
+                raise
+            observe(clock() - began)
+            return answer
+
+        return measured
+
+    def _stream(self, method: Method, handler: StreamHandler) -> StreamHandler:
+        type = type_name(method.name)
+        failed, streams = self._failed.labels(type), self._streams.labels(type)
+
+        async def measured(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+            streams.inc()
+            try:
+                async for answer in handler(requests, call):
+                    yield answer
+            except Exception:
+                failed.inc()
+                raise
+            finally:
+                streams.dec()
+
+        return measured
+
+
+def type_name(method: str) -> str:
+    """TiKV's label of a method: `KvBatchGet` is `kv_batch_get`, `KVPessimisticRollback` `kv_pessimistic_rollback`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", method).lower()

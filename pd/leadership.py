@@ -1,0 +1,339 @@
+"""What a placement driver has while it leads: the cluster model, timestamps, ids, safe points, and who listens to it.
+
+Made when the member begins to lead, from the replicated state, and thrown away when it ceases to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
+from kvstore.proto.metapb_pb2 import Region, Store, StoreState
+from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
+from kvstore.proto.pdraft_pb2 import PdRule
+from pd import state as keys
+from pd.checkers import check
+from pd.cluster import Cluster, StoreInfo
+from pd.config import ScheduleConfig
+from pd.errors import NotLeader, Refused, Undetermined
+from pd.heartbeats import Outboxes
+from pd.hot import HotRegions
+from pd.ids import Ids
+from pd.operators import Operator, OperatorController
+from pd.regions import RegionInfo
+from pd.replica import Replica
+from pd.rules import RuleSet
+from pd.safe_points import SafePoints
+from pd.scatter import Scatterer
+from pd.schedulers import SchedulerSet
+from pd.state import Change
+from pd.stored import load_schedulers, rule_from_pb
+from pd.timestamps import Timestamps
+from pd.versions import compatible, least_version
+from pd.view import View
+
+IDS_FOR_A_ROUND = 500
+"""Peer ids that are reserved before checkers and schedulers run."""
+IDS_FOR_A_REGION = 10
+SPLITS_NOTED_MAX = 10_000
+"""Splits that are remembered before the old ones are forgotten."""
+REGIONS_SAVED_TOGETHER = 512
+"""Regions in one log entry."""
+
+
+class Leadership:
+    """One term of leading; every method that writes raises NotLeader or Undetermined when that ends."""
+
+    def __init__(
+        self, replica: Replica, config: ScheduleConfig, wall_ms: Callable[[], int], rng: random.Random
+    ) -> None:
+        state = replica.state
+        self.replica = replica
+        self.term = replica.term
+        self.wall_ms = wall_ms
+        self.rng = rng
+        self.config = config
+        for key, value in state.scan(keys.CONFIG):
+            self.config = self.config.with_item(key.removeprefix(keys.CONFIG).decode(), value.decode())
+        self.timestamps = Timestamps(replica, wall_ms)
+        self.ids = Ids(replica)
+        self.safe_points = SafePoints.load(state)
+        self.cluster = Cluster(
+            (Store.FromString(value) for _, value in state.scan(keys.STORES)),
+            (Region.FromString(value) for _, value in state.scan(keys.REGIONS)),
+            now_ms=wall_ms(),
+        )
+        for key, value in state.scan(keys.STORE_WEIGHTS):
+            store = self.cluster.stores[int.from_bytes(key.removeprefix(keys.STORE_WEIGHTS), "big")]
+            store.leader_weight, store.region_weight = keys.unpack_weights(value)
+        meta = state.get(keys.CLUSTER)
+        self.meta = None if meta is None else ClusterMeta.FromString(meta)
+        self.safe_points_lock = asyncio.Lock()
+        self.min_resolved_ts: dict[int, int] = {}
+        """By store."""
+        self.stale_heartbeats = 0
+        self.outboxes = Outboxes()
+        rules = [rule_from_pb(PdRule.FromString(value)) for _, value in state.scan(keys.RULES)]
+        self.rules = RuleSet(rules, self.config)
+        self.schedulers = SchedulerSet(load_schedulers(state))
+        self.controller = OperatorController(lambda: self.config)
+        self.hot = HotRegions()
+        self.scatterer = Scatterer()
+        self._suspects: dict[int, None] = {}
+        """Regions that the checkers look at before they go on in order."""
+        self._since_ms = wall_ms()
+        self._patrolled = b""
+        """The key up to which the checkers have come."""
+        self.split_at_ms: dict[int, int] = {}
+        """When regions were split, for the merge checker."""
+        self._unsaved: dict[int, None] = {}
+        """Regions that changed or went since they were last saved."""
+
+    def close(self) -> None:
+        """Ends the streams of those who listen."""
+        self.outboxes.close()
+
+    def check(self) -> None:
+        """Raises NotLeader when the term is over."""
+        if self.replica.term != self.term:
+            raise NotLeader
+
+    def now_ms(self) -> int:
+        return self.wall_ms()
+
+    @property
+    def bootstrapped(self) -> bool:
+        return self.meta is not None
+
+    async def save(self, changes: list[Change]) -> None:
+        """Makes the changes durable; nothing to change is no write."""
+        if changes:
+            await self.replica.write(changes)
+            self.check()
+
+    async def bootstrap(self, cluster_id: int, store: Store, region: Region) -> None:
+        """Takes the first store and the region that holds all keys. Raises Refused when that was done before."""
+        if self.bootstrapped:
+            raise Refused("cluster is already bootstrapped", ErrorType.ALREADY_BOOTSTRAPPED)
+        _check_bootstrap(store, region)
+        meta = ClusterMeta(id=cluster_id, max_peer_count=self.config.max_replicas)
+        self.meta = meta
+        try:
+            await self.save(
+                [
+                    Change(keys.CLUSTER, meta.SerializeToString()),
+                    Change(keys.store_key(store.id), store.SerializeToString()),
+                    Change(keys.region_key(region.id), region.SerializeToString()),
+                ]
+            )
+        except BaseException:
+            self.meta = None
+            raise
+        self.cluster.put_store(store, self.now_ms())
+        self.cluster.put_region(RegionInfo(region))
+
+    def known_store(self, store_id: int) -> StoreInfo:
+        """A store that is no tombstone; raises Refused."""
+        store = self.cluster.store(store_id)
+        if store is None:
+            raise Refused(f"invalid store ID {store_id}, not found")
+        if store.meta.state == StoreState.Tombstone:
+            raise Refused(f"store {store_id} is tombstone", ErrorType.STORE_TOMBSTONE)
+        return store
+
+    async def put_store(self, told: Store) -> None:
+        """A store that starts makes itself known. Raises Refused for a version, address or label that can't be."""
+        known = self.cluster.store(told.id)
+        if known is not None:
+            self.known_store(told.id)
+        self._check_store(told)
+        store = Store()
+        store.CopyFrom(told)
+        if known is not None:
+            store.state, store.node_state = known.meta.state, known.meta.node_state
+            store.physically_destroyed = known.meta.physically_destroyed
+            told_keys = {label.key for label in told.labels}
+            store.labels.extend(label for label in known.meta.labels if label.key not in told_keys)
+        await self.save_store(store)
+
+    async def save_store(self, store: Store) -> None:
+        """Writes a store's new form and takes it into the model."""
+        await self.save([Change(keys.store_key(store.id), store.SerializeToString())])
+        self.cluster.put_store(store, self.now_ms())
+
+    def _check_store(self, told: Store) -> None:
+        if not told.id:
+            raise Refused(f"invalid put store {told.address!r}: id is 0")
+        if not told.address:
+            raise Refused(f"invalid put store {told.id}: no address")
+        cluster_version = self.cluster_version()
+        if not compatible(cluster_version, told.version):
+            raise Refused(
+                f"version should compatible with version {cluster_version}, got {told.version}",
+                ErrorType.INCOMPATIBLE_VERSION,
+            )
+        for label in told.labels:
+            if not label.key or not label.value:
+                raise Refused(
+                    f"store {told.id}: label {label.key!r} = {label.value!r} is empty", ErrorType.INVALID_VALUE
+                )
+        for other in self.cluster.living_stores():
+            if other.id != told.id and other.meta.address == told.address and not other.meta.physically_destroyed:
+                raise Refused(
+                    f"duplicated store address: store {told.id} at {told.address}, already registered by "
+                    f"store {other.id}",
+                    ErrorType.DUPLICATED_ENTRY,
+                )
+
+    def cluster_version(self) -> str:
+        """The least version of the living stores, empty while there are none."""
+        return least_version(store.meta.version for store in self.cluster.living_stores())
+
+    def store_heartbeat(self, stats: StoreStats) -> StoreInfo:
+        store = self.known_store(stats.store_id)
+        self.cluster.store_heartbeat(stats, self.now_ms())
+        return store
+
+    def put_region(self, region: RegionInfo) -> None:
+        """Takes what a leader tells; saved a little later. Raises StaleRegion."""
+        known = self.cluster.regions.by_id(region.id)
+        gone = self.cluster.put_region(region)
+        for other in gone:
+            self._unsaved[other.id] = None
+            self.outboxes.drop_region(other.id)
+            self.hot.forget(other.id)
+            self.rules.forget(other.id)
+            self.controller.region_gone(other.id, self.now_ms())
+        if known is None or known.meta != region.meta:
+            self._unsaved[region.id] = None
+
+    def region_heartbeat(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
+        """Takes a leader's heartbeat in; returns an order to it. Raises StaleRegion."""
+        known = self.cluster.regions.by_id(region.id)
+        self.put_region(region)
+        self.hot.on_heartbeat(region, self.config)
+        if known is None or known.version != region.version:
+            self.note_split([region.id])
+        if known is None or known.meta != region.meta or not region.is_healthy():
+            self._suspects[region.id] = None
+        return self.controller.on_heartbeat(region, self.now_ms())
+
+    def check_splittable(self, region_id: int) -> None:
+        """Raises Refused for a region that is being merged."""
+        if self.controller.is_merging(region_id):
+            raise Refused(f"region {region_id} is being merged, it cannot be split")
+
+    def view(self) -> View:
+        """The cluster as checkers and schedulers see it; peer ids come from the reserve (`Ids.ensure` first)."""
+        now_ms = self.now_ms()
+        return View(
+            self.cluster,
+            self.rules,
+            self.config,
+            self.controller,
+            now_ms,
+            self.ids.take,
+            self.schedulers.no_leader_stores(now_ms),
+            self.split_at_ms,
+            self._since_ms,
+        )
+
+    def start_operators(self, operators: Sequence[Operator]) -> str:
+        """Starts operators together and sends their first orders; returns why not, empty when they run."""
+        problem = self.controller.add(operators, self.cluster, self.now_ms())
+        if not problem:
+            for operator in operators:
+                self.push(operator.region_id)
+        return problem
+
+    def push(self, region_id: int) -> None:
+        """Sends the order that is due to the region's leader, without waiting for its heartbeat."""
+        region = self.cluster.regions.by_id(region_id)
+        if region is None or region.leader is None:
+            return
+        order = self.controller.on_heartbeat(region, self.now_ms())
+        if order is not None:
+            self.outboxes.send(region.leader.store_id, order)
+
+    async def patrol(self) -> None:
+        """Lets the checkers look at the suspects, and at the next regions in order."""
+        if not self.bootstrapped:
+            return
+        await self.ids.ensure(IDS_FOR_A_ROUND)
+        self.controller.expire(self.now_ms())
+        suspects, self._suspects = list(self._suspects), {}
+        regions = [region for i in suspects if (region := self.cluster.regions.by_id(i)) is not None]
+        batch = self.cluster.regions.scan(self._patrolled, limit=self.config.patrol_batch)
+        self._patrolled = batch[-1].end_key if batch else b""
+        view = self.view()
+        for region in (*regions, *batch):
+            if self.ids.left() < IDS_FOR_A_REGION:
+                return
+            if found := check(view, region):
+                self.start_operators(found)
+
+    async def schedule(self) -> None:
+        """Lets the schedulers run once."""
+        if not self.bootstrapped:
+            return
+        await self.ids.ensure(IDS_FOR_A_ROUND)
+        for _, operator in self.schedulers.run(self.view(), self.rng, self.hot):
+            self.start_operators([operator])
+
+    async def push_again(self) -> None:
+        """Sends the orders of all operators again, for those that got lost."""
+        for region_id in list(self.controller.running):
+            self.push(region_id)
+
+    async def set_config(self, items: Iterable[tuple[str, str]]) -> None:
+        """Sets scheduling values, all or none; raises Refused for one that can't be."""
+        config, changes = self.config, []
+        for name, text in items:
+            try:
+                config = config.with_item(name, text)
+            except ValueError as error:
+                raise Refused(str(error), ErrorType.INVALID_VALUE) from error
+            changes.append(Change(keys.CONFIG + name.replace("-", "_").encode(), text.encode()))
+        await self.save(changes)
+        self.config = config
+        self.rules = RuleSet(self.rules.own.values(), config)
+
+    async def save_regions(self) -> None:
+        """Writes the regions that changed; what a crash loses of them, the next heartbeats tell again."""
+        while self._unsaved:
+            some = list(self._unsaved)[:REGIONS_SAVED_TOGETHER]
+            changes = [self._region_change(region_id) for region_id in some]
+            for region_id in some:
+                del self._unsaved[region_id]
+            try:
+                await self.save(changes)
+            except (NotLeader, Undetermined):
+                self._unsaved.update(dict.fromkeys(some))
+                raise
+
+    def _region_change(self, region_id: int) -> Change:
+        region = self.cluster.regions.by_id(region_id)
+        return Change(keys.region_key(region_id), None if region is None else region.meta.SerializeToString())
+
+    def note_split(self, region_ids: Iterable[int]) -> None:
+        """Keeps the merge checker away from regions that were just split, or appeared, or were merged."""
+        now_ms = self.now_ms()
+        if len(self.split_at_ms) > SPLITS_NOTED_MAX:
+            keep_ms = self.config.split_merge_interval_s * 1000
+            self.split_at_ms = {i: at_ms for i, at_ms in self.split_at_ms.items() if now_ms - at_ms <= keep_ms}
+        for region_id in region_ids:
+            self.split_at_ms[region_id] = now_ms
+
+
+def _check_bootstrap(store: Store, region: Region) -> None:
+    problem = ""
+    if not store.id:
+        problem = "store id is 0"
+    elif not region.id or region.start_key or region.end_key:
+        problem = f"region {region.id} must have an id and hold all keys"
+    elif len(region.peers) != 1 or region.peers[0].store_id != store.id or not region.peers[0].id:
+        problem = f"region {region.id} must have one peer, on store {store.id}"
+    if problem:
+        raise Refused(f"invalid bootstrap request: {problem}", ErrorType.INVALID_VALUE)

@@ -1,0 +1,278 @@
+"""The steps of operators: what is ordered of a region's leader, and how one sees that it is done.
+
+Each is a value with the same four questions: is it finished in this region, by how much has it raised conf_ver so far,
+what is the order for it, and may the order be given now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from kvstore.proto.eraftpb_pb2 import ConfChangeType
+from kvstore.proto.metapb_pb2 import Peer, PeerRole, Region
+from kvstore.proto.pdpb_pb2 import CheckPolicy, RegionHeartbeatResponse
+from pd.regions import VOTING_ROLES, RegionInfo
+
+
+def _has(region: RegionInfo, store_id: int, peer_id: int) -> Peer | None:
+    peer = region.peer_on(store_id)
+    return peer if peer is not None and peer.id == peer_id else None
+
+
+Places: TypeAlias = tuple[tuple[int, int], ...]
+"""Peers as (store id, peer id)."""
+
+
+def _entered(region: RegionInfo, promotes: Places, demotes: Places) -> bool:
+    """Whether a joint change was made, left or not; a demoted peer may even be gone again."""
+    up = [_has(region, *each) for each in promotes]
+    down = [_has(region, *each) for each in demotes]
+    return all(peer is not None and peer.role in VOTING_ROLES for peer in up) and all(
+        peer is None or peer.role in (PeerRole.DemotingVoter, PeerRole.Learner) for peer in down
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AddLearner:
+    store_id: int
+    peer_id: int
+
+    def __str__(self) -> str:
+        return f"add learner peer {self.peer_id} on store {self.store_id}"
+
+    def finished(self, region: RegionInfo) -> bool:
+        peer = _has(region, self.store_id, self.peer_id)
+        return peer is not None and not region.is_pending(peer)
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return int(_has(region, self.store_id, self.peer_id) is not None)
+
+    def problem(self, region: RegionInfo) -> str:
+        peer = region.peer_on(self.store_id)
+        return f"store {self.store_id} has peer {peer.id} already" if peer and peer.id != self.peer_id else ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        response.change_peer.change_type = ConfChangeType.AddLearnerNode
+        response.change_peer.peer.CopyFrom(Peer(id=self.peer_id, store_id=self.store_id, role=PeerRole.Learner))
+
+
+@dataclass(frozen=True, slots=True)
+class AddPeer:
+    """Adds a voter at once; only where a region is to get its replicas quickly and learners are no use."""
+
+    store_id: int
+    peer_id: int
+
+    def __str__(self) -> str:
+        return f"add peer {self.peer_id} on store {self.store_id}"
+
+    def finished(self, region: RegionInfo) -> bool:
+        peer = _has(region, self.store_id, self.peer_id)
+        return peer is not None and peer.role == PeerRole.Voter and not region.is_pending(peer)
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return int(_has(region, self.store_id, self.peer_id) is not None)
+
+    def problem(self, region: RegionInfo) -> str:
+        peer = region.peer_on(self.store_id)
+        return f"store {self.store_id} has peer {peer.id} already" if peer and peer.id != self.peer_id else ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        response.change_peer.change_type = ConfChangeType.AddNode
+        response.change_peer.peer.CopyFrom(Peer(id=self.peer_id, store_id=self.store_id, role=PeerRole.Voter))
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteLearner:
+    store_id: int
+    peer_id: int
+
+    def __str__(self) -> str:
+        return f"promote learner peer {self.peer_id} on store {self.store_id} to voter"
+
+    def finished(self, region: RegionInfo) -> bool:
+        peer = _has(region, self.store_id, self.peer_id)
+        return peer is not None and peer.role == PeerRole.Voter
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return int(self.finished(region))
+
+    def problem(self, region: RegionInfo) -> str:
+        return "" if _has(region, self.store_id, self.peer_id) else f"peer {self.peer_id} is not there"
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        response.change_peer.change_type = ConfChangeType.AddNode
+        response.change_peer.peer.CopyFrom(Peer(id=self.peer_id, store_id=self.store_id, role=PeerRole.Voter))
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePeer:
+    store_id: int
+    peer_id: int
+
+    def __str__(self) -> str:
+        return f"remove peer on store {self.store_id}"
+
+    def finished(self, region: RegionInfo) -> bool:
+        return _has(region, self.store_id, self.peer_id) is None
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return int(self.finished(region))
+
+    def problem(self, region: RegionInfo) -> str:
+        return "cannot remove the leader peer" if region.leader_store == self.store_id else ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        response.change_peer.change_type = ConfChangeType.RemoveNode
+        response.change_peer.peer.CopyFrom(_has(region, self.store_id, self.peer_id) or Peer())
+
+
+@dataclass(frozen=True, slots=True)
+class EnterJoint:
+    """Promotes learners and demotes voters in one joint configuration."""
+
+    promotes: Places
+    demotes: Places
+
+    def __str__(self) -> str:
+        up = ", ".join(str(store_id) for store_id, _ in self.promotes)
+        down = ", ".join(str(store_id) for store_id, _ in self.demotes)
+        return f"enter joint state: promote on stores [{up}], demote on stores [{down}]"
+
+    def finished(self, region: RegionInfo) -> bool:
+        return _entered(region, self.promotes, self.demotes)
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return (len(self.promotes) + len(self.demotes)) * int(_entered(region, self.promotes, self.demotes))
+
+    def problem(self, region: RegionInfo) -> str:
+        gone = [peer_id for store_id, peer_id in (*self.promotes, *self.demotes) if not _has(region, store_id, peer_id)]
+        return f"peers {gone} are not there" if gone else ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        for store_id, peer_id in self.promotes:
+            change = response.change_peer_v2.changes.add(change_type=ConfChangeType.AddNode)
+            change.peer.CopyFrom(Peer(id=peer_id, store_id=store_id, role=PeerRole.Voter))
+        for store_id, peer_id in self.demotes:
+            change = response.change_peer_v2.changes.add(change_type=ConfChangeType.AddLearnerNode)
+            change.peer.CopyFrom(Peer(id=peer_id, store_id=store_id, role=PeerRole.Learner))
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveJoint:
+    """Leaves the joint configuration; the changes are those that were entered."""
+
+    promotes: Places
+    demotes: Places
+
+    def __str__(self) -> str:
+        return "leave joint state"
+
+    def finished(self, region: RegionInfo) -> bool:
+        return not region.in_joint()
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        left = not region.in_joint() and _entered(region, self.promotes, self.demotes)
+        return (len(self.promotes) + len(self.demotes)) * int(left)
+
+    def problem(self, region: RegionInfo) -> str:
+        leader = region.peer_on(region.leader_store)
+        demoted = leader is not None and leader.role == PeerRole.DemotingVoter
+        return "cannot leave the joint state: the leader is demoted" if demoted else ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        response.change_peer_v2.SetInParent()
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLeader:
+    from_store: int
+    to_store: int
+
+    def __str__(self) -> str:
+        return f"transfer leader from store {self.from_store} to store {self.to_store}"
+
+    def finished(self, region: RegionInfo) -> bool:
+        return region.leader_store == self.to_store
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return 0
+
+    def problem(self, region: RegionInfo) -> str:
+        peer = region.peer_on(self.to_store)
+        if peer is None or peer.role not in VOTING_ROLES:
+            return f"no voter on store {self.to_store}"
+        return f"the peer on store {self.to_store} is down" if region.is_down(peer) else ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        target = region.peer_on(self.to_store)
+        assert target is not None
+        response.transfer_leader.peer.CopyFrom(target)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRegion:
+    """Splits at keys, or where the leader finds the middle; the bounds are those before."""
+
+    start_key: bytes
+    end_key: bytes
+    policy: CheckPolicy
+    keys: tuple[bytes, ...] = ()
+
+    def __str__(self) -> str:
+        at = ", ".join(key.hex() for key in self.keys)
+        return f"split region with policy {CheckPolicy.Name(self.policy)}" + (f" at {at}" if at else "")
+
+    def finished(self, region: RegionInfo) -> bool:
+        return (region.start_key, region.end_key) != (self.start_key, self.end_key)
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return 0
+
+    def problem(self, region: RegionInfo) -> str:
+        return ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        response.split_region.policy = self.policy
+        response.split_region.keys.extend(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRegion:
+    """Merges a region into a neighbour. The source is ordered to, the target (`passive`) only waits for it."""
+
+    source: Region
+    target: Region
+    passive: bool
+
+    def __str__(self) -> str:
+        return f"merge region {self.source.id} into region {self.target.id}"
+
+    def finished(self, region: RegionInfo) -> bool:
+        """The target reaches over the source then; the source is gone, and no heartbeat comes of it."""
+        bounds = (self.target.start_key, self.target.end_key)
+        return self.passive and (region.start_key, region.end_key) != bounds
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return 0
+
+    def problem(self, region: RegionInfo) -> str:
+        return ""
+
+    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
+        if not self.passive:
+            response.merge.target.CopyFrom(self.target)
+
+
+Step: TypeAlias = (
+    AddLearner
+    | AddPeer
+    | PromoteLearner
+    | RemovePeer
+    | EnterJoint
+    | LeaveJoint
+    | TransferLeader
+    | SplitRegion
+    | MergeRegion
+)

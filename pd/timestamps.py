@@ -1,0 +1,79 @@
+"""Timestamps of a leading placement driver: `pd.tso` with the clock, the saved window and the lease round it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pd.errors import NotLeader, Refused
+from pd.replica import Replica
+from pd.state import TSO_BOUND, Change, number
+from pd.tso import LOGICAL_BITS, LOGICAL_MAX, WINDOW_MS, Timeline
+
+UPDATE_S = 0.5
+"""How often the window is looked at."""
+OVERFLOW_WAIT_S = 0.001
+"""How long a full millisecond is waited for; then the physical part moves on, wherever the clock is."""
+
+LEASE_WAIT_S = 0.5
+LEASE_LOOK_S = 0.005
+
+
+class Timestamps:
+    """The timestamps of one leadership: they begin at the bound that the last one saved."""
+
+    def __init__(self, replica: Replica, wall_ms: Callable[[], int]) -> None:
+        self._replica = replica
+        self._term = replica.term
+        self._wall_ms = wall_ms
+        self._timeline = Timeline.starting_at(replica.state.get_number(TSO_BOUND))
+        self._saving = asyncio.Lock()
+
+    async def get(self, count: int) -> int:
+        """The largest of `count` new timestamps, which lie in one millisecond.
+
+        Raises NotLeader when this member may not give any, Refused for an impossible count.
+        """
+        if not 0 < count <= LOGICAL_MAX:
+            raise Refused(f"tso count should be positive and at most {LOGICAL_MAX}, got {count}")
+        waited = False
+        while True:
+            if not self._may_give():
+                await self._wait_for_lease()
+                continue
+            now_ms = self._wall_ms()
+            ts = self._timeline.propose(now_ms, count)
+            if not waited and ts >> LOGICAL_BITS > max(now_ms, self._timeline.last >> LOGICAL_BITS):
+                waited = True
+                await asyncio.sleep(OVERFLOW_WAIT_S)
+            elif self._timeline.covered(ts):
+                self._timeline.give(ts)
+                return ts
+            else:
+                await self._save(ts >> LOGICAL_BITS)
+
+    def _may_give(self) -> bool:
+        return self._replica.term == self._term and self._replica.holds_lease()
+
+    async def _wait_for_lease(self) -> None:
+        """A lease that is late may come yet; raises NotLeader when it doesn't."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LEASE_WAIT_S
+        while not self._may_give():
+            if self._replica.term != self._term or loop.time() >= end:
+                raise NotLeader
+            await asyncio.sleep(LEASE_LOOK_S)
+
+    async def _save(self, physical_ms: int) -> None:
+        async with self._saving:
+            if physical_ms >= self._timeline.bound_ms:
+                bound = physical_ms + WINDOW_MS
+                await self._replica.write([Change(TSO_BOUND, number(bound))])
+                self._timeline.bound_ms = bound
+
+    async def keep_ahead(self) -> None:
+        """Saves the next window before the last is used up, for as long as this member leads."""
+        while True:
+            physical_ms = max(self._wall_ms(), self._timeline.last >> LOGICAL_BITS)
+            await self._save(physical_ms + WINDOW_MS // 2)
+            await asyncio.sleep(UPDATE_S)

@@ -1,0 +1,134 @@
+"""Metrics: requests by type, the loop's lag, the engine's numbers, and names as Prometheus wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from kvstore.engine.memory import MemoryEngine
+from kvstore.ops.metrics import EngineMetrics, GrpcMetrics, LoopLag, ProcessMetrics, exponential_buckets, type_name
+from kvstore.proto import tikvpb_pb2
+from kvstore.rpc.api import Call, Code, Handlers, RpcError, methods_of
+
+METHODS = methods_of(tikvpb_pb2.DESCRIPTOR, "Tikv")
+CALL = Call("test")
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.mark.parametrize(
+    ("method", "label"),
+    [
+        ("KvGet", "kv_get"),
+        ("KvBatchGet", "kv_batch_get"),
+        ("KVPessimisticRollback", "kv_pessimistic_rollback"),
+        ("KvTxnHeartBeat", "kv_txn_heart_beat"),
+        ("KvGC", "kv_gc"),
+        ("RawCompareAndSwap", "raw_compare_and_swap"),
+        ("RawGetKeyTTL", "raw_get_key_ttl"),
+        ("MvccGetByStartTs", "mvcc_get_by_start_ts"),
+        ("BatchCommands", "batch_commands"),
+    ],
+)
+def test_types_have_tikvs_names(method: str, label: str) -> None:
+    assert type_name(method) == label
+
+
+def test_requests_are_measured_by_type(registry: CollectorRegistry) -> None:
+    ticks: Iterator[float] = iter([0.0, 0.25, 1.0])
+    metrics = GrpcMetrics(registry, clock=lambda: next(ticks))
+
+    async def answer(request: Any, call: Call) -> Any:
+        return request
+
+    async def fail(request: Any, call: Call) -> Any:
+        raise RpcError(Code.UNAVAILABLE, "gone")
+
+    get, put = METHODS["KvGet"], METHODS["RawPut"]
+    handlers = metrics.measured(Handlers({get.path: (get, answer), put.path: (put, fail)}, {}))
+
+    async def main() -> None:
+        assert await handlers.unary[get.path][1]("request", CALL) == "request"
+        with pytest.raises(RpcError):
+            await handlers.unary[put.path][1]("request", CALL)
+
+    asyncio.run(main())
+    metrics.observer("kv_commit")(0.5)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert value("tikv_grpc_msg_duration_seconds_sum", type="kv_get") == 0.25
+    assert value("tikv_grpc_msg_duration_seconds_count", type="raw_put") == 0
+    assert value("tikv_grpc_msg_fail_total", type="raw_put") == 1
+    assert value("tikv_grpc_msg_fail_total", type="kv_get") == 0
+    assert value("tikv_grpc_msg_duration_seconds_sum", type="kv_commit") == 0.5
+
+
+def test_open_streams_are_counted(registry: CollectorRegistry) -> None:
+    batch = METHODS["BatchCommands"]
+
+    async def double(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield request * 2
+
+    async def numbers() -> AsyncIterator[Any]:
+        yield 1
+        yield 2
+
+    handlers = GrpcMetrics(registry).measured(Handlers({}, {batch.path: (batch, double)}))
+
+    async def main() -> list[tuple[Any, float | None]]:
+        found = []
+        async for answer in handlers.streams[batch.path][1](numbers(), CALL):
+            found.append((answer, registry.get_sample_value("tikv_grpc_streams", {"type": "batch_commands"})))
+        return found
+
+    assert asyncio.run(main()) == [(2, 1.0), (4, 1.0)]
+    assert registry.get_sample_value("tikv_grpc_streams", {"type": "batch_commands"}) == 0
+
+
+def test_the_lag_of_a_loop_that_was_held_up(registry: CollectorRegistry) -> None:
+    lag = LoopLag(registry)
+
+    async def main() -> None:
+        measuring = asyncio.create_task(lag.run())
+        await asyncio.sleep(0)
+        time.sleep(0.4)
+        await asyncio.sleep(0.01)
+        measuring.cancel()
+
+    asyncio.run(main())
+    worst = registry.get_sample_value("loop_lag_worst_seconds")
+    assert worst is not None
+    assert worst > 0.1
+    assert registry.get_sample_value("loop_lag_seconds_count") == 1
+
+
+def test_the_engines_numbers_are_read_when_asked(registry: CollectorRegistry) -> None:
+    engine = MemoryEngine()
+    EngineMetrics(registry, engine)
+    batch = engine.batch()
+    batch.put(b"k", b"v", engine.handle("default"))
+    engine.write(batch)
+    labels = {"db": "kv", "cf": "default"}
+    assert registry.get_sample_value("tikv_engine_estimate_num_keys", labels) == 1
+    assert registry.get_sample_value("sqlfront_engine_writes") == engine.write_seq
+
+
+def test_a_process_says_what_it_is(registry: CollectorRegistry) -> None:
+    ProcessMetrics(registry, "tikv", "0.1.0", "abc", 123.0)
+    assert registry.get_sample_value("tikv_server_info", {"version": "0.1.0", "hash": "abc"}) == 123
+    assert b"process_resident_memory_bytes" in generate_latest(registry)
+
+
+def test_buckets() -> None:
+    assert exponential_buckets(1, 2, 4) == (1, 2, 4, 8)

@@ -1,0 +1,109 @@
+"""`sqlfront pd` as a process that cannot run as it was told: one line that says why, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvstore.client.cluster.pd_client import METHODS
+from kvstore.proto.pdpb_pb2 import GetMembersRequest
+from kvstore.rpc.api import RpcError
+from kvstore.rpc.grpc import GrpcTransport
+from tests.e2e.harness import free_ports
+from tests.ops.certificates import make_certificates
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 60
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "shell", *arguments]
+
+
+def fails(*arguments: str) -> tuple[int, str]:
+    """The exit code of a process that does not serve, and the last line of what it said."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command(*arguments), cwd=ROOT, env=environ, capture_output=True, text=True, timeout=WAIT_S)
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        ([], 2, "where is its state? give --data DIR"),
+        (["--data", "d", "--client-addr", "0.0.0.0:2379"], 2, "others cannot reach 0.0.0.0:2379"),
+        (["--data", "d", "--client-addr", "10.0.0.1:2379"], 2, "TLS is not configured"),
+        (["--data", "d", "--client-addr", "127.0.0.1"], 2, "is not host:port"),
+        (["--data", "d", "--status-addr", "0.0.0.0:1"], 2, "--status-addr 0.0.0.0:1 can be reached by others"),
+        (["--data", "d", "--name", "x", "--initial-cluster", "pd1=http://127.0.0.1:2379"], 2, "does not name 'x'"),
+        (["--data", "d", "--initial-cluster", "pd1=http://127.0.0.1:1"], 2, "but it is told to be at 127.0.0.1:2379"),
+        (["--data", "d", "--log-level", "loud"], 2, "log.level = 'loud' is not one of debug, info"),
+        (["--data", "d", "--ca", "x"], 2, "cert and key missing"),
+        (["--data", "d", "--config", "/none.toml"], 2, "/none.toml: cannot be read: No such file"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, arguments: list[str], code: int, complaint: str) -> None:
+    given = [str(tmp_path / "d") if argument == "d" else argument for argument in arguments]
+    found, said = fails("pd", *given)
+    assert found == code
+    assert said.startswith("sqlfront pd: ")
+    assert complaint in said
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, said = fails("pd", "--data", str(tmp_path / "d"), "--client-addr", address)
+        assert (code, address in said) == (1, True)
+        (client,) = free_ports(1)
+        code, said = fails(
+            "pd", "--data", str(tmp_path / "d"), "--client-addr", f"127.0.0.1:{client}", "--status-addr", address
+        )
+        assert (code, "address already in use" in said.lower()) == (1, True)
+
+
+def test_a_directory_that_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear reader")
+    code, said = fails("pd", "--data", str(tmp_path))
+    assert code == 1
+    assert str(tmp_path) in said
+
+
+async def ask_without_tls(address: str) -> None:
+    transport = GrpcTransport()
+    try:
+        await transport.channel(address).unary(METHODS["GetMembers"], GetMembersRequest(), 2.0)
+    finally:
+        await transport.close()
+
+
+def test_with_tls_all_ports_and_ctl_speak_it(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path / "certificates")
+    tls = ["--ca", made.ca, "--cert", made.cert, "--key", made.key]
+    client, status = (f"127.0.0.1:{port}" for port in free_ports(2))
+    where = ["--data", str(tmp_path / "d"), "--client-addr", client, "--status-addr", status]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    serving = subprocess.Popen(command("pd", *where, *tls), cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)
+    try:
+        assert serving.stdout is not None
+        assert serving.stdout.readline().startswith("ready pd")
+        asked = command("ctl", "--pd", client, "--format", "json", *tls, "tso")
+        done = subprocess.run(asked, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=WAIT_S)
+        assert json.loads(done.stdout)["ts"] > 0
+        with pytest.raises(RpcError):
+            asyncio.run(ask_without_tls(client))
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        serving.communicate(timeout=WAIT_S)
+    assert serving.returncode == 0

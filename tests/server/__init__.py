@@ -1,0 +1,1 @@
+"""Tests of the store service, over the in-memory transport."""
