@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kvstore import failpoint
 from kvstore.engine.api import CF_DEFAULT, CF_RAFT
 from kvstore.engine.memory import MemoryEngine
 from kvstore.errors import DiskFull, NotOurDirectory
@@ -280,16 +281,14 @@ def test_a_crash_in_the_middle_of_applying_a_snapshot_begins_it_anew() -> None:
         await asyncio.sleep(3)
         cluster.add_store(2)
         cluster.change_peer(2, LEARNER, Peer(id=20, store_id=2))
-        crashes = 0
-        while len(cluster.data(2)) < 40:
-            peer = cluster.stores[2].peers.get(2)
-            if crashes < 3 and peer is not None and peer.applying is not None and peer.applying.next_piece > 3:
-                crashes += 1
-                cluster.crash(2)
-                cluster.start(2)
-            await asyncio.sleep(0.0001)
-            cluster.check()
-        assert crashes == 3
+        for _ in range(3):
+            failpoint.configure("raftstore::apply_snapshot_piece", "5*off->1*panic")
+            await cluster.until(lambda: cluster.stores[2].fatal is not None, check=False)
+            assert cluster.stores[2].peers[2].applying is not None
+            failpoint.clear()
+            cluster.crash(2)
+            cluster.start(2)
+        await cluster.until(lambda: len(cluster.data(2)) == 40)
         await cluster.until(lambda: cluster.stores[2].peers[2].applying is None)
         assert cluster.data(2) == cluster.data(1)
         left = cluster.stores[2].engine.scanner(CF_RAFT, *keys.STAGING)
