@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SAMPLE_EVERY = 64
 SAMPLES_MAX = 64
 DISK_CHECK_S = 1.0
+ASLEEP_TIMES = 10
+"""A follower that slept for so many times `leader_missing_s` is woken, to see that it still has a leader."""
 FOUND_GONE_TIMES = 3
 """So often in a row a region has to be unknown before a peer of it goes: heartbeats may be on their way."""
 
@@ -45,9 +47,12 @@ class Upkeep:
         self._checking_stale: set[int] = set()
         self._measuring: set[int] = set()
 
-    def _every(self, seconds: float, offset: int = 0) -> bool:
-        period = max(1, round(seconds / self._store.config.tick_s))
-        return (self._ticks + offset) % period == 0
+    def _period(self, seconds: float) -> int:
+        """In ticks."""
+        return max(1, round(seconds / self._store.config.tick_s))
+
+    def _every(self, seconds: float) -> bool:
+        return self._ticks % self._period(seconds) == 0
 
     def tick(self) -> None:
         """One tick of all peers that are awake, and what is due."""
@@ -79,9 +84,10 @@ class Upkeep:
             self._leave_joint(now)
         if self._every(config.leader_missing_s / 4):
             self._look_for_stale(now)
-        for peer in list(store.peers.values()):
-            if peer.is_leader and self._every(config.region_heartbeat_s, peer.region_id):
-                self.report(peer)
+        period, now_due = self._period(config.region_heartbeat_s), self._ticks
+        due = [r for r, peer in store.peers.items() if peer.is_leader and not (r + now_due) % period]
+        for region_id in due:
+            self.report(store.peers[region_id])
 
     def _age(self, peer: Peer) -> None:
         """Gives up what has waited too long: nobody may ever tell how it ended."""
@@ -222,9 +228,16 @@ class Upkeep:
 
     def _look_for_stale(self, now: float) -> None:
         store = self._store
+        patience = store.config.leader_missing_s
         for peer in list(store.peers.values()):
-            missing = peer.raft.leader_id == NO_ID and now - peer.leaderless_since > store.config.leader_missing_s
-            if missing and peer.region_id not in self._checking_stale and peer.applying is None:
+            if peer.is_leader:
+                continue
+            if peer.asleep:
+                if now - peer.heard_at.get(peer.raft.leader_id, 0.0) > ASLEEP_TIMES * patience:
+                    sleep.rouse(store, peer, tell_leader=True)
+                    peer.heard_at[peer.raft.leader_id] = now
+                continue
+            if now - peer.leader_seen() > patience and peer.region_id not in self._checking_stale and peer.applying is None:
                 self._checking_stale.add(peer.region_id)
                 store.spawn(self._check_stale(peer))
 
@@ -243,7 +256,8 @@ class Upkeep:
             return
         finally:
             self._checking_stale.discard(region_id)
-        if gone and not peer.destroyed and peer.raft.leader_id == NO_ID and peer.applying is None:
+        missing = store.clock() - peer.leader_seen() > store.config.leader_missing_s
+        if gone and missing and not peer.destroyed and peer.applying is None:
             store.log.info("stale_peer_destroyed", region=region_id, peer=peer.peer.id)
             store.destroy_now(peer)
 

@@ -67,6 +67,8 @@ class MockCluster:
         self.engine = MemoryEngine()
         self.txn = MockTxn(self.engine, self.pd)
         self.faults: list[Fault] = []
+        self.chaos: Callable[[Any], Fault | None] | None = None
+        """What happens to calls that no fault was made for."""
         self.log: list[Any] = []
         """Every request that reached a store, in order."""
         self.messages = 0
@@ -172,6 +174,8 @@ class MockCluster:
                 done.put_nowait((call_id, field, await self.serve(store_id, request, response)))
             except RpcError as error:
                 done.put_nowait(error)
+            except Exception as error:  # noqa: BLE001 a fault of the mock must not look like a store's that is slow
+                done.put_nowait(RpcError(Code.INVALID_ARGUMENT, f"the mock failed: {error!r}"))
 
         async def read() -> None:
             async for message in requests:
@@ -208,6 +212,8 @@ class MockCluster:
     async def serve(self, store_id: int, request: Any, response: Any) -> Any:
         """One request at a store, with what the script says of it."""
         fault = next((fault for fault in self.faults if fault.takes(request)), None)
+        if fault is None and self.chaos is not None:
+            fault = self.chaos(request)
         if fault is not None:
             if fault.before is not None:
                 fault.before()

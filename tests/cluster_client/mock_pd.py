@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,6 +26,8 @@ class MockPd:
         """Members that name another leader than the true one."""
         self.physical = 1000
         self.logical = 0
+        self.follows_clock = False
+        """Whether timestamps go on with the loop's time, or only when told to."""
         self.ts_requests = 0
         self.break_tso_after: int | None = None
         """Breaks the stream instead of the answer of this many requests from now on."""
@@ -45,6 +48,9 @@ class MockPd:
 
     def next_ts(self, count: int = 1) -> int:
         """Draws timestamps; returns the last."""
+        now_ms = int(asyncio.get_running_loop().time() * 1000)
+        if self.follows_clock and now_ms > self.physical:
+            self.physical, self.logical = now_ms, 0
         self.logical += count
         if self.logical >= 1 << 17:
             self.physical += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from kvstore.codec import decode_bytes
@@ -20,7 +19,7 @@ from kvstore.errors import (
     TxnNotFound,
     WriteConflict,
 )
-from kvstore.mvcc.reader import Committed, MvccReader, NoRecord
+from kvstore.mvcc.reader import MvccReader
 from kvstore.mvcc.record import Lock, LockType, Write, WriteType
 from kvstore.mvcc.scan import scan_chunks
 from kvstore.proto import deadlock_pb2
@@ -34,9 +33,9 @@ from kvstore.txn.actions.check_txn_status import (
     StatusQuery,
     StatusRolledBack,
 )
-from kvstore.txn.actions.cleanup import put_rollback, rollback_lock
 from kvstore.txn.actions.prewrite import Mutation, Op, PessimisticAction, PrewriteProperties
 from kvstore.txn.changes import Changes
+from kvstore.txn.commands.check_secondary_locks import AllLocked, SecondaryCommitted
 from kvstore.txn.deadlock import WaitForGraph
 from tests.cluster_client.mock_pd import MockPd
 
@@ -234,30 +233,15 @@ class MockTxn:
             max_read_ts=self.max_read_ts,
             secondaries=tuple(request.secondaries) if request.use_async_commit and calculated else None,
             one_pc=request.try_one_pc and calculated,
+            max_commit_ts=request.max_commit_ts,
+            is_retry=request.context.is_retry_request,
         )
         mutations = tuple(
             Mutation(OPS[m.op], m.key, m.value if m.op in (kv.Put, kv.Insert) else None) for m in request.mutations
         )
         actions = tuple(PessimisticAction(action) for action in request.pessimistic_actions)
-        committed = self.committed_at(mutations, request.start_version)
-        if committed and calculated:
-            one_pc = committed if request.try_one_pc else 0
-            return kv.PrewriteResponse(min_commit_ts=committed, one_pc_commit_ts=one_pc)
         result = self.execute(commands.Prewrite(props, mutations, actions))
-        locks = [lock for m in mutations if (lock := self.load_lock(m.key)) is not None]
-        min_commit_ts = max([result.min_commit_ts, *(lock.min_commit_ts for lock in locks)])
-        return kv.PrewriteResponse(
-            min_commit_ts=min_commit_ts if calculated else 0, one_pc_commit_ts=result.one_pc_commit_ts
-        )
-
-    def committed_at(self, mutations: Sequence[Mutation], start_ts: int) -> int:
-        """The commit_ts of a transaction that was committed here before, 0 if it was not."""
-        with MvccReader(self.engine) as reader:
-            for mutation in mutations:
-                match reader.txn_record(mutation.key, start_ts):
-                    case Committed(commit_ts=commit_ts, write=write) if write.type is not WriteType.ROLLBACK:
-                        return commit_ts
-        return 0
+        return kv.PrewriteResponse(min_commit_ts=result.min_commit_ts, one_pc_commit_ts=result.one_pc_commit_ts)
 
     def Commit(self, request: kv.CommitRequest, _: object) -> kv.CommitResponse:
         self.execute(commands.Commit(tuple(request.keys), request.start_version, request.commit_version))
@@ -302,29 +286,12 @@ class MockTxn:
         raise AssertionError("not a status")
 
     def CheckSecondaryLocks(self, request: kv.CheckSecondaryLocksRequest, _: object) -> kv.CheckSecondaryLocksResponse:
-        changes = Changes()
-        answer = kv.CheckSecondaryLocksResponse()
-        missing = False
-        with MvccReader(self.engine) as reader:
-            for key in request.keys:
-                lock = reader.load_lock(key)
-                if lock is not None and lock.start_ts == request.start_version:
-                    if lock.type is LockType.PESSIMISTIC:
-                        rollback_lock(changes, reader, key, lock, protected=True)
-                        missing = True
-                    else:
-                        answer.locks.append(self.lock_info(key, lock))
-                    continue
-                missing = True
-                match reader.txn_record(key, request.start_version):
-                    case Committed(commit_ts=commit_ts, write=write) if write.type is not WriteType.ROLLBACK:
-                        answer.commit_ts = commit_ts
-                    case NoRecord(overlapped=overlapped):
-                        put_rollback(changes, key, request.start_version, overlapped, protected=True)
-        self.engine.write(changes.batch(self.engine))
-        if missing:
-            del answer.locks[:]
-        return answer
+        match self.execute(commands.CheckSecondaryLocks(tuple(request.keys), request.start_version)):
+            case AllLocked(locks=locks):
+                return kv.CheckSecondaryLocksResponse(locks=[self.lock_info(key, lock) for key, lock in locks])
+            case SecondaryCommitted(commit_ts=commit_ts):
+                return kv.CheckSecondaryLocksResponse(commit_ts=commit_ts)
+        return kv.CheckSecondaryLocksResponse()
 
     def ResolveLock(self, request: kv.ResolveLockRequest, bounds: tuple[bytes, bytes]) -> kv.ResolveLockResponse:
         fates = {info.txn: info.status for info in request.txn_infos} or {request.start_version: request.commit_version}
@@ -362,7 +329,7 @@ class MockTxn:
         absent = frozenset(m.key for m in request.mutations if m.assertion == kv.NotExist)
         while True:
             try:
-                values = self.execute(commands.AcquirePessimisticLock(props, keys, absent))
+                found = self.execute(commands.AcquirePessimisticLock(props, keys, absent))
                 break
             except KeyIsLocked as error:
                 if request.wait_timeout < 0 or loop.time() >= deadline:
@@ -379,9 +346,9 @@ class MockTxn:
                 return kv.PessimisticLockResponse(errors=[self.key_error(error)])
         answer = kv.PessimisticLockResponse()
         if request.return_values:
-            answer.values.extend(value or b"" for value in values)
+            answer.values.extend(one.value or b"" for one in found)
         if request.return_values or request.check_existence:
-            answer.not_founds.extend(value is None for value in values)
+            answer.not_founds.extend(one.value is None for one in found)
         return answer
 
     def RawGet(self, request: Any, response: Any) -> Any:

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+import aiohttp
+
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.errors import KvError
 from kvstore.proto.metapb_pb2 import PeerRole
@@ -224,6 +226,14 @@ class Cluster:
     def isolate(self, name: str) -> None:
         """Cuts a member off from all others, and from the test."""
         self.network.partition([name], [OUTSIDE, *(other for other in self.members if other != name)])
+
+    async def metrics(self, name: str) -> list[str]:
+        """The lines of a member's `/metrics`."""
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"http://{self.members[name].status}/metrics") as answer,
+        ):
+            return (await answer.text()).splitlines()
 
     async def store_ids(self) -> dict[str, int]:
         """The stores' ids by their names here."""

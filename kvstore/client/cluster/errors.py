@@ -13,8 +13,7 @@ KvError
 ├── PdError                   (kvstore.errors) the placement driver refused
 └── TxnError                  nothing of the transaction was applied
     ├── WriteConflict, KeyExists, LockWaitTimeout, LockNowait, Deadlock, TxnTooLarge, … (kvstore.errors)
-    ├── TxnAborted            no              the transaction from its start
-    └── AssertionFailed       yes             nobody: data and index do not fit together
+    └── TxnAborted            no              the transaction from its start
 """
 
 from __future__ import annotations
@@ -67,11 +66,3 @@ class UndeterminedResult(ClusterError):
 
 class TxnAborted(TxnError):
     """The transaction was rolled back by others, or the store asks for it to be started again."""
-
-
-class AssertionFailed(TxnError):
-    """The store found a key to exist (or not) against what the transaction said of it."""
-
-    def __init__(self, key: bytes, message: str) -> None:
-        self.key = key
-        super().__init__(message)

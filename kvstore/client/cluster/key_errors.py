@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from kvstore.client.cluster.errors import AssertionFailed, RefusedRequest, TxnAborted
+from kvstore.client.cluster.errors import RefusedRequest, TxnAborted
 from kvstore.errors import (
+    Assertion,
+    AssertionFailed,
     CommitTsExpired,
+    ConflictReason,
     Deadlock,
     KeyExists,
     KvError,
+    LockNotFound,
     PrimaryMismatch,
     TxnNotFound,
     WriteConflict,
@@ -27,7 +31,10 @@ def error_of(error: KeyErrorMessage, start_ts: int) -> KvError:
         match field.name:
             case "conflict":
                 found = error.conflict
-                return WriteConflict(found.key, start_ts, found.conflict_ts, found.conflict_commit_ts)
+                reason = ConflictReason(found.reason)
+                return WriteConflict(
+                    found.key, start_ts, found.conflict_ts, found.conflict_commit_ts, reason, found.primary
+                )
             case "already_exist":
                 return KeyExists(error.already_exist.key)
             case "deadlock":
@@ -35,11 +42,20 @@ def error_of(error: KeyErrorMessage, start_ts: int) -> KvError:
             case "commit_ts_expired":
                 late = error.commit_ts_expired
                 return CommitTsExpired(late.key, late.start_ts, late.attempted_commit_ts, late.min_commit_ts)
-            case "txn_not_found" | "txn_lock_not_found":
-                return TxnNotFound(f"transaction {start_ts} has no lock where it must have one")
+            case "txn_not_found":
+                return TxnNotFound(f"transaction {start_ts} left nothing at its primary", start_ts)
+            case "txn_lock_not_found":
+                key = error.txn_lock_not_found.key
+                return LockNotFound(f"transaction {start_ts} has no lock on key {key.hex()}", start_ts, key)
             case "assertion_failed":
                 failed = error.assertion_failed
-                return AssertionFailed(failed.key, f"key {failed.key.hex()} fails assertion {failed.assertion}")
+                return AssertionFailed(
+                    failed.key,
+                    start_ts,
+                    Assertion(failed.assertion),
+                    failed.existing_start_ts,
+                    failed.existing_commit_ts,
+                )
             case "primary_mismatch":
                 return PrimaryMismatch(f"the primary's lock is another's: {error.primary_mismatch.lock_info.key.hex()}")
             case "commit_ts_too_large":

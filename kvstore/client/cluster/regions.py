@@ -23,6 +23,8 @@ from kvstore.proto.metapb_pb2 import Learner, Peer, Region, RegionEpoch, Tombsto
 
 REGION_TTL_S = 600.0
 """After this long (and up to as much again by chance) a cached region is asked for anew."""
+OUTDATED_TTL_S = 2.0
+"""The same for what is known to be outdated."""
 PREFETCH_REGIONS = 128
 """Regions fetched at once where many keys or a range are looked up."""
 LAST_KEY = b"\xff" * 32
@@ -100,6 +102,13 @@ class CachedRegion:
         return [peer for peer in self.meta.peers if peer.role != Learner]
 
 
+def _before(end: bytes) -> bytes:
+    """A key a little below `end`; empty stands for the end of all."""
+    if not end:
+        return LAST_KEY
+    return end[:-1] if end[-1] == 0 else end[:-1] + bytes((end[-1] - 1,)) + LAST_KEY
+
+
 class RegionCache:
     """Regions by key, never overlapping, and the addresses of stores."""
 
@@ -161,7 +170,7 @@ class RegionCache:
             located = await self._pd.get_region(encoded)
             if located is not None and located[0].start_key == encoded:
                 located = await self._pd.get_prev_region(encoded)
-            if located is None or not self.insert(located):
+            if located is None or not (self.insert(located) or self._insert_outdated(located, _before(end))):
                 await backoff.wait(REGION_MISS, f"no region before key {end.hex()}")
 
     async def locate_all(self, backoff: Backoff, start: bytes, end: bytes) -> list[CachedRegion]:
@@ -211,7 +220,7 @@ class RegionCache:
         self._loading[gap] = loading = asyncio.get_running_loop().create_future()
         try:
             located = await self._pd.get_region(self.codec.encode(key))
-            return located is not None and self.insert(located)
+            return located is not None and (self.insert(located) or self._insert_outdated(located, key))
         finally:
             del self._loading[gap]
             loading.set_result(None)
@@ -235,6 +244,27 @@ class RegionCache:
         expires_at = self._clock() + REGION_TTL_S * (1 + self._rng.random())
         self._starts[low:high] = [start]
         self._regions[low:high] = [CachedRegion(meta, start, end, leader or voters[0], expires_at)]
+        return True
+
+    def _insert_outdated(self, located: Located, key: bytes) -> bool:
+        """Takes what an outdated placement driver says of a key that nothing newer is known of, for the gap around it.
+
+        The store that it leads to answers with the regions as they are now.
+        """
+        meta, leader = located
+        voters = [peer for peer in meta.peers if peer.role != Learner]
+        start, end = self.codec.decode(meta.start_key), self.codec.decode(meta.end_key)
+        at = bisect_right(self._starts, key)
+        if at and (not self._regions[at - 1].end or key < self._regions[at - 1].end):
+            return True
+        if at:
+            start = max(start, self._regions[at - 1].end)
+        if at < len(self._starts) and (not end or self._starts[at] < end):
+            end = self._starts[at]
+        if not voters or not start <= key or (end and key >= end):
+            return False
+        self._starts.insert(at, start)
+        self._regions.insert(at, CachedRegion(meta, start, end, leader or voters[0], self._clock() + OUTDATED_TTL_S))
         return True
 
     def drop(self, region: CachedRegion) -> None:

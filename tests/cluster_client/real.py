@@ -1,0 +1,98 @@
+"""A whole cluster of the real services over the in-memory network: a placement driver, stores, and our client."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from kvstore.client.cluster.cluster import Cluster
+from kvstore.client.cluster.parts import Options
+from kvstore.client.cluster.pd_client import PdClient
+from kvstore.engine.memory import MemoryEngine
+from kvstore.raftstore.config import StoreConfig
+from kvstore.raftstore.syncer import InlineSyncer
+from kvstore.rpc.memory import MemoryNetwork
+from kvstore.server.node import NodeConfig, StoreNode
+from tests.pd.cluster_of_pds import EPOCH_MS, Machine, machines
+from tests.sim.loop import run_simulated
+
+FAST = StoreConfig(region_heartbeat_s=1.0, store_heartbeat_s=1.0, split_check_s=1.0, log_gc_s=1.0)
+
+
+class RealCluster:
+    """`pds` placement drivers and `stores` stores."""
+
+    def __init__(self, stores: int, pds: int, seed: int) -> None:
+        self.network = MemoryNetwork()
+        self.seed = seed
+        self.pds: list[Machine] = machines(self.network, pds, seed=seed)
+        self.nodes: list[StoreNode] = []
+        self._count = stores
+        self._clients: list[PdClient] = []
+
+    @property
+    def addresses(self) -> list[str]:
+        return [machine.config.me().address for machine in self.pds]
+
+    async def start(self) -> None:
+        for machine in self.pds:
+            await machine.start()
+        for number in range(1, self._count + 1):
+            await self._start_store(number)
+
+    async def _start_store(self, number: int) -> None:
+        address = f"store{number}:20160"
+        transport = self.network.transport(address)
+        rng = random.Random(f"{self.seed}/{number}")
+        placement = await PdClient.connect(transport, self.addresses, rng=rng)
+        engine = MemoryEngine()
+        loop = asyncio.get_running_loop()
+        node = StoreNode(
+            NodeConfig(address, store=FAST),
+            engine,
+            transport,
+            placement,
+            lambda handlers: self.network.server(address, handlers),
+            cluster_id=placement.cluster_id,
+            syncer=InlineSyncer(engine),
+            rng=rng,
+            clock=loop.time,
+            wall_ms=lambda: EPOCH_MS + int(loop.time() * 1000),
+        )
+        await node.start()
+        self.nodes.append(node)
+        self._clients.append(placement)
+
+    async def client(self, options: Options | None = None, seed: int = 0) -> Cluster:
+        transport = self.network.transport(f"client{seed}")
+        return await Cluster.connect(self.addresses, transport=transport, rng=random.Random(seed), options=options)
+
+    async def stop(self) -> None:
+        for node in self.nodes:
+            await node.stop(0)
+        for client in self._clients:
+            await client.close()
+        for machine in self.pds:
+            await machine.stop()
+
+
+def with_real_cluster(
+    scenario: Callable[[RealCluster, Cluster], Awaitable[None]],
+    *,
+    stores: int = 3,
+    pds: int = 1,
+    seed: int = 1,
+    options: Options | None = None,
+) -> None:
+    async def main() -> None:
+        cluster = RealCluster(stores, pds, seed)
+        await cluster.start()
+        client = await cluster.client(options)
+        try:
+            await scenario(cluster, client)
+        finally:
+            await client.close()
+            await cluster.stop()
+
+    run_simulated(main())
