@@ -14,7 +14,7 @@ from kvstore.errors import KvError
 from kvstore.rpc.api import RpcError
 
 TASKS_MAX = 256
-"""From so many tasks on a caller does its work itself."""
+"""From so many tasks on callers wait for their own."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,12 @@ class Background:
     @property
     def has_room(self) -> bool:
         return len(self._tasks) < TASKS_MAX
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Starts `work`; waits for it when too much goes on already."""
+        task = self.spawn(work)
+        if len(self._tasks) > TASKS_MAX:
+            await asyncio.gather(task, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Starts `work`; its errors are logged."""

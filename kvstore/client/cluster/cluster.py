@@ -23,6 +23,7 @@ from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.transaction import ClusterTransaction
 from kvstore.errors import KvError
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
+from kvstore.proto.metapb_pb2 import Store
 from kvstore.rpc.api import Code, RpcError, Transport
 
 GC_LOCKS_MAX = 256
@@ -31,7 +32,7 @@ DESTROY_TIMEOUT_S = 60.0
 
 
 class Cluster:
-    """One client. `transport` stays the caller's, who closes it after the client."""
+    """One client, for one event loop. `transport` stays the caller's, who closes it after the client."""
 
     def __init__(
         self,
@@ -152,7 +153,7 @@ class Cluster:
             if answer.error:
                 raise RpcError(Code.INTERNAL, answer.error)
 
-        stores = await self.pd.get_all_stores()
+        stores = [store for store in await self.pd.get_all_stores() if not _is_replica_engine(store)]
         await gather_all([destroy(store.address) for store in stores])
 
     async def _settle_locks_below(self, safe_point: int) -> None:
@@ -190,6 +191,11 @@ class Cluster:
                 fates[lock.lock_version] = fate
         await parts.resolver.settle_txns(backoff, region, list(fates.items()))
         return answer.locks[-1].key if len(answer.locks) >= GC_LOCKS_MAX else None
+
+
+def _is_replica_engine(store: Store) -> bool:
+    """Whether a store only follows (TiFlash): it is told by the log."""
+    return any(label.key == "engine" and label.value.startswith("tiflash") for label in store.labels)
 
 
 __all__ = ["Cluster", "ClusterTransaction", "KvError", "Options", "ReadFrom", "Snapshot"]

@@ -204,6 +204,7 @@ class ClusterTransaction(MergedReader):
             primary,
             self._keep_alive,
             for_update_ts=max(self._locks.for_update_ts, self.start_ts) if self.pessimistic else 0,
+            lock_wait_ms=self.lock_wait_ms,
         )
         self.commit_ts = await committer.commit(check)
         return self.commit_ts
