@@ -165,3 +165,55 @@ def test_gc_moves_the_safe_point_and_old_locks_are_settled() -> None:
         assert await read(client, b"a") == b"1"
 
     with_real_cluster(scenario)
+
+
+def test_writes_go_on_after_the_leaders_store_stops() -> None:
+    async def scenario(cluster: RealCluster, client: Cluster) -> None:
+        await put_all(client, {b"a": b"0"})
+        await three_peers(client, b"a")
+        region = client.regions.find(b"a")
+        assert region is not None
+        (node,) = [
+            node for node in cluster.nodes if node.store is not None and node.store.store_id == region.leader.store_id
+        ]
+        cluster.nodes.remove(node)
+        await node.stop(0)
+        loop = asyncio.get_running_loop()
+        stopped = loop.time()
+        await put_all(client, {b"a": b"1", b"z": b"1"})
+        # an election timeout is 1.5 to 3 s
+        assert loop.time() - stopped < 6
+        assert await read_all(client) == {b"a": b"1", b"z": b"1"}
+
+    with_real_cluster(scenario)
+
+
+def test_timestamps_and_lookups_go_on_after_the_placement_drivers_leader_stops() -> None:
+    async def scenario(cluster: RealCluster, client: Cluster) -> None:
+        await put_all(client, {b"a": b"1"})
+        last = 0
+        for _ in range(2):
+            leader = next(machine for machine in cluster.pds if machine.config.me().address == client.pd.leader)
+            if len(cluster.pds) > 2:
+                cluster.pds.remove(leader)
+                await leader.stop()
+            for _ in range(20):
+                ts = await client.now_ts()
+                assert ts > last
+                last = ts
+            client.regions.clear()
+            assert await read_all(client) == {b"a": b"1"}
+
+    with_real_cluster(scenario, pds=3)
+
+
+async def three_peers(client: Cluster, key: bytes) -> None:
+    """Waits until the region has a peer on every store."""
+    for _ in range(600):
+        found = await client.pd.get_region(client.regions.codec.encode(key))
+        if found is not None and len(found[0].peers) == 3 and not any(peer.role for peer in found[0].peers):
+            client.regions.clear()
+            await read(client, key)
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the region never got three peers")
