@@ -81,7 +81,7 @@ class Cluster:
 
     async def close(self) -> None:
         """Finishes what goes on in the background (commits of secondaries above all) and ends the connections."""
-        await self._parts.background.drain()
+        await self._parts.background.close()
         await self._parts.sender.close()
         await self._raw_sender.close()
         await self.pd.close()

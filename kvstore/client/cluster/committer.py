@@ -100,9 +100,15 @@ class Committer:
 
     async def commit(self, check: Check | None) -> int:
         """Returns commit_ts. Raises TxnError or ClusterError (not applied), or UndeterminedResult."""
-        await self._choose_mode()
-        if check is not None and (self._one_pc or self._async):
-            check()
+        try:
+            await self._choose_mode()
+            if check is not None and self._early:
+                check()
+        except BaseException:
+            if self._for_update_ts:
+                # its pessimistic locks
+                self._parts.background.spawn(self.rollback())
+            raise
         try:
             await self._prewrite_all()
         except asyncio.CancelledError:

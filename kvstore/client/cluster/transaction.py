@@ -215,6 +215,11 @@ class ClusterTransaction(MergedReader):
             self._over = True
             await self._locks.release()
 
+    def __del__(self) -> None:
+        # dropped without an end: its locks expire, as those of a client that died
+        if not self._over:
+            self._keep_alive.stop()
+
     def _open(self) -> None:
         if self._over:
             raise TxnNotFound(f"transaction {self.start_ts} is over")
