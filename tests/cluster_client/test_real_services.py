@@ -11,6 +11,7 @@ from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.parts import Options
 from kvstore.errors import Deadlock, KeyExists, LockNowait, WriteConflict
 from tests.cluster_client.real import RealCluster, with_real_cluster
+from tests.cluster_client.test_chaos import KEYS, History, check, reader, worker
 from tests.cluster_client.world import ASYNC, TWO_PHASES, put_all, read, read_all
 
 MODES = pytest.mark.parametrize("options", [Options(), ASYNC, TWO_PHASES], ids=["1pc", "async", "2pc"])
@@ -217,3 +218,49 @@ async def three_peers(client: Cluster, key: bytes) -> None:
             return
         await asyncio.sleep(0.1)
     raise AssertionError("the region never got three peers")
+
+
+class Lossy:
+    """Links that are slow by chance and lose one message in a hundred; off until it is switched on."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(f"links {seed}")
+        self.on = False
+
+    def delays(self, source: str, target: str) -> tuple[float, ...]:
+        if self.on and self.rng.random() < 0.01:
+            return ()
+        return (self.rng.random() * 0.005,)
+
+    def reachable(self, source: str, target: str) -> bool:
+        return True
+
+
+@MODES
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_what_commit_said_is_true_over_lossy_links(options: Options, seed: int) -> None:
+    async def scenario(cluster: RealCluster, client: Cluster) -> None:
+        await three_peers(client, b"a")
+        await client.split([b"g", b"m"])
+        links = Lossy(seed)
+        cluster.network.faults = links
+        links.on = True
+        history = History()
+
+        async def work(number: int) -> None:
+            transport = cluster.network.transport(f"client{number}")
+            mine = await cluster.client(options, seed * 100 + number, transport)
+            await worker(mine, transport, number, random.Random(f"{seed}/{number}"), history)
+
+        reading = asyncio.ensure_future(reader(client, history))
+        await asyncio.gather(*(work(number) for number in range(1, 6)))
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        links.on = False
+        await asyncio.sleep(60)
+        check(history, await read_all(client))
+        for ts, found in history.seen:
+            assert await client.snapshot(ts).batch_get(KEYS) == found, f"snapshot {ts}"
+        assert len(history.committed) > 10
+
+    with_real_cluster(scenario, options=options, seed=seed)
