@@ -370,7 +370,9 @@ class Committer:
             )
             assert status is not None
             if status.ttl_ms and status.primary_lock is not None and status.primary_lock.use_async_commit:
-                status, _ = await resolver.decide_async_commit(backoff, self._start_ts, status.primary_lock)
+                status, _ = await resolver.decide_async_commit(
+                    backoff, self._start_ts, self._primary, status.primary_lock
+                )
         except ClusterError as error:
             raise UndeterminedResult(f"the outcome of transaction {self._start_ts} is unknown: {error}") from cause
         if status.ttl_ms:
