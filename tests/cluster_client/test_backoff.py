@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore.client.cluster.backoff import NO_LEADER, PD, REGION_MISS, RPC, SERVER_BUSY, TXN_LOCK, Backoff, Jitter, Kind
-from kvstore.client.cluster.errors import LocksUnresolved, PdUnavailable, RegionUnavailable
+from kvstore.client.cluster.errors import ClusterError, LocksUnresolved, PdUnavailable, RegionUnavailable
 from kvstore.rpc.api import RpcError
 from tests.sim.loop import run_simulated
 
@@ -45,6 +45,7 @@ def test_the_budget_ends_them_with_the_last_causes(kind: Kind, error: type[Excep
         with pytest.raises(error, match=r"after 3000 ms.*trouble 7") as found:
             await wait_often()
         assert asyncio.get_running_loop().time() - began == pytest.approx(3)
+        assert isinstance(found.value, ClusterError)
         assert found.value.maybe_executed
 
     run_simulated(scenario())

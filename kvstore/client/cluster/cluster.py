@@ -21,7 +21,6 @@ from kvstore.client.cluster.resolver import LockResolver
 from kvstore.client.cluster.sender import ReadFrom, RegionChanged, RegionSender
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.transaction import ClusterTransaction
-from kvstore.errors import KvError
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 from kvstore.proto.metapb_pb2 import Store
 from kvstore.rpc.api import Code, RpcError, Transport
@@ -196,6 +195,3 @@ class Cluster:
 def _is_replica_engine(store: Store) -> bool:
     """Whether a store only follows (TiFlash): it is told by the log."""
     return any(label.key == "engine" and label.value.startswith("tiflash") for label in store.labels)
-
-
-__all__ = ["Cluster", "ClusterTransaction", "KvError", "Options", "ReadFrom", "Snapshot"]

@@ -19,7 +19,8 @@ from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
 LOCK_WAIT_MS = 50_000
 """How long the commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
-_PessimisticAction = kvrpcpb.PrewriteRequest.PessimisticAction
+_LOCKED = kvrpcpb.PrewriteRequest.DO_PESSIMISTIC_CHECK
+_NOT_LOCKED = kvrpcpb.PrewriteRequest.SKIP_PESSIMISTIC_CHECK
 
 
 class MergedReader:
@@ -254,9 +255,7 @@ class ClusterTransaction(MergedReader):
         held = self._locks.held
         mutations: list[Mutation] = []
         for key in sorted({*buffer.writes, *held, *self._marked}):
-            action = (
-                _PessimisticAction.DO_PESSIMISTIC_CHECK if key in held else _PessimisticAction.SKIP_PESSIMISTIC_CHECK
-            )
+            action = _LOCKED if key in held else _NOT_LOCKED
             if key not in buffer.writes:
                 mutations.append(Mutation(kvrpcpb.Lock, key, action=action))
                 continue
