@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import RegionHeartbeatRequest, StoreStats
@@ -17,6 +17,7 @@ from pd.regions import RegionInfo, RegionTree
 
 MIB = 1 << 20
 ENGINE_LABEL = "engine"
+_OFFLINE, _TOMBSTONE = StoreState.Offline, StoreState.Tombstone
 
 
 class Health(enum.Enum):
@@ -52,24 +53,30 @@ class StoreInfo:
     leader_weight: float = 1.0
     region_weight: float = 1.0
     load: Load = field(default_factory=Load)
+    _labels_of: Store | None = None
+    _labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> int:
         return self.meta.id
 
     def label(self, key: str) -> str | None:
-        return next((label.value for label in self.meta.labels if label.key.lower() == key.lower()), None)
+        """A label's value; case does not count in keys."""
+        if self._labels_of is not self.meta:
+            self._labels = {label.key.lower(): label.value for label in self.meta.labels}
+            self._labels_of = self.meta
+        return self._labels.get(key.lower())
 
     def labels(self) -> dict[str, str]:
         return {label.key: label.value for label in self.meta.labels}
 
     def health(self, now_ms: int, config: ScheduleConfig) -> Health:
-        if self.meta.state == StoreState.Tombstone:
+        if self.meta.state == _TOMBSTONE:
             return Health.TOMBSTONE
         silent_ms = now_ms - self.last_heartbeat_ms
         if silent_ms > config.max_store_down_time_s * 1000:
             return Health.DOWN
-        if self.meta.state == StoreState.Offline:
+        if self.meta.state == _OFFLINE:
             return Health.OFFLINE
         return Health.DISCONNECTED if silent_ms > config.max_store_disconnected_s * 1000 else Health.UP
 
@@ -113,6 +120,8 @@ class Cluster:
 
     def __init__(self, stores: Iterable[Store] = (), regions: Iterable[Region] = (), *, now_ms: int = 0) -> None:
         self.stores: dict[int, StoreInfo] = {}
+        self.stores_changed = 0
+        """Counts the changes of stores' metas: what depends on labels is made anew then."""
         self.regions = RegionTree()
         for store in stores:
             self.put_store(store, now_ms)
@@ -127,6 +136,7 @@ class Cluster:
             self.stores[meta.id] = store
             self.stores = dict(sorted(self.stores.items()))
         store.meta = meta
+        self.stores_changed += 1
         return store
 
     def store_heartbeat(self, stats: StoreStats, now_ms: int) -> None:
@@ -137,6 +147,8 @@ class Cluster:
     def put_region(self, region: RegionInfo) -> list[RegionInfo]:
         """Takes a region in; returns the other regions that it replaced. Raises StaleRegion."""
         known = self.regions.by_id(region.id)
+        if known is not None and known.meta == region.meta:
+            region = replace(region, meta=known.meta)  # one message for as long as nothing changes
         gone = self.regions.put(region)
         for other in gone:
             self._count(other, -1)
@@ -167,7 +179,7 @@ class Cluster:
 
     def living_stores(self) -> Iterator[StoreInfo]:
         """All that are not tombstones, by id."""
-        return (store for store in self.stores.values() if store.meta.state != StoreState.Tombstone)
+        return (store for store in self.stores.values() if store.meta.state != _TOMBSTONE)
 
     def store(self, store_id: int) -> StoreInfo | None:
         return self.stores.get(store_id)

@@ -55,7 +55,7 @@ class ScheduleConfig:
     """Heartbeats in a row in which a region must have been hot."""
     schedule_interval_ms: int = 1000
     patrol_interval_ms: int = 100
-    patrol_batch: int = 128
+    patrol_batch: int = 64
     """Regions that the checkers look at in one patrol interval."""
 
     def labels(self) -> tuple[str, ...]:

@@ -37,6 +37,8 @@ from pd.view import View
 IDS_FOR_A_ROUND = 500
 """Peer ids that are reserved before checkers and schedulers run."""
 IDS_FOR_A_REGION = 10
+SPLITS_NOTED_MAX = 10_000
+"""Splits that are remembered before the old ones are forgotten."""
 REGIONS_SAVED_TOGETHER = 512
 """Regions in one log entry."""
 
@@ -81,6 +83,7 @@ class Leadership:
         self.scatterer = Scatterer()
         self._suspects: dict[int, None] = {}
         """Regions that the checkers look at before they go on in order."""
+        self._since_ms = wall_ms()
         self._patrolled = b""
         """The key up to which the checkers have come."""
         self.split_at_ms: dict[int, int] = {}
@@ -201,6 +204,7 @@ class Leadership:
             self._unsaved[other.id] = None
             self.outboxes.drop_region(other.id)
             self.hot.forget(other.id)
+            self.rules.forget(other.id)
             self.controller.region_gone(other.id, self.now_ms())
         if known is None or known.meta != region.meta:
             self._unsaved[region.id] = None
@@ -210,6 +214,8 @@ class Leadership:
         known = self.cluster.regions.by_id(region.id)
         self.put_region(region)
         self.hot.on_heartbeat(region, self.config)
+        if known is None or known.version != region.version:
+            self.note_split([region.id])
         if known is None or known.meta != region.meta or not region.is_healthy():
             self._suspects[region.id] = None
         return self.controller.on_heartbeat(region, self.now_ms())
@@ -231,6 +237,7 @@ class Leadership:
             self.ids.take,
             self.schedulers.no_leader_stores(now_ms),
             self.split_at_ms,
+            self._since_ms,
         )
 
     def start_operators(self, operators: Sequence[Operator]) -> str:
@@ -311,11 +318,11 @@ class Leadership:
         return Change(keys.region_key(region_id), None if region is None else region.meta.SerializeToString())
 
     def note_split(self, region_ids: Iterable[int]) -> None:
-        """Keeps the merge checker away from regions that were just split."""
+        """Keeps the merge checker away from regions that were just split, or appeared, or were merged."""
         now_ms = self.now_ms()
-        keep_ms = self.config.split_merge_interval_s * 1000
-        for region_id in [i for i, at_ms in self.split_at_ms.items() if now_ms - at_ms > keep_ms]:
-            del self.split_at_ms[region_id]
+        if len(self.split_at_ms) > SPLITS_NOTED_MAX:
+            keep_ms = self.config.split_merge_interval_s * 1000
+            self.split_at_ms = {i: at_ms for i, at_ms in self.split_at_ms.items() if now_ms - at_ms <= keep_ms}
         for region_id in region_ids:
             self.split_at_ms[region_id] = now_ms
 

@@ -111,7 +111,15 @@ class PdNode:
             self.pd_server.leadership = None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.ensure_future(work))
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A loop that ends by an error is a bug or a damaged state: the process must not go on without it."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.replica.fail(error)
 
     async def _lead(self, term: int) -> None:
         """Chooses the cluster id if there is none yet, then serves."""

@@ -267,7 +267,12 @@ class Replica:
                     continue
                 await self._handle(self._node.ready())
         except Exception as error:  # noqa: BLE001 a member that cannot go on must not seem to: the process ends by this
-            _log.exception("the replicated state cannot go on")
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Notes what makes it impossible to go on; the first error counts."""
+        _log.error("the placement driver cannot go on", exc_info=error)
+        if self.failure is not None and not self.failure.done():
             self.failure.set_exception(error)
 
     async def _handle(self, ready: Ready) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from kvstore.proto.metapb_pb2 import Peer, PeerRole
-from pd.cluster import ENGINE_LABEL, StoreInfo
+from kvstore.proto.metapb_pb2 import Peer, PeerRole, Region
+from pd.cluster import ENGINE_LABEL, Cluster, StoreInfo
 from pd.config import ScheduleConfig
 from pd.regions import VOTING_ROLES, RegionInfo
 
@@ -130,11 +130,26 @@ class RuleSet:
         self.rules = sorted(rules, key=lambda rule: (rule.group, rule.index, rule.id))
         self._ranged = any(rule.start_key or rule.end_key for rule in self.rules)
         self._everywhere = _in_force(self.rules)
+        self._fits: dict[int, tuple[Region, int, int, RegionFit]] = {}
+        """Fits already made, by region, with what they were made from."""
 
     def for_range(self, start: bytes, end: bytes) -> Sequence[Rule]:
         if not self._ranged:
             return self._everywhere
         return _in_force([rule for rule in self.rules if rule.holds(start, end)])
+
+    def fit(self, region: RegionInfo, cluster: Cluster) -> RegionFit:
+        """The region's fit, made again only when its peers, its leader or some store changed."""
+        leader_id = region.leader.id if region.leader is not None else 0
+        made = self._fits.get(region.id)
+        if made and made[0] is region.meta and made[1] == leader_id and made[2] == cluster.stores_changed:
+            return made[3]
+        found = fit(region, self.for_range(region.start_key, region.end_key), cluster.stores)
+        self._fits[region.id] = (region.meta, leader_id, cluster.stores_changed, found)
+        return found
+
+    def forget(self, region_id: int) -> None:
+        self._fits.pop(region_id, None)
 
     def split_keys(self, start: bytes, end: bytes) -> list[bytes]:
         """Where rules begin and end strictly within the range: a region must not reach over these."""

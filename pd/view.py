@@ -9,7 +9,7 @@ from pd.cluster import Cluster, Health, StoreInfo
 from pd.config import ScheduleConfig
 from pd.operators import Influence, OperatorController
 from pd.regions import RegionInfo
-from pd.rules import RegionFit, Rule, RuleRole, RuleSet, distance, fit
+from pd.rules import RegionFit, Rule, RuleRole, RuleSet, distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,14 @@ class View:
     no_leader_stores: frozenset[int] = frozenset()
     """Stores that leaders are moved away from."""
     split_at_ms: Mapping[int, int] = field(default_factory=dict)
+    leading_since_ms: int = -(1 << 62)
+    """Of splits before that nothing is known."""
 
     def health(self, store: StoreInfo) -> Health:
         return store.health(self.now_ms, self.config)
 
     def fit(self, region: RegionInfo) -> RegionFit:
-        return fit(region, self.rules.for_range(region.start_key, region.end_key), self.cluster.stores)
+        return self.rules.fit(region, self.cluster)
 
     def influence(self) -> dict[int, Influence]:
         return self.controller.influence(self.cluster)

@@ -43,7 +43,8 @@ def on_append_response(raft: Raft, message: Message) -> None:
     if message.reject:
         _on_rejected(raft, message, progress)
         return
-    probed = progress.state is ProgressState.PROBE and progress.matched == message.index
+    # Without the 0 a node that refuses a snapshot would get it again at once, for ever.
+    probed = progress.state is ProgressState.PROBE and progress.matched == message.index != 0
     if not progress.update_matched(message.index) and not probed:
         return
     if progress.state is ProgressState.REPLICATE:

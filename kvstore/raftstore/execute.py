@@ -80,9 +80,16 @@ class AdminExecutor:
         peer.on_members()
         peer.joint_since = store.clock() if is_joint(region) else None
 
+        removed = [old for old in before.peers if all(old.id != new.id for new in region.peers)]
+
         def announce() -> None:
             store.tree.put(region)
             store.on_region_changed(peer)
+            if peer.raft.role is Role.LEADER:
+                for member in removed:  # it may never hear of it by the log
+                    grave = store.message_to(peer, member)
+                    grave.is_tombstone = True
+                    store.transport.send(grave)
 
         applying.after(announce)
         return [region]

@@ -106,6 +106,7 @@ class Peer:
         "config",
         "destroyed",
         "flow",
+        "found_gone",
         "heard_at",
         "idle_ticks",
         "is_leader",
@@ -114,6 +115,7 @@ class Peer:
         "leaderless_since",
         "lease_term",
         "lease_until",
+        "led",
         "load",
         "loaded",
         "members",
@@ -168,6 +170,9 @@ class Peer:
         self.sleepers: set[int] = set()
         self.heard_at: dict[int, float] = {}
         self.leaderless_since = now
+        self.led = False
+        self.found_gone = 0
+        """How often in a row the placement driver knew nothing of the region."""
         self.loaded = False
         """Whether it was there when the process started."""
         self.joint_since: float | None = None
@@ -212,6 +217,11 @@ class Peer:
         """Who leads, as far as is known here."""
         leader_id = self.raft.leader_id
         return self.members.get(leader_id) if leader_id != NO_ID else None
+
+    def leader_seen(self) -> float:
+        """When this follower last had a leader that spoke to it. A learner never ceases to believe in one."""
+        leader_id = self.raft.leader_id
+        return self.leaderless_since if leader_id == NO_ID else self.heard_at.get(leader_id, self.leaderless_since)
 
     # reads
 

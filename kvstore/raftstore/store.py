@@ -717,7 +717,10 @@ class RaftStore:
 
     def _on_soft_state(self, peer: Peer, now: float) -> None:
         raft = peer.raft
-        if raft.leader_id == NO_ID:
+        if raft.leader_id != NO_ID:
+            peer.led = True
+        elif peer.led:
+            peer.led = False
             peer.leaderless_since = now
         leads = raft.role is Role.LEADER
         if leads == peer.is_leader:

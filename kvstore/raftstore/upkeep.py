@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SAMPLE_EVERY = 64
 SAMPLES_MAX = 64
 DISK_CHECK_S = 1.0
+ASLEEP_TIMES = 10
+"""A follower that slept for so many times `leader_missing_s` is woken, to see that it still has a leader."""
+FOUND_GONE_TIMES = 3
+"""So often in a row a region has to be unknown before a peer of it goes: heartbeats may be on their way."""
 
 
 def count_read(peer: Peer, key: bytes) -> None:
@@ -219,9 +223,16 @@ class Upkeep:
 
     def _look_for_stale(self, now: float) -> None:
         store = self._store
+        patience = store.config.leader_missing_s
         for peer in list(store.peers.values()):
-            missing = peer.raft.leader_id == NO_ID and now - peer.leaderless_since > store.config.leader_missing_s
-            if missing and peer.region_id not in self._checking_stale and peer.applying is None:
+            if peer.is_leader:
+                continue
+            if peer.asleep:
+                if now - peer.heard_at.get(peer.raft.leader_id, 0.0) > ASLEEP_TIMES * patience:
+                    sleep.rouse(store, peer, tell_leader=True)
+                    peer.heard_at[peer.raft.leader_id] = now
+                continue
+            if now - peer.leader_seen() > patience and peer.region_id not in self._checking_stale and peer.applying is None:
                 self._checking_stale.add(peer.region_id)
                 store.spawn(self._check_stale(peer))
 
@@ -232,15 +243,16 @@ class Upkeep:
             found = await store.placement.get_region_by_id(region_id)
             if found is not None:
                 gone = self._was_removed(peer, found[0])
+                peer.found_gone = 0
             else:
-                at_start = await store.placement.get_region(peer.region.start_key)
-                gone = at_start is not None and self._was_merged(peer, at_start[0])
+                gone = await self._was_merged(peer)
         except RpcError as error:
             store.log.warning("stale_peer_not_checked", region=region_id, error=str(error))
             return
         finally:
             self._checking_stale.discard(region_id)
-        if gone and not peer.destroyed and peer.raft.leader_id == NO_ID and peer.applying is None:
+        missing = store.clock() - peer.leader_seen() > store.config.leader_missing_s
+        if gone and missing and not peer.destroyed and peer.applying is None:
             store.log.info("stale_peer_destroyed", region=region_id, peer=peer.peer.id)
             store.destroy_now(peer)
 
@@ -249,14 +261,25 @@ class Upkeep:
             return False
         return all(member.id != peer.peer.id for member in region.peers)
 
-    def _was_merged(self, peer: Peer, region: Region) -> bool:
-        """Whether the region is part of another one that this store has no peer of.
+    async def _was_merged(self, peer: Peer) -> bool:
+        """Whether a region that nobody knows is part of others, as their versions show, and has been for a while.
 
-        If it has one, that one's log or snapshot will bury this peer, and may need its data to do so.
+        A target that has a peer here buries the source itself, and needs it for that: so every peer here has to be
+        led and to have applied all it knows of, each time that the question is asked.
         """
-        if not peer.storage.initialized or not checks.covers(region, peer.region):
-            return False
-        if region.region_epoch.version <= peer.region.region_epoch.version:
-            return False
-        here = checks.find_peer(region, self._store.store_id) is not None or region.id in self._store.peers
-        return not here
+        store, version = self._store, peer.region.region_epoch.version
+        at, end = peer.region.start_key, peer.region.end_key
+        while peer.storage.initialized:
+            found = await store.placement.get_region(at)
+            if found is None or found[0].region_epoch.version <= version:
+                peer.found_gone = 0
+                return False
+            at = found[0].end_key
+            if not at or (end and at >= end):
+                break
+        for other in store.peers.values():
+            if other is not peer and other.storage.initialized and not other.found_gone:
+                if other.raft.leader_id == NO_ID or other.storage.applied != other.raft.commit:
+                    return False
+        peer.found_gone += 1
+        return peer.found_gone >= FOUND_GONE_TIMES

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from kvstore.rpc.api import MESSAGE_BYTES_MAX, Call, Code, Handlers, Method, RpcError
 from kvstore.rpc.memory_stream import KEEPALIVE_S as KEEPALIVE_S
+from kvstore.rpc.memory_stream import Kind as Kind
 from kvstore.rpc.memory_stream import MemoryStream, StreamCall
 
 DATAGRAM_STREAMS = frozenset({"/tikvpb.Tikv/Raft", "/tikvpb.Tikv/BatchRaft"})
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Faults(Protocol):
     """What happens to messages between two machines."""
 
-    def delays(self, source: str, target: str) -> Sequence[float]:
+    def delays(self, source: str, target: str, kind: Kind) -> Sequence[float]:
         """After how many seconds copies of a message sent now arrive: none when it is lost. More than one count only
         for datagrams."""
 
@@ -47,8 +48,11 @@ class MemoryNetwork:
         *,
         datagrams: frozenset[str] = DATAGRAM_STREAMS,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
+        on_bug: Callable[[str, Exception], None] | None = None,
     ) -> None:
+        """`on_bug` is told, in place of the log, of the method whose handler raised something that is no RpcError."""
         self.faults = faults
+        self.on_bug = on_bug or log_bug
         self.datagrams = datagrams
         self.message_bytes_max = message_bytes_max
         self._servers: dict[str, MemoryServer] = {}
@@ -87,7 +91,7 @@ class MemoryNetwork:
         if self.faults is None:
             arrive()
             return True
-        delays = self.faults.delays(source, target)
+        delays = self.faults.delays(source, target, Kind.UNARY)
         if not delays:
             return False
         self.after(delays[0], arrive)
@@ -161,7 +165,7 @@ class UnaryCall:
         except RpcError as error:
             return error
         except Exception as error:  # noqa: BLE001 the edge of the process: the caller gets a status, the log the rest
-            _log.exception("handler of %s failed", self._method.path)
+            self._network.on_bug(self._method.path, error)
             return internal_error(error)
         return bytes(answer)
 
@@ -180,6 +184,10 @@ class UnaryCall:
     def server_gone(self, machine: str) -> None:
         self._abandon()
         self._reply(machine, RpcError(Code.UNAVAILABLE, f"{self.address} went away"))
+
+
+def log_bug(path: str, error: Exception) -> None:
+    _log.error("handler of %s failed", path, exc_info=error)
 
 
 def internal_error(error: Exception) -> RpcError:

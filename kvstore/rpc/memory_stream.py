@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import enum
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,16 @@ WINDOW_MESSAGES = 256
 KEEPALIVE_S = 10.0
 """How often a stream looks whether its two ends still reach each other."""
 
-_log = logging.getLogger(__name__)
+
+class Kind(enum.Enum):
+    """What a message is part of, and so what its loss means."""
+
+    UNARY = "unary"
+    """A request, an answer or the news of an end: lost, the call waits for its timeout."""
+    STREAM = "stream"
+    """Ordered: lost, nothing more comes and the stream breaks."""
+    DATAGRAM = "datagram"
+    """On its own."""
 
 
 class Pipe:
@@ -56,7 +65,7 @@ class Pipe:
         if self._no_more_sends:
             raise self._send_error or RpcError(Code.UNAVAILABLE, "the stream is over")
         if self._datagram and self._network.faults is not None:
-            for delay_s in self._network.faults.delays(self._source, self._target):
+            for delay_s in self._network.faults.delays(self._source, self._target, Kind.DATAGRAM):
                 self._under_way += 1
                 self._network.after(delay_s, lambda: self._deliver(data))
         else:
@@ -70,7 +79,7 @@ class Pipe:
             self._on_way.append(item)
             self._step()
             return
-        delays = faults.delays(self._source, self._target)
+        delays = faults.delays(self._source, self._target, Kind.STREAM)
         if not delays or self.lost:
             # nothing behind a hole is delivered, as in TCP; keepalive will break the stream
             self.lost = True
@@ -185,7 +194,7 @@ class StreamCall:
         except RpcError as error:
             self._tell(error)
         except Exception as error:  # noqa: BLE001 the edge of the process, as for unary calls
-            _log.exception("handler of %s failed", self.method.path)
+            self._network.on_bug(self.method.path, error)
             self._tell(RpcError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
         finally:
             if isinstance(answers, AsyncGenerator):

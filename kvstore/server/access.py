@@ -34,6 +34,7 @@ def grant_now(store: RegionStore, context: Context) -> Grant | None:
 
 async def grant(store: RegionStore, context: Context, deadline: float) -> Grant:
     """Leave to read; what is read has to be read before the next await. Raises RegionError."""
+    check_deadline(deadline)
     now = grant_now(store, context)
     if now is None:
         now = await store.read(context, deadline)

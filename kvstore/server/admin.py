@@ -87,13 +87,19 @@ class Admin:
     async def read_index(self, request: pb.ReadIndexRequest) -> pb.ReadIndexResponse:
         """A follower is about to read at start_ts: later commits must be after it. Answers with a lock in its way."""
         self._concurrency.update_max_ts(request.start_ts)
-        index = await self._store.read_index(request.context)
+        context = pb.Context()
+        context.CopyFrom(request.context)
+        context.replica_read = False
+        # only a leader's word counts: it is this store's later commits that must be after the read
+        await grant(self._store, context, deadline_of(context, self._limits))
+        response = pb.ReadIndexResponse()
         try:
             for wanted in request.ranges:
                 self._concurrency.check_range(wanted.start_key, wanted.end_key, request.start_ts)
         except KeyIsLocked as met:
-            return pb.ReadIndexResponse(read_index=index, locked=key_error(met).locked)
-        return pb.ReadIndexResponse(read_index=index)
+            response.locked.CopyFrom(key_error(met).locked)
+        response.read_index = await self._store.read_index(context)
+        return response
 
     async def check_leader(self, request: pb.CheckLeaderRequest) -> pb.CheckLeaderResponse:
         """Which of the regions have, as far as is known here, the leader that says it is."""
@@ -122,6 +128,7 @@ class Admin:
             for cf in _DATA_FAMILIES:
                 end = DATA_PREFIX + high if high else DATA_END
                 await self._store.delete_range(request.context, cf, DATA_PREFIX + low, end)
+            self._waits.wake_region(granted.region.id)
         return pb.DeleteRangeResponse()
 
     async def unsafe_destroy_range(self, request: pb.UnsafeDestroyRangeRequest) -> pb.UnsafeDestroyRangeResponse:

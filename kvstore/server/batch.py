@@ -7,20 +7,23 @@ everything else is a task of its own. Answers that come in the same turn of the 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.tikvpb_pb2 import BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse
-from kvstore.raftstore.api import Entry, RegionError, RegionStore
+from kvstore.raftstore.api import Entry, RegionStore
 from kvstore.rpc.api import Call
 from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint
+from kvstore.server.errors import Refused
 from kvstore.server.limits import BATCH_RESPONSES_MAX, JOINED_WRITE_BYTES_MAX
 from kvstore.server.raw import Raw
 
 MESSAGE_BYTES_SOFT_MAX = 16 << 20
 """A message of answers is sent when it has so many bytes."""
 
+_log = logging.getLogger(__name__)
 _ENDPOINTS = {
     "Get": "KvGet",
     "Scan": "KvScan",
@@ -153,7 +156,10 @@ class BatchCommands:
                 outbox.put(request_id, BatchCommandsResponse.Response(Empty=empty))
                 continue
             body = getattr(request, name)
-            response = self._answers.answer_now(endpoint, body)
+            try:
+                response = self._answers.answer_now(endpoint, body)
+            except Exception as error:  # noqa: BLE001 one request's bug is not the stream's end
+                response = self._bug(endpoint, error)
             if response is not None:
                 outbox.put(request_id, BatchCommandsResponse.Response(**{name: response}))
             else:
@@ -162,8 +168,16 @@ class BatchCommands:
             self._answers.spawn(self._write(writes, outbox))
 
     async def _later(self, outbox: Outbox, request_id: int, name: str, endpoint: Endpoint, body: Any) -> None:
-        response = await self._answers.answer_later(endpoint, body)
+        try:
+            response = await self._answers.answer_later(endpoint, body)
+        except Exception as error:  # noqa: BLE001 one request's bug is not the stream's end
+            response = self._bug(endpoint, error)
         outbox.put(request_id, BatchCommandsResponse.Response(**{name: response}))
+
+    def _bug(self, endpoint: Endpoint, error: Exception) -> Any:
+        """The answer to a request that met a bug."""
+        _log.error("%s failed", endpoint.name, exc_info=error)
+        return self._answers.failure(endpoint.response, Refused(f"internal error: {type(error).__name__}: {error}"))
 
     # -- plain raw writes
 
@@ -187,7 +201,7 @@ class BatchCommands:
     async def _write(self, writes: _Joined, outbox: Outbox) -> None:
         try:
             await self._store.write(writes.context, writes.entries)
-        except RegionError as error:
+        except KNOWN_ERRORS as error:
             for request_id, name, _ in writes.done:
                 outbox.put(request_id, self._refusal(name, error))
             return

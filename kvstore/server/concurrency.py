@@ -46,14 +46,15 @@ class ConcurrencyManager:
         if ts <= self.max_ts or ts == TS_MAX:
             return
         if ts > self._limit and self._now_ms is not None:
-            self._limit = (self._now_ms() + TS_DRIFT_MAX_MS) << 18
+            self._limit = max(self._limit, (self._now_ms() + TS_DRIFT_MAX_MS) << 18)
             if ts > self._limit:
                 raise TimestampTooNew(f"timestamp {ts} is more than {TS_DRIFT_MAX_MS} ms in the future")
         self.max_ts = ts
 
     def sync_max_ts(self, ts: int) -> None:
-        """Notes a timestamp that the oracle gave."""
+        """Notes a timestamp that the oracle gave; it knows better than the clock here what is the future."""
         self.max_ts = max(self.max_ts, ts)
+        self._limit = max(self._limit, ts + (TS_DRIFT_MAX_MS << 18))
 
     def mark_unsynced(self, region_id: int) -> int:
         """The region may have been read elsewhere; returns the mark that `mark_synced` takes back."""

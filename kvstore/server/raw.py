@@ -266,25 +266,28 @@ class Raw:
             if entries:
                 await self._store.write(context, entries)
             return
-        keys = [_latch(key) for _, key, _ in entries]
-        with await self._scheduler.exclusively(keys, deadline_of(context, self._limits)):
-            if entries:
-                await self._store.write(context, entries)
+        if entries:
+            keys = [_latch(key) for _, key, _ in entries]
+            deadline = deadline_of(context, self._limits)
+            await self._scheduler.in_turn(keys, deadline, lambda: self._store.write(context, entries))
 
     async def compare_and_swap(self, request: pb.RawCASRequest) -> pb.RawCASResponse:
         """Writes the value, or deletes, if the key holds what the client thinks; answers with what it held."""
         context, key = request.context, request.key
         self._check(context, request.cf)
         check_sizes((key,))
-        new = None if request.delete else self._values.encode(request.value, request.ttl)
         deadline = deadline_of(context, self._limits)
-        with await self._scheduler.exclusively([_latch(b"z" + key)], deadline):
-            granted = await grant(self._store, context, deadline)
-            self._store.check_key(granted.region, key)
-            old = self._load(key)
-            expected = None if request.previous_not_exist else request.previous_value
-            if old == expected:
-                await self._store.write(context, [(CF_DEFAULT, b"z" + key, new)], term=granted.term)
+        return await self._scheduler.in_turn([_latch(b"z" + key)], deadline, lambda: self._swap(request, deadline))
+
+    async def _swap(self, request: pb.RawCASRequest, deadline: float) -> pb.RawCASResponse:
+        context, key = request.context, request.key
+        new = None if request.delete else self._values.encode(request.value, request.ttl)
+        granted = await grant(self._store, context, deadline)
+        self._store.check_key(granted.region, key)
+        old = self._load(key)
+        expected = None if request.previous_not_exist else request.previous_value
+        if old == expected:
+            await self._store.write(context, [(CF_DEFAULT, b"z" + key, new)], term=granted.term)
         return pb.RawCASResponse(succeed=old == expected, previous_not_exist=old is None, previous_value=old or b"")
 
     async def delete_range(self, request: pb.RawDeleteRangeRequest) -> pb.RawDeleteRangeResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 
 from kvstore.codec import encode_bytes
@@ -115,7 +116,7 @@ class Reads:
         rows = self.snapshot.scan(low, high, request.version, isolation_of(request.context), reverse=reverse)
         step = max(request.sample_step, 1)
         try:
-            for row in islice(rows, 0, request.limit * step, step):
+            for row in islice(rows, 0, min(request.limit * step, sys.maxsize), step):
                 if isinstance(row, MetLock):
                     response.pairs.add(error=key_error(row))
                     continue

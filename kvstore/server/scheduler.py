@@ -7,13 +7,15 @@ this one wrote. A caller that goes away must not end that: the service runs comm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
+from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.mvcc.reader import MvccReader
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.raftstore.api import RegionStore
-from kvstore.server.access import check_deadline, check_keys, grant
+from kvstore.server.access import check_keys, grant
+from kvstore.server.errors import deadline_exceeded
 from kvstore.server.latches import Latches
 from kvstore.txn.changes import Changes
 from kvstore.txn.commands import Command
@@ -29,6 +31,7 @@ class Scheduler:
         self._store = store
         self._latches = Latches()
         self._reader = MvccReader(store.engine)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.on_released: Released = lambda released: None
         """Told of the locks that went, as (key, start_ts), once that is applied."""
 
@@ -38,55 +41,48 @@ class Scheduler:
         Raises RegionError and what the command raises; then nothing was written, but for an undetermined RegionError.
         """
         keys = sorted(set(command.keys()))
-        if not self._latches.try_acquire(keys):
-            await self._latches.acquire(keys)
+        await self._acquire(keys, deadline)
         changes = Changes()
         try:
-            check_deadline(deadline)
             granted = await grant(self._store, context, deadline)
             check_keys(self._store, granted.region, keys)
             result = command.run(self._reader.refresh(), changes)
             if changes.entries:
+                fail_point("scheduler::before_write")
                 await self._store.write(context, changes.entries, term=granted.term)
+                await fail_point_async("scheduler::after_write")
         finally:
             self._latches.release(keys)
         if changes.released:
             self.on_released(changes.released)
         return result
 
-    async def exclusively(self, keys: Sequence[bytes], deadline: float) -> Exclusive:
-        """Latches keys that are no transaction's, for a compare-and-swap."""
-        ordered = sorted(set(keys))
-        if not self._latches.try_acquire(ordered):
-            await self._latches.acquire(ordered)
-        held = Exclusive(self._latches, ordered)
+    async def _acquire(self, keys: Sequence[bytes], deadline: float) -> None:
+        """Takes the latches of distinct, sorted keys before the deadline. Raises RegionError."""
+        if not self._latches.try_acquire(keys):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._latches.acquire(keys)
+            except TimeoutError:
+                raise deadline_exceeded() from None
+
+    async def in_turn(self, keys: Sequence[bytes], deadline: float, work: Callable[[], Awaitable[R]]) -> R:
+        """Runs work with the keys latched, to its end even if the caller goes away."""
+        task = asyncio.ensure_future(self._in_turn(sorted(set(keys)), deadline, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _in_turn(self, keys: Sequence[bytes], deadline: float, work: Callable[[], Awaitable[R]]) -> R:
+        await self._acquire(keys, deadline)
         try:
-            check_deadline(deadline)
-        except BaseException:
-            held.release()
-            raise
-        return held
+            return await work()
+        finally:
+            self._latches.release(keys)
 
     def release_idle(self) -> None:
         """Drops iterators, which pin files and memory."""
         self._reader.close()
-
-
-class Exclusive:
-    """Latches held until `release`."""
-
-    def __init__(self, latches: Latches, keys: list[bytes]) -> None:
-        self._latches = latches
-        self._keys = keys
-
-    def __enter__(self) -> Exclusive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        self._latches.release(self._keys)
 
 
 async def breathe() -> None:

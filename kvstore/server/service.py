@@ -23,7 +23,7 @@ from kvstore.server.access import deadline_of, grant
 from kvstore.server.admin import Admin
 from kvstore.server.api import CoprocessorHandler, Directory
 from kvstore.server.batch import BatchCommands
-from kvstore.server.concurrency import ConcurrencyManager
+from kvstore.server.concurrency import ConcurrencyManager, TimestampTooNew
 from kvstore.server.deadlock import DeadlockDetector
 from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint, Failures
 from kvstore.server.errors import Refused, busy
@@ -187,6 +187,8 @@ class Service:
             return None
         try:
             return now(request)
+        except TimestampTooNew:
+            return None
         except KNOWN_ERRORS as error:
             return self._failures.response(endpoint.response, error)
 
@@ -200,12 +202,25 @@ class Service:
         self._in_flight += 1
         self._bytes += size
         try:
-            return await endpoint.later(request)
+            return await self._later(endpoint, request)
         except KNOWN_ERRORS as error:
             return self._failures.response(endpoint.response, error)
         finally:
             self._in_flight -= 1
             self._bytes -= size
+
+    async def _later(self, endpoint: Endpoint, request: Any) -> Any:
+        """Runs the call; if a timestamp seemed to be of the future, again after asking the oracle the time."""
+        try:
+            return await endpoint.later(request)
+        except TimestampTooNew:
+            if self._directory is None:
+                raise
+        try:
+            self.concurrency.sync_max_ts(await self._directory.get_ts())
+        except (RpcError, PdError) as error:
+            raise busy(f"the oracle does not answer: {error}", self.limits.busy_backoff_ms) from error
+        return await endpoint.later(request)
 
     def failure(self, response: type[Any], error: Exception) -> Any:
         return self._failures.response(response, error)

@@ -19,6 +19,8 @@ def check_merge(view: View, region: RegionInfo) -> Sequence[Operator]:
     config = view.config
     if not config.max_merge_region_size or not _is_small(view, region) or not _may_merge(view, region):
         return ()
+    if view.now_ms - view.leading_since_ms < config.split_merge_interval_s * 1000:
+        return ()
     if not view.controller.has_room(Kind.MERGE):
         return ()
     regions = view.cluster.regions

@@ -13,7 +13,7 @@ from pd.builder import Builder, CannotBuild, roles_of
 from pd.cluster import Health, StoreInfo
 from pd.operators import Kind, Operator, Priority
 from pd.regions import VOTING_ROLES, RegionInfo
-from pd.rules import RegionFit, RuleFit, RuleRole
+from pd.rules import ISOLATION_BASE, RegionFit, RuleFit, RuleRole
 from pd.view import View, spread
 
 
@@ -144,6 +144,8 @@ class _Repairs:
         if worst is None:
             return None
         beside, here = stores[worst.id], self._view.cluster.stores[worst.store_id]
+        if spread(rule, here, beside) == len(beside) * ISOLATION_BASE ** (len(rule.location_labels) - 1):
+            return None  # all stand as far apart as stores can
         better = self._view.store_for(rule, region, beside)
         if better is None or spread(rule, better, beside) <= spread(rule, here, beside):
             return None

@@ -30,6 +30,8 @@ def balance_region(view: View, rng: random.Random) -> Sequence[Operator]:
     tolerance = view.config.tolerant_size_ratio * view.cluster.average_region_size()
     made: list[Operator] = []
     for source in sorted(stores, key=lambda store: (-scores[store.id], store.id)):
+        if scores[source.id] - min(scores.values()) <= tolerance:
+            return made
         for region in _sample(view, rng, source):
             if len(made) == BATCH or not view.controller.has_room(Kind.REGION):
                 return made

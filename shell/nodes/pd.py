@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pd.config import Member, PdConfig, ScheduleConfig, parse_members
 from pd.node import PdNode, member_id
 from pd.regions import RegionInfo
 from shell.nodes import common
+from shell.nodes.pd_metrics import ClusterMetrics
 
 KIND = "pd"
 CACHE_BYTES = 16 << 20
@@ -119,6 +119,7 @@ class RunningPd:
         running = cls(node, engine, transport, prepared, sync, None, {})
         try:
             await node.start()
+            ClusterMetrics(prepared.registry, node)
             running.status = await common.open_status(prepared, status_address, PdStatus(node), engine, settings)
         except BaseException:
             await running.stop(0)
@@ -131,8 +132,11 @@ class RunningPd:
         return {"name": self.node.config.name, "addr": str(address), "status": status}
 
     async def failed(self) -> BaseException:
-        await asyncio.Event().wait()
-        raise AssertionError("waits for ever")
+        try:
+            await self.node.failure()
+        except Exception as error:  # noqa: BLE001 whatever it is, the process must end
+            return error
+        raise AssertionError("waits for ever or raises")
 
     async def stop(self, grace_s: float) -> None:
         await common.close_status(self.process, self.status)

@@ -19,10 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+import aiohttp
+
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.errors import KvError
-from kvstore.proto import pdraft_pb2
-from kvstore.rpc.api import RpcError, methods_of
+from kvstore.proto.metapb_pb2 import PeerRole
+from kvstore.rpc.api import RpcError
 from kvstore.rpc.grpc import GrpcTransport
 from shell.ctl.session import CtlError, Session
 from shell.playground.children import Child, tail_of
@@ -33,7 +35,6 @@ PROGRAM = (sys.executable, "-m", "shell")
 READY_S = 60.0
 STOP_S = 15.0
 POLL_S = 0.05
-ADMIN = methods_of(pdraft_pb2.DESCRIPTOR, "PdAdmin")
 
 T = TypeVar("T")
 
@@ -225,6 +226,40 @@ class Cluster:
     def isolate(self, name: str) -> None:
         """Cuts a member off from all others, and from the test."""
         self.network.partition([name], [OUTSIDE, *(other for other in self.members if other != name)])
+
+    async def metrics(self, name: str) -> list[str]:
+        """The lines of a member's `/metrics`."""
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"http://{self.members[name].status}/metrics") as answer,
+        ):
+            return (await answer.text()).splitlines()
+
+    async def store_ids(self) -> dict[str, int]:
+        """The stores' ids by their names here."""
+        found = {store.address: store.id for store in await self.pd.get_all_stores()}
+        return {name: found[self.members[name].address] for name in self.stores if self.members[name].address in found}
+
+    async def leaders(self) -> dict[str, int]:
+        """How many regions each store leads, as the placement driver knows it."""
+        names = {number: name for name, number in (await self.store_ids()).items()}
+        led = dict.fromkeys(names.values(), 0)
+        for _, leader in await self.pd.scan_regions(b"", b""):
+            if leader is not None and leader.store_id in names:
+                led[names[leader.store_id]] += 1
+        return led
+
+    async def replicated(self, replicas: int, within_s: float) -> None:
+        """Waits until every region has so many voters and a leader, and no other peers."""
+
+        async def enough() -> bool:
+            regions = await self.pd.scan_regions(b"", b"")
+            return bool(regions) and all(
+                leader is not None and [peer.role for peer in region.peers] == [PeerRole.Voter] * replicas
+                for region, leader in regions
+            )
+
+        await until(enough, within_s, f"{replicas} voters of every region")
 
     async def pd_leader(self) -> str:
         """The name of the leading placement driver."""

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from kvstore.ops.config import Section, described
 from shell.ctl.options import make_app
+from shell.nodes.kv import KvSettings
 from shell.nodes.pd import PdSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,7 @@ def _calls_in(path: Path, node: ast.AST, inside: str, names: Sequence[str]) -> I
 def tables() -> dict[str, str]:
     return {
         "settings of pd": settings(PdSettings),
+        "settings of kv": settings(KvSettings),
         "metrics": metrics(),
         "failpoints": failpoints(),
         "ctl": commands(),

@@ -21,9 +21,11 @@ def main(arguments: list[str]) -> int:
     if os.environ.get("FAKE_BROKEN") == name:
         print("the disk is gone", file=sys.stderr)
         return 1
+    started = Path(f"{options['--data']}.started")
+    started.with_suffix(".new").write_text(str(os.getpid()))
+    started.with_suffix(".new").rename(started)
     if os.environ.get("FAKE_MUTE") != name:
         print("ready", kind, f"addr={options.get('--addr') or options['--client-addr']}", flush=True)
-    Path(f"{options['--data']}.started").write_text(str(os.getpid()))
     if os.environ.get("FAKE_DIES") == name:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -111,8 +111,9 @@ class Client:
         finally:
             stream.cancel()
 
-    async def bootstrap(self, stores: int = 1, **labels: str) -> None:
-        """The first store and region (ids 1 and 2), and further stores up to the number."""
+    async def bootstrap(self, stores: int = 1) -> None:
+        """The first store and region (ids 1 and 2), and further stores up to the number; ids to 100 are taken."""
+        await self.call("AllocID", pb.AllocIDRequest(count=100))
         await self.call("Bootstrap", pb.BootstrapRequest(store=store(1), region=region(2, peers=[(3, 1)])))
         for store_id in range(1, stores + 1):
             await self.call("PutStore", pb.PutStoreRequest(store=store(store_id)))

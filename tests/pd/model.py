@@ -38,12 +38,13 @@ class Model:
         self.split_at_ms: dict[int, int] = {}
         self.silent: set[int] = set()
         """Stores that are gone without a word."""
+        self._rules_made: tuple[tuple[tuple[Rule, ...], ScheduleConfig], RuleSet] | None = None
         self._ids = itertools.count(1000)
 
     def view(self) -> View:
         return View(
             self.cluster,
-            RuleSet(self.rules, self.config),
+            self._rule_set(),
             self.config,
             self.controller,
             self.now_ms,
@@ -51,6 +52,12 @@ class Model:
             self.schedulers.no_leader_stores(self.now_ms),
             self.split_at_ms,
         )
+
+    def _rule_set(self) -> RuleSet:
+        made_from = (tuple(self.rules), self.config)
+        if self._rules_made is None or self._rules_made[0] != made_from:
+            self._rules_made = (made_from, RuleSet(self.rules, self.config))
+        return self._rules_made[1]
 
     def add_store(self, store_id: int, state: StoreState = StoreState.Up, **labels: str) -> None:
         meta = Store(
@@ -122,7 +129,11 @@ class Model:
 
     def _elect(self, region: RegionInfo) -> RegionInfo:
         peer = next(peer for peer in region.voters() if peer.store_id not in self.silent)
-        down = [PeerStats(peer=p, down_seconds=10_000) for p in region.peers if p.store_id in self.silent]
+        down = [
+            PeerStats(peer=p, down_seconds=(self.now_ms - self.cluster.stores[p.store_id].last_heartbeat_ms) // 1000)
+            for p in region.peers
+            if p.store_id in self.silent
+        ]
         region = RegionInfo(region.meta, peer, region.term + 1, tuple(down), (), region.size_mib, region.keys)
         self._put(region)
         return region

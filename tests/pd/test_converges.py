@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -109,10 +110,10 @@ def test_geo_replication_by_rules() -> None:
         Rule("geo", "far", RuleRole.FOLLOWER, 1, constraints=in_region("far")),
         Rule("geo", "copy", RuleRole.LEARNER, 1, constraints=in_region("copy")),
     ]
-    for store_id, (region, zone) in enumerate(
+    for store_id, (city, zone) in enumerate(
         [("near", "a"), ("near", "a"), ("near", "b"), ("near", "b"), ("far", "c"), ("far", "d"), ("copy", "e")], 1
     ):
-        model.add_store(store_id, region=region, zone=zone)
+        model.add_store(store_id, region=city, zone=zone)
     model.add_regions(40, [5])
     model.run(150)
     for region, stores in model.replicas():
@@ -136,7 +137,7 @@ def test_small_regions_are_merged_within_limits() -> None:
     assert all(20 <= region.size_mib <= 100 for region in model.cluster.regions)
     bounds = [(region.start_key, region.end_key) for region in model.cluster.regions]
     assert bounds[0][0] == bounds[-1][1] == b""
-    assert all(one[1] == two[0] for one, two in zip(bounds, bounds[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in pairwise(bounds))
     assert_all_succeeded(model)
 
 

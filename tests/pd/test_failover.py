@@ -13,6 +13,7 @@ from kvstore.rpc.api import Code, RpcError
 from kvstore.rpc.memory import DATAGRAM_STREAMS, MemoryNetwork
 from pd.node import member_id
 from pd.raft_peers import MESSAGES
+from pd.replica import OtherGroup
 from tests.pd.cluster_of_pds import Client, Machine, machines, store
 from tests.sim.loop import run_simulated
 
@@ -177,5 +178,33 @@ def test_a_member_that_was_away_for_long_gets_a_snapshot(monkeypatch: pytest.Mon
         mine, theirs = (dict(m.node.replica.state.scan()) for m in (away, group.leader()) if m.node is not None)
         assert mine == theirs
         assert len(mine) > 200
+
+    simulate(test)
+
+
+def test_a_disk_that_fails_ends_the_member() -> None:
+    async def test(group: Group) -> None:
+        leader = group.leader()
+        assert leader.node is not None
+
+        def broken(batch: object) -> None:
+            raise OSError("no space left on device")
+
+        leader.engine.write = broken  # type: ignore[method-assign]
+        with pytest.raises(OSError, match="no space left"):
+            await asyncio.wait_for(leader.node.failure(), 30)
+        await leader.stop()
+        await group.client.find_leader()
+        assert await group.client.timestamp() > 0
+
+    simulate(test)
+
+
+def test_a_directory_of_another_group_is_refused() -> None:
+    async def test(group: Group) -> None:
+        alone = machines(MemoryNetwork(), 1)[0]
+        alone.engine = group.machines[0].engine
+        with pytest.raises(OtherGroup, match="belongs to a group of members"):
+            await alone.start()
 
     simulate(test)

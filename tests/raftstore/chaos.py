@@ -10,6 +10,8 @@ import asyncio
 import random
 import sys
 
+import structlog
+
 from kvstore.engine.api import CF_DEFAULT
 from kvstore.proto.metapb_pb2 import Peer, PeerRole
 from kvstore.proto.pdpb_pb2 import ChangePeer, RegionHeartbeatResponse
@@ -300,6 +302,7 @@ def run_chaos(seed: int, seconds: float = 20.0, config: StoreConfig = TEST_CONFI
 
 
 if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     first, count = int(sys.argv[1]), int(sys.argv[2])
     seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 20.0
     for seed in range(first, first + count):

@@ -11,7 +11,7 @@ import pytest
 from kvstore.proto.kvrpcpb_pb2 import RawGetRequest, RawGetResponse
 from kvstore.proto.raft_serverpb_pb2 import Done, RaftMessage
 from kvstore.rpc.api import Call, Code, RpcError
-from kvstore.rpc.memory import MemoryNetwork, MemoryServer, MemoryTransport
+from kvstore.rpc.memory import Kind, MemoryNetwork, MemoryServer, MemoryTransport
 from tests.rpc.ends import BATCH, RAW_GET, TIKV, echo_batch, handlers_of, ids
 from tests.sim.loop import run_simulated
 
@@ -25,7 +25,7 @@ class Script:
         self.links: dict[tuple[str, str], list[Sequence[float]]] = {}
         self.cut: set[tuple[str, str]] = set()
 
-    def delays(self, source: str, target: str) -> Sequence[float]:
+    def delays(self, source: str, target: str, kind: Kind) -> Sequence[float]:
         if (source, target) in self.cut:
             return ()
         planned = self.links.get((source, target))

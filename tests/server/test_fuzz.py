@@ -92,9 +92,11 @@ def ask(body: Callable[[Node], Any], **options: Any) -> None:
         node = await make_node(**options)
         await body(node)
         # whatever was asked, the store still works
-        value = await node.call("RawPut", pb.RawPutRequest(key=b"last", value=b"1"))
-        assert value.error in ("",), value
-        assert (await node.call("RawGet", pb.RawGetRequest(key=b"last"))).value == b"1"
+        key = b"last"
+        holder = next(r.id for r in node.store.regions() if r.start_key <= key and (not r.end_key or key < r.end_key))
+        put = await node.call("RawPut", pb.RawPutRequest(key=key, value=b"1"), region=holder)
+        assert put == pb.RawPutResponse()
+        assert (await node.call("RawGet", pb.RawGetRequest(key=key), region=holder)).value == b"1"
         assert len(node.service.scheduler._latches) == 0
         assert not node.service.concurrency.locks
         await node.service.close()

@@ -130,6 +130,22 @@ def test_of_concurrent_swaps_each_sees_the_last() -> None:
     serving(test)
 
 
+def test_a_swap_whose_caller_goes_away_keeps_its_turn() -> None:
+    async def test(node: Node) -> None:
+        node.store.write_delay_s = 1.0
+        for lost in (
+            node.start("RawPut", pb.RawPutRequest(key=b"k", value=b"1", for_cas=True)),
+            node.start("RawCompareAndSwap", pb.RawCASRequest(key=b"k", value=b"2", previous_value=b"1")),
+        ):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            lost.cancel()
+        swap = pb.RawCASRequest(key=b"k", value=b"3", previous_value=b"2")
+        assert (await node.call("RawCompareAndSwap", swap)).succeed
+
+    serving(test)
+
+
 def test_expiring_values() -> None:
     async def test(node: Node) -> None:
         await node.call("RawPut", pb.RawPutRequest(key=b"short", value=b"1", ttl=10))

@@ -116,7 +116,7 @@ def test_many_at_once() -> None:
                 try:
                     count = int(await txn.get_for_update(b"n") or b"0")
                     await txn.put(b"n", b"%d" % (count + 1))
-                except Exception as error:  # noqa: BLE001 it raises no other class
+                except Exception as error:
                     if not re.search("[Cc]onflict|[Ll]ocked", str(error)):
                         raise
                     await txn.rollback()

@@ -115,7 +115,8 @@ class SimEngine(MemoryEngine):
         self._families = _families_of(roots)
         self._names = {id(family): cf for cf, family in self._families.items()}
 
-    def _owned(self) -> SimDisk:
+    def owned(self) -> SimDisk:
+        """The disk; raises StoreClosed after a crash."""
         if self._disk is None:
             raise StoreClosed("the store is closed")
         return self._disk
@@ -124,7 +125,7 @@ class SimEngine(MemoryEngine):
         return {cf: family.share() for cf, family in self._families.items()}
 
     def write(self, batch: Batch) -> None:
-        disk = self._owned()
+        disk = self.owned()
         assert isinstance(batch, MemoryBatch)
         if disk.full:
             raise DiskFull("no space left on the simulated disk")
@@ -133,17 +134,17 @@ class SimEngine(MemoryEngine):
         super().write(batch)
 
     def hand_over(self) -> None:
-        self._owned().hand_over()
+        self.owned().hand_over()
 
     def sync(self) -> None:
         """Takes no time; production code awaits a Syncer, see `SimSyncer`."""
-        disk = self._owned()
+        disk = self.owned()
         if disk.full:
             raise DiskFull("no space left on the simulated disk")
         disk.keep(disk.image())
 
     def ingest(self, cf: str, files: Sequence[Any]) -> None:
-        if self._owned().full:
+        if self.owned().full:
             raise DiskFull("no space left on the simulated disk")
         batch = self.batch()
         for file in files:
@@ -165,16 +166,14 @@ class SimEngine(MemoryEngine):
 class SimSyncer:
     """Awaits a sync that takes its time: what is written meanwhile is not in it."""
 
-    def __init__(self, disk: SimDisk) -> None:
-        self._disk = disk
+    def __init__(self, engine: SimEngine) -> None:
+        self._engine = engine
 
-    async def __call__(self, engine: SimEngine) -> None:
+    async def __call__(self) -> None:
         """Raises DiskFull, and StoreClosed when the machine crashed meanwhile."""
-        disk = engine._owned()
+        disk = self._engine.owned()
         if disk.full:
             raise DiskFull("no space left on the simulated disk")
         image = disk.image()
         await asyncio.sleep(disk.sync_s())
-        if engine._owned().full:
-            raise DiskFull("no space left on the simulated disk")
-        disk.keep(image)
+        self._engine.owned().keep(image)

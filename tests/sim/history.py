@@ -88,3 +88,6 @@ class History(Generic[A, R]):
 
     def count(self, outcome: Outcome) -> int:
         return sum(event.outcome is outcome for event in self.events)
+
+    def summary(self) -> str:
+        return ", ".join(f"{self.count(outcome)} {outcome.value}" for outcome in Outcome)

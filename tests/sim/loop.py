@@ -11,6 +11,7 @@ import contextvars
 import heapq
 import itertools
 import selectors
+import traceback
 import weakref
 from asyncio import events
 from collections.abc import Callable, Coroutine, Mapping
@@ -59,6 +60,14 @@ class _Timer(asyncio.TimerHandle):
         return mine < theirs or (mine == theirs and self.order < other.order)
 
 
+class _Task(asyncio.Task[Any]):
+    """A task that tells its context."""
+
+    def __init__(self, coroutine: Any, *, context: contextvars.Context, **options: Any) -> None:
+        self.context = context
+        super().__init__(coroutine, context=context, **options)
+
+
 class SimLoop(asyncio.SelectorEventLoop):
     """See the module. `dead` tells of a timer's context whether the machine that set it is no more."""
 
@@ -68,6 +77,9 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._orders = itertools.count()
         self._dead = dead
         self._rounds = 0
+        self.failures: list[str] = []
+        """What ended with an exception that nobody took, in machines that live."""
+        self.set_exception_handler(self._note)
         self._tasks: weakref.WeakKeyDictionary[asyncio.Task[Any], contextvars.Context]
         self._tasks = weakref.WeakKeyDictionary()
         self.set_task_factory(self._make_task)
@@ -80,9 +92,17 @@ class SimLoop(asyncio.SelectorEventLoop):
         context = options.pop("context", None)
         if context is None:
             context = contextvars.copy_context()
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context, **options)
+        task: asyncio.Task[Any] = _Task(coroutine, loop=loop, context=context, **options)
         self._tasks[task] = context
         return task
+
+    def _note(self, loop: Any, report: dict[str, Any]) -> None:
+        task = report.get("task") or report.get("future")
+        if isinstance(task, _Task) and self._dead is not None and self._dead(task.context):
+            return
+        error = report.get("exception")
+        trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
+        self.failures.append(f"at {self._now:.3f} s: {report.get('message')} {task}\n{trace}")
 
     def tasks(self, belongs: Callable[[contextvars.Context], bool] | None = None) -> list[asyncio.Task[Any]]:
         """The tasks that are not done, in the order in which they were made; those whose context `belongs`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from kvstore.rpc.api import Handlers
 from kvstore.rpc.memory import MemoryNetwork, MemoryServer, MemoryTransport
-from tests.sim.disk import SimDisk, SimEngine
+from tests.sim.disk import SimDisk, SimEngine, SimSyncer
 from tests.sim.loop import SimLoop
 
 EPOCH_MS = 1_700_000_000_000
@@ -46,6 +46,7 @@ class Life:
         self.rng = random.Random(machine.rng.random())
         self.clock = machine.clock
         self.engine: SimEngine = machine.disk.open()
+        self.sync = SimSyncer(self.engine)
         self._servers: list[MemoryServer] = []
         self._transports: list[MemoryTransport] = []
         self.context = contextvars.copy_context()

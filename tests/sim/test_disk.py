@@ -134,7 +134,7 @@ def test_slow_sync_does_not_hold_what_is_written_during_it() -> None:
             disk = SimDisk(random.Random(seed), lambda: 0.5)
             engine = disk.open()
             put(engine, b"1")
-            syncing = asyncio.ensure_future(SimSyncer(disk)(engine))
+            syncing = asyncio.ensure_future(SimSyncer(engine)())
             await asyncio.sleep(0.1)
             put(engine, b"2")
             await syncing
@@ -149,7 +149,7 @@ def test_crash_during_a_sync_ends_it() -> None:
     async def main() -> None:
         disk = SimDisk(random.Random(3), lambda: 0.5)
         engine = disk.open()
-        syncing = asyncio.ensure_future(SimSyncer(disk)(engine))
+        syncing = asyncio.ensure_future(SimSyncer(engine)())
         await asyncio.sleep(0.1)
         disk.crash()
         with pytest.raises(StoreClosed):

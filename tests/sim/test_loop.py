@@ -120,3 +120,20 @@ def test_one_seed_is_one_run() -> None:
     first, again, other = (run_simulated(hive(random.Random(seed)), SimLoop()) for seed in (7, 7, 8))
     assert first == again
     assert first != other
+
+
+def test_exception_that_nobody_takes_is_noted() -> None:
+    loop = SimLoop()
+
+    async def fail() -> None:
+        raise KeyError("nobody looks")
+
+    async def main() -> None:
+        asyncio.create_task(fail()).add_done_callback(lambda _: None)
+        asyncio.get_running_loop().call_later(1, lambda: dict[str, int]()["absent"])
+        await asyncio.sleep(2)
+
+    run_simulated(main(), loop)
+    assert len(loop.failures) == 2
+    assert "nobody looks" in loop.failures[0]
+    assert "absent" in loop.failures[1]

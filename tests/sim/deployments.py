@@ -1,0 +1,19 @@
+"""What `python -m tests.sim` can simulate, by name: a function from seed and virtual seconds to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.sim.raft_group import RaftGroup
+from tests.sim.run import Report, simulate
+from tests.sim.workloads.registers import Registers
+
+
+def raft_group(seed: int, seconds: float) -> Report:
+    """Registers over one Raft group of three or five members."""
+    members = 5 if seed % 3 == 2 else 3
+    return simulate(seed, lambda world: RaftGroup(world, members), [Registers()], seconds, clients_each=4)
+
+
+DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {"raft-group": raft_group}
+"""The first is the default."""

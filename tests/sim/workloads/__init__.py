@@ -1,0 +1,1 @@
+"""What simulated clients do, each with the checker of what they may see."""
