@@ -9,8 +9,18 @@ from typing import Any
 from hypothesis import strategies as st
 
 from coprocessor import types as t
-from coprocessor.dag.plan import Aggregation, Dag, EncodeType, Limit, Projection, ScanColumn, Selection, TableScan, TopN
-from coprocessor.dag.plan import types_after
+from coprocessor.dag.plan import (
+    Aggregation,
+    Dag,
+    EncodeType,
+    Limit,
+    Projection,
+    ScanColumn,
+    Selection,
+    TableScan,
+    TopN,
+    types_after,
+)
 from coprocessor.expr import Agg, Call, Column, Const, Expr, OrderKey
 from coprocessor.functions import resolve, resolve_agg
 from coprocessor.types import FieldType, Tp
