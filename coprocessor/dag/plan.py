@@ -63,6 +63,15 @@ class IndexScan:
     unique: bool = False
     primary_columns: tuple[int, ...] = ()
 
+    @property
+    def handle_columns(self) -> int:
+        """How many of the columns, the last ones, are the handle's."""
+        if self.columns and self.columns[-1].is_handle:
+            return 1
+        count = len(self.primary_columns)
+        last = tuple(column.id for column in self.columns[len(self.columns) - count :])
+        return count if last == self.primary_columns else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from itertools import starmap
+from itertools import starmap, takewhile
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from coprocessor.arrow import arrow_schema, rows_to_batch
 from coprocessor.codec.collation import needs_restored_data
+from coprocessor.codec.datum import NIL_FLAG, skip_key_datum, wire_kind
 from coprocessor.codec.gather import big_u64, windows
 from coprocessor.codec.index_row import compile_index_decoder
 from coprocessor.codec.keys import (
@@ -30,6 +31,7 @@ from coprocessor.codec.keys import (
     record_prefix,
     table_id_of,
 )
+from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_FLAGS
 from coprocessor.codec.vector import BatchDecoder
 from coprocessor.codec.vector_columns import integers
 from coprocessor.codec.vector_keys import HandleDecoder
@@ -145,9 +147,11 @@ class Source:
         return ordered[at:stop]
 
     def _is_point(self, start: bytes, end: bytes) -> bool:
-        if isinstance(self._scan, TableScan) and len(start) != INT_RECORD_KEY_LEN:
+        if len(start) != len(end) or end != prefix_next(start):
             return False
-        return len(start) == len(end) and end == prefix_next(start)
+        if isinstance(self._scan, TableScan):
+            return len(start) == INT_RECORD_KEY_LEN
+        return _is_whole_entry(start, len(self._scan.columns) - self._scan.handle_columns)
 
     def _got(self, keys: list[bytes]) -> tuple[PackedBatch, bytes]:
         for key in keys:
@@ -178,6 +182,19 @@ class Source:
         return max(start, prefix), min(end, stop) if end else stop
 
 
+def _is_whole_entry(key: bytes, datums: int) -> bool:
+    """Whether an index key has all of the index's columns, none of them NULL, and nothing else."""
+    at = INDEX_PREFIX_LEN
+    try:
+        for _ in range(datums):
+            if key[at] == NIL_FLAG:
+                return False
+            at = skip_key_datum(key, at)
+    except (IndexError, CodecError):
+        return False
+    return at == len(key)
+
+
 def _column_schema(column: ScanColumn, i: int) -> ColumnSchema:
     return ColumnSchema(column.id, f"c{i}", column.type, column.not_null, column.default)
 
@@ -206,13 +223,10 @@ class _IndexDecoder:
     """Decodes packed index entries: all at once where the handle is where it usually is, else one by one."""
 
     def __init__(self, scan: IndexScan, tz: dt.tzinfo) -> None:
-        columns, primary = scan.columns, scan.primary_columns
+        columns, tail = scan.columns, scan.handle_columns
         self._int_handle = bool(columns) and columns[-1].is_handle
-        tail = 1 if self._int_handle else 0
-        if not self._int_handle and primary and tuple(c.id for c in columns[-len(primary) :]) == primary:
-            tail = len(primary)
         self._count = len(columns) - tail
-        self._common = bool(primary)
+        self._common = bool(scan.primary_columns)
         self._types = [column.type for column in columns]
         for column in columns:
             if needs_restored_data(column.type):
@@ -257,7 +271,8 @@ class _IndexDecoder:
         if self._int_handle and bool((lengths == 8).all()):
             bits = big_u64(packed.values, packed.value_starts)
             handles = bits if self._types[-1].unsigned else bits.view(np.int64)
-            return [*self._of_index.decode(packed), integers(self._types[-1], handles)]
+            columns = self._of_index.decode(packed)
+            return None if columns is None else [*columns, integers(self._types[-1], handles)]
         return None
 
 
@@ -273,10 +288,23 @@ class _HandleColumns:
         parts = tuple(IndexColumn(i) for i in range(len(columns)))
         self._count = len(columns)
         self._decoder = HandleDecoder(TableSchema(scan.table_id, "", tuple(schemas), -1, parts), range(self._count), tz)
+        kinds = [wire_kind(schema.type) for schema in schemas]
+        self._flags = [NUMBER_FLAGS[kind] for kind in takewhile(NUMBER_FLAGS.__contains__, kinds)]
 
-    def decode(self, packed: PackedBatch) -> list[Any]:
+    def _has_numbers(self, packed: PackedBatch) -> bool:
+        """Whether the numbers that lead the keys are there: the decoder of handles, which have no NULLs, assumes it."""
+        starts = packed.key_starts + INDEX_PREFIX_LEN
+        if bool((packed.key_ends - starts < len(self._flags) * NUMBER_DATUM_LEN).any()):
+            return False
+        at = ((i, flag) for i, flag in enumerate(self._flags))
+        return all(bool((packed.keys[starts + i * NUMBER_DATUM_LEN] == flag).all()) for i, flag in at)
+
+    def decode(self, packed: PackedBatch) -> list[Any] | None:
+        """The columns of entries; None where one has a NULL, or anything else, in the place of a number."""
         if not self._count:
             return []
+        if not self._has_numbers(packed):
+            return None
         columns = self._decoder.decode(packed.keys, packed.key_starts + INDEX_PREFIX_LEN, packed.key_ends)
         if self._last is not None:
             numbers = columns[-1].to_numpy()
