@@ -10,6 +10,7 @@ import datetime as dt
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from coprocessor.codec.datum import SIGN
 from coprocessor.dag.constants import decode_const, encode_const, is_const
@@ -18,10 +19,10 @@ from coprocessor.dag.signatures import BY_NUMBER, CASE, PUSHED, TRUTH_BY_NUMBER,
 from coprocessor.env import Env
 from coprocessor.errors import BadRequest, CoprocessorError, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, transform
-from coprocessor.functions import resolve, resolve_agg
+from coprocessor.functions import cast_to, resolve, resolve_agg
 from coprocessor.functions.collation import is_ci
-from coprocessor.functions.inference import collate_type, fsp, kind
-from coprocessor.types import BIGINT, BOOL, BYTES, TEXT, FieldType, Tp
+from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind
+from coprocessor.types import BIGINT, BOOL, DOUBLE, TEXT, FieldType, Tp, decimal_type
 from kvstore.proto import tipb_pb2
 
 DEPTH_MAX = 200
@@ -124,6 +125,10 @@ def _encode_call(call: Call, tz: dt.tzinfo) -> tipb_pb2.Expr:
         return _encode_call(Call(call.func, (Call(call.func, args[:-1], call.type), args[-1]), call.type), tz)
     if call.func == "like":
         args = (*args[:2], Const(_escape(call), BIGINT))
+    elif call.func in _COLLATED or call.func == "intdiv":
+        args = _of_one_kind(args)
+    elif call.func in _CONDITIONS:
+        args = _as_conditions(call.func, args)
     signature = _pushed(call, args)
     children = [encode_expr(arg, tz) for arg in args]
     field_type = wire_type(call.type)
@@ -131,6 +136,28 @@ def _encode_call(call: Call, tz: dt.tzinfo) -> tipb_pb2.Expr:
         field_type.collate = collation_id(collate_type(args[:2]))
     number = number_of(signature.name)
     return tipb_pb2.Expr(tp=tipb_pb2.ScalarFunc, sig=number, children=children, field_type=field_type)
+
+
+def _of_one_kind(args: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Integers among decimals as decimals: here the two are compared as they are."""
+    kinds = {kind(arg.type) for arg in args} - {"null"}
+    if kinds != {"int", "decimal"}:
+        return args
+    return tuple(cast_to(arg, as_decimal(arg)) if kind(arg.type) == "int" else arg for arg in args)
+
+
+_CONDITIONS = frozenset({"and", "or", "xor", "if", "case"})
+
+
+def _as_conditions(func: str, args: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Conditions that are numbers of another kind than integers as comparisons with zero."""
+
+    def whole(i: int, arg: Expr) -> Expr:
+        is_condition = i % 2 == 0 and i != len(args) - 1 if func == "case" else func != "if" or i == 0
+        zero = {"decimal": Const(Decimal(0), decimal_type(1, 0)), "real": Const(0.0, DOUBLE)}.get(kind(arg.type))
+        return Call("ne", (arg, zero), BOOL) if is_condition and zero is not None else arg
+
+    return tuple(whole(i, arg) for i, arg in enumerate(args))
 
 
 def _escape(call: Call) -> int:
@@ -339,7 +366,3 @@ def _retyped(expr: Expr, collate: str) -> Expr:
     if expr.type.collate == collate or isinstance(expr, Agg):
         return expr
     return replace(expr, type=expr.type.with_(collate=collate))
-
-
-__all__ = ["BYTES", "Decoder", "at_offsets", "can_group_by", "can_push", "can_push_agg", "encode_agg", "encode_expr",
-           "with_values"]  # fmt: skip

@@ -156,7 +156,7 @@ def zone(name: str, offset: int) -> dt.tzinfo:
     if name and name.upper() != "UTC":
         try:
             return ZoneInfo(name)
-        except (ValueError, OSError):
+        except (ValueError, OSError, KeyError):
             raise BadRequest(f"unknown time zone {name!r}") from None
     if name or not offset:
         return dt.UTC

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -18,18 +18,27 @@ from coprocessor.arrow import arrow_schema
 from coprocessor.codec.vector import empty_columns
 from coprocessor.dag.plan import Aggregation, Dag, Limit, Selection, Step, TopN, types_after
 from coprocessor.dag.rows import run_rows
-from coprocessor.dag.scan import Source
 from coprocessor.dag.sql import COUNTED, RELATION, PrintedSteps, print_steps
 from coprocessor.duck import DuckEngine, query_errors
 from coprocessor.duck_expr import is_decimal_overflow, translate_error
 from coprocessor.env import Env
 from coprocessor.errors import Unsupported
+from coprocessor.table import KeyRange
 from coprocessor.types import FieldType
 
-DIRECT_ROWS_MAX = 256
+DIRECT_ROWS_MAX = 512
 """A scan of no more rows than these is worked on in Python."""
 QUOTA_BYTES = 256 << 20
 """What one query of DuckDB keeps in memory; it spills beyond."""
+
+
+class Batches(Protocol):
+    """Where the rows come from: a scan's `Source`, or what is there already."""
+
+    batches_read: int
+
+    def batches(self) -> Iterator[pa.RecordBatch]: ...
+    def scanned(self) -> KeyRange | None: ...
 
 
 class Execution:
@@ -38,7 +47,7 @@ class Execution:
     def __init__(
         self,
         dag: Dag,
-        make_source: Callable[[], Source],
+        make_source: Callable[[], Batches],
         engine: DuckEngine,
         env: Env,
         *,
