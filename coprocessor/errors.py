@@ -9,6 +9,7 @@ CoprocessorError
 │   └── InvalidArgument     3141 JSON, 1210 ... (`code`)
 ├── ResolveError            no such function (1305), wrong argument count (1582), wrong argument (1210)
 ├── Unsupported             1235: known, but not there yet
+├── BadRequest              a coprocessor request that makes no sense
 └── CodecError              bytes that are not what they must be: corruption or a bug
 """
 
@@ -72,6 +73,10 @@ class ResolveError(CoprocessorError):
 class Unsupported(CoprocessorError):
     code = 1235
     sqlstate = "0A000"
+
+
+class BadRequest(CoprocessorError):
+    pass
 
 
 class CodecError(CoprocessorError):

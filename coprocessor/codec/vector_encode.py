@@ -218,7 +218,7 @@ class BatchEncoder:
             bits = np.asarray(handles, np.int64).view(np.uint64)
         else:
             type_ = codec.schema.columns[codec.schema.handle_offset].type
-            bits = _numbers(columns[codec.schema.handle_offset], type_).view(np.uint64)
+            bits = wire_numbers(columns[codec.schema.handle_offset], type_).view(np.uint64)
         matrix = (bits ^ _SIGN_U64).astype(">u8").view(np.uint8).reshape(-1, 8)
         return _joined(codec.record_prefix, [matrix], count), False
 
@@ -366,11 +366,11 @@ def _slices(matrix: Bytes) -> list[bytes]:
 # Values of a column
 
 
-def _numbers(column: Any, type_: FieldType) -> npt.NDArray[Any]:
+def wire_numbers(column: Any, type_: FieldType) -> npt.NDArray[Any]:
     """The wire numbers of an integer-like column, int64 or uint64; NULLs are 0."""
     tp = type_.tp
     if tp in (Tp.ENUM, Tp.SET):
-        return _member_numbers(column, type_)
+        return member_numbers(column, type_)
     if column.null_count:
         column = pc.fill_null(column, _ZERO_DAY if tp == Tp.DATE else _zero(column.type))
     if tp == Tp.DATE:
@@ -392,7 +392,7 @@ def _zero(arrow: pa.DataType) -> Any:
     return pa.scalar(0, pa.int64()).cast(arrow)
 
 
-def _member_numbers(column: Any, type_: FieldType) -> npt.NDArray[np.uint64]:
+def member_numbers(column: Any, type_: FieldType) -> npt.NDArray[np.uint64]:
     coded = column.dictionary_encode()
     number = number_of(type_)
     table = np.array([*(number(text) for text in coded.dictionary.to_pylist()), 0], np.uint64)
@@ -415,13 +415,13 @@ def _pieces(column: Any, type_: FieldType) -> _Pieces:
     if kind in ("text", "bytes"):
         return _string_pieces(column, null)
     if kind in ("int", "uint", "time", "duration"):
-        numbers = _numbers(column, type_)
+        numbers = wire_numbers(column, type_)
         data = numbers.astype("<u8" if numbers.dtype == np.uint64 else "<i8").view(np.uint8)
         return _sized(data, 8, _compact_widths(numbers), null)
     if kind == "float":
-        matrix = _comparable_floats(column)
+        matrix = comparable_floats(column)
     elif kind == "decimal" and decimal_shape(type_)[0] <= 18:
-        matrix = _decimal_matrix(column, *decimal_shape(type_))
+        matrix = decimal_matrix(column, *decimal_shape(type_))
     else:
         return _encoded_pieces(column, type_, null)
     width = matrix.shape[1]
@@ -442,14 +442,19 @@ def _compact_widths(numbers: npt.NDArray[Any]) -> Ints:
     return widths
 
 
-def _string_pieces(column: Any, null: npt.NDArray[np.bool_] | None) -> _Pieces:
+def string_spans(column: Any) -> tuple[Bytes, Ints, Ints]:
+    """The bytes of a string or binary array, and where in them each row's begin and how many they are."""
     _, offset_buffer, data_buffer = column.buffers()
     offsets = np.frombuffer(offset_buffer, np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.empty(0, np.uint8)
-    lengths = np.diff(offsets)
+    return data, offsets[:-1], np.diff(offsets)
+
+
+def _string_pieces(column: Any, null: npt.NDArray[np.bool_] | None) -> _Pieces:
+    data, starts, lengths = string_spans(column)
     if null is not None:
         lengths = np.where(null, 0, lengths)
-    return _Pieces(data, offsets[:-1], lengths, null)
+    return _Pieces(data, starts, lengths, null)
 
 
 def _encoded_pieces(column: Any, type_: FieldType, null: npt.NDArray[np.bool_] | None) -> _Pieces:
@@ -460,7 +465,7 @@ def _encoded_pieces(column: Any, type_: FieldType, null: npt.NDArray[np.bool_] |
     return _Pieces(np.frombuffer(b"".join(parts), np.uint8), np.cumsum(lengths) - lengths, lengths, null)
 
 
-def _comparable_floats(column: Any) -> Bytes:
+def comparable_floats(column: Any) -> Bytes:
     values = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False) + 0.0
     bits = values.view(np.uint64)
     flipped = np.where(bits & _SIGN_U64, ~bits, bits | _SIGN_U64)
@@ -468,7 +473,7 @@ def _comparable_floats(column: Any) -> Bytes:
     return matrix
 
 
-def _decimal_matrix(column: Any, prec: int, frac: int) -> Bytes:
+def decimal_matrix(column: Any, prec: int, frac: int) -> Bytes:
     """prec, frac and bin of decimals up to 18 digits."""
     if column.null_count:
         column = pc.fill_null(column, pa.scalar(Decimal(0), column.type))
@@ -505,11 +510,11 @@ def _fixed_datums(column: Any, type_: FieldType, kind: str) -> Bytes | list[byte
         if decimal_shape(type_)[0] > 18:
             encode = key_encoder(type_)
             return [encode(value) for value in column_values(column, type_)]
-        payload = _decimal_matrix(column, *decimal_shape(type_))
+        payload = decimal_matrix(column, *decimal_shape(type_))
     elif kind == "float":
-        payload = _comparable_floats(column)
+        payload = comparable_floats(column)
     else:
-        bits = _numbers(column, type_).view(np.uint64)
+        bits = wire_numbers(column, type_).view(np.uint64)
         if kind in ("int", "duration"):
             bits = bits ^ _SIGN_U64
         payload = bits.astype(">u8").view(np.uint8).reshape(-1, 8)

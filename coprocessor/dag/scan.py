@@ -1,0 +1,312 @@
+"""The leaf of a request: records or index entries of its key ranges as Arrow batches, and how far the scan came.
+
+Batches have columns c0, c1, … of `arrow_type(inside=True)`. They begin small and grow, so that a limit or a page ends
+the scan early; keys that are asked for one by one are fetched by batched gets.
+
+Caveat: a text column of an index comes from the key alone, so only where its collation's sort key tells the text.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from itertools import starmap, takewhile
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from coprocessor.arrow import arrow_schema, rows_to_batch
+from coprocessor.codec.collation import needs_restored_data
+from coprocessor.codec.datum import NIL_FLAG, skip_key_datum, wire_kind
+from coprocessor.codec.gather import big_u64, windows
+from coprocessor.codec.index_row import compile_index_decoder
+from coprocessor.codec.keys import (
+    INDEX_PREFIX_LEN,
+    INDEX_VALUE_IN_KEY,
+    RECORD_PREFIX_LEN,
+    index_prefix,
+    index_value,
+    prefix_next,
+    record_prefix,
+    table_id_of,
+)
+from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_FLAGS
+from coprocessor.codec.vector import BatchDecoder
+from coprocessor.codec.vector_columns import integers
+from coprocessor.codec.vector_keys import HandleDecoder
+from coprocessor.dag.plan import IndexScan, Scan, ScanColumn, TableScan
+from coprocessor.errors import BadRequest, CodecError, Unsupported
+from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
+from coprocessor.table import KeyRange
+from coprocessor.types import BIGINT
+from kvstore.client.api import PackedBatch, Reader
+from kvstore.mvcc.packed import pack_pairs, unpack
+
+BATCH_ROWS_MAX = 65_536
+POINT_KEYS_MAX = 1024
+"""Keys of one batched get."""
+INT_RECORD_KEY_LEN = RECORD_PREFIX_LEN + 8
+_COMMON_IN_KEY = index_value(b"", distinct=False)
+_CUT = 0
+"""The prefix length that says that a key holds less than the column; how much less is not asked."""
+
+Decode = Callable[[PackedBatch], pa.RecordBatch]
+
+
+class Source:
+    """The scan of one request, read once. `check` is called before every batch and may raise (a deadline)."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        ranges: Sequence[KeyRange],
+        reader: Reader,
+        tz: dt.tzinfo,
+        check: Callable[[], None],
+        batch_rows: int = BATCH_ROWS_MAX,
+    ) -> None:
+        self.schema = arrow_schema(
+            [f"c{i}" for i in range(len(scan.columns))], [c.type for c in scan.columns], inside=True
+        )
+        self._scan = scan
+        self._ranges = list(ranges)
+        self._reader = reader
+        self._check = check
+        self._batch_rows = max(1, min(batch_rows, BATCH_ROWS_MAX))
+        self._points = scan.unique if isinstance(scan, IndexScan) else not scan.primary_columns
+        self._decode = _table_decoder(scan, tz) if isinstance(scan, TableScan) else _index_decoder(scan, tz)
+        self._position: bytes | None = None
+        self.rows = 0
+        self.batches_read = 0
+        self.newest_ts = 0
+        """The newest commit that was met at or below the snapshot."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yields the batches in key order, or its reverse if the scan is descending.
+
+        Raises what the reader does, CodecError for damaged values, and BadRequest for ranges of something else.
+        """
+        self._check()
+        for packed, position in self._packed():
+            self._position = position
+            self.newest_ts = max(self.newest_ts, packed.newest_ts)
+            if packed.count:
+                batch = self._decode(packed)
+                self.rows += batch.num_rows
+                self.batches_read += 1
+                yield batch
+            self._check()
+        self._position = None
+
+    def scanned(self) -> KeyRange | None:
+        """The part of the ranges that the batches so far came from; None when nothing is left."""
+        if self._position is None:
+            return None
+        first, last = self._ranges[0][0], self._ranges[-1][1]
+        return (self._position, last) if self._scan.desc else (first, self._position)
+
+    def _packed(self) -> Iterator[tuple[PackedBatch, bytes]]:
+        """The packed batches, and where the scan stands after each: the bound of what it has read."""
+        at = 0
+        ordered = self._ranges[::-1] if self._scan.desc else self._ranges
+        while at < len(ordered):
+            points = self._point_run(ordered, at)
+            if points:
+                at += len(points)
+                yield self._got([start for start, _ in points])
+                continue
+            start, end = self._clipped(*ordered[at])
+            at += 1
+            if start < end:
+                yield from self._reversed(start, end) if self._scan.desc else self._forward(start, end)
+
+    def _forward(self, start: bytes, end: bytes) -> Iterator[tuple[PackedBatch, bytes]]:
+        for packed in self._reader.scan_packed(start, end, batch_rows=self._batch_rows):
+            last = packed.count - 1
+            key = packed.keys[packed.key_starts[last] : packed.key_ends[last]].tobytes() if packed.count else None
+            yield packed, start if key is None else key + b"\0"
+
+    def _reversed(self, start: bytes, end: bytes) -> Iterator[tuple[PackedBatch, bytes]]:
+        pairs: list[tuple[bytes, bytes]] = []
+        wanted = min(256, self._batch_rows)
+        for chunk in self._reader.scan_chunks(start, end, reverse=True):
+            pairs += chunk.pairs()
+            if len(pairs) >= wanted:
+                yield pack_pairs(pairs, 0), pairs[-1][0]
+                pairs = []
+                wanted = min(wanted * 8, self._batch_rows)
+        if pairs:
+            yield pack_pairs(pairs, 0), pairs[-1][0]
+
+    def _point_run(self, ordered: Sequence[KeyRange], at: int) -> Sequence[KeyRange]:
+        """The ranges from `at` on that are one key each."""
+        stop = at
+        while self._points and stop < min(len(ordered), at + POINT_KEYS_MAX) and self._is_point(*ordered[stop]):
+            stop += 1
+        return ordered[at:stop]
+
+    def _is_point(self, start: bytes, end: bytes) -> bool:
+        if len(start) != len(end) or end != prefix_next(start):
+            return False
+        if isinstance(self._scan, TableScan):
+            return len(start) == INT_RECORD_KEY_LEN
+        return _is_whole_entry(start, len(self._scan.columns) - self._scan.handle_columns)
+
+    def _got(self, keys: list[bytes]) -> tuple[PackedBatch, bytes]:
+        for key in keys:
+            self._prefix(key)
+        found = self._reader.batch_get(keys)
+        pairs = [(key, found[key]) for key in keys if key in found]
+        return pack_pairs(pairs, 0), keys[-1] if self._scan.desc else prefix_next(keys[-1])
+
+    def _prefix(self, start: bytes) -> bytes:
+        """The prefix of the records or entries that the range at `start` is of. Raises BadRequest if it is of none.
+
+        The table is the key's own: a partition has another id than the scan says.
+        """
+        try:
+            table_id = table_id_of(start)
+        except CodecError:
+            raise BadRequest(f"the range from {start.hex()} is of no table") from None
+        scan = self._scan
+        prefix = record_prefix(table_id) if isinstance(scan, TableScan) else index_prefix(table_id, scan.index_id)
+        if not start.startswith(prefix[: len(start)]):
+            what = "records" if isinstance(scan, TableScan) else f"index {scan.index_id}"
+            raise BadRequest(f"the range from {start.hex()} is not of {what}")
+        return prefix
+
+    def _clipped(self, start: bytes, end: bytes) -> KeyRange:
+        prefix = self._prefix(start)
+        stop = prefix_next(prefix)
+        return max(start, prefix), min(end, stop) if end else stop
+
+
+def _is_whole_entry(key: bytes, datums: int) -> bool:
+    """Whether an index key has all of the index's columns, none of them NULL, and nothing else."""
+    at = INDEX_PREFIX_LEN
+    try:
+        for _ in range(datums):
+            if key[at] == NIL_FLAG:
+                return False
+            at = skip_key_datum(key, at)
+    except (IndexError, CodecError):
+        return False
+    return at == len(key)
+
+
+def _column_schema(column: ScanColumn, i: int) -> ColumnSchema:
+    return ColumnSchema(column.id, f"c{i}", column.type, column.not_null, column.default)
+
+
+def _table_decoder(scan: TableScan, tz: dt.tzinfo) -> Decode:
+    columns = [_column_schema(column, i) for i, column in enumerate(scan.columns)]
+    place = {column.id: i for i, column in enumerate(scan.columns)}
+    parts = []
+    for column_id in scan.primary_columns:
+        if column_id not in place:  # read past, whatever it is
+            place[column_id] = len(columns)
+            columns.append(ColumnSchema(column_id, f"c{len(columns)}", BIGINT, True))
+        parts.append(IndexColumn(place[column_id], _CUT if column_id in scan.primary_prefixes else -1))
+    handle = next((i for i, column in enumerate(scan.columns) if column.is_handle), -1)
+    if handle >= 0 and not scan.columns[handle].type.is_integer:
+        raise BadRequest("a handle column that is no integer")
+    schema = TableSchema(scan.table_id, "", tuple(columns), handle, tuple(parts) if handle < 0 else ())
+    return BatchDecoder(schema, range(len(scan.columns)), tz).decode
+
+
+def _index_decoder(scan: IndexScan, tz: dt.tzinfo) -> Decode:
+    return _IndexDecoder(scan, tz).decode
+
+
+class _IndexDecoder:
+    """Decodes packed index entries: all at once where the handle is where it usually is, else one by one."""
+
+    def __init__(self, scan: IndexScan, tz: dt.tzinfo) -> None:
+        columns, tail = scan.columns, scan.handle_columns
+        self._int_handle = bool(columns) and columns[-1].is_handle
+        self._count = len(columns) - tail
+        self._common = bool(scan.primary_columns)
+        self._types = [column.type for column in columns]
+        for column in columns:
+            if needs_restored_data(column.type):
+                raise Unsupported(f"column {column.id} out of an index alone: its key does not tell the text")
+        if self._int_handle and not columns[-1].type.is_integer:
+            raise BadRequest("a handle column that is no integer")
+        self._arrow = arrow_schema([f"c{i}" for i in range(len(columns))], self._types, inside=True)
+        self._one_by_one = self._row_decoder(scan, tz)
+        self._of_key = _HandleColumns(scan, self._count, tz, with_handle=tail > 0)
+        self._of_index = _HandleColumns(scan, self._count, tz, with_handle=False)
+        self._tail = tail
+
+    def _row_decoder(self, scan: IndexScan, tz: dt.tzinfo) -> Callable[[bytes, bytes], tuple[Any, ...]]:
+        columns = tuple(_column_schema(column, i) for i, column in enumerate(scan.columns))
+        of_handle = range(self._count, len(columns))
+        handle = len(columns) - 1 if self._int_handle else -1
+        common = () if self._int_handle or not self._common else tuple(IndexColumn(i) for i in of_handle)
+        schema = TableSchema(scan.table_id, "", columns, handle, common)
+        index = IndexSchema(scan.index_id, "", tuple(IndexColumn(i) for i in range(self._count)), scan.unique)
+        return compile_index_decoder(schema, index, range(len(columns)), tz)
+
+    def decode(self, packed: PackedBatch) -> pa.RecordBatch:
+        arrays = self._at_once(packed)
+        if arrays is not None:
+            return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
+        try:
+            rows = list(starmap(self._one_by_one, unpack(packed)))
+        except (IndexError, ValueError) as error:
+            raise CodecError(f"a damaged index entry: {error}") from None
+        return rows_to_batch(rows, self._arrow.names, self._types, inside=True)
+
+    def _at_once(self, packed: PackedBatch) -> list[Any] | None:
+        """The columns where all entries have the form that non-unique or unique ones have here; else None."""
+        if not self._tail:
+            return self._of_index.decode(packed)
+        in_key = _COMMON_IN_KEY if self._common and not self._int_handle else INDEX_VALUE_IN_KEY
+        lengths = packed.value_ends - packed.value_starts
+        if bool((lengths == len(in_key)).all()):
+            values = windows(packed.values, packed.value_starts, len(in_key))
+            if bool((values == np.frombuffer(in_key, np.uint8)).all()):
+                return self._of_key.decode(packed)
+        if self._int_handle and bool((lengths == 8).all()):
+            bits = big_u64(packed.values, packed.value_starts)
+            handles = bits if self._types[-1].unsigned else bits.view(np.int64)
+            columns = self._of_index.decode(packed)
+            return None if columns is None else [*columns, integers(self._types[-1], handles)]
+        return None
+
+
+class _HandleColumns:
+    """An index key behind its prefix is laid out as a common handle of its columns, and is decoded as one."""
+
+    def __init__(self, scan: IndexScan, count: int, tz: dt.tzinfo, *, with_handle: bool) -> None:
+        columns = scan.columns if with_handle else scan.columns[:count]
+        self._last = columns[-1].type if with_handle and columns[-1].is_handle else None
+        schemas = [_column_schema(column, i) for i, column in enumerate(columns)]
+        if self._last is not None:  # an unsigned handle is stored as its signed twin
+            schemas[-1] = ColumnSchema(schemas[-1].id, schemas[-1].name, BIGINT, True)
+        parts = tuple(IndexColumn(i) for i in range(len(columns)))
+        self._count = len(columns)
+        self._decoder = HandleDecoder(TableSchema(scan.table_id, "", tuple(schemas), -1, parts), range(self._count), tz)
+        kinds = [wire_kind(schema.type) for schema in schemas]
+        self._flags = [NUMBER_FLAGS[kind] for kind in takewhile(NUMBER_FLAGS.__contains__, kinds)]
+
+    def _has_numbers(self, packed: PackedBatch) -> bool:
+        """Whether the numbers that lead the keys are there: the decoder of handles, which have no NULLs, assumes it."""
+        starts = packed.key_starts + INDEX_PREFIX_LEN
+        if bool((packed.key_ends - starts < len(self._flags) * NUMBER_DATUM_LEN).any()):
+            return False
+        at = ((i, flag) for i, flag in enumerate(self._flags))
+        return all(bool((packed.keys[starts + i * NUMBER_DATUM_LEN] == flag).all()) for i, flag in at)
+
+    def decode(self, packed: PackedBatch) -> list[Any] | None:
+        """The columns of entries; None where one has a NULL, or anything else, in the place of a number."""
+        if not self._count:
+            return []
+        if not self._has_numbers(packed):
+            return None
+        columns = self._decoder.decode(packed.keys, packed.key_starts + INDEX_PREFIX_LEN, packed.key_ends)
+        if self._last is not None:
+            numbers = columns[-1].to_numpy()
+            columns[-1] = integers(self._last, numbers.view(np.uint64) if self._last.unsigned else numbers)
+        return columns

@@ -1,0 +1,259 @@
+"""The coprocessor's endpoint: a request to its answer, over one region's data. Called from any thread.
+
+The caller has checked the region and gives a reader of its data; this module knows neither regions nor Raft. Errors of
+a request are in its answer: `locked` for a lock that is to be resolved, `other_error` for what is no request that is
+known, the SelectResponse's `error` for a value that cannot be computed, `region_error` for a deadline that passed
+(a server that is busy: try again, there or elsewhere). What the store itself raises goes through.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from coprocessor.dag.answer import encode_batch, encoding_of, select_columns
+from coprocessor.dag.checksum import checksum_of
+from coprocessor.dag.codec import decode_dag
+from coprocessor.dag.plan import Dag
+from coprocessor.dag.run import DIRECT_ROWS_MAX, Execution
+from coprocessor.dag.scan import BATCH_ROWS_MAX, Source
+from coprocessor.duck import DuckEngine
+from coprocessor.env import Env
+from coprocessor.errors import BadRequest, CoprocessorError, EvalError, Unsupported
+from coprocessor.table import KeyRange
+from kvstore.client.api import Reader
+from kvstore.errors import KeyIsLocked, TxnError
+from kvstore.proto import coprocessor_pb2, errorpb_pb2, kvrpcpb_pb2, tipb_pb2
+
+TP_DAG, TP_ANALYZE, TP_CHECKSUM = 103, 104, 105
+ANSWER_BYTES_MAX = 512 << 20
+"""A larger answer is refused: the client asks by pages."""
+WARNINGS_MAX = 64
+RANGES_MAX = 1 << 20
+PAGE_BATCH_ROWS_MIN = 128
+LOCK_TTL_MS = 3000
+
+LockInfoOf = Callable[[KeyIsLocked], kvrpcpb_pb2.LockInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class DataVersion:
+    """What the store knows of a region's data: `number` changes with every write, and no commit is above
+    `newest_commit_ts`."""
+
+    number: int
+    newest_commit_ts: int
+
+
+class DeadlineExceeded(Exception):
+    """The request's time is over."""
+
+
+def plain_lock_info(error: KeyIsLocked) -> kvrpcpb_pb2.LockInfo:
+    """The lock as far as the error tells; a store that has the record gives a better one."""
+    return kvrpcpb_pb2.LockInfo(
+        primary_lock=error.primary, lock_version=error.lock_start_ts, key=error.key, lock_ttl=LOCK_TTL_MS
+    )
+
+
+class Endpoint:
+    """Answers coprocessor requests. One for a store; safe to share between threads."""
+
+    def __init__(
+        self,
+        engine: DuckEngine | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        lock_info: LockInfoOf = plain_lock_info,
+        direct_rows: int = DIRECT_ROWS_MAX,
+    ) -> None:
+        self._engine = engine or DuckEngine()
+        self._owns_engine = engine is None
+        self._monotonic = monotonic
+        self._lock_info = lock_info
+        self._direct_rows = direct_rows
+
+    def close(self) -> None:
+        if self._owns_engine:
+            self._engine.close()
+
+    def handle(
+        self,
+        request: coprocessor_pb2.Request,
+        reader_at: Callable[[int], Reader],
+        version: DataVersion | None = None,
+    ) -> coprocessor_pb2.Response:
+        """Answers one request from what `reader_at(start_ts)` sees.
+
+        `version` lets the client cache the answer, and be told that what it has is still right.
+        """
+        try:
+            if _is_hit(request, version):
+                assert version is not None
+                return coprocessor_pb2.Response(
+                    is_cache_hit=True, cache_last_version=version.number, can_be_cached=True
+                )
+            response = self._answer(request, reader_at)
+        except KeyIsLocked as error:
+            return coprocessor_pb2.Response(locked=self._lock_info(error))
+        except DeadlineExceeded:
+            reason = "deadline is exceeded"
+            busy = errorpb_pb2.ServerIsBusy(reason=reason)
+            return coprocessor_pb2.Response(region_error=errorpb_pb2.Error(message=reason, server_is_busy=busy))
+        except (CoprocessorError, TxnError) as error:
+            return coprocessor_pb2.Response(other_error=str(error) or type(error).__name__)
+        if version is not None and version.newest_commit_ts <= request.start_ts and not response.other_error:
+            response.can_be_cached = True
+            response.cache_last_version = version.number
+        return response
+
+    def _answer(self, request: coprocessor_pb2.Request, reader_at: Callable[[int], Reader]) -> coprocessor_pb2.Response:
+        ranges = _ranges(request)
+        check = self._deadline(request)
+        check()
+        if request.tp == TP_DAG:
+            return self._dag(request, ranges, reader_at(request.start_ts), check)
+        if request.tp == TP_CHECKSUM:
+            return _checksum(request, ranges, reader_at(request.start_ts), check)
+        if request.tp == TP_ANALYZE:
+            raise Unsupported("ANALYZE requests (tp 104) are not supported by this store")
+        raise BadRequest(f"a coprocessor request of type {request.tp}")
+
+    def _deadline(self, request: coprocessor_pb2.Request) -> Callable[[], None]:
+        """The check that the request's time is not over."""
+        limit_ms = request.context.max_execution_duration_ms
+        if not limit_ms:
+            return lambda: None
+        until = self._monotonic() + limit_ms / 1000
+
+        def check() -> None:
+            if self._monotonic() >= until:
+                raise DeadlineExceeded
+
+        return check
+
+    def _dag(
+        self, request: coprocessor_pb2.Request, ranges: list[KeyRange], reader: Reader, check: Callable[[], None]
+    ) -> coprocessor_pb2.Response:
+        dag = decode_dag(request.data)
+        warnings: list[tuple[int, str]] = []
+        env = Env(tz=dag.tz, warn=lambda code, message: warnings.append((code, message)))
+        batch_rows = _batch_rows(dag, request.paging_size)
+
+        def source() -> Source:
+            return Source(dag.scan, ranges, reader, dag.tz, check, batch_rows)
+
+        begun = time.perf_counter_ns()
+        execution = Execution(dag, source, self._engine, env, direct_rows=self._direct_rows)
+        answer = _Chunks(dag)
+        scanned: KeyRange | None = None
+        try:
+            for batch in execution.batches():
+                answer.add(batch)
+                if request.paging_size and answer.rows >= request.paging_size:
+                    scanned = execution.source.scanned()
+                    break
+        except EvalError as error:
+            failed = tipb_pb2.SelectResponse(error=tipb_pb2.Error(code=error.code, msg=str(error)))
+            return coprocessor_pb2.Response(data=failed.SerializeToString())
+        select = answer.response
+        for code, message in warnings[:WARNINGS_MAX]:
+            select.warnings.add(code=code, msg=message)
+        select.warning_count = len(warnings)
+        if dag.summaries:
+            _add_summaries(select, dag, execution, time.perf_counter_ns() - begun)
+        response = coprocessor_pb2.Response(data=select.SerializeToString())
+        if scanned is not None:
+            response.range.start, response.range.end = scanned
+        return response
+
+
+class _Chunks:
+    """The answer's rows, encoded as they come."""
+
+    def __init__(self, dag: Dag) -> None:
+        self._types = dag.output_types
+        self._offsets = dag.output_offsets
+        self._encode = encoding_of(dag)
+        self._tz: dt.tzinfo = dag.tz
+        self._bytes = 0
+        self.rows = 0
+        name = tipb_pb2.EncodeType.Name(self._encode)
+        self.response = tipb_pb2.SelectResponse(encode_type=name)
+
+    def add(self, batch: object) -> None:
+        chosen = select_columns(batch, self._offsets)
+        self.rows += chosen.num_rows
+        for data in encode_batch(chosen, self._types, self._encode, self._tz):
+            self._bytes += len(data)
+            if self._bytes > ANSWER_BYTES_MAX:
+                raise BadRequest(f"an answer of more than {ANSWER_BYTES_MAX} bytes; ask for it in pages")
+            self.response.chunks.add(rows_data=data)
+        if not self.response.output_counts:
+            self.response.output_counts.append(0)
+        self.response.output_counts[0] = self.rows
+
+
+def _is_hit(request: coprocessor_pb2.Request, version: DataVersion | None) -> bool:
+    return (
+        version is not None
+        and request.tp == TP_DAG
+        and request.is_cache_enabled
+        and request.cache_if_match_version == version.number
+        and version.newest_commit_ts <= request.start_ts
+    )
+
+
+def _ranges(request: coprocessor_pb2.Request) -> list[KeyRange]:
+    """The request's ranges. Raises BadRequest where they are not ascending."""
+    if len(request.ranges) > RANGES_MAX:
+        raise BadRequest(f"{len(request.ranges)} ranges, at most {RANGES_MAX} are taken")
+    ranges = [(r.start, r.end) for r in request.ranges]
+    before = b""
+    for start, end in ranges:
+        if start < before or (end and end < start):
+            raise BadRequest(f"ranges that do not ascend, at {start.hex()}")
+        before = end
+    return ranges
+
+
+def _batch_rows(dag: Dag, paging_size: int) -> int:
+    """Rows of a batch of the scan: small where a page is."""
+    if not paging_size:
+        return BATCH_ROWS_MAX
+    return min(max(paging_size, PAGE_BATCH_ROWS_MIN), BATCH_ROWS_MAX)
+
+
+def _add_summaries(select: tipb_pb2.SelectResponse, dag: Dag, execution: Execution, total_ns: int) -> None:
+    for i, rows in enumerate(execution.produced):
+        select.execution_summaries.add(
+            executor_id=dag.executor_ids[i] if i < len(dag.executor_ids) else "",
+            num_produced_rows=rows,
+            num_iterations=execution.source.batches_read if i == 0 else execution.batches_given,
+            time_processed_ns=execution.scan_ns if i == 0 else total_ns,
+        )
+
+
+def _checksum(
+    request: coprocessor_pb2.Request, ranges: list[KeyRange], reader: Reader, check: Callable[[], None]
+) -> coprocessor_pb2.Response:
+    wire = tipb_pb2.ChecksumRequest()
+    try:
+        wire.ParseFromString(request.data)
+    except DecodeError as error:
+        raise BadRequest(f"not a ChecksumRequest: {error}") from None
+    if wire.HasField("rule"):
+        raise Unsupported("a checksum over rewritten keys")
+    out = tipb_pb2.ChecksumResponse(checksum=0, total_kvs=0, total_bytes=0)
+    for start, end in ranges:
+        for packed in reader.scan_packed(start, end, batch_rows=BATCH_ROWS_MAX):
+            check()
+            out.checksum ^= checksum_of(packed)
+            out.total_kvs += packed.count
+            lengths = packed.key_ends - packed.key_starts + packed.value_ends - packed.value_starts
+            out.total_bytes += int(lengths.sum())
+    return coprocessor_pb2.Response(data=out.SerializeToString())

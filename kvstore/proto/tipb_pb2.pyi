@@ -1,0 +1,1774 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class EncodeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TypeDefault: _ClassVar[EncodeType]
+    TypeChunk: _ClassVar[EncodeType]
+    TypeCHBlock: _ClassVar[EncodeType]
+    TypeArrow: _ClassVar[EncodeType]
+
+class Endian(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LittleEndian: _ClassVar[Endian]
+    BigEndian: _ClassVar[Endian]
+
+class ExecType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TypeTableScan: _ClassVar[ExecType]
+    TypeIndexScan: _ClassVar[ExecType]
+    TypeSelection: _ClassVar[ExecType]
+    TypeAggregation: _ClassVar[ExecType]
+    TypeTopN: _ClassVar[ExecType]
+    TypeLimit: _ClassVar[ExecType]
+    TypeStreamAgg: _ClassVar[ExecType]
+    TypeJoin: _ClassVar[ExecType]
+    TypeKill: _ClassVar[ExecType]
+    TypeExchangeSender: _ClassVar[ExecType]
+    TypeExchangeReceiver: _ClassVar[ExecType]
+    TypeProjection: _ClassVar[ExecType]
+    TypePartitionTableScan: _ClassVar[ExecType]
+    TypeSort: _ClassVar[ExecType]
+    TypeWindow: _ClassVar[ExecType]
+    TypeExpand: _ClassVar[ExecType]
+    TypeExpand2: _ClassVar[ExecType]
+    TypeBroadcastQuery: _ClassVar[ExecType]
+    TypeCTESink: _ClassVar[ExecType]
+    TypeCTESource: _ClassVar[ExecType]
+    TypeIndexLookUp: _ClassVar[ExecType]
+    TypeExplainForConnection: _ClassVar[ExecType]
+
+class AggFunctionMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CompleteMode: _ClassVar[AggFunctionMode]
+    FinalMode: _ClassVar[AggFunctionMode]
+    Partial1Mode: _ClassVar[AggFunctionMode]
+    Partial2Mode: _ClassVar[AggFunctionMode]
+    DedupMode: _ClassVar[AggFunctionMode]
+
+class ExprType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    Null: _ClassVar[ExprType]
+    Int64: _ClassVar[ExprType]
+    Uint64: _ClassVar[ExprType]
+    Float32: _ClassVar[ExprType]
+    Float64: _ClassVar[ExprType]
+    String: _ClassVar[ExprType]
+    Bytes: _ClassVar[ExprType]
+    MysqlBit: _ClassVar[ExprType]
+    MysqlDecimal: _ClassVar[ExprType]
+    MysqlDuration: _ClassVar[ExprType]
+    MysqlEnum: _ClassVar[ExprType]
+    MysqlHex: _ClassVar[ExprType]
+    MysqlSet: _ClassVar[ExprType]
+    MysqlTime: _ClassVar[ExprType]
+    MysqlJson: _ClassVar[ExprType]
+    ValueList: _ClassVar[ExprType]
+    ColumnRef: _ClassVar[ExprType]
+    Count: _ClassVar[ExprType]
+    Sum: _ClassVar[ExprType]
+    Avg: _ClassVar[ExprType]
+    Min: _ClassVar[ExprType]
+    Max: _ClassVar[ExprType]
+    First: _ClassVar[ExprType]
+    GroupConcat: _ClassVar[ExprType]
+    Agg_BitAnd: _ClassVar[ExprType]
+    Agg_BitOr: _ClassVar[ExprType]
+    Agg_BitXor: _ClassVar[ExprType]
+    Std: _ClassVar[ExprType]
+    Stddev: _ClassVar[ExprType]
+    StddevPop: _ClassVar[ExprType]
+    StddevSamp: _ClassVar[ExprType]
+    VarPop: _ClassVar[ExprType]
+    VarSamp: _ClassVar[ExprType]
+    Variance: _ClassVar[ExprType]
+    JsonArrayAgg: _ClassVar[ExprType]
+    JsonObjectAgg: _ClassVar[ExprType]
+    ApproxCountDistinct: _ClassVar[ExprType]
+    SumInt: _ClassVar[ExprType]
+    ScalarFunc: _ClassVar[ExprType]
+
+class ScalarFuncSig(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    Unspecified: _ClassVar[ScalarFuncSig]
+    CastIntAsInt: _ClassVar[ScalarFuncSig]
+    CastIntAsReal: _ClassVar[ScalarFuncSig]
+    CastIntAsString: _ClassVar[ScalarFuncSig]
+    CastIntAsDecimal: _ClassVar[ScalarFuncSig]
+    CastIntAsTime: _ClassVar[ScalarFuncSig]
+    CastIntAsDuration: _ClassVar[ScalarFuncSig]
+    CastIntAsJson: _ClassVar[ScalarFuncSig]
+    CastRealAsInt: _ClassVar[ScalarFuncSig]
+    CastRealAsReal: _ClassVar[ScalarFuncSig]
+    CastRealAsString: _ClassVar[ScalarFuncSig]
+    CastRealAsDecimal: _ClassVar[ScalarFuncSig]
+    CastRealAsTime: _ClassVar[ScalarFuncSig]
+    CastRealAsDuration: _ClassVar[ScalarFuncSig]
+    CastRealAsJson: _ClassVar[ScalarFuncSig]
+    CastDecimalAsInt: _ClassVar[ScalarFuncSig]
+    CastDecimalAsReal: _ClassVar[ScalarFuncSig]
+    CastDecimalAsString: _ClassVar[ScalarFuncSig]
+    CastDecimalAsDecimal: _ClassVar[ScalarFuncSig]
+    CastDecimalAsTime: _ClassVar[ScalarFuncSig]
+    CastDecimalAsDuration: _ClassVar[ScalarFuncSig]
+    CastDecimalAsJson: _ClassVar[ScalarFuncSig]
+    CastStringAsInt: _ClassVar[ScalarFuncSig]
+    CastStringAsReal: _ClassVar[ScalarFuncSig]
+    CastStringAsString: _ClassVar[ScalarFuncSig]
+    CastStringAsDecimal: _ClassVar[ScalarFuncSig]
+    CastStringAsTime: _ClassVar[ScalarFuncSig]
+    CastStringAsDuration: _ClassVar[ScalarFuncSig]
+    CastStringAsJson: _ClassVar[ScalarFuncSig]
+    CastTimeAsInt: _ClassVar[ScalarFuncSig]
+    CastTimeAsReal: _ClassVar[ScalarFuncSig]
+    CastTimeAsString: _ClassVar[ScalarFuncSig]
+    CastTimeAsDecimal: _ClassVar[ScalarFuncSig]
+    CastTimeAsTime: _ClassVar[ScalarFuncSig]
+    CastTimeAsDuration: _ClassVar[ScalarFuncSig]
+    CastTimeAsJson: _ClassVar[ScalarFuncSig]
+    CastDurationAsInt: _ClassVar[ScalarFuncSig]
+    CastDurationAsReal: _ClassVar[ScalarFuncSig]
+    CastDurationAsString: _ClassVar[ScalarFuncSig]
+    CastDurationAsDecimal: _ClassVar[ScalarFuncSig]
+    CastDurationAsTime: _ClassVar[ScalarFuncSig]
+    CastDurationAsDuration: _ClassVar[ScalarFuncSig]
+    CastDurationAsJson: _ClassVar[ScalarFuncSig]
+    CastJsonAsInt: _ClassVar[ScalarFuncSig]
+    CastJsonAsReal: _ClassVar[ScalarFuncSig]
+    CastJsonAsString: _ClassVar[ScalarFuncSig]
+    CastJsonAsDecimal: _ClassVar[ScalarFuncSig]
+    CastJsonAsTime: _ClassVar[ScalarFuncSig]
+    CastJsonAsDuration: _ClassVar[ScalarFuncSig]
+    CastJsonAsJson: _ClassVar[ScalarFuncSig]
+    CoalesceInt: _ClassVar[ScalarFuncSig]
+    CoalesceReal: _ClassVar[ScalarFuncSig]
+    CoalesceDecimal: _ClassVar[ScalarFuncSig]
+    CoalesceString: _ClassVar[ScalarFuncSig]
+    CoalesceTime: _ClassVar[ScalarFuncSig]
+    CoalesceDuration: _ClassVar[ScalarFuncSig]
+    CoalesceJson: _ClassVar[ScalarFuncSig]
+    LTInt: _ClassVar[ScalarFuncSig]
+    LTReal: _ClassVar[ScalarFuncSig]
+    LTDecimal: _ClassVar[ScalarFuncSig]
+    LTString: _ClassVar[ScalarFuncSig]
+    LTTime: _ClassVar[ScalarFuncSig]
+    LTDuration: _ClassVar[ScalarFuncSig]
+    LTJson: _ClassVar[ScalarFuncSig]
+    LEInt: _ClassVar[ScalarFuncSig]
+    LEReal: _ClassVar[ScalarFuncSig]
+    LEDecimal: _ClassVar[ScalarFuncSig]
+    LEString: _ClassVar[ScalarFuncSig]
+    LETime: _ClassVar[ScalarFuncSig]
+    LEDuration: _ClassVar[ScalarFuncSig]
+    LEJson: _ClassVar[ScalarFuncSig]
+    GTInt: _ClassVar[ScalarFuncSig]
+    GTReal: _ClassVar[ScalarFuncSig]
+    GTDecimal: _ClassVar[ScalarFuncSig]
+    GTString: _ClassVar[ScalarFuncSig]
+    GTTime: _ClassVar[ScalarFuncSig]
+    GTDuration: _ClassVar[ScalarFuncSig]
+    GTJson: _ClassVar[ScalarFuncSig]
+    GreatestInt: _ClassVar[ScalarFuncSig]
+    GreatestReal: _ClassVar[ScalarFuncSig]
+    GreatestDecimal: _ClassVar[ScalarFuncSig]
+    GreatestString: _ClassVar[ScalarFuncSig]
+    GreatestTime: _ClassVar[ScalarFuncSig]
+    LeastInt: _ClassVar[ScalarFuncSig]
+    LeastReal: _ClassVar[ScalarFuncSig]
+    LeastDecimal: _ClassVar[ScalarFuncSig]
+    LeastString: _ClassVar[ScalarFuncSig]
+    LeastTime: _ClassVar[ScalarFuncSig]
+    IntervalInt: _ClassVar[ScalarFuncSig]
+    IntervalReal: _ClassVar[ScalarFuncSig]
+    GEInt: _ClassVar[ScalarFuncSig]
+    GEReal: _ClassVar[ScalarFuncSig]
+    GEDecimal: _ClassVar[ScalarFuncSig]
+    GEString: _ClassVar[ScalarFuncSig]
+    GETime: _ClassVar[ScalarFuncSig]
+    GEDuration: _ClassVar[ScalarFuncSig]
+    GEJson: _ClassVar[ScalarFuncSig]
+    EQInt: _ClassVar[ScalarFuncSig]
+    EQReal: _ClassVar[ScalarFuncSig]
+    EQDecimal: _ClassVar[ScalarFuncSig]
+    EQString: _ClassVar[ScalarFuncSig]
+    EQTime: _ClassVar[ScalarFuncSig]
+    EQDuration: _ClassVar[ScalarFuncSig]
+    EQJson: _ClassVar[ScalarFuncSig]
+    NEInt: _ClassVar[ScalarFuncSig]
+    NEReal: _ClassVar[ScalarFuncSig]
+    NEDecimal: _ClassVar[ScalarFuncSig]
+    NEString: _ClassVar[ScalarFuncSig]
+    NETime: _ClassVar[ScalarFuncSig]
+    NEDuration: _ClassVar[ScalarFuncSig]
+    NEJson: _ClassVar[ScalarFuncSig]
+    NullEQInt: _ClassVar[ScalarFuncSig]
+    NullEQReal: _ClassVar[ScalarFuncSig]
+    NullEQDecimal: _ClassVar[ScalarFuncSig]
+    NullEQString: _ClassVar[ScalarFuncSig]
+    NullEQTime: _ClassVar[ScalarFuncSig]
+    NullEQDuration: _ClassVar[ScalarFuncSig]
+    NullEQJson: _ClassVar[ScalarFuncSig]
+    PlusReal: _ClassVar[ScalarFuncSig]
+    PlusDecimal: _ClassVar[ScalarFuncSig]
+    PlusInt: _ClassVar[ScalarFuncSig]
+    MinusReal: _ClassVar[ScalarFuncSig]
+    MinusDecimal: _ClassVar[ScalarFuncSig]
+    MinusInt: _ClassVar[ScalarFuncSig]
+    MultiplyReal: _ClassVar[ScalarFuncSig]
+    MultiplyDecimal: _ClassVar[ScalarFuncSig]
+    MultiplyInt: _ClassVar[ScalarFuncSig]
+    DivideReal: _ClassVar[ScalarFuncSig]
+    DivideDecimal: _ClassVar[ScalarFuncSig]
+    IntDivideInt: _ClassVar[ScalarFuncSig]
+    IntDivideDecimal: _ClassVar[ScalarFuncSig]
+    ModReal: _ClassVar[ScalarFuncSig]
+    ModDecimal: _ClassVar[ScalarFuncSig]
+    ModInt: _ClassVar[ScalarFuncSig]
+    MultiplyIntUnsigned: _ClassVar[ScalarFuncSig]
+    PlusIntUnsignedUnsigned: _ClassVar[ScalarFuncSig]
+    PlusIntUnsignedSigned: _ClassVar[ScalarFuncSig]
+    PlusIntSignedUnsigned: _ClassVar[ScalarFuncSig]
+    PlusIntSignedSigned: _ClassVar[ScalarFuncSig]
+    ModIntUnsignedUnsigned: _ClassVar[ScalarFuncSig]
+    ModIntUnsignedSigned: _ClassVar[ScalarFuncSig]
+    ModIntSignedUnsigned: _ClassVar[ScalarFuncSig]
+    ModIntSignedSigned: _ClassVar[ScalarFuncSig]
+    MinusIntUnsignedUnsigned: _ClassVar[ScalarFuncSig]
+    MinusIntUnsignedSigned: _ClassVar[ScalarFuncSig]
+    MinusIntSignedUnsigned: _ClassVar[ScalarFuncSig]
+    MinusIntSignedSigned: _ClassVar[ScalarFuncSig]
+    MinusIntForcedUnsignedUnsigned: _ClassVar[ScalarFuncSig]
+    MinusIntForcedUnsignedSigned: _ClassVar[ScalarFuncSig]
+    MinusIntForcedSignedUnsigned: _ClassVar[ScalarFuncSig]
+    IntDivideIntUnsignedUnsigned: _ClassVar[ScalarFuncSig]
+    IntDivideIntUnsignedSigned: _ClassVar[ScalarFuncSig]
+    IntDivideIntSignedSigned: _ClassVar[ScalarFuncSig]
+    IntDivideIntSignedUnsigned: _ClassVar[ScalarFuncSig]
+    AbsInt: _ClassVar[ScalarFuncSig]
+    AbsUInt: _ClassVar[ScalarFuncSig]
+    AbsReal: _ClassVar[ScalarFuncSig]
+    AbsDecimal: _ClassVar[ScalarFuncSig]
+    CeilIntToDec: _ClassVar[ScalarFuncSig]
+    CeilIntToInt: _ClassVar[ScalarFuncSig]
+    CeilDecToInt: _ClassVar[ScalarFuncSig]
+    CeilDecToDec: _ClassVar[ScalarFuncSig]
+    CeilReal: _ClassVar[ScalarFuncSig]
+    FloorIntToDec: _ClassVar[ScalarFuncSig]
+    FloorIntToInt: _ClassVar[ScalarFuncSig]
+    FloorDecToInt: _ClassVar[ScalarFuncSig]
+    FloorDecToDec: _ClassVar[ScalarFuncSig]
+    FloorReal: _ClassVar[ScalarFuncSig]
+    RoundReal: _ClassVar[ScalarFuncSig]
+    RoundInt: _ClassVar[ScalarFuncSig]
+    RoundDec: _ClassVar[ScalarFuncSig]
+    RoundWithFracReal: _ClassVar[ScalarFuncSig]
+    RoundWithFracInt: _ClassVar[ScalarFuncSig]
+    RoundWithFracDec: _ClassVar[ScalarFuncSig]
+    Log1Arg: _ClassVar[ScalarFuncSig]
+    Log2Args: _ClassVar[ScalarFuncSig]
+    Log2: _ClassVar[ScalarFuncSig]
+    Log10: _ClassVar[ScalarFuncSig]
+    Rand: _ClassVar[ScalarFuncSig]
+    RandWithSeedFirstGen: _ClassVar[ScalarFuncSig]
+    Pow: _ClassVar[ScalarFuncSig]
+    Conv: _ClassVar[ScalarFuncSig]
+    CRC32: _ClassVar[ScalarFuncSig]
+    Sign: _ClassVar[ScalarFuncSig]
+    Sqrt: _ClassVar[ScalarFuncSig]
+    Acos: _ClassVar[ScalarFuncSig]
+    Asin: _ClassVar[ScalarFuncSig]
+    Atan1Arg: _ClassVar[ScalarFuncSig]
+    Atan2Args: _ClassVar[ScalarFuncSig]
+    Cos: _ClassVar[ScalarFuncSig]
+    Cot: _ClassVar[ScalarFuncSig]
+    Degrees: _ClassVar[ScalarFuncSig]
+    Exp: _ClassVar[ScalarFuncSig]
+    PI: _ClassVar[ScalarFuncSig]
+    Radians: _ClassVar[ScalarFuncSig]
+    Sin: _ClassVar[ScalarFuncSig]
+    Tan: _ClassVar[ScalarFuncSig]
+    TruncateInt: _ClassVar[ScalarFuncSig]
+    TruncateReal: _ClassVar[ScalarFuncSig]
+    TruncateDecimal: _ClassVar[ScalarFuncSig]
+    TruncateUint: _ClassVar[ScalarFuncSig]
+    LogicalAnd: _ClassVar[ScalarFuncSig]
+    LogicalOr: _ClassVar[ScalarFuncSig]
+    LogicalXor: _ClassVar[ScalarFuncSig]
+    UnaryNotInt: _ClassVar[ScalarFuncSig]
+    UnaryNotDecimal: _ClassVar[ScalarFuncSig]
+    UnaryNotReal: _ClassVar[ScalarFuncSig]
+    UnaryNotJSON: _ClassVar[ScalarFuncSig]
+    UnaryMinusInt: _ClassVar[ScalarFuncSig]
+    UnaryMinusReal: _ClassVar[ScalarFuncSig]
+    UnaryMinusDecimal: _ClassVar[ScalarFuncSig]
+    DecimalIsNull: _ClassVar[ScalarFuncSig]
+    DurationIsNull: _ClassVar[ScalarFuncSig]
+    RealIsNull: _ClassVar[ScalarFuncSig]
+    StringIsNull: _ClassVar[ScalarFuncSig]
+    TimeIsNull: _ClassVar[ScalarFuncSig]
+    IntIsNull: _ClassVar[ScalarFuncSig]
+    JsonIsNull: _ClassVar[ScalarFuncSig]
+    BitAndSig: _ClassVar[ScalarFuncSig]
+    BitOrSig: _ClassVar[ScalarFuncSig]
+    BitXorSig: _ClassVar[ScalarFuncSig]
+    BitNegSig: _ClassVar[ScalarFuncSig]
+    IntIsTrue: _ClassVar[ScalarFuncSig]
+    RealIsTrue: _ClassVar[ScalarFuncSig]
+    DecimalIsTrue: _ClassVar[ScalarFuncSig]
+    IntIsFalse: _ClassVar[ScalarFuncSig]
+    RealIsFalse: _ClassVar[ScalarFuncSig]
+    DecimalIsFalse: _ClassVar[ScalarFuncSig]
+    LeftShift: _ClassVar[ScalarFuncSig]
+    RightShift: _ClassVar[ScalarFuncSig]
+    IntIsTrueWithNull: _ClassVar[ScalarFuncSig]
+    RealIsTrueWithNull: _ClassVar[ScalarFuncSig]
+    DecimalIsTrueWithNull: _ClassVar[ScalarFuncSig]
+    IntIsFalseWithNull: _ClassVar[ScalarFuncSig]
+    RealIsFalseWithNull: _ClassVar[ScalarFuncSig]
+    DecimalIsFalseWithNull: _ClassVar[ScalarFuncSig]
+    BitCount: _ClassVar[ScalarFuncSig]
+    GetParamString: _ClassVar[ScalarFuncSig]
+    GetVar: _ClassVar[ScalarFuncSig]
+    RowSig: _ClassVar[ScalarFuncSig]
+    SetVar: _ClassVar[ScalarFuncSig]
+    ValuesDecimal: _ClassVar[ScalarFuncSig]
+    ValuesDuration: _ClassVar[ScalarFuncSig]
+    ValuesInt: _ClassVar[ScalarFuncSig]
+    ValuesJSON: _ClassVar[ScalarFuncSig]
+    ValuesReal: _ClassVar[ScalarFuncSig]
+    ValuesString: _ClassVar[ScalarFuncSig]
+    ValuesTime: _ClassVar[ScalarFuncSig]
+    InInt: _ClassVar[ScalarFuncSig]
+    InReal: _ClassVar[ScalarFuncSig]
+    InDecimal: _ClassVar[ScalarFuncSig]
+    InString: _ClassVar[ScalarFuncSig]
+    InTime: _ClassVar[ScalarFuncSig]
+    InDuration: _ClassVar[ScalarFuncSig]
+    InJson: _ClassVar[ScalarFuncSig]
+    IfNullInt: _ClassVar[ScalarFuncSig]
+    IfNullReal: _ClassVar[ScalarFuncSig]
+    IfNullDecimal: _ClassVar[ScalarFuncSig]
+    IfNullString: _ClassVar[ScalarFuncSig]
+    IfNullTime: _ClassVar[ScalarFuncSig]
+    IfNullDuration: _ClassVar[ScalarFuncSig]
+    IfInt: _ClassVar[ScalarFuncSig]
+    IfReal: _ClassVar[ScalarFuncSig]
+    IfDecimal: _ClassVar[ScalarFuncSig]
+    IfString: _ClassVar[ScalarFuncSig]
+    IfTime: _ClassVar[ScalarFuncSig]
+    IfDuration: _ClassVar[ScalarFuncSig]
+    IfNullJson: _ClassVar[ScalarFuncSig]
+    IfJson: _ClassVar[ScalarFuncSig]
+    CaseWhenInt: _ClassVar[ScalarFuncSig]
+    CaseWhenReal: _ClassVar[ScalarFuncSig]
+    CaseWhenDecimal: _ClassVar[ScalarFuncSig]
+    CaseWhenString: _ClassVar[ScalarFuncSig]
+    CaseWhenTime: _ClassVar[ScalarFuncSig]
+    CaseWhenDuration: _ClassVar[ScalarFuncSig]
+    CaseWhenJson: _ClassVar[ScalarFuncSig]
+    AesDecrypt: _ClassVar[ScalarFuncSig]
+    AesEncrypt: _ClassVar[ScalarFuncSig]
+    Compress: _ClassVar[ScalarFuncSig]
+    MD5: _ClassVar[ScalarFuncSig]
+    Password: _ClassVar[ScalarFuncSig]
+    RandomBytes: _ClassVar[ScalarFuncSig]
+    SHA1: _ClassVar[ScalarFuncSig]
+    SHA2: _ClassVar[ScalarFuncSig]
+    Uncompress: _ClassVar[ScalarFuncSig]
+    UncompressedLength: _ClassVar[ScalarFuncSig]
+    AesDecryptIV: _ClassVar[ScalarFuncSig]
+    AesEncryptIV: _ClassVar[ScalarFuncSig]
+    Encode: _ClassVar[ScalarFuncSig]
+    Decode: _ClassVar[ScalarFuncSig]
+    SM3: _ClassVar[ScalarFuncSig]
+    Database: _ClassVar[ScalarFuncSig]
+    FoundRows: _ClassVar[ScalarFuncSig]
+    CurrentUser: _ClassVar[ScalarFuncSig]
+    User: _ClassVar[ScalarFuncSig]
+    ConnectionID: _ClassVar[ScalarFuncSig]
+    LastInsertID: _ClassVar[ScalarFuncSig]
+    LastInsertIDWithID: _ClassVar[ScalarFuncSig]
+    Version: _ClassVar[ScalarFuncSig]
+    TiDBVersion: _ClassVar[ScalarFuncSig]
+    RowCount: _ClassVar[ScalarFuncSig]
+    Sleep: _ClassVar[ScalarFuncSig]
+    Lock: _ClassVar[ScalarFuncSig]
+    ReleaseLock: _ClassVar[ScalarFuncSig]
+    DecimalAnyValue: _ClassVar[ScalarFuncSig]
+    DurationAnyValue: _ClassVar[ScalarFuncSig]
+    IntAnyValue: _ClassVar[ScalarFuncSig]
+    JSONAnyValue: _ClassVar[ScalarFuncSig]
+    RealAnyValue: _ClassVar[ScalarFuncSig]
+    StringAnyValue: _ClassVar[ScalarFuncSig]
+    TimeAnyValue: _ClassVar[ScalarFuncSig]
+    InetAton: _ClassVar[ScalarFuncSig]
+    InetNtoa: _ClassVar[ScalarFuncSig]
+    Inet6Aton: _ClassVar[ScalarFuncSig]
+    Inet6Ntoa: _ClassVar[ScalarFuncSig]
+    IsIPv4: _ClassVar[ScalarFuncSig]
+    IsIPv4Compat: _ClassVar[ScalarFuncSig]
+    IsIPv4Mapped: _ClassVar[ScalarFuncSig]
+    IsIPv6: _ClassVar[ScalarFuncSig]
+    UUID: _ClassVar[ScalarFuncSig]
+    VitessHash: _ClassVar[ScalarFuncSig]
+    IsUUID: _ClassVar[ScalarFuncSig]
+    TiDBShard: _ClassVar[ScalarFuncSig]
+    GroupingSig: _ClassVar[ScalarFuncSig]
+    UUIDv4: _ClassVar[ScalarFuncSig]
+    UUIDv7: _ClassVar[ScalarFuncSig]
+    UUIDVersion: _ClassVar[ScalarFuncSig]
+    UUIDTimestamp: _ClassVar[ScalarFuncSig]
+    IlikeSig: _ClassVar[ScalarFuncSig]
+    LikeSig: _ClassVar[ScalarFuncSig]
+    RegexpSig: _ClassVar[ScalarFuncSig]
+    RegexpUTF8Sig: _ClassVar[ScalarFuncSig]
+    RegexpLikeSig: _ClassVar[ScalarFuncSig]
+    RegexpLikeUTF8Sig: _ClassVar[ScalarFuncSig]
+    RegexpInStrSig: _ClassVar[ScalarFuncSig]
+    RegexpInStrUTF8Sig: _ClassVar[ScalarFuncSig]
+    RegexpReplaceSig: _ClassVar[ScalarFuncSig]
+    RegexpReplaceUTF8Sig: _ClassVar[ScalarFuncSig]
+    RegexpSubstrSig: _ClassVar[ScalarFuncSig]
+    RegexpSubstrUTF8Sig: _ClassVar[ScalarFuncSig]
+    JsonExtractSig: _ClassVar[ScalarFuncSig]
+    JsonUnquoteSig: _ClassVar[ScalarFuncSig]
+    JsonTypeSig: _ClassVar[ScalarFuncSig]
+    JsonSetSig: _ClassVar[ScalarFuncSig]
+    JsonInsertSig: _ClassVar[ScalarFuncSig]
+    JsonReplaceSig: _ClassVar[ScalarFuncSig]
+    JsonRemoveSig: _ClassVar[ScalarFuncSig]
+    JsonMergeSig: _ClassVar[ScalarFuncSig]
+    JsonObjectSig: _ClassVar[ScalarFuncSig]
+    JsonArraySig: _ClassVar[ScalarFuncSig]
+    JsonValidJsonSig: _ClassVar[ScalarFuncSig]
+    JsonContainsSig: _ClassVar[ScalarFuncSig]
+    JsonArrayAppendSig: _ClassVar[ScalarFuncSig]
+    JsonArrayInsertSig: _ClassVar[ScalarFuncSig]
+    JsonMergePatchSig: _ClassVar[ScalarFuncSig]
+    JsonMergePreserveSig: _ClassVar[ScalarFuncSig]
+    JsonContainsPathSig: _ClassVar[ScalarFuncSig]
+    JsonPrettySig: _ClassVar[ScalarFuncSig]
+    JsonQuoteSig: _ClassVar[ScalarFuncSig]
+    JsonSearchSig: _ClassVar[ScalarFuncSig]
+    JsonStorageSizeSig: _ClassVar[ScalarFuncSig]
+    JsonDepthSig: _ClassVar[ScalarFuncSig]
+    JsonKeysSig: _ClassVar[ScalarFuncSig]
+    JsonLengthSig: _ClassVar[ScalarFuncSig]
+    JsonKeys2ArgsSig: _ClassVar[ScalarFuncSig]
+    JsonValidStringSig: _ClassVar[ScalarFuncSig]
+    JsonValidOthersSig: _ClassVar[ScalarFuncSig]
+    JsonStorageFreeSig: _ClassVar[ScalarFuncSig]
+    JsonMemberOfSig: _ClassVar[ScalarFuncSig]
+    VecAsTextSig: _ClassVar[ScalarFuncSig]
+    VecFromTextSig: _ClassVar[ScalarFuncSig]
+    VecDimsSig: _ClassVar[ScalarFuncSig]
+    VecL1DistanceSig: _ClassVar[ScalarFuncSig]
+    VecL2DistanceSig: _ClassVar[ScalarFuncSig]
+    VecNegativeInnerProductSig: _ClassVar[ScalarFuncSig]
+    VecCosineDistanceSig: _ClassVar[ScalarFuncSig]
+    VecL2NormSig: _ClassVar[ScalarFuncSig]
+    CastStringAsVectorFloat32: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsInt: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsReal: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsString: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsDecimal: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsTime: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsDuration: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsJson: _ClassVar[ScalarFuncSig]
+    CastVectorFloat32AsVectorFloat32: _ClassVar[ScalarFuncSig]
+    PlusVectorFloat32: _ClassVar[ScalarFuncSig]
+    MinusVectorFloat32: _ClassVar[ScalarFuncSig]
+    MultiplyVectorFloat32: _ClassVar[ScalarFuncSig]
+    VectorFloat32AnyValue: _ClassVar[ScalarFuncSig]
+    CoalesceVectorFloat32: _ClassVar[ScalarFuncSig]
+    LTVectorFloat32: _ClassVar[ScalarFuncSig]
+    LEVectorFloat32: _ClassVar[ScalarFuncSig]
+    GTVectorFloat32: _ClassVar[ScalarFuncSig]
+    GreatestVectorFloat32: _ClassVar[ScalarFuncSig]
+    LeastVectorFloat32: _ClassVar[ScalarFuncSig]
+    GEVectorFloat32: _ClassVar[ScalarFuncSig]
+    EQVectorFloat32: _ClassVar[ScalarFuncSig]
+    NEVectorFloat32: _ClassVar[ScalarFuncSig]
+    NullEQVectorFloat32: _ClassVar[ScalarFuncSig]
+    VectorFloat32IsNull: _ClassVar[ScalarFuncSig]
+    VectorFloat32IsTrue: _ClassVar[ScalarFuncSig]
+    VectorFloat32IsFalse: _ClassVar[ScalarFuncSig]
+    VectorFloat32IsTrueWithNull: _ClassVar[ScalarFuncSig]
+    VectorFloat32IsFalseWithNull: _ClassVar[ScalarFuncSig]
+    IfNullVectorFloat32: _ClassVar[ScalarFuncSig]
+    IfVectorFloat32: _ClassVar[ScalarFuncSig]
+    CaseWhenVectorFloat32: _ClassVar[ScalarFuncSig]
+    FTSMatchWord: _ClassVar[ScalarFuncSig]
+    FTSMatchExpression: _ClassVar[ScalarFuncSig]
+    FTSMatchPrefix: _ClassVar[ScalarFuncSig]
+    FTSMatchRegexp: _ClassVar[ScalarFuncSig]
+    FTSMatchPhrase: _ClassVar[ScalarFuncSig]
+    DateFormatSig: _ClassVar[ScalarFuncSig]
+    DateLiteral: _ClassVar[ScalarFuncSig]
+    DateDiff: _ClassVar[ScalarFuncSig]
+    NullTimeDiff: _ClassVar[ScalarFuncSig]
+    TimeStringTimeDiff: _ClassVar[ScalarFuncSig]
+    DurationStringTimeDiff: _ClassVar[ScalarFuncSig]
+    DurationDurationTimeDiff: _ClassVar[ScalarFuncSig]
+    StringTimeTimeDiff: _ClassVar[ScalarFuncSig]
+    StringDurationTimeDiff: _ClassVar[ScalarFuncSig]
+    StringStringTimeDiff: _ClassVar[ScalarFuncSig]
+    TimeTimeTimeDiff: _ClassVar[ScalarFuncSig]
+    Date: _ClassVar[ScalarFuncSig]
+    Hour: _ClassVar[ScalarFuncSig]
+    Minute: _ClassVar[ScalarFuncSig]
+    Second: _ClassVar[ScalarFuncSig]
+    MicroSecond: _ClassVar[ScalarFuncSig]
+    Month: _ClassVar[ScalarFuncSig]
+    MonthName: _ClassVar[ScalarFuncSig]
+    NowWithArg: _ClassVar[ScalarFuncSig]
+    NowWithoutArg: _ClassVar[ScalarFuncSig]
+    DayName: _ClassVar[ScalarFuncSig]
+    DayOfMonth: _ClassVar[ScalarFuncSig]
+    DayOfWeek: _ClassVar[ScalarFuncSig]
+    DayOfYear: _ClassVar[ScalarFuncSig]
+    WeekWithMode: _ClassVar[ScalarFuncSig]
+    WeekWithoutMode: _ClassVar[ScalarFuncSig]
+    WeekDay: _ClassVar[ScalarFuncSig]
+    WeekOfYear: _ClassVar[ScalarFuncSig]
+    Year: _ClassVar[ScalarFuncSig]
+    YearWeekWithMode: _ClassVar[ScalarFuncSig]
+    YearWeekWithoutMode: _ClassVar[ScalarFuncSig]
+    GetFormat: _ClassVar[ScalarFuncSig]
+    SysDateWithFsp: _ClassVar[ScalarFuncSig]
+    SysDateWithoutFsp: _ClassVar[ScalarFuncSig]
+    CurrentDate: _ClassVar[ScalarFuncSig]
+    CurrentTime0Arg: _ClassVar[ScalarFuncSig]
+    CurrentTime1Arg: _ClassVar[ScalarFuncSig]
+    Time: _ClassVar[ScalarFuncSig]
+    TimeLiteral: _ClassVar[ScalarFuncSig]
+    UTCDate: _ClassVar[ScalarFuncSig]
+    UTCTimestampWithArg: _ClassVar[ScalarFuncSig]
+    UTCTimestampWithoutArg: _ClassVar[ScalarFuncSig]
+    AddDatetimeAndDuration: _ClassVar[ScalarFuncSig]
+    AddDatetimeAndString: _ClassVar[ScalarFuncSig]
+    AddTimeDateTimeNull: _ClassVar[ScalarFuncSig]
+    AddStringAndDuration: _ClassVar[ScalarFuncSig]
+    AddStringAndString: _ClassVar[ScalarFuncSig]
+    AddTimeStringNull: _ClassVar[ScalarFuncSig]
+    AddDurationAndDuration: _ClassVar[ScalarFuncSig]
+    AddDurationAndString: _ClassVar[ScalarFuncSig]
+    AddTimeDurationNull: _ClassVar[ScalarFuncSig]
+    AddDateAndDuration: _ClassVar[ScalarFuncSig]
+    AddDateAndString: _ClassVar[ScalarFuncSig]
+    SubDatetimeAndDuration: _ClassVar[ScalarFuncSig]
+    SubDatetimeAndString: _ClassVar[ScalarFuncSig]
+    SubTimeDateTimeNull: _ClassVar[ScalarFuncSig]
+    SubStringAndDuration: _ClassVar[ScalarFuncSig]
+    SubStringAndString: _ClassVar[ScalarFuncSig]
+    SubTimeStringNull: _ClassVar[ScalarFuncSig]
+    SubDurationAndDuration: _ClassVar[ScalarFuncSig]
+    SubDurationAndString: _ClassVar[ScalarFuncSig]
+    SubTimeDurationNull: _ClassVar[ScalarFuncSig]
+    SubDateAndDuration: _ClassVar[ScalarFuncSig]
+    SubDateAndString: _ClassVar[ScalarFuncSig]
+    UnixTimestampCurrent: _ClassVar[ScalarFuncSig]
+    UnixTimestampInt: _ClassVar[ScalarFuncSig]
+    UnixTimestampDec: _ClassVar[ScalarFuncSig]
+    ConvertTz: _ClassVar[ScalarFuncSig]
+    MakeDate: _ClassVar[ScalarFuncSig]
+    MakeTime: _ClassVar[ScalarFuncSig]
+    PeriodAdd: _ClassVar[ScalarFuncSig]
+    PeriodDiff: _ClassVar[ScalarFuncSig]
+    Quarter: _ClassVar[ScalarFuncSig]
+    SecToTime: _ClassVar[ScalarFuncSig]
+    TimeToSec: _ClassVar[ScalarFuncSig]
+    TimestampAdd: _ClassVar[ScalarFuncSig]
+    ToDays: _ClassVar[ScalarFuncSig]
+    ToSeconds: _ClassVar[ScalarFuncSig]
+    UTCTimeWithArg: _ClassVar[ScalarFuncSig]
+    UTCTimeWithoutArg: _ClassVar[ScalarFuncSig]
+    Timestamp1Arg: _ClassVar[ScalarFuncSig]
+    Timestamp2Args: _ClassVar[ScalarFuncSig]
+    TimestampLiteral: _ClassVar[ScalarFuncSig]
+    LastDay: _ClassVar[ScalarFuncSig]
+    StrToDateDate: _ClassVar[ScalarFuncSig]
+    StrToDateDatetime: _ClassVar[ScalarFuncSig]
+    StrToDateDuration: _ClassVar[ScalarFuncSig]
+    FromUnixTime1Arg: _ClassVar[ScalarFuncSig]
+    FromUnixTime2Arg: _ClassVar[ScalarFuncSig]
+    ExtractDatetime: _ClassVar[ScalarFuncSig]
+    ExtractDuration: _ClassVar[ScalarFuncSig]
+    AddDateStringString: _ClassVar[ScalarFuncSig]
+    AddDateStringInt: _ClassVar[ScalarFuncSig]
+    AddDateStringDecimal: _ClassVar[ScalarFuncSig]
+    AddDateIntString: _ClassVar[ScalarFuncSig]
+    AddDateIntInt: _ClassVar[ScalarFuncSig]
+    AddDateDatetimeString: _ClassVar[ScalarFuncSig]
+    AddDateDatetimeInt: _ClassVar[ScalarFuncSig]
+    SubDateStringString: _ClassVar[ScalarFuncSig]
+    SubDateStringInt: _ClassVar[ScalarFuncSig]
+    SubDateStringDecimal: _ClassVar[ScalarFuncSig]
+    SubDateIntString: _ClassVar[ScalarFuncSig]
+    SubDateIntInt: _ClassVar[ScalarFuncSig]
+    SubDateDatetimeString: _ClassVar[ScalarFuncSig]
+    SubDateDatetimeInt: _ClassVar[ScalarFuncSig]
+    FromDays: _ClassVar[ScalarFuncSig]
+    TimeFormat: _ClassVar[ScalarFuncSig]
+    TimestampDiff: _ClassVar[ScalarFuncSig]
+    SubDateStringReal: _ClassVar[ScalarFuncSig]
+    SubDateIntReal: _ClassVar[ScalarFuncSig]
+    SubDateIntDecimal: _ClassVar[ScalarFuncSig]
+    SubDateDatetimeReal: _ClassVar[ScalarFuncSig]
+    SubDateDatetimeDecimal: _ClassVar[ScalarFuncSig]
+    SubDateDurationString: _ClassVar[ScalarFuncSig]
+    SubDateDurationInt: _ClassVar[ScalarFuncSig]
+    SubDateDurationReal: _ClassVar[ScalarFuncSig]
+    SubDateDurationDecimal: _ClassVar[ScalarFuncSig]
+    AddDateStringReal: _ClassVar[ScalarFuncSig]
+    AddDateIntReal: _ClassVar[ScalarFuncSig]
+    AddDateIntDecimal: _ClassVar[ScalarFuncSig]
+    AddDateDatetimeReal: _ClassVar[ScalarFuncSig]
+    AddDateDatetimeDecimal: _ClassVar[ScalarFuncSig]
+    AddDateDurationString: _ClassVar[ScalarFuncSig]
+    AddDateDurationInt: _ClassVar[ScalarFuncSig]
+    AddDateDurationReal: _ClassVar[ScalarFuncSig]
+    AddDateDurationDecimal: _ClassVar[ScalarFuncSig]
+    ExtractDatetimeFromString: _ClassVar[ScalarFuncSig]
+    AddDateRealString: _ClassVar[ScalarFuncSig]
+    AddDateRealInt: _ClassVar[ScalarFuncSig]
+    AddDateRealReal: _ClassVar[ScalarFuncSig]
+    AddDateRealDecimal: _ClassVar[ScalarFuncSig]
+    AddDateDecimalString: _ClassVar[ScalarFuncSig]
+    AddDateDecimalInt: _ClassVar[ScalarFuncSig]
+    AddDateDecimalReal: _ClassVar[ScalarFuncSig]
+    AddDateDecimalDecimal: _ClassVar[ScalarFuncSig]
+    SubDateRealString: _ClassVar[ScalarFuncSig]
+    SubDateRealInt: _ClassVar[ScalarFuncSig]
+    SubDateRealReal: _ClassVar[ScalarFuncSig]
+    SubDateRealDecimal: _ClassVar[ScalarFuncSig]
+    SubDateDecimalString: _ClassVar[ScalarFuncSig]
+    SubDateDecimalInt: _ClassVar[ScalarFuncSig]
+    SubDateDecimalReal: _ClassVar[ScalarFuncSig]
+    SubDateDecimalDecimal: _ClassVar[ScalarFuncSig]
+    AddDateDurationStringDatetime: _ClassVar[ScalarFuncSig]
+    AddDateDurationIntDatetime: _ClassVar[ScalarFuncSig]
+    AddDateDurationRealDatetime: _ClassVar[ScalarFuncSig]
+    AddDateDurationDecimalDatetime: _ClassVar[ScalarFuncSig]
+    SubDateDurationStringDatetime: _ClassVar[ScalarFuncSig]
+    SubDateDurationIntDatetime: _ClassVar[ScalarFuncSig]
+    SubDateDurationRealDatetime: _ClassVar[ScalarFuncSig]
+    SubDateDurationDecimalDatetime: _ClassVar[ScalarFuncSig]
+    BitLength: _ClassVar[ScalarFuncSig]
+    Bin: _ClassVar[ScalarFuncSig]
+    ASCII: _ClassVar[ScalarFuncSig]
+    Char: _ClassVar[ScalarFuncSig]
+    CharLengthUTF8: _ClassVar[ScalarFuncSig]
+    Concat: _ClassVar[ScalarFuncSig]
+    ConcatWS: _ClassVar[ScalarFuncSig]
+    Convert: _ClassVar[ScalarFuncSig]
+    Elt: _ClassVar[ScalarFuncSig]
+    ExportSet3Arg: _ClassVar[ScalarFuncSig]
+    ExportSet4Arg: _ClassVar[ScalarFuncSig]
+    ExportSet5Arg: _ClassVar[ScalarFuncSig]
+    FieldInt: _ClassVar[ScalarFuncSig]
+    FieldReal: _ClassVar[ScalarFuncSig]
+    FieldString: _ClassVar[ScalarFuncSig]
+    FindInSet: _ClassVar[ScalarFuncSig]
+    Format: _ClassVar[ScalarFuncSig]
+    FormatWithLocale: _ClassVar[ScalarFuncSig]
+    FromBase64: _ClassVar[ScalarFuncSig]
+    HexIntArg: _ClassVar[ScalarFuncSig]
+    HexStrArg: _ClassVar[ScalarFuncSig]
+    InsertUTF8: _ClassVar[ScalarFuncSig]
+    Insert: _ClassVar[ScalarFuncSig]
+    InstrUTF8: _ClassVar[ScalarFuncSig]
+    Instr: _ClassVar[ScalarFuncSig]
+    LTrim: _ClassVar[ScalarFuncSig]
+    LeftUTF8: _ClassVar[ScalarFuncSig]
+    Left: _ClassVar[ScalarFuncSig]
+    Length: _ClassVar[ScalarFuncSig]
+    Locate2ArgsUTF8: _ClassVar[ScalarFuncSig]
+    Locate3ArgsUTF8: _ClassVar[ScalarFuncSig]
+    Locate2Args: _ClassVar[ScalarFuncSig]
+    Locate3Args: _ClassVar[ScalarFuncSig]
+    Lower: _ClassVar[ScalarFuncSig]
+    LpadUTF8: _ClassVar[ScalarFuncSig]
+    Lpad: _ClassVar[ScalarFuncSig]
+    MakeSet: _ClassVar[ScalarFuncSig]
+    OctInt: _ClassVar[ScalarFuncSig]
+    OctString: _ClassVar[ScalarFuncSig]
+    Ord: _ClassVar[ScalarFuncSig]
+    Quote: _ClassVar[ScalarFuncSig]
+    RTrim: _ClassVar[ScalarFuncSig]
+    Repeat: _ClassVar[ScalarFuncSig]
+    Replace: _ClassVar[ScalarFuncSig]
+    ReverseUTF8: _ClassVar[ScalarFuncSig]
+    Reverse: _ClassVar[ScalarFuncSig]
+    RightUTF8: _ClassVar[ScalarFuncSig]
+    Right: _ClassVar[ScalarFuncSig]
+    RpadUTF8: _ClassVar[ScalarFuncSig]
+    Rpad: _ClassVar[ScalarFuncSig]
+    Space: _ClassVar[ScalarFuncSig]
+    Strcmp: _ClassVar[ScalarFuncSig]
+    Substring2ArgsUTF8: _ClassVar[ScalarFuncSig]
+    Substring3ArgsUTF8: _ClassVar[ScalarFuncSig]
+    Substring2Args: _ClassVar[ScalarFuncSig]
+    Substring3Args: _ClassVar[ScalarFuncSig]
+    SubstringIndex: _ClassVar[ScalarFuncSig]
+    ToBase64: _ClassVar[ScalarFuncSig]
+    Trim1Arg: _ClassVar[ScalarFuncSig]
+    Trim2Args: _ClassVar[ScalarFuncSig]
+    Trim3Args: _ClassVar[ScalarFuncSig]
+    UnHex: _ClassVar[ScalarFuncSig]
+    UpperUTF8: _ClassVar[ScalarFuncSig]
+    Upper: _ClassVar[ScalarFuncSig]
+    CharLength: _ClassVar[ScalarFuncSig]
+    LowerUTF8: _ClassVar[ScalarFuncSig]
+    GreatestDuration: _ClassVar[ScalarFuncSig]
+    GreatestCmpStringAsTime: _ClassVar[ScalarFuncSig]
+    LeastDuration: _ClassVar[ScalarFuncSig]
+    LeastCmpStringAsTime: _ClassVar[ScalarFuncSig]
+    ToBinary: _ClassVar[ScalarFuncSig]
+    FromBinary: _ClassVar[ScalarFuncSig]
+    GreatestCmpStringAsDate: _ClassVar[ScalarFuncSig]
+    LeastCmpStringAsDate: _ClassVar[ScalarFuncSig]
+    GreatestDate: _ClassVar[ScalarFuncSig]
+    LeastDate: _ClassVar[ScalarFuncSig]
+
+class ChecksumScanOn(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    Table: _ClassVar[ChecksumScanOn]
+    Index: _ClassVar[ChecksumScanOn]
+
+class ChecksumAlgorithm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    Crc64_Xor: _ClassVar[ChecksumAlgorithm]
+TypeDefault: EncodeType
+TypeChunk: EncodeType
+TypeCHBlock: EncodeType
+TypeArrow: EncodeType
+LittleEndian: Endian
+BigEndian: Endian
+TypeTableScan: ExecType
+TypeIndexScan: ExecType
+TypeSelection: ExecType
+TypeAggregation: ExecType
+TypeTopN: ExecType
+TypeLimit: ExecType
+TypeStreamAgg: ExecType
+TypeJoin: ExecType
+TypeKill: ExecType
+TypeExchangeSender: ExecType
+TypeExchangeReceiver: ExecType
+TypeProjection: ExecType
+TypePartitionTableScan: ExecType
+TypeSort: ExecType
+TypeWindow: ExecType
+TypeExpand: ExecType
+TypeExpand2: ExecType
+TypeBroadcastQuery: ExecType
+TypeCTESink: ExecType
+TypeCTESource: ExecType
+TypeIndexLookUp: ExecType
+TypeExplainForConnection: ExecType
+CompleteMode: AggFunctionMode
+FinalMode: AggFunctionMode
+Partial1Mode: AggFunctionMode
+Partial2Mode: AggFunctionMode
+DedupMode: AggFunctionMode
+Null: ExprType
+Int64: ExprType
+Uint64: ExprType
+Float32: ExprType
+Float64: ExprType
+String: ExprType
+Bytes: ExprType
+MysqlBit: ExprType
+MysqlDecimal: ExprType
+MysqlDuration: ExprType
+MysqlEnum: ExprType
+MysqlHex: ExprType
+MysqlSet: ExprType
+MysqlTime: ExprType
+MysqlJson: ExprType
+ValueList: ExprType
+ColumnRef: ExprType
+Count: ExprType
+Sum: ExprType
+Avg: ExprType
+Min: ExprType
+Max: ExprType
+First: ExprType
+GroupConcat: ExprType
+Agg_BitAnd: ExprType
+Agg_BitOr: ExprType
+Agg_BitXor: ExprType
+Std: ExprType
+Stddev: ExprType
+StddevPop: ExprType
+StddevSamp: ExprType
+VarPop: ExprType
+VarSamp: ExprType
+Variance: ExprType
+JsonArrayAgg: ExprType
+JsonObjectAgg: ExprType
+ApproxCountDistinct: ExprType
+SumInt: ExprType
+ScalarFunc: ExprType
+Unspecified: ScalarFuncSig
+CastIntAsInt: ScalarFuncSig
+CastIntAsReal: ScalarFuncSig
+CastIntAsString: ScalarFuncSig
+CastIntAsDecimal: ScalarFuncSig
+CastIntAsTime: ScalarFuncSig
+CastIntAsDuration: ScalarFuncSig
+CastIntAsJson: ScalarFuncSig
+CastRealAsInt: ScalarFuncSig
+CastRealAsReal: ScalarFuncSig
+CastRealAsString: ScalarFuncSig
+CastRealAsDecimal: ScalarFuncSig
+CastRealAsTime: ScalarFuncSig
+CastRealAsDuration: ScalarFuncSig
+CastRealAsJson: ScalarFuncSig
+CastDecimalAsInt: ScalarFuncSig
+CastDecimalAsReal: ScalarFuncSig
+CastDecimalAsString: ScalarFuncSig
+CastDecimalAsDecimal: ScalarFuncSig
+CastDecimalAsTime: ScalarFuncSig
+CastDecimalAsDuration: ScalarFuncSig
+CastDecimalAsJson: ScalarFuncSig
+CastStringAsInt: ScalarFuncSig
+CastStringAsReal: ScalarFuncSig
+CastStringAsString: ScalarFuncSig
+CastStringAsDecimal: ScalarFuncSig
+CastStringAsTime: ScalarFuncSig
+CastStringAsDuration: ScalarFuncSig
+CastStringAsJson: ScalarFuncSig
+CastTimeAsInt: ScalarFuncSig
+CastTimeAsReal: ScalarFuncSig
+CastTimeAsString: ScalarFuncSig
+CastTimeAsDecimal: ScalarFuncSig
+CastTimeAsTime: ScalarFuncSig
+CastTimeAsDuration: ScalarFuncSig
+CastTimeAsJson: ScalarFuncSig
+CastDurationAsInt: ScalarFuncSig
+CastDurationAsReal: ScalarFuncSig
+CastDurationAsString: ScalarFuncSig
+CastDurationAsDecimal: ScalarFuncSig
+CastDurationAsTime: ScalarFuncSig
+CastDurationAsDuration: ScalarFuncSig
+CastDurationAsJson: ScalarFuncSig
+CastJsonAsInt: ScalarFuncSig
+CastJsonAsReal: ScalarFuncSig
+CastJsonAsString: ScalarFuncSig
+CastJsonAsDecimal: ScalarFuncSig
+CastJsonAsTime: ScalarFuncSig
+CastJsonAsDuration: ScalarFuncSig
+CastJsonAsJson: ScalarFuncSig
+CoalesceInt: ScalarFuncSig
+CoalesceReal: ScalarFuncSig
+CoalesceDecimal: ScalarFuncSig
+CoalesceString: ScalarFuncSig
+CoalesceTime: ScalarFuncSig
+CoalesceDuration: ScalarFuncSig
+CoalesceJson: ScalarFuncSig
+LTInt: ScalarFuncSig
+LTReal: ScalarFuncSig
+LTDecimal: ScalarFuncSig
+LTString: ScalarFuncSig
+LTTime: ScalarFuncSig
+LTDuration: ScalarFuncSig
+LTJson: ScalarFuncSig
+LEInt: ScalarFuncSig
+LEReal: ScalarFuncSig
+LEDecimal: ScalarFuncSig
+LEString: ScalarFuncSig
+LETime: ScalarFuncSig
+LEDuration: ScalarFuncSig
+LEJson: ScalarFuncSig
+GTInt: ScalarFuncSig
+GTReal: ScalarFuncSig
+GTDecimal: ScalarFuncSig
+GTString: ScalarFuncSig
+GTTime: ScalarFuncSig
+GTDuration: ScalarFuncSig
+GTJson: ScalarFuncSig
+GreatestInt: ScalarFuncSig
+GreatestReal: ScalarFuncSig
+GreatestDecimal: ScalarFuncSig
+GreatestString: ScalarFuncSig
+GreatestTime: ScalarFuncSig
+LeastInt: ScalarFuncSig
+LeastReal: ScalarFuncSig
+LeastDecimal: ScalarFuncSig
+LeastString: ScalarFuncSig
+LeastTime: ScalarFuncSig
+IntervalInt: ScalarFuncSig
+IntervalReal: ScalarFuncSig
+GEInt: ScalarFuncSig
+GEReal: ScalarFuncSig
+GEDecimal: ScalarFuncSig
+GEString: ScalarFuncSig
+GETime: ScalarFuncSig
+GEDuration: ScalarFuncSig
+GEJson: ScalarFuncSig
+EQInt: ScalarFuncSig
+EQReal: ScalarFuncSig
+EQDecimal: ScalarFuncSig
+EQString: ScalarFuncSig
+EQTime: ScalarFuncSig
+EQDuration: ScalarFuncSig
+EQJson: ScalarFuncSig
+NEInt: ScalarFuncSig
+NEReal: ScalarFuncSig
+NEDecimal: ScalarFuncSig
+NEString: ScalarFuncSig
+NETime: ScalarFuncSig
+NEDuration: ScalarFuncSig
+NEJson: ScalarFuncSig
+NullEQInt: ScalarFuncSig
+NullEQReal: ScalarFuncSig
+NullEQDecimal: ScalarFuncSig
+NullEQString: ScalarFuncSig
+NullEQTime: ScalarFuncSig
+NullEQDuration: ScalarFuncSig
+NullEQJson: ScalarFuncSig
+PlusReal: ScalarFuncSig
+PlusDecimal: ScalarFuncSig
+PlusInt: ScalarFuncSig
+MinusReal: ScalarFuncSig
+MinusDecimal: ScalarFuncSig
+MinusInt: ScalarFuncSig
+MultiplyReal: ScalarFuncSig
+MultiplyDecimal: ScalarFuncSig
+MultiplyInt: ScalarFuncSig
+DivideReal: ScalarFuncSig
+DivideDecimal: ScalarFuncSig
+IntDivideInt: ScalarFuncSig
+IntDivideDecimal: ScalarFuncSig
+ModReal: ScalarFuncSig
+ModDecimal: ScalarFuncSig
+ModInt: ScalarFuncSig
+MultiplyIntUnsigned: ScalarFuncSig
+PlusIntUnsignedUnsigned: ScalarFuncSig
+PlusIntUnsignedSigned: ScalarFuncSig
+PlusIntSignedUnsigned: ScalarFuncSig
+PlusIntSignedSigned: ScalarFuncSig
+ModIntUnsignedUnsigned: ScalarFuncSig
+ModIntUnsignedSigned: ScalarFuncSig
+ModIntSignedUnsigned: ScalarFuncSig
+ModIntSignedSigned: ScalarFuncSig
+MinusIntUnsignedUnsigned: ScalarFuncSig
+MinusIntUnsignedSigned: ScalarFuncSig
+MinusIntSignedUnsigned: ScalarFuncSig
+MinusIntSignedSigned: ScalarFuncSig
+MinusIntForcedUnsignedUnsigned: ScalarFuncSig
+MinusIntForcedUnsignedSigned: ScalarFuncSig
+MinusIntForcedSignedUnsigned: ScalarFuncSig
+IntDivideIntUnsignedUnsigned: ScalarFuncSig
+IntDivideIntUnsignedSigned: ScalarFuncSig
+IntDivideIntSignedSigned: ScalarFuncSig
+IntDivideIntSignedUnsigned: ScalarFuncSig
+AbsInt: ScalarFuncSig
+AbsUInt: ScalarFuncSig
+AbsReal: ScalarFuncSig
+AbsDecimal: ScalarFuncSig
+CeilIntToDec: ScalarFuncSig
+CeilIntToInt: ScalarFuncSig
+CeilDecToInt: ScalarFuncSig
+CeilDecToDec: ScalarFuncSig
+CeilReal: ScalarFuncSig
+FloorIntToDec: ScalarFuncSig
+FloorIntToInt: ScalarFuncSig
+FloorDecToInt: ScalarFuncSig
+FloorDecToDec: ScalarFuncSig
+FloorReal: ScalarFuncSig
+RoundReal: ScalarFuncSig
+RoundInt: ScalarFuncSig
+RoundDec: ScalarFuncSig
+RoundWithFracReal: ScalarFuncSig
+RoundWithFracInt: ScalarFuncSig
+RoundWithFracDec: ScalarFuncSig
+Log1Arg: ScalarFuncSig
+Log2Args: ScalarFuncSig
+Log2: ScalarFuncSig
+Log10: ScalarFuncSig
+Rand: ScalarFuncSig
+RandWithSeedFirstGen: ScalarFuncSig
+Pow: ScalarFuncSig
+Conv: ScalarFuncSig
+CRC32: ScalarFuncSig
+Sign: ScalarFuncSig
+Sqrt: ScalarFuncSig
+Acos: ScalarFuncSig
+Asin: ScalarFuncSig
+Atan1Arg: ScalarFuncSig
+Atan2Args: ScalarFuncSig
+Cos: ScalarFuncSig
+Cot: ScalarFuncSig
+Degrees: ScalarFuncSig
+Exp: ScalarFuncSig
+PI: ScalarFuncSig
+Radians: ScalarFuncSig
+Sin: ScalarFuncSig
+Tan: ScalarFuncSig
+TruncateInt: ScalarFuncSig
+TruncateReal: ScalarFuncSig
+TruncateDecimal: ScalarFuncSig
+TruncateUint: ScalarFuncSig
+LogicalAnd: ScalarFuncSig
+LogicalOr: ScalarFuncSig
+LogicalXor: ScalarFuncSig
+UnaryNotInt: ScalarFuncSig
+UnaryNotDecimal: ScalarFuncSig
+UnaryNotReal: ScalarFuncSig
+UnaryNotJSON: ScalarFuncSig
+UnaryMinusInt: ScalarFuncSig
+UnaryMinusReal: ScalarFuncSig
+UnaryMinusDecimal: ScalarFuncSig
+DecimalIsNull: ScalarFuncSig
+DurationIsNull: ScalarFuncSig
+RealIsNull: ScalarFuncSig
+StringIsNull: ScalarFuncSig
+TimeIsNull: ScalarFuncSig
+IntIsNull: ScalarFuncSig
+JsonIsNull: ScalarFuncSig
+BitAndSig: ScalarFuncSig
+BitOrSig: ScalarFuncSig
+BitXorSig: ScalarFuncSig
+BitNegSig: ScalarFuncSig
+IntIsTrue: ScalarFuncSig
+RealIsTrue: ScalarFuncSig
+DecimalIsTrue: ScalarFuncSig
+IntIsFalse: ScalarFuncSig
+RealIsFalse: ScalarFuncSig
+DecimalIsFalse: ScalarFuncSig
+LeftShift: ScalarFuncSig
+RightShift: ScalarFuncSig
+IntIsTrueWithNull: ScalarFuncSig
+RealIsTrueWithNull: ScalarFuncSig
+DecimalIsTrueWithNull: ScalarFuncSig
+IntIsFalseWithNull: ScalarFuncSig
+RealIsFalseWithNull: ScalarFuncSig
+DecimalIsFalseWithNull: ScalarFuncSig
+BitCount: ScalarFuncSig
+GetParamString: ScalarFuncSig
+GetVar: ScalarFuncSig
+RowSig: ScalarFuncSig
+SetVar: ScalarFuncSig
+ValuesDecimal: ScalarFuncSig
+ValuesDuration: ScalarFuncSig
+ValuesInt: ScalarFuncSig
+ValuesJSON: ScalarFuncSig
+ValuesReal: ScalarFuncSig
+ValuesString: ScalarFuncSig
+ValuesTime: ScalarFuncSig
+InInt: ScalarFuncSig
+InReal: ScalarFuncSig
+InDecimal: ScalarFuncSig
+InString: ScalarFuncSig
+InTime: ScalarFuncSig
+InDuration: ScalarFuncSig
+InJson: ScalarFuncSig
+IfNullInt: ScalarFuncSig
+IfNullReal: ScalarFuncSig
+IfNullDecimal: ScalarFuncSig
+IfNullString: ScalarFuncSig
+IfNullTime: ScalarFuncSig
+IfNullDuration: ScalarFuncSig
+IfInt: ScalarFuncSig
+IfReal: ScalarFuncSig
+IfDecimal: ScalarFuncSig
+IfString: ScalarFuncSig
+IfTime: ScalarFuncSig
+IfDuration: ScalarFuncSig
+IfNullJson: ScalarFuncSig
+IfJson: ScalarFuncSig
+CaseWhenInt: ScalarFuncSig
+CaseWhenReal: ScalarFuncSig
+CaseWhenDecimal: ScalarFuncSig
+CaseWhenString: ScalarFuncSig
+CaseWhenTime: ScalarFuncSig
+CaseWhenDuration: ScalarFuncSig
+CaseWhenJson: ScalarFuncSig
+AesDecrypt: ScalarFuncSig
+AesEncrypt: ScalarFuncSig
+Compress: ScalarFuncSig
+MD5: ScalarFuncSig
+Password: ScalarFuncSig
+RandomBytes: ScalarFuncSig
+SHA1: ScalarFuncSig
+SHA2: ScalarFuncSig
+Uncompress: ScalarFuncSig
+UncompressedLength: ScalarFuncSig
+AesDecryptIV: ScalarFuncSig
+AesEncryptIV: ScalarFuncSig
+Encode: ScalarFuncSig
+Decode: ScalarFuncSig
+SM3: ScalarFuncSig
+Database: ScalarFuncSig
+FoundRows: ScalarFuncSig
+CurrentUser: ScalarFuncSig
+User: ScalarFuncSig
+ConnectionID: ScalarFuncSig
+LastInsertID: ScalarFuncSig
+LastInsertIDWithID: ScalarFuncSig
+Version: ScalarFuncSig
+TiDBVersion: ScalarFuncSig
+RowCount: ScalarFuncSig
+Sleep: ScalarFuncSig
+Lock: ScalarFuncSig
+ReleaseLock: ScalarFuncSig
+DecimalAnyValue: ScalarFuncSig
+DurationAnyValue: ScalarFuncSig
+IntAnyValue: ScalarFuncSig
+JSONAnyValue: ScalarFuncSig
+RealAnyValue: ScalarFuncSig
+StringAnyValue: ScalarFuncSig
+TimeAnyValue: ScalarFuncSig
+InetAton: ScalarFuncSig
+InetNtoa: ScalarFuncSig
+Inet6Aton: ScalarFuncSig
+Inet6Ntoa: ScalarFuncSig
+IsIPv4: ScalarFuncSig
+IsIPv4Compat: ScalarFuncSig
+IsIPv4Mapped: ScalarFuncSig
+IsIPv6: ScalarFuncSig
+UUID: ScalarFuncSig
+VitessHash: ScalarFuncSig
+IsUUID: ScalarFuncSig
+TiDBShard: ScalarFuncSig
+GroupingSig: ScalarFuncSig
+UUIDv4: ScalarFuncSig
+UUIDv7: ScalarFuncSig
+UUIDVersion: ScalarFuncSig
+UUIDTimestamp: ScalarFuncSig
+IlikeSig: ScalarFuncSig
+LikeSig: ScalarFuncSig
+RegexpSig: ScalarFuncSig
+RegexpUTF8Sig: ScalarFuncSig
+RegexpLikeSig: ScalarFuncSig
+RegexpLikeUTF8Sig: ScalarFuncSig
+RegexpInStrSig: ScalarFuncSig
+RegexpInStrUTF8Sig: ScalarFuncSig
+RegexpReplaceSig: ScalarFuncSig
+RegexpReplaceUTF8Sig: ScalarFuncSig
+RegexpSubstrSig: ScalarFuncSig
+RegexpSubstrUTF8Sig: ScalarFuncSig
+JsonExtractSig: ScalarFuncSig
+JsonUnquoteSig: ScalarFuncSig
+JsonTypeSig: ScalarFuncSig
+JsonSetSig: ScalarFuncSig
+JsonInsertSig: ScalarFuncSig
+JsonReplaceSig: ScalarFuncSig
+JsonRemoveSig: ScalarFuncSig
+JsonMergeSig: ScalarFuncSig
+JsonObjectSig: ScalarFuncSig
+JsonArraySig: ScalarFuncSig
+JsonValidJsonSig: ScalarFuncSig
+JsonContainsSig: ScalarFuncSig
+JsonArrayAppendSig: ScalarFuncSig
+JsonArrayInsertSig: ScalarFuncSig
+JsonMergePatchSig: ScalarFuncSig
+JsonMergePreserveSig: ScalarFuncSig
+JsonContainsPathSig: ScalarFuncSig
+JsonPrettySig: ScalarFuncSig
+JsonQuoteSig: ScalarFuncSig
+JsonSearchSig: ScalarFuncSig
+JsonStorageSizeSig: ScalarFuncSig
+JsonDepthSig: ScalarFuncSig
+JsonKeysSig: ScalarFuncSig
+JsonLengthSig: ScalarFuncSig
+JsonKeys2ArgsSig: ScalarFuncSig
+JsonValidStringSig: ScalarFuncSig
+JsonValidOthersSig: ScalarFuncSig
+JsonStorageFreeSig: ScalarFuncSig
+JsonMemberOfSig: ScalarFuncSig
+VecAsTextSig: ScalarFuncSig
+VecFromTextSig: ScalarFuncSig
+VecDimsSig: ScalarFuncSig
+VecL1DistanceSig: ScalarFuncSig
+VecL2DistanceSig: ScalarFuncSig
+VecNegativeInnerProductSig: ScalarFuncSig
+VecCosineDistanceSig: ScalarFuncSig
+VecL2NormSig: ScalarFuncSig
+CastStringAsVectorFloat32: ScalarFuncSig
+CastVectorFloat32AsInt: ScalarFuncSig
+CastVectorFloat32AsReal: ScalarFuncSig
+CastVectorFloat32AsString: ScalarFuncSig
+CastVectorFloat32AsDecimal: ScalarFuncSig
+CastVectorFloat32AsTime: ScalarFuncSig
+CastVectorFloat32AsDuration: ScalarFuncSig
+CastVectorFloat32AsJson: ScalarFuncSig
+CastVectorFloat32AsVectorFloat32: ScalarFuncSig
+PlusVectorFloat32: ScalarFuncSig
+MinusVectorFloat32: ScalarFuncSig
+MultiplyVectorFloat32: ScalarFuncSig
+VectorFloat32AnyValue: ScalarFuncSig
+CoalesceVectorFloat32: ScalarFuncSig
+LTVectorFloat32: ScalarFuncSig
+LEVectorFloat32: ScalarFuncSig
+GTVectorFloat32: ScalarFuncSig
+GreatestVectorFloat32: ScalarFuncSig
+LeastVectorFloat32: ScalarFuncSig
+GEVectorFloat32: ScalarFuncSig
+EQVectorFloat32: ScalarFuncSig
+NEVectorFloat32: ScalarFuncSig
+NullEQVectorFloat32: ScalarFuncSig
+VectorFloat32IsNull: ScalarFuncSig
+VectorFloat32IsTrue: ScalarFuncSig
+VectorFloat32IsFalse: ScalarFuncSig
+VectorFloat32IsTrueWithNull: ScalarFuncSig
+VectorFloat32IsFalseWithNull: ScalarFuncSig
+IfNullVectorFloat32: ScalarFuncSig
+IfVectorFloat32: ScalarFuncSig
+CaseWhenVectorFloat32: ScalarFuncSig
+FTSMatchWord: ScalarFuncSig
+FTSMatchExpression: ScalarFuncSig
+FTSMatchPrefix: ScalarFuncSig
+FTSMatchRegexp: ScalarFuncSig
+FTSMatchPhrase: ScalarFuncSig
+DateFormatSig: ScalarFuncSig
+DateLiteral: ScalarFuncSig
+DateDiff: ScalarFuncSig
+NullTimeDiff: ScalarFuncSig
+TimeStringTimeDiff: ScalarFuncSig
+DurationStringTimeDiff: ScalarFuncSig
+DurationDurationTimeDiff: ScalarFuncSig
+StringTimeTimeDiff: ScalarFuncSig
+StringDurationTimeDiff: ScalarFuncSig
+StringStringTimeDiff: ScalarFuncSig
+TimeTimeTimeDiff: ScalarFuncSig
+Date: ScalarFuncSig
+Hour: ScalarFuncSig
+Minute: ScalarFuncSig
+Second: ScalarFuncSig
+MicroSecond: ScalarFuncSig
+Month: ScalarFuncSig
+MonthName: ScalarFuncSig
+NowWithArg: ScalarFuncSig
+NowWithoutArg: ScalarFuncSig
+DayName: ScalarFuncSig
+DayOfMonth: ScalarFuncSig
+DayOfWeek: ScalarFuncSig
+DayOfYear: ScalarFuncSig
+WeekWithMode: ScalarFuncSig
+WeekWithoutMode: ScalarFuncSig
+WeekDay: ScalarFuncSig
+WeekOfYear: ScalarFuncSig
+Year: ScalarFuncSig
+YearWeekWithMode: ScalarFuncSig
+YearWeekWithoutMode: ScalarFuncSig
+GetFormat: ScalarFuncSig
+SysDateWithFsp: ScalarFuncSig
+SysDateWithoutFsp: ScalarFuncSig
+CurrentDate: ScalarFuncSig
+CurrentTime0Arg: ScalarFuncSig
+CurrentTime1Arg: ScalarFuncSig
+Time: ScalarFuncSig
+TimeLiteral: ScalarFuncSig
+UTCDate: ScalarFuncSig
+UTCTimestampWithArg: ScalarFuncSig
+UTCTimestampWithoutArg: ScalarFuncSig
+AddDatetimeAndDuration: ScalarFuncSig
+AddDatetimeAndString: ScalarFuncSig
+AddTimeDateTimeNull: ScalarFuncSig
+AddStringAndDuration: ScalarFuncSig
+AddStringAndString: ScalarFuncSig
+AddTimeStringNull: ScalarFuncSig
+AddDurationAndDuration: ScalarFuncSig
+AddDurationAndString: ScalarFuncSig
+AddTimeDurationNull: ScalarFuncSig
+AddDateAndDuration: ScalarFuncSig
+AddDateAndString: ScalarFuncSig
+SubDatetimeAndDuration: ScalarFuncSig
+SubDatetimeAndString: ScalarFuncSig
+SubTimeDateTimeNull: ScalarFuncSig
+SubStringAndDuration: ScalarFuncSig
+SubStringAndString: ScalarFuncSig
+SubTimeStringNull: ScalarFuncSig
+SubDurationAndDuration: ScalarFuncSig
+SubDurationAndString: ScalarFuncSig
+SubTimeDurationNull: ScalarFuncSig
+SubDateAndDuration: ScalarFuncSig
+SubDateAndString: ScalarFuncSig
+UnixTimestampCurrent: ScalarFuncSig
+UnixTimestampInt: ScalarFuncSig
+UnixTimestampDec: ScalarFuncSig
+ConvertTz: ScalarFuncSig
+MakeDate: ScalarFuncSig
+MakeTime: ScalarFuncSig
+PeriodAdd: ScalarFuncSig
+PeriodDiff: ScalarFuncSig
+Quarter: ScalarFuncSig
+SecToTime: ScalarFuncSig
+TimeToSec: ScalarFuncSig
+TimestampAdd: ScalarFuncSig
+ToDays: ScalarFuncSig
+ToSeconds: ScalarFuncSig
+UTCTimeWithArg: ScalarFuncSig
+UTCTimeWithoutArg: ScalarFuncSig
+Timestamp1Arg: ScalarFuncSig
+Timestamp2Args: ScalarFuncSig
+TimestampLiteral: ScalarFuncSig
+LastDay: ScalarFuncSig
+StrToDateDate: ScalarFuncSig
+StrToDateDatetime: ScalarFuncSig
+StrToDateDuration: ScalarFuncSig
+FromUnixTime1Arg: ScalarFuncSig
+FromUnixTime2Arg: ScalarFuncSig
+ExtractDatetime: ScalarFuncSig
+ExtractDuration: ScalarFuncSig
+AddDateStringString: ScalarFuncSig
+AddDateStringInt: ScalarFuncSig
+AddDateStringDecimal: ScalarFuncSig
+AddDateIntString: ScalarFuncSig
+AddDateIntInt: ScalarFuncSig
+AddDateDatetimeString: ScalarFuncSig
+AddDateDatetimeInt: ScalarFuncSig
+SubDateStringString: ScalarFuncSig
+SubDateStringInt: ScalarFuncSig
+SubDateStringDecimal: ScalarFuncSig
+SubDateIntString: ScalarFuncSig
+SubDateIntInt: ScalarFuncSig
+SubDateDatetimeString: ScalarFuncSig
+SubDateDatetimeInt: ScalarFuncSig
+FromDays: ScalarFuncSig
+TimeFormat: ScalarFuncSig
+TimestampDiff: ScalarFuncSig
+SubDateStringReal: ScalarFuncSig
+SubDateIntReal: ScalarFuncSig
+SubDateIntDecimal: ScalarFuncSig
+SubDateDatetimeReal: ScalarFuncSig
+SubDateDatetimeDecimal: ScalarFuncSig
+SubDateDurationString: ScalarFuncSig
+SubDateDurationInt: ScalarFuncSig
+SubDateDurationReal: ScalarFuncSig
+SubDateDurationDecimal: ScalarFuncSig
+AddDateStringReal: ScalarFuncSig
+AddDateIntReal: ScalarFuncSig
+AddDateIntDecimal: ScalarFuncSig
+AddDateDatetimeReal: ScalarFuncSig
+AddDateDatetimeDecimal: ScalarFuncSig
+AddDateDurationString: ScalarFuncSig
+AddDateDurationInt: ScalarFuncSig
+AddDateDurationReal: ScalarFuncSig
+AddDateDurationDecimal: ScalarFuncSig
+ExtractDatetimeFromString: ScalarFuncSig
+AddDateRealString: ScalarFuncSig
+AddDateRealInt: ScalarFuncSig
+AddDateRealReal: ScalarFuncSig
+AddDateRealDecimal: ScalarFuncSig
+AddDateDecimalString: ScalarFuncSig
+AddDateDecimalInt: ScalarFuncSig
+AddDateDecimalReal: ScalarFuncSig
+AddDateDecimalDecimal: ScalarFuncSig
+SubDateRealString: ScalarFuncSig
+SubDateRealInt: ScalarFuncSig
+SubDateRealReal: ScalarFuncSig
+SubDateRealDecimal: ScalarFuncSig
+SubDateDecimalString: ScalarFuncSig
+SubDateDecimalInt: ScalarFuncSig
+SubDateDecimalReal: ScalarFuncSig
+SubDateDecimalDecimal: ScalarFuncSig
+AddDateDurationStringDatetime: ScalarFuncSig
+AddDateDurationIntDatetime: ScalarFuncSig
+AddDateDurationRealDatetime: ScalarFuncSig
+AddDateDurationDecimalDatetime: ScalarFuncSig
+SubDateDurationStringDatetime: ScalarFuncSig
+SubDateDurationIntDatetime: ScalarFuncSig
+SubDateDurationRealDatetime: ScalarFuncSig
+SubDateDurationDecimalDatetime: ScalarFuncSig
+BitLength: ScalarFuncSig
+Bin: ScalarFuncSig
+ASCII: ScalarFuncSig
+Char: ScalarFuncSig
+CharLengthUTF8: ScalarFuncSig
+Concat: ScalarFuncSig
+ConcatWS: ScalarFuncSig
+Convert: ScalarFuncSig
+Elt: ScalarFuncSig
+ExportSet3Arg: ScalarFuncSig
+ExportSet4Arg: ScalarFuncSig
+ExportSet5Arg: ScalarFuncSig
+FieldInt: ScalarFuncSig
+FieldReal: ScalarFuncSig
+FieldString: ScalarFuncSig
+FindInSet: ScalarFuncSig
+Format: ScalarFuncSig
+FormatWithLocale: ScalarFuncSig
+FromBase64: ScalarFuncSig
+HexIntArg: ScalarFuncSig
+HexStrArg: ScalarFuncSig
+InsertUTF8: ScalarFuncSig
+Insert: ScalarFuncSig
+InstrUTF8: ScalarFuncSig
+Instr: ScalarFuncSig
+LTrim: ScalarFuncSig
+LeftUTF8: ScalarFuncSig
+Left: ScalarFuncSig
+Length: ScalarFuncSig
+Locate2ArgsUTF8: ScalarFuncSig
+Locate3ArgsUTF8: ScalarFuncSig
+Locate2Args: ScalarFuncSig
+Locate3Args: ScalarFuncSig
+Lower: ScalarFuncSig
+LpadUTF8: ScalarFuncSig
+Lpad: ScalarFuncSig
+MakeSet: ScalarFuncSig
+OctInt: ScalarFuncSig
+OctString: ScalarFuncSig
+Ord: ScalarFuncSig
+Quote: ScalarFuncSig
+RTrim: ScalarFuncSig
+Repeat: ScalarFuncSig
+Replace: ScalarFuncSig
+ReverseUTF8: ScalarFuncSig
+Reverse: ScalarFuncSig
+RightUTF8: ScalarFuncSig
+Right: ScalarFuncSig
+RpadUTF8: ScalarFuncSig
+Rpad: ScalarFuncSig
+Space: ScalarFuncSig
+Strcmp: ScalarFuncSig
+Substring2ArgsUTF8: ScalarFuncSig
+Substring3ArgsUTF8: ScalarFuncSig
+Substring2Args: ScalarFuncSig
+Substring3Args: ScalarFuncSig
+SubstringIndex: ScalarFuncSig
+ToBase64: ScalarFuncSig
+Trim1Arg: ScalarFuncSig
+Trim2Args: ScalarFuncSig
+Trim3Args: ScalarFuncSig
+UnHex: ScalarFuncSig
+UpperUTF8: ScalarFuncSig
+Upper: ScalarFuncSig
+CharLength: ScalarFuncSig
+LowerUTF8: ScalarFuncSig
+GreatestDuration: ScalarFuncSig
+GreatestCmpStringAsTime: ScalarFuncSig
+LeastDuration: ScalarFuncSig
+LeastCmpStringAsTime: ScalarFuncSig
+ToBinary: ScalarFuncSig
+FromBinary: ScalarFuncSig
+GreatestCmpStringAsDate: ScalarFuncSig
+LeastCmpStringAsDate: ScalarFuncSig
+GreatestDate: ScalarFuncSig
+LeastDate: ScalarFuncSig
+Table: ChecksumScanOn
+Index: ChecksumScanOn
+Crc64_Xor: ChecksumAlgorithm
+
+class FieldType(_message.Message):
+    __slots__ = ("tp", "flag", "flen", "decimal", "collate", "charset", "elems", "array")
+    TP_FIELD_NUMBER: _ClassVar[int]
+    FLAG_FIELD_NUMBER: _ClassVar[int]
+    FLEN_FIELD_NUMBER: _ClassVar[int]
+    DECIMAL_FIELD_NUMBER: _ClassVar[int]
+    COLLATE_FIELD_NUMBER: _ClassVar[int]
+    CHARSET_FIELD_NUMBER: _ClassVar[int]
+    ELEMS_FIELD_NUMBER: _ClassVar[int]
+    ARRAY_FIELD_NUMBER: _ClassVar[int]
+    tp: int
+    flag: int
+    flen: int
+    decimal: int
+    collate: int
+    charset: str
+    elems: _containers.RepeatedScalarFieldContainer[str]
+    array: bool
+    def __init__(self, tp: _Optional[int] = ..., flag: _Optional[int] = ..., flen: _Optional[int] = ..., decimal: _Optional[int] = ..., collate: _Optional[int] = ..., charset: _Optional[str] = ..., elems: _Optional[_Iterable[str]] = ..., array: _Optional[bool] = ...) -> None: ...
+
+class Expr(_message.Message):
+    __slots__ = ("tp", "val", "children", "sig", "field_type", "has_distinct", "order_by", "aggFuncMode")
+    TP_FIELD_NUMBER: _ClassVar[int]
+    VAL_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    SIG_FIELD_NUMBER: _ClassVar[int]
+    FIELD_TYPE_FIELD_NUMBER: _ClassVar[int]
+    HAS_DISTINCT_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    AGGFUNCMODE_FIELD_NUMBER: _ClassVar[int]
+    tp: ExprType
+    val: bytes
+    children: _containers.RepeatedCompositeFieldContainer[Expr]
+    sig: int
+    field_type: FieldType
+    has_distinct: bool
+    order_by: _containers.RepeatedCompositeFieldContainer[ByItem]
+    aggFuncMode: AggFunctionMode
+    def __init__(self, tp: _Optional[_Union[ExprType, str]] = ..., val: _Optional[bytes] = ..., children: _Optional[_Iterable[_Union[Expr, _Mapping]]] = ..., sig: _Optional[int] = ..., field_type: _Optional[_Union[FieldType, _Mapping]] = ..., has_distinct: _Optional[bool] = ..., order_by: _Optional[_Iterable[_Union[ByItem, _Mapping]]] = ..., aggFuncMode: _Optional[_Union[AggFunctionMode, str]] = ...) -> None: ...
+
+class ByItem(_message.Message):
+    __slots__ = ("expr", "desc")
+    EXPR_FIELD_NUMBER: _ClassVar[int]
+    DESC_FIELD_NUMBER: _ClassVar[int]
+    expr: Expr
+    desc: bool
+    def __init__(self, expr: _Optional[_Union[Expr, _Mapping]] = ..., desc: _Optional[bool] = ...) -> None: ...
+
+class ColumnInfo(_message.Message):
+    __slots__ = ("column_id", "tp", "collation", "columnLen", "decimal", "flag", "elems", "default_val", "pk_handle", "array")
+    COLUMN_ID_FIELD_NUMBER: _ClassVar[int]
+    TP_FIELD_NUMBER: _ClassVar[int]
+    COLLATION_FIELD_NUMBER: _ClassVar[int]
+    COLUMNLEN_FIELD_NUMBER: _ClassVar[int]
+    DECIMAL_FIELD_NUMBER: _ClassVar[int]
+    FLAG_FIELD_NUMBER: _ClassVar[int]
+    ELEMS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VAL_FIELD_NUMBER: _ClassVar[int]
+    PK_HANDLE_FIELD_NUMBER: _ClassVar[int]
+    ARRAY_FIELD_NUMBER: _ClassVar[int]
+    column_id: int
+    tp: int
+    collation: int
+    columnLen: int
+    decimal: int
+    flag: int
+    elems: _containers.RepeatedScalarFieldContainer[str]
+    default_val: bytes
+    pk_handle: bool
+    array: bool
+    def __init__(self, column_id: _Optional[int] = ..., tp: _Optional[int] = ..., collation: _Optional[int] = ..., columnLen: _Optional[int] = ..., decimal: _Optional[int] = ..., flag: _Optional[int] = ..., elems: _Optional[_Iterable[str]] = ..., default_val: _Optional[bytes] = ..., pk_handle: _Optional[bool] = ..., array: _Optional[bool] = ...) -> None: ...
+
+class KeyRange(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: bytes
+    high: bytes
+    def __init__(self, low: _Optional[bytes] = ..., high: _Optional[bytes] = ...) -> None: ...
+
+class TableScan(_message.Message):
+    __slots__ = ("table_id", "columns", "desc", "primary_column_ids", "primary_prefix_column_ids", "keep_order")
+    TABLE_ID_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    DESC_FIELD_NUMBER: _ClassVar[int]
+    PRIMARY_COLUMN_IDS_FIELD_NUMBER: _ClassVar[int]
+    PRIMARY_PREFIX_COLUMN_IDS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_ORDER_FIELD_NUMBER: _ClassVar[int]
+    table_id: int
+    columns: _containers.RepeatedCompositeFieldContainer[ColumnInfo]
+    desc: bool
+    primary_column_ids: _containers.RepeatedScalarFieldContainer[int]
+    primary_prefix_column_ids: _containers.RepeatedScalarFieldContainer[int]
+    keep_order: bool
+    def __init__(self, table_id: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[ColumnInfo, _Mapping]]] = ..., desc: _Optional[bool] = ..., primary_column_ids: _Optional[_Iterable[int]] = ..., primary_prefix_column_ids: _Optional[_Iterable[int]] = ..., keep_order: _Optional[bool] = ...) -> None: ...
+
+class IndexScan(_message.Message):
+    __slots__ = ("table_id", "index_id", "columns", "desc", "unique", "primary_column_ids")
+    TABLE_ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_ID_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    DESC_FIELD_NUMBER: _ClassVar[int]
+    UNIQUE_FIELD_NUMBER: _ClassVar[int]
+    PRIMARY_COLUMN_IDS_FIELD_NUMBER: _ClassVar[int]
+    table_id: int
+    index_id: int
+    columns: _containers.RepeatedCompositeFieldContainer[ColumnInfo]
+    desc: bool
+    unique: bool
+    primary_column_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, table_id: _Optional[int] = ..., index_id: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[ColumnInfo, _Mapping]]] = ..., desc: _Optional[bool] = ..., unique: _Optional[bool] = ..., primary_column_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Selection(_message.Message):
+    __slots__ = ("conditions",)
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    conditions: _containers.RepeatedCompositeFieldContainer[Expr]
+    def __init__(self, conditions: _Optional[_Iterable[_Union[Expr, _Mapping]]] = ...) -> None: ...
+
+class Projection(_message.Message):
+    __slots__ = ("exprs",)
+    EXPRS_FIELD_NUMBER: _ClassVar[int]
+    exprs: _containers.RepeatedCompositeFieldContainer[Expr]
+    def __init__(self, exprs: _Optional[_Iterable[_Union[Expr, _Mapping]]] = ...) -> None: ...
+
+class Aggregation(_message.Message):
+    __slots__ = ("group_by", "agg_func", "streamed")
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    AGG_FUNC_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
+    group_by: _containers.RepeatedCompositeFieldContainer[Expr]
+    agg_func: _containers.RepeatedCompositeFieldContainer[Expr]
+    streamed: bool
+    def __init__(self, group_by: _Optional[_Iterable[_Union[Expr, _Mapping]]] = ..., agg_func: _Optional[_Iterable[_Union[Expr, _Mapping]]] = ..., streamed: _Optional[bool] = ...) -> None: ...
+
+class TopN(_message.Message):
+    __slots__ = ("order_by", "limit")
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    order_by: _containers.RepeatedCompositeFieldContainer[ByItem]
+    limit: int
+    def __init__(self, order_by: _Optional[_Iterable[_Union[ByItem, _Mapping]]] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class Limit(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class Executor(_message.Message):
+    __slots__ = ("tp", "tbl_scan", "idx_scan", "selection", "aggregation", "topN", "limit", "executor_id", "Projection")
+    TP_FIELD_NUMBER: _ClassVar[int]
+    TBL_SCAN_FIELD_NUMBER: _ClassVar[int]
+    IDX_SCAN_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATION_FIELD_NUMBER: _ClassVar[int]
+    TOPN_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECTION_FIELD_NUMBER: _ClassVar[int]
+    tp: ExecType
+    tbl_scan: TableScan
+    idx_scan: IndexScan
+    selection: Selection
+    aggregation: Aggregation
+    topN: TopN
+    limit: Limit
+    executor_id: str
+    Projection: Projection
+    def __init__(self, tp: _Optional[_Union[ExecType, str]] = ..., tbl_scan: _Optional[_Union[TableScan, _Mapping]] = ..., idx_scan: _Optional[_Union[IndexScan, _Mapping]] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ..., aggregation: _Optional[_Union[Aggregation, _Mapping]] = ..., topN: _Optional[_Union[TopN, _Mapping]] = ..., limit: _Optional[_Union[Limit, _Mapping]] = ..., executor_id: _Optional[str] = ..., Projection: _Optional[_Union[Projection, _Mapping]] = ...) -> None: ...
+
+class ChunkMemoryLayout(_message.Message):
+    __slots__ = ("endian",)
+    ENDIAN_FIELD_NUMBER: _ClassVar[int]
+    endian: Endian
+    def __init__(self, endian: _Optional[_Union[Endian, str]] = ...) -> None: ...
+
+class DAGRequest(_message.Message):
+    __slots__ = ("start_ts_fallback", "executors", "time_zone_offset", "flags", "output_offsets", "collect_range_counts", "max_warning_count", "encode_type", "sql_mode", "time_zone_name", "collect_execution_summaries", "max_allowed_packet", "chunk_memory_layout", "is_rpn_expr", "root_executor", "force_encode_type", "div_precision_increment")
+    START_TS_FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    EXECUTORS_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    COLLECT_RANGE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WARNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SQL_MODE_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_NAME_FIELD_NUMBER: _ClassVar[int]
+    COLLECT_EXECUTION_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ALLOWED_PACKET_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_MEMORY_LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    IS_RPN_EXPR_FIELD_NUMBER: _ClassVar[int]
+    ROOT_EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    FORCE_ENCODE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DIV_PRECISION_INCREMENT_FIELD_NUMBER: _ClassVar[int]
+    start_ts_fallback: int
+    executors: _containers.RepeatedCompositeFieldContainer[Executor]
+    time_zone_offset: int
+    flags: int
+    output_offsets: _containers.RepeatedScalarFieldContainer[int]
+    collect_range_counts: bool
+    max_warning_count: int
+    encode_type: EncodeType
+    sql_mode: int
+    time_zone_name: str
+    collect_execution_summaries: bool
+    max_allowed_packet: int
+    chunk_memory_layout: ChunkMemoryLayout
+    is_rpn_expr: bool
+    root_executor: Executor
+    force_encode_type: bool
+    div_precision_increment: int
+    def __init__(self, start_ts_fallback: _Optional[int] = ..., executors: _Optional[_Iterable[_Union[Executor, _Mapping]]] = ..., time_zone_offset: _Optional[int] = ..., flags: _Optional[int] = ..., output_offsets: _Optional[_Iterable[int]] = ..., collect_range_counts: _Optional[bool] = ..., max_warning_count: _Optional[int] = ..., encode_type: _Optional[_Union[EncodeType, str]] = ..., sql_mode: _Optional[int] = ..., time_zone_name: _Optional[str] = ..., collect_execution_summaries: _Optional[bool] = ..., max_allowed_packet: _Optional[int] = ..., chunk_memory_layout: _Optional[_Union[ChunkMemoryLayout, _Mapping]] = ..., is_rpn_expr: _Optional[bool] = ..., root_executor: _Optional[_Union[Executor, _Mapping]] = ..., force_encode_type: _Optional[bool] = ..., div_precision_increment: _Optional[int] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "msg")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MSG_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    msg: str
+    def __init__(self, code: _Optional[int] = ..., msg: _Optional[str] = ...) -> None: ...
+
+class Row(_message.Message):
+    __slots__ = ("handle", "data")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    handle: bytes
+    data: bytes
+    def __init__(self, handle: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class RowMeta(_message.Message):
+    __slots__ = ("handle", "length")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    length: int
+    def __init__(self, handle: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("rows_data", "rows_meta")
+    ROWS_DATA_FIELD_NUMBER: _ClassVar[int]
+    ROWS_META_FIELD_NUMBER: _ClassVar[int]
+    rows_data: bytes
+    rows_meta: _containers.RepeatedCompositeFieldContainer[RowMeta]
+    def __init__(self, rows_data: _Optional[bytes] = ..., rows_meta: _Optional[_Iterable[_Union[RowMeta, _Mapping]]] = ...) -> None: ...
+
+class ExecutorExecutionSummary(_message.Message):
+    __slots__ = ("time_processed_ns", "num_produced_rows", "num_iterations", "executor_id", "concurrency")
+    TIME_PROCESSED_NS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PRODUCED_ROWS_FIELD_NUMBER: _ClassVar[int]
+    NUM_ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    time_processed_ns: int
+    num_produced_rows: int
+    num_iterations: int
+    executor_id: str
+    concurrency: int
+    def __init__(self, time_processed_ns: _Optional[int] = ..., num_produced_rows: _Optional[int] = ..., num_iterations: _Optional[int] = ..., executor_id: _Optional[str] = ..., concurrency: _Optional[int] = ...) -> None: ...
+
+class SelectResponse(_message.Message):
+    __slots__ = ("error", "rows", "chunks", "warnings", "output_counts", "warning_count", "execution_summaries", "encode_type", "ndvs")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    WARNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    NDVS_FIELD_NUMBER: _ClassVar[int]
+    error: Error
+    rows: _containers.RepeatedCompositeFieldContainer[Row]
+    chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
+    warnings: _containers.RepeatedCompositeFieldContainer[Error]
+    output_counts: _containers.RepeatedScalarFieldContainer[int]
+    warning_count: int
+    execution_summaries: _containers.RepeatedCompositeFieldContainer[ExecutorExecutionSummary]
+    encode_type: EncodeType
+    ndvs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, error: _Optional[_Union[Error, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[Error, _Mapping]]] = ..., output_counts: _Optional[_Iterable[int]] = ..., warning_count: _Optional[int] = ..., execution_summaries: _Optional[_Iterable[_Union[ExecutorExecutionSummary, _Mapping]]] = ..., encode_type: _Optional[_Union[EncodeType, str]] = ..., ndvs: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ChecksumRewriteRule(_message.Message):
+    __slots__ = ("old_prefix", "new_prefix")
+    OLD_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    NEW_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    old_prefix: bytes
+    new_prefix: bytes
+    def __init__(self, old_prefix: _Optional[bytes] = ..., new_prefix: _Optional[bytes] = ...) -> None: ...
+
+class ChecksumRequest(_message.Message):
+    __slots__ = ("start_ts_fallback", "scan_on", "algorithm", "rule")
+    START_TS_FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    SCAN_ON_FIELD_NUMBER: _ClassVar[int]
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    start_ts_fallback: int
+    scan_on: ChecksumScanOn
+    algorithm: ChecksumAlgorithm
+    rule: ChecksumRewriteRule
+    def __init__(self, start_ts_fallback: _Optional[int] = ..., scan_on: _Optional[_Union[ChecksumScanOn, str]] = ..., algorithm: _Optional[_Union[ChecksumAlgorithm, str]] = ..., rule: _Optional[_Union[ChecksumRewriteRule, _Mapping]] = ...) -> None: ...
+
+class ChecksumResponse(_message.Message):
+    __slots__ = ("checksum", "total_kvs", "total_bytes")
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_KVS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    checksum: int
+    total_kvs: int
+    total_bytes: int
+    def __init__(self, checksum: _Optional[int] = ..., total_kvs: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
