@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
+from kvstore.client.cluster.parts import Options
 from tests.sim.pd_group import PdGroup
 from tests.sim.raft_group import RaftGroup
 from tests.sim.run import Report, simulate
+from tests.sim.store_cluster import Shape, StoreCluster
+from tests.sim.workloads.api import Workload
+from tests.sim.workloads.append import ListAppend
+from tests.sim.workloads.bank import Bank
+from tests.sim.workloads.long_fork import LongFork
 from tests.sim.workloads.registers import Registers
+from tests.sim.workloads.sets import Set
 from tests.sim.workloads.timestamps import Timestamps
 
 
@@ -22,5 +30,21 @@ def pd_group(seed: int, seconds: float) -> Report:
     return simulate(seed, PdGroup, [Timestamps()], seconds, clients_each=5)
 
 
-DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {"raft-group": raft_group, "pd-group": pd_group}
+def cluster(seed: int, seconds: float) -> Report:
+    """Stores, placement drivers and clients; the seed also draws what runs on them, and how clients commit."""
+    rng = random.Random(seed ^ 0x5EED)
+    raw = rng.random() < 0.25
+    transactional: list[Workload] = [Bank(), ListAppend(), Set(), LongFork(), Registers(raw=False)]
+    workloads = [Registers()] if raw else rng.sample(transactional, 2)
+    options = Options(one_pc=rng.random() < 0.5, async_commit=rng.random() < 0.5)
+    shape = Shape(stores=rng.choice((3, 4, 4, 5)), pds=rng.choice((1, 3, 3)), raw=raw, options=options)
+    splits = [key for workload in workloads for key in workload.splits]
+    return simulate(seed, lambda world: StoreCluster(world, shape, splits), workloads, seconds)
+
+
+DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {
+    "cluster": cluster,
+    "raft-group": raft_group,
+    "pd-group": pd_group,
+}
 """The first is the default."""
