@@ -217,7 +217,11 @@ class StoreCluster:
         return SimClient(self.world, name, self.pd_addresses, raw=self.shape.raw, options=self.shape.options)
 
     async def settle(self) -> None:
-        """Reads one key of every region, until all answer."""
+        """Until a key of every region can be read and all replicas of every region are equal."""
+        await self._answers()
+        await self._compare_replicas()
+
+    async def _answers(self) -> None:
         while True:
             keys = [region.start_key for region in self._newest_regions()]
             try:
@@ -408,7 +412,7 @@ class StoreCluster:
     def observe_at_rest(self) -> None:
         self.observe()
 
-    async def compare_replicas(self) -> None:
+    async def _compare_replicas(self) -> None:
         """Waits until the replicas of every region hold the same bytes; raises Broken if they never do."""
         loop = asyncio.get_running_loop()
         until = loop.time() + EQUAL_S
