@@ -1,0 +1,112 @@
+"""Whole clusters under all faults; and bugs planted in the production code, each caught."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from kvstore.raft import replicate
+from kvstore.raft.types import HardState
+from kvstore.raftstore import apply
+from kvstore.raftstore.peer_storage import PeerStorage
+from kvstore.raftstore.store import RaftStore
+from pd.timestamps import WINDOW_MS
+from tests.sim.deployments import cluster
+from tests.sim.nemesis import (
+    LANES,
+    Lane,
+    clock_jump,
+    crash,
+    isolate,
+    merge,
+    partition,
+    slow_all,
+    slow_disk,
+    split,
+    transfer_leader,
+)
+from tests.sim.run import Report, simulate
+from tests.sim.store_cluster import Shape, StoreCluster
+from tests.sim.workloads.registers import Registers
+from tests.sim.workloads.timestamps import Timestamps
+
+SECONDS = 8.0
+FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 100, 1000, 10
+
+UNREST = (
+    Lane((crash,), lasts_s=0.3, pause_s=0.8),
+    Lane((slow_all, isolate, partition), lasts_s=3.0, pause_s=0.5),
+    Lane((slow_disk,), lasts_s=2.0, pause_s=0.2),
+    Lane((split, merge, transfer_leader), lasts_s=0.1, pause_s=0.5),
+)
+
+
+def holds(first: int, seconds: float) -> None:
+    for seed in range(first, first + SEEDS_A_TEST):
+        report = cluster(seed, seconds)
+        assert not report.problems, report
+
+
+@pytest.mark.parametrize("first", range(0, FAST_SEEDS, SEEDS_A_TEST))
+def test_cluster(first: int) -> None:
+    holds(first, SECONDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1000, 1000 + SLOW_SEEDS, SEEDS_A_TEST))
+def test_many_clusters(first: int) -> None:
+    holds(first, SECONDS)
+
+
+def test_one_seed_is_one_run() -> None:
+    assert cluster(7, 5.0).trace == cluster(7, 5.0).trace
+
+
+def registers(seed: int, lanes: Sequence[Lane] = UNREST, shape: Shape = Shape(stores=3, pds=1, raw=True)) -> Report:  # noqa: B008
+    workload = Registers()
+    return simulate(seed, lambda world: StoreCluster(world, shape, workload.splits), [workload], 20.0, lanes)
+
+
+def reply_before_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Votes and acknowledgements leave before what they promise is durable."""
+    collect = RaftStore._collect
+
+    def early(store: RaftStore) -> Any:
+        readies, must_sync = collect(store)
+        for peer, ready in readies:
+            store._send_all(peer, ready.persisted_messages)
+        store.transport.flush()
+        return readies, must_sync
+
+    monkeypatch.setattr(RaftStore, "_collect", early)
+
+
+def vote_not_persisted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restarted store has forgotten whom it voted for."""
+    save = PeerStorage.save_raft_state
+
+    def forget(storage: PeerStorage, batch: Any) -> None:
+        kept = storage.hard_state
+        storage.hard_state = HardState(kept.term, 0, kept.commit)
+        save(storage, batch)
+        storage.hard_state = kept
+
+    monkeypatch.setattr(PeerStorage, "save_raft_state", forget)
+
+
+def no_epoch_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that was proposed before a split is applied after it, outside of the region."""
+    monkeypatch.setattr(apply, "check_version", lambda peer, command: None)
+
+
+@pytest.mark.parametrize("plant", [reply_before_sync, vote_not_persisted, no_epoch_check])
+def test_planted_bug_is_caught(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    seeds = 60
+    for seed in range(seeds):
+        if registers(seed).problems:
+            return
+    pytest.fail(f"{plant.__name__} was not caught in {seeds} seeds")
