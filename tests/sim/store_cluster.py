@@ -44,6 +44,8 @@ ADMIN_S = 3.0
 PROBE_PAUSE_S = 0.2
 EQUAL_S = 60.0
 """At rest the replicas of each region must be equal within so long."""
+DIGEST_EVERY = 5
+"""Replicas are compared at every so many looks; a digest reads the whole region."""
 REGIONS_MAX = 12
 """With so many, no region is split any more."""
 
@@ -108,6 +110,8 @@ class StoreCluster:
         self._seen_commit: dict[tuple[str, int], int] = {}
         self._views: dict[str, dict[int, RegionView]] = {machine.name: {} for machine in self._kv_machines}
         self._led: dict[tuple[int, int], None] = {}
+        self._looks = 0
+        self._digests: dict[tuple[int, int], tuple[str, str]] = {}
 
     # processes
 
@@ -363,6 +367,7 @@ class StoreCluster:
 
     def observe(self) -> None:
         invariants = self.world.invariants
+        self._looks += 1
         for name, store in self._stores():
             views: dict[int, RegionView] = {}
             for region_id, peer in store.peers.items():
@@ -380,6 +385,8 @@ class StoreCluster:
                 if self._views[name].get(region_id) != view:
                     invariants.region(view)
                 self._observe_raft(name, peer)
+                if self._looks % DIGEST_EVERY == 0:
+                    self._observe_data(name, store, peer)
             for region_id in self._views[name].keys() - views.keys():
                 invariants.destroyed(name, region_id)
                 self._seen_commit.pop((name, region_id), None)
@@ -403,6 +410,17 @@ class StoreCluster:
                 digest = hashlib.blake2b(entry.data, digest_size=8).digest()
                 invariants.committed(name, peer.region_id, entry.index, entry.term, digest)
             self._seen_commit[seen] = applied
+
+    def _observe_data(self, name: str, store: RaftStore, peer: Peer) -> None:
+        """What a region holds follows from how much of its log is applied, whoever applied it."""
+        if peer.applying is not None:
+            return
+        digest = _digest(store, peer.region)
+        other, theirs = self._digests.setdefault((peer.region_id, peer.storage.applied), (name, digest))
+        if theirs != digest:
+            raise Broken(
+                f"region {peer.region_id} with {peer.storage.applied} applied: {name} holds {digest}, {other} {theirs}"
+            )
 
     def _tiles(self, *, at_rest: bool) -> None:
         views = [view for name in self._views for view in self._views[name].values()]
