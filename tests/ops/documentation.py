@@ -21,7 +21,15 @@ from shell.nodes.pd import PdSettings
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "operations.md"
 PACKAGES = ("kvstore", "pd", "shell", "sqlfront", "coprocessor")
-METRICS = ("Counter", "Gauge", "Histogram", "Summary", "GaugeMetricFamily", "CounterMetricFamily")
+METRICS = (
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "Summary",
+    "GaugeMetricFamily",
+    "CounterMetricFamily",
+    "HistogramMetricFamily",
+)
 FAILPOINTS = ("fail_point", "fail_point_async")
 
 
