@@ -146,6 +146,7 @@ class Snapshots:
         await outgoing.measure()
         await fail_point_async("raftstore::snapshot_made")
         peer.storage.made_snapshots[to] = outgoing.to_raft()
+        self._store.counters.snapshots_made += 1
         self._store.mark(peer)
         # Raft asks again with the next answer of the follower; what nobody takes is dropped
         await asyncio.sleep(self._store.config.snapshot_timeout_s)
@@ -207,6 +208,7 @@ class Snapshots:
         finally:
             if staging is not None and not done:
                 self.discard(region_id)
+        self._store.counters.snapshots_received += 1
         self._store.on_raft_message(message)
 
     def _begin(self, message: RaftMessage) -> _Staging:

@@ -7,6 +7,7 @@ one or a later one; at the end all replicas of a region hold the same, and the r
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import sys
 
@@ -213,7 +214,7 @@ class Chaos:
         self.cluster.check()
         for store in self.cluster.stores.values():
             regions = store.regions()
-            for before, after in zip(regions[:-1], regions[1:], strict=True):
+            for before, after in itertools.pairwise(regions):
                 assert before.end_key, regions
                 assert before.end_key <= after.start_key, regions
             for peer in store.peers.values():
