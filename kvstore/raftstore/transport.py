@@ -63,7 +63,7 @@ class StreamTransport:
     def send(self, message: RaftMessage) -> None:
         store_id = message.to_peer.store_id
         lane = self._lanes.get(store_id)
-        if lane is None:
+        if lane is None or (lane.task is not None and lane.task.done()):
             lane = self._lanes[store_id] = _Lane()
             lane.task = asyncio.get_running_loop().create_task(self._serve(store_id, lane))
         size = _size_of(message)

@@ -1,4 +1,4 @@
-"""A process with three stores on disk that writes, splits and merges, and says what was acknowledged, until it is killed."""
+"""A process with three stores on disk that writes, splits and merges, and says what it has acknowledged."""
 
 from __future__ import annotations
 
@@ -88,6 +88,17 @@ class Trio:
                 try:
                     await found[0].write(found[1], [(CF_DEFAULT, b"z" + key, key)])
                     return
+                except RegionError:
+                    pass
+            await asyncio.sleep(0.02)
+
+    async def get(self, key: bytes) -> bytes | None:
+        while True:
+            found = self.locate(key)
+            if found is not None:
+                try:
+                    await found[0].read(found[1])
+                    return found[0].engine.get(CF_DEFAULT, b"z" + key)
                 except RegionError:
                     pass
             await asyncio.sleep(0.02)
