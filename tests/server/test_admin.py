@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvstore.codec import encode_bytes
 from kvstore.proto import coprocessor_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
-from tests.server.ends import Node, serving
+from tests.server.ends import Node, everywhere, serving
 
 Op = pb.Op
 
@@ -40,7 +40,7 @@ def test_what_lies_under_a_key() -> None:
             assert (found.key, found.info) == (b"a", info)
         assert not (await node.call("MvccGetByStartTs", pb.MvccGetByStartTsRequest(start_ts=11))).key
 
-    serving(test)
+    everywhere(test)
 
 
 def test_garbage_below_the_safe_point_goes() -> None:
@@ -56,7 +56,7 @@ def test_garbage_below_the_safe_point_goes() -> None:
         assert not (await node.call("MvccGetByKey", pb.MvccGetByKeyRequest(key=b"b"))).info.writes
         assert (await node.get(b"a", 70)).value == b"40"
 
-    serving(test)
+    everywhere(test)
 
 
 def test_garbage_of_many_keys_goes() -> None:
@@ -67,7 +67,7 @@ def test_garbage_of_many_keys_goes() -> None:
         assert await node.service.admin.collect(node.store.context(), 50) == 1500
         assert await node.service.admin.collect(node.store.context(), 50) == 0
 
-    serving(test)
+    everywhere(test)
 
 
 def test_ranges_are_deleted() -> None:
@@ -83,7 +83,7 @@ def test_ranges_are_deleted() -> None:
         inverted = pb.UnsafeDestroyRangeRequest(start_key=b"c", end_key=b"b")
         assert "inverted" in (await node.call("UnsafeDestroyRange", inverted)).error
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_follower_s_read_is_announced_to_the_leader() -> None:
@@ -114,4 +114,4 @@ def test_without_a_coprocessor_its_calls_say_so() -> None:
         request = coprocessor_pb2.Request(tp=103, data=b"x")
         assert "no coprocessor" in (await node.call("Coprocessor", request)).other_error
 
-    serving(test)
+    everywhere(test)
