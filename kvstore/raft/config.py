@@ -17,15 +17,15 @@ class Rng(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Times are in ticks, sizes in bytes of payload. ConfigInvalid where values contradict each other."""
+    """Times are in ticks, sizes in bytes. ConfigInvalid where values contradict each other."""
 
     id: int
     election_tick: int = 10
     heartbeat_tick: int = 2
     applied: int = 0  # what the state machine has; committed entries after it are handed out again
-    max_size_per_msg: int = 1 << 20
+    max_size_per_msg: int = 1 << 20  # as `limit_size` counts; a single entry may be larger
     max_inflight_msgs: int = 256  # appends that a follower may leave unanswered
-    max_uncommitted_size: int = NO_LIMIT  # of a leader's proposals that are not handed out as committed yet
+    max_uncommitted_size: int = NO_LIMIT  # payload of a leader's proposals not handed out as committed yet
     max_committed_size_per_ready: int = 16 << 20
     check_quorum: bool = True
     pre_vote: bool = True

@@ -26,6 +26,9 @@ def on_append(raft: Raft, message: Message) -> None:
         answer.reject_hint, answer.log_term = log.last_at_or_below(message.index, message.log_term)
     answer.commit = log.committed
     raft.msgs.append(answer)
+    if raft.wants_snapshot and log.last_term == raft.term:  # the wish has outlived the term it was made in
+        raft.pending_request_snapshot = log.last_index
+        _ask_for_snapshot(raft)
 
 
 def on_heartbeat(raft: Raft, message: Message) -> None:
@@ -51,16 +54,17 @@ def on_snapshot(raft: Raft, message: Message) -> None:
 
 def _restore(raft: Raft, snapshot: Snapshot) -> bool:
     log, state = raft.log, snapshot.conf_state
-    if snapshot.index <= log.committed and not raft.pending_request_snapshot:
-        return False
-    if snapshot.index < log.committed:
+    # One below what was asked for may be older than entries that the leader counts as ours: it is taken as any other.
+    requested = 0 < raft.pending_request_snapshot <= snapshot.index
+    if snapshot.index < log.committed or (snapshot.index == log.committed and not requested):
         return False
     if raft.id not in (*state.voters, *state.learners, *state.voters_outgoing):
         return False  # not for us: whoever sent it confuses us with another
-    if not raft.pending_request_snapshot and log.matches(snapshot.index, snapshot.term):
+    if not requested and log.matches(snapshot.index, snapshot.term):
         log.commit_to(snapshot.index)
         return False
     log.restore(snapshot)
+    raft.wants_snapshot = False
     raft.pending_request_snapshot = 0
     raft.set_configuration(confchange.restore(state))
     return True
@@ -69,16 +73,18 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
 def request_snapshot(raft: Raft) -> None:
     """Asks the leader for a snapshot of what this node has or more; until it comes, appends are refused.
 
+    Under a new leader the request is made anew as soon as the log ends in that leader's term.
     RequestSnapshotDropped if there is nobody to ask, or one is under way.
     """
     if raft.role is Role.LEADER:
         raise RequestSnapshotDropped("the leader has nobody to ask")
     if raft.leader_id == NO_ID:
         raise RequestSnapshotDropped("no leader")
-    if raft.log.snapshot is not None or raft.pending_request_snapshot:
+    if raft.log.snapshot is not None or raft.wants_snapshot:
         raise RequestSnapshotDropped("one is under way")
     if raft.log.last_term != raft.term:  # the leader could have no snapshot at an index that it will overwrite
         raise RequestSnapshotDropped("nothing of the leader's term has arrived yet")
+    raft.wants_snapshot = True
     raft.pending_request_snapshot = raft.log.last_index
     _ask_for_snapshot(raft)
 

@@ -43,16 +43,14 @@ def on_append_response(raft: Raft, message: Message) -> None:
     if message.reject:
         _on_rejected(raft, message, progress)
         return
-    # Without the 0 a node that refuses a snapshot would get it again at once, for ever.
-    probed = progress.state is ProgressState.PROBE and progress.matched == message.index != 0
-    if not progress.update_matched(message.index) and not probed:
+    if not progress.update_matched(message.index) and not _is_news(progress, message.index):
         return
     if progress.state is ProgressState.REPLICATE:
         progress.free_inflight(message.index)
     elif progress.state is ProgressState.PROBE:
         progress.become_replicate()
     elif progress.matched + 1 >= raft.log.first_index():  # the snapshot, this one or an older one, has arrived
-        progress.become_probe()
+        progress.pending_request_snapshot = 0
         progress.become_replicate()
     log = raft.log
     if not replicate.advance_commit(raft) and (
@@ -63,14 +61,39 @@ def on_append_response(raft: Raft, message: Message) -> None:
         _send_timeout_now(raft)
 
 
+def _is_news(progress: Progress, index: int) -> bool:
+    """Whether an acknowledgement of what was known to match says that the follower can go on from there."""
+    if progress.state is ProgressState.SNAPSHOT:  # it had asked for the snapshot
+        return index >= progress.pending_snapshot
+    # Without the 0 a node that refuses a snapshot would get it again at once, for ever.
+    return progress.state is ProgressState.PROBE and progress.matched == index != 0
+
+
 def _on_rejected(raft: Raft, message: Message, progress: Progress) -> None:
+    if message.request_snapshot:
+        _on_snapshot_request(raft, message, progress)
+        return
     hint = message.reject_hint
     if message.log_term:
         hint, _ = raft.log.last_at_or_below(hint, message.log_term)
-    if progress.on_rejected(message.index, hint, message.request_snapshot):
+    if progress.on_rejected(message.index, hint):
         if progress.state is ProgressState.REPLICATE:
             progress.become_probe()
         replicate.send_append(raft, message.from_, progress, allow_empty=True)
+
+
+def _on_snapshot_request(raft: Raft, message: Message, progress: Progress) -> None:
+    """A follower wants a snapshot of all that it has, and takes nothing else until it gets one.
+
+    What it has counts: without its acknowledgement that may never be committed, and there would be no such snapshot.
+    """
+    if progress.state is ProgressState.SNAPSHOT:
+        return
+    if raft.log.matches(message.reject_hint, message.log_term) and progress.update_matched(message.reject_hint):
+        replicate.advance_commit(raft)
+    progress.become_probe()
+    progress.pending_request_snapshot = message.request_snapshot
+    replicate.send_append(raft, message.from_, progress, allow_empty=False)
 
 
 def on_heartbeat_response(raft: Raft, message: Message) -> None:

@@ -107,26 +107,20 @@ class Progress:
         else:
             self.paused = True
 
-    def on_rejected(self, rejected: int, hint: int, request_snapshot: int) -> bool:
+    def on_rejected(self, rejected: int, hint: int) -> bool:
         """An append after `rejected` did not fit; False if the answer is an old one.
 
-        `hint` is the highest index where both logs may agree. A follower asks for a snapshot in a rejection, too.
+        `hint` is the highest index where both logs may agree.
         """
         if self.state is ProgressState.REPLICATE:
-            if rejected < self.matched or (rejected == self.matched and not request_snapshot):
+            if rejected <= self.matched:
                 return False
-            if request_snapshot:
-                self.pending_request_snapshot = request_snapshot
-            else:
-                self.next_idx = self.matched + 1
+            self.next_idx = self.matched + 1
             return True
-        if request_snapshot:
-            self.pending_request_snapshot = self.pending_request_snapshot or request_snapshot
-        elif self.next_idx - 1 != rejected:  # while probing only the last append sent can be refused
+        if self.next_idx - 1 != rejected:  # while probing only the last append sent can be refused
             return False
-        else:
-            self.next_idx = max(min(rejected, hint + 1), self.matched + 1)
-            self.sent_commit = min(self.sent_commit, self.next_idx - 1)
+        self.next_idx = max(min(rejected, hint + 1), self.matched + 1)
+        self.sent_commit = min(self.sent_commit, self.next_idx - 1)
         self.paused = False
         return True
 

@@ -124,8 +124,11 @@ class RawNode:
     def read_index(self, context: bytes) -> bool:
         """Asks at which index a read may be served; the answer is a ReadState with this context, or never comes.
 
-        False if there is no leader to ask. Contexts must be unique in the group while they wait, and not empty.
+        False if there is no leader to ask. Contexts must be unique in the group while they wait, and not empty
+        (ValueError).
         """
+        if not context:
+            raise ValueError("a read needs a context")
         return reads.request(self._raft, context)
 
     def transfer_leader(self, node: int) -> None:

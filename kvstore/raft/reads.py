@@ -35,7 +35,7 @@ def request(raft: Raft, context: bytes) -> bool:
 
 def on_request(raft: Raft, message: Message) -> None:
     """A follower's read reached this node; one that does not lead drops it."""
-    if raft.role is Role.LEADER and len(message.entries) == 1:
+    if raft.role is Role.LEADER and len(message.entries) == 1 and message.entries[0].data:
         start(raft, ReadRequest(message.entries[0].data, message.from_))
 
 

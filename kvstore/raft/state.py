@@ -59,6 +59,7 @@ class Raft:
         "uncommitted_from",
         "uncommitted_size",
         "vote",
+        "wants_snapshot",
     )
 
     def __init__(self, config: Config, storage: Storage, rng: Rng) -> None:
@@ -75,6 +76,7 @@ class Raft:
         self.vote = hard_state.vote
         self.role = Role.FOLLOWER
         self.lease_broken = False  # a transfer target may campaign in spite of our lease
+        self.wants_snapshot = False  # a follower's wish, and the index that the request of this term is for
         self.pending_request_snapshot = 0
         self.uncommitted_size = self.uncommitted_from = 0
         self.promotable = False
@@ -135,6 +137,7 @@ class Raft:
         if self.term != term:
             self.term = term
             self.vote = NO_ID
+            self.pending_request_snapshot = 0  # a new leader may overwrite what was to be covered
         self.leader_id = NO_ID
         self.election_elapsed = self.heartbeat_elapsed = 0
         self.randomized_election_timeout = self.rng.randrange(*self.config.election_range())
@@ -161,7 +164,6 @@ class Raft:
         self.reset(self.term + 1)
         self.vote = self.id
         self.role = Role.CANDIDATE
-        self.pending_request_snapshot = 0
 
     def become_pre_candidate(self) -> None:
         """Asks for votes without a new term: term and vote stay as they are."""
@@ -180,6 +182,7 @@ class Raft:
         self.reset(self.term)
         self.leader_id = self.id
         self.role = Role.LEADER
+        self.wants_snapshot = False
         self.pending_request_snapshot = 0
         last = self.log.last_index
         # Conservative: there may be a membership change in the tail that came from the former leader.

@@ -12,6 +12,8 @@ from typing import Protocol
 from kvstore.raft.errors import Compacted, SnapshotTemporarilyUnavailable, Unavailable
 from kvstore.raft.types import ConfState, Entry, HardState, Snapshot
 
+ENTRY_OVERHEAD_BYTES = 16  # what an entry takes on the wire and on disk besides its payload, about
+
 
 class Storage(Protocol):
     """The persisted part of one node's log. Indexes of entries are first_index() … last_index()."""
@@ -21,7 +23,7 @@ class Storage(Protocol):
         ...
 
     def entries(self, low: int, high: int, max_bytes: int | None) -> list[Entry]:
-        """Entries [low, high), cut to `max_bytes` of payload but never to none; Compacted or Unavailable."""
+        """Entries [low, high), cut to `max_bytes` but never to none, see `limit_size`; Compacted or Unavailable."""
         ...
 
     def term(self, index: int) -> int:
@@ -112,12 +114,12 @@ class MemoryStorage:
 
 
 def limit_size(entries: list[Entry], max_bytes: int | None) -> list[Entry]:
-    """The longest prefix of at most `max_bytes` of payload, but at least one entry."""
+    """The longest prefix of at most `max_bytes`, but at least one entry."""
     if max_bytes is None or len(entries) <= 1:
         return entries
     total = 0
     for position, entry in enumerate(entries):
-        total += len(entry.data) + len(entry.context)
+        total += len(entry.data) + len(entry.context) + ENTRY_OVERHEAD_BYTES
         if total > max_bytes and position:
             return entries[:position]
     return entries

@@ -1,8 +1,8 @@
 """Values that go in and out of the Raft core: entries, messages, states, membership.
 
 Names and numbers are eraftpb's (tikv/raft-rs), so that the transport maps field by field. The log, messages and the
-caller share the entries: nobody copies a payload. `Entry` and `Message` are not frozen, which would make each of them cost three
-times as much, but nobody changes them: an entry never, a message not after `RawNode.ready` has handed it out.
+caller share the entries: nobody copies a payload. `Entry` and `Message` are not frozen, which would make each of them
+cost three times as much, but nobody changes them: an entry never, a message not after `RawNode.ready` handed it out.
 """
 
 from __future__ import annotations

@@ -148,9 +148,7 @@ def _apply(applying: Applying, peer: Peer, entry: Entry) -> Outcome:
     command = RaftCmdRequest.FromString(entry.data)
     if command.HasField("admin_request"):
         return applying.store.admin_executor.execute(applying, peer, command, entry)
-    region = peer.storage.region
-    if command.header.region_epoch.version != region.region_epoch.version:
-        raise checks.epoch_not_match("at apply", [region])
+    check_version(peer, command)
     fail_point("raftstore::apply_write")
     record = command.custom_request.data
     if record:
@@ -161,6 +159,13 @@ def _apply(applying: Applying, peer: Peer, entry: Entry) -> Outcome:
         applying.batch.add_record(encode_delete_range(delete.cf, delete.start_key, delete.end_key))
         peer.flow.since_check += applying.store.config.split_check_bytes
     return None
+
+
+def check_version(peer: Peer, command: RaftCmdRequest) -> None:
+    """Refuses a write that was proposed before the region's range changed."""
+    region = peer.storage.region
+    if command.header.region_epoch.version != region.region_epoch.version:
+        raise checks.epoch_not_match("at apply", [region])
 
 
 def _count(applying: Applying, peer: Peer, record: bytes, size: int) -> None:

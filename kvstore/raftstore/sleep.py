@@ -26,7 +26,6 @@ def _quiet(peer: Peer) -> bool:
         raft.last_index == raft.commit == peer.storage.applied == raft.persisted
         and raft.lead_transferee == NO_ID
         and not peer.busy()
-        and not raft.has_ready()
     )
 
 

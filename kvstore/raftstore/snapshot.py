@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from kvstore.engine.api import CF_RAFT, Scanner
 from kvstore.engine.batch import encode_pairs
 from kvstore.errors import Corruption
-from kvstore.failpoint import fail_point
+from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.proto import raft_serverpb_pb2 as serverpb
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.proto.raft_serverpb_pb2 import RaftMessage, RaftSnapshotData, SnapshotChunk, SnapshotMeta
@@ -30,7 +30,7 @@ from kvstore.rpc.api import Code, RpcError
 if TYPE_CHECKING:
     from kvstore.raftstore.store import RaftStore
 
-PAIRS_PER_READ = 256
+PAIRS_PER_READ_MAX = 256
 SNAPSHOT_VERSION = 1
 """Of the pieces' format, in RaftSnapshotData."""
 
@@ -51,11 +51,15 @@ class OutgoingSnapshot:
 
     def _pieces(self, cf: str, scanner: Scanner) -> Iterator[bytes]:
         parts: list[bytes] = []
-        size = 0
-        while flat := scanner.take(PAIRS_PER_READ):
+        size, pairs = 0, 1
+        while flat := scanner.take(pairs):
             record = encode_pairs(cf, flat)
             parts.append(record)
             size += len(record)
+            if len(record) * 4 < self._piece_bytes:
+                pairs = min(2 * pairs, PAIRS_PER_READ_MAX)
+            else:
+                pairs = max(1, pairs // 2)  # values may be of any size
             if size >= self._piece_bytes:
                 yield b"".join(parts)
                 parts, size = [], 0
@@ -140,7 +144,7 @@ class Snapshots:
     async def _make(self, outgoing: OutgoingSnapshot, to: int) -> None:
         peer = outgoing.peer
         await outgoing.measure()
-        fail_point("raftstore::snapshot_made")
+        await fail_point_async("raftstore::snapshot_made")
         peer.storage.made_snapshots[to] = outgoing.to_raft()
         self._store.mark(peer)
         # Raft asks again with the next answer of the follower; what nobody takes is dropped
@@ -195,7 +199,7 @@ class Snapshots:
                     region_id = message.region_id
                 if chunk.data:
                     staging.add(chunk.data)
-                fail_point("raftstore::snapshot_receive")
+                await fail_point_async("raftstore::snapshot_receive")
             if staging is None or message is None:
                 raise RpcError(Code.INVALID_ARGUMENT, "a snapshot without chunks")
             staging.finish()

@@ -20,7 +20,7 @@ import structlog
 from kvstore.engine.api import CF_RAFT, Batch, Engine
 from kvstore.engine.batch import encode_changes
 from kvstore.errors import StoreError
-from kvstore.failpoint import fail_point
+from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.proto import raft_serverpb_pb2 as serverpb
 from kvstore.proto.kvrpcpb_pb2 import Context, DiskFullOpt
 from kvstore.proto.metapb_pb2 import Peer as PeerPb
@@ -562,9 +562,9 @@ class RaftStore:
             self._apply(applying, peer, ready.committed_entries)
         applying.flush()
         if must_sync:
-            fail_point("raftstore::before_sync")
+            await fail_point_async("raftstore::before_sync")
             await self._syncer.sync()
-            fail_point("raftstore::after_sync")
+            await fail_point_async("raftstore::after_sync")
         self._advance(readies)
         self.transport.flush()
 

@@ -46,9 +46,12 @@ class Upkeep:
         self._checking_stale: set[int] = set()
         self._measuring: set[int] = set()
 
-    def _every(self, seconds: float, offset: int = 0) -> bool:
-        period = max(1, round(seconds / self._store.config.tick_s))
-        return (self._ticks + offset) % period == 0
+    def _period(self, seconds: float) -> int:
+        """In ticks."""
+        return max(1, round(seconds / self._store.config.tick_s))
+
+    def _every(self, seconds: float) -> bool:
+        return self._ticks % self._period(seconds) == 0
 
     def tick(self) -> None:
         """One tick of all peers that are awake, and what is due."""
@@ -80,9 +83,10 @@ class Upkeep:
             self._leave_joint(now)
         if self._every(config.leader_missing_s / 4):
             self._look_for_stale(now)
-        for peer in list(store.peers.values()):
-            if peer.is_leader and self._every(config.region_heartbeat_s, peer.region_id):
-                self.report(peer)
+        period, now_due = self._period(config.region_heartbeat_s), self._ticks
+        due = [r for r, peer in store.peers.items() if peer.is_leader and not (r + now_due) % period]
+        for region_id in due:
+            self.report(store.peers[region_id])
 
     def _age(self, peer: Peer) -> None:
         """Gives up what has waited too long: nobody may ever tell how it ended."""

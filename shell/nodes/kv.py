@@ -45,7 +45,7 @@ class KvSettings:
     labels: Mapping[str, str] = setting({}, "where the machine stands, for placement: zone, rack, host")
     status_addr: str = setting("127.0.0.1:20180", "the status port (HTTP); empty: none")
     advertise_status_addr: str = setting("", "the status port others are told; empty: status-addr")
-    stop_grace_ms: int = setting(5_000, "how long calls under way may take when it stops", 0, 600_000)
+    stop_grace_ms: int = setting(1_000, "how long calls under way may take when it stops", 0, 600_000)
     cache_mib: int = setting(256, "memory for blocks of data that were read", 8, 1 << 20)
     raw_ttl: bool = setting(False, "raw values can expire, and there are no transactions; for a directory's whole life")
     gc_poll_ms: int = setting(10_000, "how often the safe point of garbage collection is asked for", 100, 3_600_000)

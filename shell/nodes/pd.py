@@ -38,7 +38,7 @@ class PdSettings:
     advertise_client_addr: str = setting("", "the address others are told; empty: client-addr")
     initial_cluster: str = setting("", "all members: `pd1=http://host:port,...`; empty: this one alone")
     status_addr: str = setting("127.0.0.1:2479", "the status port (HTTP); empty: none")
-    stop_grace_ms: int = setting(5_000, "how long calls under way may take when it stops", 0, 600_000)
+    stop_grace_ms: int = setting(1_000, "how long calls under way may take when it stops", 0, 600_000)
     tick_ms: int = setting(100, "Raft's tick", 10, 10_000)
     election_ticks: int = setting(10, "ticks without a leader until an election", 3, 1000)
     heartbeat_ticks: int = setting(2, "ticks between the leader's heartbeats", 1, 100)

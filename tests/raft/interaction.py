@@ -1,7 +1,7 @@
 """A group of raw nodes driven by script commands, each node's work printed as it is done.
 
-Lines read `node: what it does` and `from>to message`. Entries are term/index "data". Every group begins with a snapshot at
-5/5. An election timeout is always 5 ticks and a heartbeat 1, so that scripts can count.
+Lines read `node: what it does` and `from>to message`. Entries are term/index "data". Every group begins with a snapshot
+at 5/5. An election timeout is always 5 ticks and a heartbeat 1, so that scripts can count.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Script(Cluster):
         self.add(int(args[0]), ConfState())
 
     def do_entries(self, args: list[str], options: dict[str, str]) -> None:
-        """entries 1 6 6 7: node 1 starts anew with entries of these terms from index 6 on, of which none is committed."""
+        """entries 1 6 6 7: node 1 starts anew with entries of these terms from index 6 on, none committed."""
         node, terms = self.nodes[int(args[0])], [int(word) for word in args[1:]]
         node.storage.append([Entry(EntryType.NORMAL, term, 6 + i, b"") for i, term in enumerate(terms)])
         node.storage.set_hard_state(HardState(terms[-1], 0, 5))
@@ -193,6 +193,7 @@ class Script(Cluster):
         targets = _ids(",".join(args))
         sources = _ids(options.get("from", ""))
         kind = options.get("type", "").upper()
+        """What is under way to these nodes, by sender or type if told, or the first of it only."""
         taken = [
             message
             for message in self.in_flight
@@ -200,6 +201,7 @@ class Script(Cluster):
             and (not sources or message.from_ in sources)
             and (not kind or message.type.name == kind)
         ]
+        taken = taken[:1] if "first" in options else taken
         self.in_flight = [message for message in self.in_flight if not any(message is one for one in taken)]
         return taken
 
@@ -287,11 +289,11 @@ class PrintingNode(SimNode):
 
     def _apply(self, entry: Entry) -> None:
         self.say(f"apply {entries_text([entry])}")
-        before, refused = self.conf_state, self.cluster.refused
+        before, refused = self.conf_state, self.cluster.seen["refused"]
         super()._apply(entry)
         if self.conf_state != before:
             self.say(f"members {conf_text(self.conf_state)}")
-        elif self.cluster.refused != refused:
+        elif self.cluster.seen["refused"] != refused:
             self.say("change refused")
 
 

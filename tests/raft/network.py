@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvstore.raft import Config, MemoryStorage, RawNode, Ready, decode_conf_change
-from kvstore.raft.errors import Compacted, ConfChangeError, ProposalDropped
+from kvstore.raft.errors import Compacted, ConfChangeError, ProposalDropped, RequestSnapshotDropped
 from kvstore.raft.types import (
     ConfChangeSingle,
     ConfChangeTransition,
@@ -124,6 +125,7 @@ class SimNode:
         self.ready: Ready | None = None
         self.was_leader = False
         self.reads: dict[bytes, int] = {}
+        self.unapplied: list[Entry] = []
         self.raw = RawNode(replace(self.settings, applied=self.applied), self.storage, self.cluster.rng)
 
     def crash(self) -> None:
@@ -150,19 +152,29 @@ class SimNode:
         self.cluster.send(light.messages)
         for state in ready.read_states:
             asked_at = self.reads.pop(state.request_ctx, None)
+            self.cluster.seen["reads"] += asked_at is not None
             if asked_at is not None and state.index < asked_at:
                 raise Violation(f"read at {state.index}, but {asked_at} was committed when it was asked")
-        for entry in [*ready.committed_entries, *light.committed_entries]:
-            self._apply(entry)
+        self.unapplied += [*ready.committed_entries, *light.committed_entries]
+        if not self.cluster.lazy_apply:
+            self.apply()
         if light.commit_index is not None:
             hard_state = self.storage.hard_state
             self.storage.set_hard_state(HardState(hard_state.term, hard_state.vote, light.commit_index))
+
+    def apply(self) -> None:
+        """The state machine catches up with what was handed to it."""
+        unapplied, self.unapplied = self.unapplied, []
+        for entry in unapplied:
+            self._apply(entry)
 
     def _persist(self, ready: Ready) -> None:
         if ready.snapshot is not None:
             self.storage.apply_snapshot(ready.snapshot)
             self.disk_applied = self.applied = ready.snapshot.index
             self.disk_conf = self.conf_state = ready.snapshot.conf_state
+            self.unapplied = []  # it covers them
+            self.cluster.seen["snapshots"] += 1
             self.raw.advance_apply_to(self.applied)
         self.storage.append(ready.entries)
         for entry in ready.entries:
@@ -180,8 +192,9 @@ class SimNode:
         if entry.type is not EntryType.NORMAL:
             try:
                 self.conf_state = self.raw.apply_conf_change(decode_conf_change(entry))
+                self.cluster.seen["joint" if self.conf_state.voters_outgoing else "simple"] += 1
             except ConfChangeError:
-                self.cluster.refused += 1  # the same on every node: state machine safety sees to that
+                self.cluster.seen["refused"] += 1  # the same on every node: state machine safety sees to that
         self.applied = entry.index
         self.raw.advance_apply_to(entry.index)
 
@@ -200,14 +213,22 @@ class Cluster:
     """The nodes and the network between them."""
 
     def __init__(
-        self, seed: int, nodes: int = 5, voters: int = 3, faults: Faults | None = None, **settings: Any
+        self,
+        seed: int,
+        nodes: int = 5,
+        voters: int = 3,
+        faults: Faults | None = None,
+        lazy_apply: bool = False,
+        **settings: Any,
     ) -> None:
         self.rng = random.Random(seed)
         self.faults = faults or Faults()
         self.checker = Checker()
         self.in_flight: list[Message] = []
         self.cut: set[tuple[int, int]] = set()
-        self.proposed = self.refused = 0
+        self.proposed = 0
+        self.lazy_apply = lazy_apply  # the state machine lags behind, else it applies what it gets at once
+        self.seen: Counter[str] = Counter()  # what the run has been through
         conf_state = ConfState(voters=tuple(range(1, voters + 1)))
         self.settings = {"election_tick": 5, "heartbeat_tick": 1, **settings}
         self.nodes: dict[int, SimNode] = {}
@@ -248,8 +269,10 @@ class Cluster:
 
     def check(self) -> None:
         for node in self.up():
-            leads = node.raw.role is Role.LEADER
+            # A group's only voter leads in memory before its vote is on disk, but nobody hears of it.
+            leads = node.raw.role is Role.LEADER and node.storage.hard_state.term == node.raw.term
             if leads and not node.was_leader:
+                self.seen["leaders"] += 1
                 self.checker.on_leader(node)
             node.was_leader = leads
 
@@ -267,6 +290,8 @@ class Cluster:
             node.begin()
         elif dice < 0.80:
             node.finish()
+            if self.rng.random() < 0.3:
+                node.apply()
         elif dice < 0.90:
             node.raw.tick()
         elif dice < 0.93:
@@ -281,6 +306,8 @@ class Cluster:
             node.flush_machine()
         elif dice < 0.973:
             self.cut = set() if self.cut else self._partition()
+        elif dice < 0.974:
+            self._repair(node)
         elif dice < 0.976:
             node.raw.transfer_leader(self.rng.choice(list(self.nodes)))
         elif dice < 0.98:
@@ -316,6 +343,13 @@ class Cluster:
                 self.proposed += 1
             except ProposalDropped:
                 pass  # being handed over, or removed
+
+    def _repair(self, node: SimNode) -> None:
+        if self.rng.random() < 0.5:
+            with contextlib.suppress(RequestSnapshotDropped):  # nobody to ask
+                node.raw.request_snapshot()
+        else:
+            node.raw.report_unreachable(self.rng.choice(list(self.nodes)))
 
     def _read(self, node: SimNode) -> None:
         context = b"read-%d-%d" % (node.id, self.rng.getrandbits(40))
@@ -362,6 +396,7 @@ class Cluster:
             for node in nodes:
                 self.nodes[node].begin()
                 self.nodes[node].finish()
+                self.nodes[node].apply()
             sent, self.in_flight = self.in_flight, []
             for message in sent:
                 if message.from_ in nodes and message.to in nodes and keep(message):
@@ -375,6 +410,7 @@ class Cluster:
             for node in self.up():
                 node.begin()
                 node.finish()
+                node.apply()
             self.check()
             if not self.in_flight and not any(node.raw.has_ready() for node in self.up()):
                 return

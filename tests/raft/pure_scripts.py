@@ -54,5 +54,3 @@ class QuorumScript:
         votes = {int(id): vote == "y" for id, vote in said.items() if vote != "_"}
         result = quorum.joint_vote([int(id) for id in incoming], [int(id) for id in outgoing], votes)
         return [result.name]
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from tests.raft.network import Cluster
@@ -20,6 +22,8 @@ def make(seed: int) -> Cluster:
         check_quorum=seed % 5 != 0,
         batch_append=seed % 2 == 0,
         skip_bcast_commit=seed % 7 == 0,
+        max_committed_size_per_ready=(40, 1 << 20)[seed // 2 % 2],
+        lazy_apply=seed % 8 >= 4,
         step_down_on_removal=seed % 6 != 0,
     )
 
@@ -36,6 +40,17 @@ def finish(cluster: Cluster) -> None:
     assert cluster.checker.applied_max > before
     for node in newest.raw.members():
         assert cluster.nodes[node].applied == cluster.checker.applied_max, f"node {node} lags for ever"
+
+
+def test_random_runs_meet_everything() -> None:
+    """The runs are worth something only if what they check happens in them."""
+    seen: Counter[str] = Counter()
+    for seed in range(12):
+        cluster = make(seed)
+        cluster.run(STEPS)
+        seen += cluster.seen
+    for what, least in {"leaders": 20, "reads": 40, "snapshots": 10, "joint": 10, "simple": 10}.items():
+        assert seen[what] >= least, seen
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

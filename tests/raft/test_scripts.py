@@ -1,7 +1,7 @@
 """Golden scripts: readable commands and what they print. SQLFRONT_REGENERATE=1 writes the expected output anew.
 
-A file is a sequence of blocks: comments (`#`) and commands, `---`, output, an empty line. `scripts/<kind>/` says what runs
-them: `node` a group of raw nodes (tests/raft/interaction.py), `quorum` and `confchange` the pure functions.
+A file is a sequence of blocks: comments (`#`) and commands, `---`, output, an empty line. `scripts/<kind>/` says what
+runs them: `node` a group of raw nodes (tests/raft/interaction.py), `quorum` and `confchange` the pure functions.
 """
 
 from __future__ import annotations

@@ -436,15 +436,16 @@ class Cluster:
             await asyncio.sleep(0.05)
         raise AssertionError(f"{key!r} was not read")
 
-    async def until(self, condition: Any, patience_s: float = 30.0, what: str = "") -> None:
+    async def until(self, condition: Any, patience_s: float = 30.0, what: str = "", *, check: bool = True) -> None:
+        """Waits until the condition holds; unless told otherwise, while no store has failed."""
         loop = asyncio.get_running_loop()
         end = loop.time() + patience_s
         while not condition():
-            self.check()
+            if check:
+                self.check()
             if loop.time() > end:
                 raise AssertionError(f"it did not come to pass: {what}")
             await asyncio.sleep(0.05)
-        self.check()
 
     def order(self, region_id: int, order: RegionHeartbeatResponse) -> bool:
         """Gives the leader of a region an order, bound to its present epoch."""
