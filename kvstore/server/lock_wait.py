@@ -64,12 +64,19 @@ class Waits:
         self._detector = detector
         self._queues: dict[bytes, list[Waiter]] = {}
         self.count = 0
+        """Who waits now; the others count since the start."""
+        self.waited = self.woken = self.timed_out = self.deadlocks = 0
 
     def enqueue(self, start_ts: int, met: MetLock, region_id: int, tag: bytes) -> Waiter:
         """Raises Deadlock, and queues nobody, when the wait would close a circle."""
         loop = asyncio.get_running_loop()
         waiter = Waiter(start_ts, met, region_id, tag, loop.time(), loop.create_future())
-        self._detector.add(waiter.wait)
+        try:
+            self._detector.add(waiter.wait)
+        except Deadlock:
+            self.deadlocks += 1
+            raise
+        self.waited += 1
         insort(self._queues.setdefault(met.key, []), waiter, key=_age)
         self.count += 1
         return waiter
@@ -78,7 +85,12 @@ class Waits:
         """Whether the waiter was woken before `until` (the loop's time). Raises Deadlock."""
         timer = asyncio.get_running_loop().call_at(until, _end_turn, waiter, False)
         try:
-            return await waiter.turn
+            woken = await waiter.turn
+            if woken:
+                self.woken += 1
+            else:
+                self.timed_out += 1
+            return woken
         except asyncio.CancelledError:
             if waiter.turn.done() and not waiter.turn.cancelled():
                 self.wake(waiter.met.key)
@@ -133,6 +145,7 @@ class Waits:
 
     def fail(self, wait: Wait, circle: Deadlock) -> None:
         """Ends a wait that closes a circle."""
+        self.deadlocks += 1
         for waiter in list(self._queues.get(wait.key, ())):
             if waiter.wait == wait:
                 self._leave(waiter)

@@ -32,6 +32,7 @@ class Scheduler:
         self._latches = Latches()
         self._reader = MvccReader(store.engine)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.running = self.latch_waits = 0
         self.on_released: Released = lambda released: None
         """Told of the locks that went, as (key, start_ts), once that is applied."""
 
@@ -41,8 +42,9 @@ class Scheduler:
         Raises RegionError and what the command raises; then nothing was written, but for an undetermined RegionError.
         """
         keys = sorted(set(command.keys()))
-        await self._acquire(keys, deadline)
         changes = Changes()
+        await self._acquire(keys, deadline)
+        self.running += 1
         try:
             granted = await grant(self._store, context, deadline)
             check_keys(self._store, granted.region, keys)
@@ -52,6 +54,7 @@ class Scheduler:
                 await self._store.write(context, changes.entries, term=granted.term)
                 await fail_point_async("scheduler::after_write")
         finally:
+            self.running -= 1
             self._latches.release(keys)
         if changes.released:
             self.on_released(changes.released)
@@ -60,6 +63,7 @@ class Scheduler:
     async def _acquire(self, keys: Sequence[bytes], deadline: float) -> None:
         """Takes the latches of distinct, sorted keys before the deadline. Raises RegionError."""
         if not self._latches.try_acquire(keys):
+            self.latch_waits += 1
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._latches.acquire(keys)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry
+
 from kvstore.codec import encode_bytes
 from kvstore.proto import coprocessor_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
+from kvstore.server.metrics import ServiceMetrics
 from tests.server.ends import Node, everywhere, serving
 
 Op = pb.Op
@@ -115,3 +118,25 @@ def test_without_a_coprocessor_its_calls_say_so() -> None:
         assert "no coprocessor" in (await node.call("Coprocessor", request)).other_error
 
     everywhere(test)
+
+
+def test_what_is_measured() -> None:
+    async def test(node: Node) -> None:
+        registry = CollectorRegistry()
+        ServiceMetrics(registry, node.service)
+        await node.put(10, 20, a="1")
+        await node.lock(30, b"a")
+        await node.lock(31, b"a", wait_timeout=10)
+        await node.get(b"a", 40)
+
+        def sample(name: str, **labels: str) -> float | None:
+            return registry.get_sample_value(name, labels)
+
+        assert sample("tikv_storage_command_total", type="KvPessimisticLock") == 2
+        assert sample("tikv_storage_command_total", type="KvGet") == 1
+        assert sample("tikv_lock_manager_task_counter_total", type="timeout") == 1
+        assert sample("tikv_lock_manager_error_counter_total", type="deadlock") == 0
+        assert sample("tikv_concurrency_manager_max_ts") == 40
+        assert sample("tikv_lock_manager_detector_leader") == 1
+
+    serving(test)
