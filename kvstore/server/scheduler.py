@@ -14,7 +14,7 @@ from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.mvcc.reader import MvccReader
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.raftstore.api import RegionStore
-from kvstore.server.access import check_keys, grant
+from kvstore.server.access import check_count, check_keys, grant
 from kvstore.server.errors import deadline_exceeded
 from kvstore.server.latches import Latches
 from kvstore.txn.changes import Changes
@@ -39,8 +39,10 @@ class Scheduler:
     async def run(self, context: Context, command: Command[R], deadline: float) -> R:
         """Runs a command to its end: applied when it returns.
 
-        Raises RegionError and what the command raises; then nothing was written, but for an undetermined RegionError.
+        Raises Refused for too many keys, RegionError, and what the command raises; then nothing was written, but for an
+        undetermined RegionError.
         """
+        check_count(command.keys())
         keys = sorted(set(command.keys()))
         changes = Changes()
         await self._acquire(keys, deadline)

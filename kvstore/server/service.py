@@ -331,7 +331,7 @@ class _Leaders:
         if not is_leader:
             self._led.discard(region.id)
             concurrency.forget(region.id)
-            self._service.waits.wake_region(region.id)
+            self._service.waits.wake_region(region)
             return
         self._led.add(region.id)
         self._unsync(region.id)
@@ -350,7 +350,7 @@ class _Leaders:
         self._led.discard(region.id)
         self._bounds.pop(region.id, None)
         self._service.concurrency.forget(region.id)
-        self._service.waits.wake_region(region.id)
+        self._service.waits.wake_region(region)
 
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         """Writes change no roles."""

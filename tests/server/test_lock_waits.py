@@ -152,10 +152,16 @@ def test_a_lock_in_spite_of_the_conflict() -> None:
 def test_a_transfer_of_leadership_ends_the_waits() -> None:
     async def test(node: Node) -> None:
         await node.lock(10, b"a")
-        waiting = node.locking(11, b"a")
+        await node.lock(10, b"z")
+        waiting, moved = node.locking(11, b"a"), node.locking(12, b"z")
         await settle()
+        # a split gives the wait for z to another region
+        await node.call("SplitRegion", pb.SplitRegionRequest(split_keys=[b"m"]))
         node.store.set_leader(1, Peer(id=99, store_id=9))
         assert (await waiting).region_error.not_leader.leader.id == 99
+        assert not moved.done()
+        node.store.set_leader(2, Peer(id=99, store_id=9))
+        assert (await moved).HasField("region_error")
 
     serving(test)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from kvstore.proto import kvrpcpb_pb2 as pb
+from kvstore.server.limits import COMMAND_KEYS_MAX
 from tests.server.ends import Node, everywhere, serving
 
 
@@ -85,6 +86,8 @@ def test_what_cannot_be_right_is_refused() -> None:
         assert "API version" in (await node.call("RawGet", pb.RawGetRequest(context=v2, key=b"k"))).error
         ttls = pb.RawBatchPutRequest(pairs=[pb.KvPair(key=b"a")], ttls=[1, 2])
         assert "2 times to live" in (await node.call("RawBatchPut", ttls)).error
+        many = pb.RawBatchGetRequest(keys=[b"k"] * (COMMAND_KEYS_MAX + 1))
+        assert "limit" in (await node.call("RawBatchGet", many)).region_error.message
         assert await scan(node) == []
 
     everywhere(test)
