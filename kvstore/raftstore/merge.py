@@ -239,6 +239,7 @@ def _propose_commit(store: RaftStore, source: Peer, target: Peer) -> None:
 
 
 def _propose(store: RaftStore, peer: Peer, admin: AdminRequest) -> int:
+    store.rouse(peer)
     try:
         index = peer.propose_admin(admin, None, store.clock())
     except RegionError:

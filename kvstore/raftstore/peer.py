@@ -80,6 +80,22 @@ class Flow:
 
 
 @dataclass(slots=True)
+class Traffic:
+    """What all regions of a store wrote and read since it started, as their heartbeats counted it."""
+
+    keys_written: int = 0
+    bytes_written: int = 0
+    keys_read: int = 0
+    bytes_read: int = 0
+
+    def add(self, flow: Flow) -> None:
+        self.keys_written += flow.keys_written
+        self.bytes_written += flow.bytes_written
+        self.keys_read += flow.keys_read
+        self.bytes_read += flow.bytes_read
+
+
+@dataclass(slots=True)
 class LoadSample:
     """Reads counted in the present window, and some of their keys."""
 
@@ -250,8 +266,8 @@ class Peer:
 
     # writes
 
-    def take_writes(self, now: float) -> list[tuple[asyncio.Future[Outcome], RegionError]]:
-        """Proposes what waits, joined into few entries; returns those that are refused."""
+    def take_writes(self, now: float) -> tuple[list[tuple[asyncio.Future[Outcome], RegionError]], int]:
+        """Proposes what waits, joined into few entries; returns those that are refused, and the number of entries."""
         queue, self.queue = self.queue, []
         refused: list[tuple[asyncio.Future[Outcome], RegionError]] = []
         good: list[QueuedWrite] = []
@@ -271,7 +287,7 @@ class Peer:
                 refused.append((write.future, checks.proposal_in_merging_mode(self.region_id)))
             else:
                 good.append(write)
-        at = 0
+        at = entries = 0
         while at < len(good):
             size, end = good[at].size, at + 1
             while end < len(good) and size + good[end].size <= BATCH_BYTES_MAX:
@@ -279,7 +295,8 @@ class Peer:
                 end += 1
             self._propose_writes(good[at:end], size, now, refused)
             at = end
-        return refused
+            entries += 1
+        return refused, entries
 
     def _propose_writes(
         self,

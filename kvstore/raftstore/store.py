@@ -19,7 +19,7 @@ import structlog
 
 from kvstore.engine.api import CF_RAFT, Batch, Engine
 from kvstore.engine.batch import encode_changes
-from kvstore.errors import PdError, StoreError
+from kvstore.errors import StoreError
 from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.proto import raft_serverpb_pb2 as serverpb
 from kvstore.proto.kvrpcpb_pb2 import Context, DiskFullOpt
@@ -31,12 +31,13 @@ from kvstore.raft.config import Rng
 from kvstore.raft.raw_node import Ready
 from kvstore.raft.types import NO_ID, HardState, Message, MessageType, Role
 from kvstore.raftstore import checks, keys, messages, sleep, upkeep
-from kvstore.raftstore.api import Entry, Grant, Placement, RegionObserver
+from kvstore.raftstore.api import PLACEMENT_ERRORS, Entry, Grant, Placement, RegionObserver
 from kvstore.raftstore.apply import Applying, apply_entries, serve_apply_waiters
 from kvstore.raftstore.codec import message_to_pb
 from kvstore.raftstore.config import ENTRY_BYTES_MAX, SPLIT_KEYS_MAX, StoreConfig
 from kvstore.raftstore.execute import AdminExecutor
-from kvstore.raftstore.peer import Peer, PendingRead, QueuedWrite, fail
+from kvstore.raftstore.metrics import Counters
+from kvstore.raftstore.peer import Peer, PendingRead, QueuedWrite, Traffic, fail
 from kvstore.raftstore.peer_storage import PeerStorage, write_tombstone
 from kvstore.raftstore.region_tree import RegionTree
 from kvstore.raftstore.snapshot import ApplyingSnapshot, Snapshots
@@ -88,9 +89,10 @@ class RaftStore:
         self.heard_at: dict[int, float] = {}
         self.votes_from = 0.0
         self.disk_full = False
+        self.traffic = Traffic()
         self.stopped = False
         self.fatal: BaseException | None = None
-        self.rounds = 0
+        self.counters = Counters()
         self._inbox: list[RaftMessage] = []
         self._dirty: dict[int, Peer] = {}
         self._wake = asyncio.Event()
@@ -115,6 +117,10 @@ class RaftStore:
 
     def regions(self) -> list[Region]:
         return self.tree.all()
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queue_bytes
 
     def leader_of(self, region_id: int) -> PeerPb | None:
         peer = self.peers.get(region_id)
@@ -174,6 +180,7 @@ class RaftStore:
         peer.idle_ticks = 0
         if not peer.lease_valid(self.clock()):
             return None
+        self.counters.lease_reads += 1
         return Grant(peer.storage.region, peer.raft.term, peer.storage.applied)
 
     def _try_replica_read(self, context: Context) -> Grant | None:
@@ -274,7 +281,7 @@ class RaftStore:
         epoch = peer.region.region_epoch
         try:
             ids = await self.placement.ask_batch_split(peer.region, len(wanted))
-        except (RpcError, PdError) as error:
+        except PLACEMENT_ERRORS as error:
             raise checks.server_is_busy(
                 f"the placement driver gives no ids: {error}", self.config.busy_backoff_ms
             ) from error
@@ -432,11 +439,13 @@ class RaftStore:
         self.upkeep.report_split(regions)
 
     def on_snapshot_sent(self, peer: Peer, to: int, *, ok: bool) -> None:
+        self.counters.snapshots_sent += ok
         if not peer.destroyed:
             peer.raft.report_snapshot(to, ok)
             self.mark(peer)
 
     def on_snapshot_applied(self, peer: Peer) -> None:
+        self.counters.snapshots_applied += 1
         peer.raft.advance_apply_to(peer.storage.applied)
         serve_apply_waiters(peer)
         self.on_region_changed(peer)
@@ -457,7 +466,9 @@ class RaftStore:
         if len(self._inbox) < self.config.inbox_messages_max:
             self._inbox.append(message)
             self._wake.set()
-        elif messages.kind_of(message) is MessageType.SNAPSHOT:
+            return
+        self.counters.messages_dropped += 1
+        if messages.kind_of(message) is MessageType.SNAPSHOT:
             self.snapshots.discard(message.region_id)
 
     async def receive_snapshot(self, chunks: AsyncIterator[SnapshotChunk]) -> None:
@@ -497,6 +508,7 @@ class RaftStore:
             if messages.is_first_message(message.type, message.commit):
                 wrapped.start_key, wrapped.end_key = peer.region.start_key, peer.region.end_key
             self.transport.send(wrapped)
+        self.counters.messages_sent += len(out)
 
     # the loop
 
@@ -549,8 +561,9 @@ class RaftStore:
     async def _round(self) -> None:
         if self.fatal is not None:
             raise self.fatal
-        self.rounds += 1
+        self.counters.rounds += 1
         inbox, self._inbox = self._inbox, []
+        self.counters.messages_received += len(inbox)
         for message in inbox:
             messages.on_message(self, message)
         if self._ticks_due:
@@ -563,7 +576,10 @@ class RaftStore:
         applying.flush()
         if must_sync:
             await fail_point_async("raftstore::before_sync")
+            begun = self.clock()
             await self._syncer.sync()
+            self.counters.syncs += 1
+            self.counters.sync_s += self.clock() - begun
             await fail_point_async("raftstore::after_sync")
         self._advance(readies)
         self.transport.flush()
@@ -583,7 +599,10 @@ class RaftStore:
                 self.mark(peer)
                 continue
             if peer.queue:
-                for future, error in peer.take_writes(now):
+                self.counters.writes += len(peer.queue)
+                refused, entries = peer.take_writes(now)
+                self.counters.write_entries += entries
+                for future, error in refused:
                     fail(future, error)
             if peer.read_queue:
                 self._ask_read_index(peer, now)
@@ -591,6 +610,7 @@ class RaftStore:
                 continue
             ready = peer.raft.ready()
             readies.append((peer, ready))
+            self.counters.entries_appended += len(ready.entries)
             if ready.soft_state is not None:
                 self._on_soft_state(peer, now)
             wrote = self._persist(batch, peer, ready) or wrote
@@ -598,6 +618,7 @@ class RaftStore:
         for region_id in self.stepped_snapshots:
             self.snapshots.discard(region_id)
         self.stepped_snapshots.clear()
+        self.counters.readies += len(readies)
         for peer, ready in readies:
             if ready.messages:
                 self._send_all(peer, ready.messages)
@@ -702,6 +723,7 @@ class RaftStore:
             for future, _ in waiting:
                 fail(future, checks.not_leader(peer.region_id, None))
             return
+        self.counters.read_indexes += 1
         term = peer.raft.term if peer.raft.role is Role.LEADER else 0
         peer.reads[context] = PendingRead(now, term, [future for future, _ in waiting], replica)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from dataclasses import replace
 from typing import Any
@@ -42,7 +43,7 @@ def test_a_region_that_grows_is_split_by_size() -> None:
             regions = store.regions()
             assert regions[0].start_key == b""
             assert regions[-1].end_key == b""
-            assert all(a.end_key == b.start_key for a, b in zip(regions[:-1], regions[1:], strict=True))
+            assert all(a.end_key == b.start_key for a, b in itertools.pairwise(regions))
         assert cluster.data(1) == cluster.data(2) == cluster.data(3)
         assert await cluster.get(b"k0699") == b"v" * 20
         await cluster.stop()
@@ -409,5 +410,3 @@ def test_messages_for_others_and_of_the_past_do_nothing() -> None:
         await cluster.stop()
 
     run_virtual(main())
-
-
