@@ -27,6 +27,7 @@ from kvstore.server.concurrency import ConcurrencyManager, TimestampTooNew
 from kvstore.server.deadlock import DeadlockDetector
 from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint, Failures
 from kvstore.server.errors import Refused, busy
+from kvstore.server.expiry import ExpiryWorker
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.lock_wait import Wait, Waits
 from kvstore.server.pessimistic import PessimisticLocks
@@ -80,6 +81,7 @@ class Service:
         self.regions = Regions(store)
         values = ExpiringValues(now_ms) if raw_ttl else PlainValues()
         self._raw = Raw(store, self.regions, self.scheduler, values, self.limits)
+        self.expiry = ExpiryWorker(store.engine, values) if raw_ttl else None
         self.admin = Admin(store, self.scheduler, self.concurrency, self.reads, self.waits, self.limits)
         self._leaders = _Leaders(self)
         store.observe(self._leaders)
@@ -302,6 +304,8 @@ class Service:
     def start(self) -> None:
         """Begins what runs in the background."""
         self.spawn(self.detector.run())
+        if self.expiry is not None:
+            self.spawn(self.expiry.run())
 
     def release_idle(self) -> None:
         """Drops iterators that pin files and memory; for a store that has had nothing to do for a while."""
