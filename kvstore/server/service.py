@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from kvstore.errors import Deadlock, PdError
+from kvstore.failpoint import fail_point_async
 from kvstore.proto import coprocessor_pb2, tikvpb_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer, Region
@@ -303,6 +304,7 @@ class Service:
     async def sync_max_ts(self, region_id: int, mark: int) -> None:
         """Learns a timestamp that is above all reads its predecessor served, then lets the region commit by itself."""
         while True:
+            await fail_point_async("max_ts::before_sync")
             try:
                 ts = await self._directory.get_ts() if self._directory is not None else 0
             except (RpcError, PdError) as error:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from kvstore.errors import AlreadyCommitted, Assertion
+from kvstore.failpoint import fail_point_async
 from kvstore.mvcc.keys import DATA_END, TS_MAX
 from kvstore.mvcc.reader import MvccReader
 from kvstore.mvcc.record import Lock
@@ -222,6 +223,7 @@ class Writes:
             if len(found) < RESOLVE_BATCH_LOCKS:
                 return
             low = found[-1][0] + b"\0"
+            await fail_point_async("resolve_lock::next_batch")
             await breathe()
 
 
