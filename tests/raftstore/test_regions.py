@@ -201,7 +201,7 @@ def test_a_failed_sync_ends_the_store_without_an_answer() -> None:
         async def fail() -> None:
             raise OSError("input/output error")
 
-        store._syncer.sync = fail  # type: ignore[method-assign]
+        store.rounds._syncer.sync = fail  # type: ignore[method-assign]
         with pytest.raises(RegionError) as caught:
             await store.write(cluster.context(store, 2), [(CF_DEFAULT, b"za", b"1")])
         assert caught.value.undetermined
