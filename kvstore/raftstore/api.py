@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kvstore.engine.api import Engine
+from kvstore.errors import KvError
 from kvstore.proto.errorpb_pb2 import Error
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch, Store
@@ -17,6 +18,7 @@ from kvstore.proto.pdpb_pb2 import (
     StoreHeartbeatResponse,
     StoreStats,
 )
+from kvstore.rpc.api import RpcError
 
 Entry = tuple[str, bytes, bytes | None]
 """One change: column family, key as it is stored (with `z`), value; None deletes (`kvstore.txn.Changes.entries`)."""
@@ -108,8 +110,12 @@ class RegionStore(Protocol):
     def observe(self, observer: RegionObserver) -> None: ...
 
 
+PLACEMENT_ERRORS = (RpcError, KvError)
+"""What a call of the placement driver may raise: it cannot be reached, or it refuses (`kvstore.errors.PdError`)."""
+
+
 class Placement(Protocol):
-    """What a store asks of the placement driver. Raises `kvstore.rpc.api.RpcError`, or PdError for a refusal."""
+    """What a store asks of the placement driver. Raises PLACEMENT_ERRORS."""
 
     async def is_bootstrapped(self) -> bool: ...
     async def bootstrap(self, store: Store, region: Region) -> None: ...

@@ -58,6 +58,7 @@ class Applying:
                 peer.storage.save_apply_state(self.batch)
         fail_point("raftstore::before_apply_write")
         self.store.engine.write(self.batch)
+        self.store.counters.apply_batches += 1
         self.batch = self.store.engine.batch()
         after, self._after = self._after, []
         for action in after:
@@ -113,6 +114,7 @@ def apply_entries(applying: Applying, peer: Peer, entries: Sequence[Entry]) -> N
         except RegionError as error:
             outcome = error
         storage.applied, storage.applied_term = entry.index, entry.term
+        applying.store.counters.entries_applied += 1
         applying.touch(peer)
         if peer.proposals:
             _settle(applying, peer, entry, outcome)

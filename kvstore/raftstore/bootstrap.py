@@ -11,9 +11,8 @@ from kvstore.errors import NotOurDirectory
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch, Store
 from kvstore.proto.raft_serverpb_pb2 import StoreIdent
 from kvstore.raftstore import keys
-from kvstore.raftstore.api import Placement
+from kvstore.raftstore.api import PLACEMENT_ERRORS, Placement
 from kvstore.raftstore.peer_storage import write_first_states
-from kvstore.rpc.api import RpcError
 
 FIRST_EPOCH = 1
 
@@ -73,7 +72,7 @@ def first_region(region_id: int, peer_id: int, store_id: int) -> Region:
 
 
 async def bootstrap(engine: Engine, placement: Placement, store: Store) -> bool:
-    """Makes the cluster's first region here, unless the cluster has one; True if it is ours. RpcError."""
+    """Makes the cluster's first region here, unless the cluster has one; True if it is ours. PLACEMENT_ERRORS."""
     raw = engine.get(CF_RAFT, keys.PREPARED_REGION_KEY)
     if raw is not None:
         region = Region.FromString(raw)
@@ -85,7 +84,7 @@ async def bootstrap(engine: Engine, placement: Placement, store: Store) -> bool:
     try:
         await placement.bootstrap(store, region)
         ours = True
-    except RpcError:
+    except PLACEMENT_ERRORS:
         if not await placement.is_bootstrapped():
             raise
         found = await placement.get_region_by_id(region.id)

@@ -43,6 +43,7 @@ class AdminExecutor:
         admin = command.admin_request
         kind = admin.cmd_type
         check_admin_epoch(peer.region, command.header.region_epoch, kind)
+        self._count(kind)
         if kind == AdminCmdType.CompactLog:
             return self._compact_log(applying, peer, admin)
         if kind == AdminCmdType.BatchSplit:
@@ -54,6 +55,10 @@ class AdminExecutor:
         if kind == AdminCmdType.RollbackMerge:
             return merge.apply_rollback(applying, peer, admin.rollback_merge)
         raise checks.refused(f"admin command {kind} is not one of a log entry")
+
+    def _count(self, kind: int) -> None:
+        counts, name = self._store.counters.admin, AdminCmdType.Name(kind)
+        counts[name] = counts.get(name, 0) + 1
 
     def _compact_log(self, applying: Applying, peer: Peer, admin: AdminRequest) -> Outcome:
         index, term = admin.compact_log.compact_index, admin.compact_log.compact_term
@@ -68,6 +73,7 @@ class AdminExecutor:
         admin = command.admin_request
         before = peer.region
         check_admin_epoch(before, command.header.region_epoch, AdminCmdType.ChangePeerV2)
+        self._count(AdminCmdType.ChangePeerV2)
         region = change_peers(before, admin.change_peer_v2.changes)
         fail_point("raftstore::apply_conf_change")
         peer.raft.apply_conf_change(change)

@@ -124,6 +124,8 @@ def apply_commit(applying: Applying, target: Peer, request: CommitMergeRequest) 
         applying.flush()
         while source.applying is not None:
             store.snapshots.apply_piece(source)
+        apply_entries(applying, source, source.held)
+        source.held = []
     if source.storage.applied < request.commit:
         _catch_up(applying, source, request)
     region = merge_regions(target.region, source.region)
@@ -239,6 +241,7 @@ def _propose_commit(store: RaftStore, source: Peer, target: Peer) -> None:
 
 
 def _propose(store: RaftStore, peer: Peer, admin: AdminRequest) -> int:
+    store.rouse(peer)
     try:
         index = peer.propose_admin(admin, None, store.clock())
     except RegionError:

@@ -18,7 +18,7 @@ from kvstore.proto.raft_serverpb_pb2 import MergeState
 from kvstore.raft.config import Config, Rng
 from kvstore.raft.errors import ProposalDropped
 from kvstore.raft.raw_node import RawNode
-from kvstore.raft.types import NO_ID, Role
+from kvstore.raft.types import NO_ID, Entry, Role
 from kvstore.raftstore import checks
 from kvstore.raftstore.admin import conf_change_of
 from kvstore.raftstore.api import RegionError
@@ -80,6 +80,22 @@ class Flow:
 
 
 @dataclass(slots=True)
+class Traffic:
+    """What all regions of a store wrote and read since it started, as their heartbeats counted it."""
+
+    keys_written: int = 0
+    bytes_written: int = 0
+    keys_read: int = 0
+    bytes_read: int = 0
+
+    def add(self, flow: Flow) -> None:
+        self.keys_written += flow.keys_written
+        self.bytes_written += flow.bytes_written
+        self.keys_read += flow.keys_read
+        self.bytes_read += flow.bytes_read
+
+
+@dataclass(slots=True)
 class LoadSample:
     """Reads counted in the present window, and some of their keys."""
 
@@ -108,6 +124,7 @@ class Peer:
         "flow",
         "found_gone",
         "heard_at",
+        "held",
         "idle_ticks",
         "is_leader",
         "joint_since",
@@ -165,6 +182,8 @@ class Peer:
         self.destroyed = False
         self.applying: Any | None = None
         """The snapshot that is being applied: nothing else is done meanwhile."""
+        self.held: list[Entry] = []
+        """Committed entries that follow the snapshot that is being applied."""
         self.asleep = False
         self.idle_ticks = 0
         self.sleepers: set[int] = set()
@@ -250,8 +269,8 @@ class Peer:
 
     # writes
 
-    def take_writes(self, now: float) -> list[tuple[asyncio.Future[Outcome], RegionError]]:
-        """Proposes what waits, joined into few entries; returns those that are refused."""
+    def take_writes(self, now: float) -> tuple[list[tuple[asyncio.Future[Outcome], RegionError]], int]:
+        """Proposes what waits, joined into few entries; returns those that are refused, and the number of entries."""
         queue, self.queue = self.queue, []
         refused: list[tuple[asyncio.Future[Outcome], RegionError]] = []
         good: list[QueuedWrite] = []
@@ -271,7 +290,7 @@ class Peer:
                 refused.append((write.future, checks.proposal_in_merging_mode(self.region_id)))
             else:
                 good.append(write)
-        at = 0
+        at = entries = 0
         while at < len(good):
             size, end = good[at].size, at + 1
             while end < len(good) and size + good[end].size <= BATCH_BYTES_MAX:
@@ -279,7 +298,8 @@ class Peer:
                 end += 1
             self._propose_writes(good[at:end], size, now, refused)
             at = end
-        return refused
+            entries += 1
+        return refused, entries
 
     def _propose_writes(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvstore.proto.metapb_pb2 import Peer as PeerPb
@@ -15,9 +16,8 @@ from kvstore.proto.pdpb_pb2 import RegionHeartbeatResponse, StoreStats, TimeInte
 from kvstore.proto.raft_cmdpb_pb2 import AdminCmdType, AdminRequest, ChangePeerRequest
 from kvstore.raft.types import Role
 from kvstore.raftstore import admin, checks, merge, split_check
-from kvstore.raftstore.api import RegionError
-from kvstore.raftstore.peer import Peer
-from kvstore.rpc.api import RpcError
+from kvstore.raftstore.api import PLACEMENT_ERRORS, RegionError
+from kvstore.raftstore.peer import Peer, Traffic
 
 if TYPE_CHECKING:
     from kvstore.raftstore.store import RaftStore
@@ -33,6 +33,7 @@ class PlacementWorker:
         self._store = store
         self._started_at = started_at
         self._reported_at = store.clock()
+        self._reported = Traffic()
 
     def start(self) -> None:
         self._store.spawn(self._heartbeats())
@@ -43,8 +44,8 @@ class PlacementWorker:
         while True:
             try:
                 await store.placement.store_heartbeat(self.stats())
-                self._reported_at = store.clock()
-            except RpcError as error:
+                self._reported_at, self._reported = store.clock(), replace(store.traffic)
+            except PLACEMENT_ERRORS as error:
                 store.log.warning("store_heartbeat_failed", error=str(error))
             await asyncio.sleep(store.config.store_heartbeat_s)
 
@@ -64,6 +65,10 @@ class PlacementWorker:
             applying_snap_count=sum(peer.applying is not None for peer in store.peers.values()),
             start_time=self._started_at,
             is_busy=store.disk_full,
+            bytes_written=store.traffic.bytes_written - self._reported.bytes_written,
+            keys_written=store.traffic.keys_written - self._reported.keys_written,
+            bytes_read=store.traffic.bytes_read - self._reported.bytes_read,
+            keys_read=store.traffic.keys_read - self._reported.keys_read,
             interval=TimeInterval(start_timestamp=round(self._reported_at), end_timestamp=round(store.clock())),
         )
 
@@ -72,7 +77,7 @@ class PlacementWorker:
         while True:
             try:
                 order = await store.placement.next_order()
-            except RpcError as error:
+            except PLACEMENT_ERRORS as error:
                 store.log.warning("no_orders", error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import DecodeError
+
 from kvstore.engine.api import CF_RAFT, Scanner
 from kvstore.engine.batch import encode_pairs
 from kvstore.errors import Corruption
@@ -46,6 +48,7 @@ class OutgoingSnapshot:
         low, high = keys.data_start(self.region.start_key), keys.data_end(self.region.end_key)
         self._measure = [(cf, store.engine.scanner(cf, low, high)) for cf in keys.DATA_FAMILIES]
         self._send = [(cf, store.engine.scanner(cf, low, high)) for cf in keys.DATA_FAMILIES]
+        self.sending = False
         self.meta = SnapshotMeta()
         self.size = 0
 
@@ -134,6 +137,9 @@ class Snapshots:
         wanted, peer.storage.snapshot_of = peer.storage.snapshot_of, []
         for index, to in wanted:
             key = (peer.region_id, to)
+            before = self._outgoing.get(key)
+            if before is not None and not before.sending and before.index < max(index, peer.storage.truncated_index):
+                self._drop(before, to)
             if key in self._outgoing or peer.storage.applied < index or peer.merge is not None:
                 continue
             if len(self._outgoing) >= self._store.config.snapshots_sending_max:
@@ -146,15 +152,18 @@ class Snapshots:
         await outgoing.measure()
         await fail_point_async("raftstore::snapshot_made")
         peer.storage.made_snapshots[to] = outgoing.to_raft()
+        self._store.counters.snapshots_made += 1
         self._store.mark(peer)
         # Raft asks again with the next answer of the follower; what nobody takes is dropped
         await asyncio.sleep(self._store.config.snapshot_timeout_s)
-        if self._outgoing.get((peer.region_id, to)) is outgoing and to in peer.storage.made_snapshots:
-            del peer.storage.made_snapshots[to]
+        if self._outgoing.get((peer.region_id, to)) is outgoing and not outgoing.sending:
             self._drop(outgoing, to)
 
     def _drop(self, outgoing: OutgoingSnapshot, to: int) -> None:
-        self._outgoing.pop((outgoing.peer.region_id, to), None)
+        key = (outgoing.peer.region_id, to)
+        if self._outgoing.get(key) is outgoing:
+            del self._outgoing[key]
+            outgoing.peer.storage.made_snapshots.pop(to, None)
         outgoing.release()
 
     def send(self, peer: Peer, message: RaftMessage) -> None:
@@ -164,7 +173,9 @@ class Snapshots:
         if outgoing is None or outgoing.index != message.message.snapshot.metadata.index:
             self._store.on_snapshot_sent(peer, to, ok=False)
             return
-        self._store.spawn(self._send(outgoing, message))
+        if not outgoing.sending:
+            outgoing.sending = True
+            self._store.spawn(self._send(outgoing, message))
 
     async def _send(self, outgoing: OutgoingSnapshot, message: RaftMessage) -> None:
         store, to = self._store, message.to_peer.id
@@ -207,11 +218,17 @@ class Snapshots:
         finally:
             if staging is not None and not done:
                 self.discard(region_id)
+        self._store.counters.snapshots_received += 1
         self._store.on_raft_message(message)
 
     def _begin(self, message: RaftMessage) -> _Staging:
         store, region_id = self._store, message.region_id
-        data = RaftSnapshotData.FromString(message.message.snapshot.data)
+        try:
+            data = RaftSnapshotData.FromString(message.message.snapshot.data)
+        except DecodeError as error:
+            raise RpcError(Code.INVALID_ARGUMENT, f"a snapshot that cannot be read: {error}") from error
+        if data.region.id != region_id:
+            raise RpcError(Code.INVALID_ARGUMENT, f"a snapshot of region {data.region.id} for region {region_id}")
         if message.to_peer.store_id != store.store_id:
             raise RpcError(
                 Code.INVALID_ARGUMENT, f"a snapshot for store {message.to_peer.store_id}, this is {store.store_id}"

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
+from kvstore.errors import KvError
 from kvstore.proto import tikvpb_pb2 as tikvpb
 from kvstore.proto.raft_serverpb_pb2 import Done, RaftMessage, SnapshotChunk
 from kvstore.raftstore.api import Placement
@@ -62,7 +63,7 @@ class StreamTransport:
     def send(self, message: RaftMessage) -> None:
         store_id = message.to_peer.store_id
         lane = self._lanes.get(store_id)
-        if lane is None:
+        if lane is None or (lane.task is not None and lane.task.done()):
             lane = self._lanes[store_id] = _Lane()
             lane.task = asyncio.get_running_loop().create_task(self._serve(store_id, lane))
         size = _size_of(message)
@@ -87,7 +88,10 @@ class StreamTransport:
     async def _channel(self, store_id: int) -> Channel:
         address = self._addresses.get(store_id)
         if address is None:
-            store = await self._placement.get_store(store_id)
+            try:
+                store = await self._placement.get_store(store_id)
+            except KvError as error:
+                raise RpcError(Code.NOT_FOUND, f"store {store_id}: {error}") from error
             address = self._addresses[store_id] = store.peer_address or store.address
         return self._rpc.channel(address)
 

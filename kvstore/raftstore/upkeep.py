@@ -10,9 +10,8 @@ from kvstore.proto.pdpb_pb2 import PeerStats, RegionHeartbeatRequest, TimeInterv
 from kvstore.proto.raft_cmdpb_pb2 import AdminCmdType, AdminRequest
 from kvstore.raft.types import NO_ID, Role
 from kvstore.raftstore import checks, merge, sleep, split_check
-from kvstore.raftstore.api import RegionError
+from kvstore.raftstore.api import PLACEMENT_ERRORS, RegionError
 from kvstore.raftstore.peer import Peer
-from kvstore.rpc.api import RpcError
 
 if TYPE_CHECKING:
     from kvstore.raftstore.store import RaftStore
@@ -204,6 +203,7 @@ class Upkeep:
             interval=TimeInterval(start_timestamp=round(peer.reported_at), end_timestamp=round(now)),
         )
         peer.reported_at = now
+        store.traffic.add(flow)
         flow.bytes_written = flow.keys_written = flow.bytes_read = flow.keys_read = 0
         for member in peer.region.peers:
             if member.id == peer.peer.id:
@@ -222,7 +222,7 @@ class Upkeep:
     async def _report_split(self, regions: Sequence[Region]) -> None:
         try:
             await self._store.placement.report_batch_split(regions)
-        except RpcError as error:
+        except PLACEMENT_ERRORS as error:
             self._store.log.warning("split_not_reported", error=str(error))  # the heartbeats tell, too
 
     def _look_for_stale(self, now: float) -> None:
@@ -236,7 +236,11 @@ class Upkeep:
                     sleep.rouse(store, peer, tell_leader=True)
                     peer.heard_at[peer.raft.leader_id] = now
                 continue
-            if now - peer.leader_seen() > patience and peer.region_id not in self._checking_stale and peer.applying is None:
+            if (
+                now - peer.leader_seen() > patience
+                and peer.region_id not in self._checking_stale
+                and peer.applying is None
+            ):
                 self._checking_stale.add(peer.region_id)
                 store.spawn(self._check_stale(peer))
 
@@ -250,7 +254,7 @@ class Upkeep:
                 peer.found_gone = 0
             else:
                 gone = await self._was_merged(peer)
-        except RpcError as error:
+        except PLACEMENT_ERRORS as error:
             store.log.warning("stale_peer_not_checked", region=region_id, error=str(error))
             return
         finally:

@@ -1,4 +1,4 @@
-"""A cluster in one loop: stores over engines that forget what was not synced, a network with faults, a placement driver.
+"""A cluster in one loop: stores over engines that forget what was not synced, a faulty network, a placement driver.
 
 Everything random is drawn from one generator, so a seed is a run.
 """

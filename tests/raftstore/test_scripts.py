@@ -119,9 +119,7 @@ class Script:
     async def order_change_(self, region: str, peer_id: str, store_id: str) -> list[str]:
         """The same by the placement driver's order."""
         order = RegionHeartbeatResponse()
-        order.change_peer.CopyFrom(
-            ChangePeer(peer=Peer(id=int(peer_id), store_id=int(store_id)), change_type=LEARNER)
-        )
+        order.change_peer.CopyFrom(ChangePeer(peer=Peer(id=int(peer_id), store_id=int(store_id)), change_type=LEARNER))
         self.cluster.order(int(region), order)
         return []
 
