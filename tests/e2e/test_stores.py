@@ -63,6 +63,7 @@ def test_one_store_keeps_what_it_acknowledged(tmp_path: Path) -> None:
             assert status["count"] == 1
             assert status["regions"][0]["applied_index"] > 0
             assert 'tikv_raftstore_region_count{type="leader"} 1.0' in await cluster.metrics("kv1")
+            assert 'tikv_grpc_msg_duration_seconds_count{type="raw_get"} 1.0' in await cluster.metrics("kv1")
             assert 'pd_cluster_status{type="store_up_count"} 1.0' in await cluster.metrics("pd1")
             assert await cluster.stop("kv1") == 0
 
