@@ -18,6 +18,8 @@ from tests.sim.world import World
 
 CALL_TIMEOUT_S = 3.0
 LOGICAL_BITS = 18
+WANDER = 0.05
+"""The chance that a client tries another member though its own serves: so two that both lead are both asked."""
 AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED)
 
 
@@ -29,6 +31,7 @@ class PdClient:
         self._transport = group.world.network.transport(name)
         self._addresses = [member.address for member in group.members]
         self._at = 0
+        self._rng = group.world.fork()
         self._stream: Stream | None = None
         self._cluster_id = 0
 
@@ -67,6 +70,8 @@ class PdClient:
 
     async def timestamps(self, count: int) -> int:
         """A draw whose answer is lost costs timestamps and nothing else: it is aborted, never undetermined."""
+        if self._rng.random() < WANDER:
+            self._next()
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 header = await self._header()

@@ -42,3 +42,12 @@ def test_seeds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(deployments.DEPLOYMENTS, "raft-group", fake)
     assert main(["--deployment", "raft-group", "--seed", "7", "--seeds", "3"]) == 0
     assert seen == [7, 8, 9]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deployment", sorted(deployments.DEPLOYMENTS))
+@pytest.mark.parametrize("first", range(0, 100, 10))
+def test_many_seeds(deployment: str, first: int) -> None:
+    for seed in range(1000 + first, 1010 + first):
+        report = deployments.DEPLOYMENTS[deployment](seed, 30.0)
+        assert not report.problems, report
