@@ -44,6 +44,11 @@ class Timestamps:
         self.requests = 0
         """How many requests were sent."""
 
+    @property
+    def last(self) -> int:
+        """The greatest timestamp handed out, 0 if there was none."""
+        return self._last
+
     async def get(self) -> int:
         """The next timestamp. Raises PdUnavailable, PdError, ClusterMismatch."""
         if self._closed:
