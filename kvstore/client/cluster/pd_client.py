@@ -204,10 +204,9 @@ class PdClient:
         """A fresh timestamp, greater than every one handed out before."""
         return await self._tso.get()
 
-    @property
-    def last_ts(self) -> int:
-        """The greatest timestamp that this client has drawn, 0 if it has none."""
-        return self._tso.last
+    def about_now_ms(self) -> float:
+        """About the physical part (milliseconds) of a timestamp drawn now, 0 if this client has drawn none yet."""
+        return self._tso.about_now_ms()
 
     async def gc_safe_point(self) -> int:
         return int((await self._call("GetGCSafePoint", pdpb.GetGCSafePointRequest())).safe_point)

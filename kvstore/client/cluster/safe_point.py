@@ -13,7 +13,6 @@ from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.errors import SnapshotTooOld
 
 RECENT_MS = 60_000
-_RECENT = RECENT_MS << LOGICAL_BITS
 
 
 class SafePoint:
@@ -26,8 +25,9 @@ class SafePoint:
         self._next: asyncio.Task[int] | None = None
 
     def is_recent(self, ts: int) -> bool:
-        """Whether `ts` is so close to the newest timestamp drawn here that it need not be checked."""
-        return ts >= self._pd.last_ts - _RECENT and self._pd.last_ts > 0 and ts >= self._value
+        """Whether `ts` is so close to the present that it need not be checked."""
+        now_ms = self._pd.about_now_ms()
+        return now_ms > 0 and (ts >> LOGICAL_BITS) >= now_ms - RECENT_MS and ts >= self._value
 
     async def check(self, ts: int) -> None:
         """Raises SnapshotTooOld when the safe point, as it is after the call began, is above `ts`."""
