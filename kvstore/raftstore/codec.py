@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvstore.codec import CodecError
 from kvstore.proto import eraftpb_pb2 as eraftpb
 from kvstore.proto.metapb_pb2 import Peer, RegionEpoch
 from kvstore.proto.raft_cmdpb_pb2 import RaftCmdRequest, RaftRequestHeader
@@ -15,8 +16,8 @@ from kvstore.raft.types import (
     Snapshot,
 )
 
-_ENTRY_TYPES = tuple(EntryType)
-_MESSAGE_TYPES = tuple(MessageType)
+_ENTRY_TYPES = {int(kind): kind for kind in EntryType}
+_MESSAGE_TYPES = {int(kind): kind for kind in MessageType}
 
 
 def entry_to_pb(entry: Entry) -> eraftpb.Entry:
@@ -30,7 +31,11 @@ def entry_to_pb(entry: Entry) -> eraftpb.Entry:
 
 
 def entry_from_pb(entry: eraftpb.Entry) -> Entry:
-    return Entry(_ENTRY_TYPES[entry.entry_type], entry.term, entry.index, entry.data, entry.context)
+    """Raises CodecError for a type that is not known."""
+    kind = _ENTRY_TYPES.get(entry.entry_type)
+    if kind is None:
+        raise CodecError(f"entry {entry.index} is of type {entry.entry_type}")
+    return Entry(kind, entry.term, entry.index, entry.data, entry.context)
 
 
 def entry_from_bytes(data: bytes) -> Entry:
@@ -102,8 +107,12 @@ def message_to_pb(message: Message) -> eraftpb.Message:
 
 
 def message_from_pb(message: eraftpb.Message) -> Message:
+    """Raises CodecError for types that are not known."""
+    kind = _MESSAGE_TYPES.get(message.msg_type)
+    if kind is None:
+        raise CodecError(f"a message of type {message.msg_type}")
     return Message(
-        _MESSAGE_TYPES[message.msg_type],
+        kind,
         message.to,
         getattr(message, "from"),
         message.term,

@@ -124,6 +124,8 @@ def apply_commit(applying: Applying, target: Peer, request: CommitMergeRequest) 
         applying.flush()
         while source.applying is not None:
             store.snapshots.apply_piece(source)
+        apply_entries(applying, source, source.held)
+        source.held = []
     if source.storage.applied < request.commit:
         _catch_up(applying, source, request)
     region = merge_regions(target.region, source.region)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvstore.codec import CodecError
 from kvstore.failpoint import fail_point
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.proto.raft_serverpb_pb2 import ExtraMessageType, RaftMessage, RaftSnapshotData
 from kvstore.raft.election import FORCED
+from kvstore.raft.errors import StepLocalMessage
 from kvstore.raft.types import MessageType
 from kvstore.raftstore import checks, merge, sleep
 from kvstore.raftstore.codec import message_from_pb
@@ -26,11 +28,12 @@ _ANSWERS = (MessageType.HEARTBEAT_RESPONSE, MessageType.APPEND_RESPONSE)
 _IDLE = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESPONSE)
 
 
-_KINDS = tuple(MessageType)
+_KINDS = {int(kind): kind for kind in MessageType}
 
 
-def kind_of(message: RaftMessage) -> MessageType:
-    return _KINDS[message.message.msg_type]
+def kind_of(message: RaftMessage) -> MessageType | None:
+    """None for a kind that nobody here knows."""
+    return _KINDS.get(message.message.msg_type)
 
 
 def on_message(store: RaftStore, message: RaftMessage) -> None:
@@ -107,7 +110,7 @@ def _step(store: RaftStore, peer: Peer, message: RaftMessage) -> bool:
         _on_extra(store, peer, message)
         return False
     kind = kind_of(message)
-    if _from_outside(store, peer, message, kind):
+    if kind is None or _from_outside(store, peer, message, kind):
         return False
     if kind in _VOTES and store.clock() < store.votes_from and peer.loaded and message.message.context != FORCED:
         return False  # before this process started it may have granted a leader its lease
@@ -119,7 +122,11 @@ def _step(store: RaftStore, peer: Peer, message: RaftMessage) -> bool:
     peer.heard_at[message.from_peer.id] = store.clock()
     if kind == MessageType.SNAPSHOT and not _takes_snapshot(store, peer, message):
         return False
-    peer.raft.step(message_from_pb(message.message))
+    try:
+        peer.raft.step(message_from_pb(message.message))
+    except (CodecError, StepLocalMessage) as error:
+        store.log.warning("message_dropped", region=peer.region_id, sender=message.from_peer.id, error=str(error))
+        return False
     store.mark(peer)
     return True
 

@@ -18,7 +18,7 @@ from kvstore.proto.raft_serverpb_pb2 import MergeState
 from kvstore.raft.config import Config, Rng
 from kvstore.raft.errors import ProposalDropped
 from kvstore.raft.raw_node import RawNode
-from kvstore.raft.types import NO_ID, Role
+from kvstore.raft.types import NO_ID, Entry, Role
 from kvstore.raftstore import checks
 from kvstore.raftstore.admin import conf_change_of
 from kvstore.raftstore.api import RegionError
@@ -124,6 +124,7 @@ class Peer:
         "flow",
         "found_gone",
         "heard_at",
+        "held",
         "idle_ticks",
         "is_leader",
         "joint_since",
@@ -181,6 +182,8 @@ class Peer:
         self.destroyed = False
         self.applying: Any | None = None
         """The snapshot that is being applied: nothing else is done meanwhile."""
+        self.held: list[Entry] = []
+        """Committed entries that follow the snapshot that is being applied."""
         self.asleep = False
         self.idle_ticks = 0
         self.sleepers: set[int] = set()

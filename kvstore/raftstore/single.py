@@ -16,7 +16,7 @@ from kvstore.raftstore import checks
 from kvstore.raftstore.api import Entry, Grant, RegionObserver
 from kvstore.raftstore.bootstrap import first_region
 from kvstore.raftstore.config import ENTRY_BYTES_MAX
-from kvstore.raftstore.store import Syncer
+from kvstore.raftstore.rounds import Syncer
 
 TERM = 1
 

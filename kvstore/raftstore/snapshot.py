@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import DecodeError
+
 from kvstore.engine.api import CF_RAFT, Scanner
 from kvstore.engine.batch import encode_pairs
 from kvstore.errors import Corruption
@@ -221,7 +223,12 @@ class Snapshots:
 
     def _begin(self, message: RaftMessage) -> _Staging:
         store, region_id = self._store, message.region_id
-        data = RaftSnapshotData.FromString(message.message.snapshot.data)
+        try:
+            data = RaftSnapshotData.FromString(message.message.snapshot.data)
+        except DecodeError as error:
+            raise RpcError(Code.INVALID_ARGUMENT, f"a snapshot that cannot be read: {error}") from error
+        if data.region.id != region_id:
+            raise RpcError(Code.INVALID_ARGUMENT, f"a snapshot of region {data.region.id} for region {region_id}")
         if message.to_peer.store_id != store.store_id:
             raise RpcError(
                 Code.INVALID_ARGUMENT, f"a snapshot for store {message.to_peer.store_id}, this is {store.store_id}"

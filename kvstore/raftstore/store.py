@@ -1,54 +1,42 @@
-"""The store: all its peers in one loop, one write and one sync for all of them a round.
+"""The store: the peers of all its regions, the seam to the service above, and the loop that drives them.
 
-    collect what every peer has to persist → one engine batch → leaders' messages leave at once
-    → apply what is committed already, in one batch with the apply states → answer
-    → one sync for everybody, while new requests pile up → messages that had to wait leave
-    → what that committed is applied → answer
-
-Nobody is answered, and no vote or acknowledgement leaves, before what it rests on is durable. Anything that fails in
-between ends `run` with the error, and nothing is answered after it.
+What a turn of the loop does is in `rounds`. Nobody is answered, and no vote or acknowledgement leaves, before what it
+rests on is durable. Anything that fails in between ends `run` with the error, and nothing is answered after it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from kvstore.engine.api import CF_RAFT, Batch, Engine
 from kvstore.engine.batch import encode_changes
 from kvstore.errors import StoreError
-from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.proto import raft_serverpb_pb2 as serverpb
 from kvstore.proto.kvrpcpb_pb2 import Context, DiskFullOpt
 from kvstore.proto.metapb_pb2 import Peer as PeerPb
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.proto.raft_cmdpb_pb2 import AdminCmdType, AdminRequest, CmdType, RaftCmdRequest
-from kvstore.proto.raft_serverpb_pb2 import RaftMessage, RaftSnapshotData, SnapshotChunk
+from kvstore.proto.raft_serverpb_pb2 import RaftMessage, SnapshotChunk
 from kvstore.raft.config import Rng
-from kvstore.raft.raw_node import Ready
-from kvstore.raft.types import NO_ID, HardState, Message, MessageType, Role
+from kvstore.raft.types import MessageType, Role
 from kvstore.raftstore import checks, keys, messages, sleep, upkeep
 from kvstore.raftstore.api import PLACEMENT_ERRORS, Entry, Grant, Placement, RegionObserver
-from kvstore.raftstore.apply import Applying, apply_entries, serve_apply_waiters
-from kvstore.raftstore.codec import message_to_pb
+from kvstore.raftstore.apply import serve_apply_waiters
 from kvstore.raftstore.config import ENTRY_BYTES_MAX, SPLIT_KEYS_MAX, StoreConfig
 from kvstore.raftstore.execute import AdminExecutor
 from kvstore.raftstore.metrics import Counters
-from kvstore.raftstore.peer import Peer, PendingRead, QueuedWrite, Traffic, fail
+from kvstore.raftstore.peer import Peer, QueuedWrite, Traffic
 from kvstore.raftstore.peer_storage import PeerStorage, write_tombstone
 from kvstore.raftstore.region_tree import RegionTree
-from kvstore.raftstore.snapshot import ApplyingSnapshot, Snapshots
+from kvstore.raftstore.rounds import Rounds
+from kvstore.raftstore.rounds import Syncer as Syncer
+from kvstore.raftstore.snapshot import Snapshots
 from kvstore.raftstore.transport import RaftTransport
 from kvstore.rpc.api import Code, RpcError
-
-
-class Syncer(Protocol):
-    """Makes what the engine has written durable, without keeping the loop from its other work."""
-
-    async def sync(self) -> None: ...
 
 
 class RaftStore:
@@ -72,7 +60,6 @@ class RaftStore:
         self._store_id = store_id
         self.placement = placement
         self.transport = transport
-        self._syncer = syncer
         self._rng = rng
         self.clock = clock
         self.config = config or StoreConfig()
@@ -93,13 +80,9 @@ class RaftStore:
         self.stopped = False
         self.fatal: BaseException | None = None
         self.counters = Counters()
-        self._inbox: list[RaftMessage] = []
-        self._dirty: dict[int, Peer] = {}
-        self._wake = asyncio.Event()
-        self._ticks_due = 0
         self._queue_bytes = self._queue_writes = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._next_read = rng.randrange(0, 1 << 63)
+        self.rounds = Rounds(self, syncer, rng.randrange(0, 1 << 63))
         self.upkeep = upkeep.Upkeep(self)
 
     # the seam to the service
@@ -241,8 +224,7 @@ class RaftStore:
         if peer.asleep:
             sleep.rouse(self, peer)
         peer.idle_ticks = 0
-        self._dirty[context.region_id] = peer
-        self._wake.set()
+        self.rounds.mark(peer)
         self._queue_bytes += size
         self._queue_writes += 1
         peer.queue_bytes += size
@@ -409,12 +391,13 @@ class RaftStore:
         batch.delete_range(*keys.staging_range(region_id), self._engine.handle(CF_RAFT))
         self.snapshots.staged.pop(region_id, None)
         peer.destroyed = True
-        for registry in (self.peers, self.awake, self.merging, self._dirty):
+        for registry in (self.peers, self.awake, self.merging, self.rounds.dirty):
             registry.pop(region_id, None)
         self.tree.remove(region_id)
         peer.fail_all(checks.undetermined("the peer is gone"), checks.region_not_found(region_id))
         if peer.is_leader:
-            self._tell_role(peer, is_leader=False)
+            peer.is_leader = False
+            self.tell_role(peer)
         if peer.storage.initialized:
             for observer in self.observers:
                 observer.on_destroyed(peer.region)
@@ -423,8 +406,7 @@ class RaftStore:
 
     def mark(self, peer: Peer) -> None:
         """The peer may have something to do in the next round."""
-        self._dirty[peer.region_id] = peer
-        self._wake.set()
+        self.rounds.mark(peer)
 
     def rouse(self, peer: Peer) -> None:
         sleep.rouse(self, peer)
@@ -463,9 +445,9 @@ class RaftStore:
         """A message from another store; handled in the next round."""
         if self.stopped:
             return
-        if len(self._inbox) < self.config.inbox_messages_max:
-            self._inbox.append(message)
-            self._wake.set()
+        if len(self.rounds.inbox) < self.config.inbox_messages_max:
+            self.rounds.inbox.append(message)
+            self.rounds.wake.set()
             return
         self.counters.messages_dropped += 1
         if messages.kind_of(message) is MessageType.SNAPSHOT:
@@ -485,8 +467,12 @@ class RaftStore:
         """Ends `run` with an error that came up beside it."""
         if self.fatal is None:
             self.fatal = error
-            self._ticks_due = 1
-            self._wake.set()
+            self.rounds.tick_due = True
+            self.rounds.wake.set()
+
+    def tell_role(self, peer: Peer) -> None:
+        for observer in self.observers:
+            observer.on_role(peer.region, peer.peer, is_leader=peer.is_leader, term=peer.raft.term)
 
     # messages
 
@@ -495,21 +481,6 @@ class RaftStore:
             region_id=peer.region_id, from_peer=peer.peer, to_peer=to, region_epoch=peer.region.region_epoch
         )
 
-    def _send_all(self, peer: Peer, out: Sequence[Message]) -> None:
-        for message in out:
-            to = peer.members.get(message.to)
-            if to is None:
-                continue
-            wrapped = self.message_to(peer, to)
-            wrapped.message.CopyFrom(message_to_pb(message))
-            if message.type is MessageType.SNAPSHOT:
-                self.snapshots.send(peer, wrapped)
-                continue
-            if messages.is_first_message(message.type, message.commit):
-                wrapped.start_key, wrapped.end_key = peer.region.start_key, peer.region.end_key
-            self.transport.send(wrapped)
-        self.counters.messages_sent += len(out)
-
     # the loop
 
     async def run(self) -> None:
@@ -517,10 +488,10 @@ class RaftStore:
         self.spawn(self._tick_forever())
         try:
             while not self.stopped:
-                if not self._dirty and not self._inbox and not self._ticks_due:
-                    self._wake.clear()
-                    await self._wake.wait()
-                await self._round()
+                await self.rounds.wait()
+                if self.fatal is not None:
+                    raise self.fatal
+                await self.rounds.turn()
                 await asyncio.sleep(0)
         except BaseException as error:
             self.fatal = error
@@ -531,7 +502,7 @@ class RaftStore:
     def stop(self) -> None:
         """Ends `run` after the present round."""
         self.stopped = True
-        self._wake.set()
+        self.rounds.wake.set()
 
     def _end(self) -> None:
         self.stopped = True
@@ -555,208 +526,5 @@ class RaftStore:
         while True:
             await asyncio.sleep(self.config.tick_s)
             # after a pause there is one tick, not many: an election timeout must never be shorter than it says
-            self._ticks_due = 1
-            self._wake.set()
-
-    async def _round(self) -> None:
-        if self.fatal is not None:
-            raise self.fatal
-        self.counters.rounds += 1
-        inbox, self._inbox = self._inbox, []
-        self.counters.messages_received += len(inbox)
-        for message in inbox:
-            messages.on_message(self, message)
-        if self._ticks_due:
-            self._ticks_due = 0
-            self.upkeep.tick()
-        readies, must_sync = self._collect()
-        applying = Applying(self)
-        for peer, ready in readies:
-            self._apply(applying, peer, ready.committed_entries)
-        applying.flush()
-        if must_sync:
-            await fail_point_async("raftstore::before_sync")
-            begun = self.clock()
-            await self._syncer.sync()
-            self.counters.syncs += 1
-            self.counters.sync_s += self.clock() - begun
-            await fail_point_async("raftstore::after_sync")
-        self._advance(readies)
-        self.transport.flush()
-
-    def _collect(self) -> tuple[list[tuple[Peer, Ready]], bool]:
-        """Takes every peer's Ready, writes what is to be persisted, and sends what need not wait for it."""
-        dirty, self._dirty = self._dirty, {}
-        batch = self._engine.batch()
-        readies: list[tuple[Peer, Ready]] = []
-        must_sync = wrote = False
-        now = self.clock()
-        for peer in dirty.values():
-            if peer.destroyed:
-                continue
-            if peer.applying is not None:
-                self.snapshots.apply_piece(peer)
-                self.mark(peer)
-                continue
-            if peer.queue:
-                self.counters.writes += len(peer.queue)
-                refused, entries = peer.take_writes(now)
-                self.counters.write_entries += entries
-                for future, error in refused:
-                    fail(future, error)
-            if peer.read_queue:
-                self._ask_read_index(peer, now)
-            if not peer.raft.has_ready():
-                continue
-            ready = peer.raft.ready()
-            readies.append((peer, ready))
-            self.counters.entries_appended += len(ready.entries)
-            if ready.soft_state is not None:
-                self._on_soft_state(peer, now)
-            wrote = self._persist(batch, peer, ready) or wrote
-            must_sync = must_sync or ready.must_sync
-        for region_id in self.stepped_snapshots:
-            self.snapshots.discard(region_id)
-        self.stepped_snapshots.clear()
-        self.counters.readies += len(readies)
-        for peer, ready in readies:
-            if ready.messages:
-                self._send_all(peer, ready.messages)
-        self.transport.flush()
-        if wrote:
-            fail_point("raftstore::before_save")
-            self._engine.write(batch)
-            fail_point("raftstore::after_save")
-        return readies, must_sync
-
-    def _persist(self, batch: Batch, peer: Peer, ready: Ready) -> bool:
-        storage = peer.storage
-        if ready.hard_state is not None:
-            storage.hard_state = ready.hard_state
-        if ready.snapshot is not None:
-            self._accept_snapshot(batch, peer, ready)
-        if ready.entries:
-            storage.append(batch, ready.entries, self.config.entry_cache_bytes_max)
-        if ready.entries or ready.snapshot is not None or ready.must_sync:
-            storage.save_raft_state(batch)
-            return True
-        return False  # the commit index alone is saved with the next write
-
-    def _accept_snapshot(self, batch: Batch, peer: Peer, ready: Ready) -> None:
-        """Raft has taken a snapshot: what it replaces goes, and its pieces are applied from the next round on."""
-        snapshot = ready.snapshot
-        assert snapshot is not None
-        region = RaftSnapshotData.FromString(snapshot.data).region
-        self.stepped_snapshots.pop(region.id, None)
-        staged = self.snapshots.staged[region.id]
-        assert staged.complete, region.id
-        assert staged.index == snapshot.index, (region.id, staged.index, snapshot.index)
-        before = peer.region
-        if before.peers:
-            self.delete_data(batch, before.start_key, before.end_key)
-        for other in self.tree.overlapping(region):
-            self.bury(batch, self.peers[other.id])
-        self.delete_data(batch, region.start_key, region.end_key)
-        peer.storage.begin_snapshot(batch, snapshot, region)
-        peer.last_compacted = snapshot.index
-        peer.flow.size = peer.flow.keys = 0
-        peer.on_members()
-        self.tree.put(region)
-        self.merging.pop(region.id, None)
-        peer.applying = ApplyingSnapshot(staged.pieces)
-        for proposal in peer.proposals:
-            peer.settle_one(proposal, checks.undetermined("a snapshot took the place of the log"))
-        peer.proposals.clear()
-
-    def _apply(self, applying: Applying, peer: Peer, entries: Sequence[Any]) -> None:
-        if entries and not peer.destroyed:
-            apply_entries(applying, peer, entries)
-
-    def _advance(self, readies: list[tuple[Peer, Ready]]) -> None:
-        """What was persisted is durable: lets the messages go that waited for it, and applies what it committed."""
-        applying = Applying(self)
-        for peer, ready in readies:
-            if peer.destroyed:
-                continue
-            if ready.persisted_messages:
-                self._send_all(peer, ready.persisted_messages)
-            light = peer.raft.advance(ready)
-            if light.messages:
-                self._send_all(peer, light.messages)
-            if light.commit_index is not None:
-                state = peer.storage.hard_state
-                peer.storage.hard_state = HardState(state.term, state.vote, light.commit_index)
-            self._apply(applying, peer, light.committed_entries)
-        self.transport.flush()
-        applying.flush()
-        for peer, ready in readies:
-            if peer.destroyed:
-                continue
-            if peer.applying is not None:
-                self.mark(peer)
-                continue
-            if peer.storage.applied > peer.raft.applied:
-                peer.raft.advance_apply_to(peer.storage.applied)
-            self._serve_reads(peer, ready)
-            if peer.storage.snapshot_of:
-                self.snapshots.make(peer)
-            if peer.raft.has_ready():
-                self.mark(peer)
-
-    # reads and roles
-
-    def _ask_read_index(self, peer: Peer, now: float) -> None:
-        """One ReadIndex for all reads that wait."""
-        waiting, peer.read_queue = peer.read_queue, []
-        waiting = [(future, replica) for future, replica in waiting if not future.done()]
-        if not waiting:
-            return
-        self._next_read += 1
-        context = peer.peer.id.to_bytes(8) + self._next_read.to_bytes(8)
-        replica = all(replica for _, replica in waiting)
-        if not replica and peer.raft.role is not Role.LEADER:
-            for future, by_replica in waiting:
-                if not by_replica:
-                    fail(future, checks.not_leader(peer.region_id, peer.leader()))
-            waiting = [(future, by_replica) for future, by_replica in waiting if by_replica]
-        if not peer.raft.read_index(context):
-            for future, _ in waiting:
-                fail(future, checks.not_leader(peer.region_id, None))
-            return
-        self.counters.read_indexes += 1
-        term = peer.raft.term if peer.raft.role is Role.LEADER else 0
-        peer.reads[context] = PendingRead(now, term, [future for future, _ in waiting], replica)
-
-    def _serve_reads(self, peer: Peer, ready: Ready) -> None:
-        for state in ready.read_states:
-            read = peer.reads.pop(state.request_ctx, None)
-            if read is None:
-                continue
-            peer.renew_lease(read.sent_at, read.term)
-            peer.apply_waiters += [(state.index, future) for future in read.futures]
-        if peer.apply_waiters:
-            serve_apply_waiters(peer)
-
-    def _on_soft_state(self, peer: Peer, now: float) -> None:
-        raft = peer.raft
-        if raft.leader_id != NO_ID:
-            peer.led = True
-        elif peer.led:
-            peer.led = False
-            peer.leaderless_since = now
-        leads = raft.role is Role.LEADER
-        if leads == peer.is_leader:
-            return
-        peer.is_leader = leads
-        peer.lease_until = 0.0
-        peer.sleepers.clear()
-        if leads:
-            peer.heard_at = {member.id: now for member in peer.region.peers}
-            self.upkeep.report(peer)
-        else:
-            peer.fail_reads(checks.not_leader(peer.region_id, peer.leader()), replica_too=False)
-        self._tell_role(peer, is_leader=leads)
-
-    def _tell_role(self, peer: Peer, *, is_leader: bool) -> None:
-        for observer in self.observers:
-            observer.on_role(peer.region, peer.peer, is_leader=is_leader, term=peer.raft.term)
+            self.rounds.tick_due = True
+            self.rounds.wake.set()

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.tikvpb_pb2 import BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse
 from kvstore.raftstore.api import Entry, RegionStore
-from kvstore.rpc.api import Call
+from kvstore.rpc.api import Call, RpcError
 from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint
 from kvstore.server.errors import Refused
 from kvstore.server.limits import BATCH_RESPONSES_MAX, JOINED_WRITE_BYTES_MAX
@@ -160,6 +160,8 @@ class BatchCommands:
             body = getattr(request, name)
             try:
                 response = self._answers.answer_now(endpoint, body)
+            except RpcError as error:
+                response = self._answers.failure(endpoint.response, Refused(error.message))
             except Exception as error:  # noqa: BLE001 one request's bug is not the stream's end
                 response = self._bug(endpoint, error)
             if response is not None:

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from kvstore.errors import Deadlock, PdError
+from kvstore.failpoint import fail_point_async
 from kvstore.proto import deadlock_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore.api import RegionStore
@@ -180,6 +181,7 @@ class DeadlockDetector:
     async def _follow(self, address: str) -> None:
         """Sends waits to the detector at `address` until the stream breaks, this store leads, or nobody waits."""
         assert self._transport is not None
+        await fail_point_async("deadlock::before_follow")
         stream = self._transport.channel(address).stream(_METHODS["Detect"])
         hears = asyncio.ensure_future(self._hear(stream))
         try:

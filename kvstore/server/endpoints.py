@@ -24,6 +24,8 @@ class Endpoint:
     now: Callable[[Any], Any | None] | None = None
     detached: bool = True
     """Whether it goes on when its caller goes away: it holds latches, or what it began has an outcome to look after."""
+    is_txn: bool = False
+    has_context: bool = True
 
 
 class Failures:

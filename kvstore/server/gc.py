@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from kvstore.errors import PdError, StoreError, TxnError
+from kvstore.failpoint import fail_point_async
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.raftstore.api import Placement, RegionError, RegionStore
 from kvstore.rpc.api import RpcError
@@ -51,6 +52,7 @@ class GcWorker:
             if leader is None or leader.store_id != self._store.store_id or self._done.get(region.id) == due:
                 continue
             context = Context(region_id=region.id, region_epoch=region.region_epoch, peer=leader)
+            await fail_point_async("gc::before_region")
             try:
                 removed += await self._admin.collect(context, safe_point)
                 self._done[region.id] = due

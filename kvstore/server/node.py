@@ -110,6 +110,7 @@ class StoreNode:
             directory=self._placement,
             limits=self.config.limits,
             raw_ttl=self.config.raw_ttl,
+            cluster_id=self._cluster_id,
             coprocessor=self._coprocessor,
         )
         if self._registry is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from kvstore.errors import KvError
+from kvstore.errors import TxnError
+from kvstore.failpoint import fail_point_async
 from kvstore.mvcc.reader import MetLock, MvccReader
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.server.access import check_sizes, deadline_of
@@ -98,12 +99,13 @@ class PessimisticLocks:
                 woken_at = queued.waiter.met.key
                 try:
                     woken = await self._waits.until_woken(queued.waiter, until)
-                except KvError as error:
+                except TxnError as error:
                     raise _Failed(error) from None
                 if not woken:
                     raise _Failed(queued.waiter.met) from None
+                await fail_point_async("lock_wait::woken")
                 continue
-            except KvError as error:
+            except TxnError as error:
                 raise _Failed(error) from None
             props = command.props
             for key in command.lock_keys:
@@ -128,7 +130,7 @@ class PessimisticLocks:
 
 
 class _Failed(Exception):
-    def __init__(self, error: KvError) -> None:
+    def __init__(self, error: TxnError) -> None:
         self.error = error
         super().__init__(str(error))
 

@@ -8,6 +8,7 @@ follower has applied enough is the region store's own ReadIndex.
 from __future__ import annotations
 
 from kvstore.errors import PdError
+from kvstore.failpoint import fail_point_async
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto import tikvpb_pb2
 from kvstore.raftstore.api import RegionError, RegionStore
@@ -35,6 +36,7 @@ class ReplicaReads:
             return
         if leader is None or self._transport is None or self._directory is None:
             raise not_leader(context.region_id, leader)
+        await fail_point_async("replica_read::before_announce")
         request = pb.ReadIndexRequest(
             context=pb.Context(region_id=context.region_id, region_epoch=context.region_epoch, peer=leader),
             start_ts=ts,

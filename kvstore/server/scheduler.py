@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from kvstore.failpoint import fail_point, fail_point_async
+from kvstore.failpoint import fail_point_async
 from kvstore.mvcc.reader import MvccReader
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.raftstore.api import RegionStore
@@ -45,6 +45,7 @@ class Scheduler:
         check_count(command.keys())
         keys = sorted(set(command.keys()))
         changes = Changes()
+        await fail_point_async("scheduler::before_latch")
         await self._acquire(keys, deadline)
         self.running += 1
         try:
@@ -52,7 +53,7 @@ class Scheduler:
             check_keys(self._store, granted.region, keys)
             result = command.run(self._reader.refresh(), changes)
             if changes.entries:
-                fail_point("scheduler::before_write")
+                await fail_point_async("scheduler::before_write")
                 await self._store.write(context, changes.entries, term=granted.term)
                 await fail_point_async("scheduler::after_write")
         finally:

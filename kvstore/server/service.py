@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from kvstore.errors import Deadlock, PdError
+from kvstore.failpoint import fail_point_async
 from kvstore.proto import coprocessor_pb2, tikvpb_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore.api import RegionStore
-from kvstore.rpc.api import Call, Handlers, RpcError, StreamHandler, Transport, UnaryHandler, methods_of
+from kvstore.rpc.api import Call, Code, Handlers, RpcError, StreamHandler, Transport, UnaryHandler, methods_of
 from kvstore.server.access import deadline_of, grant
 from kvstore.server.admin import Admin
 from kvstore.server.api import CoprocessorHandler, Directory
@@ -27,6 +28,7 @@ from kvstore.server.concurrency import ConcurrencyManager, TimestampTooNew
 from kvstore.server.deadlock import DeadlockDetector
 from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint, Failures
 from kvstore.server.errors import Refused, busy
+from kvstore.server.expiry import ExpiryWorker
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.lock_wait import Wait, Waits
 from kvstore.server.pessimistic import PessimisticLocks
@@ -54,6 +56,7 @@ class Service:
         directory: Directory | None = None,
         limits: ServiceLimits | None = None,
         raw_ttl: bool = False,
+        cluster_id: int = 0,
         coprocessor: CoprocessorHandler | None = None,
     ) -> None:
         self.limits = limits or ServiceLimits()
@@ -61,6 +64,7 @@ class Service:
         self._directory = directory
         self._coprocessor = coprocessor
         self._txn_allowed = not raw_ttl
+        self._cluster_id = cluster_id
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self.in_flight = 0
         self.refused_busy = 0
@@ -80,6 +84,7 @@ class Service:
         self.regions = Regions(store)
         values = ExpiringValues(now_ms) if raw_ttl else PlainValues()
         self._raw = Raw(store, self.regions, self.scheduler, values, self.limits)
+        self.expiry = ExpiryWorker(store.engine, values) if raw_ttl else None
         self.admin = Admin(store, self.scheduler, self.concurrency, self.reads, self.waits, self.limits)
         self._leaders = _Leaders(self)
         store.observe(self._leaders)
@@ -99,11 +104,9 @@ class Service:
     def _txn_endpoints(self) -> list[Endpoint]:
         reads, writes = self.reads, self._writes
         return [
-            Endpoint("KvGet", pb.GetResponse, reads.get, self._txn(reads.get_now), detached=False),
-            Endpoint(
-                "KvBatchGet", pb.BatchGetResponse, reads.batch_get, self._txn(reads.batch_get_now), detached=False
-            ),
-            Endpoint("KvScan", pb.ScanResponse, reads.scan, self._txn(reads.scan_now), detached=False),
+            self._read("KvGet", pb.GetResponse, reads.get, reads.get_now),
+            self._read("KvBatchGet", pb.BatchGetResponse, reads.batch_get, reads.batch_get_now),
+            self._read("KvScan", pb.ScanResponse, reads.scan, reads.scan_now),
             self._write("KvPrewrite", pb.PrewriteResponse, writes.prewrite),
             self._write("KvCommit", pb.CommitResponse, writes.commit),
             self._write("KvPessimisticLock", pb.PessimisticLockResponse, self._locks.lock),
@@ -117,11 +120,11 @@ class Service:
             self._write("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
         ]
 
-    def _txn(self, now: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return now if self._txn_allowed else _refuse_txn
+    def _read(self, name: str, response: type[Any], later: Callable[[Any], Any], now: Callable[[Any], Any]) -> Endpoint:
+        return Endpoint(name, response, later, now if self._txn_allowed else _refuse_txn, detached=False, is_txn=True)
 
     def _write(self, name: str, response: type[Any], later: Callable[[Any], Any]) -> Endpoint:
-        return Endpoint(name, response, later, None if self._txn_allowed else _refuse_txn)
+        return Endpoint(name, response, later, None if self._txn_allowed else _refuse_txn, is_txn=True)
 
     def _raw_endpoints(self) -> list[Endpoint]:
         raw = self._raw
@@ -152,8 +155,8 @@ class Service:
             Endpoint("MvccGetByStartTs", pb.MvccGetByStartTsResponse, admin.mvcc_by_start_ts),
             Endpoint("GetLockWaitInfo", pb.GetLockWaitInfoResponse, admin.lock_wait_info),
             Endpoint("GetHealthFeedback", pb.GetHealthFeedbackResponse, admin.health_feedback),
-            Endpoint("CheckLeader", pb.CheckLeaderResponse, admin.check_leader),
-            Endpoint("GetStoreSafeTS", pb.StoreSafeTSResponse, admin.store_safe_ts),
+            Endpoint("CheckLeader", pb.CheckLeaderResponse, admin.check_leader, has_context=False),
+            Endpoint("GetStoreSafeTS", pb.StoreSafeTSResponse, admin.store_safe_ts, has_context=False),
             Endpoint("Coprocessor", coprocessor_pb2.Response, self._coprocess, detached=False),
         ]
 
@@ -185,17 +188,31 @@ class Service:
     # -- answering
 
     def answer_now(self, endpoint: Endpoint, request: Any) -> Any | None:
-        """The answer if it takes no waiting."""
+        """The answer if it takes no waiting. Raises RpcError for a request to another cluster."""
         self.counts[endpoint.name] += 1
         now = endpoint.now
-        if now is None:
-            return None
         try:
-            return now(request)
+            if endpoint.has_context:
+                context = request.context
+                if context.api_version or context.cluster_id:
+                    self._check_context(endpoint, context)
+            return None if now is None else now(request)
         except TimestampTooNew:
             return None
         except KNOWN_ERRORS as error:
             return self._failures.response(endpoint.response, error)
+
+    def _check_context(self, endpoint: Endpoint, context: pb.Context) -> None:
+        """Raises RpcError, Refused for transactions of another API version (raw calls look themselves)."""
+        cluster_id = context.cluster_id
+        if cluster_id and self._cluster_id and cluster_id != self._cluster_id:
+            raise RpcError(
+                Code.INVALID_ARGUMENT,
+                "the cluster id of the request does not match with the TiKV cluster. "
+                f"request cluster id: {cluster_id}, tikv cluster id: {self._cluster_id}",
+            )
+        if endpoint.is_txn and context.api_version != pb.APIVersion.V1:
+            raise Refused(f"API version {context.api_version} is not this store's")
 
     async def answer_later(self, endpoint: Endpoint, request: Any) -> Any:
         """The answer, whatever it takes; errors are in it."""
@@ -287,6 +304,7 @@ class Service:
     async def sync_max_ts(self, region_id: int, mark: int) -> None:
         """Learns a timestamp that is above all reads its predecessor served, then lets the region commit by itself."""
         while True:
+            await fail_point_async("max_ts::before_sync")
             try:
                 ts = await self._directory.get_ts() if self._directory is not None else 0
             except (RpcError, PdError) as error:
@@ -302,6 +320,8 @@ class Service:
     def start(self) -> None:
         """Begins what runs in the background."""
         self.spawn(self.detector.run())
+        if self.expiry is not None:
+            self.spawn(self.expiry.run())
 
     def release_idle(self) -> None:
         """Drops iterators that pin files and memory; for a store that has had nothing to do for a while."""

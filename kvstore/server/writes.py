@@ -3,10 +3,11 @@ KVPessimisticRollback, KvResolveLock."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from kvstore.errors import AlreadyCommitted, Assertion
+from kvstore.failpoint import fail_point_async
 from kvstore.mvcc.keys import DATA_END, TS_MAX
 from kvstore.mvcc.reader import MvccReader
 from kvstore.mvcc.record import Lock
@@ -139,8 +140,17 @@ class Writes:
         return pb.CleanupResponse()
 
     async def pessimistic_rollback(self, request: pb.PessimisticRollbackRequest) -> pb.PessimisticRollbackResponse:
-        command = PessimisticRollback(tuple(request.keys), request.start_version, request.for_update_ts)
-        await self._scheduler.run(request.context, command, deadline_of(request.context, self._limits))
+        """The given keys; without any, all of the transaction's in the region."""
+        context, start_ts, for_update_ts = request.context, request.start_version, request.for_update_ts
+        deadline = deadline_of(context, self._limits)
+        if request.keys:
+            command = PessimisticRollback(tuple(request.keys), start_ts, for_update_ts)
+            await self._scheduler.run(context, command, deadline)
+            return pb.PessimisticRollbackResponse()
+        async for found in self._region_locks(context, deadline):
+            keys = tuple(key for key, lock in found if lock.start_ts == start_ts)
+            if keys:
+                await self._scheduler.run(context, PessimisticRollback(keys, start_ts, for_update_ts), deadline)
         return pb.PessimisticRollbackResponse()
 
     async def heart_beat(self, request: pb.TxnHeartBeatRequest) -> pb.TxnHeartBeatResponse:
@@ -195,20 +205,25 @@ class Writes:
 
     async def _resolve_region(self, context: pb.Context, fates: dict[int, int]) -> None:
         deadline = deadline_of(context, self._limits)
-        low: bytes | None = None
-        while True:
-            granted = await grant(self._store, context, deadline)
-            region = granted.region
-            start = first_user_key(region.start_key) if low is None else low
-            end = b"z" + region.end_key if region.end_key else DATA_END
-            found = self._reader.refresh().scan_locks(TS_MAX, start, RESOLVE_BATCH_LOCKS, end)
+        async for found in self._region_locks(context, deadline):
             for start_ts, commit_ts in fates.items():
                 keys = tuple(key for key, lock in found if lock.start_ts == start_ts)
                 if keys:
                     await self._scheduler.run(context, ResolveLock(keys, start_ts, commit_ts), deadline)
+
+    async def _region_locks(self, context: pb.Context, deadline: float) -> AsyncIterator[list[tuple[bytes, Lock]]]:
+        """The locks of the whole region, in batches; others have the loop in between."""
+        low: bytes | None = None
+        while True:
+            region = (await grant(self._store, context, deadline)).region
+            start = first_user_key(region.start_key) if low is None else low
+            end = b"z" + region.end_key if region.end_key else DATA_END
+            found = self._reader.refresh().scan_locks(TS_MAX, start, RESOLVE_BATCH_LOCKS, end)
+            yield found
             if len(found) < RESOLVE_BATCH_LOCKS:
                 return
             low = found[-1][0] + b"\0"
+            await fail_point_async("resolve_lock::next_batch")
             await breathe()
 
 

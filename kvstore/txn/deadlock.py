@@ -20,7 +20,9 @@ class WaitForGraph:
         path = self._path(holder, waiter)
         if path is not None:
             raise Deadlock(key, waiter, ((waiter, holder, key), *path))
-        self._edges.setdefault(waiter, {}).setdefault(holder, {})[key] = now
+        keys = self._edges.setdefault(waiter, {}).setdefault(holder, {})
+        keys.pop(key, None)
+        keys[key] = now
 
     def stop_waiting(self, waiter: int, holder: int, key: bytes | None = None) -> None:
         """Takes off one edge, or what stands for `key` of it."""
@@ -76,7 +78,7 @@ class WaitForGraph:
                 return self._trace(came, start, goal)
             for holder, keys in self._edges.get(node, {}).items():
                 if holder not in seen:
-                    key = next(iter(keys))
+                    key = next(reversed(keys))  # the newest names the wait
                     seen.add(holder)
                     came[holder] = (node, key)
                     frontier.append(holder)

@@ -20,6 +20,10 @@ from tests.sim.loop import run_simulated
 FAST = StoreConfig(region_heartbeat_s=1.0, store_heartbeat_s=1.0, split_check_s=1.0, log_gc_s=1.0)
 
 
+AT_MOST_S = 1200.0
+"""Virtual seconds after which a scenario is stuck: the cluster's own timers would go on for ever."""
+
+
 class RealCluster:
     """`pds` placement drivers and `stores` stores."""
 
@@ -98,4 +102,4 @@ def with_real_cluster(
             await client.close()
             await cluster.stop()
 
-    run_simulated(main())
+    run_simulated(asyncio.wait_for(main(), AT_MOST_S))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.errors import UndeterminedResult
 from kvstore.client.cluster.parts import Options
+from kvstore.errors import SnapshotTooOld
 from tests.cluster_client.mock import MockCluster
 from tests.cluster_client.world import put_all, read_all, with_cluster
 
@@ -87,6 +88,31 @@ def test_a_cached_snapshot_asks_once() -> None:
             assert await snapshot.get(b"a") == b"1"
             assert await snapshot.get(b"none") is None
         assert len(cluster.log) == 1
+
+    with_cluster(scenario)
+
+
+def test_a_snapshot_below_the_safe_point_is_refused_and_a_recent_one_costs_no_question() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        old = client.snapshot(await put_all(client, {b"a": b"1", b"b": b"2"}))
+        cluster.pd.calls.clear()
+        assert await old.get(b"a") == b"1"
+        assert "GetGCSafePoint" not in cluster.pd.calls
+        # time passes for a client that draws no timestamps, too
+        await asyncio.sleep(120)
+        cluster.pd.pass_time(120_000)
+        assert await old.get(b"a") == b"1"
+        assert cluster.pd.calls.count("GetGCSafePoint") == 1
+        now = await client.now_ts()
+        assert await asyncio.gather(*(old.get(b"a") for _ in range(40))) == [b"1"] * 40
+        assert 2 <= cluster.pd.calls.count("GetGCSafePoint") <= 5
+        assert await collect(old.scan(b"", b"")) == [(b"a", b"1"), (b"b", b"2")]
+        await client.gc(now)
+        for read in (old.get(b"a"), old.batch_get([b"a"]), collect(old.scan(b"", b""))):
+            with pytest.raises(SnapshotTooOld):
+                await read
+        assert await client.snapshot(now).get(b"a") == b"1"
+        assert await client.snapshot((1 << 64) - 1).get(b"a") == b"1"
 
     with_cluster(scenario)
 

@@ -10,6 +10,7 @@ import pytest
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.parts import Options
 from kvstore.errors import Deadlock, KeyExists, LockNowait, WriteConflict
+from kvstore.rpc.memory import Kind
 from tests.cluster_client.real import RealCluster, with_real_cluster
 from tests.cluster_client.test_chaos import KEYS, History, check, reader, worker
 from tests.cluster_client.world import ASYNC, TWO_PHASES, put_all, read, read_all
@@ -227,7 +228,7 @@ class Lossy:
         self.rng = random.Random(f"links {seed}")
         self.on = False
 
-    def delays(self, source: str, target: str) -> tuple[float, ...]:
+    def delays(self, source: str, target: str, kind: Kind) -> tuple[float, ...]:
         if self.on and self.rng.random() < 0.01:
             return ()
         return (self.rng.random() * 0.005,)

@@ -70,7 +70,18 @@ def test_the_newest_key_of_a_repeated_wait_is_named() -> None:
     graph = WaitForGraph()
     graph.wait(1, 2, b"a")
     graph.wait(1, 2, b"b")
-    assert graph.edges() == [(1, 2, b"b")]
+    assert graph.edges() == [(1, 2, b"a"), (1, 2, b"b")]
     with pytest.raises(Deadlock) as deadlock:
         graph.wait(2, 1, b"c")
     assert deadlock.value.wait_chain == ((2, 1, b"c"), (1, 2, b"b"))
+
+
+def test_a_wait_lasts_until_all_its_keys_are_had() -> None:
+    graph = WaitForGraph()
+    graph.wait(1, 2, b"a")
+    graph.wait(1, 2, b"b")
+    graph.stop_waiting(1, 2, b"b")
+    with pytest.raises(Deadlock):
+        graph.wait(2, 1, b"c")
+    graph.stop_waiting(1, 2, b"a")
+    graph.wait(2, 1, b"c")

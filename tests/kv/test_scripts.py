@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,16 @@ import pytest
 from kvstore.engine.api import CF_WRITE, Engine
 from kvstore.engine.memory import MemoryEngine
 from kvstore.engine.rocks import RocksEngine
-from kvstore.errors import KvError
+from kvstore.errors import Assertion, KvError
 from kvstore.mvcc.keys import TS_MAX, user_key, version_ts
 from kvstore.mvcc.reader import MvccReader
 from kvstore.mvcc.record import Lock, Write
 from kvstore.txn.actions.acquire_pessimistic_lock import LockProperties
 from kvstore.txn.actions.check_txn_status import StatusQuery
-from kvstore.txn.actions.prewrite import Mutation, Op, PessimisticAction, PrewriteProperties
+from kvstore.txn.actions.prewrite import AssertionLevel, Mutation, Op, PessimisticAction, PrewriteProperties
 from kvstore.txn.commands import (
     AcquirePessimisticLock,
+    CheckSecondaryLocks,
     CheckTxnStatus,
     Cleanup,
     Commit,
@@ -130,9 +132,25 @@ def run_txn(engine: Engine, words: list[str], options: dict[str, str]) -> list[s
         case "prewrite":
             mutations = tuple(mutation(arg) for arg in args)
             actions = tuple([PessimisticAction[options["action"]]] * len(mutations)) if "action" in options else ()
-            props = PrewriteProperties(start, primary, ttl, for_update_ts=for_update, one_pc="1pc" in options)
+            if "assert" in options:
+                assertion = Assertion[options["assert"]]
+                mutations = tuple(replace(changed, assertion=assertion) for changed in mutations)
+            props = PrewriteProperties(
+                start,
+                primary,
+                ttl,
+                for_update_ts=for_update,
+                one_pc="1pc" in options,
+                max_read_ts=number.get("read", 0),
+                max_commit_ts=number.get("max_commit", 0),
+                secondaries=tuple(options["async"].encode().split(b",")) if "async" in options else None,
+                assertion_level=AssertionLevel.STRICT,
+                is_retry="retry" in options,
+            )
             result = scheduler.run(Prewrite(props, mutations, actions))
-            return [f"committed at {result.one_pc_commit_ts}"] if result.one_pc_commit_ts else []
+            if result.one_pc_commit_ts:
+                return [f"committed at {result.one_pc_commit_ts}"]
+            return [f"commits at {result.min_commit_ts} or later"] if result.min_commit_ts else []
         case "commit":
             scheduler.run(Commit(keys, start, commit_ts))
         case "rollback":
@@ -153,6 +171,8 @@ def run_txn(engine: Engine, words: list[str], options: dict[str, str]) -> list[s
         case "status":
             query = StatusQuery(keys[0], start, number.get("caller", 0), number.get("now", 0))
             return [type(scheduler.run(CheckTxnStatus(query))).__name__.removeprefix("Status")]
+        case "secondaries":
+            return [str(scheduler.run(CheckSecondaryLocks(keys, start))).split("(locks")[0]]
         case "heartbeat":
             return [str(scheduler.run(HeartBeat(keys[0], start, ttl)))]
         case "resolve":

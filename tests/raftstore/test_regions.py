@@ -17,6 +17,7 @@ from kvstore.errors import DiskFull, NotOurDirectory
 from kvstore.proto.kvrpcpb_pb2 import DiskFullOpt
 from kvstore.proto.metapb_pb2 import Peer, Region, Store
 from kvstore.proto.raft_serverpb_pb2 import RaftMessage, SnapshotChunk
+from kvstore.raft.types import MessageType
 from kvstore.raftstore import keys
 from kvstore.raftstore.api import RegionError, RegionObserver
 from kvstore.raftstore.bootstrap import bootstrap, identify, read_ident, write_ident
@@ -201,7 +202,7 @@ def test_a_failed_sync_ends_the_store_without_an_answer() -> None:
         async def fail() -> None:
             raise OSError("input/output error")
 
-        store._syncer.sync = fail  # type: ignore[method-assign]
+        store.rounds._syncer.sync = fail  # type: ignore[method-assign]
         with pytest.raises(RegionError) as caught:
             await store.write(cluster.context(store, 2), [(CF_DEFAULT, b"za", b"1")])
         assert caught.value.undetermined
@@ -407,6 +408,44 @@ def test_messages_for_others_and_of_the_past_do_nothing() -> None:
         await asyncio.sleep(1)
         cluster.check()
         assert sorted(store.peers) == [2]
+        await cluster.stop()
+
+    run_virtual(main())
+
+
+def test_entries_that_come_with_a_snapshot_are_applied_after_its_pieces() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1])
+        for number in range(30):
+            await cluster.put(b"k%02d" % number, b"old" * 10)
+        await asyncio.sleep(3)
+        cluster.add_store(2)
+        target = cluster.stores[2]
+        deliver = target.on_raft_message
+        waiting: list[RaftMessage] = []
+        together = 0
+
+        def hold(message: RaftMessage) -> None:
+            nonlocal together
+            kind = message.message.msg_type
+            if kind == MessageType.SNAPSHOT and not together:
+                waiting.append(message)
+            elif waiting and kind == MessageType.APPEND and message.message.entries:
+                together += 1
+                deliver(waiting.pop())
+                deliver(message)
+            else:
+                deliver(message)
+
+        target.on_raft_message = hold  # type: ignore[method-assign]
+        cluster.change_peer(2, LEARNER, Peer(id=20, store_id=2))
+        await cluster.until(lambda: bool(waiting))
+        for number in range(30):
+            await cluster.put(b"k%02d" % number, b"new")
+        await cluster.until(lambda: set(cluster.data(2).values()) == {b"new"}, what="the newer values win")
+        assert together == 1
+        assert cluster.data(2) == cluster.data(1)
         await cluster.stop()
 
     run_virtual(main())

@@ -253,3 +253,14 @@ def test_a_deadline_passes_before_the_work_begins() -> None:
         assert not (await first).errors
 
     serving(test)
+
+
+def test_all_pessimistic_locks_of_a_region_are_given_up() -> None:
+    async def test(node: Node) -> None:
+        await node.lock(10, *(b"k%03d" % at for at in range(600)))
+        await node.lock(11, b"other")
+        await node.unlock(10)
+        locks = (await node.call("KvScanLock", pb.ScanLockRequest(max_version=99))).locks
+        assert [lock.key for lock in locks] == [b"other"]
+
+    everywhere(test)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from kvstore.client.cluster.cluster import ReadFrom
-from kvstore.errors import KvError
+from kvstore.errors import Deadlock, KvError
 from tests.server.simulated import Simulated, simulated
 
 
@@ -114,5 +114,29 @@ def test_garbage_goes_below_the_safe_point() -> None:
             flat = store.engine.scanner("write", b"z", b"{").take(100)
             assert len(flat) == 2
         assert await read(cluster) == {b"a": b"4"}
+
+    simulated(test)
+
+
+def test_a_circle_of_waits_is_broken_wherever_the_keys_are() -> None:
+    async def cross(cluster: Simulated, keys: list[bytes]) -> str:
+        txn = await cluster.client.begin(pessimistic=True)
+        try:
+            for key in keys:
+                ts = await cluster.client.now_ts()
+                await txn.lock_keys([key], for_update_ts=ts, wait_ms=20_000)
+                await asyncio.sleep(0.5)
+            txn.put(keys[0], b"1")
+            await txn.commit()
+        except Deadlock:
+            await txn.rollback()
+            return "deadlock"
+        return "committed"
+
+    async def test(cluster: Simulated) -> None:
+        await put(cluster, a="0", z="0")
+        await cluster.client.split([b"m"])
+        found = await asyncio.gather(cross(cluster, [b"a", b"z"]), cross(cluster, [b"z", b"a"]))
+        assert sorted(found) == ["committed", "deadlock"]
 
     simulated(test)

@@ -175,6 +175,20 @@ def test_expiring_values() -> None:
     everywhere(test, raw_ttl=True)
 
 
+def test_what_has_expired_leaves_the_files() -> None:
+    async def test(node: Node) -> None:
+        for at in range(1500):
+            await node.call("RawPut", pb.RawPutRequest(key=b"k%04d" % at, value=b"v", ttl=5 if at % 2 else 0))
+        assert node.service.expiry is not None
+        assert await node.service.expiry.sweep() == 0
+        node.now_ms += 6_000
+        assert await node.service.expiry.sweep() == 750
+        assert len(node.store.engine.scanner("default", b"z", b"{").take(2000)) == 1500
+        assert len(await scan(node, limit=2000)) == 750
+
+    everywhere(test, raw_ttl=True)
+
+
 def test_no_time_to_live_without_the_mode() -> None:
     async def test(node: Node) -> None:
         await fill(node, b"a")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kvstore.proto import kvrpcpb_pb2 as pb
+from kvstore.rpc.api import Code, RpcError
 from tests.server.ends import Node, everywhere
 
 
@@ -82,3 +85,17 @@ def test_raw_put_and_get() -> None:
         assert (await node.call("RawGet", pb.RawGetRequest(key=b"x"))).not_found
 
     everywhere(test)
+
+
+def test_requests_for_another_cluster_or_api_are_refused() -> None:
+    async def test(node: Node) -> None:
+        await node.put(10, 20, a="1")
+        assert (await node.get(b"a", 30, cluster_id=77)).value == b"1"
+        with pytest.raises(RpcError, match="cluster id") as refused:
+            await node.get(b"a", 30, cluster_id=78)
+        assert refused.value.code is Code.INVALID_ARGUMENT
+        assert "API version" in (await node.get(b"a", 30, api_version=pb.APIVersion.V2)).error.abort
+        response = await node.prewrite(40, {b"a": b"2"}, context=pb.Context(api_version=pb.APIVersion.V2))
+        assert "API version" in response.errors[0].abort
+
+    everywhere(test, cluster_id=77)

@@ -18,6 +18,7 @@ from kvstore.client.cluster.pd_client import PdClient
 from kvstore.client.cluster.raw import RawClient
 from kvstore.client.cluster.regions import CachedRegion, KeyCodec, RawKeys, RegionCache, TxnKeys
 from kvstore.client.cluster.resolver import LockResolver
+from kvstore.client.cluster.safe_point import SafePoint
 from kvstore.client.cluster.sender import ReadFrom, RegionChanged, RegionSender
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.transaction import ClusterTransaction
@@ -51,7 +52,8 @@ class Cluster:
         sender = sender_for(TxnKeys())
         background = Background()
         resolver = LockResolver(pd, sender.regions, sender, rng, background)
-        self._parts = Parts(pd, sender.regions, sender, resolver, background, rng, options or Options())
+        safe_point = SafePoint(pd)
+        self._parts = Parts(pd, sender.regions, sender, resolver, background, safe_point, rng, options or Options())
         self._raw_sender = sender_for(RawKeys())
         self.raw = RawClient(self._raw_sender, rng)
 

@@ -10,6 +10,7 @@ from kvstore.client.cluster.backoff import Backoff
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.client.cluster.regions import RegionCache
 from kvstore.client.cluster.resolver import LockResolver
+from kvstore.client.cluster.safe_point import SafePoint
 from kvstore.client.cluster.sender import RegionSender
 
 
@@ -38,6 +39,7 @@ class Parts:
     sender: RegionSender
     resolver: LockResolver
     background: Background
+    safe_point: SafePoint
     rng: random.Random
     options: Options
 

@@ -113,37 +113,43 @@ class PdClient:
 
     async def _ask_members(self, failed: str) -> None:
         """Takes the first answer that names another leader than the one that failed, else one that names it again."""
-        answers: asyncio.Queue[pdpb.GetMembersResponse | RpcError] = asyncio.Queue()
         addresses = tuple(dict.fromkeys((*self._members, *self._seeds)))
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._get_members(address, answers)) for address in addresses]
+        asking = [loop.create_task(self._get_members(address)) for address in addresses]
         same: pdpb.GetMembersResponse | None = None
         last: RpcError = RpcError(Code.UNAVAILABLE, "no member of the placement driver answered")
         try:
-            for _ in addresses:
-                answer = await answers.get()
-                if isinstance(answer, RpcError):
-                    last = answer
-                elif not answer.leader.client_urls:
-                    last = RpcError(Code.UNAVAILABLE, "no leader")
-                elif address_of(answer.leader.client_urls[0]) != failed:
-                    self._follow(answer)
-                    return
-                else:
-                    same = answer
+            while asking:
+                await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in asking if task.done()]:
+                    asking.remove(task)
+                    try:
+                        answer = task.result()
+                    except RpcError as error:
+                        last = error
+                        continue
+                    if not answer.leader.client_urls:
+                        last = RpcError(Code.UNAVAILABLE, "no leader")
+                    elif address_of(answer.leader.client_urls[0]) != failed:
+                        self._follow(answer)
+                        return
+                    else:
+                        same = answer
         finally:
-            for task in tasks:
-                task.cancel()
+            for task in asking:
+                # one that has failed meanwhile is looked at, or asyncio would log it
+                if not task.cancel() and not task.cancelled():
+                    task.exception()
         if same is None:
             raise last
         self._follow(same)
 
-    async def _get_members(self, address: str, answers: asyncio.Queue[pdpb.GetMembersResponse | RpcError]) -> None:
-        try:
-            channel = self._transport.channel(address)
-            answers.put_nowait(await channel.unary(METHODS["GetMembers"], pdpb.GetMembersRequest(), MEMBERS_TIMEOUT_S))
-        except RpcError as error:
-            answers.put_nowait(error)
+    async def _get_members(self, address: str) -> pdpb.GetMembersResponse:
+        channel = self._transport.channel(address)
+        answer: pdpb.GetMembersResponse = await channel.unary(
+            METHODS["GetMembers"], pdpb.GetMembersRequest(), MEMBERS_TIMEOUT_S
+        )
+        return answer
 
     def _follow(self, answer: pdpb.GetMembersResponse) -> None:
         found = answer.header.cluster_id
@@ -197,6 +203,10 @@ class PdClient:
     async def get_ts(self) -> int:
         """A fresh timestamp, greater than every one handed out before."""
         return await self._tso.get()
+
+    def about_now_ms(self) -> float:
+        """About the physical part (milliseconds) of a timestamp drawn now, 0 if this client has drawn none yet."""
+        return self._tso.about_now_ms()
 
     async def gc_safe_point(self) -> int:
         return int((await self._call("GetGCSafePoint", pdpb.GetGCSafePointRequest())).safe_point)

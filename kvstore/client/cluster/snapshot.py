@@ -31,7 +31,7 @@ CACHED_KEYS_MAX = 65536
 
 
 class Snapshot:
-    """The store as it was at `ts`. Raises ClusterError, PdError; see `errors`."""
+    """The store as it was at `ts`. Raises ClusterError, PdError, and SnapshotTooOld below the safe point."""
 
     def __init__(self, parts: Parts, ts: int, *, read: ReadFrom = ReadFrom.LEADER, cached: bool = False) -> None:
         self._parts = parts
@@ -57,6 +57,8 @@ class Snapshot:
                 self._tell_known(request.context)
             answer = await parts.sender.send_to_key(backoff, commands.GET, request, key, read=self._read)
             if not answer.HasField("error"):
+                if not parts.safe_point.is_recent(self._ts):
+                    await parts.safe_point.check(self._ts)
                 value = None if answer.not_found else answer.value
                 self._keep(key, value)
                 return value
@@ -78,6 +80,7 @@ class Snapshot:
                     await self._batch_get(part, region, mine[at : at + BATCH_GET_KEYS_MAX], found)
 
             await by_region(self._parts.regions, backoff, missing, fetch)
+            await self._check_age()
             for key in missing:
                 self._keep(key, found.get(key))
         return {key: value for key in wanted if (value := found.get(key)) is not None}
@@ -154,6 +157,12 @@ class Snapshot:
             if ahead is not None:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _check_age(self) -> None:
+        """After a read: raises SnapshotTooOld when versions may have been missing."""
+        safe_point = self._parts.safe_point
+        if not safe_point.is_recent(self._ts):
+            await safe_point.check(self._ts)
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
         cache = self._cache
@@ -250,6 +259,7 @@ class _Scanner:
         if errors:
             await snapshot._go_past(backoff, errors)
             return None
+        await snapshot._check_age()
         return [(pair.key, pair.value) for pair in answer.pairs]
 
     def _advance(self, region: CachedRegion, pairs: list[Pair], limit: int) -> None:

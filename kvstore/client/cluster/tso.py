@@ -40,9 +40,16 @@ class Timestamps:
         self._stream: Stream | None = None
         self._header = RequestHeader()
         self._last = 0
+        self._last_at = 0.0
         self._closed = False
         self.requests = 0
         """How many requests were sent."""
+
+    def about_now_ms(self) -> float:
+        """About the physical part of a timestamp drawn now: the last one's and what has passed since; 0 if none was."""
+        if not self._last:
+            return 0
+        return (self._last >> LOGICAL_BITS) + (asyncio.get_running_loop().time() - self._last_at) * 1000
 
     async def get(self) -> int:
         """The next timestamp. Raises PdUnavailable, PdError, ClusterMismatch."""
@@ -139,6 +146,7 @@ class Timestamps:
                     future.set_exception(error)
             return
         self._last = greatest
+        self._last_at = asyncio.get_running_loop().time()
         for future in batch:
             if not future.done():
                 future.set_result(ts)
