@@ -72,8 +72,8 @@ class Batch(Protocol):
     def delete(self, key: bytes, column_family: Any) -> None: ...
     def delete_range(self, begin: bytes, end: bytes, column_family: Any) -> None: ...
 
-    def add_record(self, record: bytes) -> None:
-        """Adds the changes that `kvstore.engine.batch` encoded; raises Corruption."""
+    def add_record(self, record: bytes) -> int:
+        """Adds the changes that `kvstore.engine.batch` encoded, and returns their number; raises Corruption."""
 
 
 class SortedFileWriter(Protocol):

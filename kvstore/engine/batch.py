@@ -65,9 +65,10 @@ class LoggedBatch:
         self._parts += (_pack(column_family.delete_range_tag, len(begin), len(end)), begin, end)
         self.raw.delete_range(begin, end, column_family.raw)
 
-    def add_record(self, record: bytes) -> None:
-        replay(record, self.raw, [family.raw for family in self._families])
+    def add_record(self, record: bytes) -> int:
+        count = replay(record, self.raw, [family.raw for family in self._families])
         self._parts.append(record)
+        return count
 
     def record(self) -> bytes:
         """The bytes of all changes, in the order in which they were made."""
@@ -104,32 +105,29 @@ def encode_delete_range(cf: str, begin: bytes, end: bytes) -> bytes:
     return _pack(_RANGE_TAGS[cf], len(begin), len(end)) + begin + end
 
 
-def count_changes(record: bytes) -> int:
-    """How many changes a record has; raises Corruption."""
+def replay(record: bytes, target: Batch, handles: Sequence[Any]) -> int:
+    """Puts the changes of a record into the library's batch; `handles` are in the order of the families.
+
+    Returns their number. Raises Corruption.
+    """
+    put, unpack, head = target.put, _HEAD.unpack_from, _HEAD.size
     at, end, count = 0, len(record), 0
+    tags = len(handles) * _KINDS
     while at < end:
-        _, key_bytes, operand_bytes = _HEAD.unpack_from(record, at)
-        at += _HEAD.size + key_bytes + operand_bytes
-        count += 1
-    if at != end:
-        raise Corruption("a record of changes is cut off")
-    return count
-
-
-def replay(record: bytes, target: Batch, handles: Sequence[Any]) -> None:
-    """Puts the changes of a batch from the log into the library's batch; `handles` are in the order of the families."""
-    at, end = 0, len(record)
-    while at < end:
-        tag, key_bytes, operand_bytes = _HEAD.unpack_from(record, at)
-        middle = at + _HEAD.size + key_bytes
-        key, operand = record[middle - key_bytes : middle], record[middle : middle + operand_bytes]
+        if at + head > end:
+            raise Corruption("a record of changes is cut off")
+        tag, key_bytes, operand_bytes = unpack(record, at)
+        start = at + head
+        middle = start + key_bytes
         at = middle + operand_bytes
-        family, kind = divmod(tag, _KINDS)
-        if at > end or family >= len(handles):
+        if at > end or tag >= tags:
             raise Corruption("a batch in the log has changes that cannot be read")
+        kind = tag % _KINDS
         if kind == PUT:
-            target.put(key, operand, handles[family])
+            put(record[start:middle], record[middle:at], handles[tag // _KINDS])
         elif kind == DELETE:
-            target.delete(key, handles[family])
+            target.delete(record[start:middle], handles[tag // _KINDS])
         else:
-            target.delete_range(key, operand, handles[family])
+            target.delete_range(record[start:middle], record[middle:at], handles[tag // _KINDS])
+        count += 1
+    return count

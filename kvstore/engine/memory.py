@@ -331,8 +331,8 @@ class MemoryBatch:
     def delete_range(self, begin: bytes, end: bytes, column_family: Any) -> None:
         self.changes.append((column_family, begin, None, end))
 
-    def add_record(self, record: bytes) -> None:
-        replay(record, self, self._families)
+    def add_record(self, record: bytes) -> int:
+        return replay(record, self, self._families)
 
 
 class MemoryFileWriter:

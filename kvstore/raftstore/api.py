@@ -107,7 +107,8 @@ class RegionStore(Protocol):
 
     def leader_of(self, region_id: int) -> Peer | None: ...
 
-    def observe(self, observer: RegionObserver) -> None: ...
+    def observe(self, observer: RegionObserver) -> None:
+        """Tells the observer of everything from now on, and first of what there is."""
 
 
 PLACEMENT_ERRORS = (RpcError, KvError)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from kvstore.engine.batch import count_changes, encode_delete_range
+from kvstore.engine.batch import encode_delete_range
 from kvstore.failpoint import fail_point
 from kvstore.proto.raft_cmdpb_pb2 import RaftCmdRequest
 from kvstore.raft.conf_codec import decode_conf_change
@@ -154,8 +154,7 @@ def _apply(applying: Applying, peer: Peer, entry: Entry) -> Outcome:
     fail_point("raftstore::apply_write")
     record = command.custom_request.data
     if record:
-        applying.batch.add_record(record)
-        _count(applying, peer, record, len(record))
+        _count(applying, peer, applying.batch.add_record(record), len(record))
     for request in command.requests:
         delete = request.delete_range
         applying.batch.add_record(encode_delete_range(delete.cf, delete.start_key, delete.end_key))
@@ -170,17 +169,11 @@ def check_version(peer: Peer, command: RaftCmdRequest) -> None:
         raise checks.epoch_not_match("at apply", [region])
 
 
-def _count(applying: Applying, peer: Peer, record: bytes, size: int) -> None:
+def _count(applying: Applying, peer: Peer, changes: int, size: int) -> None:
     flow = peer.flow
-    changes = count_changes(record) if size < COUNTED_BYTES_MAX else size // ASSUMED_CHANGE_BYTES
     flow.keys_written += changes
     flow.bytes_written += size
     flow.size += size
     flow.keys += changes
     flow.since_check += size
     applying.count(peer, size)
-
-
-COUNTED_BYTES_MAX = 1 << 14
-"""Of larger records the number of changes is estimated."""
-ASSUMED_CHANGE_BYTES = 128

@@ -97,6 +97,11 @@ class RaftStore:
 
     def observe(self, observer: RegionObserver) -> None:
         self.observers.append(observer)
+        for peer in self.peers.values():
+            if peer.storage.initialized:
+                observer.on_region(peer.region)
+                if peer.is_leader:
+                    observer.on_role(peer.region, peer.peer, is_leader=True, term=peer.raft.term)
 
     def regions(self) -> list[Region]:
         return self.tree.all()

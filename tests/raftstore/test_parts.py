@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kvstore.codec import CodecError
 from kvstore.engine.api import CF_DEFAULT, CF_WRITE
-from kvstore.engine.batch import count_changes, encode_changes, encode_delete_range, encode_pairs
+from kvstore.engine.batch import encode_changes, encode_delete_range, encode_pairs
 from kvstore.engine.memory import MemoryEngine
 from kvstore.errors import Corruption
 from kvstore.proto import eraftpb_pb2 as eraftpb
@@ -150,10 +150,8 @@ values = st.one_of(st.none(), st.binary(max_size=5))
 @given(st.lists(st.tuples(st.sampled_from([CF_DEFAULT, CF_WRITE]), st.binary(min_size=1, max_size=4), values)))
 def test_encoded_changes_do_what_they_say(changes: list[tuple[str, bytes, bytes | None]]) -> None:
     one, two = MemoryEngine(), MemoryEngine()
-    record = b"".join(encode_changes(changes))
-    assert count_changes(record) == len(changes)
     batch = one.batch()
-    batch.add_record(record)
+    assert batch.add_record(b"".join(encode_changes(changes))) == len(changes)
     one.write(batch)
     batch = two.batch()
     for cf, key, value in changes:
@@ -168,11 +166,14 @@ def test_encoded_changes_do_what_they_say(changes: list[tuple[str, bytes, bytes 
 
 def test_damaged_records_are_found() -> None:
     record = encode_pairs(CF_DEFAULT, [b"a", b"1", b"b", b"2"]) + encode_delete_range(CF_WRITE, b"a", b"b")
-    assert count_changes(record) == 3
+    batch = MemoryEngine().batch()
+    assert batch.add_record(record) == 3
+    ends = {len(encode_pairs(CF_DEFAULT, [b"a", b"1"])), len(encode_pairs(CF_DEFAULT, [b"a", b"1", b"b", b"2"]))}
+    for size in set(range(1, len(record))) - ends:
+        with pytest.raises(Corruption):
+            batch.add_record(record[:size])
     with pytest.raises(Corruption):
-        count_changes(record[:-1])
-    with pytest.raises(Corruption):
-        MemoryEngine().batch().add_record(record[:-1])
+        batch.add_record(b"\xff" + record[1:])
 
 
 def test_a_write_is_a_raft_command() -> None:
