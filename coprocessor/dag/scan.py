@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import starmap, takewhile
 from typing import Any
 
@@ -46,6 +47,8 @@ from kvstore.mvcc.packed import pack_pairs, unpack
 BATCH_ROWS_MAX = 65_536
 POINT_KEYS_MAX = 1024
 """Keys of one batched get."""
+DECODERS_MAX = 256
+"""Decoders kept: a request's scan is decoded alike in every region."""
 INT_RECORD_KEY_LEN = RECORD_PREFIX_LEN + 8
 _COMMON_IN_KEY = index_value(b"", distinct=False)
 _CUT = 0
@@ -199,6 +202,7 @@ def _column_schema(column: ScanColumn, i: int) -> ColumnSchema:
     return ColumnSchema(column.id, f"c{i}", column.type, column.not_null, column.default)
 
 
+@lru_cache(maxsize=DECODERS_MAX)
 def _table_decoder(scan: TableScan, tz: dt.tzinfo) -> Decode:
     columns = [_column_schema(column, i) for i, column in enumerate(scan.columns)]
     place = {column.id: i for i, column in enumerate(scan.columns)}
@@ -215,6 +219,7 @@ def _table_decoder(scan: TableScan, tz: dt.tzinfo) -> Decode:
     return BatchDecoder(schema, range(len(scan.columns)), tz).decode
 
 
+@lru_cache(maxsize=DECODERS_MAX)
 def _index_decoder(scan: IndexScan, tz: dt.tzinfo) -> Decode:
     return _IndexDecoder(scan, tz).decode
 
