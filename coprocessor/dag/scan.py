@@ -36,6 +36,7 @@ from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_FLAGS
 from coprocessor.codec.vector import BatchDecoder
 from coprocessor.codec.vector_columns import integers
 from coprocessor.codec.vector_keys import HandleDecoder
+from coprocessor.dag.datum_rows import DAMAGE
 from coprocessor.dag.plan import IndexScan, Scan, ScanColumn, TableScan
 from coprocessor.errors import BadRequest, CodecError, Unsupported
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
@@ -95,12 +96,18 @@ class Source:
             self._position = position
             self.newest_ts = max(self.newest_ts, packed.newest_ts)
             if packed.count:
-                batch = self._decode(packed)
+                batch = self._decoded(packed)
                 self.rows += batch.num_rows
                 self.batches_read += 1
                 yield batch
             self._check()
         self._position = None
+
+    def _decoded(self, packed: PackedBatch) -> pa.RecordBatch:
+        try:
+            return self._decode(packed)
+        except (pa.ArrowException, *DAMAGE) as error:
+            raise CodecError(f"a damaged record or index entry: {error}") from None
 
     def scanned(self) -> KeyRange | None:
         """The part of the ranges that the batches so far came from; None when nothing is left."""
@@ -257,10 +264,7 @@ class _IndexDecoder:
         arrays = self._at_once(packed)
         if arrays is not None:
             return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
-        try:
-            rows = list(starmap(self._one_by_one, unpack(packed)))
-        except (IndexError, ValueError) as error:
-            raise CodecError(f"a damaged index entry: {error}") from None
+        rows = list(starmap(self._one_by_one, unpack(packed)))
         return rows_to_batch(rows, self._arrow.names, self._types, inside=True)
 
     def _at_once(self, packed: PackedBatch) -> list[Any] | None:

@@ -252,10 +252,19 @@ def test_other_kinds_of_requests(endpoint: Endpoint) -> None:
     assert "time zone" in response.other_error
 
 
-def test_damaged_rows_are_an_error_of_the_request(endpoint: Endpoint) -> None:
-    pairs = {CODEC.record_key(1): b"\x80\x00\x01"}
-    response = endpoint.handle(request(Dag(plans.table_scan((1,)))), lambda ts: MemoryReader(pairs, ts))
-    assert response.other_error
+@settings(max_examples=150)
+@given(rows=ROWS, data=st.data())
+def test_damaged_rows_are_an_error_of_the_request(rows: list[Row], data: st.DataObject, endpoint: Endpoint) -> None:
+    pairs = records(rows)
+    for key, value in pairs.items():
+        wrong = bytearray(value)
+        at = data.draw(st.integers(0, len(wrong) - 1))
+        wrong[at] = data.draw(st.integers(0, 255))
+        pairs[key] = bytes(wrong)
+    offsets = tuple(range(len(plans.TYPES)))
+    dag = Dag(plans.table_scan(), (), offsets, data.draw(st.sampled_from(EncodeType)))
+    response = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts))
+    assert response.data or response.other_error
 
 
 @settings(max_examples=300)
