@@ -96,6 +96,8 @@ def read_answer(data: bytes, types: Sequence[FieldType], tz: dt.tzinfo, names: S
     labels = list(names) or [f"c{i}" for i in range(len(types))]
     schema = arrow_schema(labels, types, inside=True)
     chunks = [chunk.rows_data for chunk in response.chunks]
+    if not types:  # rows without columns leave no bytes, but they were counted
+        return Answer([empty_columns(sum(response.output_counts))], None, warnings, summaries)
     match response.encode_type:
         case tipb_pb2.TypeArrow:
             batches = [_read_arrow(data, schema) for data in chunks]
@@ -111,7 +113,7 @@ def read_answer(data: bytes, types: Sequence[FieldType], tz: dt.tzinfo, names: S
 def _read_datums(
     chunks: Sequence[bytes], types: Sequence[FieldType], names: Sequence[str], tz: dt.tzinfo
 ) -> list[pa.RecordBatch]:
-    if types and len(chunks) >= TOGETHER_CHUNKS_MIN:
+    if len(chunks) >= TOGETHER_CHUNKS_MIN:
         try:
             return [decode_chunks(chunks, types, names, tz)]
         except Unusual:

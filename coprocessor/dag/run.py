@@ -52,7 +52,7 @@ class Execution:
         env: Env,
         *,
         direct_rows: int = DIRECT_ROWS_MAX,
-        clock: Callable[[], int] = time.perf_counter_ns,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.dag = dag
         self.source = make_source()
@@ -60,7 +60,7 @@ class Execution:
         self._engine = engine
         self._env = env
         self._direct_rows = direct_rows
-        self._clock = clock
+        self._clock_ns = clock_ns
         self._scan_types = tuple(column.type for column in dag.scan.columns)
         self.produced = [0] * (1 + len(dag.steps))
         self.scan_ns = 0
@@ -85,9 +85,9 @@ class Execution:
         """The scan's batches, counted and timed."""
         batches = self.source.batches()
         while True:
-            begun = self._clock()
+            begun = self._clock_ns()
             batch = next(batches, None)
-            self.scan_ns += self._clock() - begun
+            self.scan_ns += self._clock_ns() - begun
             if batch is None:
                 return
             self.produced[0] += batch.num_rows
