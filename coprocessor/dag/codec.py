@@ -168,6 +168,9 @@ def _scan(executor: tipb_pb2.Executor) -> Scan:
         _has(executor, "tbl_scan")
         table = executor.tbl_scan
         primary, prefixes = tuple(table.primary_column_ids), tuple(table.primary_prefix_column_ids)
+        ids = [column.column_id for column in table.columns]
+        if len(set(ids)) != len(ids) or len(set(primary)) != len(primary):
+            raise BadRequest("a table scan with one column twice")
         return TableScan(table.table_id, _columns(table.columns), table.desc, primary, prefixes)
     if executor.tp == tipb_pb2.TypeIndexScan:
         _has(executor, "idx_scan")
@@ -182,9 +185,6 @@ def _columns(wire: Sequence[tipb_pb2.ColumnInfo]) -> tuple[ScanColumn, ...]:
     if len(wire) > COLUMNS_MAX:
         raise BadRequest(f"{len(wire)} columns of a scan, at most {COLUMNS_MAX} are taken")
     columns = tuple(scan_column(column) for column in wire)
-    ids = [column.id for column in columns]
-    if len(set(ids)) != len(ids):
-        raise BadRequest("a scan with one column twice")
     return columns
 
 

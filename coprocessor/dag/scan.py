@@ -19,7 +19,17 @@ import pyarrow as pa
 
 from coprocessor.arrow import arrow_schema, rows_to_batch
 from coprocessor.codec.collation import needs_restored_data
-from coprocessor.codec.datum import NIL_FLAG, skip_key_datum, wire_kind
+from coprocessor.codec.datum import (
+    BYTES_FLAG,
+    DECIMAL_FLAG,
+    DURATION_FLAG,
+    FLOAT_FLAG,
+    INT_FLAG,
+    NIL_FLAG,
+    UINT_FLAG,
+    skip_key_datum,
+    wire_kind,
+)
 from coprocessor.codec.gather import big_u64, windows
 from coprocessor.codec.index_row import compile_index_decoder
 from coprocessor.codec.keys import (
@@ -41,7 +51,7 @@ from coprocessor.dag.plan import IndexScan, Scan, ScanColumn, TableScan
 from coprocessor.errors import BadRequest, CodecError, Unsupported
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.table import KeyRange
-from coprocessor.types import BIGINT
+from coprocessor.types import BIGINT, BYTES, DOUBLE, DURATION, UBIGINT, FieldType, decimal_type
 from kvstore.client.api import PackedBatch, Reader
 from kvstore.mvcc.packed import pack_pairs, unpack
 
@@ -211,19 +221,60 @@ def _column_schema(column: ScanColumn, i: int) -> ColumnSchema:
 
 @lru_cache(maxsize=DECODERS_MAX)
 def _table_decoder(scan: TableScan, tz: dt.tzinfo) -> Decode:
-    columns = [_column_schema(column, i) for i, column in enumerate(scan.columns)]
-    place = {column.id: i for i, column in enumerate(scan.columns)}
-    parts = []
-    for column_id in scan.primary_columns:
-        if column_id not in place:  # read past, whatever it is
-            place[column_id] = len(columns)
-            columns.append(ColumnSchema(column_id, f"c{len(columns)}", BIGINT, True))
-        parts.append(IndexColumn(place[column_id], _CUT if column_id in scan.primary_prefixes else -1))
-    handle = next((i for i, column in enumerate(scan.columns) if column.is_handle), -1)
-    if handle >= 0 and not scan.columns[handle].type.is_integer:
-        raise BadRequest("a handle column that is no integer")
-    schema = TableSchema(scan.table_id, "", tuple(columns), handle, tuple(parts) if handle < 0 else ())
-    return BatchDecoder(schema, range(len(scan.columns)), tz).decode
+    return _TableDecoder(scan, tz).decode
+
+
+class _TableDecoder:
+    """Decodes packed records. What the request does not say of a clustered key's columns, the first record tells."""
+
+    def __init__(self, scan: TableScan, tz: dt.tzinfo) -> None:
+        self._scan, self._tz = scan, tz
+        handle = next((column for column in scan.columns if column.is_handle), None)
+        if handle is not None and not handle.type.is_integer:
+            raise BadRequest("a handle column that is no integer")
+        known = {column.id for column in scan.columns}
+        self._unknown = handle is None and any(column_id not in known for column_id in scan.primary_columns)
+        self._decode = None if self._unknown else self._decoder([BIGINT] * len(scan.primary_columns))
+
+    def decode(self, packed: PackedBatch) -> pa.RecordBatch:
+        if self._decode is None:
+            key = packed.keys[packed.key_starts[0] : packed.key_ends[0]].tobytes()
+            self._decode = self._decoder(_datum_types(key, len(self._scan.primary_columns)))
+        return self._decode(packed)
+
+    def _decoder(self, primary_types: Sequence[FieldType]) -> Decode:
+        """The decoder of a schema whose key columns that are not scanned have `primary_types`."""
+        scan = self._scan
+        columns = [_column_schema(column, i) for i, column in enumerate(scan.columns)]
+        place = {column.id: i for i, column in enumerate(scan.columns)}
+        handle = next((i for i, column in enumerate(scan.columns) if column.is_handle), -1)
+        parts = []
+        for column_id, type_ in zip(scan.primary_columns, primary_types, strict=True):
+            if column_id not in place:
+                place[column_id] = len(columns)
+                columns.append(ColumnSchema(column_id, f"c{len(columns)}", type_, True))
+            parts.append(IndexColumn(place[column_id], _CUT if column_id in scan.primary_prefixes else -1))
+        schema = TableSchema(scan.table_id, "", tuple(columns), handle, tuple(parts) if handle < 0 else ())
+        return BatchDecoder(schema, range(len(scan.columns)), self._tz).decode
+
+
+def _datum_types(key: bytes, count: int) -> list[FieldType]:
+    """Types that have the datums of a record key's handle: enough to find where each ends."""
+    types = []
+    at = RECORD_PREFIX_LEN
+    for _ in range(count):
+        flag = key[at]
+        if flag == DECIMAL_FLAG:
+            types.append(decimal_type(key[at + 1], key[at + 2]))
+        elif flag in _TYPE_OF_FLAG:
+            types.append(_TYPE_OF_FLAG[flag])
+        else:
+            raise CodecError(f"datum flag {flag:#x} in a record's key")
+        at = skip_key_datum(key, at)
+    return types
+
+
+_TYPE_OF_FLAG = {BYTES_FLAG: BYTES, INT_FLAG: BIGINT, UINT_FLAG: UBIGINT, FLOAT_FLAG: DOUBLE, DURATION_FLAG: DURATION}
 
 
 @lru_cache(maxsize=DECODERS_MAX)

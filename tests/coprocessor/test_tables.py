@@ -28,7 +28,14 @@ from kvstore.proto import coprocessor_pb2
 from tests.coprocessor.store import MemoryReader, Row
 
 CHAR = FieldType(t.Tp.STRING, 8, charset="utf8mb4", collate="utf8mb4_bin")
-COLUMNS = (("k", t.varchar(12)), ("n", t.INT), ("u", t.UBIGINT), ("c", CHAR), ("day", t.DATE))
+COLUMNS = (
+    ("k", t.varchar(12)),
+    ("n", t.INT),
+    ("u", t.UBIGINT),
+    ("c", CHAR),
+    ("day", t.DATE),
+    ("d", t.decimal_type(9, 3)),
+)
 INDEXES = (
     IndexSchema(1, "by_c", (IndexColumn(3), IndexColumn(4)), unique=False),
     IndexSchema(2, "by_n", (IndexColumn(1),), unique=True),
@@ -40,15 +47,17 @@ def _table(handle: str) -> TableSchema:
     common = (IndexColumn(1), IndexColumn(3)) if handle == "common" else ()
     if handle == "text":
         common = (IndexColumn(0), IndexColumn(1))
+    if handle == "three":
+        common = (IndexColumn(2), IndexColumn(5), IndexColumn(3))
     return TableSchema(9, "t", columns, 2 if handle == "unsigned" else -1, common, INDEXES)
 
 
-KINDS = ("common", "text", "unsigned", "hidden")
+KINDS = ("common", "text", "three", "unsigned", "hidden")
 WORDS = st.text("abé ", max_size=10).map(lambda s: s.strip())
 ROWS = st.lists(
     st.tuples(
         WORDS, st.integers(-99, 99), st.integers(0, 2**64 - 1), WORDS.map(lambda s: s[:8].strip()),
-        st.none() | st.dates(),
+        st.none() | st.dates(), st.decimals(-9, 9, places=3),
     ),
     max_size=12,
     unique_by=(lambda r: r[1], lambda r: r[2]),
@@ -85,7 +94,7 @@ def test_records(handle: str, rows: list[Row], data: st.DataObject, endpoint: En
     codec = TableCodec(_table(handle))
     hidden = handle == "hidden"
     pairs = dict(codec.encode_record(row, i + 1 if hidden else None) for i, row in enumerate(rows))
-    offsets = data.draw(st.lists(st.integers(0, 4), max_size=5, unique=True))
+    offsets = data.draw(st.lists(st.integers(0, 5), max_size=6, unique=True))
     scan = scan_table(codec.schema, [*offsets, *([HANDLE_OFFSET] if hidden else [])])
     wanted = [tuple(row[o] for o in offsets) + ((i + 1,) if hidden else ()) for i, row in enumerate(rows)]
     assert _ordered(ask(endpoint, scan, pairs, codec.record_range)) == _ordered(wanted)
@@ -102,8 +111,6 @@ def test_index_entries(handle: str, index: IndexSchema, rows: list[Row], endpoin
         key, value, _ = codec.index_key_value(index, row, i + 1 if handle == "hidden" else codec.handle_of(row))
         pairs[key] = value
     scan, offsets = scan_index(codec.schema, index)
-    if len(set(offsets)) < len(offsets):  # a column of the index that is the handle's too: asked for once
-        return
     found = ask(endpoint, scan, pairs, index_key_range(9, index.id))
     wanted = [tuple(i + 1 if o == HANDLE_OFFSET else row[o] for o in offsets) for i, row in enumerate(rows)]
     assert _ordered(found) == _ordered(wanted)
@@ -118,7 +125,7 @@ def test_text_that_a_key_does_not_tell_is_refused(endpoint: Endpoint) -> None:
 
 def test_many_threads(endpoint: Endpoint) -> None:
     codec = TableCodec(_table("hidden"))
-    pairs = dict(codec.encode_record(("k", i, i, "c", None), i) for i in range(3000))
+    pairs = dict(codec.encode_record(("k", i, i, "c", None, None), i) for i in range(3000))
     n = Column(0, t.INT)
 
     def total(limit: int) -> list[Row]:
