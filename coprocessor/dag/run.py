@@ -22,7 +22,7 @@ from coprocessor.dag.sql import COUNTED, RELATION, PrintedSteps, print_steps
 from coprocessor.duck import DuckEngine, query_errors
 from coprocessor.duck_expr import is_decimal_overflow, translate_error
 from coprocessor.env import Env
-from coprocessor.errors import Unsupported
+from coprocessor.errors import OutOfRange, Unsupported
 from coprocessor.table import KeyRange
 from coprocessor.types import FieldType
 
@@ -75,9 +75,12 @@ class Execution:
         """
         schema = arrow_schema([f"c{i}" for i in range(len(self.dag.types))], self.dag.types, inside=True)
         made = self._streamed(len(self.dag.steps)) if self._blocking is None else self._blocked(self._blocking)
-        for batch in made:
-            self.batches_given += 1
-            yield as_schema(batch, schema)
+        try:
+            for batch in made:
+                self.batches_given += 1
+                yield as_schema(batch, schema)
+        except (pa.ArrowException, ArithmeticError) as error:
+            raise OutOfRange(f"a value does not fit the type of its column: {error}", code=1690) from error
 
     # Batch by batch
 

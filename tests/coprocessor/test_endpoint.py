@@ -29,10 +29,10 @@ from tests.coprocessor.test_run import execute
 START, END = CODEC.record_range
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
+@pytest.fixture(scope="module", params=[10**9, -1], ids=["rows", "duckdb"])
+def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     engine = DuckEngine()
-    yield Endpoint(engine)
+    yield Endpoint(engine, direct_rows=request.param)
     engine.close()
 
 
@@ -281,6 +281,34 @@ def test_no_request_breaks_the_endpoint(data: st.DataObject, endpoint: Endpoint)
     pairs = records([(i, *([None] * 15)) for i in range(4)])
     made = request(dag, data=bytes(wire), paging_size=data.draw(st.integers(0, 3)))
     response = endpoint.handle(made, lambda ts: MemoryReader(pairs, ts))
+    assert response.data or response.other_error
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """All the types and columns in a request."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if field.is_repeated else [value]:
+            if isinstance(part, tipb_pb2.FieldType | tipb_pb2.ColumnInfo):
+                yield part
+            yield from _messages(part)
+
+
+@settings(max_examples=300)
+@given(dag=plans.dags(), rows=ROWS, data=st.data())
+def test_no_type_breaks_the_endpoint(dag: Dag, rows: list[Row], data: st.DataObject, endpoint: Endpoint) -> None:
+    """Types that do not belong to the expressions, or to what is stored."""
+    wire = encode_dag(dag)
+    types = list(_messages(wire))
+    for _ in range(data.draw(st.integers(1, 4))):
+        part = data.draw(st.sampled_from(types))
+        part.tp = data.draw(st.sampled_from([int(tp) for tp in Tp]))
+        part.decimal = data.draw(st.sampled_from([-1, 0, 2, 6, 30]))
+        part.flag = data.draw(st.sampled_from([0, 1, 32]))
+        if isinstance(part, tipb_pb2.FieldType):
+            part.flen = data.draw(st.sampled_from([-1, 0, 1, 10, 65, 99]))
+    response = endpoint.handle(request(dag, data=wire.SerializeToString()), lambda ts: MemoryReader(records(rows), ts))
     assert response.data or response.other_error
 
 
