@@ -33,6 +33,7 @@ TP_DAG, TP_ANALYZE, TP_CHECKSUM = 103, 104, 105
 ANSWER_BYTES_MAX = 512 << 20
 """A larger answer is refused: the client asks by pages."""
 WARNINGS_MAX = 64
+NANOS_PER_MS = 1_000_000
 RANGES_MAX = 1 << 20
 PAGE_BATCH_ROWS_MIN = 128
 LOCK_TTL_MS = 3000
@@ -67,13 +68,13 @@ class Endpoint:
         self,
         engine: DuckEngine | None = None,
         *,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
         lock_info: LockInfoOf = plain_lock_info,
         direct_rows: int = DIRECT_ROWS_MAX,
     ) -> None:
         self._engine = engine or DuckEngine()
         self._owns_engine = engine is None
-        self._monotonic = monotonic
+        self._clock_ns = clock_ns
         self._lock_info = lock_info
         self._direct_rows = direct_rows
 
@@ -128,10 +129,10 @@ class Endpoint:
         limit_ms = request.context.max_execution_duration_ms
         if not limit_ms:
             return lambda: None
-        until = self._monotonic() + limit_ms / 1000
+        until = self._clock_ns() + limit_ms * NANOS_PER_MS
 
         def check() -> None:
-            if self._monotonic() >= until:
+            if self._clock_ns() >= until:
                 raise DeadlineExceeded
 
         return check
@@ -147,8 +148,8 @@ class Endpoint:
         def source() -> Source:
             return Source(dag.scan, ranges, reader, dag.tz, check, batch_rows)
 
-        begun = time.perf_counter_ns()
-        execution = Execution(dag, source, self._engine, env, direct_rows=self._direct_rows)
+        begun = self._clock_ns()
+        execution = Execution(dag, source, self._engine, env, direct_rows=self._direct_rows, clock_ns=self._clock_ns)
         answer = _Chunks(dag)
         scanned: KeyRange | None = None
         try:
@@ -165,7 +166,7 @@ class Endpoint:
             select.warnings.add(code=code, msg=message)
         select.warning_count = len(warnings)
         if dag.summaries:
-            _add_summaries(select, dag, execution, time.perf_counter_ns() - begun)
+            _add_summaries(select, dag, execution, self._clock_ns() - begun)
         response = coprocessor_pb2.Response(data=select.SerializeToString())
         if scanned is not None:
             response.range.start, response.range.end = scanned

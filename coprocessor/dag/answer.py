@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from coprocessor.arrow import arrow_schema
 from coprocessor.codec.vector import empty_columns
 from coprocessor.dag.chunk import can_chunk, decode_chunk, encode_chunk
+from coprocessor.dag.datum_columns import Unusual, decode_chunks
 from coprocessor.dag.datum_rows import decode_batch, encode_rows
 from coprocessor.dag.plan import Dag, EncodeType
 from coprocessor.errors import CodecError
@@ -23,6 +24,8 @@ from kvstore.proto import tipb_pb2
 
 CHUNK_ROWS_MAX = 1024
 """Rows of one TypeChunk chunk, as TiKV's batches have."""
+TOGETHER_CHUNKS_MIN = 16
+"""Fewer chunks of datums are read row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +95,30 @@ def read_answer(data: bytes, types: Sequence[FieldType], tz: dt.tzinfo, names: S
         return Answer([], (response.error.code, response.error.msg), warnings, summaries)
     labels = list(names) or [f"c{i}" for i in range(len(types))]
     schema = arrow_schema(labels, types, inside=True)
-    batches = []
-    for chunk in response.chunks:
-        if response.encode_type == tipb_pb2.TypeArrow:
-            batches.append(_read_arrow(chunk.rows_data, schema))
-        elif response.encode_type == tipb_pb2.TypeChunk:
-            batches.append(decode_chunk(chunk.rows_data, types, labels))
-        elif response.encode_type == tipb_pb2.TypeDefault:
-            batches.append(decode_batch(chunk.rows_data, types, labels, tz))
-        else:
+    chunks = [chunk.rows_data for chunk in response.chunks]
+    if not types:  # rows without columns leave no bytes, but they were counted
+        return Answer([empty_columns(sum(response.output_counts))], None, warnings, summaries)
+    match response.encode_type:
+        case tipb_pb2.TypeArrow:
+            batches = [_read_arrow(data, schema) for data in chunks]
+        case tipb_pb2.TypeChunk:
+            batches = [decode_chunk(data, types, labels) for data in chunks]
+        case tipb_pb2.TypeDefault:
+            batches = _read_datums(chunks, types, labels, tz)
+        case _:
             raise CodecError("an answer in an encoding that nobody asked for")
     return Answer([b for b in batches if b.num_rows], None, warnings, summaries)
+
+
+def _read_datums(
+    chunks: Sequence[bytes], types: Sequence[FieldType], names: Sequence[str], tz: dt.tzinfo
+) -> list[pa.RecordBatch]:
+    if len(chunks) >= TOGETHER_CHUNKS_MIN:
+        try:
+            return [decode_chunks(chunks, types, names, tz)]
+        except Unusual:
+            pass
+    return [decode_batch(data, types, names, tz) for data in chunks]
 
 
 def _read_arrow(data: bytes, schema: pa.Schema) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ Caveat: zero dates and dates with a zero part have no Arrow value and become NUL
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from coprocessor.arrow import arrow_schema, arrow_type, column_array, column_values
 from coprocessor.codec import json_binary
 from coprocessor.codec.datum import wire_kind
-from coprocessor.codec.gather import primitive, validity
+from coprocessor.codec.gather import little_u64, primitive, validity, windows
 from coprocessor.codec.temporal import NANOS_PER_MICRO, packed_to_days, packed_to_micros
+from coprocessor.codec.vector_columns import key_numbers
 from coprocessor.codec.vector_encode import member_numbers, wire_numbers
 from coprocessor.dag.chunk_decimal import VALUE_BYTES, decode_decimals, encode_decimals
 from coprocessor.errors import CodecError
@@ -208,28 +209,41 @@ def _decode_var(cursor: _Cursor, count: int, valid: Bools, type_: FieldType) -> 
     if int(offsets[0]) != 0 or bool((np.diff(offsets) < 0).any()):
         raise CodecError("a chunk with offsets that do not ascend")
     body = cursor.take(int(offsets[-1]))
-    if type_.tp not in (Tp.ENUM, Tp.BIT, Tp.JSON):
+    if type_.tp in (Tp.ENUM, Tp.BIT):
+        return _decode_numbered(offsets, body, valid, type_)
+    if type_.tp != Tp.JSON:
         return _strings(offsets, body, valid, type_)
-    pieces = [bytes(body[a:b]) for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-    decode = _MEMBER_DECODERS.get(type_.tp, json_binary.decode_text)
     known: dict[bytes, Any] = {}
     values = []
-    for piece, there in zip(pieces, valid.tolist(), strict=True):
+    for first, last, there in zip(offsets[:-1].tolist(), offsets[1:].tolist(), valid.tolist(), strict=True):
+        piece = bytes(body[first:last])
         if there and piece not in known:
-            known[piece] = decode(piece)
+            known[piece] = json_binary.decode_text(piece)
         values.append(known[piece] if there else None)
     return column_array(values, type_, inside=True)
 
 
-def _enum_name(piece: bytes) -> str:
-    return piece[8:].decode()
-
-
-def _bit_number(piece: bytes) -> int:
-    return int.from_bytes(piece, "big")
-
-
-_MEMBER_DECODERS: dict[Tp, Callable[[bytes], Any]] = {Tp.ENUM: _enum_name, Tp.BIT: _bit_number}
+def _decode_numbered(offsets: npt.NDArray[np.int64], body: memoryview, valid: Bools, type_: FieldType) -> Any:
+    """ENUM by its number, whatever name follows it, and BIT: a big-endian number of one length."""
+    data = np.frombuffer(body, np.uint8)
+    starts, lengths = offsets[:-1][valid], np.diff(offsets)[valid]
+    if type_.tp == Tp.ENUM:
+        if bool((lengths < 8).any()):
+            raise CodecError("a chunk with an ENUM value of less than eight bytes")
+        numbers = little_u64(data, starts)
+        if len(numbers) and int(numbers.max()) > len(type_.elems):
+            raise CodecError(f"ENUM value {int(numbers.max())} of {len(type_.elems)} members")
+    else:
+        width = -(-_bits(type_) // 8)
+        if bool((lengths != width).any()):
+            raise CodecError(f"a chunk with a BIT value that has not {width} bytes")
+        matrix = np.zeros((len(starts), 8), np.uint8)
+        matrix[:, 8 - width :] = windows(data, starts, width)
+        numbers = matrix.view(">u8").reshape(-1).astype(np.uint64)
+    if not len(numbers):
+        return pa.nulls(len(valid), arrow_type(type_, inside=True))
+    values = key_numbers(type_, numbers, None)
+    return values.take(pa.array(np.cumsum(valid) - 1, pa.int64(), mask=~valid))
 
 
 def _strings(offsets: npt.NDArray[np.int64], body: memoryview, valid: Bools, type_: FieldType) -> Any:

@@ -6,6 +6,7 @@ Arrow types are those of `arrow_type(inside=True)`. A TIMESTAMP is in UTC there,
 from __future__ import annotations
 
 import datetime as dt
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,6 +38,9 @@ from coprocessor.types import FieldType, Tp
 ROWS_PER_CHUNK = 64
 _SEVEN = np.uint64(7)
 _VARINT_BYTES_MAX = 10
+
+DAMAGE = (IndexError, ValueError, ArithmeticError, struct.error)
+"""What decoders raise over bytes that are cut short or make no sense."""
 
 Piece = tuple[Bytes, Ints, Ints]
 """Bytes, and where in them each row's begin and how many they are."""
@@ -153,11 +157,14 @@ def decode_rows(data: bytes, types: Sequence[FieldType], tz: dt.tzinfo) -> list[
                 break
     except CoprocessorError:
         raise
-    except (IndexError, ValueError, ArithmeticError) as error:
+    except DAMAGE as error:
         raise CodecError(f"a damaged row of datums at {at}: {error}") from None
     return rows
 
 
 def decode_batch(data: bytes, types: Sequence[FieldType], names: Sequence[str], tz: dt.tzinfo) -> pa.RecordBatch:
-    """Decodes the rows of one chunk to a record batch."""
-    return rows_to_batch(decode_rows(data, types, tz), names, types, inside=True)
+    """Decodes the rows of one chunk to a record batch. Raises CodecError where they are none of these types."""
+    try:
+        return rows_to_batch(decode_rows(data, types, tz), names, types, inside=True)
+    except (pa.ArrowException, TypeError, *DAMAGE) as error:
+        raise CodecError(f"rows of datums of other types: {error}") from None

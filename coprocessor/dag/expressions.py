@@ -340,8 +340,9 @@ class Decoder:
             raise BadRequest(f"{name} of a {kind(arg.type)}")
         resolved = resolve_agg(name, (arg,))
         wanted = field_type_of(wire.field_type) if wire.field_type.tp else resolved.type
-        if name in ("sum", "avg") and kind(wanted) == kind(resolved.type) and wanted.flen > 0:
-            return replace(resolved, type=wanted)
+        if name in ("sum", "avg") and kind(wanted) == kind(resolved.type) and wanted.decimal >= resolved.type.decimal:
+            if wanted.flen > 0:
+                return replace(resolved, type=wanted)
         return resolved
 
 

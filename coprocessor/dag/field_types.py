@@ -6,6 +6,8 @@ of a cluster with the old ones, where every string compares byte by byte: the sa
 
 from __future__ import annotations
 
+import struct
+
 from coprocessor.codec.datum import decode_datum, encode_datum
 from coprocessor.dag.plan import HANDLE_ID, ScanColumn
 from coprocessor.errors import BadRequest, CodecError, Unsupported
@@ -99,7 +101,7 @@ def scan_column(wire: tipb_pb2.ColumnInfo) -> ScanColumn:
     if wire.default_val:
         try:
             default, end = decode_datum(type_, wire.default_val)
-        except (CodecError, IndexError, ValueError) as error:
+        except (CodecError, IndexError, ValueError, ArithmeticError, struct.error) as error:
             raise BadRequest(f"the default of column {wire.column_id}: {error}") from None
         if end != len(wire.default_val):
             raise BadRequest(f"the default of column {wire.column_id} is longer than its value")

@@ -22,7 +22,7 @@ from coprocessor.dag.sql import COUNTED, RELATION, PrintedSteps, print_steps
 from coprocessor.duck import DuckEngine, query_errors
 from coprocessor.duck_expr import is_decimal_overflow, translate_error
 from coprocessor.env import Env
-from coprocessor.errors import Unsupported
+from coprocessor.errors import OutOfRange, Unsupported
 from coprocessor.table import KeyRange
 from coprocessor.types import FieldType
 
@@ -52,7 +52,7 @@ class Execution:
         env: Env,
         *,
         direct_rows: int = DIRECT_ROWS_MAX,
-        clock: Callable[[], int] = time.perf_counter_ns,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.dag = dag
         self.source = make_source()
@@ -60,7 +60,7 @@ class Execution:
         self._engine = engine
         self._env = env
         self._direct_rows = direct_rows
-        self._clock = clock
+        self._clock_ns = clock_ns
         self._scan_types = tuple(column.type for column in dag.scan.columns)
         self.produced = [0] * (1 + len(dag.steps))
         self.scan_ns = 0
@@ -75,9 +75,12 @@ class Execution:
         """
         schema = arrow_schema([f"c{i}" for i in range(len(self.dag.types))], self.dag.types, inside=True)
         made = self._streamed(len(self.dag.steps)) if self._blocking is None else self._blocked(self._blocking)
-        for batch in made:
-            self.batches_given += 1
-            yield as_schema(batch, schema)
+        try:
+            for batch in made:
+                self.batches_given += 1
+                yield as_schema(batch, schema)
+        except (pa.ArrowException, ArithmeticError) as error:
+            raise OutOfRange(f"a value does not fit the type of its column: {error}", code=1690) from error
 
     # Batch by batch
 
@@ -85,9 +88,9 @@ class Execution:
         """The scan's batches, counted and timed."""
         batches = self.source.batches()
         while True:
-            begun = self._clock()
+            begun = self._clock_ns()
             batch = next(batches, None)
-            self.scan_ns += self._clock() - begun
+            self.scan_ns += self._clock_ns() - begun
             if batch is None:
                 return
             self.produced[0] += batch.num_rows

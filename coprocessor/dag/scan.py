@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import starmap, takewhile
 from typing import Any
 
@@ -18,7 +19,17 @@ import pyarrow as pa
 
 from coprocessor.arrow import arrow_schema, rows_to_batch
 from coprocessor.codec.collation import needs_restored_data
-from coprocessor.codec.datum import NIL_FLAG, skip_key_datum, wire_kind
+from coprocessor.codec.datum import (
+    BYTES_FLAG,
+    DECIMAL_FLAG,
+    DURATION_FLAG,
+    FLOAT_FLAG,
+    INT_FLAG,
+    NIL_FLAG,
+    UINT_FLAG,
+    skip_key_datum,
+    wire_kind,
+)
 from coprocessor.codec.gather import big_u64, windows
 from coprocessor.codec.index_row import compile_index_decoder
 from coprocessor.codec.keys import (
@@ -35,17 +46,20 @@ from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_FLAGS
 from coprocessor.codec.vector import BatchDecoder
 from coprocessor.codec.vector_columns import integers
 from coprocessor.codec.vector_keys import HandleDecoder
+from coprocessor.dag.datum_rows import DAMAGE
 from coprocessor.dag.plan import IndexScan, Scan, ScanColumn, TableScan
 from coprocessor.errors import BadRequest, CodecError, Unsupported
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.table import KeyRange
-from coprocessor.types import BIGINT
+from coprocessor.types import BIGINT, BYTES, DOUBLE, DURATION, UBIGINT, FieldType, decimal_type
 from kvstore.client.api import PackedBatch, Reader
 from kvstore.mvcc.packed import pack_pairs, unpack
 
 BATCH_ROWS_MAX = 65_536
 POINT_KEYS_MAX = 1024
 """Keys of one batched get."""
+DECODERS_MAX = 256
+"""Decoders kept: a request's scan is decoded alike in every region."""
 INT_RECORD_KEY_LEN = RECORD_PREFIX_LEN + 8
 _COMMON_IN_KEY = index_value(b"", distinct=False)
 _CUT = 0
@@ -92,12 +106,18 @@ class Source:
             self._position = position
             self.newest_ts = max(self.newest_ts, packed.newest_ts)
             if packed.count:
-                batch = self._decode(packed)
+                batch = self._decoded(packed)
                 self.rows += batch.num_rows
                 self.batches_read += 1
                 yield batch
             self._check()
         self._position = None
+
+    def _decoded(self, packed: PackedBatch) -> pa.RecordBatch:
+        try:
+            return self._decode(packed)
+        except (pa.ArrowException, *DAMAGE) as error:
+            raise CodecError(f"a damaged record or index entry: {error}") from None
 
     def scanned(self) -> KeyRange | None:
         """The part of the ranges that the batches so far came from; None when nothing is left."""
@@ -199,22 +219,65 @@ def _column_schema(column: ScanColumn, i: int) -> ColumnSchema:
     return ColumnSchema(column.id, f"c{i}", column.type, column.not_null, column.default)
 
 
+@lru_cache(maxsize=DECODERS_MAX)
 def _table_decoder(scan: TableScan, tz: dt.tzinfo) -> Decode:
-    columns = [_column_schema(column, i) for i, column in enumerate(scan.columns)]
-    place = {column.id: i for i, column in enumerate(scan.columns)}
-    parts = []
-    for column_id in scan.primary_columns:
-        if column_id not in place:  # read past, whatever it is
-            place[column_id] = len(columns)
-            columns.append(ColumnSchema(column_id, f"c{len(columns)}", BIGINT, True))
-        parts.append(IndexColumn(place[column_id], _CUT if column_id in scan.primary_prefixes else -1))
-    handle = next((i for i, column in enumerate(scan.columns) if column.is_handle), -1)
-    if handle >= 0 and not scan.columns[handle].type.is_integer:
-        raise BadRequest("a handle column that is no integer")
-    schema = TableSchema(scan.table_id, "", tuple(columns), handle, tuple(parts) if handle < 0 else ())
-    return BatchDecoder(schema, range(len(scan.columns)), tz).decode
+    return _TableDecoder(scan, tz).decode
 
 
+class _TableDecoder:
+    """Decodes packed records. What the request does not say of a clustered key's columns, the first record tells."""
+
+    def __init__(self, scan: TableScan, tz: dt.tzinfo) -> None:
+        self._scan, self._tz = scan, tz
+        handle = next((column for column in scan.columns if column.is_handle), None)
+        if handle is not None and not handle.type.is_integer:
+            raise BadRequest("a handle column that is no integer")
+        known = {column.id for column in scan.columns}
+        self._unknown = handle is None and any(column_id not in known for column_id in scan.primary_columns)
+        self._decode = None if self._unknown else self._decoder([BIGINT] * len(scan.primary_columns))
+
+    def decode(self, packed: PackedBatch) -> pa.RecordBatch:
+        if self._decode is None:
+            key = packed.keys[packed.key_starts[0] : packed.key_ends[0]].tobytes()
+            self._decode = self._decoder(_datum_types(key, len(self._scan.primary_columns)))
+        return self._decode(packed)
+
+    def _decoder(self, primary_types: Sequence[FieldType]) -> Decode:
+        """The decoder of a schema whose key columns that are not scanned have `primary_types`."""
+        scan = self._scan
+        columns = [_column_schema(column, i) for i, column in enumerate(scan.columns)]
+        place = {column.id: i for i, column in enumerate(scan.columns)}
+        handle = next((i for i, column in enumerate(scan.columns) if column.is_handle), -1)
+        parts = []
+        for column_id, type_ in zip(scan.primary_columns, primary_types, strict=True):
+            if column_id not in place:
+                place[column_id] = len(columns)
+                columns.append(ColumnSchema(column_id, f"c{len(columns)}", type_, True))
+            parts.append(IndexColumn(place[column_id], _CUT if column_id in scan.primary_prefixes else -1))
+        schema = TableSchema(scan.table_id, "", tuple(columns), handle, tuple(parts) if handle < 0 else ())
+        return BatchDecoder(schema, range(len(scan.columns)), self._tz).decode
+
+
+def _datum_types(key: bytes, count: int) -> list[FieldType]:
+    """Types that have the datums of a record key's handle: enough to find where each ends."""
+    types = []
+    at = RECORD_PREFIX_LEN
+    for _ in range(count):
+        flag = key[at]
+        if flag == DECIMAL_FLAG:
+            types.append(decimal_type(key[at + 1], key[at + 2]))
+        elif flag in _TYPE_OF_FLAG:
+            types.append(_TYPE_OF_FLAG[flag])
+        else:
+            raise CodecError(f"datum flag {flag:#x} in a record's key")
+        at = skip_key_datum(key, at)
+    return types
+
+
+_TYPE_OF_FLAG = {BYTES_FLAG: BYTES, INT_FLAG: BIGINT, UINT_FLAG: UBIGINT, FLOAT_FLAG: DOUBLE, DURATION_FLAG: DURATION}
+
+
+@lru_cache(maxsize=DECODERS_MAX)
 def _index_decoder(scan: IndexScan, tz: dt.tzinfo) -> Decode:
     return _IndexDecoder(scan, tz).decode
 
@@ -252,10 +315,7 @@ class _IndexDecoder:
         arrays = self._at_once(packed)
         if arrays is not None:
             return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
-        try:
-            rows = list(starmap(self._one_by_one, unpack(packed)))
-        except (IndexError, ValueError) as error:
-            raise CodecError(f"a damaged index entry: {error}") from None
+        rows = list(starmap(self._one_by_one, unpack(packed)))
         return rows_to_batch(rows, self._arrow.names, self._types, inside=True)
 
     def _at_once(self, packed: PackedBatch) -> list[Any] | None:

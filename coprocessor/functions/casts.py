@@ -149,18 +149,7 @@ def _to_time(p: DuckPrinter, text: str, call: Call) -> str | None:
     return None
 
 
-def _sig_kind(ft: FieldType) -> str:
-    from coprocessor.functions.inference import kind
-
-    return kind(ft).capitalize()
-
-
 add(Function("cast", 1, 1, _infer, SUBJECT, kernel=_kernel, env=True, duck=_duck, syntax="CAST(x AS type)"))
 
 
-def cast_signature(call: Call) -> str:
-    """Returns the tipb signature's name of a cast, by the kinds of both sides."""
-    return f"Cast{_sig_kind(call.args[0].type)}As{_sig_kind(call.type)}"
-
-
-__all__ = ["cast_signature", "duck_type", "prefix_double"]
+__all__ = ["duck_type", "prefix_double"]

@@ -19,7 +19,8 @@ from coprocessor.codec import json_binary
 from coprocessor.codec.datum import encode_datum
 from coprocessor.codec.temporal import to_utc
 from coprocessor.dag.chunk import can_chunk, decode_chunk, encode_chunk
-from coprocessor.dag.datum_rows import decode_rows, encode_rows
+from coprocessor.dag.datum_columns import Unusual, decode_chunks
+from coprocessor.dag.datum_rows import decode_batch, decode_rows, encode_rows
 from coprocessor.errors import CodecError
 from coprocessor.types import FieldType, Tp, decimal_type, varchar
 from tests.codec.samples import ELEMS, TYPES, values_of
@@ -137,6 +138,9 @@ def test_rows_of_datums(data: st.DataObject) -> None:
     assert [len(r) for r in read] == [len(r) for r in shown]
     if all(type_.tp not in (Tp.TIMESTAMP, Tp.FLOAT) for type_ in types):
         assert read == shown
+    together = decode_chunks(chunks, types, batch.schema.names, zone)
+    if all(type_.tp != Tp.FLOAT for type_ in types):
+        assert batch_to_rows(together, types) == read
 
 
 def test_a_chunk_by_hand() -> None:
@@ -178,10 +182,15 @@ def test_damaged_chunks_are_refused(data: bytes, type_: FieldType) -> None:
         decode_chunk(data, [type_], ["c0"])
 
 
-@given(st.binary(max_size=60), st.lists(st.sampled_from(list(TYPES.values())), min_size=1, max_size=3))
+DAMAGED = st.binary(max_size=60) | st.lists(st.sampled_from([0, 2, 6, 8, 9, 10, 1, 3, 255]), max_size=40).map(bytes)
+
+
+@given(DAMAGED, st.lists(st.sampled_from(list(TYPES.values())), min_size=1, max_size=3))
 def test_damaged_rows_are_refused(data: bytes, types: list[FieldType]) -> None:
     with contextlib.suppress(CodecError):
-        decode_rows(data, types, dt.UTC)
+        decode_batch(data, types, [f"c{i}" for i in range(len(types))], dt.UTC)
+    with contextlib.suppress(CodecError, Unusual):
+        decode_chunks([data, data[1:]], types, [f"c{i}" for i in range(len(types))], dt.UTC)
 
 
 def test_sets_have_no_chunk() -> None:

@@ -29,10 +29,10 @@ from tests.coprocessor.test_run import execute
 START, END = CODEC.record_range
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
+@pytest.fixture(scope="module", params=[10**9, -1], ids=["rows", "duckdb"])
+def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     engine = DuckEngine()
-    yield Endpoint(engine)
+    yield Endpoint(engine, direct_rows=request.param)
     engine.close()
 
 
@@ -221,7 +221,7 @@ def test_a_lock(endpoint: Endpoint) -> None:
 
 def test_a_deadline_makes_the_server_busy() -> None:
     now = iter(range(100))
-    endpoint = Endpoint(DuckEngine(), monotonic=lambda: float(next(now)))
+    endpoint = Endpoint(DuckEngine(), clock_ns=lambda: next(now) * 1_000_000_000)
     made = request(Dag(plans.table_scan()))
     made.context.max_execution_duration_ms = 2500
     response = endpoint.handle(made, lambda ts: MemoryReader(records([(i, *([None] * 15)) for i in range(30)]), ts))
@@ -252,10 +252,19 @@ def test_other_kinds_of_requests(endpoint: Endpoint) -> None:
     assert "time zone" in response.other_error
 
 
-def test_damaged_rows_are_an_error_of_the_request(endpoint: Endpoint) -> None:
-    pairs = {CODEC.record_key(1): b"\x80\x00\x01"}
-    response = endpoint.handle(request(Dag(plans.table_scan((1,)))), lambda ts: MemoryReader(pairs, ts))
-    assert response.other_error
+@settings(max_examples=150)
+@given(rows=ROWS, data=st.data())
+def test_damaged_rows_are_an_error_of_the_request(rows: list[Row], data: st.DataObject, endpoint: Endpoint) -> None:
+    pairs = records(rows)
+    for key, value in pairs.items():
+        wrong = bytearray(value)
+        at = data.draw(st.integers(0, len(wrong) - 1))
+        wrong[at] = data.draw(st.integers(0, 255))
+        pairs[key] = bytes(wrong)
+    offsets = tuple(range(len(plans.TYPES)))
+    dag = Dag(plans.table_scan(), (), offsets, data.draw(st.sampled_from(EncodeType)))
+    response = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts))
+    assert response.data or response.other_error
 
 
 @settings(max_examples=300)
@@ -272,6 +281,34 @@ def test_no_request_breaks_the_endpoint(data: st.DataObject, endpoint: Endpoint)
     pairs = records([(i, *([None] * 15)) for i in range(4)])
     made = request(dag, data=bytes(wire), paging_size=data.draw(st.integers(0, 3)))
     response = endpoint.handle(made, lambda ts: MemoryReader(pairs, ts))
+    assert response.data or response.other_error
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """All the types and columns in a request."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if field.is_repeated else [value]:
+            if isinstance(part, tipb_pb2.FieldType | tipb_pb2.ColumnInfo):
+                yield part
+            yield from _messages(part)
+
+
+@settings(max_examples=300)
+@given(dag=plans.dags(), rows=ROWS, data=st.data())
+def test_no_type_breaks_the_endpoint(dag: Dag, rows: list[Row], data: st.DataObject, endpoint: Endpoint) -> None:
+    """Types that do not belong to the expressions, or to what is stored."""
+    wire = encode_dag(dag)
+    types = list(_messages(wire))
+    for _ in range(data.draw(st.integers(1, 4))):
+        part = data.draw(st.sampled_from(types))
+        part.tp = data.draw(st.sampled_from([int(tp) for tp in Tp]))
+        part.decimal = data.draw(st.sampled_from([-1, 0, 2, 6, 30]))
+        part.flag = data.draw(st.sampled_from([0, 1, 32]))
+        if isinstance(part, tipb_pb2.FieldType):
+            part.flen = data.draw(st.sampled_from([-1, 0, 1, 10, 65, 99]))
+    response = endpoint.handle(request(dag, data=wire.SerializeToString()), lambda ts: MemoryReader(records(rows), ts))
     assert response.data or response.other_error
 
 
