@@ -27,7 +27,7 @@ KvError
 │   ├── SnapshotTooOld      the read timestamp is below the GC safe point
 │   ├── CommitRejected      a commit check (schema version) refused
 │   └── ReadOnlyTxn
-├── PdError                 the placement driver understood and refused (`type`: pdpb.ErrorType); asking again is no help
+├── PdError                 the placement driver refused (`type`: pdpb.ErrorType); asking again is no help
 └── Cancelled               interrupted by the user while it waited
 
 kvstore/client/cluster/errors.py adds those of a cluster's client.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kvstore.raftstore import apply
-from kvstore.raftstore.store import RaftStore
+from kvstore.raftstore.rounds import Rounds
 from tests.sim.deployments import cluster
 from tests.sim.nemesis import (
     Lane,
@@ -77,16 +77,16 @@ def registers(seed: int, lanes: Sequence[Lane] = UNREST, shape: Shape = RAW) -> 
 
 def reply_before_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Votes and acknowledgements leave before what they promise is durable."""
-    collect = RaftStore._collect
+    collect = Rounds._collect
 
-    def early(store: RaftStore) -> Any:
-        readies, must_sync = collect(store)
+    def early(rounds: Rounds) -> Any:
+        readies, waiting, must_sync = collect(rounds)
         for peer, ready in readies:
-            store._send_all(peer, ready.persisted_messages)
-        store.transport.flush()
-        return readies, must_sync
+            rounds._send_all(peer, ready.persisted_messages)
+        rounds._store.transport.flush()
+        return readies, waiting, must_sync
 
-    monkeypatch.setattr(RaftStore, "_collect", early)
+    monkeypatch.setattr(Rounds, "_collect", early)
 
 
 def no_epoch_check(monkeypatch: pytest.MonkeyPatch) -> None:
