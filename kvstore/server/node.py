@@ -164,11 +164,11 @@ class StoreNode:
             self.service.release_idle()
 
     async def failed(self) -> BaseException:
-        """Returns when the store cannot go on, and why; waits for ever while it can."""
+        """Returns when the store, or what runs beside it, cannot go on, and why; waits for ever while it can."""
         assert self._running is not None, "the node was not started"
-        await asyncio.wait([self._running])
-        error = None if self._running.cancelled() else self._running.exception()
-        return error or RuntimeError("the region store's loop has ended")
+        done, _ = await asyncio.wait([self._running, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        errors = [task.exception() for task in done if not task.cancelled()]
+        return next((error for error in errors if error is not None), RuntimeError("the store's loop has ended"))
 
     async def stop(self, grace_s: float) -> None:
         """Ends everything that was begun, also when `start` failed half way."""

@@ -257,6 +257,9 @@ class Service:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # a caller, if there is one, is told; a bug must not be lost in any case
+            _log.error("a task of the service failed", exc_info=error)
 
     # -- coprocessor
 
