@@ -215,8 +215,8 @@ def test_a_repeated_prewrite_that_meets_a_later_lock_may_have_been_committed_bef
             later = LockProperties(cluster.pd.ts(), b"a", 3000, cluster.pd.ts())
             cluster.txn.execute(commands.AcquirePessimisticLock(later, (b"a",)))
 
-        cluster.fault("Prewrite", lose_answer=True)
-        cluster.fault("Prewrite", before=settle_and_lock)
+        cluster.fault("Prewrite", lose_answer=True, after=lambda: cluster.move_leader(b"a", 2))
+        cluster.fault("Prewrite", before=settle_and_lock, when=lambda request: request.context.peer.store_id == 2)
         txn = await client.begin(pessimistic=False)
         txn.put(b"a", b"1")
         commit_ts = await txn.commit()
