@@ -13,6 +13,8 @@ from kvstore.errors import CommitRejected, KeyExists, LockWaitTimeout, TxnNotFou
 from kvstore.mvcc.keys import TS_MAX
 from kvstore.mvcc.reader import MvccReader
 from kvstore.proto import errorpb_pb2 as errorpb
+from kvstore.txn import commands
+from kvstore.txn.actions.acquire_pessimistic_lock import LockProperties
 from tests.cluster_client.mock import MockCluster
 from tests.cluster_client.world import ASYNC, TWO_PHASES, connect, put_all, read, read_all, with_cluster
 
@@ -202,6 +204,26 @@ def test_lost_prewrites_of_early_commits_are_decided_by_asking(options: Options)
         assert locks(cluster) == []
 
     with_cluster(scenario, options=options)
+
+
+def test_a_repeated_prewrite_that_meets_a_later_lock_may_have_been_committed_before() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        def settle_and_lock() -> None:
+            lock = cluster.txn.load_lock(b"a")
+            assert lock is not None
+            cluster.txn.execute(commands.ResolveLock((b"a",), lock.start_ts, lock.min_commit_ts))
+            later = LockProperties(cluster.pd.ts(), b"a", 3000, cluster.pd.ts())
+            cluster.txn.execute(commands.AcquirePessimisticLock(later, (b"a",)))
+
+        cluster.fault("Prewrite", lose_answer=True, after=lambda: cluster.move_leader(b"a", 2))
+        cluster.fault("Prewrite", before=settle_and_lock, when=lambda request: request.context.peer.store_id == 2)
+        txn = await client.begin(pessimistic=False)
+        txn.put(b"a", b"1")
+        commit_ts = await txn.commit()
+        assert await client.snapshot(commit_ts).get(b"a") == b"1"
+        assert await client.snapshot(commit_ts - 1).get(b"a") is None
+
+    with_cluster(scenario, options=ASYNC)
 
 
 @MODES

@@ -195,6 +195,8 @@ class Committer:
             if not answer.errors:
                 self._prewritten(answer)
                 return
+            # an error now says nothing of an attempt before, which may have been committed and followed by others
+            self._lost = self._lost or backoff.maybe_executed
             await self._settle_locks(backoff, answer.errors)
 
     async def _prewrite_again(self, backoff: Backoff, keys: list[bytes]) -> None:
