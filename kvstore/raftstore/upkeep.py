@@ -43,7 +43,7 @@ class Upkeep:
         self._store = store
         self._ticks = 0
         self._checking_stale: set[int] = set()
-        self._measuring: set[int] = set()
+        self._measuring = False
 
     def _period(self, seconds: float) -> int:
         """In ticks."""
@@ -135,19 +135,25 @@ class Upkeep:
     # sizes and load
 
     def _check_sizes(self) -> None:
-        store = self._store
-        for peer in list(store.awake.values()):
-            flow = peer.flow
-            if peer.is_leader and flow.since_check >= store.config.split_check_bytes and not self._measuring:
-                flow.since_check = 0
-                self._measuring.add(peer.region_id)
-                store.spawn(self._measure(peer))
+        """Measures the regions led here that have changed much, and those that were never measured, one by one."""
+        enough = self._store.config.split_check_bytes
+        due = [
+            peer
+            for peer in self._store.peers.values()
+            if peer.is_leader and (peer.flow.since_check >= enough or not peer.flow.measured)
+        ]
+        if due and not self._measuring:
+            self._measuring = True
+            self._store.spawn(self._measure(due))
 
-    async def _measure(self, peer: Peer) -> None:
+    async def _measure(self, due: Sequence[Peer]) -> None:
         try:
-            await split_check.split_if_large(self._store, peer)
+            for peer in due:
+                if peer.is_leader and not peer.destroyed:
+                    peer.flow.since_check = 0
+                    await split_check.split_if_large(self._store, peer)
         finally:
-            self._measuring.discard(peer.region_id)
+            self._measuring = False
 
     def _check_load(self) -> None:
         store, config = self._store, self._store.config
@@ -198,7 +204,7 @@ class Upkeep:
             keys_written=flow.keys_written,
             bytes_read=flow.bytes_read,
             keys_read=flow.keys_read,
-            approximate_size=max(1, flow.size >> 20),
+            approximate_size=max(1, flow.size >> 20) if flow.measured else 0,
             approximate_keys=flow.keys,
             interval=TimeInterval(start_timestamp=round(peer.reported_at), end_timestamp=round(now)),
         )
