@@ -279,7 +279,7 @@ class Upkeep:
         """Whether a region that nobody knows is part of others, as their versions show, and has been for a while.
 
         A target that has a peer here buries the source itself, and needs it for that: so every peer here has to be
-        led and to have applied all it knows of, each time that the question is asked.
+        led and to have applied all it knows of, or to be gone itself.
         """
         store, version = self._store, peer.region.region_epoch.version
         at, end = peer.region.start_key, peer.region.end_key
@@ -291,9 +291,9 @@ class Upkeep:
             at = found[0].end_key
             if not at or (end and at >= end):
                 break
+        peer.found_gone += 1
         for other in store.peers.values():
-            if other is not peer and other.storage.initialized and not other.found_gone:
+            if other.storage.initialized and other.found_gone < FOUND_GONE_TIMES:
                 if other.raft.leader_id == NO_ID or other.storage.applied != other.raft.commit:
                     return False
-        peer.found_gone += 1
         return peer.found_gone >= FOUND_GONE_TIMES
