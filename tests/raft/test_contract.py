@@ -447,3 +447,84 @@ def test_size_limit_lets_one_through() -> None:
     assert limit_size(entries, 0) == entries[:1]
     assert limit_size(entries, 200) == entries[:2]
     assert limit_size(entries, 300) == entries
+
+
+def lead(voters: tuple[int, ...], **settings: Any) -> tuple[RawNode, MemoryStorage]:
+    """Node 1 as leader of term 1, its empty entry committed by all."""
+    raw, storage = make(voters=voters, pre_vote=False, **settings)
+    raw.campaign()
+    persist(raw, storage)
+    for node in voters[1:]:
+        raw.step(Message(MessageType.REQUEST_VOTE_RESPONSE, 1, node, 1))
+    persist(raw, storage)
+    for node in voters[1:]:
+        raw.step(Message(MessageType.APPEND_RESPONSE, 1, node, 1, index=1))
+    persist(raw, storage)
+    assert raw.commit == 1
+    return raw, storage
+
+
+def test_a_leader_counts_itself_only_for_what_is_on_its_disk() -> None:
+    raw, storage = lead((1, 2, 3))
+    raw.propose(b"", b"a")
+    ready = raw.ready()
+    raw.propose(b"", b"b")
+    storage.append(ready.entries)
+    raw.advance(ready)
+    raw.step(Message(MessageType.APPEND_RESPONSE, 1, 2, 1, index=3))
+    assert raw.commit == 2
+
+
+def test_a_read_needs_a_majority_of_five() -> None:
+    raw, storage = lead((1, 2, 3, 4, 5))
+    raw.read_index(b"r")
+    persist(raw, storage)
+    raw.step(Message(MessageType.HEARTBEAT_RESPONSE, 1, 2, 1, context=b"r"))
+    raw.step(Message(MessageType.HEARTBEAT_RESPONSE, 1, 2, 1, context=b"r"))
+    assert not raw.has_ready()
+    raw.step(Message(MessageType.HEARTBEAT_RESPONSE, 1, 3, 1, context=b"r"))
+    assert [state.index for state in raw.ready().read_states] == [1]
+
+
+def test_what_is_cut_off_is_not_on_disk_any_more() -> None:
+    raw, storage = make(voters=(1, 2, 3))
+    raw.step(append(entry(1, 1), entry(1, 2), entry(1, 3)))
+    persist(raw, storage)
+    assert raw.persisted == 3
+    raw.step(append(entry(2, 2), entry(2, 3), term=2, after=(1, 1), commit=3))
+    assert raw.persisted == 1
+    assert raw.ready().committed_entries == [entry(1, 1)]
+
+
+def test_a_broken_lease_is_whole_again_in_the_next_term() -> None:
+    raw, storage = lead((1, 2, 3))
+    assert raw.in_lease()
+    raw.transfer_leader(2)
+    assert not raw.in_lease()
+    raw.step(Message(MessageType.REQUEST_VOTE_RESPONSE, 1, 2, 2, reject=True))  # a higher term: steps down
+    raw.campaign()
+    persist(raw, storage)
+    raw.step(Message(MessageType.REQUEST_VOTE_RESPONSE, 1, 3, 3))
+    persist(raw, storage)
+    assert not raw.in_lease()
+    raw.step(Message(MessageType.APPEND_RESPONSE, 1, 3, 3, index=raw.last_index))
+    assert raw.in_lease()
+
+
+def test_an_append_from_before_the_compaction_is_answered_with_what_is_committed() -> None:
+    raw, storage = make(voters=(1, 2, 3))
+    raw.step(append(entry(1, 1), entry(1, 2), entry(1, 3), commit=3))
+    persist(raw, storage)
+    raw.advance_apply_to(3)
+    storage.compact(3)
+    raw.step(append(entry(1, 2), after=(1, 1)))
+    assert [(m.index, m.reject) for m in raw.ready().persisted_messages] == [(3, False)]
+
+
+def test_an_append_commits_no_further_than_it_reaches() -> None:
+    """Entries 2 and 3 are an old leader's; that the new one has committed 3 of its own says nothing about them."""
+    raw, storage = make(voters=(1, 2, 3))
+    raw.step(append(entry(1, 1), entry(1, 2), entry(1, 3)))
+    persist(raw, storage)
+    raw.step(append(term=2, after=(1, 1), commit=3))
+    assert raw.commit == 1
