@@ -13,11 +13,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from itertools import accumulate
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -119,40 +122,69 @@ class EngineMetrics(Collector):
         yield GaugeMetricFamily("sqlfront_engine_writes", "Batches written since the start.", float(stats["write_seq"]))
 
 
+class Durations(Collector):
+    """A histogram of seconds by type, without a lock: for one loop, where Prometheus' own takes four times as long."""
+
+    def __init__(self, registry: CollectorRegistry, family: HistogramMetricFamily) -> None:
+        self._bounds = exponential_buckets(5e-5, 2, 22)
+        self._family = family
+        self._rows: dict[str, list[float]] = {}
+        registry.register(self)
+
+    def row(self, type: str) -> list[float]:
+        """The counts of a type by bucket, the last without a bound, and after them the sum."""
+        row = self._rows.get(type)
+        if row is None:
+            row = self._rows[type] = [0] * (len(self._bounds) + 1) + [0.0]
+        return row
+
+    def observe(self, row: list[float], seconds: float) -> None:
+        row[bisect_left(self._bounds, seconds)] += 1
+        row[-1] += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._family.name, self._family.documentation, labels=("type",))
+        names = [*map(repr, self._bounds), "+Inf"]
+        for type, row in sorted(self._rows.items()):
+            buckets = list(zip(names, accumulate(row[:-1]), strict=True))
+            family.add_metric((type,), buckets, row[-1])
+        yield family
+
+
 class GrpcMetrics:
-    """Durations and failures of the requests a server answers, by type (`kv_get`)."""
+    """Durations and failures of the requests a server answers, by type (`kv_get`), those in BatchCommands as well."""
 
     def __init__(
         self, registry: CollectorRegistry, prefix: str = "tikv", clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._clock = clock
-        self._duration = Histogram(
-            f"{prefix}_grpc_msg_duration_seconds",
-            "How long requests took, from the message's arrival to its answer.",
-            ("type",),
-            buckets=exponential_buckets(5e-5, 2, 22),
-            registry=registry,
+        self._durations = Durations(
+            registry,
+            HistogramMetricFamily(
+                f"{prefix}_grpc_msg_duration_seconds",
+                "How long requests took, from the message's arrival to its answer.",
+            ),
         )
         self._failed = Counter(
             f"{prefix}_grpc_msg_fail", "Requests that ended in a gRPC status.", ("type",), registry=registry
         )
         self._streams = Gauge(f"{prefix}_grpc_streams", "Open streams.", ("type",), registry=registry)
 
-    def observer(self, type: str) -> Callable[[float], None]:
-        """Takes the seconds of one request of a type: for commands that come inside a stream, as BatchCommands'."""
-        observe: Callable[[float], None] = self._duration.labels(type).observe
-        return observe
-
     def measured(self, handlers: Handlers) -> Handlers:
         """The same handlers, with every request measured."""
+        types = frozenset(type_name(method.name) for method, _ in handlers.unary.values())
         return Handlers(
             {path: (method, self._unary(method, handler)) for path, (method, handler) in handlers.unary.items()},
-            {path: (method, self._stream(method, handler)) for path, (method, handler) in handlers.streams.items()},
+            {
+                path: (method, self._stream(method, self._inside(method, handler, types)))
+                for path, (method, handler) in handlers.streams.items()
+            },
         )
 
     def _unary(self, method: Method, handler: UnaryHandler) -> UnaryHandler:
         type = type_name(method.name)
-        observe, failed, clock = self._duration.labels(type).observe, self._failed.labels(type), self._clock
+        observe, clock, row = self._durations.observe, self._clock, self._durations.row(type)
+        failed = self._failed.labels(type)
 
         async def measured(request: Any, call: Call) -> Any:
             began = clock()
@@ -161,7 +193,7 @@ class GrpcMetrics:
             except BaseException:
                 failed.inc()
                 raise
-            observe(clock() - began)
+            observe(row, clock() - began)
             return answer
 
         return measured
@@ -172,14 +204,86 @@ class GrpcMetrics:
 
         async def measured(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
             streams.inc()
+            answers = handler(requests, call)
             try:
-                async for answer in handler(requests, call):
+                async for answer in answers:
                     yield answer
             except Exception:
                 failed.inc()
                 raise
             finally:
                 streams.dec()
+                if isinstance(answers, AsyncGenerator):
+                    await answers.aclose()
+
+        return measured
+
+    def _inside(self, method: Method, handler: StreamHandler, types: frozenset[str]) -> StreamHandler:
+        """The handler of a stream, with the requests in it measured where they can be told apart."""
+        match method.name:
+            case "BatchCommands":
+                return self._batches(handler, types)
+            case "Tso":
+                return self._turns(handler, self._durations.row("tso"))
+            case _:
+                return handler
+
+    def _batches(self, handler: StreamHandler, types: frozenset[str]) -> StreamHandler:
+        """Commands are known by their ids; a batch takes one look at the clock."""
+        observe, clock = self._durations.observe, self._clock
+        rows: dict[str | None, list[float]] = {}
+
+        def row_of(command: str | None) -> list[float]:
+            name = type_name(command or "empty")
+            rows[command] = self._durations.row(f"kv_{name}" if f"kv_{name}" in types else name)
+            return rows[command]
+
+        async def measured(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+            pending: dict[int, tuple[list[float], float]] = {}
+
+            async def noted() -> AsyncIterator[Any]:
+                async for batch in requests:
+                    now = clock()
+                    for number, request in zip(batch.request_ids, batch.requests, strict=False):
+                        command = request.WhichOneof("cmd")
+                        pending[number] = (rows.get(command) or row_of(command), now)
+                    yield batch
+
+            answers = handler(noted(), call)
+            try:
+                async for batch in answers:
+                    now = clock()
+                    for number in batch.request_ids:
+                        found = pending.pop(number, None)
+                        if found is not None:
+                            observe(found[0], now - found[1])
+                    yield batch
+            finally:
+                if isinstance(answers, AsyncGenerator):
+                    await answers.aclose()
+
+        return measured
+
+    def _turns(self, handler: StreamHandler, row: list[float]) -> StreamHandler:
+        """Every message has its answer, in their order."""
+        observe, clock = self._durations.observe, self._clock
+
+        async def measured(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+            arrived: deque[float] = deque()
+
+            async def noted() -> AsyncIterator[Any]:
+                async for request in requests:
+                    arrived.append(clock())
+                    yield request
+
+            answers = handler(noted(), call)
+            try:
+                async for answer in answers:
+                    observe(row, clock() - arrived.popleft())
+                    yield answer
+            finally:
+                if isinstance(answers, AsyncGenerator):
+                    await answers.aclose()
 
         return measured
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from kvstore.codec import GROUP, MARKER
 from kvstore.mvcc.keys import data_key
@@ -11,7 +11,13 @@ from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.raftstore.api import Grant, RegionStore
 from kvstore.server.errors import Refused, data_is_not_ready, deadline_exceeded, key_not_in_region
-from kvstore.server.limits import KEY_BYTES_MAX, RESPONSE_BYTES_MAX, ServiceLimits
+from kvstore.server.limits import (
+    COMMAND_KEYS_MAX,
+    KEY_BYTES_MAX,
+    RESPONSE_BYTES_MAX,
+    SCAN_ROWS_MAX,
+    ServiceLimits,
+)
 
 
 def deadline_of(context: Context, limits: ServiceLimits) -> float:
@@ -86,16 +92,26 @@ def first_user_key(bound: bytes) -> bytes:
     return key
 
 
-class ResponseSize:
-    """Counts an answer's bytes."""
+def check_count(keys: Sized) -> None:
+    """Raises Refused for more keys than one request may have."""
+    if len(keys) > COMMAND_KEYS_MAX:
+        raise Refused(f"{len(keys)} keys in one request; {COMMAND_KEYS_MAX} is the limit")
 
-    __slots__ = ("bytes",)
+
+class ResponseSize:
+    """Counts an answer's rows and bytes."""
+
+    __slots__ = ("bytes", "rows")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.rows = 0
 
     def add(self, size: int) -> None:
-        """Raises Refused when the answer gets too large."""
+        """One more row of so many bytes. Raises Refused when the answer gets too large."""
         self.bytes += size
+        self.rows += 1
         if self.bytes > RESPONSE_BYTES_MAX:
             raise Refused(f"the answer is over {RESPONSE_BYTES_MAX} bytes; ask for less")
+        if self.rows > SCAN_ROWS_MAX:
+            raise Refused(f"the answer is over {SCAN_ROWS_MAX} rows; ask for less")

@@ -128,7 +128,7 @@ class Admin:
             for cf in _DATA_FAMILIES:
                 end = DATA_PREFIX + high if high else DATA_END
                 await self._store.delete_range(request.context, cf, DATA_PREFIX + low, end)
-            self._waits.wake_region(granted.region.id)
+            self._waits.wake_region(granted.region)
         return pb.DeleteRangeResponse()
 
     async def unsafe_destroy_range(self, request: pb.UnsafeDestroyRangeRequest) -> pb.UnsafeDestroyRangeResponse:
@@ -214,7 +214,7 @@ class Admin:
         low = DATA_PREFIX + region.start_key
         high = DATA_PREFIX + region.end_key if region.end_key else DATA_END
         with MvccReader(self._store.engine) as reader:
-            locks = reader.scan_locks(request.start_ts, first_user_key(region.start_key), None, high)
+            locks = reader.scan_locks(request.start_ts, first_user_key(region.start_key), MVCC_SEARCH_RECORDS_MAX, high)
         encoded = next((data_key(key) for key, lock in locks if lock.start_ts == request.start_ts), None)
         looked_at = 0
         while encoded is None and looked_at < MVCC_SEARCH_RECORDS_MAX:

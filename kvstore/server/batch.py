@@ -50,6 +50,8 @@ _DELETE_DONE = BatchCommandsResponse.Response(RawDelete=pb.RawDeleteResponse())
 class Answers(Protocol):
     """What the stream asks of the service."""
 
+    counts: dict[str, int]
+
     def answer_now(self, endpoint: Endpoint, request: Any) -> Any | None: ...
     async def answer_later(self, endpoint: Endpoint, request: Any) -> Any: ...
     def failure(self, response: type[Any], error: Exception) -> Any: ...
@@ -182,6 +184,7 @@ class BatchCommands:
     # -- plain raw writes
 
     def _join(self, joined: dict[bytes, _Joined], outbox: Outbox, request_id: int, name: str, body: Any) -> None:
+        self._answers.counts[name] += 1
         try:
             entry = self._entry_of[name](body)
         except KNOWN_ERRORS as error:

@@ -50,7 +50,7 @@ class Latches:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._pass_on(key)
-            else:
+            elif turn in queue:  # else whoever gave the key up has met it already
                 queue.remove(turn)
             raise
 

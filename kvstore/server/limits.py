@@ -8,6 +8,10 @@ KEY_BYTES_MAX = 8 << 10
 """The longest user key that can be written (TiKV's `storage.max-key-size`)."""
 RESPONSE_BYTES_MAX = 32 << 20
 """The largest answer. A scan that does not fit is refused: clients take a short answer for the end of the region."""
+SCAN_ROWS_MAX = 131_072
+"""Rows or locks in one answer: more would keep the loop from its other work for too long. Refused, as above."""
+COMMAND_KEYS_MAX = 16_384
+"""Keys in one command or batched read."""
 RESOLVE_BATCH_LOCKS = 256
 """Locks settled in one write when a whole region is resolved."""
 GC_BATCH_KEYS = 128

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from kvstore.errors import Deadlock
+from kvstore.mvcc.keys import data_key
 from kvstore.mvcc.reader import MetLock
+from kvstore.proto.metapb_pb2 import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,6 @@ class Waiter:
 
     start_ts: int
     met: MetLock
-    region_id: int
     tag: bytes
     since: float
     turn: asyncio.Future[bool] = field(repr=False)
@@ -64,12 +65,19 @@ class Waits:
         self._detector = detector
         self._queues: dict[bytes, list[Waiter]] = {}
         self.count = 0
+        """Who waits now; the others count since the start."""
+        self.waited = self.woken = self.timed_out = self.deadlocks = 0
 
-    def enqueue(self, start_ts: int, met: MetLock, region_id: int, tag: bytes) -> Waiter:
+    def enqueue(self, start_ts: int, met: MetLock, tag: bytes) -> Waiter:
         """Raises Deadlock, and queues nobody, when the wait would close a circle."""
         loop = asyncio.get_running_loop()
-        waiter = Waiter(start_ts, met, region_id, tag, loop.time(), loop.create_future())
-        self._detector.add(waiter.wait)
+        waiter = Waiter(start_ts, met, tag, loop.time(), loop.create_future())
+        try:
+            self._detector.add(waiter.wait)
+        except Deadlock:
+            self.deadlocks += 1
+            raise
+        self.waited += 1
         insort(self._queues.setdefault(met.key, []), waiter, key=_age)
         self.count += 1
         return waiter
@@ -78,7 +86,12 @@ class Waits:
         """Whether the waiter was woken before `until` (the loop's time). Raises Deadlock."""
         timer = asyncio.get_running_loop().call_at(until, _end_turn, waiter, False)
         try:
-            return await waiter.turn
+            woken = await waiter.turn
+            if woken:
+                self.woken += 1
+            else:
+                self.timed_out += 1
+            return woken
         except asyncio.CancelledError:
             if waiter.turn.done() and not waiter.turn.cancelled():
                 self.wake(waiter.met.key)
@@ -113,11 +126,14 @@ class Waits:
                 _end_turn(waiter, True)
                 return
 
-    def wake_region(self, region_id: int) -> None:
-        """All waiters of a region try again: its leader is another now, and they learn it so."""
-        for waiter in [waiter for waiter in self if waiter.region_id == region_id]:
-            self._leave(waiter)
-            _end_turn(waiter, True)
+    def wake_region(self, region: Region) -> None:
+        """All who wait for keys of a region try again: its leader is another now, and they learn it so."""
+        start, end = region.start_key, region.end_key
+        for waiter in list(self):
+            encoded = data_key(waiter.met.key)[1:]
+            if encoded >= start and (not end or encoded < end):
+                self._leave(waiter)
+                _end_turn(waiter, True)
 
     def taken(self, key: bytes, primary: bytes, start_ts: int, ttl: int) -> None:
         """The transaction has the lock now: those who still wait for `key` wait for it."""
@@ -133,6 +149,7 @@ class Waits:
 
     def fail(self, wait: Wait, circle: Deadlock) -> None:
         """Ends a wait that closes a circle."""
+        self.deadlocks += 1
         for waiter in list(self._queues.get(wait.key, ())):
             if waiter.wait == wait:
                 self._leave(waiter)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from kvstore.engine.api import Engine
 from kvstore.proto.metapb_pb2 import Store, StoreLabel
 from kvstore.raft.config import Rng
@@ -27,6 +29,7 @@ from kvstore.rpc.api import Handlers, Server, Transport
 from kvstore.server.api import CoprocessorHandler
 from kvstore.server.gc import GcWorker
 from kvstore.server.limits import ServiceLimits
+from kvstore.server.metrics import ServiceMetrics
 from kvstore.server.service import Service
 
 VERSION = "8.5.0"
@@ -69,6 +72,7 @@ class StoreNode:
         wall_ms: Callable[[], int],
         free_bytes: Callable[[], int] | None = None,
         coprocessor: CoprocessorHandler | None = None,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         """`clock` is monotonic, in seconds, and goes on while the machine is suspended; `wall_ms` is since 1970."""
         self.config = config
@@ -83,6 +87,7 @@ class StoreNode:
         self._wall_ms = wall_ms
         self._free_bytes = free_bytes
         self._coprocessor = coprocessor
+        self._registry = registry
         self._tasks: list[asyncio.Task[Any]] = []
         self._running: asyncio.Task[None] | None = None
         self._raft_transport: StreamTransport | None = None
@@ -107,6 +112,8 @@ class StoreNode:
             raw_ttl=self.config.raw_ttl,
             coprocessor=self._coprocessor,
         )
+        if self._registry is not None:
+            ServiceMetrics(self._registry, self.service)
         self._server = self._serve(joined(self.service.handlers(), raft_handlers(store)))
         await self._server.start()
         self._running = asyncio.create_task(store.run())

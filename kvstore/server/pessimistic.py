@@ -52,7 +52,7 @@ class LockOrQueue:
                 raise
             changes.clear()
             start_ts = self._command.props.start_ts
-            waiter = self._waits.enqueue(start_ts, met, self._context.region_id, self._context.resource_group_tag)
+            waiter = self._waits.enqueue(start_ts, met, self._context.resource_group_tag)
             raise Queued(waiter) from None
 
 

@@ -14,7 +14,7 @@ from kvstore.engine.api import CF_DEFAULT
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.raftstore.api import Entry, Grant, RegionStore
-from kvstore.server.access import ResponseSize, check_sizes, clamp, deadline_of, grant, grant_now
+from kvstore.server.access import ResponseSize, check_count, check_sizes, clamp, deadline_of, grant, grant_now
 from kvstore.server.errors import Refused
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.regions import Regions
@@ -132,6 +132,7 @@ class Raw:
     async def batch_get(self, request: pb.RawBatchGetRequest) -> pb.RawBatchGetResponse:
         granted = await grant(self._store, request.context, deadline_of(request.context, self._limits))
         self._check(request.context, request.cf)
+        check_count(request.keys)
         for key in request.keys:
             self._store.check_key(granted.region, key)
         response, size = pb.RawBatchGetResponse(), ResponseSize()
@@ -243,6 +244,7 @@ class Raw:
             raise Refused(f"{len(ttls)} times to live for {len(request.pairs)} pairs")
         if len(ttls) == 1:
             ttls *= len(request.pairs)
+        check_count(request.pairs)
         check_sizes(pair.key for pair in request.pairs)
         entries: list[Entry] = []
         for pair, ttl in zip(request.pairs, ttls, strict=True):
@@ -253,6 +255,7 @@ class Raw:
 
     async def batch_delete(self, request: pb.RawBatchDeleteRequest) -> pb.RawBatchDeleteResponse:
         self._check(request.context, request.cf)
+        check_count(request.keys)
         check_sizes(request.keys)
         for key in request.keys:
             self._regions.check(request.context, key)

@@ -10,10 +10,10 @@ from kvstore.mvcc.keys import DATA_END, data_key
 from kvstore.mvcc.reader import MetLock, MvccReader
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.raftstore.api import Grant, RegionStore
-from kvstore.server.access import ResponseSize, clamp, deadline_of, first_user_key, grant, grant_now
+from kvstore.server.access import ResponseSize, check_count, clamp, deadline_of, first_user_key, grant, grant_now
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import Refused, key_error, lock_info
-from kvstore.server.limits import ServiceLimits
+from kvstore.server.limits import SCAN_ROWS_MAX, ServiceLimits
 from kvstore.server.replica import ReplicaReads
 from kvstore.server.snapshot import SnapshotReads, isolation_of
 
@@ -80,6 +80,7 @@ class Reads:
 
     def _batch_get(self, request: pb.BatchGetRequest, granted: Grant) -> pb.BatchGetResponse:
         """Keys without a value are left out; a locked one is a pair with an error."""
+        check_count(request.keys)
         isolation, ts = isolation_of(request.context), request.version
         response, size = pb.BatchGetResponse(), ResponseSize()
         encoded = [data_key(key) for key in request.keys]
@@ -147,9 +148,9 @@ class Reads:
         return response
 
     def locks(self, low: bytes, high: bytes, max_ts: int, limit: int) -> list[pb.LockInfo]:
-        """The locks in the engine of low <= key < high; a limit of 0 is none."""
+        """The locks in the engine of low <= key < high; a limit of 0 is what an answer holds."""
         end = data_key(high) if high else DATA_END
-        found = self._reader.refresh().scan_locks(max_ts, low, limit or None, end)
+        found = self._reader.refresh().scan_locks(max_ts, low, min(limit or SCAN_ROWS_MAX + 1, SCAN_ROWS_MAX + 1), end)
         return [lock_info(key, lock) for key, lock in found]
 
 

@@ -14,7 +14,7 @@ from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.mvcc.reader import MvccReader
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.raftstore.api import RegionStore
-from kvstore.server.access import check_keys, grant
+from kvstore.server.access import check_count, check_keys, grant
 from kvstore.server.errors import deadline_exceeded
 from kvstore.server.latches import Latches
 from kvstore.txn.changes import Changes
@@ -32,17 +32,21 @@ class Scheduler:
         self._latches = Latches()
         self._reader = MvccReader(store.engine)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.running = self.latch_waits = 0
         self.on_released: Released = lambda released: None
         """Told of the locks that went, as (key, start_ts), once that is applied."""
 
     async def run(self, context: Context, command: Command[R], deadline: float) -> R:
         """Runs a command to its end: applied when it returns.
 
-        Raises RegionError and what the command raises; then nothing was written, but for an undetermined RegionError.
+        Raises Refused for too many keys, RegionError, and what the command raises; then nothing was written, but for an
+        undetermined RegionError.
         """
+        check_count(command.keys())
         keys = sorted(set(command.keys()))
-        await self._acquire(keys, deadline)
         changes = Changes()
+        await self._acquire(keys, deadline)
+        self.running += 1
         try:
             granted = await grant(self._store, context, deadline)
             check_keys(self._store, granted.region, keys)
@@ -52,6 +56,7 @@ class Scheduler:
                 await self._store.write(context, changes.entries, term=granted.term)
                 await fail_point_async("scheduler::after_write")
         finally:
+            self.running -= 1
             self._latches.release(keys)
         if changes.released:
             self.on_released(changes.released)
@@ -60,6 +65,7 @@ class Scheduler:
     async def _acquire(self, keys: Sequence[bytes], deadline: float) -> None:
         """Takes the latches of distinct, sorted keys before the deadline. Raises RegionError."""
         if not self._latches.try_acquire(keys):
+            self.latch_waits += 1
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._latches.acquire(keys)

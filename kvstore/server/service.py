@@ -61,8 +61,11 @@ class Service:
         self._directory = directory
         self._coprocessor = coprocessor
         self._txn_allowed = not raw_ttl
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._in_flight = 0
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self.in_flight = 0
+        self.refused_busy = 0
+        self.counts: dict[str, int] = {}
+        """Requests by call, since the start."""
         self._bytes = 0
         self._failures = Failures(store.store_id)
         self.concurrency = ConcurrencyManager(now_ms)
@@ -85,6 +88,7 @@ class Service:
             if leader is not None and leader.store_id == store.store_id:
                 self._leaders.on_role(region, leader, is_leader=True, term=0)
         self.endpoints = {endpoint.name: endpoint for endpoint in self._endpoints()}
+        self.counts.update(dict.fromkeys(self.endpoints, 0))
         self._batch = BatchCommands(store, self._raw, self.endpoints, self)
 
     # -- the table
@@ -182,6 +186,7 @@ class Service:
 
     def answer_now(self, endpoint: Endpoint, request: Any) -> Any | None:
         """The answer if it takes no waiting."""
+        self.counts[endpoint.name] += 1
         now = endpoint.now
         if now is None:
             return None
@@ -196,17 +201,18 @@ class Service:
         """The answer, whatever it takes; errors are in it."""
         size = request.ByteSize()
         limits = self.limits
-        if self._in_flight >= limits.requests_max or self._bytes + size > limits.memory_bytes_max:
+        if self.in_flight >= limits.requests_max or self._bytes + size > limits.memory_bytes_max:
+            self.refused_busy += 1
             full = busy("too many requests are in flight", limits.busy_backoff_ms)
             return self._failures.response(endpoint.response, full)
-        self._in_flight += 1
+        self.in_flight += 1
         self._bytes += size
         try:
             return await self._later(endpoint, request)
         except KNOWN_ERRORS as error:
             return self._failures.response(endpoint.response, error)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
             self._bytes -= size
 
     async def _later(self, endpoint: Endpoint, request: Any) -> Any:
@@ -228,9 +234,12 @@ class Service:
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs work that no caller's leaving ends."""
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
 
     # -- coprocessor
 
@@ -322,7 +331,7 @@ class _Leaders:
         if not is_leader:
             self._led.discard(region.id)
             concurrency.forget(region.id)
-            self._service.waits.wake_region(region.id)
+            self._service.waits.wake_region(region)
             return
         self._led.add(region.id)
         self._unsync(region.id)
@@ -341,7 +350,7 @@ class _Leaders:
         self._led.discard(region.id)
         self._bounds.pop(region.id, None)
         self._service.concurrency.forget(region.id)
-        self._service.waits.wake_region(region.id)
+        self._service.waits.wake_region(region)
 
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         """Writes change no roles."""

@@ -16,7 +16,7 @@ from kvstore.server.access import check_sizes, deadline_of, first_user_key, gran
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import Refused, lock_info, max_ts_not_synced
 from kvstore.server.limits import RESOLVE_BATCH_LOCKS, ServiceLimits
-from kvstore.server.scheduler import Scheduler
+from kvstore.server.scheduler import Scheduler, breathe
 from kvstore.txn.actions.check_txn_status import (
     StatusAlive,
     StatusCommitted,
@@ -209,6 +209,7 @@ class Writes:
             if len(found) < RESOLVE_BATCH_LOCKS:
                 return
             low = found[-1][0] + b"\0"
+            await breathe()
 
 
 def prewrite_of(request: pb.PrewriteRequest) -> Prewrite:

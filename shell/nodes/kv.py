@@ -21,6 +21,7 @@ from kvstore.ops.process import Usage
 from kvstore.ops.status import PeerStatus, RegionStatus, StatusServer
 from kvstore.proto.metapb_pb2 import PeerRole
 from kvstore.raftstore.config import StoreConfig
+from kvstore.raftstore.metrics import StoreCollector
 from kvstore.raftstore.peer import Peer
 from kvstore.raftstore.syncer import ThreadSyncer
 from kvstore.rpc.api import Handlers
@@ -127,6 +128,7 @@ class RunningKv:
         try:
             await node.start()
             if node.store is not None:
+                StoreCollector(node.store).register(prepared.registry)
                 StoreMetrics(prepared.registry, node.store, lambda: free_bytes(settings.data_dir))
             running.status = await common.open_status(prepared, at.status, KvStatus(running), engine, settings)
         except BaseException:
@@ -201,6 +203,7 @@ def make_node(
         clock=suspend_aware_clock,
         wall_ms=common.wall_ms,
         free_bytes=lambda: free_bytes(settings.data_dir),
+        registry=prepared.registry,
     )
 
 

@@ -24,6 +24,8 @@ class MockPd:
         self.leader: int | None = 0
         self.claims: dict[int, int] = {}
         """Members that name another leader than the true one."""
+        self.hung: dict[int, None] = {}
+        """Members that take calls and never answer, as a stopped process does."""
         self.physical = 1000
         self.logical = 0
         self.follows_clock = False
@@ -84,6 +86,7 @@ class _Member:
     def guarded(self, name: str) -> Any:
         async def answer(request: Any, call: Call) -> Any:
             self.pd.calls.append(name)
+            await self.hang()
             if name != "GetMembers":
                 self.check(request.header)
             result = await getattr(self, name)(request)
@@ -92,6 +95,10 @@ class _Member:
             return result
 
         return answer
+
+    async def hang(self) -> None:
+        if self.index in self.pd.hung:
+            await asyncio.Event().wait()
 
     def check(self, header: pdpb.RequestHeader) -> None:
         if header.cluster_id != CLUSTER:
@@ -113,6 +120,7 @@ class _Member:
     async def Tso(self, requests: AsyncIterator[pdpb.TsoRequest], call: Call) -> AsyncIterator[pdpb.TsoResponse]:
         pd = self.pd
         async for request in requests:
+            await self.hang()
             self.check(request.header)
             pd.ts_requests += 1
             last = pd.next_ts(request.count)

@@ -12,7 +12,7 @@ from kvstore.client.cluster.pd_client import PdClient
 from kvstore.engine.memory import MemoryEngine
 from kvstore.raftstore.config import StoreConfig
 from kvstore.raftstore.syncer import InlineSyncer
-from kvstore.rpc.memory import MemoryNetwork
+from kvstore.rpc.memory import MemoryNetwork, MemoryTransport
 from kvstore.server.node import NodeConfig, StoreNode
 from tests.pd.cluster_of_pds import EPOCH_MS, Machine, machines
 from tests.sim.loop import run_simulated
@@ -25,6 +25,7 @@ class RealCluster:
 
     def __init__(self, stores: int, pds: int, seed: int) -> None:
         self.network = MemoryNetwork()
+        """Without faults; a test sets `network.faults`."""
         self.seed = seed
         self.pds: list[Machine] = machines(self.network, pds, seed=seed)
         self.nodes: list[StoreNode] = []
@@ -64,8 +65,10 @@ class RealCluster:
         self.nodes.append(node)
         self._clients.append(placement)
 
-    async def client(self, options: Options | None = None, seed: int = 0) -> Cluster:
-        transport = self.network.transport(f"client{seed}")
+    async def client(
+        self, options: Options | None = None, seed: int = 0, transport: MemoryTransport | None = None
+    ) -> Cluster:
+        transport = transport or self.network.transport(f"client{seed}")
         return await Cluster.connect(self.addresses, transport=transport, rng=random.Random(seed), options=options)
 
     async def stop(self) -> None:

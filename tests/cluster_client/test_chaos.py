@@ -19,6 +19,7 @@ from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.transaction import ClusterTransaction
 from kvstore.errors import KvError, TxnError
 from kvstore.proto import errorpb_pb2 as errorpb
+from kvstore.rpc.memory import MemoryTransport
 from tests.cluster_client.mock import Fault, MockCluster
 from tests.cluster_client.world import ASYNC, TWO_PHASES, connect, read_all, with_cluster
 
@@ -72,10 +73,10 @@ async def append(txn: ClusterTransaction, client: Cluster, keys: list[bytes], to
         txn.put(key, (values.get(key) or b"") + token)
 
 
-async def worker(cluster: MockCluster, number: int, seed: int, options: Options, history: History) -> None:
-    rng = random.Random(f"{seed}/{number}")
-    transport = cluster.network.transport(f"client{number}")
-    client = await connect(cluster, options, seed * 100 + number, transport)
+async def worker(
+    client: Cluster, transport: MemoryTransport, number: int, rng: random.Random, history: History
+) -> None:
+    """Appends tokens in transactions of both kinds; the last worker dies half way."""
     for count in range(TOKENS_EACH):
         token = b"%d.%d;" % (number, count)
         keys = rng.sample(KEYS, rng.randrange(1, 4))
@@ -100,7 +101,7 @@ async def worker(cluster: MockCluster, number: int, seed: int, options: Options,
     await client.close()
 
 
-async def reader(cluster: MockCluster, client: Cluster, history: History) -> None:
+async def reader(client: Cluster, history: History) -> None:
     rng = random.Random("reader")
     while True:
         try:
@@ -137,8 +138,14 @@ def run_chaos(options: Options, seed: int) -> None:
         cluster.pd.follows_clock = True
         cluster.chaos = Chaos(cluster, seed)
         history = History()
-        reading = asyncio.ensure_future(reader(cluster, client, history))
-        await asyncio.gather(*(worker(cluster, n, seed, options, history) for n in range(1, CLIENTS + 1)))
+        reading = asyncio.ensure_future(reader(client, history))
+
+        async def work(number: int) -> None:
+            transport = cluster.network.transport(f"client{number}")
+            mine = await connect(cluster, options, seed * 100 + number, transport)
+            await worker(mine, transport, number, random.Random(f"{seed}/{number}"), history)
+
+        await asyncio.gather(*(work(number) for number in range(1, CLIENTS + 1)))
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         cluster.chaos = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.errors import LocksUnresolved
 from kvstore.client.cluster.parts import Options
-from kvstore.errors import Deadlock, KeyExists, LockNowait, LockWaitTimeout, WriteConflict
+from kvstore.errors import CommitRejected, Deadlock, KeyExists, LockNowait, LockWaitTimeout, WriteConflict
 from tests.cluster_client.mock import MockCluster
 from tests.cluster_client.test_transactions import locks
 from tests.cluster_client.world import ASYNC, TWO_PHASES, connect, put_all, read, read_all, with_cluster
@@ -224,6 +225,44 @@ def test_heartbeats_keep_a_long_transaction_alive_and_its_end_frees_it() -> None
         assert await read(client, b"a") == b"1"
 
     with_cluster(scenario)
+
+
+def test_a_dropped_transaction_is_not_kept_alive() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        cluster.pd.follows_clock = True
+
+        async def forget_it() -> None:
+            txn = await client.begin()
+            await txn.lock_keys([b"a"], for_update_ts=await client.now_ts(), wait_ms=0)
+
+        await forget_it()
+        gc.collect()
+        other = await client.begin()
+        began = asyncio.get_running_loop().time()
+        await other.lock_keys([b"a"], for_update_ts=await client.now_ts(), wait_ms=60_000)
+        assert asyncio.get_running_loop().time() - began < 25
+        # open when the client closes
+        assert cluster.sent("TxnHeartBeat") == []
+
+    with_cluster(scenario)
+
+
+@pytest.mark.parametrize("options", [Options(), ASYNC, TWO_PHASES], ids=["1pc", "async", "2pc"])
+def test_a_commit_refused_before_it_began_gives_its_pessimistic_locks_back(options: Options) -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        def refuse() -> None:
+            raise CommitRejected("schema changed")
+
+        txn = await client.begin()
+        await txn.lock_keys([b"a", b"b"], for_update_ts=await client.now_ts(), wait_ms=0)
+        txn.put(b"a", b"1")
+        with pytest.raises(CommitRejected):
+            await txn.commit(refuse)
+        await client.drain()
+        assert locks(cluster) == []
+        assert await read_all(client) == {}
+
+    with_cluster(scenario, options=options)
 
 
 def test_a_dead_clients_pessimistic_lock_expires() -> None:

@@ -123,6 +123,25 @@ def test_without_a_leader_it_gives_up_when_the_budget_is_spent() -> None:
     with_pd(scenario)
 
 
+def test_a_leader_that_hangs_is_left_for_the_one_that_the_others_name() -> None:
+    async def scenario(pd: MockPd, client: PdClient) -> None:
+        last = await client.get_ts()
+        loop = asyncio.get_running_loop()
+        for hung, leader in ((0, 1), (1, 2)):
+            pd.hung = {hung: None}
+            pd.leader = leader
+            began = loop.time()
+            stamps = await asyncio.gather(*(client.get_ts() for _ in range(10)))
+            assert stamps == sorted(stamps)
+            assert stamps[0] > last
+            last = stamps[-1]
+            assert await client.alloc_id() > 0
+            assert loop.time() - began < 5
+            assert client.leader == f"pd{leader}:2379"
+
+    with_pd(scenario)
+
+
 def test_another_cluster_is_refused() -> None:
     async def main() -> None:
         network = MemoryNetwork()

@@ -11,6 +11,7 @@ from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.parts import Options
 from kvstore.errors import Deadlock, KeyExists, LockNowait, WriteConflict
 from tests.cluster_client.real import RealCluster, with_real_cluster
+from tests.cluster_client.test_chaos import KEYS, History, check, reader, worker
 from tests.cluster_client.world import ASYNC, TWO_PHASES, put_all, read, read_all
 
 MODES = pytest.mark.parametrize("options", [Options(), ASYNC, TWO_PHASES], ids=["1pc", "async", "2pc"])
@@ -165,3 +166,101 @@ def test_gc_moves_the_safe_point_and_old_locks_are_settled() -> None:
         assert await read(client, b"a") == b"1"
 
     with_real_cluster(scenario)
+
+
+def test_writes_go_on_after_the_leaders_store_stops() -> None:
+    async def scenario(cluster: RealCluster, client: Cluster) -> None:
+        await put_all(client, {b"a": b"0"})
+        await three_peers(client, b"a")
+        region = client.regions.find(b"a")
+        assert region is not None
+        (node,) = [
+            node for node in cluster.nodes if node.store is not None and node.store.store_id == region.leader.store_id
+        ]
+        cluster.nodes.remove(node)
+        await node.stop(0)
+        loop = asyncio.get_running_loop()
+        stopped = loop.time()
+        await put_all(client, {b"a": b"1", b"z": b"1"})
+        # an election timeout is 1.5 to 3 s
+        assert loop.time() - stopped < 6
+        assert await read_all(client) == {b"a": b"1", b"z": b"1"}
+
+    with_real_cluster(scenario)
+
+
+def test_timestamps_and_lookups_go_on_after_the_placement_drivers_leader_stops() -> None:
+    async def scenario(cluster: RealCluster, client: Cluster) -> None:
+        await put_all(client, {b"a": b"1"})
+        last = 0
+        for _ in range(2):
+            leader = next(machine for machine in cluster.pds if machine.config.me().address == client.pd.leader)
+            if len(cluster.pds) > 2:
+                cluster.pds.remove(leader)
+                await leader.stop()
+            for _ in range(20):
+                ts = await client.now_ts()
+                assert ts > last
+                last = ts
+            client.regions.clear()
+            assert await read_all(client) == {b"a": b"1"}
+
+    with_real_cluster(scenario, pds=3)
+
+
+async def three_peers(client: Cluster, key: bytes) -> None:
+    """Waits until the region has a peer on every store."""
+    for _ in range(600):
+        found = await client.pd.get_region(client.regions.codec.encode(key))
+        if found is not None and len(found[0].peers) == 3 and not any(peer.role for peer in found[0].peers):
+            client.regions.clear()
+            await read(client, key)
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the region never got three peers")
+
+
+class Lossy:
+    """Links that are slow by chance and lose one message in a hundred; off until it is switched on."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(f"links {seed}")
+        self.on = False
+
+    def delays(self, source: str, target: str) -> tuple[float, ...]:
+        if self.on and self.rng.random() < 0.01:
+            return ()
+        return (self.rng.random() * 0.005,)
+
+    def reachable(self, source: str, target: str) -> bool:
+        return True
+
+
+@MODES
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_what_commit_said_is_true_over_lossy_links(options: Options, seed: int) -> None:
+    async def scenario(cluster: RealCluster, client: Cluster) -> None:
+        await three_peers(client, b"a")
+        await client.split([b"g", b"m"])
+        links = Lossy(seed)
+        cluster.network.faults = links
+        links.on = True
+        history = History()
+
+        async def work(number: int) -> None:
+            transport = cluster.network.transport(f"client{number}")
+            mine = await cluster.client(options, seed * 100 + number, transport)
+            await worker(mine, transport, number, random.Random(f"{seed}/{number}"), history)
+
+        reading = asyncio.ensure_future(reader(client, history))
+        await asyncio.gather(*(work(number) for number in range(1, 6)))
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        links.on = False
+        await asyncio.sleep(60)
+        check(history, await read_all(client))
+        for ts, found in history.seen:
+            assert await client.snapshot(ts).batch_get(KEYS) == found, f"snapshot {ts}"
+        assert len(history.committed) > 10
+
+    with_real_cluster(scenario, options=options, seed=seed)

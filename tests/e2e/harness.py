@@ -235,6 +235,16 @@ class Cluster:
         ):
             return (await answer.text()).splitlines()
 
+    async def set_failpoint(self, name: str, failpoint: str, actions: str) -> None:
+        """Switches a failpoint of a member on."""
+        url = f"http://{self.members[name].status}/fail/{failpoint}"
+        async with aiohttp.ClientSession() as client, client.put(url, data=actions) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def ended(self, name: str, within_s: float) -> int:
+        """Waits until a member has ended by itself; returns its exit code."""
+        return await asyncio.wait_for(self.members[name].running.gone(), within_s)
+
     async def store_ids(self) -> dict[str, int]:
         """The stores' ids by their names here."""
         found = {store.address: store.id for store in await self.pd.get_all_stores()}

@@ -7,7 +7,11 @@ within 10 s.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import random
+import signal
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +20,9 @@ import pytest
 
 from kvstore.client.cluster.cluster import Cluster as Client
 from shell.ctl import steer
+from shell.playground.children import ChildFailed
 from tests.e2e.bank import Bank
-from tests.e2e.harness import Cluster, until
+from tests.e2e.harness import PROGRAM, ROOT, Cluster, free_ports, until
 
 BACK_S = 10.0
 MOVE_S = 120.0
@@ -58,10 +63,46 @@ def test_one_store_keeps_what_it_acknowledged(tmp_path: Path) -> None:
             assert status["count"] == 1
             assert status["regions"][0]["applied_index"] > 0
             assert 'tikv_raftstore_region_count{type="leader"} 1.0' in await cluster.metrics("kv1")
+            assert 'tikv_grpc_msg_duration_seconds_count{type="raw_get"} 1.0' in await cluster.metrics("kv1")
             assert 'pd_cluster_status{type="store_up_count"} 1.0' in await cluster.metrics("pd1")
             assert await cluster.stop("kv1") == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Cluster(tmp_path / "one", pds=1, stores=1) as one:
+            await one.kill("kv1")
+            (tmp_path / "other").mkdir()
+            async with Cluster(tmp_path / "other", pds=1) as other:
+                arguments = one.members["kv1"].arguments
+                at = arguments.index("--pd") + 1
+                one.members["kv1"].arguments = [*arguments[:at], other.pd_addresses[0], *arguments[at + 1 :]]
+                with pytest.raises(ChildFailed, match=rf"exit code 1[^$]*is store \d+ of cluster {one.pd.cluster_id}"):
+                    await one.start("kv1")
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_playground_is_a_cluster(tmp_path: Path) -> None:
+    base = free_ports(1)[0]
+    command = [*PROGRAM, "playground", "--kv", "3", "--data", str(tmp_path), "--base-port", str(base)]
+    running = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+    try:
+        assert running.stdout is not None
+        while line := running.stdout.readline():
+            if line.startswith(b"Ctrl-C"):
+                break
+        asked = [*PROGRAM, "ctl", "--pd", f"127.0.0.1:{base}", "--format", "json", "stores"]
+        done = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True, timeout=60)
+        assert [store["state"] for store in json.loads(done.stdout)] == ["Up"] * 3
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode == 0
 
 
 def with_bank(directory: Path, stores: int, body: Callable[[Cluster, Bank], Awaitable[None]]) -> None:
@@ -92,6 +133,27 @@ def test_a_leading_store_is_killed_and_comes_back(tmp_path: Path) -> None:
         for _ in range(3):
             lost = await busiest(cluster)
             await cluster.kill(lost)
+            await bank.serves_again(BACK_S)
+            await cluster.start(lost)
+            await bank.serves_again(BACK_S)
+
+    with_bank(tmp_path, 4, body)
+
+
+@pytest.mark.slow
+def test_a_store_that_crashes_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    places = (
+        "raftstore::before_sync",
+        "raftstore::after_sync",
+        "raftstore::before_apply_write",
+        "scheduler::after_write",
+    )
+
+    async def body(cluster: Cluster, bank: Bank) -> None:
+        for place in places:
+            lost = await busiest(cluster)
+            await cluster.set_failpoint(lost, place, "20*off->panic")
+            assert await cluster.ended(lost, BACK_S) == 101
             await bank.serves_again(BACK_S)
             await cluster.start(lost)
             await bank.serves_again(BACK_S)

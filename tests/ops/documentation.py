@@ -21,7 +21,15 @@ from shell.nodes.pd import PdSettings
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "operations.md"
 PACKAGES = ("kvstore", "pd", "shell", "sqlfront", "coprocessor")
-METRICS = ("Counter", "Gauge", "Histogram", "Summary", "GaugeMetricFamily", "CounterMetricFamily")
+METRICS = (
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "Summary",
+    "GaugeMetricFamily",
+    "CounterMetricFamily",
+    "HistogramMetricFamily",
+)
 FAILPOINTS = ("fail_point", "fail_point_async")
 
 
@@ -39,7 +47,19 @@ def metrics() -> str:
         words = [_text(argument) for argument in call.args[:2]]
         if len(words) == 2 and words[0] and words[1]:
             rows.append((f"`{words[0]}`", words[1], f"`{path.relative_to(ROOT)}`"))
+    rows += _listed_metrics()
     return table(("metric", "meaning", "declared in"), sorted(rows))
+
+
+def _listed_metrics() -> list[tuple[str, str, str]]:
+    """Those that a `metrics.py` has as (name, meaning, …) in a list."""
+    rows = []
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*metrics.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            words = [_text(part) for part in node.elts[:2]] if isinstance(node, ast.Tuple) else []
+            if len(words) == 2 and re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", words[0]) and words[1].endswith("."):
+                rows.append((f"`{words[0]}`", words[1], f"`{path.relative_to(ROOT)}`"))
+    return rows
 
 
 def failpoints() -> str:

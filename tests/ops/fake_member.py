@@ -21,6 +21,13 @@ def main(arguments: list[str]) -> int:
     if os.environ.get("FAKE_BROKEN") == name:
         print("the disk is gone", file=sys.stderr)
         return 1
+
+    def stop(*_: object) -> None:
+        Path(f"{options['--data']}.stopped").touch()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=lambda: (os.read(int(os.environ[PARENT_FD]), 1), stop()), daemon=True).start()
     started = Path(f"{options['--data']}.started")
     started.with_suffix(".new").write_text(str(os.getpid()))
     started.with_suffix(".new").rename(started)
@@ -29,12 +36,6 @@ def main(arguments: list[str]) -> int:
     if os.environ.get("FAKE_DIES") == name:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def stop(*_: object) -> None:
-        Path(f"{options['--data']}.stopped").touch()
-        os._exit(0)
-
-    signal.signal(signal.SIGTERM, stop)
-    threading.Thread(target=lambda: (os.read(int(os.environ[PARENT_FD]), 1), stop()), daemon=True).start()
     threading.Event().wait()
     return 0
 

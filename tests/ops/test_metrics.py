@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from kvstore.engine.memory import MemoryEngine
 from kvstore.ops.metrics import EngineMetrics, GrpcMetrics, LoopLag, ProcessMetrics, exponential_buckets, type_name
-from kvstore.proto import tikvpb_pb2
+from kvstore.proto import pdpb_pb2, tikvpb_pb2
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, methods_of
 
 METHODS = methods_of(tikvpb_pb2.DESCRIPTOR, "Tikv")
@@ -61,7 +61,6 @@ def test_requests_are_measured_by_type(registry: CollectorRegistry) -> None:
             await handlers.unary[put.path][1]("request", CALL)
 
     asyncio.run(main())
-    metrics.observer("kv_commit")(0.5)
 
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
@@ -70,11 +69,69 @@ def test_requests_are_measured_by_type(registry: CollectorRegistry) -> None:
     assert value("tikv_grpc_msg_duration_seconds_count", type="raw_put") == 0
     assert value("tikv_grpc_msg_fail_total", type="raw_put") == 1
     assert value("tikv_grpc_msg_fail_total", type="kv_get") == 0
-    assert value("tikv_grpc_msg_duration_seconds_sum", type="kv_commit") == 0.5
+    assert value("tikv_grpc_msg_duration_seconds_bucket", type="kv_get", le=repr(5e-5 * 2**12)) == 0
+    assert value("tikv_grpc_msg_duration_seconds_bucket", type="kv_get", le=repr(5e-5 * 2**13)) == 1
+    assert value("tikv_grpc_msg_duration_seconds_bucket", type="kv_get", le="+Inf") == 1
+
+
+def test_commands_in_a_stream_are_measured_by_their_type(registry: CollectorRegistry) -> None:
+    batch, get = METHODS["BatchCommands"], METHODS["KvGet"]
+    now = [0.0]
+    commands = tikvpb_pb2.BatchCommandsRequest(request_ids=[7, 8, 9])
+    commands.requests.add().Get.version = 1
+    commands.requests.add().RawPut.key = b"k"
+    commands.requests.add().Get.version = 2
+
+    async def requests() -> AsyncIterator[Any]:
+        yield commands
+
+    async def handler(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+        async for _ in requests:
+            for at, numbers in ((1.0, [8]), (3.0, [9, 7, 1000])):
+                now[0] = at
+                yield tikvpb_pb2.BatchCommandsResponse(request_ids=numbers)
+
+    async def unary(request: Any, call: Call) -> Any:
+        raise AssertionError("not called")
+
+    metrics = GrpcMetrics(registry, clock=lambda: now[0])
+    handlers = metrics.measured(Handlers({get.path: (get, unary)}, {batch.path: (batch, handler)}))
+
+    async def main() -> list[list[int]]:
+        return [list(answer.request_ids) async for answer in handlers.streams[batch.path][1](requests(), CALL)]
+
+    assert asyncio.run(main()) == [[8], [9, 7, 1000]]
+    name = "tikv_grpc_msg_duration_seconds"
+    assert registry.get_sample_value(f"{name}_sum", {"type": "kv_get"}) == 6
+    assert registry.get_sample_value(f"{name}_count", {"type": "kv_get"}) == 2
+    assert registry.get_sample_value(f"{name}_sum", {"type": "raw_put"}) == 1
+
+
+def test_timestamps_are_measured_in_their_turn(registry: CollectorRegistry) -> None:
+    tso = methods_of(pdpb_pb2.DESCRIPTOR, "PD")["Tso"]
+    now = [0.0]
+
+    async def requests() -> AsyncIterator[Any]:
+        yield 1
+        yield 2
+
+    async def handler(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+        async for request in requests:
+            now[0] += request
+            yield request
+
+    handlers = GrpcMetrics(registry, "pd", clock=lambda: now[0]).measured(Handlers({}, {tso.path: (tso, handler)}))
+
+    async def main() -> list[int]:
+        return [answer async for answer in handlers.streams[tso.path][1](requests(), CALL)]
+
+    assert asyncio.run(main()) == [1, 2]
+    assert registry.get_sample_value("pd_grpc_msg_duration_seconds_sum", {"type": "tso"}) == 3
+    assert registry.get_sample_value("pd_grpc_msg_duration_seconds_count", {"type": "tso"}) == 2
 
 
 def test_open_streams_are_counted(registry: CollectorRegistry) -> None:
-    batch = METHODS["BatchCommands"]
+    stream = METHODS["CoprocessorStream"]
 
     async def double(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
         async for request in requests:
@@ -84,16 +141,16 @@ def test_open_streams_are_counted(registry: CollectorRegistry) -> None:
         yield 1
         yield 2
 
-    handlers = GrpcMetrics(registry).measured(Handlers({}, {batch.path: (batch, double)}))
+    handlers = GrpcMetrics(registry).measured(Handlers({}, {stream.path: (stream, double)}))
 
     async def main() -> list[tuple[Any, float | None]]:
         found = []
-        async for answer in handlers.streams[batch.path][1](numbers(), CALL):
-            found.append((answer, registry.get_sample_value("tikv_grpc_streams", {"type": "batch_commands"})))
+        async for answer in handlers.streams[stream.path][1](numbers(), CALL):
+            found.append((answer, registry.get_sample_value("tikv_grpc_streams", {"type": "coprocessor_stream"})))
         return found
 
     assert asyncio.run(main()) == [(2, 1.0), (4, 1.0)]
-    assert registry.get_sample_value("tikv_grpc_streams", {"type": "batch_commands"}) == 0
+    assert registry.get_sample_value("tikv_grpc_streams", {"type": "coprocessor_stream"}) == 0
 
 
 def test_the_lag_of_a_loop_that_was_held_up(registry: CollectorRegistry) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kvstore.engine.memory import MemoryEngine
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer, Region, Store
+from kvstore.raftstore.single import SingleRegionStore
+from kvstore.raftstore.syncer import InlineSyncer
 from kvstore.rpc.memory import MemoryNetwork, MemoryServer
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.service import METHODS, Service
@@ -151,3 +154,19 @@ def serving(test: Callable[[Node], Awaitable[None]], **options: Any) -> None:
         await node.service.close()
 
     run_simulated(whole())
+
+
+class OneRegion(SingleRegionStore):
+    """The region store without Raft, named as the double is."""
+
+    def context(self, region_id: int = 1) -> pb.Context:
+        assert region_id == 1
+        return super().context()
+
+
+def everywhere(test: Callable[[Node], Awaitable[None]], **options: Any) -> None:
+    """Runs a test against the double, and against the region store without Raft."""
+    serving(test, **options)
+    engine = MemoryEngine()
+    store: Any = OneRegion(engine, InlineSyncer(engine), region_id=1, peer_id=11)
+    serving(test, store=store, **options)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry
+
 from kvstore.codec import encode_bytes
 from kvstore.proto import coprocessor_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
-from tests.server.ends import Node, serving
+from kvstore.server.metrics import ServiceMetrics
+from tests.server.ends import Node, everywhere, serving
 
 Op = pb.Op
 
@@ -40,7 +43,7 @@ def test_what_lies_under_a_key() -> None:
             assert (found.key, found.info) == (b"a", info)
         assert not (await node.call("MvccGetByStartTs", pb.MvccGetByStartTsRequest(start_ts=11))).key
 
-    serving(test)
+    everywhere(test)
 
 
 def test_garbage_below_the_safe_point_goes() -> None:
@@ -56,7 +59,7 @@ def test_garbage_below_the_safe_point_goes() -> None:
         assert not (await node.call("MvccGetByKey", pb.MvccGetByKeyRequest(key=b"b"))).info.writes
         assert (await node.get(b"a", 70)).value == b"40"
 
-    serving(test)
+    everywhere(test)
 
 
 def test_garbage_of_many_keys_goes() -> None:
@@ -67,7 +70,7 @@ def test_garbage_of_many_keys_goes() -> None:
         assert await node.service.admin.collect(node.store.context(), 50) == 1500
         assert await node.service.admin.collect(node.store.context(), 50) == 0
 
-    serving(test)
+    everywhere(test)
 
 
 def test_ranges_are_deleted() -> None:
@@ -83,7 +86,7 @@ def test_ranges_are_deleted() -> None:
         inverted = pb.UnsafeDestroyRangeRequest(start_key=b"c", end_key=b"b")
         assert "inverted" in (await node.call("UnsafeDestroyRange", inverted)).error
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_follower_s_read_is_announced_to_the_leader() -> None:
@@ -113,5 +116,27 @@ def test_without_a_coprocessor_its_calls_say_so() -> None:
     async def test(node: Node) -> None:
         request = coprocessor_pb2.Request(tp=103, data=b"x")
         assert "no coprocessor" in (await node.call("Coprocessor", request)).other_error
+
+    everywhere(test)
+
+
+def test_what_is_measured() -> None:
+    async def test(node: Node) -> None:
+        registry = CollectorRegistry()
+        ServiceMetrics(registry, node.service)
+        await node.put(10, 20, a="1")
+        await node.lock(30, b"a")
+        await node.lock(31, b"a", wait_timeout=10)
+        await node.get(b"a", 40)
+
+        def sample(name: str, **labels: str) -> float | None:
+            return registry.get_sample_value(name, labels)
+
+        assert sample("tikv_storage_command_total", type="KvPessimisticLock") == 2
+        assert sample("tikv_storage_command_total", type="KvGet") == 1
+        assert sample("tikv_lock_manager_task_counter_total", type="timeout") == 1
+        assert sample("tikv_lock_manager_error_counter_total", type="deadlock") == 0
+        assert sample("tikv_concurrency_manager_max_ts") == 40
+        assert sample("tikv_lock_manager_detector_leader") == 1
 
     serving(test)

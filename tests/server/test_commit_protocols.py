@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kvstore.proto import kvrpcpb_pb2 as pb
-from tests.server.ends import NOW_MS, Node, serving
+from tests.server.ends import NOW_MS, Node, everywhere, serving
 
 Action, Op = pb.Action, pb.Op
 
@@ -27,7 +27,7 @@ def test_one_phase_commits_after_every_read() -> None:
         again = await one_pc(node, 10, context=pb.Context(is_retry_request=True))
         assert again.one_pc_commit_ts == 501
 
-    serving(test)
+    everywhere(test)
 
 
 def test_reads_of_the_greatest_timestamp_raise_nothing() -> None:
@@ -54,7 +54,7 @@ def test_over_max_commit_ts_it_becomes_two_phases() -> None:
         assert response.min_commit_ts == 0
         assert not (await node.get(b"b", 20)).error.locked.use_async_commit
 
-    serving(test)
+    everywhere(test)
 
 
 def test_async_commit_tells_the_least_commit_ts_again_and_again() -> None:
@@ -71,7 +71,7 @@ def test_async_commit_tells_the_least_commit_ts_again_and_again() -> None:
         response = await node.prewrite(10, {b"a": b"1", b"b": b"2"}, use_async_commit=True, secondaries=[b"b"])
         assert (response.min_commit_ts, list(response.errors)) == (501, [])
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_new_leader_refuses_until_it_has_a_timestamp() -> None:
@@ -108,7 +108,7 @@ def test_the_secondaries_of_an_async_commit_say_whether_it_is_complete() -> None
         assert list((await ask(node, 30, b"d")).locks) == []
         assert (await node.lock(31, b"d")).errors == []
 
-    serving(test)
+    everywhere(test)
 
 
 async def status(node: Node, key: bytes, lock_ts: int, **options: Any) -> pb.CheckTxnStatusResponse:
@@ -142,7 +142,7 @@ def test_the_status_of_a_transaction() -> None:
         held = await status(node, b"p", 20, current_ts=late, resolving_pessimistic_lock=True)
         assert held.action == Action.TTLExpirePessimisticRollback
 
-    serving(test)
+    everywhere(test)
 
 
 def test_an_async_commit_is_not_rolled_back_for_its_age_unless_forced() -> None:
@@ -155,7 +155,7 @@ def test_an_async_commit_is_not_rolled_back_for_its_age_unless_forced() -> None:
         forced = await status(node, b"a", 10, current_ts=late, force_sync_commit=True)
         assert forced.action == Action.TTLExpireRollback
 
-    serving(test)
+    everywhere(test)
 
 
 def test_heartbeat_cleanup_and_rollback() -> None:
@@ -177,7 +177,7 @@ def test_heartbeat_cleanup_and_rollback() -> None:
         assert "committed" in rollback.error.abort
         assert (await node.commit(20, 20, b"b")).error.abort
 
-    serving(test)
+    everywhere(test)
 
 
 @pytest.mark.parametrize("count", [3, 700])
@@ -198,7 +198,7 @@ def test_a_whole_region_is_resolved(count: int) -> None:
         wrong = await node.call("KvResolveLock", pb.ResolveLockRequest(start_version=10, commit_version=9))
         assert wrong.error.abort
 
-    serving(test)
+    everywhere(test)
 
 
 def test_given_keys_are_resolved_and_locks_are_scanned() -> None:
@@ -218,7 +218,7 @@ def test_given_keys_are_resolved_and_locks_are_scanned() -> None:
         physical = await node.call("PhysicalScanLock", pb.PhysicalScanLockRequest(max_ts=100), region=None)
         assert [lock.key for lock in physical.locks] == [b"a", b"c", b"d"]
 
-    serving(test)
+    everywhere(test)
 
 
 def test_inserts_checks_and_assertions() -> None:
@@ -248,7 +248,7 @@ def test_inserts_checks_and_assertions() -> None:
             assert len(response.errors) == failed
         assert not (await prewrite(node, 50, pb.Mutation(op=Op.Put, key=b"r"), skip_constraint_check=True)).errors
 
-    serving(test)
+    everywhere(test)
 
 
 def test_prewrite_over_pessimistic_locks() -> None:
@@ -277,7 +277,7 @@ def test_prewrite_over_pessimistic_locks() -> None:
         assert not (await prewrite(node, 40, b"b", skip, context=retry)).errors
         assert (await node.get(b"b", 200)).value == b"v"
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_write_that_fails_leaves_no_lock_in_flight() -> None:

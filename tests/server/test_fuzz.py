@@ -14,6 +14,7 @@ from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.tikvpb_pb2 import BatchCommandsRequest
 from kvstore.server.service import METHODS
 from tests.server.ends import Node, make_node
+from tests.server.simulated import Simulated, simulated
 from tests.sim.loop import run_simulated
 
 CALLS = sorted(name for name, method in METHODS.items() if not (method.client_streaming or method.server_streaming))
@@ -152,3 +153,29 @@ def test_any_batch_is_answered(fields: dict[str, Any]) -> None:
         assert sorted(answered) == sorted(request.request_ids[:asked])
 
     ask(body)
+
+
+@settings(slow, max_examples=40)
+@given(st.lists(_calls, min_size=1, max_size=5))
+def test_any_request_to_a_node_of_a_cluster_is_answered(rounds: list[list[tuple[str, dict[str, Any]]]]) -> None:
+    async def body(cluster: Simulated) -> None:
+        raftstore = cluster.stores[0].node.store
+        assert raftstore is not None
+        channel = cluster.network.transport("client").channel("store-1:20160")
+        for calls in rounds:
+            first = raftstore.regions()[0]
+            requests = []
+            for name, fields in calls:
+                context = fields.get("context")
+                if context is not None and context["region_id"] == 1:
+                    # what fits the double is made to fit the real one
+                    context["region_id"] = first.id
+                    context["peer"]["id"] = first.peers[0].id
+                    if context["region_epoch"]["version"] == 1:
+                        context["region_epoch"]["version"] = first.region_epoch.version
+                requests.append((METHODS[name], METHODS[name].request(**fields)))
+            await asyncio.gather(*(channel.unary(method, request, 600.0) for method, request in requests))
+        assert raftstore.fatal is None
+        assert not raftstore.stopped
+
+    simulated(body, stores=1)

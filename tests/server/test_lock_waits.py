@@ -7,7 +7,7 @@ import asyncio
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer
 from kvstore.server.limits import ServiceLimits
-from tests.server.ends import Node, serving
+from tests.server.ends import Node, everywhere, serving
 
 FORCE = pb.PessimisticLockWakeUpMode.WakeUpModeForceLock
 Result = pb.PessimisticLockKeyResultType
@@ -44,7 +44,7 @@ def test_values_and_existence() -> None:
         request.mutations[0].assertion = pb.Assertion.NotExist
         assert (await node.call("KvPessimisticLock", request)).errors[0].already_exist.key == b"a"
 
-    serving(test)
+    everywhere(test)
 
 
 def test_without_waiting_the_lock_is_told() -> None:
@@ -60,7 +60,7 @@ def test_without_waiting_the_lock_is_told() -> None:
             lock_for_update_ts=10,
         )
 
-    serving(test)
+    everywhere(test)
 
 
 def test_waiting_ends_after_its_time_with_the_lock() -> None:
@@ -73,7 +73,7 @@ def test_waiting_ends_after_its_time_with_the_lock() -> None:
             assert abs(now() - began - expected) < 0.01
         assert node.service.waits.count == 0
 
-    serving(test)
+    everywhere(test)
 
 
 def test_the_oldest_transaction_is_woken_first_and_each_in_turn() -> None:
@@ -94,7 +94,7 @@ def test_the_oldest_transaction_is_woken_first_and_each_in_turn() -> None:
         assert order == [20, 30, 40]
         assert all(not task.result().errors for task in waiting)
 
-    serving(test)
+    everywhere(test)
 
 
 def test_after_a_commit_all_who_wait_learn_of_the_conflict() -> None:
@@ -108,7 +108,7 @@ def test_after_a_commit_all_who_wait_learn_of_the_conflict() -> None:
             assert error.conflict.conflict_commit_ts == 50
         assert node.service.waits.count == 0
 
-    serving(test)
+    everywhere(test)
 
 
 def test_who_is_woken_and_fails_passes_the_turn_on() -> None:
@@ -122,7 +122,7 @@ def test_who_is_woken_and_fails_passes_the_turn_on() -> None:
         assert (await old).errors[0].HasField("conflict")
         assert not (await new).errors
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_lock_in_spite_of_the_conflict() -> None:
@@ -146,16 +146,22 @@ def test_a_lock_in_spite_of_the_conflict() -> None:
         assert list(plain.results) == [pb.PessimisticLockKeyResult()]
         assert (await node.lock(15, b"x", b"y", wake_up_mode=FORCE)).errors[0].abort
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_transfer_of_leadership_ends_the_waits() -> None:
     async def test(node: Node) -> None:
         await node.lock(10, b"a")
-        waiting = node.locking(11, b"a")
+        await node.lock(10, b"z")
+        waiting, moved = node.locking(11, b"a"), node.locking(12, b"z")
         await settle()
+        # a split gives the wait for z to another region
+        await node.call("SplitRegion", pb.SplitRegionRequest(split_keys=[b"m"]))
         node.store.set_leader(1, Peer(id=99, store_id=9))
         assert (await waiting).region_error.not_leader.leader.id == 99
+        assert not moved.done()
+        node.store.set_leader(2, Peer(id=99, store_id=9))
+        assert (await moved).HasField("region_error")
 
     serving(test)
 
@@ -173,7 +179,7 @@ def test_the_table_of_waits_is_told_and_bounded() -> None:
         await node.unlock(10, b"a")
         assert not (await waiting).errors
 
-    serving(test, limits=ServiceLimits(lock_waiters_max=1))
+    everywhere(test, limits=ServiceLimits(lock_waiters_max=1))
 
 
 def test_a_circle_of_two_fails_who_closes_it() -> None:
@@ -191,7 +197,7 @@ def test_a_circle_of_two_fails_who_closes_it() -> None:
         await node.unlock(20, b"b")
         assert not (await first).errors
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_circle_of_three_through_a_lock_that_changed_hands() -> None:
@@ -216,7 +222,7 @@ def test_a_circle_of_three_through_a_lock_that_changed_hands() -> None:
         assert [(edge.txn, edge.wait_for_txn) for edge in error.deadlock.wait_chain] == [(40, 30), (30, 20), (20, 40)]
         assert not third.done()
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_caller_that_goes_away_leaves_the_key_latched_until_it_is_written() -> None:

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from kvstore.proto import kvrpcpb_pb2 as pb
-from tests.server.ends import Node, serving
+from kvstore.server.limits import COMMAND_KEYS_MAX
+from tests.server.ends import Node, everywhere, serving
 
 
 async def fill(node: Node, *keys: bytes) -> None:
@@ -33,7 +34,7 @@ def test_batches_and_deletes() -> None:
         await node.call("RawDeleteRange", pb.RawDeleteRangeRequest(start_key=b"b", end_key=b"d"))
         assert await scan(node) == [b"a", b"d"]
 
-    serving(test)
+    everywhere(test)
 
 
 def test_scans() -> None:
@@ -53,7 +54,7 @@ def test_scans() -> None:
         inverted = await node.call("RawScan", pb.RawScanRequest(start_key=b"b", end_key=b"a", limit=1))
         assert "inverted" in inverted.region_error.message
 
-    serving(test)
+    everywhere(test)
 
 
 def test_scans_stay_inside_the_region() -> None:
@@ -85,9 +86,11 @@ def test_what_cannot_be_right_is_refused() -> None:
         assert "API version" in (await node.call("RawGet", pb.RawGetRequest(context=v2, key=b"k"))).error
         ttls = pb.RawBatchPutRequest(pairs=[pb.KvPair(key=b"a")], ttls=[1, 2])
         assert "2 times to live" in (await node.call("RawBatchPut", ttls)).error
+        many = pb.RawBatchGetRequest(keys=[b"k"] * (COMMAND_KEYS_MAX + 1))
+        assert "limit" in (await node.call("RawBatchGet", many)).region_error.message
         assert await scan(node) == []
 
-    serving(test)
+    everywhere(test)
 
 
 def test_compare_and_swap() -> None:
@@ -107,7 +110,7 @@ def test_compare_and_swap() -> None:
         assert (await cas(node, b"", previous_value=b"2", delete=True)).succeed
         assert (await node.call("RawGet", pb.RawGetRequest(key=b"k"))).not_found
 
-    serving(test)
+    everywhere(test)
 
 
 def test_of_concurrent_swaps_each_sees_the_last() -> None:
@@ -169,7 +172,7 @@ def test_expiring_values() -> None:
         assert "no transactions" in (await node.get(b"a", 10)).error.abort
         assert "no transactions" in (await node.prewrite(10, {b"a": b"1"})).errors[0].abort
 
-    serving(test, raw_ttl=True)
+    everywhere(test, raw_ttl=True)
 
 
 def test_no_time_to_live_without_the_mode() -> None:
@@ -177,4 +180,4 @@ def test_no_time_to_live_without_the_mode() -> None:
         await fill(node, b"a")
         assert "time to live" in (await node.call("RawGetKeyTTL", pb.RawGetKeyTTLRequest(key=b"a"))).error
 
-    serving(test)
+    everywhere(test)

@@ -6,7 +6,7 @@ import asyncio
 
 from kvstore.codec import encode_bytes
 from kvstore.proto import kvrpcpb_pb2 as pb
-from tests.server.ends import Node, serving
+from tests.server.ends import Node, everywhere, serving
 
 
 async def scan(
@@ -36,7 +36,7 @@ def test_forward_reverse_limit_and_keys_only() -> None:
         assert [(pair.key, pair.value) for pair in only.pairs] == [(b"c", b"")]
         assert (await scan(node, b"c", b"d")).pairs[0].value == b"3" * 300
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_locked_row_is_a_pair_with_an_error_and_the_scan_goes_on() -> None:
@@ -56,7 +56,7 @@ def test_a_locked_row_is_a_pair_with_an_error_and_the_scan_goes_on() -> None:
         assert keys(await scan(node, context=pb.Context(resolved_locks=[30]))) == [b"a", b"b", b"c"]
         assert keys(await scan(node, context=pb.Context(isolation_level=pb.IsolationLevel.RC))) == [b"a", b"b", b"c"]
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_lock_in_flight_fails_the_scan_in_both_places() -> None:
@@ -125,7 +125,7 @@ def test_batch_get_leaves_out_what_is_not_there() -> None:
         assert response.pairs[0].value == b"1"
         assert response.pairs[1].error.locked.lock_version == 30
 
-    serving(test)
+    everywhere(test)
 
 
 def test_an_answer_that_does_not_fit_is_refused_not_cut() -> None:
@@ -160,4 +160,4 @@ def test_rc_check_ts_and_stale_reads() -> None:
         assert (await node.get(b"a", 25, isolation_level=pb.IsolationLevel.RCCheckTS)).value == b"1"
         assert (await node.get(b"a", 25, stale_read=True)).region_error.HasField("data_is_not_ready")
 
-    serving(test)
+    everywhere(test)

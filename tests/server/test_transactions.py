@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvstore.proto import kvrpcpb_pb2 as pb
-from tests.server.ends import Node, serving
+from tests.server.ends import Node, everywhere
 
 
 def test_what_is_committed_is_read_at_its_timestamp() -> None:
@@ -15,7 +15,7 @@ def test_what_is_committed_is_read_at_its_timestamp() -> None:
         request = pb.GetRequest(key=b"a", version=30, need_commit_ts=True)
         assert (await node.call("KvGet", request)).commit_ts == 20
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_lock_is_told_whole() -> None:
@@ -30,7 +30,7 @@ def test_a_lock_is_told_whole() -> None:
         assert (await node.get(b"b", 11, resolved_locks=[10])).not_found
         assert (await node.get(b"b", 11, committed_locks=[10])).value == b"2"
 
-    serving(test)
+    everywhere(test)
 
 
 def test_a_newer_commit_is_a_conflict_that_may_be_retried() -> None:
@@ -47,7 +47,7 @@ def test_a_newer_commit_is_a_conflict_that_may_be_retried() -> None:
         )
         assert error.retryable
 
-    serving(test)
+    everywhere(test)
 
 
 def test_all_locks_met_are_told_and_nothing_is_written() -> None:
@@ -57,7 +57,7 @@ def test_all_locks_met_are_told_and_nothing_is_written() -> None:
         assert [error.locked.key for error in errors] == [b"a", b"c"]
         assert (await node.get(b"b", 20)).not_found
 
-    serving(test)
+    everywhere(test)
 
 
 def test_commit_of_what_was_rolled_back_or_never_prewritten() -> None:
@@ -72,7 +72,7 @@ def test_commit_of_what_was_rolled_back_or_never_prewritten() -> None:
         late = (await node.prewrite(10, {b"a": b"1"})).errors[0]
         assert late.conflict.reason == pb.WriteConflict.Reason.SelfRolledBack
 
-    serving(test)
+    everywhere(test)
 
 
 def test_raw_put_and_get() -> None:
@@ -81,4 +81,4 @@ def test_raw_put_and_get() -> None:
         assert (await node.call("RawGet", pb.RawGetRequest(key=b"k"))).value == b"v"
         assert (await node.call("RawGet", pb.RawGetRequest(key=b"x"))).not_found
 
-    serving(test)
+    everywhere(test)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.sim.pd_group import PdGroup
 from tests.sim.raft_group import RaftGroup
 from tests.sim.run import Report, simulate
 from tests.sim.workloads.registers import Registers
+from tests.sim.workloads.timestamps import Timestamps
 
 
 def raft_group(seed: int, seconds: float) -> Report:
@@ -15,5 +17,10 @@ def raft_group(seed: int, seconds: float) -> Report:
     return simulate(seed, lambda world: RaftGroup(world, members), [Registers()], seconds, clients_each=4)
 
 
-DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {"raft-group": raft_group}
+def pd_group(seed: int, seconds: float) -> Report:
+    """Timestamps and ids from three placement drivers."""
+    return simulate(seed, PdGroup, [Timestamps()], seconds, clients_each=5)
+
+
+DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {"raft-group": raft_group, "pd-group": pd_group}
 """The first is the default."""

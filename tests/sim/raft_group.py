@@ -178,7 +178,7 @@ class Member:
                     await self._work()
         except StoreError:
             if not self._life.ended:
-                self._group.stopped(self._life.machine)
+                self._group.world.stopped(self._life.machine)
 
     async def _tick(self) -> None:
         while True:
@@ -285,6 +285,12 @@ class GroupClient:
     async def begin(self, *, pessimistic: bool = False) -> Any:
         raise NotImplementedError("a Raft group has no transactions")
 
+    async def timestamps(self, count: int) -> int:
+        raise NotImplementedError("a Raft group has no timestamps")
+
+    async def alloc_id(self) -> int:
+        raise NotImplementedError("a Raft group has no ids")
+
     async def _call(self, method: Any, request: Any) -> Any:
         numbers = self._group.numbers
         for _ in numbers:
@@ -339,15 +345,6 @@ class RaftGroup:
             life.spawn(member.run())
 
         return main
-
-    def stopped(self, machine: Machine) -> None:
-        """A process ended itself, as it must when its disk fails; whoever watches over it starts it again."""
-        self.world.loop.call_soon(machine.crash, context=self.world.network.context)
-        self.world.loop.call_later(1.0, self._again, machine, context=self.world.network.context)
-
-    def _again(self, machine: Machine) -> None:
-        if not machine.running:
-            self.world.restart(machine)
 
     def restart(self, machine: Machine) -> None:
         self.world.restart(machine)

@@ -59,3 +59,13 @@ class World:
         task = self.loop.create_task(start())
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
+
+    def stopped(self, machine: Machine, after_s: float = 1.0) -> None:
+        """A process ended itself, as it must when its disk fails; whoever watches over it starts it again."""
+        context = self.network.context  # the machine's own timers die with it
+        self.loop.call_soon(machine.crash, context=context)
+        self.loop.call_later(after_s, self._again, machine, context=context)
+
+    def _again(self, machine: Machine) -> None:
+        if not machine.running:
+            self.restart(machine)

@@ -8,15 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from kvstore.errors import KvError
 from kvstore.rpc.api import RpcError
 
 TASKS_MAX = 256
-"""From so many tasks on a caller does its work itself."""
+"""From so many tasks on callers wait for their own."""
 
 _log = logging.getLogger(__name__)
+
+
+class Stoppable(Protocol):
+    """Something that runs on."""
+
+    def stop(self) -> None: ...
 
 
 class Background:
@@ -24,10 +30,17 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._held: dict[Stoppable, None] = {}
 
     @property
     def has_room(self) -> bool:
         return len(self._tasks) < TASKS_MAX
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Starts `work`; waits for it when too much goes on already."""
+        task = self.spawn(work)
+        if len(self._tasks) > TASKS_MAX:
+            await asyncio.gather(task, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Starts `work`; its errors are logged."""
@@ -35,6 +48,19 @@ class Background:
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
         return task
+
+    def hold(self, one: Stoppable) -> None:
+        """Notes something that runs until it is stopped, at the latest when the client closes."""
+        self._held[one] = None
+
+    def release(self, one: Stoppable) -> None:
+        self._held.pop(one, None)
+
+    async def close(self) -> None:
+        """Stops what is held and waits for the rest."""
+        for one in list(self._held):
+            one.stop()
+        await self.drain()
 
     async def drain(self) -> None:
         """Waits until nothing is left to do."""

@@ -71,8 +71,11 @@ class Backoff:
         self._causes: list[str] | None = None
 
     def fork(self) -> Backoff:
-        """A Backoff for a part of the request that runs beside the others, with what is left of the budget."""
-        return Backoff(self.budget_ms, self._rng, spent_ms=self.spent_ms)
+        """A Backoff for a part of the request that runs beside the others; it goes on where this one stands."""
+        part = Backoff(self.budget_ms, self._rng, spent_ms=self.spent_ms)
+        part._attempts = dict(self._attempts) if self._attempts is not None else None
+        part._causes = list(self._causes) if self._causes is not None else None
+        return part
 
     def join(self, parts: Sequence[Backoff]) -> None:
         """Takes back what parts that ran beside each other have used up, and whether an answer was lost."""

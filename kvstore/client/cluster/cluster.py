@@ -21,8 +21,8 @@ from kvstore.client.cluster.resolver import LockResolver
 from kvstore.client.cluster.sender import ReadFrom, RegionChanged, RegionSender
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.transaction import ClusterTransaction
-from kvstore.errors import KvError
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
+from kvstore.proto.metapb_pb2 import Store
 from kvstore.rpc.api import Code, RpcError, Transport
 
 GC_LOCKS_MAX = 256
@@ -31,7 +31,7 @@ DESTROY_TIMEOUT_S = 60.0
 
 
 class Cluster:
-    """One client. `transport` stays the caller's, who closes it after the client."""
+    """One client, for one event loop. `transport` stays the caller's, who closes it after the client."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Cluster:
 
     async def close(self) -> None:
         """Finishes what goes on in the background (commits of secondaries above all) and ends the connections."""
-        await self._parts.background.drain()
+        await self._parts.background.close()
         await self._parts.sender.close()
         await self._raw_sender.close()
         await self.pd.close()
@@ -152,7 +152,7 @@ class Cluster:
             if answer.error:
                 raise RpcError(Code.INTERNAL, answer.error)
 
-        stores = await self.pd.get_all_stores()
+        stores = [store for store in await self.pd.get_all_stores() if not _is_replica_engine(store)]
         await gather_all([destroy(store.address) for store in stores])
 
     async def _settle_locks_below(self, safe_point: int) -> None:
@@ -192,4 +192,6 @@ class Cluster:
         return answer.locks[-1].key if len(answer.locks) >= GC_LOCKS_MAX else None
 
 
-__all__ = ["Cluster", "ClusterTransaction", "KvError", "Options", "ReadFrom", "Snapshot"]
+def _is_replica_engine(store: Store) -> bool:
+    """Whether a store only follows (TiFlash): it is told by the log."""
+    return any(label.key == "engine" and label.value.startswith("tiflash") for label in store.labels)

@@ -31,7 +31,7 @@ from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.resolver import TS_MAX, physical_ms
 from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.cluster.tso import LOGICAL_BITS
-from kvstore.errors import KvError, PdError, TxnError, WriteConflict
+from kvstore.errors import KvError, LockWaitTimeout, PdError, TxnError, WriteConflict
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 from kvstore.rpc.api import RpcError
 
@@ -76,6 +76,7 @@ class Committer:
         keep_alive: KeepAlive,
         *,
         for_update_ts: int = 0,
+        lock_wait_ms: int,
     ) -> None:
         self._parts = parts
         self._start_ts = start_ts
@@ -83,6 +84,8 @@ class Committer:
         self._primary = primary
         self._keep_alive = keep_alive
         self._for_update_ts = for_update_ts
+        self._lock_wait_ms = lock_wait_ms
+        self._began = asyncio.get_running_loop().time()
         self._bytes = sum(mutation.size for mutation in mutations)
         self._keys_bytes = sum(len(mutation.key) for mutation in mutations)
         self._one_pc = False
@@ -96,10 +99,16 @@ class Committer:
         self._ttl_ms = max(TTL_MS, min(TTL_MS_MAX, int(TTL_FACTOR_MS * math.sqrt(self._bytes / (1 << 20)))))
 
     async def commit(self, check: Check | None) -> int:
-        """Returns commit_ts. Raises TxnError (not applied), ClusterError (not applied), UndeterminedResult."""
-        await self._choose_mode()
-        if check is not None and (self._one_pc or self._async):
-            check()
+        """Returns commit_ts. Raises TxnError or ClusterError (not applied), or UndeterminedResult."""
+        try:
+            await self._choose_mode()
+            if check is not None and self._early:
+                check()
+        except BaseException:
+            if self._for_update_ts:
+                # its pessimistic locks
+                self._parts.background.spawn(self.rollback())
+            raise
         try:
             await self._prewrite_all()
         except asyncio.CancelledError:
@@ -115,6 +124,9 @@ class Committer:
                 self._keep_alive.stop()
         if self._one_pc_commit_ts:
             return self._one_pc_commit_ts
+        if not self._locks(self._primary):
+            # nothing but checks, which passed
+            return self._start_ts
         # from here on the outcome is settled whether the caller waits or not
         finish = asyncio.get_running_loop().create_task(self._finish(check))
         self._parts.background.spawn(_wait_for(finish))
@@ -135,6 +147,8 @@ class Committer:
 
     async def _choose_mode(self) -> None:
         options = self._parts.options
+        if not self._locks(self._primary):
+            return
         self._async = (
             options.async_commit
             and len(self._mutations) <= ASYNC_COMMIT_KEYS_MAX
@@ -149,7 +163,7 @@ class Committer:
             self._max_commit_ts = (physical_ms(now) + COMMIT_WINDOW_MS) << LOGICAL_BITS
 
     async def _prewrite_all(self) -> None:
-        backoff = self._parts.backoff(POINT_BUDGET_MS)
+        backoff = self._parts.backoff(POINT_BUDGET_MS + self._lock_wait_ms)
         groups = await self._parts.regions.group(backoff, self._mutations)
         batches = [
             (region, batch, len(keys))
@@ -158,7 +172,7 @@ class Committer:
         ]
         if len(batches) > 1:
             self._one_pc = False
-        if not self._one_pc:
+        if not self._one_pc and self._locks(self._primary):
             self._keep_alive.start(self._primary, self._ttl_ms)
         await gather_all(
             [self._prewrite(backoff.fork(), region, batch, in_region) for region, batch, in_region in batches]
@@ -260,8 +274,11 @@ class Committer:
             locks.append(lock)
         resolved = await self._parts.resolver.resolve(backoff, 0, locks, for_read=False)
         if resolved.wait_ms:
+            waited_ms = (asyncio.get_running_loop().time() - self._began) * 1000
+            if waited_ms >= self._lock_wait_ms:
+                raise LockWaitTimeout(locks[0].key, self._lock_wait_ms)
             cause = f"key {locks[0].key.hex()} is locked by {locks[0].lock_version}"
-            await backoff.wait(TXN_LOCK, cause, at_most_ms=resolved.wait_ms)
+            await backoff.wait(TXN_LOCK, cause, at_most_ms=min(resolved.wait_ms, self._lock_wait_ms - waited_ms))
 
     def _prewrite_error(self, error: kvrpcpb.KeyError) -> Exception:
         found = error_of(error, self._start_ts)
@@ -275,7 +292,7 @@ class Committer:
         """Past the prewrites: commits in whichever way they allow."""
         try:
             if self._async:
-                self._parts.background.spawn(self._commit_rest(self._least_commit_ts, list(self._mutations)))
+                await self._parts.background.run(self._commit_rest(self._least_commit_ts, list(self._mutations)))
                 return self._least_commit_ts
             return await self._commit_primary(check)
         finally:
@@ -303,7 +320,7 @@ class Committer:
             raise TxnAborted(f"transaction {self._start_ts} was rolled back by others") from error
         rest = [key for key in self._mutations if key not in done and self._locks(key)]
         if rest:
-            self._parts.background.spawn(self._commit_rest(commit_ts, rest))
+            await self._parts.background.run(self._commit_rest(commit_ts, rest))
         return commit_ts
 
     async def _commit_at_primary(self, backoff: Backoff, commit_ts: int) -> tuple[int, frozenset[bytes]]:
@@ -353,7 +370,9 @@ class Committer:
             )
             assert status is not None
             if status.ttl_ms and status.primary_lock is not None and status.primary_lock.use_async_commit:
-                status, _ = await resolver.decide_async_commit(backoff, self._start_ts, status.primary_lock)
+                status, _ = await resolver.decide_async_commit(
+                    backoff, self._start_ts, self._primary, status.primary_lock
+                )
         except ClusterError as error:
             raise UndeterminedResult(f"the outcome of transaction {self._start_ts} is unknown: {error}") from cause
         if status.ttl_ms:

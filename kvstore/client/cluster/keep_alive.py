@@ -25,7 +25,8 @@ class KeepAlive:
     def __init__(self, parts: Parts, start_ts: int) -> None:
         self._parts = parts
         self._start_ts = start_ts
-        self._began = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.lost = False
@@ -33,18 +34,22 @@ class KeepAlive:
     @property
     def elapsed_ms(self) -> int:
         """Since the transaction began."""
-        return int((asyncio.get_running_loop().time() - self._began) * 1000)
+        return int((self._loop.time() - self._began) * 1000)
 
     def start(self, primary: bytes, ttl_ms: int) -> None:
         """The first heartbeat comes in time for a lock that was taken now with `ttl_ms`; harmless when started."""
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(min(INTERVAL_S, ttl_ms / 2000), self._begin, primary)
+            self._timer = self._loop.call_later(min(INTERVAL_S, ttl_ms / 2000), self._begin, primary)
+            self._parts.background.hold(self)
 
     def _begin(self, primary: bytes) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(primary))
+        self._task = self._loop.create_task(self._run(primary))
 
     def stop(self) -> None:
+        """Harmless when it is not running."""
+        self._parts.background.release(self)
+        if self._loop.is_closed():
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

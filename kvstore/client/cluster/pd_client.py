@@ -178,6 +178,8 @@ class PdClient:
                     raise
                 if error.code is Code.FAILED_PRECONDITION:
                     raise ClusterMismatch(error.message) from error
+                if error.code is Code.DEADLINE_EXCEEDED:
+                    backoff.spent_ms += timeout_s * 1000
                 await backoff.wait(PD, str(error))
             await self._leader_lost("")
 

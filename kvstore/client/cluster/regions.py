@@ -27,6 +27,8 @@ OUTDATED_TTL_S = 2.0
 """The same for what is known to be outdated."""
 PREFETCH_REGIONS = 128
 """Regions fetched at once where many keys or a range are looked up."""
+EXECUTION_MS_MAX = 5_000
+"""A store gives a request up after so long: the client has asked again, or somebody else, by then."""
 LAST_KEY = b"\xff" * 32
 """Behind every key that a region starts with."""
 
@@ -85,7 +87,12 @@ class CachedRegion:
     def follow(self, leader: Peer) -> None:
         """Takes a peer for the leader."""
         self.leader = leader
-        self.context = Context(region_id=self.meta.id, region_epoch=self.meta.region_epoch, peer=leader)
+        self.context = Context(
+            region_id=self.meta.id,
+            region_epoch=self.meta.region_epoch,
+            peer=leader,
+            max_execution_duration_ms=EXECUTION_MS_MAX,
+        )
 
     @property
     def id(self) -> int:

@@ -221,7 +221,7 @@ class LockResolver:
                 return status
             if lock.lock_ttl and remaining_ms(start_ts, status.ttl_ms, current_ts):
                 return status
-            return await self._recover_async_commit(backoff, lock, primary, caller_start_ts, for_read)
+            return await self._recover_async_commit(backoff, lock, primary, for_read)
         if pessimistic:
             await self._give_up_pessimistic(backoff, lock)
         elif lock.txn_size < BIG_TXN_KEYS:
@@ -240,24 +240,40 @@ class LockResolver:
         backoff: Backoff,
         lock: kvrpcpb.LockInfo,
         primary: kvrpcpb.LockInfo,
-        caller_start_ts: int,
         for_read: bool,
     ) -> TxnStatus:
         """Decides an async commit whose owner is gone, and settles all its locks."""
         start_ts = lock.lock_version
-        try:
-            status, keys = await self.decide_async_commit(backoff, start_ts, primary)
-        except _NotAsyncCommit:
-            status = await self.status_of(backoff, lock, caller_start_ts, TS_MAX, force_sync_commit=True)
-            keys = [lock.key]
-        keys.append(lock.primary_lock)
-        await self._now_or_later(for_read, backoff, lambda b: self.settle_keys(b, start_ts, status.commit_ts, keys))
+        status, keys = await self.decide_async_commit(backoff, start_ts, lock.primary_lock, primary)
+        keys = [*keys, lock.key, lock.primary_lock]
+        settle = partial(self.settle_keys, start_ts=start_ts, commit_ts=status.commit_ts, keys=dict.fromkeys(keys))
+        await self._now_or_later(for_read, backoff, settle)
         return status
 
     async def decide_async_commit(
+        self, backoff: Backoff, start_ts: int, primary: bytes, primary_lock: kvrpcpb.LockInfo
+    ) -> tuple[TxnStatus, list[bytes]]:
+        """Settles the fate of an async commit; returns it and those secondaries that are known to be locked still."""
+        try:
+            return await self._check_secondaries(backoff, start_ts, primary_lock)
+        except _NotAsyncCommit:
+            # it fell back to two phases: the primary alone decides
+            status = await self.check_txn_status(
+                backoff,
+                primary,
+                start_ts,
+                caller_start_ts=0,
+                current_ts=TS_MAX,
+                rollback_if_not_exist=True,
+                force_sync_commit=True,
+            )
+            assert status is not None, "the primary was to be rolled back"
+            return status, []
+
+    async def _check_secondaries(
         self, backoff: Backoff, start_ts: int, primary: kvrpcpb.LockInfo
     ) -> tuple[TxnStatus, list[bytes]]:
-        """Looks at all secondaries; returns the fate and the keys that are still locked."""
+        """Looks at all secondaries, which rolls back the missing ones."""
         commit_ts = primary.min_commit_ts
         locked: list[bytes] = []
         settled: list[int] = []
@@ -327,7 +343,7 @@ class LockResolver:
         if status.ttl_ms and primary is not None and primary.use_async_commit:
             if remaining_ms(lock.lock_version, status.ttl_ms, current_ts):
                 return None
-            status = await self._recover_async_commit(backoff, lock, primary, 0, False)
+            status = await self._recover_async_commit(backoff, lock, primary, False)
         return None if status.ttl_ms else status.commit_ts
 
     async def _give_up_pessimistic(self, backoff: Backoff, lock: kvrpcpb.LockInfo) -> None:

@@ -29,12 +29,12 @@ from kvstore.client.cluster.backoff import (
 from kvstore.client.cluster.commands import Command
 from kvstore.client.cluster.connection import StoreConnection
 from kvstore.client.cluster.errors import RaftEntryTooLarge, RefusedRequest
-from kvstore.client.cluster.regions import CachedRegion, RegionCache
+from kvstore.client.cluster.regions import EXECUTION_MS_MAX, CachedRegion, RegionCache
 from kvstore.proto.errorpb_pb2 import Error
 from kvstore.proto.metapb_pb2 import Peer
 from kvstore.rpc.api import Code, RpcError, Transport
 
-CALL_TIMEOUT_S = 5.0
+CALL_TIMEOUT_S = EXECUTION_MS_MAX / 1000
 """How long a store may take over one call before another peer is tried."""
 FAILED_STORE_S = 2.0
 """For so long after a call to it failed a store is asked only if no other peer can be."""
@@ -173,7 +173,7 @@ class RegionSender:
         leader = region.leader
         if read is ReadFrom.LEADER:
             return leader if not self._failed_at else self._alive(region, leader)
-        peers = list(region.meta.peers)
+        peers = region.voters()
         if read is ReadFrom.FOLLOWER:
             peers = [peer for peer in peers if peer.id != leader.id]
         peers = [peer for peer in peers if not self._has_failed(peer.store_id)]
@@ -197,6 +197,7 @@ class RegionSender:
         context.region_id = region.meta.id
         context.region_epoch.CopyFrom(region.meta.region_epoch)
         context.peer.CopyFrom(peer)
+        context.max_execution_duration_ms = EXECUTION_MS_MAX
         if read is not ReadFrom.LEADER or context.replica_read or context.stale_read:
             context.stale_read = read is ReadFrom.STALE
             context.replica_read = read in (ReadFrom.FOLLOWER, ReadFrom.MIXED) and peer.id != region.leader.id
@@ -204,6 +205,9 @@ class RegionSender:
     async def _on_rpc_error(self, backoff: Backoff, region: CachedRegion, peer: Peer, error: RpcError) -> None:
         """The store is away, or only its answer: another peer may know more."""
         backoff.maybe_executed = True
+        if error.code is Code.DEADLINE_EXCEEDED:
+            # a store that hangs must not hold a request up for the budget's pauses times the timeout
+            backoff.spent_ms += EXECUTION_MS_MAX
         self._failed_at[peer.store_id] = asyncio.get_running_loop().time()
         self.regions.forget_store(peer.store_id)
         await backoff.wait(RPC, f"store {peer.store_id}: {error}")

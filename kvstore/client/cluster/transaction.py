@@ -19,7 +19,8 @@ from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
 LOCK_WAIT_MS = 50_000
 """How long the commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
-_PessimisticAction = kvrpcpb.PrewriteRequest.PessimisticAction
+_LOCKED = kvrpcpb.PrewriteRequest.DO_PESSIMISTIC_CHECK
+_NOT_LOCKED = kvrpcpb.PrewriteRequest.SKIP_PESSIMISTIC_CHECK
 
 
 class MergedReader:
@@ -204,6 +205,7 @@ class ClusterTransaction(MergedReader):
             primary,
             self._keep_alive,
             for_update_ts=max(self._locks.for_update_ts, self.start_ts) if self.pessimistic else 0,
+            lock_wait_ms=self.lock_wait_ms,
         )
         self.commit_ts = await committer.commit(check)
         return self.commit_ts
@@ -213,6 +215,11 @@ class ClusterTransaction(MergedReader):
         if not self._over:
             self._over = True
             await self._locks.release()
+
+    def __del__(self) -> None:
+        # dropped without an end: its locks expire, as those of a client that died
+        if not self._over:
+            self._keep_alive.stop()
 
     def _open(self) -> None:
         if self._over:
@@ -248,9 +255,7 @@ class ClusterTransaction(MergedReader):
         held = self._locks.held
         mutations: list[Mutation] = []
         for key in sorted({*buffer.writes, *held, *self._marked}):
-            action = (
-                _PessimisticAction.DO_PESSIMISTIC_CHECK if key in held else _PessimisticAction.SKIP_PESSIMISTIC_CHECK
-            )
+            action = _LOCKED if key in held else _NOT_LOCKED
             if key not in buffer.writes:
                 mutations.append(Mutation(kvrpcpb.Lock, key, action=action))
                 continue

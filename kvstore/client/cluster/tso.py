@@ -51,7 +51,7 @@ class Timestamps:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[int] = loop.create_future()
         self._waiting.append(future)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
         elif self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -68,15 +68,19 @@ class Timestamps:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            while not self._waiting:
-                self._idle = loop.create_future()
-                await self._idle
-            self._idle = None
-            try:
-                await self._serve(Backoff(PD_BUDGET_MS, self._rng))
-            except (PdUnavailable, PdError, ClusterMismatch) as error:
-                self._fail(error)
+        try:
+            while True:
+                while not self._waiting:
+                    self._idle = loop.create_future()
+                    await self._idle
+                self._idle = None
+                try:
+                    await self._serve(Backoff(PD_BUDGET_MS, self._rng))
+                except (PdUnavailable, PdError, ClusterMismatch) as error:
+                    self._fail(error)
+        finally:
+            # nobody may wait for an answer that will not come
+            self._fail(PdUnavailable("timestamps are over"))
 
     async def _serve(self, backoff: Backoff) -> None:
         """One answered request; tries over new streams until it is or the budget is spent."""

@@ -191,6 +191,9 @@ def check_for_newer(
     if newest is None:
         return None
     commit_ts, write = newest
+    if commit_ts < props.start_ts:
+        # nothing of this transaction can be here: its rollback lies at start_ts, its commit above
+        return newest
     reason = ConflictReason.LAZY_UNIQUENESS_CHECK if lazily else ConflictReason.OPTIMISTIC
     if commit_ts > props.start_ts and write.type is not WriteType.ROLLBACK:
         raise WriteConflict(key, props.start_ts, write.start_ts, commit_ts, reason, props.primary)

@@ -7,13 +7,13 @@ call whose outcome is unknown can come at any time after it was called, or never
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.sim.checkers import Anomaly
 from tests.sim.history import Event, Outcome
 
-STEPS_MAX = 2_000_000
+STEPS_MAX = 500_000
 """How many configurations are tried for one register before the answer is 'undecided'."""
 
 
@@ -100,65 +100,125 @@ def _entries(events: Sequence[RegisterEvent]) -> _Entry:
     return head
 
 
+class _Search:
+    """The depth-first search over configurations of one register."""
+
+    def __init__(self, events: Sequence[RegisterEvent], initial: bytes | None) -> None:
+        self._head = _entries(events)
+        self._value = initial
+        self._done = 0
+        self._left = sum(event.outcome is Outcome.OK for event in events)
+        self._seen: set[tuple[int, bytes | None]] = set()
+        self._stack: list[tuple[_Entry, bytes | None, bool]] = []
+        self.longest = 0
+        self.steps = 0
+
+    def run(self) -> bool | None:
+        """Whether an order exists; None when that takes too long to find out."""
+        entry = self._head.next
+        while self._left:
+            self.steps += 1
+            if self.steps > STEPS_MAX:
+                return None
+            fresh = entry is self._head.next
+            free = self._free() if fresh else None
+            if free is not None:
+                if self._take(free, forced=True):
+                    entry = self._head.next
+                    continue
+                entry = None
+            while entry is not None and entry.match is not None and not self._take(entry, forced=False):
+                entry = entry.next
+            if entry is not None and entry.match is not None:
+                entry = self._head.next
+                continue
+            # what returned first is not linearised: nothing more can be next here
+            back = self._back()
+            if back is None:
+                return False
+            entry = back.next
+        return True
+
+    def _enabled(self) -> Iterator[_Entry]:
+        """The calls that can be next: those before the first return."""
+        entry = self._head.next
+        while entry is not None and entry.match is not None:
+            yield entry
+            entry = entry.next
+
+    def _free(self) -> _Entry | None:
+        """A call that can be next and changes nothing: to take it at once never hurts."""
+        for entry in self._enabled():
+            event = entry.event
+            if event.outcome is Outcome.OK and not isinstance(event.action, Write):
+                if isinstance(event.action, Read):
+                    if event.result == self._value:
+                        return entry
+                elif event.result is False and event.action.expected != self._value:
+                    return entry
+        return None
+
+    def _wanted(self, unknown: _Entry, after: bytes | None) -> bool:
+        """Whether something that can be next waits for what an unknown call would change the value to.
+
+        If nothing does the call may as well come later, or never.
+        """
+        for entry in self._enabled():
+            action, event = entry.event.action, entry.event
+            if entry is unknown or isinstance(action, Write):
+                continue
+            if isinstance(action, Read):
+                if event.result == after:
+                    return True
+            elif action.expected == after or (event.result is False and action.expected == self._value):
+                return True
+        return False
+
+    def _take(self, entry: _Entry, *, forced: bool) -> bool:
+        """Linearises the call as the next, unless that cannot be or leads where the search has been."""
+        event = entry.event
+        try:
+            after = _step(event, self._value)
+        except _Impossible:
+            return False
+        if event.outcome is Outcome.UNKNOWN and not self._wanted(entry, after):
+            return False
+        configuration = (self._done | 1 << entry.number, after)
+        if configuration in self._seen:
+            return False
+        self._seen.add(configuration)
+        self._stack.append((entry, self._value, forced))
+        self._done, self._value = configuration
+        self._left -= event.outcome is Outcome.OK
+        self.longest = max(self.longest, len(self._stack))
+        assert entry.match is not None
+        entry.match.unlink()
+        entry.unlink()
+        return True
+
+    def _back(self) -> _Entry | None:
+        """Takes back the last call that was a choice; None if there was none."""
+        while self._stack:
+            entry, self._value, forced = self._stack.pop()
+            self._done &= ~(1 << entry.number)
+            self._left += entry.event.outcome is Outcome.OK
+            assert entry.match is not None
+            entry.relink()
+            entry.match.relink()
+            if not forced:
+                return entry
+        return None
+
+
 def check_register(events: Sequence[RegisterEvent], initial: bytes | None = None) -> Anomaly | None:
     """Whether the events of one register are linearizable; failed calls must have been taken out."""
     if not events:
         return None
-    head = _entries(events)
-    certain = sum(event.outcome is Outcome.OK for event in events)
-    done, done_certain, value = 0, 0, initial
-    seen: set[tuple[int, bytes | None]] = set()
-    stack: list[tuple[_Entry, bytes | None]] = []
-    longest, steps = 0, 0
-    entry = head.next
-    while done_certain < certain:
-        steps += 1
-        if steps > STEPS_MAX:
-            return Anomaly("undecided", f"{len(events)} calls of one register: gave up after {steps} steps")
-        answer = entry.match if entry is not None else None
-        if entry is not None and answer is not None:
-            after = _try(entry, value, done, seen)
-            if isinstance(after, _Impossible):
-                entry = entry.next
-                continue
-            stack.append((entry, value))
-            done |= 1 << entry.number
-            done_certain += entry.event.outcome is Outcome.OK
-            longest = max(longest, len(stack))
-            value = after
-            answer.unlink()
-            entry.unlink()
-            entry = head.next
-            continue
-        # a return of a call that is not linearised: nothing more can be next here
-        if not stack:
-            return Anomaly("not linearizable", _explain(events, longest))
-        entry, value = stack.pop()
-        done &= ~(1 << entry.number)
-        done_certain -= entry.event.outcome is Outcome.OK
-        assert entry.match is not None
-        entry.relink()
-        entry.match.relink()
-        entry = entry.next
-    return None
-
-
-_IMPOSSIBLE = _Impossible()
-
-
-def _try(
-    entry: _Entry, value: bytes | None, done: int, seen: set[tuple[int, bytes | None]]
-) -> bytes | _Impossible | None:
-    """The value after this call as the next, unless that cannot be or leads where the search has been."""
-    try:
-        after = _step(entry.event, value)
-    except _Impossible:
-        return _IMPOSSIBLE
-    configuration = (done | 1 << entry.number, after)
-    if configuration in seen:
-        return _IMPOSSIBLE
-    seen.add(configuration)
-    return after
+    search = _Search(events, initial)
+    found = search.run()
+    if found is None:
+        return Anomaly("undecided", f"{len(events)} calls of one register: gave up after {search.steps} steps")
+    return None if found else Anomaly("not linearizable", _explain(events, search.longest))
 
 
 def _explain(events: Sequence[RegisterEvent], longest: int) -> str:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sim.checkers import linearizable
@@ -147,6 +147,7 @@ def _runs(order: Sequence[RegisterEvent]) -> bool:
     return True
 
 
+@settings(max_examples=400)
 @given(histories())
 def test_agrees_with_trying_every_order(events: list[RegisterEvent]) -> None:
     assert (check_linearizable(events) == []) == possible(events)

@@ -56,6 +56,11 @@ class Client(Protocol):
 
     async def raw_cas(self, key: bytes, expected: bytes | None, value: bytes) -> bool: ...
 
+    async def timestamps(self, count: int) -> int:
+        """Draws `count` timestamps in a row and returns the last of them."""
+
+    async def alloc_id(self) -> int: ...
+
 
 class Workload(Protocol):
     """See the module. One object is one run."""

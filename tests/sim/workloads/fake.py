@@ -20,6 +20,7 @@ class Bug(enum.Enum):
     FORK = "each key of a snapshot is read at a time of its own"
     DOUBLE_WRITE = "a raw write is applied a second time later"
     CAS_RACE = "compare and swap are two steps"
+    TIME_GOES_BACK = "the source of timestamps now and then begins a little earlier again"
 
 
 class FakeStore:
@@ -205,3 +206,16 @@ class FakeClient:
         if silent:
             raise Undetermined("the answer was lost")
         return swaps
+
+    async def timestamps(self, count: int) -> int:
+        store = self._store
+        await store.may_fail()
+        if store.buggy(Bug.TIME_GOES_BACK, 0.02):
+            store.ts -= 40
+        store.ts += count
+        last = store.ts
+        await store.pause()
+        return last
+
+    async def alloc_id(self) -> int:
+        return await self.timestamps(1)

@@ -1,4 +1,4 @@
-"""`sqlfront pd` as a process that cannot run as it was told: one line that says why, and the exit code."""
+"""`sqlfront pd` and `kv` as processes that cannot run as they were told: one line that says why, and the exit code."""
 
 from __future__ import annotations
 
@@ -57,6 +57,28 @@ def test_wrong_usage(tmp_path: Path, arguments: list[str], code: int, complaint:
     assert found == code
     assert said.startswith("sqlfront pd: ")
     assert complaint in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--pd", "127.0.0.1:1"], "where is its data? give --data DIR"),
+        (["--data", "d"], "where are the placement drivers? give --pd HOST:PORT"),
+        (["--data", "d", "--pd", "nowhere"], "--pd 'nowhere' is not host:port"),
+        (["--data", "d", "--pd", "127.0.0.1:1", "--addr", "0.0.0.0:20160"], "TLS is not configured"),
+        (["--data", "d", "--pd", "127.0.0.1:1", "--addr", "127.0.0.1:0"], "others cannot reach 127.0.0.1:0"),
+        (["--data", "d", "--pd", "127.0.0.1:1", "--labels", "zone"], "'zone' is not name=value"),
+        (["--data", "d", "--pd", "127.0.0.1:1", "--config", "c"], "raftstore.ticks is not known"),
+    ],
+)
+def test_a_store_that_is_told_wrongly(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+    (tmp_path / "c").write_text("[raftstore]\nticks = 3\n")
+    given = [str(tmp_path / argument) if argument in ("c", "d") else argument for argument in arguments]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command("kv", *given), cwd=ROOT, env=environ, capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
