@@ -155,7 +155,7 @@ class AdminExecutor:
         store.on_region_changed(peer)
         for region in created:
             child = store.open_peer(region)
-            child.flow.size, child.flow.keys = peer.flow.size, peer.flow.keys
+            child.flow.size, child.flow.keys, child.flow.measured = peer.flow.size, peer.flow.keys, peer.flow.measured
             child.flow.since_check = store.config.split_check_bytes
             if leads:
                 child.raft.campaign()  # the parent's leader is the best candidate there is

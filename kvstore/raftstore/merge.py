@@ -136,6 +136,7 @@ def apply_commit(applying: Applying, target: Peer, request: CommitMergeRequest) 
 
     def announce() -> None:
         store.tree.put(region)
+        target.flow.measured = target.flow.measured and source.flow.measured
         target.flow.size += source.flow.size
         target.flow.keys += source.flow.keys
         target.flow.since_check = store.config.split_check_bytes

@@ -77,6 +77,8 @@ class Flow:
     keys: int = 0
     since_check: int = 0
     """Bytes written since the region was measured."""
+    measured: bool = False
+    """Whether `size` and `keys` began with a measurement: 0 is reported until then, which means unknown."""
 
 
 @dataclass(slots=True)

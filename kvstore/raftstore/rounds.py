@@ -20,7 +20,7 @@ from kvstore.raft.types import NO_ID, Entry, HardState, Message, MessageType, Ro
 from kvstore.raftstore import checks, messages
 from kvstore.raftstore.apply import Applying, apply_entries, serve_apply_waiters
 from kvstore.raftstore.codec import message_to_pb
-from kvstore.raftstore.peer import Peer, PendingRead, fail
+from kvstore.raftstore.peer import Flow, Peer, PendingRead, fail
 from kvstore.raftstore.snapshot import ApplyingSnapshot
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Rounds:
         store.delete_data(batch, region.start_key, region.end_key)
         peer.storage.begin_snapshot(batch, snapshot, region)
         peer.last_compacted = snapshot.index
-        peer.flow.size = peer.flow.keys = 0
+        peer.flow = Flow()
         peer.on_members()
         store.tree.put(region)
         store.merging.pop(region.id, None)

@@ -74,6 +74,7 @@ async def split_if_large(store: RaftStore, peer: Peer) -> None:
     if peer.destroyed or peer.region.region_epoch != region.region_epoch:
         return
     flow = peer.flow
+    flow.measured = True
     flow.size, flow.keys = sum(chunk[1] for chunk in chunks), sum(chunk[2] for chunk in chunks)
     if flow.size < config.region_max_bytes and flow.keys < config.region_max_keys:
         return

@@ -43,7 +43,7 @@ class Upkeep:
         self._store = store
         self._ticks = 0
         self._checking_stale: set[int] = set()
-        self._measuring: set[int] = set()
+        self._measuring = False
 
     def _period(self, seconds: float) -> int:
         """In ticks."""
@@ -135,19 +135,25 @@ class Upkeep:
     # sizes and load
 
     def _check_sizes(self) -> None:
-        store = self._store
-        for peer in list(store.awake.values()):
-            flow = peer.flow
-            if peer.is_leader and flow.since_check >= store.config.split_check_bytes and not self._measuring:
-                flow.since_check = 0
-                self._measuring.add(peer.region_id)
-                store.spawn(self._measure(peer))
+        """Measures the regions led here that have changed much, and those that were never measured, one by one."""
+        enough = self._store.config.split_check_bytes
+        due = [
+            peer
+            for peer in self._store.peers.values()
+            if peer.is_leader and (peer.flow.since_check >= enough or not peer.flow.measured)
+        ]
+        if due and not self._measuring:
+            self._measuring = True
+            self._store.spawn(self._measure(due))
 
-    async def _measure(self, peer: Peer) -> None:
+    async def _measure(self, due: Sequence[Peer]) -> None:
         try:
-            await split_check.split_if_large(self._store, peer)
+            for peer in due:
+                if peer.is_leader and not peer.destroyed:
+                    peer.flow.since_check = 0
+                    await split_check.split_if_large(self._store, peer)
         finally:
-            self._measuring.discard(peer.region_id)
+            self._measuring = False
 
     def _check_load(self) -> None:
         store, config = self._store, self._store.config
@@ -198,7 +204,7 @@ class Upkeep:
             keys_written=flow.keys_written,
             bytes_read=flow.bytes_read,
             keys_read=flow.keys_read,
-            approximate_size=max(1, flow.size >> 20),
+            approximate_size=max(1, flow.size >> 20) if flow.measured else 0,
             approximate_keys=flow.keys,
             interval=TimeInterval(start_timestamp=round(peer.reported_at), end_timestamp=round(now)),
         )
@@ -273,7 +279,7 @@ class Upkeep:
         """Whether a region that nobody knows is part of others, as their versions show, and has been for a while.
 
         A target that has a peer here buries the source itself, and needs it for that: so every peer here has to be
-        led and to have applied all it knows of, each time that the question is asked.
+        led and to have applied all it knows of, or to be gone itself.
         """
         store, version = self._store, peer.region.region_epoch.version
         at, end = peer.region.start_key, peer.region.end_key
@@ -285,9 +291,9 @@ class Upkeep:
             at = found[0].end_key
             if not at or (end and at >= end):
                 break
+        peer.found_gone += 1
         for other in store.peers.values():
-            if other is not peer and other.storage.initialized and not other.found_gone:
+            if other.storage.initialized and other.found_gone < FOUND_GONE_TIMES:
                 if other.raft.leader_id == NO_ID or other.storage.applied != other.raft.commit:
                     return False
-        peer.found_gone += 1
         return peer.found_gone >= FOUND_GONE_TIMES

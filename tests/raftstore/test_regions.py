@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kvstore import failpoint
 from kvstore.engine.api import CF_DEFAULT, CF_RAFT
@@ -22,6 +23,7 @@ from kvstore.raftstore import keys
 from kvstore.raftstore.api import RegionError, RegionObserver
 from kvstore.raftstore.bootstrap import bootstrap, identify, read_ident, write_ident
 from kvstore.raftstore.config import StoreConfig
+from kvstore.raftstore.metrics import StoreCollector
 from kvstore.raftstore.split_check import balanced_key, boundary, split_keys
 from kvstore.rpc.api import RpcError
 from tests.raftstore.cluster import ADD, LEARNER, TEST_CONFIG, Cluster, Pd, PdClient
@@ -446,6 +448,27 @@ def test_entries_that_come_with_a_snapshot_are_applied_after_its_pieces() -> Non
         await cluster.until(lambda: set(cluster.data(2).values()) == {b"new"}, what="the newer values win")
         assert together == 1
         assert cluster.data(2) == cluster.data(1)
+        await cluster.stop()
+
+    run_virtual(main())
+
+
+def test_metrics_say_what_was_done() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1, 2, 3])
+        store = await cluster.leader()
+        await cluster.put(b"a", b"1")
+        await store.split(cluster.context(store, 2), [b"m"])
+        registry = CollectorRegistry()
+        StoreCollector(store).register(registry)
+        value = registry.get_sample_value
+        assert value("tikv_raftstore_region_count", {"type": "region"}) == 2
+        assert value("tikv_raftstore_admin_cmd_total", {"type": "BatchSplit"}) == 1
+        assert value("tikv_raftstore_hibernated_peer_state", {"state": "awaken"}) == 2
+        assert value("raftstore_syncs_total") == store.counters.syncs > 0
+        assert value("raftstore_writes_total") == 1
+        assert value("raftstore_queued_bytes") == 0
         await cluster.stop()
 
     run_virtual(main())
