@@ -22,7 +22,8 @@ from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, tra
 from coprocessor.functions import cast_to, resolve, resolve_agg
 from coprocessor.functions.collation import is_ci
 from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind
-from coprocessor.types import BIGINT, BOOL, DOUBLE, TEXT, FieldType, Tp, decimal_type
+from coprocessor.functions.registry import FUNCTIONS
+from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, TEXT, FieldType, Tp, decimal_type
 from kvstore.proto import tipb_pb2
 
 DEPTH_MAX = 200
@@ -292,6 +293,7 @@ class Decoder:
         self._check(signature, args)
         if signature.func == "like":
             args = _like_arguments(args)
+        args = _typed(signature, args)
         if signature.func in _COLLATED and signature.args[0] == "string":
             args = _collated(args, wire.field_type.collate, signature)
         result = field_type_of(wire.field_type) if wire.field_type.tp else BOOL
@@ -344,6 +346,20 @@ class Decoder:
             if wanted.flen > 0:
                 return replace(resolved, type=wanted)
         return resolved
+
+
+_WANTS_TYPES = frozenset({"bitand", "bitor", "bitxor", "bitneg", "lshift", "rshift", "datediff"})
+
+
+def _typed(signature: Signature, args: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Arguments as the catalogue's function takes them: bits are unsigned, and dates among times are times."""
+    if signature.func in _WANTS_TYPES:
+        types, _ = FUNCTIONS[signature.func].infer(args)
+        return tuple(a if ft is None else cast_to(a, ft) for a, ft in zip(args, types, strict=True))
+    tps = {arg.type.tp for arg in args if kind(arg.type) == "time"}
+    if Tp.DATE in tps and len(tps) > 1:
+        return tuple(cast_to(arg, DATETIME) if arg.type.tp == Tp.DATE else arg for arg in args)
+    return args
 
 
 def _like_arguments(args: tuple[Expr, ...]) -> tuple[Expr, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from coprocessor.codec.datum import decode_datum, encode_datum
+from coprocessor.codec.decimals import PRECISION_MAX, SCALE_MAX
 from coprocessor.dag.plan import HANDLE_ID, ScanColumn
 from coprocessor.errors import BadRequest, CodecError, Unsupported
 from coprocessor.types import STRING_TPS, FieldType, Tp
@@ -16,6 +17,9 @@ from kvstore.proto import tipb_pb2
 
 NOT_NULL_FLAG, PRIMARY_FLAG, UNSIGNED_FLAG, BINARY_FLAG = 1, 2, 32, 128
 ID_BINARY = 63
+FSP_MAX = 6
+DEFAULT_PRECISION = 10
+"""Of a DECIMAL that says nothing of its digits."""
 _BYTEWISE = "utf8mb4_0900_bin"
 _COLLATIONS = {
     "utf8mb4_bin": 46, "utf8mb4_general_ci": 45, "utf8mb4_unicode_ci": 224, "utf8mb4_0900_ai_ci": 255,
@@ -64,7 +68,16 @@ def _field_type(
             charset = "binary"
     else:
         charset = ""
-    return FieldType(known, max(flen, -1), max(decimal, -1), bool(flag & UNSIGNED_FLAG), charset, name, elems)
+    flen, decimal = max(flen, -1), max(decimal, -1)
+    if known == Tp.NEWDECIMAL:
+        decimal = min(decimal, SCALE_MAX)
+        if flen > 0:
+            flen = min(max(flen, decimal), PRECISION_MAX)
+        elif decimal > DEFAULT_PRECISION:
+            flen = PRECISION_MAX
+    elif known in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP, Tp.DURATION):
+        decimal = min(decimal, FSP_MAX)
+    return FieldType(known, flen, decimal, bool(flag & UNSIGNED_FLAG), charset, name, elems)
 
 
 def field_type_of(wire: tipb_pb2.FieldType) -> FieldType:

@@ -325,6 +325,8 @@ def _relation(stream: Iterator[pa.RecordBatch], types: Sequence[FieldType], exec
         try:
             for batch in stream:
                 yield as_schema(batch, schema) if types else with_columns(batch)
+        except GeneratorExit:
+            raise  # the query was over before the rows
         except BaseException as error:
             execution._failure = error
             raise

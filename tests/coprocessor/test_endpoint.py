@@ -15,10 +15,10 @@ from coprocessor.arrow import batch_to_rows
 from coprocessor.dag.answer import read_answer
 from coprocessor.dag.checksum import crc64
 from coprocessor.dag.codec import encode_dag
-from coprocessor.dag.plan import Aggregation, Dag, EncodeType, Limit, ScanColumn, Selection, TableScan, TopN
+from coprocessor.dag.plan import Aggregation, Dag, EncodeType, Limit, Projection, ScanColumn, Selection, TableScan, TopN
 from coprocessor.duck import DuckEngine
 from coprocessor.endpoint import DataVersion, Endpoint
-from coprocessor.expr import Column, Const, OrderKey
+from coprocessor.expr import Call, Column, Const, OrderKey
 from coprocessor.functions import resolve, resolve_agg
 from coprocessor.types import FieldType, Tp
 from kvstore.proto import coprocessor_pb2, tipb_pb2
@@ -206,6 +206,23 @@ def test_timestamps_are_seen_in_the_request_s_zone(endpoint: Endpoint) -> None:
         dag = replace(dag, time_zone="", zone_offset=7200)
         assert ask(endpoint, dag, records([row])) == [(dt.datetime(2020, 6, 2),)]
         assert ask(endpoint, replace(dag, zone_offset=3600), records([row])) == []
+
+
+def test_arguments_as_other_clients_send_them(endpoint: Endpoint) -> None:
+    """Without the casts that our binder puts in: a date with a time, bits of signed integers."""
+    import datetime as dt
+
+    day, n = Column(0, t.DATE), Column(1, plans.TYPES[1])
+    late = Const(dt.datetime(2020, 1, 1, 12), t.DATETIME)
+    before = Call("lt", (day, late), t.BOOL)
+    among = Call("in", (day, Const(dt.datetime(2020, 1, 1), t.DATETIME), late), t.BOOL)
+    either = Call("coalesce", (late, day), t.DATETIME)
+    bits = Call("bitand", (n, Const(-4, t.BIGINT)), t.UBIGINT)
+    days = Call("datediff", (late, day), t.BIGINT)
+    dag = Dag(plans.table_scan((9, 1)), (Projection((before, among, either, bits, days)),), tuple(range(5)))
+    nothing: list[Any] = [None] * 14
+    row = (1, -2, *nothing[:7], dt.date(2020, 1, 1), *nothing[:6])
+    assert ask(endpoint, dag, records([row])) == [(1, 1, dt.datetime(2020, 1, 1, 12), 2**64 - 4, 0)]
 
 
 # What goes wrong
