@@ -240,7 +240,6 @@ class Upkeep:
             if peer.asleep:
                 if now - peer.heard_at.get(peer.raft.leader_id, 0.0) > ASLEEP_TIMES * patience:
                     sleep.rouse(store, peer, tell_leader=True)
-                    peer.heard_at[peer.raft.leader_id] = now
                 continue
             if (
                 now - peer.leader_seen() > patience
