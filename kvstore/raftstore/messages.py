@@ -28,6 +28,8 @@ _ANSWERS = (MessageType.HEARTBEAT_RESPONSE, MessageType.APPEND_RESPONSE)
 _IDLE = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESPONSE)
 
 
+GONE_FOR_SNAPSHOT = 2
+"""So often in a row a region has to be unknown before a snapshot may take its range."""
 _KINDS = {int(kind): kind for kind in MessageType}
 
 
@@ -87,14 +89,31 @@ def _create(store: RaftStore, message: RaftMessage) -> Peer | None:
     return store.create_empty(message.region_id, message.to_peer)
 
 
-def _room_for(store: RaftStore, region: Region) -> bool:
-    """Whether all regions here that overlap `region` are swallowed by it: merged, as its version shows.
+def _may_swallow(region: Region, other: Region) -> bool:
+    """Whether `region` has taken over the range of `other`, a region here.
 
     The versions of the regions that hold a key only grow. One that covers a whole region of ours at a higher version
-    has taken it over; one that covers a part only may have been split off, which our log will tell.
+    has its range now; one that covers a part only may have been split off, which our log will tell.
     """
-    for other in store.tree.overlapping(region):
-        if not checks.covers(region, other) or region.region_epoch.version <= other.region_epoch.version:
+    return checks.covers(region, other) and region.region_epoch.version > other.region_epoch.version
+
+
+def _room_for(store: RaftStore, region: Region) -> bool:
+    """Whether an empty peer of `region` may be made beside what is here."""
+    return all(_may_swallow(region, other) for other in store.tree.overlapping(region))
+
+
+def _takes_range(store: RaftStore, region: Region) -> bool:
+    """Whether a snapshot's range is free, or held by peers that are known to be gone: they will be buried.
+
+    That their range was taken over is not enough: a region that split and merged may live on somewhere else.
+    """
+    for held in store.tree.overlapping(region):
+        other = store.peers[held.id]
+        if not _may_swallow(region, held):
+            return False
+        if other.found_gone < GONE_FOR_SNAPSHOT or store.upkeep.is_led(other):
+            store.upkeep.ask_if_gone(other)
             return False
     return all(
         region.id == other.id or not checks.overlaps(region, other) for other in store.stepped_snapshots.values()
@@ -172,7 +191,7 @@ def _takes_snapshot(store: RaftStore, peer: Peer, message: RaftMessage) -> bool:
     own = checks.find_peer(region, store.store_id)
     if own is None or own.id != peer.peer.id or peer.applying is not None:
         return False
-    if checks.epoch_is_stale(region.region_epoch, peer.region.region_epoch) or not _room_for(store, region):
+    if checks.epoch_is_stale(region.region_epoch, peer.region.region_epoch) or not _takes_range(store, region):
         return False
     store.stepped_snapshots[region.id] = region
     return True

@@ -120,6 +120,7 @@ class Peer:
         "alone",
         "apply_waiters",
         "applying",
+        "asked_at",
         "asleep",
         "config",
         "destroyed",
@@ -192,6 +193,7 @@ class Peer:
         self.heard_at: dict[int, float] = {}
         self.leaderless_since = now
         self.led = False
+        self.asked_at = 0.0
         self.found_gone = 0
         """How often in a row the placement driver knew nothing of the region."""
         self.loaded = False

@@ -96,6 +96,8 @@ def rouse(store: RaftStore, peer: Peer, *, tell_leader: bool = False) -> None:
         return
     peer.asleep = False
     store.awake[peer.region_id] = peer
+    now = store.clock()
+    peer.heard_at = {member.id: now for member in peer.region.peers}  # nobody spoke while all slept
     raft = peer.raft
     if raft.role is Role.LEADER:
         raft.ping()

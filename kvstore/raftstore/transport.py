@@ -45,6 +45,8 @@ class _Lane:
     def __init__(self) -> None:
         self.queue: deque[RaftMessage] = deque()
         self.queued_bytes = 0
+        self.full = False
+        """Whether messages are being dropped, which was said already."""
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -68,7 +70,9 @@ class StreamTransport:
             lane.task = asyncio.get_running_loop().create_task(self._serve(store_id, lane))
         size = _size_of(message)
         if lane.queued_bytes + size > QUEUED_BYTES_MAX:
-            self._on_unreachable(store_id)
+            if not lane.full:
+                lane.full = True
+                self._on_unreachable(store_id)
             return
         lane.queue.append(message)
         lane.queued_bytes += size
@@ -129,6 +133,7 @@ class StreamTransport:
             size += _size_of(message)
             batch.append(message)
         lane.queued_bytes = lane.queued_bytes - size if lane.queue else 0
+        lane.full = lane.full and lane.queued_bytes > QUEUED_BYTES_MAX // 2
         return tikvpb.BatchRaftMessage(msgs=batch)
 
     async def send_snapshot(self, message: RaftMessage, pieces: Iterator[bytes]) -> None:

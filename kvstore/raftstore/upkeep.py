@@ -240,7 +240,6 @@ class Upkeep:
             if peer.asleep:
                 if now - peer.heard_at.get(peer.raft.leader_id, 0.0) > ASLEEP_TIMES * patience:
                     sleep.rouse(store, peer, tell_leader=True)
-                    peer.heard_at[peer.raft.leader_id] = now
                 continue
             if (
                 now - peer.leader_seen() > patience
@@ -249,6 +248,22 @@ class Upkeep:
             ):
                 self._checking_stale.add(peer.region_id)
                 store.spawn(self._check_stale(peer))
+
+    def is_led(self, peer: Peer) -> bool:
+        """Whether a leader was heard of within two election timeouts, or the peer leads itself."""
+        config = self._store.config
+        silence = 2 * config.election_ticks * config.tick_s
+        return peer.is_leader or self._store.clock() - peer.leader_seen() < silence
+
+    def ask_if_gone(self, peer: Peer) -> None:
+        """The peer is in the way: if it has no leader, finds out whether it still is one, but not all the time."""
+        store, now = self._store, self._store.clock()
+        if self.is_led(peer) or now - peer.asked_at < store.config.region_heartbeat_s:
+            return
+        if peer.region_id not in self._checking_stale and peer.applying is None:
+            peer.asked_at = now
+            self._checking_stale.add(peer.region_id)
+            store.spawn(self._check_stale(peer))
 
     async def _check_stale(self, peer: Peer) -> None:
         """Asks whether a peer without a leader still is one; destroys it when it is certain that it is not."""

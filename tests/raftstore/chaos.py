@@ -105,7 +105,8 @@ class Chaos:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         actions = [self.crash, self.restart, self.cut, self.heal, self.split, self.merge, self.move, self.transfer]
-        weights = [2, 4, 2, 3, 3, 4, 3, 3]
+        actions.append(self.merge_into_what_splits)
+        weights = [2, 4, 2, 3, 3, 4, 3, 3, 2]
         while loop.time() < end:
             await asyncio.sleep(self.rng.random() * 0.4)
             self.rng.choices(actions, weights)[0]()
@@ -164,6 +165,20 @@ class Chaos:
         near = store.tree.neighbours(store.peers[region_id].region)
         if near and self.cluster.merge(region_id, self.rng.choice(near).id):
             self.done["merges"] += 1
+
+    def merge_into_what_splits(self) -> None:
+        """The target changes before it hears of the merge, which has to be taken back."""
+        found = self.leader_region()
+        if found is None:
+            return
+        store, region_id = found
+        for near in store.tree.neighbours(store.peers[region_id].region):
+            keys = [k for k in KEYS if k > near.start_key and (not near.end_key or k < near.end_key)]
+            if keys and self.cluster.merge(region_id, near.id):
+                order = RegionHeartbeatResponse()
+                order.split_region.keys.append(self.rng.choice(keys))
+                self.cluster.order(near.id, order)
+                return
 
     def transfer(self) -> None:
         found = self.leader_region()

@@ -113,6 +113,32 @@ def test_idle_groups_sleep_and_wake_for_requests() -> None:
     run_virtual(main())
 
 
+def test_who_slept_is_not_reported_as_down() -> None:
+    async def main() -> None:
+        cluster = Cluster(config=replace(SLEEPY, down_peer_s=5.0))
+        cluster.form([1, 2, 3])
+        await cluster.put(b"a", b"1")
+        await cluster.until(lambda: all(not store.awake for store in cluster.stores.values()))
+        await asyncio.sleep(30)
+        await cluster.put(b"b", b"1")
+        leader = await cluster.leader()
+        reports: list[int] = []
+        client: Any = leader.placement
+        client.region_heartbeat = lambda request: reports.append(len(request.down_peers))
+        leader.upkeep.report(leader.peers[2])
+        assert reports == [0]
+        victim = next(s for s in (1, 2, 3) if s != leader.store_id)
+        cluster.crash(victim)
+        for _ in range(8):
+            await asyncio.sleep(1)
+            await cluster.put(b"c", b"1")
+        leader.upkeep.report(leader.peers[2])
+        assert reports[-1] == 1
+        await cluster.stop()
+
+    run_virtual(main())
+
+
 def test_sleeping_groups_notice_that_their_leader_is_gone() -> None:
     async def main() -> None:
         cluster = Cluster(config=SLEEPY)
