@@ -247,7 +247,7 @@ def test_a_deadline_makes_the_server_busy() -> None:
 
 def test_what_cannot_be_computed_is_an_error_of_the_answer(endpoint: Endpoint) -> None:
     huge = resolve("mul", (Column(0, t.BIGINT), Const(2**62, t.BIGINT)))
-    dag = Dag(plans.table_scan((0,)), (Selection((resolve("gt", (huge, Const(0, t.BIGINT))),)),), (0,))
+    dag = Dag(plans.table_scan((0,)), (Projection((huge,)),), (0,))
     for count in (3, 3000):
         pairs = records([(i + 100, *([None] * 15)) for i in range(count)])
         response = endpoint.handle(request(dag), lambda ts, pairs=pairs: MemoryReader(pairs, ts))
