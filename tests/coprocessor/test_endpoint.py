@@ -101,6 +101,15 @@ def test_pages_make_up_the_whole(
     assert found == wanted[:: -1 if desc else 1]
 
 
+def test_a_page_may_be_of_bytes(endpoint: Endpoint) -> None:
+    pairs = records([(i, *([None] * 15)) for i in range(20)])
+    response = endpoint.handle(
+        request(Dag(plans.table_scan((0,)), (), (0,)), paging_size_bytes=1), lambda ts: MemoryReader(pairs, ts)
+    )
+    assert response.HasField("range")
+    assert response.range.end == CODEC.record_key(2) + b"\0"
+
+
 def test_a_request_as_tidb_builds_it(endpoint: Endpoint) -> None:
     """SELECT COUNT(1), SUM(n), s FROM t WHERE n > 1 AND s LIKE 'a%' GROUP BY s, field by field."""
 
