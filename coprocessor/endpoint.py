@@ -155,7 +155,7 @@ class Endpoint:
         try:
             for batch in execution.batches():
                 answer.add(batch)
-                if request.paging_size and answer.rows >= request.paging_size:
+                if _is_page(request, answer):
                     scanned = execution.source.scanned()
                     break
         except EvalError as error:
@@ -181,7 +181,7 @@ class _Chunks:
         self._offsets = dag.output_offsets
         self._encode = encoding_of(dag)
         self._tz: dt.tzinfo = dag.tz
-        self._bytes = 0
+        self.size = 0
         self.rows = 0
         name = tipb_pb2.EncodeType.Name(self._encode)
         self.response = tipb_pb2.SelectResponse(encode_type=name)
@@ -190,13 +190,19 @@ class _Chunks:
         chosen = select_columns(batch, self._offsets)
         self.rows += chosen.num_rows
         for data in encode_batch(chosen, self._types, self._encode, self._tz):
-            self._bytes += len(data)
-            if self._bytes > ANSWER_BYTES_MAX:
+            self.size += len(data)
+            if self.size > ANSWER_BYTES_MAX:
                 raise BadRequest(f"an answer of more than {ANSWER_BYTES_MAX} bytes; ask for it in pages")
             self.response.chunks.add(rows_data=data)
         if not self.response.output_counts:
             self.response.output_counts.append(0)
         self.response.output_counts[0] = self.rows
+
+
+def _is_page(request: coprocessor_pb2.Request, answer: _Chunks) -> bool:
+    """Whether the answer has the rows, or the bytes, of a page."""
+    full = request.paging_size and answer.rows >= request.paging_size
+    return bool(full or (request.paging_size_bytes and answer.size >= request.paging_size_bytes))
 
 
 def _is_hit(request: coprocessor_pb2.Request, version: DataVersion | None) -> bool:

@@ -35,6 +35,7 @@ _MONTH_AT, _YEAR_AT = np.uint64(46), np.uint64(50)
 _CLOCK = np.uint64((1 << 46) - (1 << 24))
 """Day, hour, minute and second lie where packed times have them."""
 _MICROS, _MICROS_AT = np.uint64(0xFFFFF), np.uint64(4)
+VALUE_BYTES_MIN = 4
 _DATE_TAG = 0b1110
 
 Bools = npt.NDArray[np.bool_]
@@ -168,6 +169,8 @@ def decode_chunk(data: bytes, types: Sequence[FieldType], names: Sequence[str]) 
 
 def _decode_column(cursor: _Cursor, type_: FieldType) -> Any:
     count, nulls = _HEAD.unpack(cursor.take(_HEAD.size))
+    if count * VALUE_BYTES_MIN > len(cursor.data):
+        raise CodecError(f"a chunk of {len(cursor.data)} bytes cannot hold {count} values")
     valid = np.ones(count, np.bool_)
     if nulls:
         bits = np.frombuffer(cursor.take(-(-count // 8)), np.uint8)

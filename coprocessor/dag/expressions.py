@@ -239,7 +239,7 @@ def encode_agg(agg: Agg, tz: dt.tzinfo) -> tipb_pb2.Expr:
     of = kind(arg.type)
     if agg.func in ("min", "max") and not (of in _EXTREMES and _plain(arg.type)):
         raise Unsupported(f"{agg.func.upper()} of {arg.type.tp.name} on the wire")
-    if agg.func in ("sum", "avg") and of not in ("int", "real", "decimal"):
+    if agg.func in ("sum", "avg") and not (of in ("int", "real", "decimal") and _plain(arg.type)):
         raise Unsupported(f"{agg.func.upper()} of {arg.type.tp.name} on the wire")
     if agg.func.startswith("bit_") and (of != "int" or not _plain(arg.type)):
         raise Unsupported(f"{agg.func.upper()} of {arg.type.tp.name} on the wire")
@@ -338,6 +338,8 @@ class Decoder:
             return resolve_agg("count", ())
         if name in ("sum", "avg") and kind(arg.type) not in ("int", "real", "decimal"):
             raise BadRequest(f"{name} of a {kind(arg.type)}")
+        if name in ("sum", "avg") and arg.type.tp == Tp.BIT:  # a double in TiDB
+            raise Unsupported(f"{name} of a BIT")
         if name.startswith("bit_") and kind(arg.type) != "int":
             raise BadRequest(f"{name} of a {kind(arg.type)}")
         resolved = resolve_agg(name, (arg,))

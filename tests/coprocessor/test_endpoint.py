@@ -101,6 +101,15 @@ def test_pages_make_up_the_whole(
     assert found == wanted[:: -1 if desc else 1]
 
 
+def test_a_page_may_be_of_bytes(endpoint: Endpoint) -> None:
+    pairs = records([(i, *([None] * 15)) for i in range(20)])
+    response = endpoint.handle(
+        request(Dag(plans.table_scan((0,)), (), (0,)), paging_size_bytes=1), lambda ts: MemoryReader(pairs, ts)
+    )
+    assert response.HasField("range")
+    assert response.range.end == CODEC.record_key(2) + b"\0"
+
+
 def test_a_request_as_tidb_builds_it(endpoint: Endpoint) -> None:
     """SELECT COUNT(1), SUM(n), s FROM t WHERE n > 1 AND s LIKE 'a%' GROUP BY s, field by field."""
 
@@ -247,7 +256,7 @@ def test_a_deadline_makes_the_server_busy() -> None:
 
 def test_what_cannot_be_computed_is_an_error_of_the_answer(endpoint: Endpoint) -> None:
     huge = resolve("mul", (Column(0, t.BIGINT), Const(2**62, t.BIGINT)))
-    dag = Dag(plans.table_scan((0,)), (Selection((resolve("gt", (huge, Const(0, t.BIGINT))),)),), (0,))
+    dag = Dag(plans.table_scan((0,)), (Projection((huge,)),), (0,))
     for count in (3, 3000):
         pairs = records([(i + 100, *([None] * 15)) for i in range(count)])
         response = endpoint.handle(request(dag), lambda ts, pairs=pairs: MemoryReader(pairs, ts))

@@ -164,6 +164,7 @@ def test_the_allow_list() -> None:
     assert can_push(enum)
     assert can_push_agg(resolve_agg("count", (enum,)))
     assert can_push_agg(resolve_agg("sum", (n,)))
+    assert not can_push_agg(resolve_agg("sum", (Column(5, FieldType(Tp.BIT, 8)),)))
     assert not can_push_agg(resolve_agg("max", (ci,)))
     assert not can_push_agg(resolve_agg("count", (n,), distinct=True))
     assert not can_push_agg(resolve_agg("group_concat", (s,)))
