@@ -67,6 +67,7 @@ def get(cluster: Cluster, ts: int) -> Operation:
 
 async def fill(cluster: Cluster, keys: int) -> int:
     """Commits the first keys; returns a timestamp that sees them."""
+
     async def some(numbers: range) -> None:
         transaction = await cluster.begin(pessimistic=False)
         for number in numbers:

@@ -466,7 +466,8 @@ def _encoded_pieces(column: Any, type_: FieldType, null: npt.NDArray[np.bool_] |
 
 
 def comparable_floats(column: Any) -> Bytes:
-    values = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False) + 0.0
+    with np.errstate(invalid="ignore"):  # a signalling NaN, which only a damaged row has
+        values = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False) + 0.0
     bits = values.view(np.uint64)
     flipped = np.where(bits & _SIGN_U64, ~bits, bits | _SIGN_U64)
     matrix: Bytes = flipped.astype(">u8").view(np.uint8).reshape(-1, 8)

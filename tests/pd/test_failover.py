@@ -10,7 +10,7 @@ import pytest
 
 from kvstore.proto import pdpb_pb2 as pb
 from kvstore.rpc.api import Code, RpcError
-from kvstore.rpc.memory import DATAGRAM_STREAMS, MemoryNetwork
+from kvstore.rpc.memory import DATAGRAM_STREAMS, Kind, MemoryNetwork
 from pd.node import member_id
 from pd.raft_peers import MESSAGES
 from pd.replica import OtherGroup
@@ -25,7 +25,7 @@ class Partitions:
         self._rng = random.Random(seed)
         self.cut_off: set[str] = set()
 
-    def delays(self, source: str, target: str) -> Sequence[float]:
+    def delays(self, source: str, target: str, kind: Kind) -> Sequence[float]:
         return [self._rng.uniform(0.001, 0.003)] if self.reachable(source, target) else []
 
     def reachable(self, source: str, target: str) -> bool:
