@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 
+from kvstore.failpoint import fail_point
 from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
 from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
@@ -211,6 +212,8 @@ class Leadership:
 
     def region_heartbeat(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
         """Takes a leader's heartbeat in; returns an order to it. Raises StaleRegion."""
+        if fail_point("pd::region_heartbeat") is not None:
+            return None  # as if it were lost
         known = self.cluster.regions.by_id(region.id)
         self.put_region(region)
         self.hot.on_heartbeat(region, self.config)
@@ -218,7 +221,7 @@ class Leadership:
             self.note_split([region.id])
         if known is None or known.meta != region.meta or not region.is_healthy():
             self._suspects[region.id] = None
-        return self.controller.on_heartbeat(region, self.now_ms())
+        return self._order(region)
 
     def check_splittable(self, region_id: int) -> None:
         """Raises Refused for a region that is being merged."""
@@ -253,9 +256,16 @@ class Leadership:
         region = self.cluster.regions.by_id(region_id)
         if region is None or region.leader is None:
             return
-        order = self.controller.on_heartbeat(region, self.now_ms())
+        order = self._order(region)
         if order is not None:
             self.outboxes.send(region.leader.store_id, order)
+
+    def _order(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
+        """The order that is due to a region's leader."""
+        order = self.controller.on_heartbeat(region, self.now_ms())
+        if order is not None and fail_point("pd::dispatch_operator") is not None:
+            return None  # as if it were lost
+        return order
 
     async def patrol(self) -> None:
         """Lets the checkers look at the suspects, and at the next regions in order."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kvstore.engine.api import Engine
+from kvstore.failpoint import fail_point_async
 from kvstore.rpc.api import Handlers, Server, Transport
 from pd import state as keys
 from pd.config import PdConfig
@@ -129,6 +130,7 @@ class PdNode:
                 await self.replica.write([Change(keys.CLUSTER_ID, number(chosen))])
             except (NotLeader, Undetermined):
                 await asyncio.sleep(RETRY_S)
+        await fail_point_async("pd::before_lead")
         if self.replica.term != term:
             return
         lead = Leadership(self.replica, self.config.schedule, self._wall_ms, self._rng)

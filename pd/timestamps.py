@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pd.errors import NotLeader, Refused
+from kvstore.failpoint import fail_point_async
+from pd.errors import NotLeader, Refused, Undetermined
 from pd.replica import Replica
 from pd.state import TSO_BOUND, Change, number
 from pd.tso import LOGICAL_BITS, LOGICAL_MAX, WINDOW_MS, Timeline
@@ -68,7 +69,11 @@ class Timestamps:
         async with self._saving:
             if physical_ms >= self._timeline.bound_ms:
                 bound = physical_ms + WINDOW_MS
+                if await fail_point_async("pd::before_save_tso") is not None:
+                    raise Undetermined("failpoint pd::before_save_tso")
                 await self._replica.write([Change(TSO_BOUND, number(bound))])
+                if await fail_point_async("pd::after_save_tso") is not None:
+                    raise Undetermined("failpoint pd::after_save_tso")
                 self._timeline.bound_ms = bound
 
     async def keep_ahead(self) -> None:
