@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from kvstore.failpoint import fail_point
+from kvstore.histogram import Durations
 from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
 from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
@@ -74,7 +76,11 @@ class Leadership:
         self.safe_points_lock = asyncio.Lock()
         self.min_resolved_ts: dict[int, int] = {}
         """By store."""
-        self.stale_heartbeats = 0
+        self.heartbeats: Counter[tuple[int, str, str]] = Counter()
+        """By store, type and status; PD's words, for metrics."""
+        self.heartbeat_durations = Durations(
+            "pd_scheduler_handle_region_heartbeat_duration_seconds", "Taking in one region's heartbeat.", ""
+        )
         self.outboxes = Outboxes()
         rules = [rule_from_pb(PdRule.FromString(value)) for _, value in state.scan(keys.RULES)]
         self.rules = RuleSet(rules, self.config)
@@ -257,8 +263,8 @@ class Leadership:
         if region is None or region.leader is None:
             return
         order = self._order(region)
-        if order is not None:
-            self.outboxes.send(region.leader.store_id, order)
+        if order is not None and self.outboxes.send(region.leader.store_id, order):
+            self.heartbeats[region.leader.store_id, "push", "ok"] += 1
 
     def _order(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
         """The order that is due to a region's leader."""
