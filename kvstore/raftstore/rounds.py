@@ -17,9 +17,9 @@ from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.proto.raft_serverpb_pb2 import RaftMessage, RaftSnapshotData
 from kvstore.raft.raw_node import Ready
 from kvstore.raft.types import NO_ID, Entry, HardState, Message, MessageType, Role
+from kvstore.raft_wire import message_to_pb
 from kvstore.raftstore import checks, messages
 from kvstore.raftstore.apply import Applying, apply_entries, serve_apply_waiters
-from kvstore.raftstore.codec import message_to_pb
 from kvstore.raftstore.peer import Flow, Peer, PendingRead, fail
 from kvstore.raftstore.snapshot import ApplyingSnapshot
 
