@@ -6,6 +6,7 @@ Made when the member begins to lead, from the replicated state, and thrown away 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from kvstore.failpoint import fail_point
 from kvstore.histogram import Durations
 from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
-from kvstore.proto.metapb_pb2 import Region, Store, StoreState
+from kvstore.proto.metapb_pb2 import NodeState, Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
 from kvstore.proto.pdraft_pb2 import PdRule
 from pd import state as keys
@@ -44,6 +45,13 @@ SPLITS_NOTED_MAX = 10_000
 """Splits that are remembered before the old ones are forgotten."""
 REGIONS_SAVED_TOGETHER = 512
 """Regions in one log entry."""
+NODE_STATES = {
+    StoreState.Up: NodeState.Serving,
+    StoreState.Offline: NodeState.Removing,
+    StoreState.Tombstone: NodeState.Removed,
+}
+
+_log = logging.getLogger(__name__)
 
 
 class Leadership:
@@ -74,6 +82,7 @@ class Leadership:
         meta = state.get(keys.CLUSTER)
         self.meta = None if meta is None else ClusterMeta.FromString(meta)
         self.safe_points_lock = asyncio.Lock()
+        self._states_lock = asyncio.Lock()
         self.min_resolved_ts: dict[int, int] = {}
         """By store."""
         self.heartbeats: Counter[tuple[int, str, str]] = Counter()
@@ -169,6 +178,45 @@ class Leadership:
         """Writes a store's new form and takes it into the model."""
         await self.save([Change(keys.store_key(store.id), store.SerializeToString())])
         self.cluster.put_store(store, self.now_ms())
+
+    async def set_store_state(self, store_id: int, state: StoreState, *, destroyed: bool) -> None:
+        """Makes a store up, offline or a tombstone (which it stays). Raises Refused when it can't be that now."""
+        async with self._states_lock:
+            known = self.cluster.store(store_id)
+            if known is not None and known.meta.state == state == StoreState.Tombstone:
+                return
+            known = self.known_store(store_id)
+            if state == StoreState.Tombstone and known.load.regions and not destroyed:
+                raise Refused(f"store {known.id} still has {len(known.load.regions)} regions", ErrorType.INVALID_VALUE)
+            if state == StoreState.Offline:
+                living = self.cluster.living_stores()
+                if not any(one.id != known.id and one.meta.state == StoreState.Up for one in living):
+                    raise Refused(f"store {known.id} is the last one that is up", ErrorType.INVALID_VALUE)
+            changed = Store()
+            changed.CopyFrom(known.meta)
+            changed.state, changed.node_state = state, NODE_STATES[state]
+            changed.physically_destroyed = destroyed
+            await self.save_store(changed)
+
+    async def bury_emptied(self) -> None:
+        """Makes offline stores tombstones that no region is on, nor on its way to (`checkStores` of PD)."""
+        emptied = [
+            store
+            for store in self.cluster.living_stores()
+            if store.meta.state == StoreState.Offline
+            and not store.load.regions
+            and not self.controller.is_adding_to(store.id)
+        ]
+        # what a new leader has read may lack the newest peers: heartbeats tell it of all before it buries
+        if not emptied or not self.cluster.regions_are_told():
+            return
+        for store in emptied:
+            try:
+                await self.set_store_state(store.id, StoreState.Tombstone, destroyed=store.meta.physically_destroyed)
+            except Refused as error:
+                _log.info("store %d is not buried: %s", store.id, error)
+            else:
+                _log.info("store %d is empty and buried", store.id)
 
     def _check_store(self, told: Store) -> None:
         if not told.id:

@@ -276,6 +276,11 @@ class OperatorController:
         operator = self.running.get(region_id)
         return operator is not None and isinstance(operator.current(), MergeRegion)
 
+    def is_adding_to(self, store_id: int) -> bool:
+        """Whether a running operator gives the store a peer."""
+        added = (store_id, True)
+        return any(added in _places(operator) for operator in self.running.values())
+
     def influence(self, cluster: Cluster) -> dict[int, Influence]:
         """By store, what the running operators will still change."""
         total: dict[int, Influence] = {store_id: Influence() for store_id in cluster.stores}
