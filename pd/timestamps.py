@@ -39,26 +39,42 @@ class Timestamps:
 
         Raises NotLeader when this member may not give any, Refused for an impossible count.
         """
+        ts = self.take(count)
+        while ts is None:
+            await self._make_way(count)
+            ts = self.take(count, over_full=True)
+        return ts
+
+    def take(self, count: int, *, over_full: bool = False) -> int | None:
+        """As `get`, if it can be given without waiting: all streams whose requests are there are served at one go.
+
+        None when something has to be waited for; a full millisecond is one unless `over_full`. Raises Refused.
+        """
         if not 0 < count <= LOGICAL_MAX:
             raise Refused(f"tso count should be positive and at most {LOGICAL_MAX}, got {count}")
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        waited = False
-        while True:
-            if not self._may_give():
-                await self._wait_for_lease()
-                continue
-            now_ms = self._wall_ms()
-            ts = self._timeline.propose(now_ms, count)
-            if not waited and ts >> LOGICAL_BITS > max(now_ms, self._timeline.last >> LOGICAL_BITS):
-                waited = True
-                await asyncio.sleep(OVERFLOW_WAIT_S)
-            elif self._timeline.covered(ts):
-                self._timeline.give(ts)
-                self.durations.add(loop.time() - begun)
-                return ts
-            else:
-                await self._save(ts >> LOGICAL_BITS)
+        if not self._may_give():
+            return None
+        timeline = self._timeline
+        now_ms = self._wall_ms()
+        ts = timeline.propose(now_ms, count)
+        physical_ms = ts >> LOGICAL_BITS
+        if physical_ms >= timeline.bound_ms:
+            return None
+        if not over_full and physical_ms > now_ms and physical_ms > timeline.last >> LOGICAL_BITS:
+            return None
+        timeline.give(ts)
+        return ts
+
+    async def _make_way(self, count: int) -> None:
+        """Waits for what is missing, once: the lease, the next millisecond, a saved bound. Raises NotLeader."""
+        if not self._may_give():
+            await self._wait_for_lease()
+            return
+        physical_ms = self._timeline.propose(self._wall_ms(), count) >> LOGICAL_BITS
+        if physical_ms >= self._timeline.bound_ms:
+            await self._save(physical_ms)
+        else:
+            await asyncio.sleep(OVERFLOW_WAIT_S)
 
     def _may_give(self) -> bool:
         return self._replica.term == self._term and self._replica.holds_lease()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -183,13 +182,7 @@ class GrpcMetrics:
 
     def _inside(self, method: Method, handler: StreamHandler, types: frozenset[str]) -> StreamHandler:
         """The handler of a stream, with the requests in it measured where they can be told apart."""
-        match method.name:
-            case "BatchCommands":
-                return self._batches(handler, types)
-            case "Tso":
-                return self._turns(handler, self._durations.row("tso"))
-            case _:
-                return handler
+        return self._batches(handler, types) if method.name == "BatchCommands" else handler
 
     def _batches(self, handler: StreamHandler, types: frozenset[str]) -> StreamHandler:
         """Commands are known by their ids; a batch takes one look at the clock."""
@@ -221,29 +214,6 @@ class GrpcMetrics:
                         if found is not None:
                             observe(found[0], now - found[1])
                     yield batch
-            finally:
-                if isinstance(answers, AsyncGenerator):
-                    await answers.aclose()
-
-        return measured
-
-    def _turns(self, handler: StreamHandler, row: list[float]) -> StreamHandler:
-        """Every message has its answer, in their order."""
-        observe, clock = self._durations.observe, self._clock
-
-        async def measured(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
-            arrived: deque[float] = deque()
-
-            async def noted() -> AsyncIterator[Any]:
-                async for request in requests:
-                    arrived.append(clock())
-                    yield request
-
-            answers = handler(noted(), call)
-            try:
-                async for answer in answers:
-                    observe(row, clock() - arrived.popleft())
-                    yield answer
             finally:
                 if isinstance(answers, AsyncGenerator):
                     await answers.aclose()

@@ -26,14 +26,20 @@ class Streams:
         self._admit = admit
 
     async def tso(self, requests: AsyncIterator[pb.TsoRequest], call: Call) -> AsyncIterator[pb.TsoResponse]:
+        now = asyncio.get_running_loop().time
         async for request in requests:
-            lead = self._admit(request.header)
-            ts = await lead.timestamps.get(request.count)
-            yield pb.TsoResponse(
-                header=pb.ResponseHeader(cluster_id=request.header.cluster_id),
-                count=request.count,
-                timestamp=pb.Timestamp(physical=ts >> LOGICAL_BITS, logical=ts & LOGICAL_MAX),
-            )
+            begun = now()
+            header, count = request.header, request.count
+            timestamps = self._admit(header).timestamps
+            ts = timestamps.take(count)
+            if ts is None:
+                ts = await timestamps.get(count)
+            reply = pb.TsoResponse(count=count)
+            reply.header.cluster_id = header.cluster_id
+            stamp = reply.timestamp
+            stamp.physical, stamp.logical = ts >> LOGICAL_BITS, ts & LOGICAL_MAX
+            timestamps.durations.add(now() - begun)
+            yield reply
 
     async def query_region(
         self, requests: AsyncIterator[pb.QueryRegionRequest], call: Call

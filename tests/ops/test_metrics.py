@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from kvstore.engine.memory import MemoryEngine
 from kvstore.histogram import Durations, exponential_buckets
 from kvstore.ops.metrics import EngineMetrics, GrpcMetrics, LoopLag, ProcessMetrics, type_name
-from kvstore.proto import pdpb_pb2, tikvpb_pb2
+from kvstore.proto import tikvpb_pb2
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, methods_of
 
 METHODS = methods_of(tikvpb_pb2.DESCRIPTOR, "Tikv")
@@ -106,29 +106,6 @@ def test_commands_in_a_stream_are_measured_by_their_type(registry: CollectorRegi
     assert registry.get_sample_value(f"{name}_sum", {"type": "kv_get"}) == 6
     assert registry.get_sample_value(f"{name}_count", {"type": "kv_get"}) == 2
     assert registry.get_sample_value(f"{name}_sum", {"type": "raw_put"}) == 1
-
-
-def test_timestamps_are_measured_in_their_turn(registry: CollectorRegistry) -> None:
-    tso = methods_of(pdpb_pb2.DESCRIPTOR, "PD")["Tso"]
-    now = [0.0]
-
-    async def requests() -> AsyncIterator[Any]:
-        yield 1
-        yield 2
-
-    async def handler(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
-        async for request in requests:
-            now[0] += request
-            yield request
-
-    handlers = GrpcMetrics(registry, "pd", clock=lambda: now[0]).measured(Handlers({}, {tso.path: (tso, handler)}))
-
-    async def main() -> list[int]:
-        return [answer async for answer in handlers.streams[tso.path][1](requests(), CALL)]
-
-    assert asyncio.run(main()) == [1, 2]
-    assert registry.get_sample_value("pd_grpc_msg_duration_seconds_sum", {"type": "tso"}) == 3
-    assert registry.get_sample_value("pd_grpc_msg_duration_seconds_count", {"type": "tso"}) == 2
 
 
 def test_open_streams_are_counted(registry: CollectorRegistry) -> None:
