@@ -15,7 +15,8 @@ the first task acts whose count is not used up and whose chance comes up.
 | `panic`, `panic(x)` | raises FailpointPanic; a server's process ends at once | the same |
 | `print`, `print(x)` | writes a line | the same |
 
-A point that nobody configured costs one call and one look at an empty dictionary. All of it runs on one thread.
+A point that nobody configured costs one call and one look at an empty dictionary. All of it runs on one thread, but for
+`engine::before_sync`, which is where the sync runs: there `sleep` and `delay` make a slow disk.
 """
 
 from __future__ import annotations
