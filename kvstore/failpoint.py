@@ -21,14 +21,16 @@ A point that nobody configured costs one call and one look at an empty dictionar
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, cast, get_args
+
+if TYPE_CHECKING:
+    import asyncio
 
 ENVIRONMENT = "FAILPOINTS"
 POINTS_MAX = 1024
@@ -237,6 +239,8 @@ class Failpoints:
 
     async def evaluate_async(self, name: str) -> str | None:
         """Does what the point's chain says, in a coroutine. Raises FailpointPanic."""
+        import asyncio  # the embedded engine, which has failpoints too, starts without it
+
         point = self.points.get(name)
         action = point and point.choose(self.rng)
         if not point or not action:
