@@ -69,16 +69,24 @@ class Suite:
 
         await until(there, SPLIT_S, f"regions that start at {bounds}")
 
-    async def leader_of(self, bound: bytes) -> str:
-        """The name of the store that leads the region of an encoded key."""
+    async def lead(self, bound: bytes, number: int) -> str:
+        """Lets the store of this number lead the region of an encoded key; returns the store's name."""
+        names = sorted((await self.cluster.store_ids()).items())
+        name, store_id = names[number]
 
-        async def known() -> int:
+        async def leads() -> bool:
             located = await self.cluster.pd.get_region(bound)
             assert located is not None
-            return located[1].store_id if located[1] is not None else 0
+            region, leader = located
+            if leader is not None and leader.store_id == store_id:
+                return True
+            request = pb.PdAddOperatorRequest(region_id=region.id)
+            request.transfer_leader.store_id = store_id
+            await steer.add_operator(request)(self.cluster.session)
+            return False
 
-        number = await until(known, SPLIT_S, f"a leader for {bound!r}")
-        return next(name for name, store in (await self.cluster.store_ids()).items() if store == number)
+        await until(leads, SPLIT_S, f"{name} leads the region of {bound!r}")
+        return name
 
 
 @contextmanager
