@@ -16,6 +16,7 @@ from shell.ctl import ask
 from shell.ctl.keys import Key
 from tests.e2e.harness import ROOT, until
 from tests.e2e.proxy import OUTSIDE
+from tests.tikv_client.failures import ClientFailed, told
 from tests.tikv_client.suite import Suite, running
 
 tikv = pytest.importorskip("tikv_client.asynchronous")
@@ -80,9 +81,9 @@ async def read(client: Any, keys: list[bytes]) -> list[bytes | None]:
     async def found() -> list[bytes | None]:
         snapshot = client.snapshot(await client.current_timestamp(), pessimistic=False)
         try:
-            return [await snapshot.get(key) for key in keys]
-        except Exception as error:
-            if "lock" not in str(error).lower():
+            return [await told(snapshot.get(key)) for key in keys]
+        except ClientFailed as error:
+            if not error.says("lock"):
                 raise
             return []
 
@@ -96,13 +97,13 @@ async def overwrite(client: Any, keys: list[bytes]) -> None:
         transaction = await client.begin(pessimistic=True)
         try:
             for key in keys:
-                await transaction.put(key, b"new")
-            await transaction.commit()
-        except Exception as error:
+                await told(transaction.put(key, b"new"))
+        except ClientFailed as error:
             await transaction.rollback()
-            if not any(word in str(error).lower() for word in ("lock", "conflict")):
+            if not error.says("lock", "conflict"):
                 raise
             return False
+        await transaction.commit()
         return True
 
     await until(written, GONE_S, f"{keys} can be written")

@@ -12,6 +12,7 @@ from kvstore.codec import encode_bytes
 from shell.ctl import ask
 from shell.ctl.keys import Key
 from tests.e2e.harness import until
+from tests.tikv_client.failures import ClientFailed, told
 from tests.tikv_client.suite import Suite, running
 
 tikv = pytest.importorskip("tikv_client.asynchronous")
@@ -187,14 +188,16 @@ def test_counts_add_up(suite: Suite) -> None:
         while True:
             transaction = await client.begin(pessimistic=True)
             try:
-                count = int(await transaction.get_for_update(key("count", number)) or b"0")
-                await transaction.put(key("count", number), b"%d" % (count + 1))
-                await transaction.commit()
-                return
-            except Exception as error:
-                # this client leaves it to its user to begin again
-                assert any(word in str(error).lower() for word in ("conflict", "lock")), error
+                count = int(await told(transaction.get_for_update(key("count", number))) or b"0")
+            except ClientFailed as error:
                 await transaction.rollback()
+                # this client leaves it to its user to begin again
+                if not error.says("conflict", "lock"):
+                    raise
+                continue
+            await transaction.put(key("count", number), b"%d" % (count + 1))
+            await transaction.commit()
+            return
 
     async def test() -> None:
         client = await client_over_regions(suite, "count")
@@ -220,8 +223,8 @@ def test_a_deadlock_over_two_regions_is_found(suite: Suite) -> None:
 
         async def cross(transaction: Any, name: bytes) -> str:
             try:
-                await transaction.put(name, b"v")
-            except Exception as error:
+                await told(transaction.put(name, b"v"))
+            except ClientFailed as error:
                 await transaction.rollback()
                 return str(error)
             await transaction.commit()
