@@ -184,6 +184,15 @@ class Cluster:
     def store(self, store_id: int) -> StoreInfo | None:
         return self.stores.get(store_id)
 
+    def regions_are_told(self) -> bool:
+        """Whether leaders have told of all regions: every key is in one, and each is known to be led."""
+        end: bytes | None = b""
+        for region in self.regions:
+            if region.leader is None or region.start_key != end:
+                return False
+            end = region.end_key or None
+        return end is None
+
     def average_region_size(self) -> float:
         """MiB, at least 1."""
         if not len(self.regions):

@@ -6,11 +6,15 @@ Made when the member begins to lead, from the replicated state, and thrown away 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from kvstore.failpoint import fail_point
+from kvstore.histogram import Durations
 from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
-from kvstore.proto.metapb_pb2 import Region, Store, StoreState
+from kvstore.proto.metapb_pb2 import NodeState, Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
 from kvstore.proto.pdraft_pb2 import PdRule
 from pd import state as keys
@@ -41,6 +45,13 @@ SPLITS_NOTED_MAX = 10_000
 """Splits that are remembered before the old ones are forgotten."""
 REGIONS_SAVED_TOGETHER = 512
 """Regions in one log entry."""
+NODE_STATES = {
+    StoreState.Up: NodeState.Serving,
+    StoreState.Offline: NodeState.Removing,
+    StoreState.Tombstone: NodeState.Removed,
+}
+
+_log = logging.getLogger(__name__)
 
 
 class Leadership:
@@ -71,9 +82,14 @@ class Leadership:
         meta = state.get(keys.CLUSTER)
         self.meta = None if meta is None else ClusterMeta.FromString(meta)
         self.safe_points_lock = asyncio.Lock()
+        self._states_lock = asyncio.Lock()
         self.min_resolved_ts: dict[int, int] = {}
         """By store."""
-        self.stale_heartbeats = 0
+        self.heartbeats: Counter[tuple[int, str, str]] = Counter()
+        """By store, type and status; PD's words, for metrics."""
+        self.heartbeat_durations = Durations(
+            "pd_scheduler_handle_region_heartbeat_duration_seconds", "Taking in one region's heartbeat.", ""
+        )
         self.outboxes = Outboxes()
         rules = [rule_from_pb(PdRule.FromString(value)) for _, value in state.scan(keys.RULES)]
         self.rules = RuleSet(rules, self.config)
@@ -163,6 +179,45 @@ class Leadership:
         await self.save([Change(keys.store_key(store.id), store.SerializeToString())])
         self.cluster.put_store(store, self.now_ms())
 
+    async def set_store_state(self, store_id: int, state: StoreState, *, destroyed: bool) -> None:
+        """Makes a store up, offline or a tombstone (which it stays). Raises Refused when it can't be that now."""
+        async with self._states_lock:
+            known = self.cluster.store(store_id)
+            if known is not None and known.meta.state == state == StoreState.Tombstone:
+                return
+            known = self.known_store(store_id)
+            if state == StoreState.Tombstone and known.load.regions and not destroyed:
+                raise Refused(f"store {known.id} still has {len(known.load.regions)} regions", ErrorType.INVALID_VALUE)
+            if state == StoreState.Offline:
+                living = self.cluster.living_stores()
+                if not any(one.id != known.id and one.meta.state == StoreState.Up for one in living):
+                    raise Refused(f"store {known.id} is the last one that is up", ErrorType.INVALID_VALUE)
+            changed = Store()
+            changed.CopyFrom(known.meta)
+            changed.state, changed.node_state = state, NODE_STATES[state]
+            changed.physically_destroyed = destroyed
+            await self.save_store(changed)
+
+    async def bury_emptied(self) -> None:
+        """Makes offline stores tombstones that no region is on, nor on its way to (`checkStores` of PD)."""
+        emptied = [
+            store
+            for store in self.cluster.living_stores()
+            if store.meta.state == StoreState.Offline
+            and not store.load.regions
+            and not self.controller.is_adding_to(store.id)
+        ]
+        # what a new leader has read may lack the newest peers: heartbeats tell it of all before it buries
+        if not emptied or not self.cluster.regions_are_told():
+            return
+        for store in emptied:
+            try:
+                await self.set_store_state(store.id, StoreState.Tombstone, destroyed=store.meta.physically_destroyed)
+            except Refused as error:
+                _log.info("store %d is not buried: %s", store.id, error)
+            else:
+                _log.info("store %d is empty and buried", store.id)
+
     def _check_store(self, told: Store) -> None:
         if not told.id:
             raise Refused(f"invalid put store {told.address!r}: id is 0")
@@ -211,6 +266,8 @@ class Leadership:
 
     def region_heartbeat(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
         """Takes a leader's heartbeat in; returns an order to it. Raises StaleRegion."""
+        if fail_point("pd::region_heartbeat") is not None:
+            return None  # as if it were lost
         known = self.cluster.regions.by_id(region.id)
         self.put_region(region)
         self.hot.on_heartbeat(region, self.config)
@@ -218,7 +275,7 @@ class Leadership:
             self.note_split([region.id])
         if known is None or known.meta != region.meta or not region.is_healthy():
             self._suspects[region.id] = None
-        return self.controller.on_heartbeat(region, self.now_ms())
+        return self._order(region)
 
     def check_splittable(self, region_id: int) -> None:
         """Raises Refused for a region that is being merged."""
@@ -253,9 +310,16 @@ class Leadership:
         region = self.cluster.regions.by_id(region_id)
         if region is None or region.leader is None:
             return
+        order = self._order(region)
+        if order is not None and self.outboxes.send(region.leader.store_id, order):
+            self.heartbeats[region.leader.store_id, "push", "ok"] += 1
+
+    def _order(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
+        """The order that is due to a region's leader."""
         order = self.controller.on_heartbeat(region, self.now_ms())
-        if order is not None:
-            self.outboxes.send(region.leader.store_id, order)
+        if order is not None and fail_point("pd::dispatch_operator") is not None:
+            return None  # as if it were lost
+        return order
 
     async def patrol(self) -> None:
         """Lets the checkers look at the suspects, and at the next regions in order."""

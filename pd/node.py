@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kvstore.engine.api import Engine
+from kvstore.failpoint import fail_point_async
 from kvstore.rpc.api import Handlers, Server, Transport
 from pd import state as keys
 from pd.config import PdConfig
@@ -24,6 +25,11 @@ ServerFactory = Callable[[str, Handlers], Server]
 SAVE_REGIONS_S = 1.0
 PUSH_AGAIN_S = 5.0
 STOP_GRACE_S = 1.0
+BURY_S = 10.0
+PAUSE_S_MIN = 0.01
+"""Between two rounds of checkers or schedulers, whatever is configured."""
+PAUSE_LOOK_S = 1.0
+"""Within this time a shorter interval is noticed."""
 RETRY_S = 0.1
 """Pause after a write that was refused while leading."""
 
@@ -129,21 +135,39 @@ class PdNode:
                 await self.replica.write([Change(keys.CLUSTER_ID, number(chosen))])
             except (NotLeader, Undetermined):
                 await asyncio.sleep(RETRY_S)
+        await fail_point_async("pd::before_lead")
         if self.replica.term != term:
             return
         lead = Leadership(self.replica, self.config.schedule, self._wall_ms, self._rng)
         self.pd_server.leadership = lead
         self._spawn(self._repeat(lead.timestamps.keep_ahead, 0))
         self._spawn(self._repeat(lead.save_regions, SAVE_REGIONS_S))
-        self._spawn(self._repeat(lead.patrol, self.config.schedule.patrol_interval_ms / 1000))
-        self._spawn(self._repeat(lead.schedule, self.config.schedule.schedule_interval_ms / 1000))
+        self._spawn(self._repeat(lead.patrol, lambda: lead.config.patrol_interval_ms / 1000))
+        self._spawn(self._repeat(lead.schedule, lambda: lead.config.schedule_interval_ms / 1000))
         self._spawn(self._repeat(lead.push_again, PUSH_AGAIN_S))
+        self._spawn(self._repeat(lead.bury_emptied, BURY_S))
 
-    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], pause_s: float) -> None:
+    async def _repeat(
+        self, work: Callable[[], Coroutine[Any, Any, None]], pause_s: float | Callable[[], float]
+    ) -> None:
         """Runs the work again and again while this member leads; a write that is refused is tried later."""
         while True:
             try:
                 await work()
             except (NotLeader, Undetermined):
                 await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(pause_s)
+            if callable(pause_s):
+                await _pause(pause_s)
+            else:
+                await asyncio.sleep(pause_s)
+
+
+async def _pause(seconds: Callable[[], float]) -> None:
+    """Waits as long as is wanted now, which may change meanwhile."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    while True:
+        left = begun + max(PAUSE_S_MIN, seconds()) - loop.time()
+        if left <= 0:
+            return
+        await asyncio.sleep(min(left, PAUSE_LOOK_S))

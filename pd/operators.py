@@ -8,10 +8,11 @@ replaces it. Stores take a limited number of new and removed peers a minute.
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from kvstore.histogram import MINUTES, Durations
 from kvstore.proto.metapb_pb2 import RegionEpoch
 from kvstore.proto.pdpb_pb2 import OperatorStatus, RegionHeartbeatResponse
 from pd.cluster import Cluster
@@ -28,6 +29,9 @@ SMALL_REGION_COST = 0.2
 """Of an ordinary region's, against a store's limit."""
 BURST_PART = 0.25
 """Of a minute's peers that a store takes at once."""
+
+_EVENTS = {OperatorStatus.SUCCESS: "finish"}
+"""PD's word for an end where it isn't the status."""
 
 
 class Kind(enum.Flag):
@@ -135,8 +139,13 @@ class OperatorController:
         self.running: dict[int, Operator] = {}
         self.history: deque[Operator] = deque(maxlen=HISTORY_MAX)
         self.limits = StoreLimits()
-        self.ended_total: dict[str, int] = {}
-        """Ended operators by status name, for metrics."""
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """What happened to operators, as (description, event), for metrics."""
+        self.durations = Durations(
+            "pd_schedule_finish_operators_duration_seconds",
+            "Operators that succeeded, from start to end.",
+            bounds=MINUTES,
+        )
 
     def limit(self, kind: Kind) -> int:
         """How many operators of the kind may run at once."""
@@ -170,6 +179,7 @@ class OperatorController:
                 self._end(old, OperatorStatus.REPLACE, f"replaced by {operator.description}", now_ms)
             operator.created_ms = now_ms
             self.running[operator.region_id] = operator
+            self.counts[operator.description, "create"] += 1
             for store_id, adds in _places(operator):
                 self.limits.take(store_id, adds, _cost(operator.size_mib), self._config(), now_ms)
         return ""
@@ -244,8 +254,10 @@ class OperatorController:
             del self.running[operator.region_id]
         operator.status, operator.reason, operator.finished_ms = status, reason, now_ms
         self.history.append(operator)
-        name = OperatorStatus.Name(status).lower()
-        self.ended_total[name] = self.ended_total.get(name, 0) + 1
+        self.counts[operator.description, _EVENTS.get(status) or OperatorStatus.Name(status).lower()] += 1
+        if status == OperatorStatus.SUCCESS:
+            row = self.durations.row(operator.description)
+            self.durations.observe(row, (now_ms - operator.created_ms) / 1000)
         if status != OperatorStatus.SUCCESS and isinstance(operator.steps[-1], MergeRegion):
             merge = operator.steps[-1]
             other = merge.source.id if merge.passive else merge.target.id
@@ -263,6 +275,11 @@ class OperatorController:
     def is_merging(self, region_id: int) -> bool:
         operator = self.running.get(region_id)
         return operator is not None and isinstance(operator.current(), MergeRegion)
+
+    def is_adding_to(self, store_id: int) -> bool:
+        """Whether a running operator gives the store a peer."""
+        added = (store_id, True)
+        return any(added in _places(operator) for operator in self.running.values())
 
     def influence(self, cluster: Cluster) -> dict[int, Influence]:
         """By store, what the running operators will still change."""

@@ -15,7 +15,7 @@ from kvstore.proto.pdraft_pb2 import PdApplied, PdChange, PdCommand, PdSnapshot
 from kvstore.raft.errors import Compacted, SnapshotTemporarilyUnavailable, Unavailable
 from kvstore.raft.storage import limit_size
 from kvstore.raft.types import ConfState, Entry, HardState, Snapshot
-from pd.raft_wire import (
+from kvstore.raft_wire import (
     conf_state_from_pb,
     conf_state_to_pb,
     entry_from_pb,

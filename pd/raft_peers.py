@@ -10,8 +10,8 @@ from kvstore.proto import eraftpb_pb2 as eraftpb
 from kvstore.proto import pdraft_pb2
 from kvstore.proto.pdraft_pb2 import PdRaftBatch, PdRaftDone
 from kvstore.raft.types import Message
+from kvstore.raft_wire import message_from_pb, message_to_pb
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, Transport, methods_of
-from pd.raft_wire import message_from_pb, message_to_pb
 
 MESSAGES = methods_of(pdraft_pb2.DESCRIPTOR, "PdRaft")["Messages"]
 QUEUE_MAX = 1024

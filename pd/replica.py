@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvstore.engine.api import Engine
+from kvstore.failpoint import fail_point_async
 from kvstore.proto.pdraft_pb2 import PdChange, PdCommand
 from kvstore.raft.config import Config
 from kvstore.raft.errors import ProposalDropped
@@ -188,7 +189,7 @@ class Replica:
 
     async def write(self, changes: Sequence[Change]) -> None:
         """Makes the changes on a quorum and here, durably. Raises NotLeader (nothing was done) or Undetermined."""
-        if not self.term:
+        if await fail_point_async("pd::before_propose") is not None or not self.term:
             raise NotLeader
         if len(self._waiting) >= WAITING_MAX:
             raise NotLeader

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pd.errors import NotLeader, Refused
+from kvstore.failpoint import fail_point_async
+from kvstore.histogram import Durations
+from pd.errors import NotLeader, Refused, Undetermined
 from pd.replica import Replica
 from pd.state import TSO_BOUND, Change, number
 from pd.tso import LOGICAL_BITS, LOGICAL_MAX, WINDOW_MS, Timeline
@@ -28,6 +30,9 @@ class Timestamps:
         self._wall_ms = wall_ms
         self._timeline = Timeline.starting_at(replica.state.get_number(TSO_BOUND))
         self._saving = asyncio.Lock()
+        self.durations = Durations(
+            "pd_server_handle_tso_duration_seconds", "Requests for timestamps, from message to answer.", ""
+        )
 
     async def get(self, count: int) -> int:
         """The largest of `count` new timestamps, which lie in one millisecond.
@@ -36,6 +41,8 @@ class Timestamps:
         """
         if not 0 < count <= LOGICAL_MAX:
             raise Refused(f"tso count should be positive and at most {LOGICAL_MAX}, got {count}")
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         waited = False
         while True:
             if not self._may_give():
@@ -48,6 +55,7 @@ class Timestamps:
                 await asyncio.sleep(OVERFLOW_WAIT_S)
             elif self._timeline.covered(ts):
                 self._timeline.give(ts)
+                self.durations.add(loop.time() - begun)
                 return ts
             else:
                 await self._save(ts >> LOGICAL_BITS)
@@ -68,7 +76,11 @@ class Timestamps:
         async with self._saving:
             if physical_ms >= self._timeline.bound_ms:
                 bound = physical_ms + WINDOW_MS
+                if await fail_point_async("pd::before_save_tso") is not None:
+                    raise Undetermined("failpoint pd::before_save_tso")
                 await self._replica.write([Change(TSO_BOUND, number(bound))])
+                if await fail_point_async("pd::after_save_tso") is not None:
+                    raise Undetermined("failpoint pd::after_save_tso")
                 self._timeline.bound_ms = bound
 
     async def keep_ahead(self) -> None:

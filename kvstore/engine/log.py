@@ -15,6 +15,7 @@ the log as it was, and the next call writes the same place again.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +32,7 @@ from kvstore.engine.log_format import (
     frame,
 )
 from kvstore.errors import StoreClosed, StoreError
+from kvstore.failpoint import fail_point
 
 MIB = 1 << 20
 _NO_GUARD = nullcontext()
@@ -162,6 +164,8 @@ class Log:
         if self.failure is not None:
             raise self.failure
         try:
+            if sync and fail_point("engine::before_sync") is not None:
+                raise OSError(errno.EIO, "failpoint engine::before_sync")
             size = self._allocated
             if self._state.waiting:
                 # what was handed over before is not covered by a synced write of the block alone

@@ -37,7 +37,8 @@ from kvstore.engine.log import Log, LogLimits
 from kvstore.engine.log_files import LOG_DIRECTORY, LogFiles
 from kvstore.engine.manifest import check_files
 from kvstore.engine.rocks_cursors import RocksCursor, RocksScanner
-from kvstore.errors import Corruption, StoreClosed, StoreError
+from kvstore.errors import Corruption, DiskFull, StoreClosed, StoreError
+from kvstore.failpoint import fail_point
 
 MIB = 1 << 20
 BLOCK_CACHE_BYTES = 256 * MIB
@@ -325,6 +326,8 @@ class RocksEngine:
             if self._db is None:
                 raise self.closed_error()
             try:
+                if fail_point("engine::before_write") is not None:
+                    raise DiskFull("write: failpoint engine::before_write")
                 self._journal.log.append(record)
             except StoreError as error:
                 raise self._journal.refuse(error) from error

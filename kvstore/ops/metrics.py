@@ -13,28 +13,22 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from itertools import accumulate
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from kvstore.histogram import Durations, exponential_buckets
 from kvstore.rpc.api import Call, Handlers, Method, StreamHandler, UnaryHandler
 
 LAG_INTERVAL_S = 0.25
 """How often the loop is asked whether it is late."""
-
-
-def exponential_buckets(start: float, factor: float, count: int) -> tuple[float, ...]:
-    """Upper bounds of a histogram: start, start × factor, and so on, as Prometheus' libraries have it."""
-    return tuple(start * factor**n for n in range(count))
 
 
 class ProcessMetrics:
@@ -122,35 +116,6 @@ class EngineMetrics(Collector):
         yield GaugeMetricFamily("sqlfront_engine_writes", "Batches written since the start.", float(stats["write_seq"]))
 
 
-class Durations(Collector):
-    """A histogram of seconds by type, without a lock: for one loop, where Prometheus' own takes four times as long."""
-
-    def __init__(self, registry: CollectorRegistry, family: HistogramMetricFamily) -> None:
-        self._bounds = exponential_buckets(5e-5, 2, 22)
-        self._family = family
-        self._rows: dict[str, list[float]] = {}
-        registry.register(self)
-
-    def row(self, type: str) -> list[float]:
-        """The counts of a type by bucket, the last without a bound, and after them the sum."""
-        row = self._rows.get(type)
-        if row is None:
-            row = self._rows[type] = [0] * (len(self._bounds) + 1) + [0.0]
-        return row
-
-    def observe(self, row: list[float], seconds: float) -> None:
-        row[bisect_left(self._bounds, seconds)] += 1
-        row[-1] += seconds
-
-    def collect(self) -> Iterable[Metric]:
-        family = HistogramMetricFamily(self._family.name, self._family.documentation, labels=("type",))
-        names = [*map(repr, self._bounds), "+Inf"]
-        for type, row in sorted(self._rows.items()):
-            buckets = list(zip(names, accumulate(row[:-1]), strict=True))
-            family.add_metric((type,), buckets, row[-1])
-        yield family
-
-
 class GrpcMetrics:
     """Durations and failures of the requests a server answers, by type (`kv_get`), those in BatchCommands as well."""
 
@@ -159,12 +124,10 @@ class GrpcMetrics:
     ) -> None:
         self._clock = clock
         self._durations = Durations(
-            registry,
-            HistogramMetricFamily(
-                f"{prefix}_grpc_msg_duration_seconds",
-                "How long requests took, from the message's arrival to its answer.",
-            ),
+            f"{prefix}_grpc_msg_duration_seconds",
+            "How long requests took, from the message's arrival to its answer.",
         )
+        registry.register(self._durations)
         self._failed = Counter(
             f"{prefix}_grpc_msg_fail", "Requests that ended in a gRPC status.", ("type",), registry=registry
         )

@@ -33,6 +33,8 @@ class Applying:
         self._answers: list[tuple[list[asyncio.Future[Outcome]], Outcome]] = []
         self._after: list[Callable[[], None]] = []
         self._bytes: dict[int, int] = {}
+        self.begun = 0.0
+        """When the first entry of the open batch was taken up; 0 when none was."""
 
     def touch(self, peer: Peer) -> None:
         """The peer's apply state has to be saved with what is in the batch."""
@@ -65,6 +67,9 @@ class Applying:
             action()
         self._tell(peers)
         fail_point("raftstore::before_reply")
+        if self.begun:
+            self.store.counters.apply_log.add(self.store.clock() - self.begun)
+            self.begun = 0.0
         answers, self._answers = self._answers, []
         for futures, outcome in answers:
             if isinstance(outcome, RegionError):
@@ -107,6 +112,8 @@ def apply_entries(applying: Applying, peer: Peer, entries: Sequence[Entry]) -> N
             return
         if entry.index <= storage.applied:
             continue
+        if not applying.begun:
+            applying.begun = applying.store.clock()
         assert entry.index == storage.applied + 1, (peer.region_id, entry.index, storage.applied)
         outcome: Outcome
         try:
@@ -135,6 +142,7 @@ def _settle(applying: Applying, peer: Peer, entry: Entry, outcome: Outcome) -> N
             peer.settle_one(proposal, checks.refused("another membership change is under way"))
         else:
             peer.renew_lease(proposal.sent_at, proposal.term)
+            applying.store.counters.commit_log.add(applying.begun - proposal.sent_at)
             applying.answer(proposal.futures, entry.index if outcome is None else outcome)
 
 

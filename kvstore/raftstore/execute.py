@@ -14,10 +14,10 @@ from kvstore.proto import raft_serverpb_pb2 as serverpb
 from kvstore.proto.metapb_pb2 import Region, RegionEpoch
 from kvstore.proto.raft_cmdpb_pb2 import AdminCmdType, AdminRequest, RaftCmdRequest
 from kvstore.raft.types import ConfChangeV2, Entry, HardState, Role
+from kvstore.raft_wire import hard_state_from_pb
 from kvstore.raftstore import checks, keys, merge
 from kvstore.raftstore.admin import EPOCH_CHECKS, change_peers, is_joint, split_region
 from kvstore.raftstore.apply import Applying
-from kvstore.raftstore.codec import hard_state_from_pb
 from kvstore.raftstore.peer import Outcome, Peer
 from kvstore.raftstore.peer_storage import write_first_states
 

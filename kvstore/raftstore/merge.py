@@ -26,6 +26,7 @@ from kvstore.proto.raft_cmdpb_pb2 import (
 )
 from kvstore.raft.progress import ProgressState
 from kvstore.raft.types import Entry, EntryType, Role
+from kvstore.raft_wire import entry_from_pb, entry_to_pb
 from kvstore.raftstore import checks
 from kvstore.raftstore.admin import (
     is_joint,
@@ -36,7 +37,6 @@ from kvstore.raftstore.admin import (
 )
 from kvstore.raftstore.api import RegionError
 from kvstore.raftstore.apply import Applying, apply_entries
-from kvstore.raftstore.codec import entry_from_pb, entry_to_pb
 from kvstore.raftstore.config import MERGE_GAP_BYTES_MAX
 from kvstore.raftstore.peer import Outcome, Peer
 

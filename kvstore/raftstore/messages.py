@@ -16,8 +16,8 @@ from kvstore.proto.raft_serverpb_pb2 import ExtraMessageType, RaftMessage, RaftS
 from kvstore.raft.election import FORCED
 from kvstore.raft.errors import StepLocalMessage
 from kvstore.raft.types import MessageType
+from kvstore.raft_wire import message_from_pb
 from kvstore.raftstore import checks, merge, sleep
-from kvstore.raftstore.codec import message_from_pb
 from kvstore.raftstore.peer import Peer
 
 if TYPE_CHECKING:

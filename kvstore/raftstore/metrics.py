@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from kvstore.histogram import Durations
+
 if TYPE_CHECKING:
     from kvstore.raftstore.store import RaftStore
 
@@ -41,6 +43,21 @@ class Counters:
     snapshots_applied: int = 0
     admin: dict[str, int] = field(default_factory=dict)
     """Changes of regions that were applied, by the command's name."""
+    append_log: Durations = field(
+        default_factory=lambda: Durations(
+            "tikv_raftstore_append_log_duration_seconds", "A round's log entries, written and synced.", ""
+        )
+    )
+    commit_log: Durations = field(
+        default_factory=lambda: Durations(
+            "tikv_raftstore_commit_log_duration_seconds", "From the proposal of an entry until it is committed.", ""
+        )
+    )
+    apply_log: Durations = field(
+        default_factory=lambda: Durations(
+            "tikv_raftstore_apply_log_duration_seconds", "A batch of committed entries, applied and written.", ""
+        )
+    )
 
 
 class StoreCollector(Collector):
@@ -80,6 +97,8 @@ class StoreCollector(Collector):
         yield snapshots
         yield GaugeMetricFamily("raftstore_queued_bytes", "Writes that wait or are under way.", store.queued_bytes)
         yield GaugeMetricFamily("raftstore_disk_full", "1 while writes are refused.", int(store.disk_full))
+        for durations in (counters.append_log, counters.commit_log, counters.apply_log):
+            yield from durations.collect()
         yield from self._totals()
 
     def _totals(self) -> Iterator[Metric]:

@@ -15,8 +15,8 @@ from kvstore.proto.metapb_pb2 import Peer, PeerRole, Region
 from kvstore.raft.errors import Compacted, SnapshotTemporarilyUnavailable, Unavailable
 from kvstore.raft.storage import limit_size
 from kvstore.raft.types import ConfState, Entry, HardState, Snapshot
+from kvstore.raft_wire import entry_from_bytes, entry_to_pb, hard_state_from_pb, hard_state_to_pb
 from kvstore.raftstore import keys
-from kvstore.raftstore.codec import entry_from_bytes, entry_to_pb, hard_state_from_pb, hard_state_to_pb
 
 FIRST_LOG_INDEX = 5
 """A region begins as if so many entries had been applied and cut off, so that a new, empty peer needs a snapshot."""

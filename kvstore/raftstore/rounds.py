@@ -17,9 +17,9 @@ from kvstore.failpoint import fail_point, fail_point_async
 from kvstore.proto.raft_serverpb_pb2 import RaftMessage, RaftSnapshotData
 from kvstore.raft.raw_node import Ready
 from kvstore.raft.types import NO_ID, Entry, HardState, Message, MessageType, Role
+from kvstore.raft_wire import message_to_pb
 from kvstore.raftstore import checks, messages
 from kvstore.raftstore.apply import Applying, apply_entries, serve_apply_waiters
-from kvstore.raftstore.codec import message_to_pb
 from kvstore.raftstore.peer import Flow, Peer, PendingRead, fail
 from kvstore.raftstore.snapshot import ApplyingSnapshot
 
@@ -68,7 +68,7 @@ class Rounds:
         if self.tick_due:
             self.tick_due = False
             store.upkeep.tick()
-        readies, held, must_sync = self._collect()
+        readies, held, must_sync, write_begun = self._collect()
         applying = Applying(store)
         for peer, entries in held:
             self._apply(applying, peer, entries)
@@ -83,15 +83,18 @@ class Rounds:
             begun = store.clock()
             await self._syncer.sync()
             counters.syncs += 1
-            counters.sync_s += store.clock() - begun
+            ended = store.clock()
+            counters.sync_s += ended - begun
+            counters.append_log.add(ended - write_begun)
             await fail_point_async("raftstore::after_sync")
         self._advance(readies)
         self._finish(readies)
 
-    def _collect(self) -> tuple[Readies, list[tuple[Peer, Sequence[Entry]]], bool]:
+    def _collect(self) -> tuple[Readies, list[tuple[Peer, Sequence[Entry]]], bool, float]:
         """Takes every peer's Ready, writes what is to be persisted, and sends what need not wait for it.
 
-        Returns the Readies, the entries that had to wait for a snapshot that is applied now, and whether to sync.
+        Returns the Readies, the entries that had to wait for a snapshot that is applied now, whether to sync, and when
+        writing began.
         """
         store = self._store
         dirty, self.dirty = self.dirty, {}
@@ -129,11 +132,12 @@ class Rounds:
         for peer, ready in readies:
             self._send_all(peer, ready.messages)
         store.transport.flush()
+        write_begun = store.clock()
         if wrote:
             fail_point("raftstore::before_save")
             store.engine.write(batch)
             fail_point("raftstore::after_save")
-        return readies, held, must_sync
+        return readies, held, must_sync, write_begun
 
     def _propose(self, peer: Peer, now: float) -> None:
         counters = self._store.counters

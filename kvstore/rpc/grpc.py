@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from kvstore.failpoint import fail_point_async
 from kvstore.rpc.api import MESSAGE_BYTES_MAX, Call, Code, Handlers, Method, RpcError, StreamHandler, UnaryHandler
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
@@ -164,6 +165,8 @@ class GrpcChannel:
         self._streams: dict[str, Any] = {}
 
     async def unary(self, method: Method, request: Any, timeout_s: float) -> Any:
+        if await fail_point_async("rpc::before_send") is not None:
+            raise RpcError(Code.UNAVAILABLE, "failpoint rpc::before_send")
         call = self._unary.get(method.path)
         if call is None:
             call = self._unary[method.path] = self._channel.unary_unary(
@@ -239,7 +242,10 @@ class GrpcTransport:
 def _unary_behaviour(path: str, handler: UnaryHandler) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            return await handler(request, Call(context.peer()))
+            reply = await handler(request, Call(context.peer()))
+            if await fail_point_async("rpc::before_answer") is None:
+                return reply
+            failure = RpcError(Code.UNAVAILABLE, "failpoint rpc::before_answer")
         except RpcError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 the edge of the process: the caller gets a status, the log the rest

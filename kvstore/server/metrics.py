@@ -42,6 +42,7 @@ class ServiceMetrics(Collector):
         yield GaugeMetricFamily(
             "tikv_concurrency_manager_max_ts", "The newest timestamp read here.", service.concurrency.max_ts
         )
+        yield from scheduler.durations.collect()
         yield from self._waits()
 
     def _waits(self) -> Iterable[Metric]:

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from kvstore.failpoint import fail_point_async
+from kvstore.histogram import Durations, Row
 from kvstore.mvcc.reader import MvccReader
+from kvstore.ops.metrics import type_name
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.raftstore.api import RegionStore
 from kvstore.server.access import check_count, check_keys, grant
@@ -21,6 +23,12 @@ from kvstore.txn.changes import Changes
 from kvstore.txn.commands import Command
 
 R = TypeVar("R")
+_NAMES = {
+    "GuardedPrewrite": "prewrite",
+    "LockOrQueue": "acquire_pessimistic_lock",
+    "HeartBeat": "txn_heart_beat",
+}
+"""TiKV's label where it isn't the command's name."""
 Released = Callable[[Sequence[tuple[bytes, int]]], None]
 
 
@@ -33,6 +41,10 @@ class Scheduler:
         self._reader = MvccReader(store.engine)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.running = self.latch_waits = 0
+        self.durations = Durations(
+            "tikv_scheduler_command_duration_seconds", "Commands of transactions, from the latch to the applied write."
+        )
+        self._rows: dict[type, Row] = {}
         self.on_released: Released = lambda released: None
         """Told of the locks that went, as (key, start_ts), once that is applied."""
 
@@ -43,6 +55,8 @@ class Scheduler:
         undetermined RegionError.
         """
         check_count(command.keys())
+        now = asyncio.get_running_loop().time
+        begun = now()
         keys = sorted(set(command.keys()))
         changes = Changes()
         await fail_point_async("scheduler::before_latch")
@@ -59,9 +73,17 @@ class Scheduler:
         finally:
             self.running -= 1
             self._latches.release(keys)
+            self.durations.observe(self._row(type(command)), now() - begun)
         if changes.released:
             self.on_released(changes.released)
         return result
+
+    def _row(self, command: type) -> Row:
+        row = self._rows.get(command)
+        if row is None:
+            name = command.__name__
+            row = self._rows[command] = self.durations.row(_NAMES.get(name) or type_name(name))
+        return row
 
     async def _acquire(self, keys: Sequence[bytes], deadline: float) -> None:
         """Takes the latches of distinct, sorted keys before the deadline. Raises RegionError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvstore.proto import pdraft_pb2 as pb
-from kvstore.proto.metapb_pb2 import NodeState, Store, StoreState
+from kvstore.proto.metapb_pb2 import Store
 from kvstore.proto.pdpb_pb2 import ErrorType
 from pd import state as keys
 from pd.builder import Builder, CannotBuild, roles_of
@@ -21,11 +21,6 @@ from pd.state import Change, pack_weights
 from pd.steps import SplitRegion
 from pd.stored import rule_from_pb, rule_key, rule_to_pb, scheduler_change, scheduler_removal, scheduler_to_pb
 
-NODE_STATES = {
-    StoreState.Up: NodeState.Serving,
-    StoreState.Offline: NodeState.Removing,
-    StoreState.Tombstone: NodeState.Removed,
-}
 OPERATORS_LISTED_MAX = 1000
 
 
@@ -47,18 +42,7 @@ async def list_stores(lead: Leadership, request: pb.PdAdminRequest, reply: pb.Pd
 
 async def set_store_state(lead: Leadership, request: pb.PdSetStoreStateRequest, reply: pb.PdAdminResponse) -> None:
     """Offline empties a store, Up takes it back, Tombstone buries one that carries nothing (or is destroyed)."""
-    known = lead.known_store(request.store_id)
-    if request.state == StoreState.Tombstone and known.load.regions and not request.physically_destroyed:
-        raise Refused(f"store {known.id} still has {len(known.load.regions)} regions", ErrorType.INVALID_VALUE)
-    if request.state == StoreState.Offline:
-        others = [s for s in lead.cluster.living_stores() if s.id != known.id and s.meta.state == StoreState.Up]
-        if not others:
-            raise Refused(f"store {known.id} is the last one that is up", ErrorType.INVALID_VALUE)
-    changed = Store()
-    changed.CopyFrom(known.meta)
-    changed.state, changed.node_state = request.state, NODE_STATES[request.state]
-    changed.physically_destroyed = request.physically_destroyed
-    await lead.save_store(changed)
+    await lead.set_store_state(request.store_id, request.state, destroyed=request.physically_destroyed)
 
 
 async def set_store_labels(lead: Leadership, request: pb.PdStoreLabelsRequest, reply: pb.PdAdminResponse) -> None:

@@ -87,17 +87,23 @@ class Streams:
 
     def _take(self, lead: Leadership, request: pb.RegionHeartbeatRequest, outbox: Outbox) -> None:
         """One heartbeat; what is wrong with it is told on the stream, a stale one is only counted."""
+        now = asyncio.get_running_loop().time
+        begun, store_id, status = now(), request.leader.store_id, "ok"
+        order: pb.RegionHeartbeatResponse | None = None
         try:
             order = self._heartbeat(lead, request, outbox)
         except Refused as error:
+            status = "err"
             order = pb.RegionHeartbeatResponse(region_id=request.region.id)
             order.header.error.type = error.kind
             order.header.error.message = str(error)
         except StaleRegion:
-            lead.stale_heartbeats += 1
-            return
+            status = "stale"
+        lead.heartbeat_durations.add(now() - begun)
+        lead.heartbeats[store_id, "report", status] += 1
         if order is not None:
             outbox.put(order)
+            lead.heartbeats[store_id, "push", status] += 1
 
     def _heartbeat(
         self, lead: Leadership, request: pb.RegionHeartbeatRequest, outbox: Outbox

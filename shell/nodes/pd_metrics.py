@@ -39,6 +39,7 @@ class ClusterMetrics(Collector):
             yield from _stores(lead)
             yield from _regions(lead)
             yield from _operators(lead)
+            yield from _heartbeats(lead)
 
 
 def _stores(lead: Leadership) -> Iterable[Metric]:
@@ -81,9 +82,26 @@ def _operators(lead: Leadership) -> Iterable[Metric]:
     for type, count in sorted(Counter(one.description for one in lead.controller.running.values()).items()):
         running.add_metric((type,), count)
     yield running
-    ended = GaugeMetricFamily(
-        "pd_schedule_operators_count", "Operators that ended since this member leads.", labels=("event",)
+    counts = GaugeMetricFamily(
+        "pd_schedule_operators_count",
+        "Operators by what happened to them since this member leads.",
+        labels=("type", "event"),
     )
-    for event, count in sorted(lead.controller.ended_total.items()):
-        ended.add_metric((event,), count)
-    yield ended
+    for of, count in sorted(lead.controller.counts.items()):
+        counts.add_metric(of, count)
+    yield counts
+    yield from lead.controller.durations.collect()
+
+
+def _heartbeats(lead: Leadership) -> Iterable[Metric]:
+    told = GaugeMetricFamily(
+        "pd_scheduler_region_heartbeat",
+        "Heartbeats of regions, and orders that went back, since this member leads.",
+        labels=("address", "store", "type", "status"),
+    )
+    for (store_id, type, status), count in sorted(lead.heartbeats.items()):
+        store = lead.cluster.store(store_id)
+        told.add_metric((store.meta.address if store is not None else "", str(store_id), type, status), count)
+    yield told
+    yield from lead.heartbeat_durations.collect()
+    yield from lead.timestamps.durations.collect()

@@ -29,6 +29,7 @@ METRICS = (
     "GaugeMetricFamily",
     "CounterMetricFamily",
     "HistogramMetricFamily",
+    "Durations",
 )
 FAILPOINTS = ("fail_point", "fail_point_async")
 

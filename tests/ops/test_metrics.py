@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kvstore.engine.memory import MemoryEngine
-from kvstore.ops.metrics import EngineMetrics, GrpcMetrics, LoopLag, ProcessMetrics, exponential_buckets, type_name
+from kvstore.histogram import Durations, exponential_buckets
+from kvstore.ops.metrics import EngineMetrics, GrpcMetrics, LoopLag, ProcessMetrics, type_name
 from kvstore.proto import pdpb_pb2, tikvpb_pb2
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, methods_of
 
@@ -185,6 +186,23 @@ def test_a_process_says_what_it_is(registry: CollectorRegistry) -> None:
     ProcessMetrics(registry, "tikv", "0.1.0", "abc", 123.0)
     assert registry.get_sample_value("tikv_server_info", {"version": "0.1.0", "hash": "abc"}) == 123
     assert b"process_resident_memory_bytes" in generate_latest(registry)
+
+
+def test_durations_with_and_without_a_label(registry: CollectorRegistry) -> None:
+    plain, typed = (
+        Durations("plain_seconds", "Plain.", "", (1.0, 2.0)),
+        Durations("typed_seconds", "Typed.", bounds=(1.0, 2.0)),
+    )
+    for seconds in (0.5, 1, 1.5, 9):
+        plain.add(seconds)
+    typed.observe(typed.row("a"), 3)
+    for one in (plain, typed):
+        registry.register(one)
+    value = registry.get_sample_value
+    assert [value("plain_seconds_bucket", {"le": le}) for le in ("1.0", "2.0", "+Inf")] == [2, 3, 4]
+    assert (value("plain_seconds_count"), value("plain_seconds_sum")) == (4, 12)
+    assert value("typed_seconds_bucket", {"type": "a", "le": "+Inf"}) == 1
+    assert value("typed_seconds_bucket", {"type": "a", "le": "2.0"}) == 0
 
 
 def test_buckets() -> None:

@@ -167,15 +167,66 @@ async def test_a_store_is_taken_out(client: Client, fake: FakeStores, machine: M
     early = admin.PdSetStoreStateRequest(store_id=gone, state=StoreState.Tombstone)
     reply = await client.call_raw(ADMIN_METHODS["SetStoreState"], early)
     assert "still has 1 regions" in reply.header.error.message
-    await asyncio.sleep(10)
+    while await state_of(client, gone) == "Offline":
+        await asyncio.sleep(0.5)
+        assert asyncio.get_running_loop().time() < 60
     assert gone not in [p.store_id for p in fake.regions[2].peers]
     assert len(fake.regions[2].peers) == 3
-    stores = await client.call(ADMIN_METHODS["ListStores"], admin.PdAdminRequest())
-    assert {s.store.id: s.state_name for s in stores.stores}[gone] == "Offline"
+    assert await state_of(client, gone) == "Tombstone"
     fake.stop()
     await call(client, "SetStoreState", early)
     beat = await client.call_raw("StoreHeartbeat", pb.StoreHeartbeatRequest(stats=pb.StoreStats(store_id=gone)))
     assert beat.header.error.type == pb.ErrorType.STORE_TOMBSTONE
+
+
+@scheduled(4)
+async def test_a_new_leader_buries_nobody_before_it_was_told_of_all_regions(
+    client: Client, fake: FakeStores, machine: Machine
+) -> None:
+    """What it reads of the regions may be older than a peer that was added."""
+    await asyncio.sleep(10)
+    empty = next(i for i in range(1, 5) if i not in [p.store_id for p in fake.regions[2].peers])
+    fake.stop()
+    await call(client, "SetStoreState", admin.PdSetStoreStateRequest(store_id=empty, state=StoreState.Offline))
+    await machine.stop()
+    await machine.start()
+    await client.find_leader()
+    await asyncio.sleep(30)
+    assert await state_of(client, empty) == "Offline"
+    await call(client, "SetStoreState", admin.PdSetStoreStateRequest(store_id=empty, state=StoreState.Up))
+    again = FakeStores(client, 4)
+    again.lead(fake.regions[2])
+    again.leaders[2] = fake.leaders[2]
+    await asyncio.sleep(15)
+    assert await state_of(client, empty) == "Up"
+    await call(client, "SetStoreState", admin.PdSetStoreStateRequest(store_id=empty, state=StoreState.Offline))
+    again.stop()
+    await asyncio.sleep(15)
+    assert await state_of(client, empty) == "Tombstone"
+
+
+@scheduled(4)
+async def test_intervals_can_be_changed_while_it_runs(client: Client, fake: FakeStores, machine: Machine) -> None:
+    await asyncio.sleep(10)
+    for name in ("schedule-interval-ms", "patrol-interval-ms"):
+        item = admin.PdConfigItem(name=name, value="3600000")
+        await call(client, "SetConfig", admin.PdSetConfigRequest(items=[item]))
+    await asyncio.sleep(2)
+    gone = next(p.store_id for p in fake.regions[2].peers if p.store_id != fake.leaders[2])
+    await call(client, "SetStoreState", admin.PdSetStoreStateRequest(store_id=gone, state=StoreState.Offline))
+    await asyncio.sleep(300)
+    assert gone in [p.store_id for p in fake.regions[2].peers]
+    item = admin.PdConfigItem(name="patrol-interval-ms", value="0")
+    await call(client, "SetConfig", admin.PdSetConfigRequest(items=[item]))
+    await asyncio.sleep(5)
+    assert gone not in [p.store_id for p in fake.regions[2].peers]
+    fake.stop()
+
+
+async def state_of(client: Client, store_id: int) -> str:
+    """What the placement driver says of a store."""
+    stores = await client.call(ADMIN_METHODS["ListStores"], admin.PdAdminRequest())
+    return {item.store.id: str(item.state_name) for item in stores.stores}[store_id]
 
 
 @scheduled(1)

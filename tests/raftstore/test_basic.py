@@ -11,8 +11,8 @@ from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer
 from kvstore.proto.raft_serverpb_pb2 import RaftMessage
 from kvstore.raft.types import Message, MessageType
+from kvstore.raft_wire import message_to_pb
 from kvstore.raftstore.api import RegionError
-from kvstore.raftstore.codec import message_to_pb
 from tests.raftstore.cluster import TEST_CONFIG, Cluster
 from tests.raftstore.loop import run_virtual
 

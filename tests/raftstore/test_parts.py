@@ -23,10 +23,11 @@ from kvstore.raft.config import Config
 from kvstore.raft.raw_node import RawNode
 from kvstore.raft.storage import MemoryStorage
 from kvstore.raft.types import ConfState, Entry, EntryType, Message, MessageType, Snapshot
+from kvstore.raft_wire import message_from_pb, message_to_pb
 from kvstore.raftstore.admin import change_peers, conf_change_of, is_joint, merge_regions, split_region
 from kvstore.raftstore.api import RegionError
 from kvstore.raftstore.checks import covers, overlaps
-from kvstore.raftstore.codec import header_of, message_from_pb, message_to_pb, write_command, write_prefix
+from kvstore.raftstore.codec import header_of, write_command, write_prefix
 from kvstore.raftstore.peer_storage import conf_state_of
 from kvstore.raftstore.region_tree import RegionTree
 from tests.raftstore.cluster import ADD, LEARNER, REMOVE, Cluster

@@ -497,6 +497,16 @@ def test_metrics_say_what_was_done() -> None:
         assert value("raftstore_syncs_total") == store.counters.syncs > 0
         assert value("raftstore_writes_total") == 1
         assert value("raftstore_queued_bytes") == 0
+        assert value("tikv_raftstore_append_log_duration_seconds_count") == store.counters.syncs
+        assert value("tikv_raftstore_commit_log_duration_seconds_count") == 2
+        committing = value("tikv_raftstore_commit_log_duration_seconds_sum")
+        appending = value("tikv_raftstore_append_log_duration_seconds_sum")
+        assert committing is not None
+        assert appending is not None
+        assert 0 < appending < committing < 10
+        applied = value("tikv_raftstore_apply_log_duration_seconds_count")
+        assert applied is not None
+        assert 2 <= applied <= store.counters.apply_batches
         await cluster.stop()
 
     run_virtual(main())

@@ -6,11 +6,13 @@ import asyncio
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kvstore import failpoint
 from kvstore.proto.kvrpcpb_pb2 import RawGetRequest
-from kvstore.rpc.api import Code, RpcError
+from kvstore.rpc.api import Call, Code, RpcError
 from kvstore.rpc.grpc import BindFailed, GrpcChannel, GrpcServer, GrpcTransport, PublicBindRefused, Tls, is_loopback
 from tests.rpc.ends import RAW_GET, TIMEOUT_S, echo, handlers_of
 
@@ -116,3 +118,25 @@ def test_server_that_comes_back_is_found_again() -> None:
         await second.stop(0)
 
     asyncio.run(whole())
+
+
+def test_an_answer_that_is_lost_was_executed_and_a_call_that_is_not_sent_was_not() -> None:
+    executed: list[bytes] = []
+
+    async def note(request: Any, call: Call) -> Any:
+        executed.append(request.key)
+        return await echo(request, call)
+
+    async def test(address: str) -> None:
+        try:
+            for point, count in (("rpc::before_answer", 1), ("rpc::before_send", 1)):
+                failpoint.configure(point, "1*return")
+                with pytest.raises(RpcError, match=point) as caught:
+                    await get(address, None)
+                assert caught.value.code == Code.UNAVAILABLE
+                assert len(executed) == count
+            await get(address, None)
+        finally:
+            failpoint.clear()
+
+    with_server(GrpcServer("127.0.0.1:0", handlers_of({RAW_GET: note})), test)

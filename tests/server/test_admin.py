@@ -134,6 +134,9 @@ def test_what_is_measured() -> None:
 
         assert sample("tikv_storage_command_total", type="KvPessimisticLock") == 2
         assert sample("tikv_storage_command_total", type="KvGet") == 1
+        assert sample("tikv_scheduler_command_duration_seconds_count", type="prewrite") == 1
+        assert sample("tikv_scheduler_command_duration_seconds_count", type="commit") == 1
+        assert sample("tikv_scheduler_command_duration_seconds_count", type="acquire_pessimistic_lock") == 2
         assert sample("tikv_lock_manager_task_counter_total", type="timeout") == 1
         assert sample("tikv_lock_manager_error_counter_total", type="deadlock") == 0
         assert sample("tikv_concurrency_manager_max_ts") == 40

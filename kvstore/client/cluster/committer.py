@@ -32,6 +32,7 @@ from kvstore.client.cluster.resolver import TS_MAX, physical_ms
 from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.errors import KvError, LockWaitTimeout, PdError, TxnError, WriteConflict
+from kvstore.failpoint import fail_point_async
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 from kvstore.rpc.api import RpcError
 
@@ -122,6 +123,7 @@ class Committer:
         finally:
             if self._one_pc_commit_ts:
                 self._keep_alive.stop()
+        await fail_point_async("client::after_prewrite")
         if self._one_pc_commit_ts:
             return self._one_pc_commit_ts
         if not self._locks(self._primary):
@@ -309,6 +311,7 @@ class Committer:
             # nothing is committed: undone, whatever went wrong
             self._parts.background.spawn(self.rollback())
             raise
+        await fail_point_async("client::before_commit_primary")
         backoff = self._parts.backoff(POINT_BUDGET_MS)
         try:
             commit_ts, done = await self._commit_at_primary(backoff, commit_ts)
@@ -345,6 +348,9 @@ class Committer:
             commit_ts = await self._parts.pd.get_ts()
 
     async def _commit_rest(self, commit_ts: int, keys: Sequence[bytes]) -> None:
+        if await fail_point_async("client::before_commit_secondaries") is not None:
+            return  # left to whoever meets their locks
+
         async def commit(backoff: Backoff, region: CachedRegion, mine: list[bytes]) -> None:
             for batch in cut(mine, len, BATCH_BYTES_MAX):
                 request = kvrpcpb.CommitRequest(start_version=self._start_ts, keys=batch, commit_version=commit_ts)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
 from kvstore.client.cluster.errors import ClusterMismatch, PdUnavailable
 from kvstore.errors import PdError
+from kvstore.failpoint import fail_point_async
 from kvstore.proto.pdpb_pb2 import RequestHeader, TsoRequest, TsoResponse
 from kvstore.rpc.api import Code, RpcError, Stream
 
@@ -117,6 +118,8 @@ class Timestamps:
 
     async def _ask(self, stream: Stream, count: int) -> TsoResponse:
         self.requests += 1
+        if await fail_point_async("client::before_tso") is not None:
+            raise RpcError(Code.UNAVAILABLE, "failpoint client::before_tso")
         try:
             async with asyncio.timeout(TSO_TIMEOUT_S):
                 await stream.send(TsoRequest(header=self._header, count=count))
