@@ -233,8 +233,8 @@ class Nemesis:
 
     async def _run_lane(self, lane: Lane, rng: random.Random, until: float) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(rng.expovariate(1 / lane.pause_s))
+        while loop.time() < until:
+            await asyncio.sleep(min(rng.expovariate(1 / lane.pause_s), until - loop.time()))
             if loop.time() >= until:
                 return
             fault = rng.choice(lane.faults)
