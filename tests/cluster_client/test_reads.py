@@ -117,6 +117,18 @@ def test_a_snapshot_below_the_safe_point_is_refused_and_a_recent_one_costs_no_qu
     with_cluster(scenario)
 
 
+def test_how_young_a_snapshot_is_read_unasked_can_be_set() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        old = client.snapshot(await put_all(client, {b"a": b"1"}))
+        await asyncio.sleep(2)
+        cluster.pd.pass_time(2_000)
+        await client.gc(await client.now_ts())
+        with pytest.raises(SnapshotTooOld):
+            await old.get(b"a")
+
+    with_cluster(scenario, options=Options(recent_ms=1_000))
+
+
 KEYS = st.binary(min_size=1, max_size=2)
 OPERATIONS = st.lists(
     st.one_of(
