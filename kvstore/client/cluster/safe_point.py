@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from kvstore.client.cluster.background import shared
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.errors import SnapshotTooOld
@@ -30,13 +31,12 @@ class SafePoint:
 
     async def check(self, ts: int) -> None:
         """Raises SnapshotTooOld when the safe point, as it is after the call began, is above `ts`."""
-        loop = asyncio.get_running_loop()
         if self._asking is None or self._asking.done():
-            asking = self._asking = loop.create_task(self._pd.gc_safe_point())
+            asking = self._asking = shared(self._pd.gc_safe_point())
         else:
             # the one under way may have been answered before the caller read
             if self._next is None or self._next.done():
-                self._next = loop.create_task(self._ask_after(self._asking))
+                self._next = shared(self._ask_after(self._asking))
             asking = self._next
         self._value = max(self._value, await asyncio.shield(asking))
         if ts < self._value:
