@@ -53,8 +53,9 @@ class Cluster:
         sender = sender_for(TxnKeys())
         background = Background()
         resolver = LockResolver(pd, sender.regions, sender, rng, background)
-        safe_point = SafePoint(pd)
-        self._parts = Parts(pd, sender.regions, sender, resolver, background, safe_point, rng, options or Options())
+        options = options or Options()
+        safe_point = SafePoint(pd, options.recent_ms)
+        self._parts = Parts(pd, sender.regions, sender, resolver, background, safe_point, rng, options)
         self._raw_sender = sender_for(RawKeys())
         self.raw = RawClient(self._raw_sender, rng)
 
