@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import chart, htap, load, olap, oltp, replica
+from benchmarks import chart, cluster, htap, load, olap, oltp, replica
 from benchmarks.engines import ENGINE_NAMES, OURS, make_engine
 from benchmarks.engines.api import Engine
 from benchmarks.engines.sqlfront import Sqlfront
@@ -26,6 +26,7 @@ TITLES = {
     "htap": "Transactions and analytics on the same rows: TPC-H SF {scale:g}, one writer, one analyst",
     "load": "Bulk load: lineitem SF {scale:g} from Parquet, with its primary key",
     "replica": "The columnar replica: lineitem SF {scale:g}",
+    "cluster": "The distributed store: gRPC on loopback, all processes on this machine",
 }
 DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "htap": 0.1, "load": 0.1, "replica": 0.1}
 SQLITE_SCALE_MAX = 0.1
@@ -71,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.chart is not None and (reason := chart.missing()):
         print(reason, file=sys.stderr)
         return 2
+    if args.suite == "cluster":
+        return _run_cluster(args)
     scale = args.scale or (QUICK_SCALE if args.quick else DEFAULT_SCALE)[args.suite]
     wanted, absent = _choose(args.suite, args.engines, scale)
     if not wanted:
@@ -223,6 +226,23 @@ def _run_replica(
     print_results(results.measurements)
     _print_remarks(results.remarks)
     return results.measurements, results.faults
+
+
+def _run_cluster(args: argparse.Namespace) -> int:
+    if args.quick:
+        settings = cluster.ClusterSettings(0.2, 1, (1, 20), 20, 2.0, 1)
+    else:
+        settings = cluster.ClusterSettings(args.seconds or 2.0, args.runs or 3)
+    with _stop_on_termination():
+        print_heading(TITLES["cluster"], machine_shape(Path(tempfile.gettempdir())), {}, {})
+        results = cluster.run(settings, _progress())
+    print(f"Medians of {settings.rounds} rounds of {settings.seconds:g} s; threads are calls in flight.\n")
+    print_results(results)
+    print()
+    print_table(cluster.verdicts(results))
+    if args.json is not None:
+        write_json(args.json, results)
+    return 0
 
 
 def _print_remarks(remarks: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ class Echo:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address)
-        self._call = self._channel.unary_unary(UNARY)
+        self._call = self._channel.unary_unary(UNARY, None, None)
         self._request = b"e" * (len(VALUE) + 40)
 
     async def unary(self, number: int) -> object:
@@ -59,10 +59,14 @@ def raw_put(cluster: Cluster) -> Operation:
     return lambda number: cluster.raw.put(key_of(number), VALUE)
 
 
-def get(cluster: Cluster, ts: int) -> Operation:
-    """A transactional read at one timestamp."""
+def get(cluster: Cluster, ts: int, keys: int) -> Operation:
+    """A transactional read of one of the first keys at one timestamp."""
     snapshot = cluster.snapshot(ts)
-    return lambda number: snapshot.get(key_of(number, 1000))
+    return lambda number: snapshot.get(key_of(number, keys))
+
+
+def timestamp(cluster: Cluster) -> Operation:
+    return lambda number: cluster.pd.get_ts()
 
 
 async def fill(cluster: Cluster, keys: int) -> int:

@@ -117,6 +117,10 @@ class RawNode:
         """Proposes a membership change; one that is not allowed now becomes an empty entry. ProposalDropped."""
         return leader.propose(self._raft, EntryType.CONF_CHANGE_V2, encode_conf_change(change), context)
 
+    def tell_commit(self, index: int) -> None:
+        """Has followers told as soon as the entry is committed, also with `skip_bcast_commit`."""
+        self._raft.commit_to_tell = max(self._raft.commit_to_tell, index)
+
     def apply_conf_change(self, change: ConfChangeV2) -> ConfState:
         """Puts a committed membership change into force; the result belongs in the next snapshots. ConfChangeError."""
         return membership.apply_conf_change(self._raft, change)

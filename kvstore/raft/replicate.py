@@ -37,8 +37,13 @@ def catch_up(raft: Raft, node: int, progress: Progress) -> None:
     while progress.next_idx <= last or progress.pending_request_snapshot:
         if not send_append(raft, node, progress, allow_empty=False):
             return
-    tell_commit = not raft.config.skip_bcast_commit or raft.has_pending_conf()
-    if tell_commit and progress.wants_commit(raft.log.committed):
+    committed = raft.log.committed
+    tell_commit = (
+        not raft.config.skip_bcast_commit
+        or raft.has_pending_conf()
+        or progress.sent_commit < raft.commit_to_tell <= committed
+    )
+    if tell_commit and progress.wants_commit(committed):
         send_append(raft, node, progress, allow_empty=True)
 
 

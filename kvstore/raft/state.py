@@ -36,6 +36,7 @@ class Raft:
 
     __slots__ = (
         "appends_due",
+        "commit_to_tell",
         "config",
         "election_elapsed",
         "heartbeat_due",
@@ -79,6 +80,7 @@ class Raft:
         self.wants_snapshot = False  # a follower's wish, and the index that the request of this term is for
         self.pending_request_snapshot = 0
         self.uncommitted_size = self.uncommitted_from = 0
+        self.commit_to_tell = 0  # when it is committed, followers are told at once though `skip_bcast_commit` is set
         self.promotable = False
         self._load(hard_state, config.applied)
         self.set_configuration(confchange.restore(conf_state))

@@ -63,6 +63,8 @@ class AdminExecutor:
     def _compact_log(self, applying: Applying, peer: Peer, admin: AdminRequest) -> Outcome:
         index, term = admin.compact_log.compact_index, admin.compact_log.compact_term
         storage = peer.storage
+        if storage.merge is not None:
+            raise checks.proposal_in_merging_mode(peer.region_id)  # the target may need what would be cut
         if index > storage.truncated_index:
             assert index <= storage.applied, (peer.region_id, index, storage.applied)
             storage.compact(applying.batch, index, term)

@@ -243,9 +243,11 @@ def prewrite_of(request: pb.PrewriteRequest) -> Prewrite:
         )
     actions: tuple[PessimisticAction, ...] = ()
     if request.for_update_ts and request.pessimistic_actions:
-        if len(request.pessimistic_actions) != len(mutations):
+        if len(request.pessimistic_actions) < len(mutations):
             raise Refused(f"{len(request.pessimistic_actions)} actions for {len(mutations)} mutations")
-        actions = tuple(_ACTIONS.get(action, PessimisticAction.DO_CHECK) for action in request.pessimistic_actions)
+        # client-rust cuts a prewrite by regions and sends each part the actions of the whole; TiKV takes the first ones
+        told = request.pessimistic_actions[: len(mutations)]
+        actions = tuple(_ACTIONS.get(action, PessimisticAction.DO_CHECK) for action in told)
     props = PrewriteProperties(
         request.start_version,
         request.primary_lock,

@@ -113,7 +113,7 @@ def describe(plan: Plan, *, keep: bool) -> str:
             *(_line(member) for member in plan.members),
             "connect:",
             f"  sqlfront ctl --pd {plan.pd_addresses} stores",
-            f'  tikv_client.TransactionClient.connect("{plan.pds[0].address}")',
+            f'  tikv_client.TransactionClient.connect(["{plan.pds[0].address}"])',
             "Ctrl-C stops all of them.",
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from kvstore.client.cluster.parts import Options
 from kvstore.errors import SnapshotTooOld
 from tests.cluster_client.mock import MockCluster
 from tests.cluster_client.world import put_all, read_all, with_cluster
+from tests.sim.loop import SimLoop
 
 MANY = {b"k%05d" % n: b"v%d" % n for n in range(3000)}
 
@@ -115,6 +117,40 @@ def test_a_snapshot_below_the_safe_point_is_refused_and_a_recent_one_costs_no_qu
         assert await client.snapshot((1 << 64) - 1).get(b"a") == b"1"
 
     with_cluster(scenario)
+
+
+def test_how_young_a_snapshot_is_read_unasked_can_be_set() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        old = client.snapshot(await put_all(client, {b"a": b"1"}))
+        await asyncio.sleep(2)
+        cluster.pd.pass_time(2_000)
+        await client.gc(await client.now_ts())
+        with pytest.raises(SnapshotTooOld):
+            await old.get(b"a")
+
+    with_cluster(scenario, options=Options(recent_ms=1_000))
+
+
+def test_nobody_may_be_left_to_hear_that_the_safe_point_is_unknown() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        old = client.snapshot(await put_all(client, {b"a": b"1"}))
+        await asyncio.sleep(1)
+        cluster.pd.pass_time(1_000)
+        cluster.pd.hung[0] = None
+        reading = asyncio.ensure_future(old.get(b"a"))
+        while "GetGCSafePoint" not in cluster.pd.calls:
+            await asyncio.sleep(0.001)
+        reading.cancel()
+        await asyncio.sleep(60)
+        cluster.pd.hung.clear()
+        assert await old.get(b"a") == b"1"
+        del reading
+        gc.collect()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        assert not loop.failures
+
+    with_cluster(scenario, options=Options(recent_ms=0))
 
 
 KEYS = st.binary(min_size=1, max_size=2)

@@ -10,11 +10,10 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
-from kvstore.client.cluster.cluster import Cluster as Client
 from kvstore.client.cluster.errors import UndeterminedResult
-from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.errors import KvError
 from kvstore.rpc.api import RpcError
 from tests.e2e.harness import until
@@ -24,6 +23,29 @@ REGIONS = 4
 START = 100
 CALL_S = 15.0
 """A transfer that takes longer is given up; its outcome is unknown then."""
+
+
+class Reads(Protocol):
+    """What the bank asks of a snapshot."""
+
+    def batch_get(self, keys: Iterable[bytes]) -> Awaitable[Mapping[bytes, bytes]]: ...
+
+
+class Writes(Reads, Protocol):
+    """What it asks of a transaction."""
+
+    def put(self, key: bytes, value: bytes) -> None: ...
+    async def commit(self) -> Any: ...
+    async def rollback(self) -> None: ...
+
+
+class Client(Protocol):
+    """What it asks of a client: ours, or another's that fails with our errors."""
+
+    def begin(self, *, pessimistic: bool = False) -> Awaitable[Writes]: ...
+    def snapshot(self, ts: int) -> Reads: ...
+    async def now_ts(self) -> int: ...
+    async def split(self, keys: Sequence[bytes]) -> Any: ...
 
 
 def account(number: int) -> bytes:
@@ -148,7 +170,7 @@ class Bank:
         missing = await self._missing(snapshot, refused)
         assert missing == refused, f"refused transfers were done: {sorted(set(refused) - set(missing))}"
 
-    async def _missing(self, snapshot: Snapshot, transfers: Sequence[int]) -> list[int]:
+    async def _missing(self, snapshot: Reads, transfers: Sequence[int]) -> list[int]:
         missing = []
         for at in range(0, len(transfers), 256):
             some = transfers[at : at + 256]

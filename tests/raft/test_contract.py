@@ -528,3 +528,40 @@ def test_an_append_commits_no_further_than_it_reaches() -> None:
     persist(raw, storage)
     raw.step(append(term=2, after=(1, 1), commit=3))
     assert raw.commit == 1
+
+
+def test_followers_are_told_of_a_commit_that_the_caller_named() -> None:
+    leading, storage = make(1, (1, 2, 3), skip_bcast_commit=True)
+    leading.campaign()
+    sent: list[Message] = []
+
+    def work() -> list[Message]:
+        sent.clear()
+        while leading.has_ready():
+            ready = leading.ready()
+            storage.append(ready.entries)
+            if ready.hard_state is not None:
+                storage.set_hard_state(ready.hard_state)
+            light = leading.advance(ready)
+            sent.extend([*ready.messages, *ready.persisted_messages, *light.messages])
+        return [message for message in sent if message.to == 2]
+
+    work()
+    for kind in (MessageType.REQUEST_PRE_VOTE_RESPONSE, MessageType.REQUEST_VOTE_RESPONSE):
+        leading.step(Message(kind, 1, 2, 1))
+        work()
+    assert leading.role is Role.LEADER
+
+    def replicate(index: int) -> list[Message]:
+        for node in (2, 3):
+            leading.step(Message(MessageType.APPEND_RESPONSE, 1, node, 1, index=index))
+        return work()
+
+    replicate(1)
+    quiet = leading.propose(b"", b"quiet")
+    assert [message.index for message in work()] == [1]
+    assert replicate(quiet) == []
+    told = leading.propose(b"", b"told")
+    leading.tell_commit(told)
+    work()
+    assert [(message.type, message.commit) for message in replicate(told)] == [(MessageType.APPEND, told)]

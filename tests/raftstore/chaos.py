@@ -313,7 +313,9 @@ class Chaos:
         return self.done
 
 
-SLEEPY = replace(TEST_CONFIG, hibernate_ticks=16, store_alive_s=0.5, store_silence_s=1.5)
+SLEEPY = replace(
+    TEST_CONFIG, hibernate_ticks=16, store_alive_s=0.5, store_silence_s=1.5, log_gc_s=0.3, log_gc_entries=3
+)
 
 
 def run_chaos(seed: int, seconds: float = 20.0) -> dict[str, int]:

@@ -45,7 +45,7 @@ class Trio:
 
     def __init__(self, path: str) -> None:
         self.pd = Pd()
-        self.pd.next_id = int(time.time())  # ids grow over restarts
+        self.pd.next_id = int(time.time() * 1000)  # ids grow over restarts
         self.stores: dict[int, RaftStore] = {}
         self.syncers: list[ThreadSyncer] = []
         self.runs: list[asyncio.Task[None]] = []

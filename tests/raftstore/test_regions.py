@@ -17,6 +17,7 @@ from kvstore.engine.memory import MemoryEngine
 from kvstore.errors import DiskFull, NotOurDirectory
 from kvstore.proto.kvrpcpb_pb2 import DiskFullOpt
 from kvstore.proto.metapb_pb2 import Peer, Region, Store
+from kvstore.proto.raft_cmdpb_pb2 import AdminCmdType, AdminRequest
 from kvstore.proto.raft_serverpb_pb2 import RaftMessage, SnapshotChunk
 from kvstore.raft.types import MessageType
 from kvstore.raftstore import keys
@@ -24,6 +25,7 @@ from kvstore.raftstore.api import RegionError, RegionObserver
 from kvstore.raftstore.bootstrap import bootstrap, identify, read_ident, write_ident
 from kvstore.raftstore.config import StoreConfig
 from kvstore.raftstore.metrics import StoreCollector
+from kvstore.raftstore.placement_worker import begin_merge
 from kvstore.raftstore.split_check import balanced_key, boundary, split_keys
 from kvstore.rpc.api import RpcError
 from tests.raftstore.cluster import ADD, LEARNER, TEST_CONFIG, Cluster, Pd, PdClient
@@ -505,6 +507,41 @@ def test_metrics_say_what_was_done() -> None:
         applied = value("tikv_raftstore_apply_log_duration_seconds_count")
         assert applied is not None
         assert 2 <= applied <= store.counters.apply_batches
+        await cluster.stop()
+
+    run_virtual(main())
+
+
+def test_the_log_of_a_merging_region_is_not_cut() -> None:
+    """A CompactLog that was proposed behind PrepareMerge, before that was applied, must do nothing."""
+
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1, 2, 3])
+        store = await cluster.leader()
+        await store.split(cluster.context(store, 2), [b"m"])
+        source_leader = await cluster.leader(101)
+        source = source_leader.peers[101]
+        target_leader = await cluster.leader(2)
+        lagging = next(s for s in (1, 2, 3) if s not in (source_leader.store_id, target_leader.store_id))
+        await cluster.put(b"a", b"v")
+        await asyncio.sleep(0.5)
+        cluster.network.isolate(lagging, [1, 2, 3])
+        for number in range(5):
+            await cluster.put(b"a%02d" % number, b"v")
+        merging = asyncio.ensure_future(begin_merge(source_leader, source, source_leader.peers[2].region))
+        while not source.proposals:
+            await asyncio.sleep(0.0001)
+        compact = AdminRequest(cmd_type=AdminCmdType.CompactLog)
+        compact.compact_log.compact_index = source.storage.applied
+        compact.compact_log.compact_term = source.storage.applied_term
+        source.propose_admin(compact, None, 0.0)
+        source_leader.mark(source)
+        await merging
+        await asyncio.sleep(1)
+        cluster.network.heal()
+        await cluster.until(lambda: all(len(s.regions()) == 1 for s in cluster.stores.values()))
+        assert len(cluster.data(lagging)) == 6
         await cluster.stop()
 
     run_virtual(main())

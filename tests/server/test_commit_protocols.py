@@ -280,6 +280,20 @@ def test_prewrite_over_pessimistic_locks() -> None:
     everywhere(test)
 
 
+def test_a_part_of_a_prewrite_comes_with_the_actions_of_the_whole() -> None:
+    """As client-rust sends it; an action too few would leave it open what to do."""
+
+    async def test(node: Node) -> None:
+        check = pb.PrewriteRequest.PessimisticAction.DO_PESSIMISTIC_CHECK
+        await node.lock(10, b"a", for_update_ts=10)
+        assert not (await node.prewrite(10, {b"a": b"v"}, for_update_ts=10, pessimistic_actions=[check] * 3)).errors
+        pairs = {b"b": b"v", b"c": b"v"}
+        response = await node.prewrite(20, pairs, for_update_ts=20, pessimistic_actions=[check])
+        assert "1 actions for 2 mutations" in response.errors[0].abort
+
+    everywhere(test)
+
+
 def test_a_write_that_fails_leaves_no_lock_in_flight() -> None:
     async def test(node: Node) -> None:
         node.store.write_error = node_busy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from kvstore.client.cluster import commands
@@ -12,18 +13,59 @@ from kvstore.client.cluster.backoff import Backoff, Kind
 from kvstore.client.cluster.cluster import Cluster, ClusterTransaction
 from kvstore.client.cluster.errors import ClusterError, UndeterminedResult
 from kvstore.client.cluster.parts import Options
+from kvstore.client.cluster.pd_client import PdClient
+from kvstore.client.cluster.sender import ReadFrom
+from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.codec import decode_bytes
-from kvstore.errors import KvError
+from kvstore.errors import KvError, PdError
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
-from kvstore.rpc.api import RpcError
+from kvstore.rpc.api import Method, RpcError
 from tests.sim.history import Aborted, Undetermined
+from tests.sim.invariants import Invariants
 from tests.sim.world import World
 
 T = TypeVar("T")
 BUDGET_MS = 8000
 LOCK_WAIT_MS = 2000
+PD_TIMEOUT_S = 2.0
+READS = (ReadFrom.LEADER, ReadFrom.FOLLOWER, ReadFrom.MIXED)
 ABANDONED = 0.02
 """The share of commits that a client gives up half way, leaving its locks to others."""
+SAFE_POINT_LAG_MS = 2000
+"""How far behind the present garbage is collected at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a client behaves."""
+
+    dies: float = 0.0
+    """The chance, at each call of a transaction, that the client's process ends in the middle of it."""
+    follower_reads: bool = False
+    """Whether transactions read from followers, too."""
+    careless: float = 0.0
+    """The share of transactions that garbage collection does not wait for. They can only read."""
+
+
+class RunningTransactions:
+    """What garbage collection must leave alone: a lower bound of the start timestamps of all transactions that run."""
+
+    def __init__(self, invariants: Invariants) -> None:
+        self._invariants = invariants
+        self._begun: dict[int, int] = {}
+        self._next = 0
+
+    def begin(self) -> int:
+        """To be called before the timestamp is drawn, which is greater than the newest one now."""
+        self._next += 1
+        self._begun[self._next] = self._invariants.newest_timestamp
+        return self._next
+
+    def over(self, ticket: int) -> None:
+        self._begun.pop(ticket, None)
+
+    def oldest(self) -> int | None:
+        return min(self._begun.values(), default=None)
 
 
 class Once(Backoff):
@@ -46,15 +88,33 @@ def _outcome(error: KvError | RpcError) -> NoReturn:
 class SimTxn:
     """See `workloads.api.Txn`."""
 
-    def __init__(self, client: SimClient, transaction: ClusterTransaction) -> None:
+    def __init__(self, client: SimClient, transaction: ClusterTransaction, ticket: int | None) -> None:
         self._client = client
         self._transaction = transaction
+        self._ticket = ticket
+        self._dead = False
 
     async def _read(self, work: Callable[[], Awaitable[T]]) -> T:
+        client = self._client
         try:
-            return await work()
+            if client.rng.random() >= client.habits.dies:
+                return await work()
+            async with asyncio.timeout(client.rng.expovariate(50)):
+                return await work()
         except (KvError, RpcError) as error:
             raise Aborted(f"{type(error).__name__}: {error}") from error
+        except TimeoutError:
+            self._die()
+            raise Aborted("the client died") from None
+
+    def _die(self) -> None:
+        self._dead = True
+        self._client.die()
+        self._end()
+
+    def _end(self) -> None:
+        if self._ticket is not None:
+            self._client.running.over(self._ticket)
 
     async def get(self, key: bytes) -> bytes | None:
         return await self._read(lambda: self._transaction.get(key))
@@ -77,6 +137,14 @@ class SimTxn:
         self._transaction.put(key, value)
 
     async def commit(self) -> None:
+        if self._ticket is None:
+            raise Aborted("it was only to read")
+        try:
+            await self._commit()
+        finally:
+            self._end()
+
+    async def _commit(self) -> None:
         rng = self._client.rng
         if rng.random() < ABANDONED:
             await self._abandon(rng.expovariate(50))
@@ -93,22 +161,38 @@ class SimTxn:
         except (KvError, RpcError) as error:
             _outcome(error)
         except TimeoutError:
+            if self._client.rng.random() < 0.5:
+                self._die()
             raise Undetermined("the client died") from None
 
     async def rollback(self) -> None:
+        if self._dead:
+            return
         try:
             await self._transaction.rollback()
         except (KvError, RpcError):
             return  # the locks it may have left are found by others
+        finally:
+            self._end()
 
 
 class SimClient:
     """See `workloads.api.Client`; connects when it is first used."""
 
     def __init__(
-        self, world: World, name: str, addresses: Sequence[str], *, raw: bool, options: Options | None = None
+        self,
+        world: World,
+        name: str,
+        addresses: Sequence[str],
+        running: RunningTransactions,
+        *,
+        raw: bool,
+        options: Options | None = None,
+        habits: Habits,
     ) -> None:
         self.name = name
+        self.running = running
+        self.habits = habits
         self.rng: random.Random = world.fork()
         self._world = world
         self._addresses = addresses
@@ -116,6 +200,17 @@ class SimClient:
         self._options = options
         self._transport = world.network.transport(name)
         self._cluster: Cluster | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def die(self) -> None:
+        """Its process ends and another one takes its place: nothing is settled, no lock is kept alive any more."""
+        cluster, self._cluster = self._cluster, None
+        self._transport.crash()
+        self._transport = self._world.network.transport(self.name)
+        if cluster is not None:
+            task = self._world.loop.create_task(cluster.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def _connected(self) -> Cluster:
         if self._cluster is None:
@@ -157,10 +252,38 @@ class SimClient:
 
     async def begin(self, *, pessimistic: bool = False) -> SimTxn:
         cluster = await self._connected()
+        ticket = None if self.rng.random() < self.habits.careless else self.running.begin()
         try:
-            return SimTxn(self, await cluster.begin(pessimistic=pessimistic))
+            ts = await cluster.now_ts()
         except (KvError, RpcError) as error:
+            if ticket is not None:
+                self.running.over(ticket)
             raise Aborted(str(error)) from error
+        read = self.rng.choice(list(READS)) if self.habits.follower_reads else ReadFrom.LEADER
+        snapshot = cluster.snapshot(ts, read=read)
+        return SimTxn(self, ClusterTransaction(cluster.parts, snapshot, pessimistic=pessimistic), ticket)
+
+    async def ask_pd(self, method: Method, request: Any) -> None:
+        """One question to the leader of the placement drivers, asked once. Raises KvError, RpcError."""
+        pd = await self._reach_pd()
+        request.header.cluster_id = pd.cluster_id
+        answer = await self._transport.channel(pd.leader).unary(method, request, PD_TIMEOUT_S)
+        if answer.header.error.type:
+            raise PdError(answer.header.error.type, answer.header.error.message)
+
+    async def _reach_pd(self) -> PdClient:
+        try:
+            return (await self._connected()).pd
+        except Aborted as error:
+            raise ClusterError(str(error)) from error
+
+    async def collect_garbage(self) -> None:
+        """Moves the safe point as near to the present as running transactions allow. Raises KvError, RpcError."""
+        await self._reach_pd()
+        cluster = await self._connected()
+        safe_point = await cluster.now_ts() - (SAFE_POINT_LAG_MS << LOGICAL_BITS)
+        oldest = self.running.oldest()
+        await cluster.gc(safe_point if oldest is None else min(safe_point, oldest))
 
     async def _once(self, command: commands.Command, request: Any, key: bytes) -> Any:
         cluster = await self._connected()

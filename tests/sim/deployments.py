@@ -6,10 +6,12 @@ import random
 from collections.abc import Callable
 
 from kvstore.client.cluster.parts import Options
+from tests.sim.nemesis import LANES
 from tests.sim.pd_group import PdGroup
 from tests.sim.raft_group import RaftGroup
 from tests.sim.run import Report, simulate
 from tests.sim.store_cluster import Shape, StoreCluster
+from tests.sim.variants import unusual
 from tests.sim.workloads.api import Workload
 from tests.sim.workloads.append import ListAppend
 from tests.sim.workloads.bank import Bank
@@ -38,8 +40,11 @@ def cluster(seed: int, seconds: float) -> Report:
     workloads = [Registers()] if raw else rng.sample(transactional, 2)
     options = Options(one_pc=rng.random() < 0.5, async_commit=rng.random() < 0.5)
     shape = Shape(stores=rng.choice((3, 4, 4, 5)), pds=rng.choice((1, 3, 3)), raw=raw, options=options)
+    lanes = LANES
+    if rng.random() < 0.7:
+        shape, lanes = unusual(rng, shape)
     splits = [key for workload in workloads for key in workload.splits]
-    return simulate(seed, lambda world: StoreCluster(world, shape, splits), workloads, seconds)
+    return simulate(seed, lambda world: StoreCluster(world, shape, splits), workloads, seconds, lanes)
 
 
 DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {

@@ -170,11 +170,12 @@ async def full_disk(cluster: Cluster, rng: random.Random) -> AsyncIterator[str]:
 async def clock_jump(cluster: Cluster, rng: random.Random) -> AsyncIterator[str]:
     """A wall clock goes wrong by up to minutes, forward or back, and is set right again."""
     machine = _pick(cluster, rng, running=False)
-    machine.clock.offset_ms = int(rng.choice([-1, 1]) * 10 ** rng.uniform(1, 5))
+    usual = machine.clock.offset_ms
+    machine.clock.offset_ms = usual + int(rng.choice([-1, 1]) * 10 ** rng.uniform(1, 5))
     try:
         yield f"clock of {machine.name} is off by {machine.clock.offset_ms} ms"
     finally:
-        machine.clock.offset_ms = 0
+        machine.clock.offset_ms = usual
 
 
 def _operation(do: Callable[[Cluster, random.Random], object]) -> Fault:
@@ -232,8 +233,8 @@ class Nemesis:
 
     async def _run_lane(self, lane: Lane, rng: random.Random, until: float) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(rng.expovariate(1 / lane.pause_s))
+        while loop.time() < until:
+            await asyncio.sleep(min(rng.expovariate(1 / lane.pause_s), until - loop.time()))
             if loop.time() >= until:
                 return
             fault = rng.choice(lane.faults)

@@ -52,6 +52,8 @@ class Report:
     trace: str = ""
     """A hash of all that clients and faults did: one seed gives one trace."""
     reports: int = 0
+    settled_s: float = 0.0
+    """From the end of all faults until it served again."""
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}: {'FAILED' if self.problems else 'ok'}, trace {self.trace[:12]}"]
@@ -80,7 +82,7 @@ class Run:
         world = self.world
         harm = Nemesis(self.deployment, world.fork(), self.lanes, report.faults)
         watching = asyncio.ensure_future(self._watch())
-        working = asyncio.ensure_future(self._work(harm))
+        working = asyncio.ensure_future(self._work(harm, report))
         done, pending = await asyncio.wait((watching, working), return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -95,22 +97,27 @@ class Run:
             self.deployment.observe()
             await asyncio.sleep(OBSERVE_S)
 
-    async def _work(self, harm: Nemesis) -> None:
+    async def _work(self, harm: Nemesis, report: Report) -> None:
         async with asyncio.timeout(SETTLE_S_MAX):
             await self.deployment.boot()
         clients = self.deployment.clients(self.clients_each * len(self.workloads) + 1)
         for workload in self.workloads:
             await workload.setup(clients[0])
         async with asyncio.TaskGroup() as group:
-            group.create_task(harm.run(self.seconds))
+            group.create_task(self._harm(harm, report))
             self._drive(group, clients, self.seconds)
-        async with asyncio.timeout(SETTLE_S_MAX):
-            await self.deployment.settle()
         async with asyncio.TaskGroup() as group:
             self._drive(group, clients, STEADY_S)
         for workload in self.workloads:
             await workload.finish(clients[0])
         self.deployment.observe_at_rest()
+
+    async def _harm(self, harm: Nemesis, report: Report) -> None:
+        await harm.run(self.seconds)
+        healed = self.world.loop.time()
+        async with asyncio.timeout(SETTLE_S_MAX):
+            await self.deployment.settle()
+        report.settled_s = self.world.loop.time() - healed
 
     def _drive(self, group: asyncio.TaskGroup, clients: Sequence[Client], seconds: float) -> None:
         for number, workload in enumerate(self.workloads):
@@ -139,7 +146,10 @@ def simulate(
     report.problems += world.failures
     for workload in workloads:
         _judge(report, workload)
-    report.summary.append(f"{world.loop.time():.0f} s, {len(report.faults)} faults, {world.invariants.reports} reports")
+    report.summary.append(
+        f"{world.loop.time():.0f} s, {len(report.faults)} faults, settled in {report.settled_s:.1f} s, "
+        f"{world.invariants.reports} reports"
+    )
     report.reports = world.invariants.reports
     report.trace = _trace(report, workloads)
     return report

@@ -32,18 +32,25 @@ from kvstore.rpc.api import RpcError
 from kvstore.server.node import NodeConfig, StoreNode
 from pd.config import Member, PdConfig, ScheduleConfig
 from pd.node import PdNode, member_id
-from tests.sim.cluster_client import SimClient
+from pd.server import ADMIN_METHODS
+from tests.sim.cluster_client import Habits, RunningTransactions, SimClient
 from tests.sim.invariants import Broken, RegionView
 from tests.sim.machine import Life, Machine
 from tests.sim.world import World
 
 RESTART_S = 1.0
 """Whoever watches over a process starts it again so long after it ended."""
+GC_POLL_S = 3.0
+"""How often a store asks for the safe point."""
+GC_S = 6.0
+"""How long a client may take to settle the old locks."""
 ADMIN_S = 3.0
 """How long a region operation is waited for; it may come to its end later, or never."""
 PROBE_PAUSE_S = 0.2
 EQUAL_S = 60.0
 """At rest the replicas of each region must be equal within so long."""
+FINISHED_S = 60.0
+"""What was begun under faults must be over so long after a healed cluster serves again."""
 DIGEST_EVERY = 5
 """Replicas are compared at every so many looks; a digest reads the whole region."""
 REGIONS_MAX = 12
@@ -82,6 +89,12 @@ class Shape:
     options: Options = field(default_factory=Options)
     store: StoreConfig = STORE
     schedule: ScheduleConfig = SCHEDULE
+    zones: int = 1
+    """Stores are in zones a, b, … in turn."""
+    clocks_wrong_ms: int = 0
+    """Wall clocks are wrong by up to so much from the start, each in its own way."""
+    clients: Habits = field(default_factory=Habits)
+    """How clients behave."""
 
 
 class _Syncer:
@@ -103,7 +116,11 @@ class StoreCluster:
         self.machines = [*self._pd_machines, *self._kv_machines]
         for machine in self.machines:
             machine.disk.sync_s = lambda rng=machine.rng: rng.expovariate(500)  # type: ignore[misc]
+            machine.clock.offset_ms = machine.rng.randint(-shape.clocks_wrong_ms, shape.clocks_wrong_ms)
+        self._running = RunningTransactions(world.invariants)
         self._probe = self._client("probe")
+        self._clients: list[SimClient] = []
+        """Kept to the end, as what only itself refers to may be collected while it still waits."""
         self.pds: dict[str, PdNode] = {}
         self.nodes: dict[str, StoreNode] = {}
         self._lives: dict[str, Life] = {}
@@ -114,6 +131,14 @@ class StoreCluster:
         self._digests: dict[tuple[int, int], tuple[str, str]] = {}
 
     # processes
+
+    @property
+    def store_machines(self) -> Sequence[Machine]:
+        return self._kv_machines
+
+    def store_ids(self) -> list[int]:
+        """Of the stores that run."""
+        return [store.store_id for _, store in self._stores()]
 
     @property
     def pd_addresses(self) -> list[str]:
@@ -143,12 +168,13 @@ class StoreCluster:
 
     def _kv_main(self, number: int) -> Callable[[Life], Any]:
         address = f"kv{number + 1}:20160"
+        labels = {"zone": chr(ord("a") + number % self.shape.zones), "host": f"kv{number + 1}"}
 
         async def main(life: Life) -> None:
             transport = life.transport()
             pd = await self._find_pd(life, transport)
             node = StoreNode(
-                NodeConfig(address, labels={"host": life.name}, store=self.shape.store, gc_poll_s=5.0),
+                NodeConfig(address, labels=labels, store=self.shape.store, gc_poll_s=GC_POLL_S),
                 life.engine,
                 transport,
                 pd,
@@ -215,18 +241,60 @@ class StoreCluster:
 
     def clients(self, count: int) -> list[SimClient]:
         self.others = [f"c{number}" for number in range(count)]
-        return [self._client(name) for name in self.others]
+        self._clients = [self._client(name) for name in self.others]
+        return self._clients
 
     def _client(self, name: str) -> SimClient:
-        return SimClient(self.world, name, self.pd_addresses, raw=self.shape.raw, options=self.shape.options)
+        shape = self.shape
+        habits = shape.clients if name in self.others else Habits()
+        return SimClient(
+            self.world, name, self.pd_addresses, self._running, raw=shape.raw, options=shape.options, habits=habits
+        )
 
     async def settle(self) -> None:
-        """Until a key of every region can be read and all replicas of every region are equal."""
+        """Until a key of every region can be read, all replicas of every region are equal, and all that was begun
+        before is over: merges, joint configurations, peers that are none any more."""
+        begun = set(self._unfinished())
         await self._answers()
         await self._compare_replicas()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + FINISHED_S
+        while begun := begun & set(self._unfinished()):
+            if loop.time() > until:
+                raise Broken(f"not over in {FINISHED_S} s: {sorted(begun)}")
+            await asyncio.sleep(PROBE_PAUSE_S)
+
+    def _unfinished(self) -> Iterator[str]:
+        """What must not last, each said so that the same thing later says the same."""
+        members = {(peer.region_id, member.id) for _, peer in self._leaders() for member in peer.region.peers}
+        for name, store in self._stores():
+            for region_id, peer in store.peers.items():
+                epoch = peer.region.region_epoch
+                what = f"{name}: region {region_id} at {epoch.version}.{epoch.conf_ver}"
+                if peer.merge is not None:
+                    yield f"{what}: merging"
+                if any(member.role in (PeerRole.IncomingVoter, PeerRole.DemotingVoter) for member in peer.region.peers):
+                    yield f"{what}: joint"
+                if (region_id, peer.peer.id) not in members:
+                    yield f"{name}: peer {peer.peer.id} of region {region_id} is none"
+                if not peer.storage.initialized:
+                    yield f"{name}: peer {peer.peer.id} of region {region_id} is empty"
+
+    def _uncovered(self) -> bytes | None:
+        """Where the regions that have a leader leave a hole; None: nowhere."""
+        reach = b""
+        for region in self._newest_regions():
+            if region.start_key > reach:
+                break
+            if not region.end_key:
+                return None
+            reach = max(reach, region.end_key)
+        return reach
 
     async def _answers(self) -> None:
         while True:
+            while self._uncovered() is not None:
+                await asyncio.sleep(PROBE_PAUSE_S)
             keys = [region.start_key for region in self._newest_regions()]
             try:
                 for key in keys:
@@ -259,6 +327,24 @@ class StoreCluster:
             if known is None or peer.region.region_epoch.version >= known.region_epoch.version:
                 newest[peer.region_id] = peer.region
         return sorted(newest.values(), key=lambda region: region.start_key)
+
+    async def ask_pd(self, name: str, request: Any) -> bool:
+        """What an operator orders of the placement driver: whether it was done."""
+        try:
+            async with asyncio.timeout(ADMIN_S):
+                await self._probe.ask_pd(ADMIN_METHODS[name], request)
+        except (RpcError, KvError, TimeoutError):
+            return False
+        return True
+
+    async def collect_garbage(self) -> bool:
+        """Moves the safe point up to what no transaction needs any more, but for those that do not say so."""
+        try:
+            async with asyncio.timeout(GC_S):
+                await self._probe.collect_garbage()
+        except (RpcError, KvError, TimeoutError):
+            return False
+        return True
 
     async def _order(self, store: RaftStore, order: RegionHeartbeatResponse) -> bool:
         try:

@@ -13,38 +13,15 @@ import pytest
 from kvstore.raftstore import apply
 from kvstore.raftstore.rounds import Rounds
 from tests.sim.deployments import cluster
-from tests.sim.nemesis import (
-    Lane,
-    crash,
-    isolate,
-    merge,
-    partition,
-    slow_all,
-    slow_disk,
-    split,
-    transfer_leader,
-)
+from tests.sim.nemesis import Lane
 from tests.sim.run import Report, simulate
 from tests.sim.store_cluster import Shape, StoreCluster
+from tests.sim.variants import MOVES, UNREST
 from tests.sim.workloads.registers import Registers
 
 SECONDS = 8.0
 FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 100, 1000, 10
 
-UNREST = (
-    Lane((crash,), lasts_s=0.3, pause_s=0.8),
-    Lane((slow_all, isolate, partition), lasts_s=3.0, pause_s=0.5),
-    Lane((slow_disk,), lasts_s=2.0, pause_s=0.2),
-    Lane((split, merge, transfer_leader), lasts_s=0.1, pause_s=0.5),
-)
-
-MOVES = (
-    Lane((split, merge), lasts_s=0.02, pause_s=0.1),
-    Lane((slow_all,), lasts_s=30.0, pause_s=0.01),
-    Lane((transfer_leader,), lasts_s=0.05, pause_s=0.3),
-    Lane((isolate, partition), lasts_s=1.0, pause_s=0.5),
-)
-"""Regions change all the time under writes that take long."""
 HUNT_SEEDS = 60
 RAW = Shape(stores=3, pds=1, raw=True)
 

@@ -48,9 +48,11 @@ class World:
             self.fail(error, f"the handler of {path}")
 
     def restart(self, machine: Machine) -> None:
-        """Starts a machine in the background; that it does not come up is a failure."""
+        """Starts a machine in the background, unless somebody else does; that it does not come up is a failure."""
 
         async def start() -> None:
+            if machine.running:
+                return
             try:
                 await machine.start()
             except Exception as error:  # noqa: BLE001 whatever it is, the run reports it

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kvstore.errors import KvError
 from kvstore.rpc.api import RpcError
 
+T = TypeVar("T")
 TASKS_MAX = 256
 """From so many tasks on callers wait for their own."""
 
@@ -73,3 +74,10 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
         await work
     except (KvError, RpcError) as error:
         _log.info("left for whoever meets the locks: %s", error)
+
+
+def shared(question: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task for several to wait for under `asyncio.shield`; it may fail when all of them have given up."""
+    task = asyncio.get_running_loop().create_task(question)
+    task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return task

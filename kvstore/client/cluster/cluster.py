@@ -11,7 +11,7 @@ from kvstore.client.cluster import commands
 from kvstore.client.cluster.background import Background
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, SCAN_BUDGET_MS, Backoff
 from kvstore.client.cluster.errors import LocksUnresolved
-from kvstore.client.cluster.fan_out import by_region, gather_all
+from kvstore.client.cluster.fan_out import gather_all
 from kvstore.client.cluster.key_errors import error_of
 from kvstore.client.cluster.parts import Options, Parts
 from kvstore.client.cluster.pd_client import PdClient
@@ -21,6 +21,7 @@ from kvstore.client.cluster.resolver import LockResolver
 from kvstore.client.cluster.safe_point import SafePoint
 from kvstore.client.cluster.sender import ReadFrom, RegionChanged, RegionSender
 from kvstore.client.cluster.snapshot import Snapshot
+from kvstore.client.cluster.splitting import split_regions
 from kvstore.client.cluster.transaction import ClusterTransaction
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 from kvstore.proto.metapb_pb2 import Store
@@ -52,8 +53,9 @@ class Cluster:
         sender = sender_for(TxnKeys())
         background = Background()
         resolver = LockResolver(pd, sender.regions, sender, rng, background)
-        safe_point = SafePoint(pd)
-        self._parts = Parts(pd, sender.regions, sender, resolver, background, safe_point, rng, options or Options())
+        options = options or Options()
+        safe_point = SafePoint(pd, options.recent_ms)
+        self._parts = Parts(pd, sender.regions, sender, resolver, background, safe_point, rng, options)
         self._raw_sender = sender_for(RawKeys())
         self.raw = RawClient(self._raw_sender, rng)
 
@@ -117,23 +119,7 @@ class Cluster:
 
     async def split(self, keys: Sequence[bytes]) -> list[int]:
         """Splits regions at the transactional keys; returns the ids of the regions that now begin there."""
-        parts = self._parts
-
-        async def split(backoff: Backoff, region: CachedRegion, mine: list[bytes]) -> None:
-            inside = [key for key in mine if key != region.start]
-            if not inside:
-                return
-            request = kvrpcpb.SplitRegionRequest(split_keys=inside)
-            answer = await parts.sender.send(backoff, commands.SPLIT_REGION, request, region)
-            parts.regions.drop(region)
-            for meta in answer.regions:
-                peer = next((peer for peer in meta.peers if peer.store_id == region.leader.store_id), None)
-                parts.regions.insert((meta, peer))
-
-        wanted = sorted({key for key in keys if key})
-        backoff = parts.backoff(SCAN_BUDGET_MS)
-        await by_region(parts.regions, backoff, wanted, split)
-        return [(await parts.regions.locate(backoff, key)).id for key in wanted]
+        return await split_regions(self._parts.sender, self._parts.backoff(SCAN_BUDGET_MS), keys, raw=False)
 
     async def gc(self, safe_point: int) -> int:
         """Settles all locks of transactions up to `safe_point`, then lets versions below it be removed.

@@ -28,6 +28,8 @@ class Options:
     """One key with its value; the store's limit on a log entry is 8 MiB."""
     scan_batch: int = 1024
     """Rows in one answer of a scan, from the second on; the first is smaller."""
+    recent_ms: int = 60_000
+    """Younger snapshots are read without asking for the safe point: nothing is collected that close to the present."""
 
 
 @dataclass(frozen=True, slots=True)

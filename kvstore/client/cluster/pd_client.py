@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from kvstore.client.cluster.background import shared
 from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
 from kvstore.client.cluster.errors import ClusterMismatch
 from kvstore.client.cluster.heartbeats import RegionHeartbeats
@@ -108,7 +109,7 @@ class PdClient:
     async def _refresh(self, failed: str) -> None:
         """Asks all members who leads; all who want to know at the same time share one round."""
         if self._finding is None or self._finding.done():
-            self._finding = asyncio.get_running_loop().create_task(self._ask_members(failed))
+            self._finding = shared(self._ask_members(failed))
         await asyncio.shield(self._finding)
 
     async def _ask_members(self, failed: str) -> None:

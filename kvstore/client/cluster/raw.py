@@ -7,7 +7,7 @@ batches only within a region.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from kvstore.client.cluster import commands
@@ -16,6 +16,7 @@ from kvstore.client.cluster.errors import ClusterError, RefusedRequest, Undeterm
 from kvstore.client.cluster.fan_out import by_region, cut
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.sender import RegionChanged, RegionSender
+from kvstore.client.cluster.splitting import split_regions
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
 RAW_BATCH_BYTES_MAX = 64 << 10
@@ -76,6 +77,10 @@ class RawClient:
         if backoff.maybe_executed and not answer.succeed:
             raise UndeterminedResult(f"compare-and-swap of key {key.hex()}: the answer of an attempt was lost")
         return answer.succeed, None if answer.previous_not_exist else answer.previous_value
+
+    async def split(self, keys: Sequence[bytes]) -> list[int]:
+        """Splits regions at the raw keys; returns the ids of the regions that now begin there."""
+        return await split_regions(self.sender, Backoff(SCAN_BUDGET_MS, self._rng), keys, raw=True)
 
     async def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The values of those keys that have one."""
