@@ -13,7 +13,7 @@ from kvstore.client.cluster.cluster import Cluster as Client
 from kvstore.codec import encode_bytes
 from kvstore.errors import KvError
 from kvstore.rpc.api import RpcError
-from tests.e2e.harness import Cluster, until
+from tests.e2e.harness import Cluster, run, until
 from tests.e2e.test_stores import BACK_S, DRIVERS, MOVE_S, STORES, busiest, client_of
 
 KILLS = 5
@@ -66,7 +66,7 @@ def test_writes_go_on_after_the_leader_is_killed(tmp_path: Path) -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    asyncio.run(main())
+    run(main)
 
 
 async def kill_one(cluster: Cluster, writers: list[Writer]) -> None:
