@@ -10,6 +10,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from kvstore.failpoint import fail_point
 from kvstore.histogram import Durations
@@ -26,7 +27,7 @@ from pd.heartbeats import Outboxes
 from pd.hot import HotRegions
 from pd.ids import Ids
 from pd.operators import Operator, OperatorController
-from pd.regions import RegionInfo
+from pd.regions import RegionInfo, StaleRegion
 from pd.replica import Replica
 from pd.rules import RuleSet
 from pd.safe_points import SafePoints
@@ -276,6 +277,29 @@ class Leadership:
         if known is None or known.meta != region.meta or not region.is_healthy():
             self._suspects[region.id] = None
         return self._order(region)
+
+    def take_split(self, regions: Sequence[Region]) -> None:
+        """Takes in what a split made. Its heartbeats come one by one: after the parent's, and before the others have
+        elected their leaders, clients would find no region for some keys.
+
+        Who leads the new ones is a guess: the store that leads the parent lets its peers campaign.
+        """
+        tree = self.cluster.regions
+        parent = next((known for region in regions if (known := tree.by_id(region.id)) is not None), None)
+        if parent is None or parent.leader is None:
+            return
+        # the parent first: it makes room for the others
+        for region in sorted(regions, key=lambda region: region.id != parent.id):
+            known = tree.by_id(region.id)
+            leader = next((peer for peer in region.peers if peer.store_id == parent.leader_store), None)
+            if leader is None or (known is not None and known.version >= region.region_epoch.version):
+                continue
+            info = RegionInfo(region, leader) if known is None else replace(known, meta=region)
+            try:
+                self.put_region(info)
+            except StaleRegion:
+                return  # told late: the heartbeats have brought something newer
+            self._suspects[region.id] = None
 
     def check_splittable(self, region_id: int) -> None:
         """Raises Refused for a region that is being merged."""

@@ -21,8 +21,10 @@ QUEUED_BYTES_MAX = 64 << 20
 """Messages that wait for one store; newer ones are dropped."""
 BATCH_BYTES_MAX = 4 << 20
 BATCH_MESSAGES_MAX = 1024
-RECONNECT_S = 0.2
-RECONNECT_MAX_S = 3.0
+RECONNECT_S = 0.1
+RECONNECT_MAX_S = 0.4
+"""A store that is back counts for a quorum only once the others reach it, which has to be well within an election
+timeout: the next leader that dies may leave this one to decide."""
 METHODS = methods_of(tikvpb.DESCRIPTOR, "Tikv")
 
 

@@ -56,8 +56,9 @@ class GrpcOptions:
     keepalive_timeout_ms: int = 3_000
     """It is dropped when the probe is not answered in that time."""
     reconnect_min_ms: int = 100
-    reconnect_max_ms: int = 2_000
-    """The pause between attempts to connect grows from the one to the other."""
+    reconnect_max_ms: int = 400
+    """The pause between attempts to connect grows from the one to the other. Until the next attempt all calls fail, so
+    a peer that is back stays away for so long."""
 
     def _common(self) -> list[tuple[str, int]]:
         return [

@@ -134,12 +134,13 @@ async def ask_batch_split(lead: Leadership, request: pb.AskBatchSplitRequest, re
 async def report_batch_split(
     lead: Leadership, request: pb.ReportBatchSplitRequest, reply: pb.ReportBatchSplitResponse
 ) -> None:
-    """The regions themselves come with their heartbeats."""
+    """Fills the time until the new regions' heartbeats; refused for what is no row of neighbours."""
     regions = list(request.regions)
     for left, right in pairwise(regions):
         if left.end_key != right.start_key:
             raise Refused(f"invalid split: region {left.id} does not end where region {right.id} starts")
     lead.note_split(region.id for region in regions)
+    lead.take_split(regions)
 
 
 CALLS = Calls(

@@ -217,6 +217,24 @@ def test_a_cancelled_caller_takes_no_other_callers_timestamp() -> None:
     with_pd(scenario)
 
 
+def test_who_waits_for_a_timestamp_is_told_when_the_client_is_closed() -> None:
+    """Those whose request is under way, too."""
+
+    async def scenario(pd: MockPd, client: PdClient) -> None:
+        await client.get_ts()
+        pd.hung = {0: None}
+        under_way = asyncio.ensure_future(client.get_ts())
+        await asyncio.sleep(1)
+        behind = asyncio.ensure_future(client.get_ts())
+        await asyncio.sleep(0)
+        await client.close()
+        for waiting in (under_way, behind):
+            with pytest.raises(PdUnavailable):
+                await asyncio.wait_for(waiting, 1)
+
+    with_pd(scenario)
+
+
 def test_the_newest_heartbeat_of_a_region_goes_out_and_orders_come_back_also_after_a_break() -> None:
     async def scenario(pd: MockPd, client: PdClient) -> None:
         pd.orders = [pdpb.RegionHeartbeatResponse(region_id=2)]

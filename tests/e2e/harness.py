@@ -13,11 +13,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -35,6 +35,10 @@ PROGRAM = (sys.executable, "-m", "shell")
 READY_S = 60.0
 STOP_S = 15.0
 POLL_S = 0.05
+TEST_S = 240.0
+"""A test that takes longer hangs."""
+CLEANUP_S = 60.0
+STATUS_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 T = TypeVar("T")
 
@@ -49,6 +53,26 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, T]], within_s: float = TEST_S) -> T:
+    """Runs a test in a loop of its own; see `finished`."""
+    return asyncio.run(finished(main, within_s))
+
+
+async def finished(main: Callable[[], Coroutine[Any, Any, T]], within_s: float = TEST_S) -> T:
+    """What a test returns. One that hangs fails, after it was shown what everybody in the loop waits for."""
+    test = asyncio.create_task(main())
+    try:
+        await asyncio.wait([test], timeout=within_s)
+        if test.done():
+            return test.result()
+        for task in asyncio.all_tasks():
+            task.print_stack(file=sys.stdout)
+        raise AssertionError(f"the test was not over within {within_s:g} s")
+    finally:
+        test.cancel()
+        await asyncio.wait([test], timeout=CLEANUP_S)
 
 
 async def until(ask: Callable[[], Awaitable[T | None]], timeout_s: float, what: str) -> T:
@@ -230,7 +254,7 @@ class Cluster:
     async def metrics(self, name: str) -> list[str]:
         """The lines of a member's `/metrics`."""
         async with (
-            aiohttp.ClientSession() as client,
+            aiohttp.ClientSession(timeout=STATUS_TIMEOUT) as client,
             client.get(f"http://{self.members[name].status}/metrics") as answer,
         ):
             return (await answer.text()).splitlines()
@@ -238,7 +262,7 @@ class Cluster:
     async def set_failpoint(self, name: str, failpoint: str, actions: str) -> None:
         """Switches a failpoint of a member on."""
         url = f"http://{self.members[name].status}/fail/{failpoint}"
-        async with aiohttp.ClientSession() as client, client.put(url, data=actions) as answer:
+        async with aiohttp.ClientSession(timeout=STATUS_TIMEOUT) as client, client.put(url, data=actions) as answer:
             assert answer.status == 200, await answer.text()
 
     async def ended(self, name: str, within_s: float) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import ROOT, Cluster, until
+from tests.e2e.harness import ROOT, Cluster, run, until
 
 FAILOVER_S = 10.0
 
@@ -33,7 +33,7 @@ def test_one_placement_driver_serves_and_keeps_its_time(tmp_path: Path) -> None:
             assert await cluster.pd.get_ts() > json.loads(done.stdout)["ts"]
             assert await cluster.stop("pd1") == 0
 
-    asyncio.run(main())
+    run(main)
 
 
 def _ctl(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -68,4 +68,4 @@ def test_timestamps_go_on_when_the_leader_is_lost(tmp_path: Path, how: str) -> N
             fresh_again = await until(cluster.pd.get_ts, FAILOVER_S, "a timestamp of the one that is back, and a third")
             assert fresh_again > fresh
 
-    asyncio.run(main())
+    run(main)

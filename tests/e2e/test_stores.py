@@ -6,7 +6,6 @@ within 10 s.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -22,7 +21,7 @@ from kvstore.client.cluster.cluster import Cluster as Client
 from shell.ctl import steer
 from shell.playground.children import ChildFailed
 from tests.e2e.bank import Bank
-from tests.e2e.harness import PROGRAM, ROOT, Cluster, free_ports, until
+from tests.e2e.harness import PROGRAM, ROOT, Cluster, free_ports, run, until
 
 BACK_S = 10.0
 MOVE_S = 120.0
@@ -67,7 +66,7 @@ def test_one_store_keeps_what_it_acknowledged(tmp_path: Path) -> None:
             assert 'pd_cluster_status{type="store_up_count"} 1.0' in await cluster.metrics("pd1")
             assert await cluster.stop("kv1") == 0
 
-    asyncio.run(main())
+    run(main)
 
 
 @pytest.mark.slow
@@ -83,7 +82,7 @@ def test_a_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
                 with pytest.raises(ChildFailed, match=rf"exit code 1[^$]*is store \d+ of cluster {one.pd.cluster_id}"):
                     await one.start("kv1")
 
-    asyncio.run(main())
+    run(main)
 
 
 @pytest.mark.slow
@@ -118,7 +117,7 @@ def with_bank(directory: Path, stores: int, body: Callable[[Cluster, Bank], Awai
             await bank.close()
             print(f"{len(bank.acknowledged)} transfers, {bank.audits} audits, {dict(bank.errors)}")
 
-    asyncio.run(main())
+    run(main)
 
 
 async def busiest(cluster: Cluster) -> str:

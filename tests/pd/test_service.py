@@ -10,7 +10,7 @@ import pytest
 
 from kvstore.proto import keyspacepb_pb2
 from kvstore.proto import pdpb_pb2 as pb
-from kvstore.proto.metapb_pb2 import StoreState
+from kvstore.proto.metapb_pb2 import Region, StoreState
 from kvstore.rpc.api import Code, RpcError
 from kvstore.rpc.memory import MemoryNetwork
 from pd.server import KEYSPACE_METHODS, PD_METHODS
@@ -188,6 +188,37 @@ async def test_split_ids(client: Client, machine: Machine) -> None:
     told.region_epoch.version = 0
     stale = await client.call_raw("AskBatchSplit", pb.AskBatchSplitRequest(region=told, split_count=1))
     assert "invalid region epoch" in stale.header.error.message
+
+
+@with_pd
+async def test_a_split_leaves_no_gap_until_the_new_regions_tell(client: Client, machine: Machine) -> None:
+    await client.bootstrap()
+    stream = client.stream("RegionHeartbeat")
+
+    async def told(*regions: Region) -> None:
+        for one in regions:
+            await stream.send(heartbeat(one, cluster_id=client.cluster_id))
+        await asyncio.sleep(0.01)
+
+    async def found() -> list[tuple[int, int]]:
+        replies = [await client.call("GetRegion", pb.GetRegionRequest(region_key=key)) for key in (b"a", b"h", b"x")]
+        return [(reply.region.id, reply.leader.id) for reply in replies]
+
+    await told(region(2, peers=[(3, 1)]))
+    parent = region(2, b"m", b"", peers=[(3, 1)], version=3)
+    made = [region(4, b"", b"g", peers=[(5, 1)], version=3), region(6, b"g", b"m", peers=[(7, 1)], version=3), parent]
+    await client.call("ReportBatchSplit", pb.ReportBatchSplitRequest(regions=made))
+    assert await found() == [(4, 5), (6, 7), (2, 3)]
+    # told late, it changes nothing
+    await told(region(4, b"", b"m", peers=[(5, 1)], version=4))
+    await client.call("ReportBatchSplit", pb.ReportBatchSplitRequest(regions=made))
+    assert await found() == [(4, 5), (4, 5), (2, 3)]
+    # the parent's heartbeat may come first
+    await told(region(2, b"t", b"", peers=[(3, 1)], version=4))
+    half = [region(8, b"m", b"t", peers=[(9, 1)], version=4), region(2, b"t", b"", peers=[(3, 1)], version=4)]
+    await client.call("ReportBatchSplit", pb.ReportBatchSplitRequest(regions=half))
+    assert (await client.call("GetRegion", pb.GetRegionRequest(region_key=b"n"))).leader.id == 9
+    stream.cancel()
 
 
 @with_pd

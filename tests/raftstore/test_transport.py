@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,39 @@ def test_stores_over_streams() -> None:
         assert len(cluster.data(victim)) < 50
         await cluster.serve(victim)
         await cluster.until(lambda: len(cluster.data(victim)) == 50, what="the store that was away catches up")
+        await cluster.end()
+
+    run_virtual(main())
+
+
+def test_a_store_that_is_back_is_reached_well_within_an_election_timeout() -> None:
+    """However long it was away: when the next one dies, this one may have to vote."""
+
+    async def main() -> None:
+        cluster = Wired()
+        cluster.form([1, 2, 3])
+        for store_id in (1, 2, 3):
+            await cluster.serve(store_id)
+        await cluster.put(b"a", b"v")
+        leader = await cluster.leader()
+        victim = next(s for s in (1, 2, 3) if s != leader.store_id)
+        config = cluster.stores[victim].config
+        for away_s in (8.0, 8.4, 9.1):
+            await cluster.servers.pop(victim).stop(0)
+            for number in range(round(away_s * 10)):
+                await cluster.put(b"b%02d" % number, b"%f" % away_s)
+                await asyncio.sleep(0.1)
+            came = asyncio.Event()
+            on_message = cluster.stores[victim].on_raft_message
+
+            def noted(message: RaftMessage, came: asyncio.Event = came, on_message: Any = on_message) -> None:
+                came.set()
+                on_message(message)
+
+            cluster.stores[victim].on_raft_message = noted  # type: ignore[method-assign]
+            await cluster.serve(victim)
+            await asyncio.wait_for(came.wait(), config.election_ticks * config.tick_s / 2)
+            cluster.stores[victim].on_raft_message = on_message  # type: ignore[method-assign]
         await cluster.end()
 
     run_virtual(main())

@@ -18,7 +18,7 @@ from shell.ctl import steer
 from shell.ctl.keys import Key, KeyKind
 from shell.ctl.session import CtlError
 from shell.playground.children import tail_of
-from tests.e2e.harness import Cluster, until
+from tests.e2e.harness import Cluster, finished, until
 
 TEST_S = 120.0
 """A test that takes longer hangs."""
@@ -52,7 +52,7 @@ class Suite:
     def run(self, test: Callable[[], Coroutine[Any, Any, T]], within_s: float = TEST_S) -> T:
         """Runs one test in the cluster's loop; shows the ends of the logs when it fails."""
         try:
-            return self._runner.run(asyncio.wait_for(test(), within_s))
+            return self._runner.run(finished(test, within_s))
         except BaseException:
             for one in self.cluster.members.values():
                 print(f"----- {one.log}\n{tail_of(one.log)}")

@@ -108,6 +108,10 @@ class Timestamps:
                 if error.code is Code.FAILED_PRECONDITION:
                     raise ClusterMismatch(error.message) from error
                 cause = str(error)
+            except BaseException:
+                # closed in the middle: these, too, must hear that there will be no answer
+                self._waiting.extendleft(reversed(batch))
+                raise
             await backoff.wait(PD, cause)
             await self._leader_lost(cause)
 

@@ -1,9 +1,8 @@
-"""PyPI's tikv-client, a client nobody here wrote, against one placement driver and one store over gRPC."""
+"""The calls that everybody makes, against one placement driver and one store in this process: a few seconds."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 from tests.server.cluster import OneStore, one_store
 
 tikv = pytest.importorskip("tikv_client.asynchronous")
-
-pytestmark = pytest.mark.slow
 
 
 def against(test: Callable[[OneStore], Awaitable[None]]) -> None:
@@ -78,54 +75,3 @@ def test_transactions(pessimistic: bool) -> None:
 async def _rows(pairs: Any) -> Any:
     for pair in await pairs:
         yield pair
-
-
-def test_conflicts_and_locks_left_behind() -> None:
-    async def test(cluster: OneStore) -> None:
-        client = await txn_client(cluster)
-        first, second = await client.begin(pessimistic=False), await client.begin(pessimistic=False)
-        await first.put(b"k", b"1")
-        await second.put(b"k", b"2")
-        await first.commit()
-        with pytest.raises(Exception, match=r"[Cc]onflict"):
-            await second.commit()
-        holder = await client.begin(pessimistic=True)
-        assert await holder.get_for_update(b"k") == b"1"
-        await holder.put(b"k", b"3")
-        await holder.commit()
-        insert = await client.begin(pessimistic=False)
-        await insert.insert(b"k", b"4")
-        with pytest.raises(Exception, match=r"[Aa]lready"):
-            await insert.commit()
-        reader = await client.begin(pessimistic=False)
-        assert await reader.get(b"k") == b"3"
-        await reader.rollback()
-
-    against(test)
-
-
-def test_many_at_once() -> None:
-    async def test(cluster: OneStore) -> None:
-        client = await txn_client(cluster)
-
-        async def add() -> None:
-            """This client tells of a conflict, and leaves it to its user to begin again."""
-            done = 0
-            while done < 5:
-                txn = await client.begin(pessimistic=True)
-                try:
-                    count = int(await txn.get_for_update(b"n") or b"0")
-                    await txn.put(b"n", b"%d" % (count + 1))
-                except Exception as error:
-                    if not re.search("[Cc]onflict|[Ll]ocked", str(error)):
-                        raise
-                    await txn.rollback()
-                    continue
-                await txn.commit()
-                done += 1
-
-        await asyncio.gather(*(add() for _ in range(4)))
-        snapshot = client.snapshot(await client.current_timestamp(), pessimistic=False)
-        assert await snapshot.get(b"n") == b"20"
-
-    against(test)
