@@ -31,6 +31,8 @@ PD_TIMEOUT_S = 2.0
 READS = (ReadFrom.LEADER, ReadFrom.FOLLOWER, ReadFrom.MIXED)
 ABANDONED = 0.02
 """The share of commits that a client gives up half way, leaving its locks to others."""
+DAWDLE_S = 0.7
+"""The mean pause of a careless transaction before each of its reads."""
 SAFE_POINT_LAG_MS = 2000
 """How far behind the present garbage is collected at most."""
 
@@ -44,7 +46,7 @@ class Habits:
     follower_reads: bool = False
     """Whether transactions read from followers, too."""
     careless: float = 0.0
-    """The share of transactions that garbage collection does not wait for. They can only read."""
+    """The share of transactions that garbage collection does not wait for. They are slow, and can only read."""
 
 
 class RunningTransactions:
@@ -96,6 +98,8 @@ class SimTxn:
 
     async def _read(self, work: Callable[[], Awaitable[T]]) -> T:
         client = self._client
+        if self._ticket is None:
+            await asyncio.sleep(client.rng.expovariate(1 / DAWDLE_S))
         try:
             if client.rng.random() >= client.habits.dies:
                 return await work()

@@ -40,7 +40,7 @@ from tests.sim.world import World
 
 RESTART_S = 1.0
 """Whoever watches over a process starts it again so long after it ended."""
-GC_POLL_S = 3.0
+GC_POLL_S = 1.0
 """How often a store asks for the safe point."""
 GC_S = 6.0
 """How long a client may take to settle the old locks."""

@@ -10,14 +10,21 @@ from typing import Any
 
 import pytest
 
+from kvstore.client.cluster.parts import Options
+from kvstore.client.cluster.safe_point import SafePoint
 from kvstore.raftstore import apply
 from kvstore.raftstore.rounds import Rounds
+from kvstore.server.replica import ReplicaReads
+from tests.sim.cluster_client import Habits
 from tests.sim.deployments import cluster
-from tests.sim.nemesis import Lane
+from tests.sim.nemesis import Lane, isolate, slow_all, split, transfer_leader
+from tests.sim.placement_faults import collect_garbage
 from tests.sim.run import Report, simulate
 from tests.sim.store_cluster import Shape, StoreCluster
 from tests.sim.variants import MOVES, UNREST
+from tests.sim.workloads.bank import Bank
 from tests.sim.workloads.registers import Registers
+from tests.sim.world import World
 
 SECONDS = 8.0
 FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 100, 1000, 10
@@ -85,5 +92,52 @@ def test_planted_bug_is_caught(
     plant(monkeypatch)
     for seed in range(first, first + HUNT_SEEDS):
         if registers(seed, lanes).problems:
+            return
+    pytest.fail(f"{plant.__name__} was not caught in {HUNT_SEEDS} seeds")
+
+
+BANK_SECONDS = 15.0
+FOLLOWERS = Shape(stores=3, pds=1, clients=Habits(follower_reads=True))
+OLD_SNAPSHOTS = Shape(stores=3, pds=1, options=Options(recent_ms=0), clients=Habits(careless=0.4))
+SLOW = (
+    Lane((slow_all,), lasts_s=3.0, pause_s=0.5),
+    Lane((split, transfer_leader), lasts_s=0.05, pause_s=0.5),
+)
+COLLECTING = (
+    Lane((isolate, slow_all), lasts_s=3.0, pause_s=0.5),
+    Lane((collect_garbage,), lasts_s=0.05, pause_s=0.2),
+)
+
+
+async def nothing(*_: object) -> None:
+    """In place of what is planted."""
+
+
+def unannounced_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower reads and the leader does not know of it: it lets others commit below the read."""
+    monkeypatch.setattr(ReplicaReads, "announce", nothing)
+
+
+def safe_point_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot is read though its versions may be gone."""
+    monkeypatch.setattr(SafePoint, "check", nothing)
+
+
+@pytest.mark.parametrize(
+    ("plant", "shape", "lanes"),
+    [(unannounced_reads, FOLLOWERS, SLOW), (safe_point_ignored, OLD_SNAPSHOTS, COLLECTING)],
+)
+def test_planted_bug_tears_snapshots(
+    plant: Callable[[pytest.MonkeyPatch], None], shape: Shape, lanes: Sequence[Lane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    for seed in range(HUNT_SEEDS):
+        bank = Bank()
+
+        def deploy(world: World, splits: Sequence[bytes] = bank.splits) -> StoreCluster:
+            return StoreCluster(world, shape, splits)
+
+        if simulate(seed, deploy, [bank], BANK_SECONDS, lanes, 8).problems:
+            assert any(anomaly.kind.startswith("wrong") for anomaly in bank.check())
             return
     pytest.fail(f"{plant.__name__} was not caught in {HUNT_SEEDS} seeds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from tests.sim.checkers import Anomaly
 from tests.sim.checkers.linearizable import Action, Cas, Read, Result, Write, check_linearizable
@@ -31,7 +32,8 @@ class Registers:
 
     async def step(self, client: Client, rng: random.Random) -> None:
         action = self._draw(rng)
-        result = await self.history.record(client.name, action, lambda: self._do(client, action))
+        pessimistic = not self._raw and not isinstance(action, Read) and rng.random() < 0.4
+        result = await self.history.record(client.name, action, lambda: self._do(client, action, pessimistic))
         if isinstance(action, Read) and not isinstance(result, bool):
             self._seen[action.key] = result  # what a swap then expects, so that many succeed
 
@@ -47,9 +49,11 @@ class Registers:
         stale = b"%d" % rng.randint(1, self._next)
         return Cas(key, self._seen.get(key) if rng.random() < 0.8 else stale, value)
 
-    async def _do(self, client: Client, action: Action) -> Result:
+    async def _do(self, client: Client, action: Action, pessimistic: bool = False) -> Result:
         if not self._raw:
-            return await transact(client, lambda txn: _in_transaction(txn, action), read_only=isinstance(action, Read))
+            read_only = isinstance(action, Read)
+            body = partial(_in_transaction, action=action, locking=pessimistic)
+            return await transact(client, body, pessimistic=pessimistic, read_only=read_only)
         if isinstance(action, Read):
             return await client.raw_get(action.key)
         if isinstance(action, Cas):
@@ -70,14 +74,14 @@ class Registers:
         return check_linearizable(self.history.events)
 
 
-async def _in_transaction(txn: Txn, action: Action) -> Result:
-    """An empty value stands for a deleted one."""
+async def _in_transaction(txn: Txn, action: Action, locking: bool) -> Result:
+    """An empty value stands for a deleted one. A write is blind, with a lock or without."""
     if isinstance(action, Read):
         return await txn.get(action.key) or None
     if isinstance(action, Write):
         txn.put(action.key, action.value or b"")
         return None
-    held = await txn.get(action.key) or None
+    held = await (txn.get_for_update if locking else txn.get)(action.key) or None
     if held != action.expected:
         return False
     txn.put(action.key, action.value)
