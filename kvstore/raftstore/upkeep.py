@@ -204,7 +204,7 @@ class Upkeep:
             keys_written=flow.keys_written,
             bytes_read=flow.bytes_read,
             keys_read=flow.keys_read,
-            approximate_size=max(1, flow.size >> 20) if flow.measured else 0,
+            approximate_size=max(1, flow.size) if flow.measured else 0,
             approximate_keys=flow.keys,
             interval=TimeInterval(start_timestamp=round(peer.reported_at), end_timestamp=round(now)),
         )

@@ -48,8 +48,9 @@ def merge_operators(view: View, source: RegionInfo, target: RegionInfo, kind: Ki
 
 
 def _is_small(view: View, region: RegionInfo) -> bool:
+    """A region whose size nobody has told yet is not small."""
     config = view.config
-    return region.size_mib < config.max_merge_region_size and region.keys < config.max_merge_region_keys
+    return 0 < region.size_mib < config.max_merge_region_size and region.keys < config.max_merge_region_keys
 
 
 def _may_merge(view: View, region: RegionInfo) -> bool:
@@ -64,6 +65,7 @@ def _fits(view: View, source: RegionInfo, target: RegionInfo) -> bool:
         end = source.end_key
     return (
         _may_merge(view, target)
+        and target.size_mib > 0
         and source.size_mib + target.size_mib <= view.config.region_max_size
         and not view.rules.split_keys(start, end)
     )

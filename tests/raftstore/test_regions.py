@@ -78,6 +78,27 @@ def test_a_region_that_is_read_too_much_is_split_where_it_is_read() -> None:
     run_virtual(main())
 
 
+def test_a_heartbeat_tells_the_size_in_bytes_once_it_is_known() -> None:
+    async def main() -> None:
+        cluster = Cluster(config=TEST_CONFIG)
+        cluster.form([1])
+        store = await cluster.leader()
+        peer = store.peers[2]
+        told: list[int] = []
+        client: Any = store.placement
+        client.region_heartbeat = lambda request: told.append(request.approximate_size)
+        peer.flow.measured = False
+        store.upkeep.report(peer)
+        peer.flow.measured, peer.flow.size = True, 3_000_000
+        store.upkeep.report(peer)
+        peer.flow.size = 0
+        store.upkeep.report(peer)
+        assert told == [0, 3_000_000, 1]
+        await cluster.stop()
+
+    run_virtual(main())
+
+
 def test_where_to_split() -> None:
     region = Region(id=1, start_key=b"b", end_key=b"y")
     chunks = [(b"c%d" % n, 10, 1) for n in range(9)]
