@@ -86,7 +86,9 @@ def test_scans_over_regions(suite: Suite) -> None:
         await client.batch_put(dict.fromkeys(keys, b"v"))
         await scanned(client, keys, b"scan/", b"scan0", 1000)
         await scanned(client, keys[:20], b"scan/", b"scan0", 20)
-        await scanned(client, keys[10:50], keys[10], keys[50], 1000)
+        for number in range(3):
+            await suite.lead(keys[30], number)
+            await scanned(client, keys[10:50], keys[10], keys[50], 1000)
         await scanned(client, keys[11:51], keys[10], keys[50], 1000, include_start=False, include_end=True)
         await scanned(client, [], b"scan0", b"scan1", 1000)
 
