@@ -14,7 +14,8 @@ UPDATE_S = 0.5
 """How often the window is looked at."""
 OVERFLOW_WAIT_S = 0.001
 """How long a full millisecond is waited for; then the physical part moves on, wherever the clock is."""
-
+CATCH_UP_SPEED = 0.5
+"""How fast timestamps go on, in seconds a second, while the wall clock is behind them."""
 LEASE_WAIT_S = 0.5
 LEASE_LOOK_S = 0.005
 
@@ -28,6 +29,20 @@ class Timestamps:
         self._wall_ms = wall_ms
         self._timeline = Timeline.starting_at(replica.state.get_number(TSO_BOUND))
         self._saving = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._physical_ms = float(self._timeline.bound_ms)
+        self._looked_at = self._loop.time()
+
+    def _now_ms(self) -> int:
+        """The wall clock; or, while that is behind what was given out, a clock that goes at `CATCH_UP_SPEED`.
+
+        Were time to stand still, no lock would expire until a clock that was wrong by an hour has caught up.
+        """
+        now = self._loop.time()
+        passed_ms = (now - self._looked_at) * 1000
+        self._looked_at = now
+        self._physical_ms = max(self._wall_ms(), self._physical_ms + passed_ms * CATCH_UP_SPEED)
+        return int(self._physical_ms)
 
     async def get(self, count: int) -> int:
         """The largest of `count` new timestamps, which lie in one millisecond.
@@ -41,7 +56,7 @@ class Timestamps:
             if not self._may_give():
                 await self._wait_for_lease()
                 continue
-            now_ms = self._wall_ms()
+            now_ms = self._now_ms()
             ts = self._timeline.propose(now_ms, count)
             if not waited and ts >> LOGICAL_BITS > max(now_ms, self._timeline.last >> LOGICAL_BITS):
                 waited = True
@@ -74,6 +89,6 @@ class Timestamps:
     async def keep_ahead(self) -> None:
         """Saves the next window before the last is used up, for as long as this member leads."""
         while True:
-            physical_ms = max(self._wall_ms(), self._timeline.last >> LOGICAL_BITS)
+            physical_ms = max(self._now_ms(), self._timeline.last >> LOGICAL_BITS)
             await self._save(physical_ms + WINDOW_MS // 2)
             await asyncio.sleep(UPDATE_S)
