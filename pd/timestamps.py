@@ -14,7 +14,7 @@ UPDATE_S = 0.5
 """How often the window is looked at."""
 OVERFLOW_WAIT_S = 0.001
 """How long a full millisecond is waited for; then the physical part moves on, wherever the clock is."""
-CATCH_UP_SPEED = 0.5
+CATCH_UP_SPEED = 0.8
 """How fast timestamps go on, in seconds a second, while the wall clock is behind them."""
 LEASE_WAIT_S = 0.5
 LEASE_LOOK_S = 0.005

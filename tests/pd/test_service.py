@@ -79,8 +79,8 @@ async def test_time_does_not_stand_still_while_the_clock_is_behind(client: Clien
     before = await drawn_ms()
     machine.clock_skew_ms = -60_000
     await asyncio.sleep(20)
-    assert 9_000 <= await drawn_ms() - before <= 11_000
-    await asyncio.sleep(120)
+    assert 15_000 <= await drawn_ms() - before <= 17_000
+    await asyncio.sleep(300)
     assert abs(await drawn_ms() - machine.wall_ms()) <= 2
 
 
