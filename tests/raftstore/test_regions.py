@@ -498,3 +498,36 @@ def test_metrics_say_what_was_done() -> None:
         await cluster.stop()
 
     run_virtual(main())
+
+
+def test_a_merged_region_is_not_buried_where_the_target_is_behind() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1, 2, 3])
+        await cluster.put(b"b", b"1")
+        store = await cluster.leader(2)
+        left = next(r for r in await store.split_at(store.peers[2], [b"m"]) if r.id != 2).id
+        await cluster.until(lambda: all(left in one.peers for one in cluster.stores.values()))
+        await cluster.leader(left)
+        cluster.transfer(2, next(p for p in store.peers[2].region.peers if p.store_id == 1))
+        await cluster.until(lambda: cluster.leader_store(2) is cluster.stores[1])
+        appends = (MessageType.APPEND, MessageType.SNAPSHOT)
+
+        def nothing_new(message: RaftMessage) -> bool:
+            return not (
+                message.to_peer.store_id == 3 and message.region_id == 2 and message.message.msg_type in appends
+            )
+
+        cluster.network.filter = nothing_new
+        await cluster.until(lambda: cluster.merge(left, 2) and left not in cluster.stores[1].peers)
+        third = cluster.stores[3]
+        await asyncio.sleep(40)
+        assert third.peers[2].leader() is not None, "it hears its leader, and has applied all that it knows of"
+        assert left in third.peers
+        cluster.network.filter = None
+        await cluster.until(lambda: third.peers[2].region.start_key == b"", what="the third store merges, too")
+        assert left not in third.peers
+        assert cluster.data(1) == cluster.data(3)
+        await cluster.stop()
+
+    run_virtual(main())
