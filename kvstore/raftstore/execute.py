@@ -63,7 +63,10 @@ class AdminExecutor:
     def _compact_log(self, applying: Applying, peer: Peer, admin: AdminRequest) -> Outcome:
         index, term = admin.compact_log.compact_index, admin.compact_log.compact_term
         storage = peer.storage
-        if index > storage.truncated_index:
+        if storage.merge is not None:
+            # it was proposed behind PrepareMerge, before that was applied: what some peer may lack must stay
+            peer.last_compacted = storage.truncated_index
+        elif index > storage.truncated_index:
             assert index <= storage.applied, (peer.region_id, index, storage.applied)
             storage.compact(applying.batch, index, term)
         return None

@@ -17,12 +17,14 @@ from kvstore.engine.memory import MemoryEngine
 from kvstore.errors import DiskFull, NotOurDirectory
 from kvstore.proto.kvrpcpb_pb2 import DiskFullOpt
 from kvstore.proto.metapb_pb2 import Peer, Region, Store
+from kvstore.proto.raft_cmdpb_pb2 import AdminCmdType, AdminRequest
 from kvstore.proto.raft_serverpb_pb2 import RaftMessage, SnapshotChunk
 from kvstore.raft.types import MessageType
 from kvstore.raftstore import keys
 from kvstore.raftstore.api import RegionError, RegionObserver
 from kvstore.raftstore.bootstrap import bootstrap, identify, read_ident, write_ident
 from kvstore.raftstore.config import StoreConfig
+from kvstore.raftstore.merge import prepare_request
 from kvstore.raftstore.metrics import StoreCollector
 from kvstore.raftstore.split_check import balanced_key, boundary, split_keys
 from kvstore.rpc.api import RpcError
@@ -528,6 +530,37 @@ def test_a_merged_region_is_not_buried_where_the_target_is_behind() -> None:
         await cluster.until(lambda: third.peers[2].region.start_key == b"", what="the third store merges, too")
         assert left not in third.peers
         assert cluster.data(1) == cluster.data(3)
+        await cluster.stop()
+
+    run_virtual(main())
+
+
+def test_a_log_is_not_cut_behind_prepare_merge() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1, 2, 3])
+        await cluster.put(b"b", b"1")
+        store = await cluster.leader(2)
+        left = next(r for r in await store.split_at(store.peers[2], [b"m"]) if r.id != 2).id
+        await cluster.until(lambda: all(left in one.peers for one in cluster.stores.values()))
+        leader = await cluster.leader(left)
+        for number in range(6):
+            await cluster.put(b"c%d" % number, b"1")
+        await asyncio.sleep(1)
+        peer, now = leader.peers[left], leader.clock()
+        cluster.network.filter = lambda message: message.region_id != 2
+        peer.propose_admin(prepare_request(leader, peer, leader.peers[2].region), None, now)
+        cut = AdminRequest(cmd_type=AdminCmdType.CompactLog)
+        cut.compact_log.compact_index = peer.storage.applied
+        cut.compact_log.compact_term = peer.storage.term(peer.storage.applied)
+        peer.propose_admin(cut, None, now)
+        last = peer.raft.last_index
+        leader.mark(peer)
+        await cluster.until(lambda: peer.storage.applied == last)
+        assert peer.merge is not None
+        assert peer.storage.truncated_index < peer.merge.min_index
+        cluster.network.filter = None
+        await cluster.until(lambda: all(left not in one.peers for one in cluster.stores.values()))
         await cluster.stop()
 
     run_virtual(main())
