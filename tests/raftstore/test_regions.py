@@ -544,11 +544,14 @@ def test_a_log_is_not_cut_behind_prepare_merge() -> None:
         left = next(r for r in await store.split_at(store.peers[2], [b"m"]) if r.id != 2).id
         await cluster.until(lambda: all(left in one.peers for one in cluster.stores.values()))
         leader = await cluster.leader(left)
-        for number in range(6):
-            await cluster.put(b"c%d" % number, b"1")
         await asyncio.sleep(1)
-        peer, now = leader.peers[left], leader.clock()
-        cluster.network.filter = lambda message: message.region_id != 2
+        peer, behind = leader.peers[left], leader.store_id % 3 + 1
+        cluster.network.filter = lambda message: (
+            message.region_id != 2 and (message.region_id, message.to_peer.store_id) != (left, behind)
+        )
+        for number in range(4):
+            await cluster.put(b"c%d" % number, b"1")
+        now = leader.clock()
         peer.propose_admin(prepare_request(leader, peer, leader.peers[2].region), None, now)
         cut = AdminRequest(cmd_type=AdminCmdType.CompactLog)
         cut.compact_log.compact_index = peer.storage.applied
