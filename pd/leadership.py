@@ -64,7 +64,8 @@ class Leadership:
         state = replica.state
         self.replica = replica
         self.term = replica.term
-        self.wall_ms = wall_ms
+        self._loop = asyncio.get_running_loop()
+        self._began_ms = wall_ms() - int(self._loop.time() * 1000)
         self.rng = rng
         self.config = config
         for key, value in state.scan(keys.CONFIG):
@@ -75,7 +76,7 @@ class Leadership:
         self.cluster = Cluster(
             (Store.FromString(value) for _, value in state.scan(keys.STORES)),
             (Region.FromString(value) for _, value in state.scan(keys.REGIONS)),
-            now_ms=wall_ms(),
+            now_ms=self.now_ms(),
         )
         for key, value in state.scan(keys.STORE_WEIGHTS):
             store = self.cluster.stores[int.from_bytes(key.removeprefix(keys.STORE_WEIGHTS), "big")]
@@ -100,7 +101,7 @@ class Leadership:
         self.scatterer = Scatterer()
         self._suspects: dict[int, None] = {}
         """Regions that the checkers look at before they go on in order."""
-        self._since_ms = wall_ms()
+        self._since_ms = self.now_ms()
         self._patrolled = b""
         """The key up to which the checkers have come."""
         self.split_at_ms: dict[int, int] = {}
@@ -118,7 +119,9 @@ class Leadership:
             raise NotLeader
 
     def now_ms(self) -> int:
-        return self.wall_ms()
+        """The wall clock as it was when the term began, and what has passed since: silence and time limits are not
+        measured by a clock that jumps."""
+        return self._began_ms + int(self._loop.time() * 1000)
 
     @property
     def bootstrapped(self) -> bool:

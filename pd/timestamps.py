@@ -16,7 +16,8 @@ UPDATE_S = 0.5
 """How often the window is looked at."""
 OVERFLOW_WAIT_S = 0.001
 """How long a full millisecond is waited for; then the physical part moves on, wherever the clock is."""
-
+CATCH_UP_SPEED = 0.8
+"""How fast timestamps go on, in seconds a second, while the wall clock is behind them."""
 LEASE_WAIT_S = 0.5
 LEASE_LOOK_S = 0.005
 
@@ -33,6 +34,20 @@ class Timestamps:
         self.durations = Durations(
             "pd_server_handle_tso_duration_seconds", "Requests for timestamps, from message to answer.", ""
         )
+        self._loop = asyncio.get_running_loop()
+        self._physical_ms = float(self._timeline.bound_ms)
+        self._looked_at = self._loop.time()
+
+    def _now_ms(self) -> int:
+        """The wall clock; or, while that is behind what was given out, a clock that goes at `CATCH_UP_SPEED`.
+
+        Were time to stand still, no lock would expire until a clock that was wrong by an hour has caught up.
+        """
+        now = self._loop.time()
+        passed_ms = (now - self._looked_at) * 1000
+        self._looked_at = now
+        self._physical_ms = max(self._wall_ms(), self._physical_ms + passed_ms * CATCH_UP_SPEED)
+        return int(self._physical_ms)
 
     async def get(self, count: int) -> int:
         """The largest of `count` new timestamps, which lie in one millisecond.
@@ -55,7 +70,7 @@ class Timestamps:
         if not self._may_give():
             return None
         timeline = self._timeline
-        now_ms = self._wall_ms()
+        now_ms = self._now_ms()
         ts = timeline.propose(now_ms, count)
         physical_ms = ts >> LOGICAL_BITS
         if physical_ms >= timeline.bound_ms:
@@ -70,7 +85,7 @@ class Timestamps:
         if not self._may_give():
             await self._wait_for_lease()
             return
-        physical_ms = self._timeline.propose(self._wall_ms(), count) >> LOGICAL_BITS
+        physical_ms = self._timeline.propose(self._now_ms(), count) >> LOGICAL_BITS
         if physical_ms >= self._timeline.bound_ms:
             await self._save(physical_ms)
         else:
@@ -102,6 +117,6 @@ class Timestamps:
     async def keep_ahead(self) -> None:
         """Saves the next window before the last is used up, for as long as this member leads."""
         while True:
-            physical_ms = max(self._wall_ms(), self._timeline.last >> LOGICAL_BITS)
+            physical_ms = max(self._now_ms(), self._timeline.last >> LOGICAL_BITS)
             await self._save(physical_ms + WINDOW_MS // 2)
             await asyncio.sleep(UPDATE_S)

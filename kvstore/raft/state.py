@@ -112,8 +112,9 @@ class Raft:
         return SoftState(self.leader_id, self.role)
 
     def can_campaign(self) -> bool:
-        """A voter; one whose snapshot is still to be persisted has no log to win with."""
-        return self.promotable and self.log.snapshot is None
+        """A voter; one whose snapshot is still to be persisted has no log to win with, and one that has not applied it
+        yet has to be asked to again: what it would apply next is not there."""
+        return self.promotable and self.log.applied + 1 >= self.log.first_index()
 
     def within_lease(self) -> bool:
         """Whether a leader was heard of within the election timeout: then nobody else needs a vote."""

@@ -64,7 +64,9 @@ class AdminExecutor:
         index, term = admin.compact_log.compact_index, admin.compact_log.compact_term
         storage = peer.storage
         if storage.merge is not None:
-            raise checks.proposal_in_merging_mode(peer.region_id)  # the target may need what would be cut
+            # it was proposed behind PrepareMerge, before that was applied: the target may need what would be cut
+            peer.last_compacted = storage.truncated_index
+            raise checks.proposal_in_merging_mode(peer.region_id)
         if index > storage.truncated_index:
             assert index <= storage.applied, (peer.region_id, index, storage.applied)
             storage.compact(applying.batch, index, term)

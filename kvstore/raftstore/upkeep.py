@@ -294,21 +294,41 @@ class Upkeep:
         """Whether a region that nobody knows is part of others, as their versions show, and has been for a while.
 
         A target that has a peer here buries the source itself, and needs it for that: so every peer here has to be
-        led and to have applied all it knows of, or to be gone itself.
+        led and to have applied all it knows of, or to be gone itself. As what it knows of may be old, none may have a
+        version that the placement driver knows a later one of, either.
         """
         store, version = self._store, peer.region.region_epoch.version
         at, end = peer.region.start_key, peer.region.end_key
+        newest = version
         while peer.storage.initialized:
             found = await store.placement.get_region(at)
             if found is None or found[0].region_epoch.version <= version:
                 peer.found_gone = 0
                 return False
+            newest = max(newest, found[0].region_epoch.version)
             at = found[0].end_key
             if not at or (end and at >= end):
                 break
+        if peer.storage.initialized and await self._any_lags(peer, newest):
+            peer.found_gone = 0
+            return False
         peer.found_gone += 1
         for other in store.peers.values():
             if other.storage.initialized and other.found_gone < FOUND_GONE_TIMES:
                 if other.raft.leader_id == NO_ID or other.storage.applied != other.raft.commit:
                     return False
         return peer.found_gone >= FOUND_GONE_TIMES
+
+    async def _any_lags(self, source: Peer, newest: int) -> bool:
+        """Whether a peer here may still come to where its region took `source` over, being behind in its log.
+
+        Who has come to `newest`, the version of what is in the source's range now, is past that.
+        """
+        for other in list(self._store.peers.values()):
+            version = other.region.region_epoch.version
+            if other is source or not other.storage.initialized or version >= newest:
+                continue
+            found = await self._store.placement.get_region_by_id(other.region_id)
+            if found is not None and found[0].region_epoch.version > version:
+                return True
+        return False

@@ -26,6 +26,8 @@ class FakeStores:
         self.regions: dict[int, Region] = {}
         self.leaders: dict[int, int] = {}
         self.orders: list[pb.RegionHeartbeatResponse] = []
+        self.silent = 0
+        """A store that sends no heartbeats of its own."""
         self._streams = {store_id: client.stream("RegionHeartbeat") for store_id in range(1, stores + 1)}
         self._tasks = [asyncio.ensure_future(self._take(stream)) for stream in self._streams.values()]
         self._tasks.append(asyncio.ensure_future(self._beat()))
@@ -42,6 +44,8 @@ class FakeStores:
     async def _beat(self) -> None:
         while True:
             for store_id in self._streams:
+                if store_id == self.silent:
+                    continue
                 request = pb.StoreHeartbeatRequest(stats=pb.StoreStats(store_id=store_id, capacity=10, available=10))
                 await self.client.call("StoreHeartbeat", request)
             for region_id in list(self.regions):
@@ -156,6 +160,25 @@ async def test_split_at_keys_and_scatter(client: Client, fake: FakeStores, machi
     assert len({fake.leaders[region_id] for region_id in reply.regions_id}) == 2
     missing = await client.call_raw("ScatterRegion", pb.ScatterRegionRequest(region_id=999))
     assert missing.header.error.type == pb.ErrorType.REGION_NOT_FOUND
+
+
+async def healths(client: Client) -> dict[int, str]:
+    stores = await client.call(ADMIN_METHODS["ListStores"], admin.PdAdminRequest())
+    return {item.store.id: item.state_name for item in stores.stores}
+
+
+@scheduled(4)
+async def test_no_store_is_down_because_the_clock_jumps(client: Client, fake: FakeStores, machine: Machine) -> None:
+    await asyncio.sleep(10)
+    machine.clock_skew_ms += 7_200_000
+    assert set((await healths(client)).values()) == {"Up"}
+    orders = len(fake.orders)
+    await asyncio.sleep(10)
+    assert len(fake.orders) == orders
+    machine.clock_skew_ms -= 9_000_000
+    fake.silent = 4
+    await asyncio.sleep(25)
+    assert await healths(client) == {1: "Up", 2: "Up", 3: "Up", 4: "Disconnected"}
 
 
 @scheduled(4)

@@ -72,6 +72,19 @@ async def test_cluster_id_and_state_outlive_a_restart(client: Client, machine: M
 
 
 @with_pd
+async def test_time_does_not_stand_still_while_the_clock_is_behind(client: Client, machine: Machine) -> None:
+    async def drawn_ms() -> int:
+        return await client.timestamp() >> 18
+
+    before = await drawn_ms()
+    machine.clock_skew_ms = -60_000
+    await asyncio.sleep(20)
+    assert 15_000 <= await drawn_ms() - before <= 17_000
+    await asyncio.sleep(300)
+    assert abs(await drawn_ms() - machine.wall_ms()) <= 2
+
+
+@with_pd
 async def test_bootstrap_once(client: Client, machine: Machine) -> None:
     early = await client.call_raw("GetStore", pb.GetStoreRequest(store_id=1))
     assert early.header.error.type == pb.ErrorType.NOT_BOOTSTRAPPED

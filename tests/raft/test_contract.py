@@ -203,7 +203,28 @@ def test_snapshot_takes_the_place_of_what_was_not_handed_out() -> None:
     storage.apply_snapshot(second.snapshot)
     storage.append(second.entries)
     assert [e.index for e in raw.advance(second).committed_entries] == [8]
+    assert not raw.promotable()
+    raw.advance_apply_to(8)
     assert raw.promotable()
+
+
+def test_nobody_campaigns_before_its_snapshot_is_applied() -> None:
+    raw, storage = make(voters=(1, 2, 3))
+    conf = ConfState(voters=(1, 2, 3))
+    raw.step(Message(MessageType.SNAPSHOT, 1, 2, 1, snapshot=Snapshot(7, 1, conf, b"state")))
+    raw.step(Message(MessageType.APPEND, 1, 2, 1, 1, 7, entries=(entry(1, 8),), commit=8))
+    ready = raw.ready()
+    assert ready.snapshot is not None
+    storage.apply_snapshot(ready.snapshot)
+    storage.append(ready.entries)
+    raw.advance(ready)
+    handover = Message(MessageType.TIMEOUT_NOW, 1, 2, 1)
+    raw.step(handover)
+    assert raw.role is Role.FOLLOWER
+    persist(raw, storage)
+    raw.advance_apply_to(8)
+    raw.step(handover)
+    assert raw.role is Role.CANDIDATE
 
 
 def test_snapshot_of_a_group_without_this_node_is_ignored() -> None:

@@ -24,6 +24,7 @@ from kvstore.raftstore import keys
 from kvstore.raftstore.api import RegionError, RegionObserver
 from kvstore.raftstore.bootstrap import bootstrap, identify, read_ident, write_ident
 from kvstore.raftstore.config import StoreConfig
+from kvstore.raftstore.merge import prepare_request
 from kvstore.raftstore.metrics import StoreCollector
 from kvstore.raftstore.placement_worker import begin_merge
 from kvstore.raftstore.split_check import balanced_key, boundary, split_keys
@@ -563,6 +564,73 @@ def test_the_log_of_a_merging_region_is_not_cut() -> None:
         cluster.network.heal()
         await cluster.until(lambda: all(len(s.regions()) == 1 for s in cluster.stores.values()))
         assert len(cluster.data(lagging)) == 6
+        await cluster.stop()
+
+    run_virtual(main())
+
+
+def test_a_merged_region_is_not_buried_where_the_target_is_behind() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1, 2, 3])
+        await cluster.put(b"b", b"1")
+        store = await cluster.leader(2)
+        left = next(r for r in await store.split_at(store.peers[2], [b"m"]) if r.id != 2).id
+        await cluster.until(lambda: all(left in one.peers for one in cluster.stores.values()))
+        await cluster.leader(left)
+        cluster.transfer(2, next(p for p in store.peers[2].region.peers if p.store_id == 1))
+        await cluster.until(lambda: cluster.leader_store(2) is cluster.stores[1])
+        appends = (MessageType.APPEND, MessageType.SNAPSHOT)
+
+        def nothing_new(message: RaftMessage) -> bool:
+            return not (
+                message.to_peer.store_id == 3 and message.region_id == 2 and message.message.msg_type in appends
+            )
+
+        cluster.network.filter = nothing_new
+        await cluster.until(lambda: cluster.merge(left, 2) and left not in cluster.stores[1].peers)
+        third = cluster.stores[3]
+        await asyncio.sleep(40)
+        assert third.peers[2].leader() is not None, "it hears its leader, and has applied all that it knows of"
+        assert left in third.peers
+        cluster.network.filter = None
+        await cluster.until(lambda: third.peers[2].region.start_key == b"", what="the third store merges, too")
+        assert left not in third.peers
+        assert cluster.data(1) == cluster.data(3)
+        await cluster.stop()
+
+    run_virtual(main())
+
+
+def test_a_log_is_not_cut_behind_prepare_merge() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1, 2, 3])
+        await cluster.put(b"b", b"1")
+        store = await cluster.leader(2)
+        left = next(r for r in await store.split_at(store.peers[2], [b"m"]) if r.id != 2).id
+        await cluster.until(lambda: all(left in one.peers for one in cluster.stores.values()))
+        leader = await cluster.leader(left)
+        await asyncio.sleep(1)
+        peer, behind = leader.peers[left], leader.store_id % 3 + 1
+        cluster.network.filter = lambda message: (
+            message.region_id != 2 and (message.region_id, message.to_peer.store_id) != (left, behind)
+        )
+        for number in range(4):
+            await cluster.put(b"c%d" % number, b"1")
+        now = leader.clock()
+        peer.propose_admin(prepare_request(leader, peer, leader.peers[2].region), None, now)
+        cut = AdminRequest(cmd_type=AdminCmdType.CompactLog)
+        cut.compact_log.compact_index = peer.storage.applied
+        cut.compact_log.compact_term = peer.storage.term(peer.storage.applied)
+        peer.propose_admin(cut, None, now)
+        last = peer.raft.last_index
+        leader.mark(peer)
+        await cluster.until(lambda: peer.storage.applied == last)
+        assert peer.merge is not None
+        assert peer.storage.truncated_index < peer.merge.min_index
+        cluster.network.filter = None
+        await cluster.until(lambda: all(left not in one.peers for one in cluster.stores.values()))
         await cluster.stop()
 
     run_virtual(main())
