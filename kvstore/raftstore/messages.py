@@ -112,7 +112,8 @@ def _takes_range(store: RaftStore, region: Region) -> bool:
         other = store.peers[held.id]
         if not _may_swallow(region, held):
             return False
-        if other.found_gone < GONE_FOR_SNAPSHOT or store.upkeep.is_led(other):
+        needed = other.laggards - {region.id}  # the snapshot itself brings its region past the merge
+        if other.found_gone < GONE_FOR_SNAPSHOT or needed or store.upkeep.is_led(other):
             store.upkeep.ask_if_gone(other)
             return False
     return all(

@@ -131,6 +131,7 @@ class Peer:
         "idle_ticks",
         "is_leader",
         "joint_since",
+        "laggards",
         "last_compacted",
         "leaderless_since",
         "lease_term",
@@ -197,6 +198,8 @@ class Peer:
         self.asked_at = 0.0
         self.found_gone = 0
         """How often in a row the placement driver knew nothing of the region."""
+        self.laggards: frozenset[int] = frozenset()
+        """Regions of this store that may need this peer, which was found gone, to take it over."""
         self.loaded = False
         """Whether it was there when the process started."""
         self.joint_since: float | None = None

@@ -309,26 +309,27 @@ class Upkeep:
             at = found[0].end_key
             if not at or (end and at >= end):
                 break
-        if peer.storage.initialized and await self._any_lags(peer, newest):
-            peer.found_gone = 0
-            return False
+        peer.laggards = await self._laggards(peer, newest) if peer.storage.initialized else frozenset()
         peer.found_gone += 1
+        if peer.laggards:
+            return False
         for other in store.peers.values():
             if other.storage.initialized and other.found_gone < FOUND_GONE_TIMES:
                 if other.raft.leader_id == NO_ID or other.storage.applied != other.raft.commit:
                     return False
         return peer.found_gone >= FOUND_GONE_TIMES
 
-    async def _any_lags(self, source: Peer, newest: int) -> bool:
-        """Whether a peer here may still come to where its region took `source` over, being behind in its log.
+    async def _laggards(self, source: Peer, newest: int) -> frozenset[int]:
+        """The regions here that may still come to where they took `source` over, being behind in their logs.
 
         Who has come to `newest`, the version of what is in the source's range now, is past that.
         """
+        found_behind: list[int] = []
         for other in list(self._store.peers.values()):
             version = other.region.region_epoch.version
             if other is source or not other.storage.initialized or version >= newest:
                 continue
             found = await self._store.placement.get_region_by_id(other.region_id)
             if found is not None and found[0].region_epoch.version > version:
-                return True
-        return False
+                found_behind.append(other.region_id)
+        return frozenset(found_behind)
