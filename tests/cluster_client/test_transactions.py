@@ -99,6 +99,20 @@ def test_the_second_of_two_writers_of_a_key_conflicts_and_leaves_nothing(options
 
 
 @MODES
+def test_a_pessimistic_write_without_a_lock_comes_after_what_was_committed_before_it(options: Options) -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        blind = await client.begin(pessimistic=True)
+        blind.put(b"a", b"blind")
+        other = await client.begin(pessimistic=False)
+        other.put(b"a", b"other")
+        committed = await other.commit()
+        assert await blind.commit() > committed
+        assert await read(client, b"a") == b"blind"
+
+    with_cluster(scenario, options=options)
+
+
+@MODES
 def test_an_insert_of_a_live_key_is_refused(options: Options) -> None:
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
         await put_all(client, {b"a": b"1"})

@@ -78,7 +78,9 @@ class Committer:
         *,
         for_update_ts: int = 0,
         lock_wait_ms: int,
+        may_be_early: bool = True,
     ) -> None:
+        """Without `may_be_early` commit_ts is drawn when all keys are locked, also where a store could choose it."""
         self._parts = parts
         self._start_ts = start_ts
         self._mutations = {mutation.key: mutation for mutation in mutations}
@@ -86,6 +88,7 @@ class Committer:
         self._keep_alive = keep_alive
         self._for_update_ts = for_update_ts
         self._lock_wait_ms = lock_wait_ms
+        self._may_be_early = may_be_early
         self._began = asyncio.get_running_loop().time()
         self._bytes = sum(mutation.size for mutation in mutations)
         self._keys_bytes = sum(len(mutation.key) for mutation in mutations)
@@ -152,11 +155,12 @@ class Committer:
         if not self._locks(self._primary):
             return
         self._async = (
-            options.async_commit
+            self._may_be_early
+            and options.async_commit
             and len(self._mutations) <= ASYNC_COMMIT_KEYS_MAX
             and self._keys_bytes <= ASYNC_COMMIT_BYTES_MAX
         )
-        self._one_pc = options.one_pc and self._bytes < BATCH_BYTES_MAX
+        self._one_pc = self._may_be_early and options.one_pc and self._bytes < BATCH_BYTES_MAX
         self._early = self._async or self._one_pc
         if self._early:
             # later than every timestamp drawn before the commit began: whoever saw it begin reads what it wrote

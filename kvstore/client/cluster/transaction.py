@@ -206,6 +206,9 @@ class ClusterTransaction(MergedReader):
             self._keep_alive,
             for_update_ts=max(self._locks.for_update_ts, self.start_ts) if self.pessimistic else 0,
             lock_wait_ms=self.lock_wait_ms,
+            # A pessimistic write that no lock guards is not checked against newer commits. Its timestamp has to be
+            # after theirs, which stores that choose one do not see to: it would lie below them, and be lost.
+            may_be_early=not self.pessimistic or self._locks.primary is not None,
         )
         self.commit_ts = await committer.commit(check)
         return self.commit_ts

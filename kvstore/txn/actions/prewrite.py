@@ -141,7 +141,14 @@ def _prewrite(
     _check_assertion(reader, props, mutation, checked=checked)
     if mutation.op is Op.CHECK_NOT_EXISTS:
         return None
-    return _write_lock(changes, props, mutation, lock)
+    unguarded = lock is None and props.is_pessimistic and not checked
+    return _write_lock(changes, props, mutation, lock, above=_newest_commit(reader, props, key) if unguarded else 0)
+
+
+def _newest_commit(reader: MvccReader, props: PrewriteProperties, key: bytes) -> int:
+    """The timestamp of a commit after start_ts, 0 without one. What is written over it unchecked must not lie below."""
+    newest = reader.seek_write(key, TS_MAX)
+    return newest[0] if newest is not None and newest[0] > props.start_ts else 0
 
 
 def _is_checked(props: PrewriteProperties, action: PessimisticAction) -> bool:
@@ -225,10 +232,13 @@ def _check_assertion(reader: MvccReader, props: PrewriteProperties, mutation: Mu
 _LOCK_TYPES = {Op.PUT: LockType.PUT, Op.INSERT: LockType.PUT, Op.DELETE: LockType.DELETE, Op.LOCK: LockType.LOCK}
 
 
-def _write_lock(changes: Changes, props: PrewriteProperties, mutation: Mutation, old: Lock | None) -> Lock:
+def _write_lock(
+    changes: Changes, props: PrewriteProperties, mutation: Mutation, old: Lock | None, *, above: int
+) -> Lock:
+    """Locks the key; the commit has to come after `above`."""
     value = mutation.value
     is_primary = mutation.key == props.primary
-    min_commit_ts = max(props.min_commit_ts, old.min_commit_ts if old is not None else 0)
+    min_commit_ts = max(props.min_commit_ts, old.min_commit_ts if old is not None else 0, above + 1 if above else 0)
     if props.decides_commit_ts:
         min_commit_ts = max(min_commit_ts, props.start_ts + 1, props.for_update_ts + 1, props.max_read_ts + 1)
         if 0 < props.max_commit_ts < min_commit_ts or min_commit_ts >= TS_MAX:
