@@ -44,6 +44,7 @@ bench: install
 	$(BIN)/python -m benchmarks load
 	$(BIN)/python -m benchmarks htap
 	$(BIN)/python -m benchmarks replica
+	$(BIN)/python -m benchmarks cluster
 
 demo: install
 	$(BIN)/python -m shell.demo --fresh $(DEMO)
