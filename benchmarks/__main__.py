@@ -42,16 +42,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, help="oltp: 1 is 100,000 rows; else TPC-H's scale factor")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one object a measurement")
     parser.add_argument("--engines", type=_names, metavar="A,B", help=f"only these of {','.join(ENGINE_NAMES)}")
-    parser.add_argument("--seconds", type=float, help="oltp, htap: the length of a round (default 1; htap 5)")
+    parser.add_argument(
+        "--seconds", type=float, help="oltp, htap, cluster: the length of a round (default 1; htap 5, cluster 2)"
+    )
     parser.add_argument("--tps", type=float, default=1000.0, help="htap: the paced writer's rate (default 1000)")
     parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="htap: draw the frontier of both rates")
     parser.add_argument("--threads", type=_numbers, default=(1, 8), metavar="1,8", help="oltp: numbers of threads")
-    parser.add_argument("--runs", type=int, help="rounds or runs of each work (default 5; htap, load, replica 3)")
+    parser.add_argument(
+        "--runs", type=int, help="rounds or runs of each work (default 5; htap, load, replica, cluster 3)"
+    )
     parser.add_argument("--limit", type=float, default=60.0, help="olap: the time limit of a query, in seconds")
     parser.add_argument("--queries", type=_numbers, metavar="1,6", help="olap: only these queries")
     parser.add_argument("--data", type=Path, default=CACHE, help="where generated input files are kept")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.suite == "cluster" and (args.engines or args.scale):
+        parser.error("cluster has no --engines and no --scale: it measures the distributed store beside plain gRPC")
+    return args
 
 
 def _names(text: str) -> tuple[str, ...]:

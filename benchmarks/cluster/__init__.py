@@ -5,7 +5,7 @@
   gRPC call each, without it over BatchCommands, the client's default
 - `get_1`: transactional reads of single keys at one timestamp
 - `tso`: timestamps
-- `raw_put_regions`: raw puts spread over so many regions of one store
+- `raw_put_N_regions`: raw puts spread over so many regions of one store
 - `idle_cpu`, `idle_memory`: a store with 1,000 regions to which nobody speaks
 - `failover`: from the kill -9 of the store that leads the only region until a put succeeds again, in election timeouts
 """
@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from benchmarks.cluster.processes import Processes, echo_server, running, usage
-from benchmarks.cluster.work import Echo, Operation, fill, get, rate, raw_put, timestamp
+from benchmarks.cluster.work import KEYS, Echo, Operation, fill, get, rate, raw_put, timestamp
 from benchmarks.engines import OURS
 from benchmarks.measure import Measurement
 from kvstore.client.cluster.cluster import Cluster
@@ -141,9 +141,7 @@ class ClusterBench:
 
 async def split_raw(cluster: Cluster, count: int) -> None:
     """Makes so many regions of about as many of the benchmark's keys each."""
-    if count > 1:
-        keys = 100_000
-        await cluster.raw.split([b"k%08d" % (number * keys // count) for number in range(1, count)])
+    await cluster.raw.split([b"k%08d" % (number * KEYS // count) for number in range(1, count)])
 
 
 async def _until(work: Callable[[], Awaitable[object]]) -> float:

@@ -7,32 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import grpc.aio
 
-UNARY = "/benchmark.Echo/Unary"
-STREAM = "/benchmark.Echo/Stream"
+SERVICE, METHOD = "benchmark.Echo", "Unary"
 
 
 async def _unary(request: bytes, context: Any) -> bytes:
     return request
 
 
-async def _stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-    async for request in requests:
-        yield request
-
-
 async def serve() -> None:
     server = grpc.aio.server()
-    handlers = {
-        UNARY.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(_unary),
-        STREAM.rpartition("/")[2]: grpc.stream_stream_rpc_method_handler(_stream),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("benchmark.Echo", handlers),))
+    handlers = {METHOD: grpc.unary_unary_rpc_method_handler(_unary)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     told = asyncio.Event()

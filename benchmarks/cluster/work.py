@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable
 
 import grpc.aio
 
-from benchmarks.cluster.echo import UNARY
+from benchmarks.cluster.echo import METHOD, SERVICE
 from kvstore.client.cluster.cluster import Cluster
 
 Operation = Callable[[int], Awaitable[object]]
 """Called with the number of the call."""
 VALUE = b"v" * 100
+KEYS = 100_000
+"""How many different ones raw puts write."""
+TRANSACTION_KEYS = 200
 
 
 async def rate(operation: Operation, in_flight: int, seconds: float) -> float:
@@ -40,7 +43,7 @@ class Echo:
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address)
-        self._call = self._channel.unary_unary(UNARY, None, None)
+        self._call = self._channel.unary_unary(f"/{SERVICE}/{METHOD}", None, None)
         self._request = b"e" * (len(VALUE) + 40)
 
     async def unary(self, number: int) -> object:
@@ -50,8 +53,8 @@ class Echo:
         await self._channel.close(None)
 
 
-def key_of(number: int, keys: int = 100_000) -> bytes:
-    """Keys spread over the whole range, in another order than that of their numbers."""
+def key_of(number: int, keys: int = KEYS) -> bytes:
+    """One of so many keys: numbers that follow each other are far apart."""
     return b"k%08d" % (number * 7919 % keys)
 
 
@@ -70,14 +73,10 @@ def timestamp(cluster: Cluster) -> Operation:
 
 
 async def fill(cluster: Cluster, keys: int) -> int:
-    """Commits the first keys; returns a timestamp that sees them."""
-
-    async def some(numbers: range) -> None:
+    """Commits so many keys; returns a timestamp that sees them."""
+    for start in range(0, keys, TRANSACTION_KEYS):
         transaction = await cluster.begin(pessimistic=False)
-        for number in numbers:
+        for number in range(start, min(start + TRANSACTION_KEYS, keys)):
             transaction.put(key_of(number, keys), VALUE)
         await transaction.commit()
-
-    for start in range(0, keys, 200):
-        await some(range(start, min(start + 200, keys)))
     return await cluster.now_ts()

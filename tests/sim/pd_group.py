@@ -141,7 +141,7 @@ class PdGroup:
             await node.failure()
         except StoreError:
             if not life.ended:
-                self.world.stopped(life.machine)
+                self.world.stopped(life)
 
     def restart(self, machine: Machine) -> None:
         self.world.restart(machine)

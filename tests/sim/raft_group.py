@@ -178,7 +178,7 @@ class Member:
                     await self._work()
         except StoreError:
             if not self._life.ended:
-                self._group.world.stopped(self._life.machine)
+                self._group.world.stopped(self._life)
 
     async def _tick(self) -> None:
         while True:

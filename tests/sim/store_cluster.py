@@ -6,7 +6,6 @@ Raw and transactional data do not share a cluster (region bounds suit one of the
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from kvstore.client.cluster.errors import PdUnavailable
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.codec import encode_bytes
-from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_WRITE
 from kvstore.errors import KvError
 from kvstore.proto.eraftpb_pb2 import ConfChangeType
 from kvstore.proto.metapb_pb2 import Peer as PeerPb
@@ -34,12 +32,11 @@ from pd.config import Member, PdConfig, ScheduleConfig
 from pd.node import PdNode, member_id
 from pd.server import ADMIN_METHODS
 from tests.sim.cluster_client import Habits, RunningTransactions, SimClient
-from tests.sim.invariants import Broken, RegionView
+from tests.sim.invariants import Broken
 from tests.sim.machine import Life, Machine
-from tests.sim.world import World
+from tests.sim.observer import Observer, digest_of
+from tests.sim.world import RESTART_S, World
 
-RESTART_S = 1.0
-"""Whoever watches over a process starts it again so long after it ended."""
 GC_POLL_S = 1.0
 """How often a store asks for the safe point."""
 GC_S = 6.0
@@ -51,8 +48,6 @@ EQUAL_S = 60.0
 """At rest the replicas of each region must be equal within so long."""
 FINISHED_S = 60.0
 """What was begun under faults must be over so long after a healed cluster serves again."""
-DIGEST_EVERY = 5
-"""Replicas are compared at every so many looks; a digest reads the whole region."""
 REGIONS_MAX = 12
 """With so many, no region is split any more."""
 
@@ -124,11 +119,7 @@ class StoreCluster:
         self.pds: dict[str, PdNode] = {}
         self.nodes: dict[str, StoreNode] = {}
         self._lives: dict[str, Life] = {}
-        self._seen_commit: dict[tuple[str, int], int] = {}
-        self._views: dict[str, dict[int, RegionView]] = {machine.name: {} for machine in self._kv_machines}
-        self._led: dict[tuple[int, int], None] = {}
-        self._looks = 0
-        self._digests: dict[tuple[int, int], tuple[str, str]] = {}
+        self._observer = Observer(world.invariants, (machine.name for machine in self._kv_machines))
 
     # processes
 
@@ -160,7 +151,7 @@ class StoreCluster:
             try:
                 await node.start()
             except KvError:
-                self._ended(life)
+                self.world.stopped(life)
                 return
             life.spawn(self._watch(life, node.failure()))
 
@@ -189,11 +180,11 @@ class StoreCluster:
             try:
                 await node.start()
             except (KvError, RpcError):
-                self._ended(life)
+                self.world.stopped(life)
                 return
             self.nodes[life.name] = node
             self._lives[life.name] = life
-            self._forget(life.name)
+            self._observer.forget(life.name)
             life.spawn(self._watch(life, node.failed()))
 
         return main
@@ -213,21 +204,7 @@ class StoreCluster:
             error = raised
         if not isinstance(error, KvError):
             self.world.fail(error or RuntimeError("it ended"), f"{life.name} ended itself")
-        self._ended(life)
-
-    def _ended(self, life: Life) -> None:
-        machine, context = life.machine, self.world.network.context
-
-        def end() -> None:
-            if machine.life is life:
-                machine.crash(power=False)
-                self.world.loop.call_later(RESTART_S, again, context=context)
-
-        def again() -> None:
-            if not machine.running:
-                self.restart(machine)
-
-        self.world.loop.call_soon(end, context=context)
+        self.world.stopped(life)
 
     def restart(self, machine: Machine) -> None:
         self.world.restart(machine)
@@ -235,7 +212,7 @@ class StoreCluster:
     async def boot(self) -> None:
         await asyncio.gather(*(machine.start() for machine in self._pd_machines))
         await asyncio.gather(*(machine.start() for machine in self._kv_machines))
-        while not any(len(region.peers) >= 3 for _, peer in self._leaders() for region in [peer.region]):
+        while not any(len(peer.region.peers) >= 3 for _, peer in self._leaders()):
             await asyncio.sleep(PROBE_PAUSE_S)
         await self.settle()
 
@@ -444,80 +421,17 @@ class StoreCluster:
 
     # what must hold
 
-    def _forget(self, name: str) -> None:
-        """A store's new life: what it had applied and not synced may be gone, and comes again from its log."""
-        for region_id in self._views[name]:
-            self.world.invariants.destroyed(name, region_id)
-            self._seen_commit.pop((name, region_id), None)
-        self._views[name] = {}
-
     def observe(self) -> None:
-        invariants = self.world.invariants
-        self._looks += 1
-        for name, store in self._stores():
-            views: dict[int, RegionView] = {}
-            for region_id, peer in store.peers.items():
-                if not peer.storage.initialized or peer.destroyed:
-                    continue
-                region = peer.region
-                view = views[region_id] = RegionView(
-                    name,
-                    region_id,
-                    region.start_key,
-                    region.end_key,
-                    region.region_epoch.version,
-                    region.region_epoch.conf_ver,
-                )
-                if self._views[name].get(region_id) != view:
-                    invariants.region(view)
-                self._observe_raft(name, peer)
-                if self._looks % DIGEST_EVERY == 0:
-                    self._observe_data(name, store, peer)
-            for region_id in self._views[name].keys() - views.keys():
-                invariants.destroyed(name, region_id)
-                self._seen_commit.pop((name, region_id), None)
-            self._views[name] = views
+        self._observer.look(self._stores())
         if all(machine.name in self.nodes for machine in self._kv_machines):
-            self._tiles(at_rest=False)
-
-    def _observe_raft(self, name: str, peer: Peer) -> None:
-        raft, invariants = peer.raft, self.world.invariants
-        key = (peer.region_id, raft.term)
-        if raft.role is Role.LEADER:
-            invariants.leader(peer.region_id, raft.term, peer.peer.id)
-            if key not in self._led:
-                self._led[key] = None
-                invariants.leader_log(peer.region_id, raft.term, peer.peer.id, raft.last_index)
-        seen = (name, peer.region_id)
-        applied = raft.applied
-        first = max(self._seen_commit.get(seen, 0) + 1, peer.storage.first_index())
-        if applied >= first:
-            for entry in peer.storage.entries(first, applied + 1, None):
-                digest = hashlib.blake2b(entry.data, digest_size=8).digest()
-                invariants.committed(name, peer.region_id, entry.index, entry.term, digest)
-            self._seen_commit[seen] = applied
-
-    def _observe_data(self, name: str, store: RaftStore, peer: Peer) -> None:
-        """What a region holds follows from how much of its log is applied, whoever applied it."""
-        if peer.applying is not None:
-            return
-        digest = _digest(store, peer.region)
-        other, theirs = self._digests.setdefault((peer.region_id, peer.storage.applied), (name, digest))
-        if theirs != digest:
-            raise Broken(
-                f"region {peer.region_id} with {peer.storage.applied} applied: {name} holds {digest}, {other} {theirs}"
-            )
-
-    def _tiles(self, *, at_rest: bool) -> None:
-        views = [view for name in self._views for view in self._views[name].values()]
-        if views:
-            self.world.invariants.tiles(views, at_rest=at_rest)
+            self._observer.tiles(at_rest=False)
 
     def observe_at_rest(self) -> None:
         self.observe()
 
     async def _compare_replicas(self) -> None:
-        """Waits until the replicas of every region hold the same bytes; raises Broken if they never do."""
+        """Waits until the replicas of every region hold the same bytes and no store has a region that is another's
+        range by now; raises Broken if that never comes."""
         loop = asyncio.get_running_loop()
         until = loop.time() + EQUAL_S
         while (different := self._difference()) is not None:
@@ -535,25 +449,15 @@ class StoreCluster:
                 peer = store.peers.get(region.id) if store is not None else None
                 if store is None or peer is None or peer.raft.applied != leader.raft.applied:
                     return f"region {region.id}: store {member.store_id} has not applied {leader.raft.applied}"
-                digests[member.store_id] = _digest(store, region)
+                digests[member.store_id] = digest_of(store, region)
             if len(set(digests.values())) > 1:
                 return f"region {region.id}: replicas differ: {digests}"
+        try:
+            self._observer.tiles(at_rest=True)
+        except Broken as broken:
+            return str(broken)
         return None
 
 
 def _homes(region: Region) -> list[int]:
     return sorted(member.store_id for member in region.peers)
-
-
-def _digest(store: RaftStore, region: Region) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    start, end = b"z" + region.start_key, b"z" + region.end_key if region.end_key else b"{"
-    for cf in (CF_DEFAULT, CF_LOCK, CF_WRITE):
-        scanner = store.engine.scanner(cf, start, end)
-        try:
-            while flat := scanner.take(1024):
-                for part in flat:
-                    digest.update(b"%d:" % len(part) + part)
-        finally:
-            scanner.release()
-    return digest.hexdigest()

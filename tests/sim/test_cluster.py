@@ -33,21 +33,21 @@ HUNT_SEEDS = 60
 RAW = Shape(stores=3, pds=1, raw=True)
 
 
-def holds(first: int, seconds: float) -> None:
+def holds(first: int) -> None:
     for seed in range(first, first + SEEDS_A_TEST):
-        report = cluster(seed, seconds)
+        report = cluster(seed, SECONDS)
         assert not report.problems, report
 
 
 @pytest.mark.parametrize("first", range(0, FAST_SEEDS, SEEDS_A_TEST))
 def test_cluster(first: int) -> None:
-    holds(first, SECONDS)
+    holds(first)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 1000 + SLOW_SEEDS, SEEDS_A_TEST))
 def test_many_clusters(first: int) -> None:
-    holds(first, SECONDS)
+    holds(first)
 
 
 def test_one_seed_is_one_run() -> None:

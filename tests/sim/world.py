@@ -15,6 +15,9 @@ from tests.sim.invariants import Invariants
 from tests.sim.loop import SimLoop
 from tests.sim.machine import Life, Machine, is_dead
 
+RESTART_S = 1.0
+"""A process that ended itself is started again after so long."""
+
 
 class World:
     """Made before the loop runs; every part takes its own stream of randomness from `fork`."""
@@ -62,12 +65,17 @@ class World:
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    def stopped(self, machine: Machine, after_s: float = 1.0) -> None:
+    def stopped(self, life: Life) -> None:
         """A process ended itself, as it must when its disk fails; whoever watches over it starts it again."""
-        context = self.network.context  # the machine's own timers die with it
-        self.loop.call_soon(machine.crash, context=context)
-        self.loop.call_later(after_s, self._again, machine, context=context)
+        machine, context = life.machine, self.network.context  # the machine's own timers die with it
 
-    def _again(self, machine: Machine) -> None:
-        if not machine.running:
-            self.restart(machine)
+        def end() -> None:
+            if machine.life is life:
+                machine.crash(power=False)
+                self.loop.call_later(RESTART_S, again, context=context)
+
+        def again() -> None:
+            if not machine.running:
+                self.restart(machine)
+
+        self.loop.call_soon(end, context=context)
