@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from coprocessor import types as t
 from coprocessor.arrow import batch_to_rows
+from coprocessor.codec.row import build_row
 from coprocessor.dag.answer import read_answer
 from coprocessor.dag.checksum import crc64
 from coprocessor.dag.codec import encode_dag
@@ -193,8 +194,6 @@ def test_default_encoding_has_64_rows_a_chunk(endpoint: Endpoint) -> None:
 
 def test_a_set_is_answered_in_datums(endpoint: Endpoint) -> None:
     type_ = FieldType(Tp.SET, elems=("a", "b"), charset="utf8mb4", collate="utf8mb4_bin")
-    from coprocessor.codec.row import build_row
-
     pairs = {CODEC.record_key(1): build_row([(50, b"\x03")], [])}
     dag = Dag(TableScan(plans.TABLE_ID, (ScanColumn(50, type_),)), (), (0,), EncodeType.CHUNK)
     response = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts))
@@ -308,6 +307,21 @@ def test_no_request_breaks_the_endpoint(data: st.DataObject, endpoint: Endpoint)
     made = request(dag, data=bytes(wire), paging_size=data.draw(st.integers(0, 3)))
     response = endpoint.handle(made, lambda ts: MemoryReader(pairs, ts))
     assert response.data or response.other_error
+
+
+def test_text_that_is_not_utf_8_is_refused(endpoint: Endpoint) -> None:
+    """protobuf gives such a string as bytes."""
+    enum = FieldType(Tp.ENUM, elems=("member",), charset="utf8mb4", collate="utf8mb4_bin")
+    scan = TableScan(plans.TABLE_ID, (ScanColumn(50, enum),))
+    some = Selection((Call("eq", (Const("text", t.TEXT), Const("text", t.TEXT)), t.BOOL),))
+    dag = Dag(scan, (some,), (0,), time_zone="UTC", summaries=True, executor_ids=("leaf", "above"))
+    wire = encode_dag(dag).SerializeToString()
+    reader = MemoryReader({CODEC.record_key(1): build_row([], [50])})
+    assert endpoint.handle(request(dag), lambda ts: reader).data
+    for word in (b"member", b"UTC", b"leaf", b"utf8mb4"):
+        assert word in wire
+        wrong = wire.replace(word, b"\xff" + word[1:])
+        assert "not UTF-8" in endpoint.handle(request(dag, data=wrong), lambda ts: reader).other_error
 
 
 def _messages(message: Any) -> Iterator[Any]:
