@@ -156,7 +156,7 @@ class Endpoint:
             for batch in execution.batches():
                 answer.add(batch)
                 if _is_page(request, answer):
-                    scanned = execution.source.scanned()
+                    scanned = execution.scanned()
                     break
         except EvalError as error:
             failed = tipb_pb2.SelectResponse(error=tipb_pb2.Error(code=error.code, msg=str(error)))

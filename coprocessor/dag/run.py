@@ -65,6 +65,7 @@ class Execution:
         self.produced = [0] * (1 + len(dag.steps))
         self.scan_ns = 0
         self.batches_given = 0
+        self._is_full = False
         self._failure: BaseException | None = None
         self._blocking = next((i for i, s in enumerate(dag.steps) if isinstance(s, Aggregation | TopN)), None)
 
@@ -81,6 +82,10 @@ class Execution:
                 yield as_schema(batch, schema)
         except (pa.ArrowException, ArithmeticError) as error:
             raise OutOfRange(f"a value does not fit the type of its column: {error}", code=1690) from error
+
+    def scanned(self) -> KeyRange | None:
+        """The part of the ranges that the rows so far came from; None when there will be no others."""
+        return None if self._is_full or self._blocking is not None else self.source.scanned()
 
     # Batch by batch
 
@@ -102,9 +107,10 @@ class Execution:
         for batch in self._scanned():
             for run in runs:
                 batch = run.apply(batch)
+            self._is_full = any(run.is_full for run in runs)
             if batch.num_rows:
                 yield batch
-            if any(run.is_full for run in runs):
+            if self._is_full:
                 return
 
     def _run(self, first: int, steps: Sequence[Step]) -> _Limited | _Computed:

@@ -111,6 +111,17 @@ def test_a_page_may_be_of_bytes(endpoint: Endpoint) -> None:
     assert response.range.end == CODEC.record_key(2) + b"\0"
 
 
+def test_a_limit_that_is_reached_leaves_no_page(endpoint: Endpoint) -> None:
+    """Neither where its rows are all, nor under an aggregation, whose next page would count other rows."""
+    pairs = records([(i, *([None] * 15)) for i in range(20)])
+    count = Aggregation((), (resolve_agg("count", ()),))
+    for steps, rows in (((Limit(2),), [(0,), (1,)]), ((Limit(2), count), [(2,)])):
+        dag = Dag(plans.table_scan((0,)), steps, (0,))
+        response = endpoint.handle(request(dag, paging_size=1), lambda ts: MemoryReader(pairs, ts))
+        assert rows_of(response, dag) == rows
+        assert not response.HasField("range")
+
+
 def test_a_request_as_tidb_builds_it(endpoint: Endpoint) -> None:
     """SELECT COUNT(1), SUM(n), s FROM t WHERE n > 1 AND s LIKE 'a%' GROUP BY s, field by field."""
 
