@@ -225,8 +225,8 @@ class _TableDecoder:
         if handle is not None and not handle.type.is_integer:
             raise BadRequest("a handle column that is no integer")
         known = {column.id for column in scan.columns}
-        self._unknown = handle is None and any(column_id not in known for column_id in scan.primary_columns)
-        self._decode = None if self._unknown else self._decoder([BIGINT] * len(scan.primary_columns))
+        unknown = handle is None and any(column_id not in known for column_id in scan.primary_columns)
+        self._decode = None if unknown else self._decoder([BIGINT] * len(scan.primary_columns))
 
     def decode(self, packed: PackedBatch) -> pa.RecordBatch:
         if self._decode is None:
