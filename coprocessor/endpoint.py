@@ -224,11 +224,11 @@ def _ranges(request: coprocessor_pb2.Request) -> list[KeyRange]:
     if len(request.ranges) > RANGES_MAX:
         raise BadRequest(f"{len(request.ranges)} ranges, at most {RANGES_MAX} are taken")
     ranges = [(r.start, r.end) for r in request.ranges]
-    before = b""
+    before: bytes | None = b""
     for start, end in ranges:
-        if start < before or (end and end < start):
+        if before is None or start < before or (end and end < start):
             raise BadRequest(f"ranges that do not ascend, at {start.hex()}")
-        before = end
+        before = end or None  # nothing is behind a range without an end
     return ranges
 
 

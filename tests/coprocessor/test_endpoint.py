@@ -281,6 +281,8 @@ def test_other_kinds_of_requests(endpoint: Endpoint) -> None:
         assert words in response.other_error
     wrong = [coprocessor_pb2.KeyRange(start=END, end=END), coprocessor_pb2.KeyRange(start=START, end=END)]
     assert "ascend" in endpoint.handle(request(dag, ranges=wrong), lambda ts: MemoryReader({}, ts)).other_error
+    wrong = [coprocessor_pb2.KeyRange(start=START), coprocessor_pb2.KeyRange(start=START, end=END)]
+    assert "ascend" in endpoint.handle(request(dag, ranges=wrong), lambda ts: MemoryReader({}, ts)).other_error
     wire = encode_dag(dag)
     wire.time_zone_name = "Nowhere/At_All"
     response = endpoint.handle(request(dag, data=wire.SerializeToString()), lambda ts: MemoryReader({}, ts))
