@@ -60,7 +60,7 @@ class Execution:
         self._make_source = make_source
         self._engine = engine
         self._env = env
-        self._direct_rows = direct_rows
+        self.direct_rows = direct_rows
         self._clock_ns = clock_ns
         self.produced = [0] * (1 + len(dag.steps))
         self.scan_ns = 0
@@ -129,7 +129,7 @@ class Execution:
         stream = self._below(split)
         first: list[pa.RecordBatch] = []
         rows = 0
-        while rows <= self._direct_rows:
+        while rows <= self.direct_rows:
             batch = next(stream, None)
             if batch is None:
                 yield from self._direct(first, split)
@@ -208,11 +208,6 @@ class Execution:
             raise failure from error
 
     # For both
-
-    @property
-    def direct_rows(self) -> int:
-        """Up to so many rows are worked on in Python."""
-        return self._direct_rows
 
     def run_direct(self, batch: pa.RecordBatch, first: int, steps: Sequence[Step], counts: list[int]) -> pa.RecordBatch:
         return run_rows([batch], self.dag.types_at(first), steps, self._env, counts)
