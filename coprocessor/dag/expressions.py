@@ -20,7 +20,7 @@ from coprocessor.errors import BadRequest, CoprocessorError, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, transform
 from coprocessor.functions import cast_to, resolve, resolve_agg
 from coprocessor.functions.collation import is_ci
-from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind
+from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind, type_digits
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS
 from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, TEXT, FieldType, Tp, decimal_type
 from kvstore.proto import tipb_pb2
@@ -188,8 +188,6 @@ def _check_argument(signature: Signature, arg: Expr, want: str) -> None:
 
 def _cast_is_exact(src: FieldType, dst: FieldType) -> bool:
     """Casts that no value makes different: nothing is cut off, rounded or out of range."""
-    from coprocessor.functions.inference import type_digits
-
     if src.is_integer and dst.is_integer:
         return src.unsigned == dst.unsigned and dst.tp == Tp.LONGLONG
     if src.is_decimal and dst.is_integer:

@@ -254,9 +254,9 @@ def test_a_lock(endpoint: Endpoint) -> None:
     assert not response.data
 
 
-def test_a_deadline_makes_the_server_busy() -> None:
+def test_a_deadline_makes_the_server_busy(endpoint: Endpoint) -> None:
     now = iter(range(100))
-    endpoint = Endpoint(DuckEngine(), clock_ns=lambda: next(now) * 1_000_000_000)
+    endpoint = Endpoint(endpoint._engine, clock_ns=lambda: next(now) * 1_000_000_000)
     made = request(Dag(plans.table_scan()))
     made.context.max_execution_duration_ms = 2500
     response = endpoint.handle(made, lambda ts: MemoryReader(records([(i, *([None] * 15)) for i in range(30)]), ts))
