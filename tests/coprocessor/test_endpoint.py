@@ -274,6 +274,16 @@ def test_what_cannot_be_computed_is_an_error_of_the_answer(endpoint: Endpoint) -
         assert answer.error[0] == 1690
 
 
+def test_warnings_are_counted_and_the_first_are_sent(endpoint: Endpoint) -> None:
+    rest = resolve("mod", (Column(0, t.BIGINT), Const(0, t.BIGINT)))
+    dag = Dag(plans.table_scan((0,)), (Projection((rest,)),), (0,))
+    pairs = records([(i, *([None] * 15)) for i in range(100)])
+    response = Endpoint(endpoint._engine).handle(request(dag), lambda ts: MemoryReader(pairs, ts))
+    select = tipb_pb2.SelectResponse.FromString(response.data)
+    assert [warning.code for warning in select.warnings] == [1365] * 64
+    assert select.warning_count == 100
+
+
 def test_other_kinds_of_requests(endpoint: Endpoint) -> None:
     dag = Dag(plans.table_scan())
     for tp, words in ((104, "ANALYZE"), (1, "type 1"), (0, "type 0")):
