@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from coprocessor.dag.answer import encode_batch, encoding_of, select_columns
@@ -33,12 +34,12 @@ TP_DAG, TP_ANALYZE, TP_CHECKSUM = 103, 104, 105
 ANSWER_BYTES_MAX = 512 << 20
 """A larger answer is refused: the client asks by pages."""
 WARNINGS_MAX = 64
+"""More are only counted."""
 NANOS_PER_MS = 1_000_000
 RANGES_MAX = 1 << 20
 PAGE_BATCH_ROWS_MIN = 128
 LOCK_TTL_MS = 3000
-
-LockInfoOf = Callable[[KeyIsLocked], kvrpcpb_pb2.LockInfo]
+"""What is said of a lock's life; the client asks the primary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class DeadlineExceeded(Exception):
     """The request's time is over."""
 
 
-def plain_lock_info(error: KeyIsLocked) -> kvrpcpb_pb2.LockInfo:
-    """The lock as far as the error tells; a store that has the record gives a better one."""
+def _lock_info(error: KeyIsLocked) -> kvrpcpb_pb2.LockInfo:
+    """The lock as far as the error tells: whose it is, not how long it lives or of what kind it is."""
     return kvrpcpb_pb2.LockInfo(
         primary_lock=error.primary, lock_version=error.lock_start_ts, key=error.key, lock_ttl=LOCK_TTL_MS
     )
@@ -66,21 +67,14 @@ class Endpoint:
 
     def __init__(
         self,
-        engine: DuckEngine | None = None,
+        engine: DuckEngine,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
-        lock_info: LockInfoOf = plain_lock_info,
         direct_rows: int = DIRECT_ROWS_MAX,
     ) -> None:
-        self._engine = engine or DuckEngine()
-        self._owns_engine = engine is None
+        self._engine = engine
         self._clock_ns = clock_ns
-        self._lock_info = lock_info
         self._direct_rows = direct_rows
-
-    def close(self) -> None:
-        if self._owns_engine:
-            self._engine.close()
 
     def handle(
         self,
@@ -93,21 +87,20 @@ class Endpoint:
         `version` lets the client cache the answer, and be told that what it has is still right.
         """
         try:
-            if _is_hit(request, version):
-                assert version is not None
+            if version is not None and _is_hit(request, version):
                 return coprocessor_pb2.Response(
                     is_cache_hit=True, cache_last_version=version.number, can_be_cached=True
                 )
             response = self._answer(request, reader_at)
         except KeyIsLocked as error:
-            return coprocessor_pb2.Response(locked=self._lock_info(error))
+            return coprocessor_pb2.Response(locked=_lock_info(error))
         except DeadlineExceeded:
             reason = "deadline is exceeded"
             busy = errorpb_pb2.ServerIsBusy(reason=reason)
             return coprocessor_pb2.Response(region_error=errorpb_pb2.Error(message=reason, server_is_busy=busy))
         except (CoprocessorError, TxnError) as error:
             return coprocessor_pb2.Response(other_error=str(error) or type(error).__name__)
-        if version is not None and version.newest_commit_ts <= request.start_ts and not response.other_error:
+        if version is not None and version.newest_commit_ts <= request.start_ts:
             response.can_be_cached = True
             response.cache_last_version = version.number
         return response
@@ -141,8 +134,8 @@ class Endpoint:
         self, request: coprocessor_pb2.Request, ranges: list[KeyRange], reader: Reader, check: Callable[[], None]
     ) -> coprocessor_pb2.Response:
         dag = decode_dag(request.data)
-        warnings: list[tuple[int, str]] = []
-        env = Env(tz=dag.tz, warn=lambda code, message: warnings.append((code, message)))
+        warnings = _Warnings()
+        env = Env(tz=dag.tz, warn=warnings.add)
         batch_rows = _batch_rows(dag, request.paging_size)
 
         def source() -> Source:
@@ -156,21 +149,34 @@ class Endpoint:
             for batch in execution.batches():
                 answer.add(batch)
                 if _is_page(request, answer):
-                    scanned = execution.source.scanned()
+                    scanned = execution.scanned()
                     break
         except EvalError as error:
             failed = tipb_pb2.SelectResponse(error=tipb_pb2.Error(code=error.code, msg=str(error)))
             return coprocessor_pb2.Response(data=failed.SerializeToString())
         select = answer.response
-        for code, message in warnings[:WARNINGS_MAX]:
+        for code, message in warnings.first:
             select.warnings.add(code=code, msg=message)
-        select.warning_count = len(warnings)
+        select.warning_count = warnings.count
         if dag.summaries:
             _add_summaries(select, dag, execution, self._clock_ns() - begun)
         response = coprocessor_pb2.Response(data=select.SerializeToString())
         if scanned is not None:
             response.range.start, response.range.end = scanned
         return response
+
+
+class _Warnings:
+    """The first warnings of a request, and how many there were: a row can have several."""
+
+    def __init__(self) -> None:
+        self.first: list[tuple[int, str]] = []
+        self.count = 0
+
+    def add(self, code: int, message: str) -> None:
+        self.count += 1
+        if len(self.first) < WARNINGS_MAX:
+            self.first.append((code, message))
 
 
 class _Chunks:
@@ -183,10 +189,9 @@ class _Chunks:
         self._tz: dt.tzinfo = dag.tz
         self.size = 0
         self.rows = 0
-        name = tipb_pb2.EncodeType.Name(self._encode)
-        self.response = tipb_pb2.SelectResponse(encode_type=name)
+        self.response = tipb_pb2.SelectResponse(encode_type=tipb_pb2.EncodeType.Name(self._encode))
 
-    def add(self, batch: object) -> None:
+    def add(self, batch: pa.RecordBatch) -> None:
         chosen = select_columns(batch, self._offsets)
         self.rows += chosen.num_rows
         for data in encode_batch(chosen, self._types, self._encode, self._tz):
@@ -205,10 +210,9 @@ def _is_page(request: coprocessor_pb2.Request, answer: _Chunks) -> bool:
     return bool(full or (request.paging_size_bytes and answer.size >= request.paging_size_bytes))
 
 
-def _is_hit(request: coprocessor_pb2.Request, version: DataVersion | None) -> bool:
+def _is_hit(request: coprocessor_pb2.Request, version: DataVersion) -> bool:
     return (
-        version is not None
-        and request.tp == TP_DAG
+        request.tp == TP_DAG
         and request.is_cache_enabled
         and request.cache_if_match_version == version.number
         and version.newest_commit_ts <= request.start_ts
@@ -220,11 +224,11 @@ def _ranges(request: coprocessor_pb2.Request) -> list[KeyRange]:
     if len(request.ranges) > RANGES_MAX:
         raise BadRequest(f"{len(request.ranges)} ranges, at most {RANGES_MAX} are taken")
     ranges = [(r.start, r.end) for r in request.ranges]
-    before = b""
+    before: bytes | None = b""
     for start, end in ranges:
-        if start < before or (end and end < start):
+        if before is None or start < before or (end and end < start):
             raise BadRequest(f"ranges that do not ascend, at {start.hex()}")
-        before = end
+        before = end or None  # nothing is behind a range without an end
     return ranges
 
 

@@ -106,6 +106,15 @@ def validity(valid: npt.NDArray[np.bool_]) -> Any:
     return pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
+def spread(values: Any, valid: npt.NDArray[np.bool_]) -> Any:
+    """Returns the values, one after another, in the valid places of an Arrow array, and NULL in the others."""
+    import pyarrow as pa
+
+    if bool(valid.all()):
+        return values
+    return values.take(pa.array(np.cumsum(valid) - 1, pa.int64(), mask=~valid))
+
+
 def primitive(arrow_type: Any, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> Any:
     """Lays an Arrow array of a fixed-width type over numpy values of that width, without a copy."""
     import pyarrow as pa

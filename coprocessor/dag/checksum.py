@@ -30,15 +30,6 @@ def _table() -> Sums:
     return np.array(table, np.uint64)
 
 
-def crc64(data: bytes) -> int:
-    """Returns the CRC-64 of some bytes."""
-    table = _table().tolist()
-    crc = (1 << 64) - 1
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ (1 << 64) - 1
-
-
 def checksum_of(batch: PackedBatch) -> int:
     """Returns the exclusive or of the checksums of a batch's pairs."""
     if not batch.count:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from coprocessor.arrow import arrow_schema, arrow_type, column_array, column_values
 from coprocessor.codec import json_binary
 from coprocessor.codec.datum import wire_kind
-from coprocessor.codec.gather import little_u64, primitive, validity, windows
+from coprocessor.codec.gather import little_u64, primitive, spread, validity, windows
 from coprocessor.codec.temporal import NANOS_PER_MICRO, packed_to_days, packed_to_micros
 from coprocessor.codec.vector_columns import key_numbers
 from coprocessor.codec.vector_encode import member_numbers, wire_numbers
@@ -245,8 +245,7 @@ def _decode_numbered(offsets: npt.NDArray[np.int64], body: memoryview, valid: Bo
         numbers = matrix.view(">u8").reshape(-1).astype(np.uint64)
     if not len(numbers):
         return pa.nulls(len(valid), arrow_type(type_, inside=True))
-    values = key_numbers(type_, numbers, None)
-    return values.take(pa.array(np.cumsum(valid) - 1, pa.int64(), mask=~valid))
+    return spread(key_numbers(type_, numbers, None), valid)
 
 
 def _strings(offsets: npt.NDArray[np.int64], body: memoryview, valid: Bools, type_: FieldType) -> Any:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coprocessor.arrow import arrow_type
 from coprocessor.codec.datum import decimal_shape
+from coprocessor.codec.gather import primitive
 from coprocessor.errors import CodecError
 from coprocessor.types import FieldType
 
@@ -31,7 +33,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def encode_decimals(column: Any, type_: FieldType) -> Bytes:
-    """Returns a matrix of 40 bytes a row for a decimal128 or decimal256 array without offset; NULLs are zeros."""
+    """Returns a matrix of 40 bytes a row for a decimal128 or decimal256 array; NULLs are zeros."""
     prec, scale = decimal_shape(type_)
     limbs, negative = _magnitudes(column)
     fraction_words = -(-scale // DIGITS_PER_WORD)
@@ -150,9 +152,6 @@ def decode_decimals(matrix: Bytes, type_: FieldType, valid: Bools) -> Any:
 
     Raises CodecError for what is no decimal, or too large for the type.
     """
-    from coprocessor.arrow import arrow_type
-    from coprocessor.codec.gather import primitive
-
     scale = decimal_shape(type_)[1]
     arrow = arrow_type(type_)
     width = arrow.byte_width // 4
@@ -207,6 +206,3 @@ def _shift_down(limbs: Limbs, places: int) -> None:
         places -= step
     _add(limbs, np.full(len(limbs[0]), 5, np.uint64))
     _divide(limbs, 10)
-
-
-__all__ = ["VALUE_BYTES", "decode_decimals", "encode_decimals"]

@@ -9,7 +9,7 @@ from functools import lru_cache
 from google.protobuf.message import DecodeError
 
 from coprocessor.dag.expressions import Decoder, encode_agg, encode_expr
-from coprocessor.dag.field_types import scan_column, wire_column
+from coprocessor.dag.field_types import scan_column, text_of, wire_column
 from coprocessor.dag.plan import (
     Aggregation,
     Dag,
@@ -132,7 +132,8 @@ def _decode(data: bytes) -> Dag:
         raise Unsupported("a tree of executors (root_executor)")
     if not 0 < len(wire.executors) <= EXECUTORS_MAX:
         raise BadRequest(f"{len(wire.executors)} executors, from 1 to {EXECUTORS_MAX} are taken")
-    tz = zone(wire.time_zone_name, wire.time_zone_offset)
+    time_zone = text_of(wire.time_zone_name)
+    tz = zone(time_zone, wire.time_zone_offset)
     scan = _scan(wire.executors[0])
     types = tuple(column.type for column in scan.columns)
     steps: list[Step] = []
@@ -148,13 +149,13 @@ def _decode(data: bytes) -> Dag:
         steps=tuple(steps),
         output_offsets=tuple(wire.output_offsets),
         encode=_ENCODINGS.get(wire.encode_type, EncodeType.DEFAULT),
-        time_zone=wire.time_zone_name,
+        time_zone=time_zone,
         zone_offset=wire.time_zone_offset,
         flags=wire.flags,
         sql_mode=wire.sql_mode,
         div_precision_increment=wire.div_precision_increment or 4,
         summaries=wire.collect_execution_summaries,
-        executor_ids=tuple(e.executor_id for e in wire.executors) if wire.executors[0].executor_id else (),
+        executor_ids=tuple(text_of(e.executor_id) for e in wire.executors) if wire.executors[0].executor_id else (),
     )
 
 
@@ -184,8 +185,7 @@ def _scan(executor: tipb_pb2.Executor) -> Scan:
 def _columns(wire: Sequence[tipb_pb2.ColumnInfo]) -> tuple[ScanColumn, ...]:
     if len(wire) > COLUMNS_MAX:
         raise BadRequest(f"{len(wire)} columns of a scan, at most {COLUMNS_MAX} are taken")
-    columns = tuple(scan_column(column) for column in wire)
-    return columns
+    return tuple(scan_column(column) for column in wire)
 
 
 def _step(executor: tipb_pb2.Executor, types: tuple[FieldType, ...], tz: dt.tzinfo) -> Step:

@@ -1,7 +1,7 @@
 """TypeDefault read column by column: all chunks of an answer are stepped through together.
 
-Where a datum ends is only known when it is read, so one chunk has to be read in order; but an answer has a chunk for
-every 64 rows, and step k reads datum k of all of them at once.
+Where a datum ends is only known when it is read, so one chunk has to be read in order; but our answers have a
+chunk for every 64 rows, and step k reads datum k of all of them at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from coprocessor.codec.datum import (
     wire_kind,
 )
 from coprocessor.codec.decimals import PRECISION_MAX, SCALE_MAX, bin_size
-from coprocessor.codec.gather import Bytes, Ints, big_u64
+from coprocessor.codec.gather import Bytes, Ints, big_u64, spread
 from coprocessor.codec.vector_columns import column_reader, key_numbers
 from coprocessor.dag.datum_rows import DAMAGE
 from coprocessor.errors import CodecError
@@ -164,11 +164,7 @@ def _column(data: Bytes, read: _Read, type_: FieldType, tz: dt.tzinfo) -> Any:
     flags = np.concatenate(read.flags)[order]
     valid = flags != NIL_FLAG
     numbers, ends = np.concatenate(read.numbers)[order][valid], np.concatenate(read.ends)[order][valid]
-    values = _values(data, numbers, ends, flags[valid], type_, tz)
-    if bool(valid.all()):
-        return values
-    places = np.cumsum(valid) - 1
-    return values.take(pa.array(places, pa.int64(), mask=~valid))
+    return spread(_values(data, numbers, ends, flags[valid], type_, tz), valid)
 
 
 def _values(

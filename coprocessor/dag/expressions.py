@@ -15,14 +15,13 @@ from decimal import Decimal
 from coprocessor.codec.datum import SIGN
 from coprocessor.dag.constants import decode_const, encode_const, is_const
 from coprocessor.dag.field_types import collation_id, collation_name, field_type_of, wire_type
-from coprocessor.dag.signatures import BY_NUMBER, CASE, PUSHED, TRUTH_BY_NUMBER, Signature, name_of, number_of
-from coprocessor.env import Env
+from coprocessor.dag.signatures import BY_NUMBER, CASE, PUSHED, TRUTHS, Signature, name_of, number_of
 from coprocessor.errors import BadRequest, CoprocessorError, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, transform
 from coprocessor.functions import cast_to, resolve, resolve_agg
 from coprocessor.functions.collation import is_ci
-from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind
-from coprocessor.functions.registry import FUNCTIONS
+from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind, type_digits
+from coprocessor.functions.registry import AGGREGATES, FUNCTIONS
 from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, TEXT, FieldType, Tp, decimal_type
 from kvstore.proto import tipb_pb2
 
@@ -34,12 +33,9 @@ _ESCAPE = ord("\\")
 _COLLATED = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "nulleq", "in", "like"})
 _PUSHED_COLLATIONS = frozenset({"", "utf8mb4_bin", "binary", "utf8mb4_0900_bin"})
 
-AGGREGATES = {
-    "count": tipb_pb2.Count, "sum": tipb_pb2.Sum, "avg": tipb_pb2.Avg, "min": tipb_pb2.Min, "max": tipb_pb2.Max,
-    "any_value": tipb_pb2.First, "bit_and": tipb_pb2.Agg_BitAnd, "bit_or": tipb_pb2.Agg_BitOr,
-    "bit_xor": tipb_pb2.Agg_BitXor,
-}  # fmt: skip
-_AGGREGATE_NAMES = {number: name for name, number in AGGREGATES.items()}
+_PUSHED_AGGREGATES = ("count", "sum", "avg", "min", "max", "any_value", "bit_and", "bit_or", "bit_xor")
+_AGGREGATES = {name: AGGREGATES[name].tipb or "" for name in _PUSHED_AGGREGATES}
+_AGGREGATE_NAMES = {tipb_pb2.ExprType.Value(tp): name for name, tp in _AGGREGATES.items()}
 _EXTREMES = frozenset({"int", "real", "decimal", "time", "duration", "string"})
 
 
@@ -51,25 +47,13 @@ def at_offsets(expr: Expr, layout: Mapping[int, int]) -> Expr:
     return transform(expr, lambda e: replace(e, id=layout[e.id]) if isinstance(e, Column) else e)
 
 
-def with_values(expr: Expr, env: Env) -> Expr:
-    """Returns the expression with parameters and session values replaced by this execution's."""
-
-    def known(e: Expr) -> Expr:
-        if isinstance(e, Param):
-            return Const(env.params[e.index], e.type)
-        return Const(env.context[e.key], e.type) if isinstance(e, Context) else e
-
-    return transform(expr, known)
-
-
 # What may be pushed
 
 
 def can_push(expr: Expr) -> bool:
     """Whether any server that speaks tipb computes the expression as we do; parameters count as literals."""
-    literal = transform(expr, lambda e: Const(None, e.type) if isinstance(e, Param | Context) else e)
     try:
-        encode_expr(literal, dt.UTC)
+        encode_expr(_literal(expr), dt.UTC)
     except CoprocessorError:
         return False
     return True
@@ -173,13 +157,9 @@ def _escape(call: Call) -> int:
 def _pushed(call: Call, args: Sequence[Expr]) -> Signature:
     """Returns the signature to ask for. Raises Unsupported where none is known to mean the same."""
     result = kind(call.type)
-    if call.func == "case":
-        found = CASE.get(result) if len(args) > 1 else None
-        wanted = [_case_kind(i, len(args), result) for i in range(len(args))]
-    else:
-        found = PUSHED.get((call.func, (_deciding_kind(call, args), result)))
-        wanted = [found.kind_at(i) for i in range(len(args))] if found else []
-    if found is None or not (call.func == "case" or found.takes(len(args))):
+    found = CASE.get(result) if call.func == "case" else PUSHED.get((call.func, (_deciding_kind(call, args), result)))
+    wanted = found.kinds(len(args)) if found else None
+    if found is None or wanted is None:
         raise Unsupported(f"{call.func} of {', '.join(kind(a.type) for a in args)} on the wire")
     for arg, want in zip(args, wanted, strict=True):
         _check_argument(found, arg, want)
@@ -188,10 +168,6 @@ def _pushed(call: Call, args: Sequence[Expr]) -> Signature:
     if found.func == "cast" and not _cast_is_exact(args[0].type, call.type):
         raise Unsupported(f"a cast from {args[0].type.tp.name} to {call.type.tp.name} on the wire")
     return found
-
-
-def _case_kind(i: int, count: int, result: str) -> str:
-    return "int" if i % 2 == 0 and i != count - 1 else result
 
 
 def _deciding_kind(call: Call, args: Sequence[Expr]) -> str:
@@ -212,8 +188,6 @@ def _check_argument(signature: Signature, arg: Expr, want: str) -> None:
 
 def _cast_is_exact(src: FieldType, dst: FieldType) -> bool:
     """Casts that no value makes different: nothing is cut off, rounded or out of range."""
-    from coprocessor.functions.inference import type_digits
-
     if src.is_integer and dst.is_integer:
         return src.unsigned == dst.unsigned and dst.tp == Tp.LONGLONG
     if src.is_decimal and dst.is_integer:
@@ -232,8 +206,8 @@ def _cast_is_exact(src: FieldType, dst: FieldType) -> bool:
 
 def encode_agg(agg: Agg, tz: dt.tzinfo) -> tipb_pb2.Expr:
     """Encodes a partial aggregate. Raises Unsupported for what servers do not compute as we do."""
-    number = AGGREGATES.get(agg.func)
-    if number is None or agg.distinct or agg.order_by or len(agg.args) > 1:
+    tp = _AGGREGATES.get(agg.func)
+    if tp is None or agg.distinct or agg.order_by or len(agg.args) > 1:
         raise Unsupported(f"{agg.func.upper()} on the wire")
     arg = agg.args[0] if agg.args else Const(1, BIGINT)
     of = kind(arg.type)
@@ -245,7 +219,7 @@ def encode_agg(agg: Agg, tz: dt.tzinfo) -> tipb_pb2.Expr:
         raise Unsupported(f"{agg.func.upper()} of {arg.type.tp.name} on the wire")
     mode = tipb_pb2.Partial1Mode
     children = [encode_expr(arg, tz)]
-    return tipb_pb2.Expr(tp=number, children=children, field_type=wire_type(agg.type), aggFuncMode=mode)
+    return tipb_pb2.Expr(tp=tp, children=children, field_type=wire_type(agg.type), aggFuncMode=mode)
 
 
 # Decoding
@@ -284,8 +258,7 @@ class Decoder:
 
     def _call(self, wire: tipb_pb2.Expr, depth: int) -> Expr:
         args = tuple(self.expr(child, depth + 1) for child in wire.children)
-        truth = TRUTH_BY_NUMBER.get(wire.sig)
-        if truth is not None and len(args) == 1:
+        if wire.sig in TRUTHS and len(args) == 1:
             return resolve("ne", (args[0], Const(0, BIGINT)))
         signature = BY_NUMBER.get(wire.sig)
         if signature is None:
@@ -303,13 +276,8 @@ class Decoder:
 
     @staticmethod
     def _check(signature: Signature, args: Sequence[Expr]) -> None:
-        if signature.func == "case":
-            wanted = [_case_kind(i, len(args), signature.result) for i in range(len(args))]
-            right = len(args) > 1
-        else:
-            wanted = [signature.kind_at(i) for i in range(len(args))]
-            right = signature.takes(len(args))
-        if not right:
+        wanted = signature.kinds(len(args))
+        if wanted is None:
             raise BadRequest(f"{signature.name} of {len(args)} arguments")
         for i, (arg, want) in enumerate(zip(args, wanted, strict=True)):
             if kind(arg.type) not in (want, "null"):

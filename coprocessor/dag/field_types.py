@@ -31,6 +31,13 @@ _WITH_CHARSET = STRING_TPS | {Tp.ENUM, Tp.SET, Tp.JSON}
 _TPS = frozenset(int(tp) for tp in Tp)
 
 
+def text_of(value: str) -> str:
+    """Returns a string of a message. Raises BadRequest where it is not UTF-8: protobuf gives such a one as bytes."""
+    if not isinstance(value, str):
+        raise BadRequest(f"text that is not UTF-8: {value!r}")
+    return value
+
+
 def collation_id(type_: FieldType) -> int:
     """Returns the id of a type's collation; binary for what is no text."""
     if type_.tp not in _WITH_CHARSET or type_.charset == "binary" or type_.collate == "binary":
@@ -84,7 +91,8 @@ def field_type_of(wire: tipb_pb2.FieldType) -> FieldType:
     """Decodes a type. Raises Unsupported for one that is not known."""
     if wire.array:
         raise Unsupported("arrays of values (multi-valued indexes)")
-    return _field_type(wire.tp, wire.flag, wire.flen, wire.decimal, wire.collate, wire.charset, tuple(wire.elems))
+    elems = tuple(map(text_of, wire.elems))
+    return _field_type(wire.tp, wire.flag, wire.flen, wire.decimal, wire.collate, text_of(wire.charset), elems)
 
 
 def wire_type(type_: FieldType) -> tipb_pb2.FieldType:
@@ -109,7 +117,8 @@ def scan_column(wire: tipb_pb2.ColumnInfo) -> ScanColumn:
         raise Unsupported("arrays of values (multi-valued indexes)")
     if wire.column_id < HANDLE_ID:
         raise Unsupported(f"the special column {wire.column_id}")
-    type_ = _field_type(wire.tp, wire.flag, wire.columnLen, wire.decimal, wire.collation, "", tuple(wire.elems))
+    elems = tuple(map(text_of, wire.elems))
+    type_ = _field_type(wire.tp, wire.flag, wire.columnLen, wire.decimal, wire.collation, "", elems)
     default = None
     if wire.default_val:
         try:

@@ -145,8 +145,12 @@ class Dag:
     @property
     def types(self) -> tuple[FieldType, ...]:
         """The types of the last executor's columns."""
+        return self.types_at(len(self.steps))
+
+    def types_at(self, count: int) -> tuple[FieldType, ...]:
+        """The types of the columns that the first `count` steps make of the scan's."""
         types = tuple(column.type for column in self.scan.columns)
-        for step in self.steps:
+        for step in self.steps[:count]:
             types = types_after(step, types)
         return types
 

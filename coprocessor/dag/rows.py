@@ -14,7 +14,7 @@ import pyarrow as pa
 from coprocessor.arrow import batch_to_rows, rows_to_batch
 from coprocessor.dag.plan import Aggregation, Limit, Projection, Selection, Step, TopN, sum_of, types_after
 from coprocessor.env import Env
-from coprocessor.evaluate import compile_agg, compile_predicate, compile_row
+from coprocessor.evaluate import compile_agg, compile_expr, compile_predicate, compile_row
 from coprocessor.expr import Agg, Column, Expr, OrderKey
 from coprocessor.functions.aggregates import order_value
 from coprocessor.functions.collation import sort_key
@@ -66,10 +66,14 @@ def run_step(rows: list[Row], types: Sequence[FieldType], step: Step, env: Env, 
 
 def _sorted(rows: list[Row], keys: Sequence[OrderKey], layout: dict[int, int], env: Env) -> list[Row]:
     for key in reversed(keys):
-        value_of = compile_row((key.expr,), layout)
-        rank = order_value(key.expr.type)
-        rows = sorted(rows, key=lambda row, v=value_of, r=rank: r(v(row, env)[0]), reverse=key.desc)  # type: ignore[misc]
+        rows = sorted(rows, key=_place(key.expr, layout, env), reverse=key.desc)
     return rows
+
+
+def _place(expr: Expr, layout: dict[int, int], env: Env) -> Callable[[Row], Any]:
+    """Tells a row's place in the order of an expression's values."""
+    value_of, rank = compile_expr(expr, layout), order_value(expr.type)
+    return lambda row: rank(value_of(row, env))
 
 
 class _First:

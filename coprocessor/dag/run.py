@@ -8,15 +8,16 @@ run row by row in Python (rows.py).
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from coprocessor.arrow import arrow_schema
+from coprocessor.arrow import arrow_schema, duckdb_type
 from coprocessor.codec.vector import empty_columns
-from coprocessor.dag.plan import Aggregation, Dag, Limit, Selection, Step, TopN, types_after
+from coprocessor.dag.plan import Aggregation, Dag, Limit, Projection, Selection, Step, TopN
 from coprocessor.dag.rows import run_rows
 from coprocessor.dag.sql import COUNTED, RELATION, PrintedSteps, print_steps
 from coprocessor.duck import DuckEngine, query_errors
@@ -59,12 +60,12 @@ class Execution:
         self._make_source = make_source
         self._engine = engine
         self._env = env
-        self._direct_rows = direct_rows
+        self.direct_rows = direct_rows
         self._clock_ns = clock_ns
-        self._scan_types = tuple(column.type for column in dag.scan.columns)
         self.produced = [0] * (1 + len(dag.steps))
         self.scan_ns = 0
         self.batches_given = 0
+        self._is_full = False
         self._failure: BaseException | None = None
         self._blocking = next((i for i, s in enumerate(dag.steps) if isinstance(s, Aggregation | TopN)), None)
 
@@ -73,14 +74,18 @@ class Execution:
 
         Raises what the reader does and EvalError for what cannot be computed.
         """
-        schema = arrow_schema([f"c{i}" for i in range(len(self.dag.types))], self.dag.types, inside=True)
-        made = self._streamed(len(self.dag.steps)) if self._blocking is None else self._blocked(self._blocking)
+        schema = _schema(self.dag.types)
+        made = self._streamed(len(self.dag.steps)) if self._blocking is None else self._all_rows(self._blocking)
         try:
             for batch in made:
                 self.batches_given += 1
                 yield as_schema(batch, schema)
         except (pa.ArrowException, ArithmeticError) as error:
             raise OutOfRange(f"a value does not fit the type of its column: {error}", code=1690) from error
+
+    def scanned(self) -> KeyRange | None:
+        """The part of the ranges that the rows so far came from; None when there will be no others."""
+        return None if self._is_full or self._blocking is not None else self.source.scanned()
 
     # Batch by batch
 
@@ -98,108 +103,103 @@ class Execution:
 
     def _streamed(self, stop: int) -> Iterator[pa.RecordBatch]:
         """The rows after the first `stop` steps, none of which has to see all rows."""
-        runs = _Runs(self, self.dag.steps[:stop])
+        runs = [self._run(first, steps) for first, steps in _grouped(self.dag.steps[:stop])]
         for batch in self._scanned():
-            out = runs.apply(batch)
-            if out.num_rows:
-                yield out
-            if runs.is_full:
+            for run in runs:
+                batch = run.apply(batch)
+            self._is_full = any(run.is_full for run in runs)
+            if batch.num_rows:
+                yield batch
+            if self._is_full:
                 return
 
-    # All rows
+    def _run(self, first: int, steps: Sequence[Step]) -> _Limited | _Computed:
+        return _Limited(self, first, steps[0].limit) if isinstance(steps[0], Limit) else _Computed(self, first, steps)
 
-    def _blocked(self, at: int) -> Iterator[pa.RecordBatch]:
-        split = at if self._must_split(at) else 0
-        return self._all_rows(split)
+    # All rows
 
     def _must_split(self, at: int) -> bool:
         """Whether the steps below the blocking one run apart: they hold a limit, or their rows are to be counted."""
         below, first = self.dag.steps[:at], self.dag.steps[at]
         return any(isinstance(s, Limit) for s in below) or (self.dag.summaries and isinstance(first, TopN) and at > 0)
 
-    def _all_rows(self, split: int) -> Iterator[pa.RecordBatch]:
-        """Runs the steps from `split` on over all rows that those before give."""
-        steps = self.dag.steps[split:]
-        types = self._scan_types
-        for step in self.dag.steps[:split]:
-            types = types_after(step, types)
-        stream = self._streamed(split) if split else self._scanned()
-        first = _first_rows(stream, self._direct_rows)
-        if first.done and first.rows <= self._direct_rows:
-            yield from self._direct(first.batches, types, steps, split)
-            return
-        yield from self._in_duckdb(_chained(first.batches, stream), types, steps, split)
+    def _all_rows(self, at: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a request whose step `at` has to see all rows."""
+        split = at if self._must_split(at) else 0
+        stream = self._below(split)
+        first: list[pa.RecordBatch] = []
+        rows = 0
+        while rows <= self.direct_rows:
+            batch = next(stream, None)
+            if batch is None:
+                yield from self._direct(first, split)
+                return
+            first.append(batch)
+            rows += batch.num_rows
+        yield from self._in_duckdb(itertools.chain(first, stream), split)
 
-    def _direct(
-        self, batches: Sequence[pa.RecordBatch], types: tuple[FieldType, ...], steps: Sequence[Step], split: int
-    ) -> Iterator[pa.RecordBatch]:
+    def _below(self, split: int) -> Iterator[pa.RecordBatch]:
+        return self._streamed(split) if split else self._scanned()
+
+    def _direct(self, batches: Iterable[pa.RecordBatch], split: int) -> Iterator[pa.RecordBatch]:
+        steps = self.dag.steps[split:]
         counts = [0] * len(steps)
-        batch = run_rows(batches, types, steps, self._env, counts, desc=self.dag.scan.desc)
+        batch = run_rows(batches, self.dag.types_at(split), steps, self._env, counts, desc=self.dag.scan.desc)
         self.produced[split + 1 :] = counts
         if batch.num_rows:
             yield batch
 
-    def _in_duckdb(
-        self, stream: Iterator[pa.RecordBatch], types: tuple[FieldType, ...], steps: Sequence[Step], split: int
-    ) -> Iterator[pa.RecordBatch]:
-        wide = False
-        while True:
+    def _in_duckdb(self, stream: Iterator[pa.RecordBatch], split: int) -> Iterator[pa.RecordBatch]:
+        for wide in (False, True):
             try:
-                printed = self._printed(types, steps, wide=wide, counted=True)
-                made = self._query(printed, _relation(stream, types, self))
+                printed = self.printed(split, self.dag.steps[split:], wide=wide, counted=self.dag.summaries)
+                made = self.query(printed, self._relation(stream, self.dag.types_at(split)))
+            except Unsupported:  # before anything was read
                 break
-            except Unsupported:
-                made = []
-                stream = self._again(split)
-                yield from self._direct(list(stream), types, steps, split)
-                return
             except query_errors() as error:
                 self._raise_failure(error)
                 if not is_decimal_overflow(error):
                     raise translate_error(error) from error
                 stream = self._again(split)
-                if wide:
-                    yield from self._direct(list(stream), types, steps, split)
-                    return
-                wide = True
-        yield from self._counted(made, steps, split)
-
-    def _printed(
-        self, types: tuple[FieldType, ...], steps: Sequence[Step], *, wide: bool, counted: bool
-    ) -> PrintedSteps:
-        for type_ in types:
-            if type_.is_decimal:
-                from coprocessor.arrow import duckdb_type
-
-                duckdb_type(type_)  # refuses what DuckDB cannot hold
-        not_null = [i for i, c in enumerate(self.dag.scan.columns) if c.not_null] if types is self._scan_types else []
-        counted = counted and self.dag.summaries
-        return print_steps(types, steps, not_null=not_null, desc=self.dag.scan.desc, wide=wide, counted=counted)
+                continue
+            yield from self._counted(made, split)
+            return
+        yield from self._direct(stream, split)
 
     def _again(self, split: int) -> Iterator[pa.RecordBatch]:
         """Scans once more, for another form of the query."""
         self.source = self._make_source()
         self.produced = [0] * len(self.produced)
-        return self._streamed(split) if split else self._scanned()
+        return self._below(split)
 
-    def _counted(self, batches: list[pa.RecordBatch], steps: Sequence[Step], split: int) -> Iterator[pa.RecordBatch]:
-        at = next((i for i, s in enumerate(steps) if isinstance(s, Aggregation | TopN)), 0)
-        rows = sum(batch.num_rows for batch in batches)
-        self.produced[split + at + 1 :] = [rows] * (len(steps) - at)
+    def _counted(self, batches: list[pa.RecordBatch], split: int) -> Iterator[pa.RecordBatch]:
+        assert self._blocking is not None
+        at = self._blocking
+        self.produced[at + 1 :] = [sum(batch.num_rows for batch in batches)] * (len(self.dag.steps) - at)
         for batch in batches:
             if COUNTED in batch.schema.names:
                 column = batch.schema.names.index(COUNTED)
-                if at:  # what selections below gave is known from the groups alone
+                if at > split:  # what selections below gave is known from the groups alone
                     more = sum(batch.column(column).to_pylist())
-                    self.produced[split + 1 : split + at + 1] = [self.produced[split + at] + more] * at
+                    self.produced[split + 1 : at + 1] = [self.produced[at] + more] * (at - split)
                 batch = pa.RecordBatch.from_arrays(batch.columns[:column], names=batch.schema.names[:column])
             yield batch
 
-    def _query(self, printed: PrintedSteps, relation: Any) -> list[pa.RecordBatch]:
-        """Runs a query over `scan` to its end. Raises DuckDB's errors, or what the scan raised."""
-        query = self._engine.query(printed.sql, {}, {RELATION: relation}, printed.udfs, self._env, quota=QUOTA_BYTES)
-        query.start()
-        return list(query.batches(streamed=False))
+    def _relation(self, stream: Iterator[pa.RecordBatch], types: Sequence[FieldType]) -> Any:
+        """The stream as DuckDB reads it, once; what it raises is kept."""
+        schema = _schema(types) if types else with_columns(empty_columns(0)).schema
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                for batch in stream:
+                    yield as_schema(batch, schema) if types else with_columns(batch)
+            except GeneratorExit:
+                raise  # the query was over before the rows
+            except BaseException as error:  # DuckDB would make an error of its own of whatever it is
+                self._failure = error
+                raise
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
 
     def _raise_failure(self, error: BaseException) -> None:
         """DuckDB tells of a failed scan in its own words: what failed is raised instead."""
@@ -207,68 +207,86 @@ class Execution:
         if failure is not None:
             raise failure from error
 
+    # For both
 
-class _Runs:
-    """The steps that pass rows on, over one batch after the other."""
+    def run_direct(self, batch: pa.RecordBatch, first: int, steps: Sequence[Step], counts: list[int]) -> pa.RecordBatch:
+        return run_rows([batch], self.dag.types_at(first), steps, self._env, counts)
 
-    def __init__(self, execution: Execution, steps: Sequence[Step]) -> None:
+    def printed(self, first: int, steps: Sequence[Step], *, wide: bool, counted: bool = False) -> PrintedSteps:
+        """The query of `steps`, the first of which is step `first`. Raises Unsupported for what DuckDB cannot hold."""
+        dag = self.dag
+        types = dag.types_at(first)
+        is_scan = not any(isinstance(step, Projection | Aggregation) for step in dag.steps[:first])
+        not_null = [i for i, column in enumerate(dag.scan.columns) if column.not_null] if is_scan else []
+        for type_ in types:
+            duckdb_type(type_)
+        return print_steps(types, steps, not_null=not_null, desc=dag.scan.desc, wide=wide, counted=counted)
+
+    def query(self, printed: PrintedSteps, relation: Any) -> list[pa.RecordBatch]:
+        """Runs a query over `scan` to its end. Raises DuckDB's errors, Unsupported for UDFs of what it cannot hold."""
+        query = self._engine.query(printed.sql, {}, {RELATION: relation}, printed.udfs, self._env, quota=QUOTA_BYTES)
+        query.start()
+        return list(query.batches(streamed=False))
+
+
+class _Limited:
+    """A limit, over one batch after the other."""
+
+    def __init__(self, execution: Execution, at: int, limit: int) -> None:
         self._execution = execution
-        self._groups = list(_grouped(steps))
-        self._left: dict[int, int] = {i: s.limit for i, s in enumerate(steps) if isinstance(s, Limit)}
-        self._printed: dict[int, PrintedSteps | None] = {}
+        self._at = at
+        self._left = limit
 
     @property
     def is_full(self) -> bool:
-        """Whether a limit is reached, so that no further row can come."""
-        return any(left <= 0 for left in self._left.values())
+        """Whether no further row can come."""
+        return self._left <= 0
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        types = self._execution._scan_types
-        for first, steps in self._groups:
-            if isinstance(steps[0], Limit):
-                batch = batch.slice(0, max(0, self._left[first]))
-                self._left[first] -= batch.num_rows
-                self._execution.produced[first + 1] += batch.num_rows
-            else:
-                batch = self._computed(first, steps, batch, types)
-            for step in steps:
-                types = types_after(step, types)
+        batch = batch.slice(0, self._left)
+        self._left -= batch.num_rows
+        self._execution.produced[self._at + 1] += batch.num_rows
         return batch
 
-    def _computed(
-        self, first: int, steps: Sequence[Step], batch: pa.RecordBatch, types: tuple[FieldType, ...]
-    ) -> pa.RecordBatch:
-        execution = self._execution
-        out = self._in_duckdb(first, steps, batch, types) if batch.num_rows > execution._direct_rows else None
-        counts = [0] * len(steps)
+
+class _Computed:
+    """Selections and projections, over one batch after the other."""
+
+    is_full = False
+
+    def __init__(self, execution: Execution, first: int, steps: Sequence[Step]) -> None:
+        self._execution = execution
+        self._first = first
+        self._steps = steps
+        self._schema = _schema(execution.dag.types_at(first + len(steps)))
+        self._printed: dict[bool, PrintedSteps] = {}
+
+    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        execution, first = self._execution, self._first
+        out = self._in_duckdb(batch) if batch.num_rows > execution.direct_rows else None
+        counts = [0] * len(self._steps)
         if out is None:
-            out = run_rows([batch], types, steps, execution._env, counts)
+            out = execution.run_direct(batch, first, self._steps, counts)
         else:
-            counts = [out.num_rows] * len(steps)
-        for i, count in enumerate(counts):
-            execution.produced[first + 1 + i] += count
+            counts = [out.num_rows] * len(counts)
+        for i, count in enumerate(counts, first + 1):
+            execution.produced[i] += count
         return out
 
-    def _in_duckdb(
-        self, first: int, steps: Sequence[Step], batch: pa.RecordBatch, types: tuple[FieldType, ...]
-    ) -> pa.RecordBatch | None:
-        """The batch after `steps`; None where DuckDB cannot compute it."""
-        execution = self._execution
-        try:
-            for wide in (False, True):
-                printed = execution._printed(types, steps, wide=wide, counted=False)
-                try:
-                    made = execution._query(printed, pa.Table.from_batches([with_columns(batch)]))
-                except query_errors() as error:
-                    if not is_decimal_overflow(error):
-                        raise translate_error(error) from error
-                    continue
-                after = types
-                for step in steps:
-                    after = types_after(step, after)
-                return joined(made, after)
-        except Unsupported:
-            pass
+    def _in_duckdb(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
+        """The batch after the steps; None where DuckDB cannot compute it."""
+        for wide in (False, True):
+            try:
+                if wide not in self._printed:
+                    self._printed[wide] = self._execution.printed(self._first, self._steps, wide=wide)
+                made = self._execution.query(self._printed[wide], pa.Table.from_batches([with_columns(batch)]))
+            except Unsupported:
+                return None
+            except query_errors() as error:
+                if not is_decimal_overflow(error):
+                    raise translate_error(error) from error
+                continue
+            return joined(made, self._schema)
         return None
 
 
@@ -289,49 +307,8 @@ def _grouped(steps: Sequence[Step]) -> Iterator[tuple[int, list[Step]]]:
         yield len(steps) - len(run), run
 
 
-class _First:
-    """The first rows of a stream, and whether they are all."""
-
-    def __init__(self) -> None:
-        self.batches: list[pa.RecordBatch] = []
-        self.rows = 0
-        self.done = False
-
-
-def _first_rows(stream: Iterator[pa.RecordBatch], count: int) -> _First:
-    first = _First()
-    while first.rows <= count:
-        batch = next(stream, None)
-        if batch is None:
-            first.done = True
-            return first
-        first.batches.append(batch)
-        first.rows += batch.num_rows
-    return first
-
-
-def _chained(first: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield from first
-    yield from rest
-
-
-def _relation(stream: Iterator[pa.RecordBatch], types: Sequence[FieldType], execution: Execution) -> Any:
-    """The stream as DuckDB reads it, once; what it raises is kept."""
-    schema = arrow_schema([f"c{i}" for i in range(len(types))], types, inside=True)
-    if not types:
-        schema = with_columns(empty_columns(0)).schema
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in stream:
-                yield as_schema(batch, schema) if types else with_columns(batch)
-        except GeneratorExit:
-            raise  # the query was over before the rows
-        except BaseException as error:
-            execution._failure = error
-            raise
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
+def _schema(types: Sequence[FieldType]) -> pa.Schema:
+    return arrow_schema([f"c{i}" for i in range(len(types))], types, inside=True)
 
 
 def with_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -352,13 +329,12 @@ def as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def joined(batches: Sequence[pa.RecordBatch], types: Sequence[FieldType]) -> pa.RecordBatch:
-    """Puts batches of rows of `types` together."""
-    schema = arrow_schema([f"c{i}" for i in range(len(types))], types, inside=True)
+def joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """Puts batches together, brought to a schema's types and names."""
     whole = [as_schema(batch, schema) for batch in batches]
     if len(whole) == 1:
         return whole[0]
-    if not types:
+    if not len(schema):
         return empty_columns(sum(batch.num_rows for batch in whole))
     columns = [pa.concat_arrays([b.column(i) for b in whole]) if whole else pa.nulls(0, f.type)
                for i, f in enumerate(schema)]  # fmt: skip

@@ -80,21 +80,15 @@ class Source:
         check: Callable[[], None],
         batch_rows: int = BATCH_ROWS_MAX,
     ) -> None:
-        self.schema = arrow_schema(
-            [f"c{i}" for i in range(len(scan.columns))], [c.type for c in scan.columns], inside=True
-        )
         self._scan = scan
         self._ranges = list(ranges)
         self._reader = reader
         self._check = check
-        self._batch_rows = max(1, min(batch_rows, BATCH_ROWS_MAX))
+        self._batch_rows = batch_rows
         self._points = scan.unique if isinstance(scan, IndexScan) else not scan.primary_columns
         self._decode = _table_decoder(scan, tz) if isinstance(scan, TableScan) else _index_decoder(scan, tz)
         self._position: bytes | None = None
-        self.rows = 0
         self.batches_read = 0
-        self.newest_ts = 0
-        """The newest commit that was met at or below the snapshot."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yields the batches in key order, or its reverse if the scan is descending.
@@ -104,12 +98,9 @@ class Source:
         self._check()
         for packed, position in self._packed():
             self._position = position
-            self.newest_ts = max(self.newest_ts, packed.newest_ts)
             if packed.count:
-                batch = self._decoded(packed)
-                self.rows += batch.num_rows
                 self.batches_read += 1
-                yield batch
+                yield self._decoded(packed)
             self._check()
         self._position = None
 
@@ -234,8 +225,8 @@ class _TableDecoder:
         if handle is not None and not handle.type.is_integer:
             raise BadRequest("a handle column that is no integer")
         known = {column.id for column in scan.columns}
-        self._unknown = handle is None and any(column_id not in known for column_id in scan.primary_columns)
-        self._decode = None if self._unknown else self._decoder([BIGINT] * len(scan.primary_columns))
+        unknown = handle is None and any(column_id not in known for column_id in scan.primary_columns)
+        self._decode = None if unknown else self._decoder([BIGINT] * len(scan.primary_columns))
 
     def decode(self, packed: PackedBatch) -> pa.RecordBatch:
         if self._decode is None:

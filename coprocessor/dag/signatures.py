@@ -16,7 +16,10 @@ KINDS = ("int", "real", "decimal", "string", "time", "duration")
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature. `variadic` repeats the last kind; `signed` wants all integers signed (pushing only)."""
+    """One signature. `variadic` repeats the last kind; `signed` wants all integers signed (pushing only).
+
+    CASE alone takes turns: a condition, a value, …, and perhaps a value that is left.
+    """
 
     name: str
     func: str
@@ -25,13 +28,18 @@ class Signature:
     variadic: bool = False
     signed: bool = False
 
-    def kind_at(self, i: int) -> str:
-        """The kind of argument `i`."""
-        return self.args[min(i, len(self.args) - 1)]
+    @property
+    def deciding(self) -> str:
+        """The kind of the argument by which the signature is chosen."""
+        return self.args[1 if self.func == "if" else 0]
 
-    def takes(self, count: int) -> bool:
-        """Whether it takes so many arguments."""
-        return count >= len(self.args) if self.variadic else count == len(self.args)
+    def kinds(self, count: int) -> list[str] | None:
+        """The kinds of so many arguments; None where it does not take as many."""
+        if count < len(self.args) or (count > len(self.args) and not self.variadic):
+            return None
+        if self.func == "case":
+            return ["int" if i % 2 == 0 and i != count - 1 else self.result for i in range(count)]
+        return [*self.args, *self.args[-1:] * (count - len(self.args))]
 
 
 def number_of(name: str) -> int:
@@ -117,12 +125,10 @@ def _subjects() -> list[Signature]:
 
 LIKE = Signature("LikeSig", "like", ("string", "string", "int"), "int")
 _PUSHED = [*_comparisons(), *_arithmetic(), *_logic(), *_control(), *_casts(), *_subjects(), LIKE]
-PUSHED: dict[tuple[str, tuple[str, str]], Signature] = {
-    (s.func, (s.kind_at(1 if s.func == "if" else 0), s.result)): s for s in _PUSHED
-}
+PUSHED: dict[tuple[str, tuple[str, str]], Signature] = {(s.func, (s.deciding, s.result)): s for s in _PUSHED}
 """By catalogue function, the kind that decides and the kind of the result."""
 CASE = {kind: Signature(f"CaseWhen{_title(kind)}", "case", ("int", kind), kind, variadic=True) for kind in KINDS}
-"""Conditions and values take turns, so these stand apart."""
+"""By the kind of the result: the first argument is a condition whatever the values are."""
 
 
 def _answered() -> list[Signature]:
@@ -155,7 +161,6 @@ def _answered() -> list[Signature]:
     ]
 
 
-TRUTHS = {f"{_title(kind)}IsTrueWithNull": kind for kind in KINDS[:3]}
-"""x IS TRUE that keeps NULL, which TiDB puts round conditions that are no booleans: x <> 0."""
 BY_NUMBER: dict[int, Signature] = {number_of(s.name): s for s in (*_PUSHED, *_answered(), *CASE.values())}
-TRUTH_BY_NUMBER: dict[int, str] = {number_of(name): kind for name, kind in TRUTHS.items()}
+TRUTHS = frozenset(number_of(f"{_title(kind)}IsTrueWithNull") for kind in KINDS[:3])
+"""x IS TRUE that keeps NULL: x <> 0."""

@@ -16,8 +16,10 @@ from coprocessor.types import BIGINT, BYTES, DOUBLE, FieldType, Tp
 SUBJECT = "control flow"
 
 
-def _tipb(prefix: str) -> dict[str, str]:
-    kinds = ("int", "real", "decimal", "string", "time", "duration", "json")
+_KINDS = ("int", "real", "decimal", "string", "time", "duration")
+
+
+def _tipb(prefix: str, kinds: Sequence[str] = (*_KINDS, "json")) -> dict[str, str]:
     return {k: f"{prefix}{k.capitalize()}" for k in kinds}
 
 
@@ -174,7 +176,7 @@ for _name, _pick in (("greatest", max), ("least", min)):
     add(
         Function(
             _name, 2, None, _extreme_infer, SUBJECT, refine=_extreme_refine(_name),
-            kernel=_extreme(_pick), duck=_extreme_duck(_name), tipb=_tipb(_name.capitalize()),
+            kernel=_extreme(_pick), duck=_extreme_duck(_name), tipb=_tipb(_name.capitalize(), _KINDS),
         )
     )  # fmt: skip
 

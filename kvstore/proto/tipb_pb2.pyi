@@ -741,10 +741,6 @@ class ChecksumScanOn(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     Table: _ClassVar[ChecksumScanOn]
     Index: _ClassVar[ChecksumScanOn]
-
-class ChecksumAlgorithm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    Crc64_Xor: _ClassVar[ChecksumAlgorithm]
 TypeDefault: EncodeType
 TypeChunk: EncodeType
 TypeCHBlock: EncodeType
@@ -1459,7 +1455,6 @@ GreatestDate: ScalarFuncSig
 LeastDate: ScalarFuncSig
 Table: ChecksumScanOn
 Index: ChecksumScanOn
-Crc64_Xor: ChecksumAlgorithm
 
 class FieldType(_message.Message):
     __slots__ = ("tp", "flag", "flen", "decimal", "collate", "charset", "elems", "array")
@@ -1532,14 +1527,6 @@ class ColumnInfo(_message.Message):
     pk_handle: bool
     array: bool
     def __init__(self, column_id: _Optional[int] = ..., tp: _Optional[int] = ..., collation: _Optional[int] = ..., columnLen: _Optional[int] = ..., decimal: _Optional[int] = ..., flag: _Optional[int] = ..., elems: _Optional[_Iterable[str]] = ..., default_val: _Optional[bytes] = ..., pk_handle: _Optional[bool] = ..., array: _Optional[bool] = ...) -> None: ...
-
-class KeyRange(_message.Message):
-    __slots__ = ("low", "high")
-    LOW_FIELD_NUMBER: _ClassVar[int]
-    HIGH_FIELD_NUMBER: _ClassVar[int]
-    low: bytes
-    high: bytes
-    def __init__(self, low: _Optional[bytes] = ..., high: _Optional[bytes] = ...) -> None: ...
 
 class TableScan(_message.Message):
     __slots__ = ("table_id", "columns", "desc", "primary_column_ids", "primary_prefix_column_ids", "keep_order")
@@ -1683,29 +1670,11 @@ class Error(_message.Message):
     msg: str
     def __init__(self, code: _Optional[int] = ..., msg: _Optional[str] = ...) -> None: ...
 
-class Row(_message.Message):
-    __slots__ = ("handle", "data")
-    HANDLE_FIELD_NUMBER: _ClassVar[int]
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    handle: bytes
-    data: bytes
-    def __init__(self, handle: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
-
-class RowMeta(_message.Message):
-    __slots__ = ("handle", "length")
-    HANDLE_FIELD_NUMBER: _ClassVar[int]
-    LENGTH_FIELD_NUMBER: _ClassVar[int]
-    handle: int
-    length: int
-    def __init__(self, handle: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
-
 class Chunk(_message.Message):
-    __slots__ = ("rows_data", "rows_meta")
+    __slots__ = ("rows_data",)
     ROWS_DATA_FIELD_NUMBER: _ClassVar[int]
-    ROWS_META_FIELD_NUMBER: _ClassVar[int]
     rows_data: bytes
-    rows_meta: _containers.RepeatedCompositeFieldContainer[RowMeta]
-    def __init__(self, rows_data: _Optional[bytes] = ..., rows_meta: _Optional[_Iterable[_Union[RowMeta, _Mapping]]] = ...) -> None: ...
+    def __init__(self, rows_data: _Optional[bytes] = ...) -> None: ...
 
 class ExecutorExecutionSummary(_message.Message):
     __slots__ = ("time_processed_ns", "num_produced_rows", "num_iterations", "executor_id", "concurrency")
@@ -1722,9 +1691,8 @@ class ExecutorExecutionSummary(_message.Message):
     def __init__(self, time_processed_ns: _Optional[int] = ..., num_produced_rows: _Optional[int] = ..., num_iterations: _Optional[int] = ..., executor_id: _Optional[str] = ..., concurrency: _Optional[int] = ...) -> None: ...
 
 class SelectResponse(_message.Message):
-    __slots__ = ("error", "rows", "chunks", "warnings", "output_counts", "warning_count", "execution_summaries", "encode_type", "ndvs")
+    __slots__ = ("error", "chunks", "warnings", "output_counts", "warning_count", "execution_summaries", "encode_type", "ndvs")
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    ROWS_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_COUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -1733,7 +1701,6 @@ class SelectResponse(_message.Message):
     ENCODE_TYPE_FIELD_NUMBER: _ClassVar[int]
     NDVS_FIELD_NUMBER: _ClassVar[int]
     error: Error
-    rows: _containers.RepeatedCompositeFieldContainer[Row]
     chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
     warnings: _containers.RepeatedCompositeFieldContainer[Error]
     output_counts: _containers.RepeatedScalarFieldContainer[int]
@@ -1741,7 +1708,7 @@ class SelectResponse(_message.Message):
     execution_summaries: _containers.RepeatedCompositeFieldContainer[ExecutorExecutionSummary]
     encode_type: EncodeType
     ndvs: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, error: _Optional[_Union[Error, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[Error, _Mapping]]] = ..., output_counts: _Optional[_Iterable[int]] = ..., warning_count: _Optional[int] = ..., execution_summaries: _Optional[_Iterable[_Union[ExecutorExecutionSummary, _Mapping]]] = ..., encode_type: _Optional[_Union[EncodeType, str]] = ..., ndvs: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, error: _Optional[_Union[Error, _Mapping]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[Error, _Mapping]]] = ..., output_counts: _Optional[_Iterable[int]] = ..., warning_count: _Optional[int] = ..., execution_summaries: _Optional[_Iterable[_Union[ExecutorExecutionSummary, _Mapping]]] = ..., encode_type: _Optional[_Union[EncodeType, str]] = ..., ndvs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ChecksumRewriteRule(_message.Message):
     __slots__ = ("old_prefix", "new_prefix")
@@ -1752,16 +1719,14 @@ class ChecksumRewriteRule(_message.Message):
     def __init__(self, old_prefix: _Optional[bytes] = ..., new_prefix: _Optional[bytes] = ...) -> None: ...
 
 class ChecksumRequest(_message.Message):
-    __slots__ = ("start_ts_fallback", "scan_on", "algorithm", "rule")
+    __slots__ = ("start_ts_fallback", "scan_on", "rule")
     START_TS_FALLBACK_FIELD_NUMBER: _ClassVar[int]
     SCAN_ON_FIELD_NUMBER: _ClassVar[int]
-    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     start_ts_fallback: int
     scan_on: ChecksumScanOn
-    algorithm: ChecksumAlgorithm
     rule: ChecksumRewriteRule
-    def __init__(self, start_ts_fallback: _Optional[int] = ..., scan_on: _Optional[_Union[ChecksumScanOn, str]] = ..., algorithm: _Optional[_Union[ChecksumAlgorithm, str]] = ..., rule: _Optional[_Union[ChecksumRewriteRule, _Mapping]] = ...) -> None: ...
+    def __init__(self, start_ts_fallback: _Optional[int] = ..., scan_on: _Optional[_Union[ChecksumScanOn, str]] = ..., rule: _Optional[_Union[ChecksumRewriteRule, _Mapping]] = ...) -> None: ...
 
 class ChecksumResponse(_message.Message):
     __slots__ = ("checksum", "total_kvs", "total_bytes")

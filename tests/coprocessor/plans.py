@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
@@ -206,8 +205,6 @@ def binary_form(expr: Expr) -> Expr:
         if isinstance(e, Call) and e.func == "between":
             x, low, high = e.args
             return Call("and", (Call("ge", (x, low), t.BOOL), Call("le", (x, high), t.BOOL)), t.BOOL)
-        if isinstance(e, Const) and isinstance(e.value, Decimal):
-            return e
         return e
 
     return transform(expr, form)

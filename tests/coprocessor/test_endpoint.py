@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from coprocessor import types as t
 from coprocessor.arrow import batch_to_rows
+from coprocessor.codec.row import build_row
 from coprocessor.dag.answer import read_answer
-from coprocessor.dag.checksum import crc64
 from coprocessor.dag.codec import encode_dag
 from coprocessor.dag.plan import Aggregation, Dag, EncodeType, Limit, Projection, ScanColumn, Selection, TableScan, TopN
 from coprocessor.duck import DuckEngine
@@ -110,6 +110,17 @@ def test_a_page_may_be_of_bytes(endpoint: Endpoint) -> None:
     assert response.range.end == CODEC.record_key(2) + b"\0"
 
 
+def test_a_limit_that_is_reached_leaves_no_page(endpoint: Endpoint) -> None:
+    """Neither where its rows are all, nor under an aggregation, whose next page would count other rows."""
+    pairs = records([(i, *([None] * 15)) for i in range(20)])
+    count = Aggregation((), (resolve_agg("count", ()),))
+    for steps, rows in (((Limit(2),), [(0,), (1,)]), ((Limit(2), count), [(2,)])):
+        dag = Dag(plans.table_scan((0,)), steps, (0,))
+        response = endpoint.handle(request(dag, paging_size=1), lambda ts: MemoryReader(pairs, ts))
+        assert rows_of(response, dag) == rows
+        assert not response.HasField("range")
+
+
 def test_a_request_as_tidb_builds_it(endpoint: Endpoint) -> None:
     """SELECT COUNT(1), SUM(n), s FROM t WHERE n > 1 AND s LIKE 'a%' GROUP BY s, field by field."""
 
@@ -193,8 +204,6 @@ def test_default_encoding_has_64_rows_a_chunk(endpoint: Endpoint) -> None:
 
 def test_a_set_is_answered_in_datums(endpoint: Endpoint) -> None:
     type_ = FieldType(Tp.SET, elems=("a", "b"), charset="utf8mb4", collate="utf8mb4_bin")
-    from coprocessor.codec.row import build_row
-
     pairs = {CODEC.record_key(1): build_row([(50, b"\x03")], [])}
     dag = Dag(TableScan(plans.TABLE_ID, (ScanColumn(50, type_),)), (), (0,), EncodeType.CHUNK)
     response = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts))
@@ -245,9 +254,9 @@ def test_a_lock(endpoint: Endpoint) -> None:
     assert not response.data
 
 
-def test_a_deadline_makes_the_server_busy() -> None:
+def test_a_deadline_makes_the_server_busy(endpoint: Endpoint) -> None:
     now = iter(range(100))
-    endpoint = Endpoint(DuckEngine(), clock_ns=lambda: next(now) * 1_000_000_000)
+    endpoint = Endpoint(endpoint._engine, clock_ns=lambda: next(now) * 1_000_000_000)
     made = request(Dag(plans.table_scan()))
     made.context.max_execution_duration_ms = 2500
     response = endpoint.handle(made, lambda ts: MemoryReader(records([(i, *([None] * 15)) for i in range(30)]), ts))
@@ -265,12 +274,24 @@ def test_what_cannot_be_computed_is_an_error_of_the_answer(endpoint: Endpoint) -
         assert answer.error[0] == 1690
 
 
+def test_warnings_are_counted_and_the_first_are_sent(endpoint: Endpoint) -> None:
+    rest = resolve("mod", (Column(0, t.BIGINT), Const(0, t.BIGINT)))
+    dag = Dag(plans.table_scan((0,)), (Projection((rest,)),), (0,))
+    pairs = records([(i, *([None] * 15)) for i in range(100)])
+    response = Endpoint(endpoint._engine).handle(request(dag), lambda ts: MemoryReader(pairs, ts))
+    select = tipb_pb2.SelectResponse.FromString(response.data)
+    assert [warning.code for warning in select.warnings] == [1365] * 64
+    assert select.warning_count == 100
+
+
 def test_other_kinds_of_requests(endpoint: Endpoint) -> None:
     dag = Dag(plans.table_scan())
     for tp, words in ((104, "ANALYZE"), (1, "type 1"), (0, "type 0")):
         response = endpoint.handle(request(dag, tp=tp), lambda ts: MemoryReader({}, ts))
         assert words in response.other_error
     wrong = [coprocessor_pb2.KeyRange(start=END, end=END), coprocessor_pb2.KeyRange(start=START, end=END)]
+    assert "ascend" in endpoint.handle(request(dag, ranges=wrong), lambda ts: MemoryReader({}, ts)).other_error
+    wrong = [coprocessor_pb2.KeyRange(start=START), coprocessor_pb2.KeyRange(start=START, end=END)]
     assert "ascend" in endpoint.handle(request(dag, ranges=wrong), lambda ts: MemoryReader({}, ts)).other_error
     wire = encode_dag(dag)
     wire.time_zone_name = "Nowhere/At_All"
@@ -308,6 +329,21 @@ def test_no_request_breaks_the_endpoint(data: st.DataObject, endpoint: Endpoint)
     made = request(dag, data=bytes(wire), paging_size=data.draw(st.integers(0, 3)))
     response = endpoint.handle(made, lambda ts: MemoryReader(pairs, ts))
     assert response.data or response.other_error
+
+
+def test_text_that_is_not_utf_8_is_refused(endpoint: Endpoint) -> None:
+    """protobuf gives such a string as bytes."""
+    enum = FieldType(Tp.ENUM, elems=("member",), charset="utf8mb4", collate="utf8mb4_bin")
+    scan = TableScan(plans.TABLE_ID, (ScanColumn(50, enum),))
+    some = Selection((Call("eq", (Const("text", t.TEXT), Const("text", t.TEXT)), t.BOOL),))
+    dag = Dag(scan, (some,), (0,), time_zone="UTC", summaries=True, executor_ids=("leaf", "above"))
+    wire = encode_dag(dag).SerializeToString()
+    reader = MemoryReader({CODEC.record_key(1): build_row([], [50])})
+    assert endpoint.handle(request(dag), lambda ts: reader).data
+    for word in (b"member", b"UTC", b"leaf", b"utf8mb4"):
+        assert word in wire
+        wrong = wire.replace(word, b"\xff" + word[1:])
+        assert "not UTF-8" in endpoint.handle(request(dag, data=wrong), lambda ts: reader).other_error
 
 
 def _messages(message: Any) -> Iterator[Any]:
@@ -362,6 +398,16 @@ def test_an_answer_is_kept_as_long_as_the_data_is_the_same(endpoint: Endpoint) -
     # something newer than the reader is there: others may not see what it saw
     older = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts), DataVersion(4, newest_commit_ts=10))
     assert not older.can_be_cached
+
+
+def crc64(data: bytes) -> int:
+    """CRC-64/XZ, bit by bit."""
+    crc = (1 << 64) - 1
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xC96C5795D7870F42 if crc & 1 else 0)
+    return crc ^ (1 << 64) - 1
 
 
 def test_the_checksum_is_crc64_of_every_pair(endpoint: Endpoint) -> None:

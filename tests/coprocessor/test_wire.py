@@ -17,7 +17,7 @@ from coprocessor.dag.signatures import BY_NUMBER, CASE, PUSHED, number_of
 from coprocessor.errors import BadRequest, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Expr, OrderKey, Param
 from coprocessor.functions import resolve, resolve_agg
-from coprocessor.functions.registry import FUNCTIONS
+from coprocessor.functions.registry import AGGREGATES, FUNCTIONS
 from coprocessor.types import FieldType, Tp
 from kvstore.proto import tipb_pb2
 from tests.coprocessor import plans
@@ -63,6 +63,15 @@ def test_only_what_the_catalogue_names_is_pushed() -> None:
         if signature.func != "cast":
             named = FUNCTIONS[signature.func].tipb
             assert signature.name in ({named} if isinstance(named, str) else set((named or {}).values())), signature
+
+
+def test_what_the_catalogue_names_is_tipb_s() -> None:
+    for function in FUNCTIONS.values():
+        named = function.tipb
+        for name in [named] if isinstance(named, str) else (named or {}).values():
+            assert number_of(name), function.name
+    for aggregate in AGGREGATES.values():
+        assert aggregate.tipb is None or tipb_pb2.ExprType.Value(aggregate.tipb), aggregate.name
 
 
 def test_signatures_have_tipb_s_numbers() -> None:
