@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from kvstore.failpoint import fail_point
@@ -83,8 +83,7 @@ class Leadership:
             store.leader_weight, store.region_weight = keys.unpack_weights(value)
         meta = state.get(keys.CLUSTER)
         self.meta = None if meta is None else ClusterMeta.FromString(meta)
-        self.safe_points_lock = asyncio.Lock()
-        self._states_lock = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self.min_resolved_ts: dict[int, int] = {}
         """By store."""
         self.heartbeats: Counter[tuple[int, str, str]] = Counter()
@@ -133,24 +132,33 @@ class Leadership:
             await self.replica.write(changes)
             self.check()
 
+    async def alone(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Runs what reads the model, saves, and takes in what it saved: one such change at a time, and to its end even
+        when the caller goes away meanwhile, as half of it would leave the model behind what is stored."""
+
+        async def locked() -> None:
+            async with self._changing:
+                await change()
+
+        await asyncio.shield(asyncio.ensure_future(locked()))
+
     async def bootstrap(self, cluster_id: int, store: Store, region: Region) -> None:
-        """Takes the first store and the region that holds all keys. Raises Refused when that was done before."""
+        """Takes the first store and the region that holds all keys. Raises Refused when that was done before.
+
+        This and what else saves and changes the model is run `alone`.
+        """
         if self.bootstrapped:
             raise Refused("cluster is already bootstrapped", ErrorType.ALREADY_BOOTSTRAPPED)
         _check_bootstrap(store, region)
         meta = ClusterMeta(id=cluster_id, max_peer_count=self.config.max_replicas)
+        await self.save(
+            [
+                Change(keys.CLUSTER, meta.SerializeToString()),
+                Change(keys.store_key(store.id), store.SerializeToString()),
+                Change(keys.region_key(region.id), region.SerializeToString()),
+            ]
+        )
         self.meta = meta
-        try:
-            await self.save(
-                [
-                    Change(keys.CLUSTER, meta.SerializeToString()),
-                    Change(keys.store_key(store.id), store.SerializeToString()),
-                    Change(keys.region_key(region.id), region.SerializeToString()),
-                ]
-            )
-        except BaseException:
-            self.meta = None
-            raise
         self.cluster.put_store(store, self.now_ms())
         self.cluster.put_region(RegionInfo(region))
 
@@ -185,42 +193,42 @@ class Leadership:
 
     async def set_store_state(self, store_id: int, state: StoreState, *, destroyed: bool) -> None:
         """Makes a store up, offline or a tombstone (which it stays). Raises Refused when it can't be that now."""
-        async with self._states_lock:
-            known = self.cluster.store(store_id)
-            if known is not None and known.meta.state == state == StoreState.Tombstone:
-                return
-            known = self.known_store(store_id)
-            if state == StoreState.Tombstone and known.load.regions and not destroyed:
-                raise Refused(f"store {known.id} still has {len(known.load.regions)} regions", ErrorType.INVALID_VALUE)
-            if state == StoreState.Offline:
-                living = self.cluster.living_stores()
-                if not any(one.id != known.id and one.meta.state == StoreState.Up for one in living):
-                    raise Refused(f"store {known.id} is the last one that is up", ErrorType.INVALID_VALUE)
-            changed = Store()
-            changed.CopyFrom(known.meta)
-            changed.state, changed.node_state = state, NODE_STATES[state]
-            changed.physically_destroyed = destroyed
-            await self.save_store(changed)
+        known = self.cluster.store(store_id)
+        if known is not None and known.meta.state == state == StoreState.Tombstone:
+            return
+        known = self.known_store(store_id)
+        if state == StoreState.Tombstone and known.load.regions and not destroyed:
+            raise Refused(f"store {known.id} still has {len(known.load.regions)} regions", ErrorType.INVALID_VALUE)
+        if state == StoreState.Offline:
+            living = self.cluster.living_stores()
+            if not any(one.id != known.id and one.meta.state == StoreState.Up for one in living):
+                raise Refused(f"store {known.id} is the last one that is up", ErrorType.INVALID_VALUE)
+        changed = Store()
+        changed.CopyFrom(known.meta)
+        changed.state, changed.node_state = state, NODE_STATES[state]
+        changed.physically_destroyed = destroyed
+        await self.save_store(changed)
 
     async def bury_emptied(self) -> None:
         """Makes offline stores tombstones that no region is on, nor on its way to (`checkStores` of PD)."""
-        emptied = [
-            store
-            for store in self.cluster.living_stores()
-            if store.meta.state == StoreState.Offline
-            and not store.load.regions
-            and not self.controller.is_adding_to(store.id)
-        ]
-        # what a new leader has read may lack the newest peers: heartbeats tell it of all before it buries
-        if not emptied or not self.cluster.regions_are_told():
-            return
-        for store in emptied:
+        for store in list(self.cluster.living_stores()):
+            if not self._may_be_buried(store):
+                continue
             try:
                 await self.set_store_state(store.id, StoreState.Tombstone, destroyed=store.meta.physically_destroyed)
             except Refused as error:
                 _log.info("store %d is not buried: %s", store.id, error)
             else:
                 _log.info("store %d is empty and buried", store.id)
+
+    def _may_be_buried(self, store: StoreInfo) -> bool:
+        return (
+            store.meta.state == StoreState.Offline
+            and not store.load.regions
+            and not self.controller.is_adding_to(store.id)
+            # what a new leader has read may lack the newest peers: heartbeats tell it of all before it buries
+            and self.cluster.regions_are_told()
+        )
 
     def _check_store(self, told: Store) -> None:
         if not told.id:

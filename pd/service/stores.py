@@ -8,11 +8,12 @@ from pd import state as keys
 from pd.errors import Refused
 from pd.ids import COUNT_MAX
 from pd.leadership import Leadership
-from pd.service.calls import Calls
+from pd.service.calls import Calls, alone
 from pd.state import Change
 from pd.tso import LOGICAL_BITS, LOGICAL_MAX
 
 
+@alone
 async def bootstrap(lead: Leadership, request: pb.BootstrapRequest, reply: pb.BootstrapResponse) -> None:
     await lead.bootstrap(request.header.cluster_id, request.store, request.region)
 
@@ -41,6 +42,7 @@ async def get_store(lead: Leadership, request: pb.GetStoreRequest, reply: pb.Get
         reply.stats.CopyFrom(store.stats)
 
 
+@alone
 async def put_store(lead: Leadership, request: pb.PutStoreRequest, reply: pb.PutStoreResponse) -> None:
     await lead.put_store(request.store)
 
@@ -67,6 +69,7 @@ async def get_cluster_config(
     reply.cluster.max_peer_count = lead.config.max_replicas
 
 
+@alone
 async def put_cluster_config(
     lead: Leadership, request: pb.PutClusterConfigRequest, reply: pb.PutClusterConfigResponse
 ) -> None:
