@@ -84,8 +84,6 @@ class Leadership:
         meta = state.get(keys.CLUSTER)
         self.meta = None if meta is None else ClusterMeta.FromString(meta)
         self._changing = asyncio.Lock()
-        self.min_resolved_ts: dict[int, int] = {}
-        """By store."""
         self.heartbeats: Counter[tuple[int, str, str]] = Counter()
         """By store, type and status; PD's words, for metrics."""
         self.heartbeat_durations = Durations(
@@ -378,7 +376,7 @@ class Leadership:
         if not self.bootstrapped:
             return
         await self.ids.ensure(IDS_FOR_A_ROUND)
-        for _, operator in self.schedulers.run(self.view(), self.rng, self.hot):
+        for operator in self.schedulers.run(self.view(), self.rng, self.hot):
             self.start_operators([operator])
 
     async def push_again(self) -> None:

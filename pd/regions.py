@@ -29,10 +29,8 @@ class RegionInfo:
     size_mib: int = 0
     keys: int = 0
     written_bytes: float = 0.0
-    """Per second, as the other three."""
+    """Per second, as the next."""
     read_bytes: float = 0.0
-    written_keys: float = 0.0
-    read_keys: float = 0.0
 
     @property
     def id(self) -> int:

@@ -58,32 +58,6 @@ class AddLearner:
 
 
 @dataclass(frozen=True, slots=True)
-class AddPeer:
-    """Adds a voter at once; only where a region is to get its replicas quickly and learners are no use."""
-
-    store_id: int
-    peer_id: int
-
-    def __str__(self) -> str:
-        return f"add peer {self.peer_id} on store {self.store_id}"
-
-    def finished(self, region: RegionInfo) -> bool:
-        peer = _has(region, self.store_id, self.peer_id)
-        return peer is not None and peer.role == PeerRole.Voter and not region.is_pending(peer)
-
-    def conf_ver_changed(self, region: RegionInfo) -> int:
-        return int(_has(region, self.store_id, self.peer_id) is not None)
-
-    def problem(self, region: RegionInfo) -> str:
-        peer = region.peer_on(self.store_id)
-        return f"store {self.store_id} has peer {peer.id} already" if peer and peer.id != self.peer_id else ""
-
-    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
-        response.change_peer.change_type = ConfChangeType.AddNode
-        response.change_peer.peer.CopyFrom(Peer(id=self.peer_id, store_id=self.store_id, role=PeerRole.Voter))
-
-
-@dataclass(frozen=True, slots=True)
 class PromoteLearner:
     store_id: int
     peer_id: int
@@ -266,13 +240,5 @@ class MergeRegion:
 
 
 Step: TypeAlias = (
-    AddLearner
-    | AddPeer
-    | PromoteLearner
-    | RemovePeer
-    | EnterJoint
-    | LeaveJoint
-    | TransferLeader
-    | SplitRegion
-    | MergeRegion
+    AddLearner | PromoteLearner | RemovePeer | EnterJoint | LeaveJoint | TransferLeader | SplitRegion | MergeRegion
 )

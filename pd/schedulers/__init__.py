@@ -80,10 +80,10 @@ class SchedulerSet:
             spec.store_id for spec in self.specs.values() if spec.kind == "evict-leader" and not spec.is_paused(now_ms)
         )
 
-    def run(self, view: View, rng: random.Random, hot: HotRegions) -> Sequence[tuple[str, Operator]]:
-        """What all that are not paused want, with their names."""
-        wanted: list[tuple[str, Operator]] = []
-        for name, spec in sorted(self.specs.items()):
+    def run(self, view: View, rng: random.Random, hot: HotRegions) -> Sequence[Operator]:
+        """What all that are not paused want, in the order of their names."""
+        wanted: list[Operator] = []
+        for _, spec in sorted(self.specs.items()):
             if not spec.is_paused(view.now_ms):
-                wanted += ((name, operator) for operator in KINDS[spec.kind](view, rng, spec, hot))
+                wanted += KINDS[spec.kind](view, rng, spec, hot)
         return wanted

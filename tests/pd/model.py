@@ -107,7 +107,7 @@ class Model:
             for region in list(self.cluster.regions):
                 if operators := check(self.view(), region):
                     self.controller.add(operators, self.cluster, self.now_ms)
-            for _, operator in self.schedulers.run(self.view(), self.rng, self.hot):
+            for operator in self.schedulers.run(self.view(), self.rng, self.hot):
                 self.controller.add([operator], self.cluster, self.now_ms)
             for region_id in list(self.controller.running):
                 self._heartbeat(region_id)
