@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from kvstore.failpoint import fail_point
 from kvstore.histogram import Durations
@@ -42,8 +43,6 @@ from pd.view import View
 IDS_FOR_A_ROUND = 500
 """Peer ids that are reserved before checkers and schedulers run."""
 IDS_FOR_A_REGION = 10
-SPLITS_NOTED_MAX = 10_000
-"""Splits that are remembered before the old ones are forgotten."""
 REGIONS_SAVED_TOGETHER = 512
 """Regions in one log entry."""
 NODE_STATES = {
@@ -102,7 +101,7 @@ class Leadership:
         self._patrolled = b""
         """The key up to which the checkers have come."""
         self.split_at_ms: dict[int, int] = {}
-        """When regions were split, for the merge checker."""
+        """When regions were split, the oldest first, for the merge checker: within `split_merge_interval_s`."""
         self._unsaved: dict[int, None] = {}
         """Regions that changed or went since they were last saved."""
 
@@ -261,8 +260,9 @@ class Leadership:
         self.cluster.store_heartbeat(stats, self.now_ms())
         return store
 
-    def put_region(self, region: RegionInfo) -> None:
-        """Takes what a leader tells; saved a little later. Raises StaleRegion."""
+    def put_region(self, region: RegionInfo) -> bool:
+        """Takes what a leader tells, to be saved a little later; returns whether the region is new or has other bounds
+        or peers. Raises StaleRegion."""
         known = self.cluster.regions.by_id(region.id)
         gone = self.cluster.put_region(region)
         for other in gone:
@@ -270,20 +270,23 @@ class Leadership:
             self.outboxes.drop_region(other.id)
             self.hot.forget(other.id)
             self.rules.forget(other.id)
+            self.split_at_ms.pop(other.id, None)
             self.controller.region_gone(other.id, self.now_ms())
-        if known is None or known.meta != region.meta:
+        changed = known is None or known.meta != region.meta
+        if changed:
             self._unsaved[region.id] = None
+        return changed
 
     def region_heartbeat(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
         """Takes a leader's heartbeat in; returns an order to it. Raises StaleRegion."""
         if fail_point("pd::region_heartbeat") is not None:
             return None  # as if it were lost
         known = self.cluster.regions.by_id(region.id)
-        self.put_region(region)
+        changed = self.put_region(region)
         self.hot.on_heartbeat(region, self.config)
         if known is None or known.version != region.version:
             self.note_split([region.id])
-        if known is None or known.meta != region.meta or not region.is_healthy():
+        if changed or not region.is_healthy():
             self._suspects[region.id] = None
         return self._order(region)
 
@@ -417,11 +420,13 @@ class Leadership:
     def note_split(self, region_ids: Iterable[int]) -> None:
         """Keeps the merge checker away from regions that were just split, or appeared, or were merged."""
         now_ms = self.now_ms()
-        if len(self.split_at_ms) > SPLITS_NOTED_MAX:
-            keep_ms = self.config.split_merge_interval_s * 1000
-            self.split_at_ms = {i: at_ms for i, at_ms in self.split_at_ms.items() if now_ms - at_ms <= keep_ms}
         for region_id in region_ids:
+            self.split_at_ms.pop(region_id, None)  # so that the oldest are always first
             self.split_at_ms[region_id] = now_ms
+        keep_ms = self.config.split_merge_interval_s * 1000
+        past = [i for i, at_ms in takewhile(lambda noted: now_ms - noted[1] > keep_ms, self.split_at_ms.items())]
+        for region_id in past:
+            del self.split_at_ms[region_id]
 
 
 def _check_bootstrap(store: Store, region: Region) -> None:
