@@ -16,10 +16,11 @@ from itertools import takewhile
 from kvstore.failpoint import fail_point
 from kvstore.histogram import Durations
 from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
-from kvstore.proto.metapb_pb2 import NodeState, Region, Store, StoreState
+from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
 from kvstore.proto.pdraft_pb2 import PdRule
 from pd import state as keys
+from pd import stores
 from pd.checkers import check
 from pd.cluster import Cluster, StoreInfo
 from pd.config import ScheduleConfig
@@ -37,7 +38,6 @@ from pd.schedulers import SchedulerSet
 from pd.state import Change
 from pd.stored import load_schedulers, rule_from_pb
 from pd.timestamps import Timestamps
-from pd.versions import compatible, least_version
 from pd.view import View
 
 IDS_FOR_A_ROUND = 500
@@ -45,11 +45,6 @@ IDS_FOR_A_ROUND = 500
 IDS_FOR_A_REGION = 10
 REGIONS_SAVED_TOGETHER = 512
 """Regions in one log entry."""
-NODE_STATES = {
-    StoreState.Up: NodeState.Serving,
-    StoreState.Offline: NodeState.Removing,
-    StoreState.Tombstone: NodeState.Removed,
-}
 
 _log = logging.getLogger(__name__)
 
@@ -146,7 +141,7 @@ class Leadership:
         """
         if self.bootstrapped:
             raise Refused("cluster is already bootstrapped", ErrorType.ALREADY_BOOTSTRAPPED)
-        _check_bootstrap(store, region)
+        stores.check_bootstrap(store, region)
         meta = ClusterMeta(id=cluster_id, max_peer_count=self.config.max_replicas)
         await self.save(
             [
@@ -161,27 +156,11 @@ class Leadership:
 
     def known_store(self, store_id: int) -> StoreInfo:
         """A store that is no tombstone; raises Refused."""
-        store = self.cluster.store(store_id)
-        if store is None:
-            raise Refused(f"invalid store ID {store_id}, not found")
-        if store.meta.state == StoreState.Tombstone:
-            raise Refused(f"store {store_id} is tombstone", ErrorType.STORE_TOMBSTONE)
-        return store
+        return stores.known_store(self.cluster, store_id)
 
     async def put_store(self, told: Store) -> None:
         """A store that starts makes itself known. Raises Refused for a version, address or label that can't be."""
-        known = self.cluster.store(told.id)
-        if known is not None:
-            self.known_store(told.id)
-        self._check_store(told)
-        store = Store()
-        store.CopyFrom(told)
-        if known is not None:
-            store.state, store.node_state = known.meta.state, known.meta.node_state
-            store.physically_destroyed = known.meta.physically_destroyed
-            told_keys = {label.key for label in told.labels}
-            store.labels.extend(label for label in known.meta.labels if label.key not in told_keys)
-        await self.save_store(store)
+        await self.save_store(stores.started(self.cluster, told))
 
     async def save_store(self, store: Store) -> None:
         """Writes a store's new form and takes it into the model."""
@@ -194,17 +173,7 @@ class Leadership:
         if known is not None and known.meta.state == state == StoreState.Tombstone:
             return
         known = self.known_store(store_id)
-        if state == StoreState.Tombstone and known.load.regions and not destroyed:
-            raise Refused(f"store {known.id} still has {len(known.load.regions)} regions", ErrorType.INVALID_VALUE)
-        if state == StoreState.Offline:
-            living = self.cluster.living_stores()
-            if not any(one.id != known.id and one.meta.state == StoreState.Up for one in living):
-                raise Refused(f"store {known.id} is the last one that is up", ErrorType.INVALID_VALUE)
-        changed = Store()
-        changed.CopyFrom(known.meta)
-        changed.state, changed.node_state = state, NODE_STATES[state]
-        changed.physically_destroyed = destroyed
-        await self.save_store(changed)
+        await self.save_store(stores.in_state(self.cluster, known, state, destroyed=destroyed))
 
     async def bury_emptied(self) -> None:
         """Makes offline stores tombstones that no region is on, nor on its way to (`checkStores` of PD)."""
@@ -226,34 +195,6 @@ class Leadership:
             # what a new leader has read may lack the newest peers: heartbeats tell it of all before it buries
             and self.cluster.regions_are_told()
         )
-
-    def _check_store(self, told: Store) -> None:
-        if not told.id:
-            raise Refused(f"invalid put store {told.address!r}: id is 0")
-        if not told.address:
-            raise Refused(f"invalid put store {told.id}: no address")
-        cluster_version = self.cluster_version()
-        if not compatible(cluster_version, told.version):
-            raise Refused(
-                f"version should compatible with version {cluster_version}, got {told.version}",
-                ErrorType.INCOMPATIBLE_VERSION,
-            )
-        for label in told.labels:
-            if not label.key or not label.value:
-                raise Refused(
-                    f"store {told.id}: label {label.key!r} = {label.value!r} is empty", ErrorType.INVALID_VALUE
-                )
-        for other in self.cluster.living_stores():
-            if other.id != told.id and other.meta.address == told.address and not other.meta.physically_destroyed:
-                raise Refused(
-                    f"duplicated store address: store {told.id} at {told.address}, already registered by "
-                    f"store {other.id}",
-                    ErrorType.DUPLICATED_ENTRY,
-                )
-
-    def cluster_version(self) -> str:
-        """The least version of the living stores, empty while there are none."""
-        return least_version(store.meta.version for store in self.cluster.living_stores())
 
     def store_heartbeat(self, stats: StoreStats) -> StoreInfo:
         store = self.known_store(stats.store_id)
@@ -427,15 +368,3 @@ class Leadership:
         past = [i for i, at_ms in takewhile(lambda noted: now_ms - noted[1] > keep_ms, self.split_at_ms.items())]
         for region_id in past:
             del self.split_at_ms[region_id]
-
-
-def _check_bootstrap(store: Store, region: Region) -> None:
-    problem = ""
-    if not store.id:
-        problem = "store id is 0"
-    elif not region.id or region.start_key or region.end_key:
-        problem = f"region {region.id} must have an id and hold all keys"
-    elif len(region.peers) != 1 or region.peers[0].store_id != store.id or not region.peers[0].id:
-        problem = f"region {region.id} must have one peer, on store {store.id}"
-    if problem:
-        raise Refused(f"invalid bootstrap request: {problem}", ErrorType.INVALID_VALUE)

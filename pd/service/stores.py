@@ -10,6 +10,7 @@ from pd.ids import COUNT_MAX
 from pd.leadership import Leadership
 from pd.service.calls import Calls, alone
 from pd.state import Change
+from pd.stores import cluster_version
 from pd.tso import LOGICAL_BITS, LOGICAL_MAX
 
 
@@ -57,7 +58,7 @@ async def store_heartbeat(
     lead: Leadership, request: pb.StoreHeartbeatRequest, reply: pb.StoreHeartbeatResponse
 ) -> None:
     store = lead.store_heartbeat(request.stats)
-    reply.cluster_version = lead.cluster_version()
+    reply.cluster_version = cluster_version(lead.cluster)
     reply.state = store.meta.node_state
 
 
