@@ -42,11 +42,12 @@ class View:
         """No operator works on it."""
         return region.id not in self.controller.running
 
-    def can_take_leader(self, store: StoreInfo, region: RegionInfo) -> bool:
-        """Up, not busy, not to be evicted, and the rules let its peer of the region lead."""
-        if self.health(store) is not Health.UP or store.is_busy() or store.id in self.no_leader_stores:
+    def may_lead(self, store_id: int, region: RegionInfo) -> bool:
+        """A known store that is up, not busy, not to be evicted, and the rules let its peer of the region lead."""
+        store = self.cluster.store(store_id)
+        if store is None or self.health(store) is not Health.UP or store.is_busy() or store_id in self.no_leader_stores:
             return False
-        peer = region.peer_on(store.id)
+        peer = region.peer_on(store_id)
         if peer is None:
             return True
         found = self.fit(region).of(peer)
@@ -62,11 +63,6 @@ class View:
             and store.load.pending < self.config.max_pending_peer_count
             and self.controller.store_has_room(store.id, adds=True, now_ms=self.now_ms)
         )
-
-    def may_lead(self, store_id: int, region: RegionInfo) -> bool:
-        """The same for a store that may be unknown."""
-        store = self.cluster.store(store_id)
-        return store is not None and self.can_take_leader(store, region)
 
     def heirs(self, region: RegionInfo) -> list[StoreInfo]:
         """Stores of voters other than the leader, which are well and may lead."""
