@@ -15,6 +15,7 @@ from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.rpc.api import Code, RpcError
 from kvstore.rpc.memory import MemoryNetwork
 from pd import state as keys
+from pd.config import ScheduleConfig
 from pd.server import ADMIN_METHODS, KEYSPACE_METHODS, PD_METHODS
 from tests.pd.cluster_of_pds import Client, Machine, heartbeat, machines, region, store
 from tests.sim.loop import run_simulated
@@ -335,3 +336,40 @@ async def test_a_change_is_made_whole_though_its_caller_does_not_wait(client: Cl
     assert stored is not None
     assert Store.FromString(stored).state == StoreState.Offline
     assert (await client.call("GetStore", pb.GetStoreRequest(store_id=2))).store.state == StoreState.Offline
+
+
+def test_a_new_leader_merges_nothing_before_the_split_interval_has_passed() -> None:
+    """It knows of no splits before it led."""
+
+    async def run() -> None:
+        network = MemoryNetwork()
+        schedule = ScheduleConfig(max_replicas=1, split_merge_interval_s=60)
+        (machine,) = machines(network, schedule=schedule)
+        client = Client(network, ["pd1:2379"])
+        halves = [region(2, b"", b"m", peers=[(3, 1)], version=2), region(4, b"m", b"", peers=[(5, 1)], version=2)]
+
+        async def beat(seconds: int) -> None:
+            stream = client.stream("RegionHeartbeat")
+            for _ in range(seconds // 10):
+                await client.call("StoreHeartbeat", pb.StoreHeartbeatRequest(stats=pb.StoreStats(store_id=1)))
+                for half in halves:
+                    await stream.send(heartbeat(half, cluster_id=client.cluster_id, size_mib=1))
+                await asyncio.sleep(10)
+            stream.cancel()
+
+        await machine.start()
+        await client.find_leader()
+        await client.bootstrap()
+        await beat(50)
+        await machine.stop()
+        await machine.start()
+        await client.find_leader()
+        for seconds, merging in ((50, False), (20, True)):
+            await beat(seconds)
+            assert machine.node is not None
+            assert machine.node.leadership is not None
+            running = machine.node.leadership.controller.running.values()
+            assert any(operator.description == "merge-region" for operator in running) == merging
+        await machine.stop()
+
+    run_simulated(run())
