@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pd.hot import HotRegions
 from pd.operators import Operator
@@ -69,10 +69,6 @@ class SchedulerSet:
 
     def remove(self, name: str) -> None:
         self.specs.pop(name, None)
-
-    def pause(self, name: str, until_ms: int) -> SchedulerSpec:
-        """The paused form, not taken in yet; raises KeyError."""
-        return replace(self.specs[name], paused_until_ms=until_ms)
 
     def no_leader_stores(self, now_ms: int) -> frozenset[int]:
         """Stores whose leaders are being evicted: nobody else may bring leaders there."""

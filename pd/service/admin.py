@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kvstore.proto import pdraft_pb2 as pb
 from kvstore.proto.metapb_pb2 import Store
@@ -199,7 +200,7 @@ async def remove_scheduler(lead: Leadership, request: pb.PdPauseSchedulerRequest
 @alone
 async def pause_scheduler(lead: Leadership, request: pb.PdPauseSchedulerRequest, reply: pb.PdAdminResponse) -> None:
     until_ms = lead.now_ms() + request.seconds * 1000 if request.seconds > 0 else 0
-    paused = lead.schedulers.pause(_spec(lead, request.name).name, until_ms)
+    paused = replace(_spec(lead, request.name), paused_until_ms=until_ms)
     await lead.save([scheduler_change(paused)])
     lead.schedulers.add(paused)
 
