@@ -1,1 +1,1 @@
-"""Placement driver: timestamps, and later regions and stores."""
+"""Placement driver: timestamps and ids, which region is where, and where it ought to be."""

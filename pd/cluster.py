@@ -110,8 +110,6 @@ def region_from_heartbeat(request: RegionHeartbeatRequest) -> RegionInfo:
         request.approximate_keys,
         request.bytes_written / seconds,
         request.bytes_read / seconds,
-        request.keys_written / seconds,
-        request.keys_read / seconds,
     )
 
 

@@ -17,11 +17,9 @@ class Outbox:
         self._orders: dict[int, RegionHeartbeatResponse] = {}
         self._closed = False
         self._changed = asyncio.Event()
-        self.dropped = 0
 
     def put(self, order: RegionHeartbeatResponse) -> None:
         if order.region_id not in self._orders and len(self._orders) >= ORDERS_MAX:
-            self.dropped += 1
             return
         self._orders[order.region_id] = order
         self._changed.set()

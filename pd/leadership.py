@@ -9,16 +9,18 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from kvstore.failpoint import fail_point
 from kvstore.histogram import Durations
 from kvstore.proto.metapb_pb2 import Cluster as ClusterMeta
-from kvstore.proto.metapb_pb2 import NodeState, Region, Store, StoreState
+from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.proto.pdpb_pb2 import ErrorType, RegionHeartbeatResponse, StoreStats
 from kvstore.proto.pdraft_pb2 import PdRule
 from pd import state as keys
+from pd import stores
 from pd.checkers import check
 from pd.cluster import Cluster, StoreInfo
 from pd.config import ScheduleConfig
@@ -36,21 +38,13 @@ from pd.schedulers import SchedulerSet
 from pd.state import Change
 from pd.stored import load_schedulers, rule_from_pb
 from pd.timestamps import Timestamps
-from pd.versions import compatible, least_version
 from pd.view import View
 
 IDS_FOR_A_ROUND = 500
 """Peer ids that are reserved before checkers and schedulers run."""
 IDS_FOR_A_REGION = 10
-SPLITS_NOTED_MAX = 10_000
-"""Splits that are remembered before the old ones are forgotten."""
 REGIONS_SAVED_TOGETHER = 512
 """Regions in one log entry."""
-NODE_STATES = {
-    StoreState.Up: NodeState.Serving,
-    StoreState.Offline: NodeState.Removing,
-    StoreState.Tombstone: NodeState.Removed,
-}
 
 _log = logging.getLogger(__name__)
 
@@ -83,10 +77,7 @@ class Leadership:
             store.leader_weight, store.region_weight = keys.unpack_weights(value)
         meta = state.get(keys.CLUSTER)
         self.meta = None if meta is None else ClusterMeta.FromString(meta)
-        self.safe_points_lock = asyncio.Lock()
-        self._states_lock = asyncio.Lock()
-        self.min_resolved_ts: dict[int, int] = {}
-        """By store."""
+        self._changing = asyncio.Lock()
         self.heartbeats: Counter[tuple[int, str, str]] = Counter()
         """By store, type and status; PD's words, for metrics."""
         self.heartbeat_durations = Durations(
@@ -105,7 +96,7 @@ class Leadership:
         self._patrolled = b""
         """The key up to which the checkers have come."""
         self.split_at_ms: dict[int, int] = {}
-        """When regions were split, for the merge checker."""
+        """When regions were split, the oldest first, for the merge checker: within `split_merge_interval_s`."""
         self._unsaved: dict[int, None] = {}
         """Regions that changed or went since they were last saved."""
 
@@ -133,50 +124,43 @@ class Leadership:
             await self.replica.write(changes)
             self.check()
 
+    async def alone(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Runs what reads the model, saves, and takes in what it saved: one such change at a time, and to its end even
+        when the caller goes away meanwhile, as half of it would leave the model behind what is stored."""
+
+        async def locked() -> None:
+            async with self._changing:
+                await change()
+
+        await asyncio.shield(asyncio.ensure_future(locked()))
+
     async def bootstrap(self, cluster_id: int, store: Store, region: Region) -> None:
-        """Takes the first store and the region that holds all keys. Raises Refused when that was done before."""
+        """Takes the first store and the region that holds all keys. Raises Refused when that was done before.
+
+        This and what else saves and changes the model is run `alone`.
+        """
         if self.bootstrapped:
             raise Refused("cluster is already bootstrapped", ErrorType.ALREADY_BOOTSTRAPPED)
-        _check_bootstrap(store, region)
+        stores.check_bootstrap(store, region)
         meta = ClusterMeta(id=cluster_id, max_peer_count=self.config.max_replicas)
+        await self.save(
+            [
+                Change(keys.CLUSTER, meta.SerializeToString()),
+                Change(keys.store_key(store.id), store.SerializeToString()),
+                Change(keys.region_key(region.id), region.SerializeToString()),
+            ]
+        )
         self.meta = meta
-        try:
-            await self.save(
-                [
-                    Change(keys.CLUSTER, meta.SerializeToString()),
-                    Change(keys.store_key(store.id), store.SerializeToString()),
-                    Change(keys.region_key(region.id), region.SerializeToString()),
-                ]
-            )
-        except BaseException:
-            self.meta = None
-            raise
         self.cluster.put_store(store, self.now_ms())
         self.cluster.put_region(RegionInfo(region))
 
     def known_store(self, store_id: int) -> StoreInfo:
         """A store that is no tombstone; raises Refused."""
-        store = self.cluster.store(store_id)
-        if store is None:
-            raise Refused(f"invalid store ID {store_id}, not found")
-        if store.meta.state == StoreState.Tombstone:
-            raise Refused(f"store {store_id} is tombstone", ErrorType.STORE_TOMBSTONE)
-        return store
+        return stores.known_store(self.cluster, store_id)
 
     async def put_store(self, told: Store) -> None:
         """A store that starts makes itself known. Raises Refused for a version, address or label that can't be."""
-        known = self.cluster.store(told.id)
-        if known is not None:
-            self.known_store(told.id)
-        self._check_store(told)
-        store = Store()
-        store.CopyFrom(told)
-        if known is not None:
-            store.state, store.node_state = known.meta.state, known.meta.node_state
-            store.physically_destroyed = known.meta.physically_destroyed
-            told_keys = {label.key for label in told.labels}
-            store.labels.extend(label for label in known.meta.labels if label.key not in told_keys)
-        await self.save_store(store)
+        await self.save_store(stores.started(self.cluster, told))
 
     async def save_store(self, store: Store) -> None:
         """Writes a store's new form and takes it into the model."""
@@ -185,36 +169,17 @@ class Leadership:
 
     async def set_store_state(self, store_id: int, state: StoreState, *, destroyed: bool) -> None:
         """Makes a store up, offline or a tombstone (which it stays). Raises Refused when it can't be that now."""
-        async with self._states_lock:
-            known = self.cluster.store(store_id)
-            if known is not None and known.meta.state == state == StoreState.Tombstone:
-                return
-            known = self.known_store(store_id)
-            if state == StoreState.Tombstone and known.load.regions and not destroyed:
-                raise Refused(f"store {known.id} still has {len(known.load.regions)} regions", ErrorType.INVALID_VALUE)
-            if state == StoreState.Offline:
-                living = self.cluster.living_stores()
-                if not any(one.id != known.id and one.meta.state == StoreState.Up for one in living):
-                    raise Refused(f"store {known.id} is the last one that is up", ErrorType.INVALID_VALUE)
-            changed = Store()
-            changed.CopyFrom(known.meta)
-            changed.state, changed.node_state = state, NODE_STATES[state]
-            changed.physically_destroyed = destroyed
-            await self.save_store(changed)
+        known = self.cluster.store(store_id)
+        if known is not None and known.meta.state == state == StoreState.Tombstone:
+            return
+        known = self.known_store(store_id)
+        await self.save_store(stores.in_state(self.cluster, known, state, destroyed=destroyed))
 
     async def bury_emptied(self) -> None:
         """Makes offline stores tombstones that no region is on, nor on its way to (`checkStores` of PD)."""
-        emptied = [
-            store
-            for store in self.cluster.living_stores()
-            if store.meta.state == StoreState.Offline
-            and not store.load.regions
-            and not self.controller.is_adding_to(store.id)
-        ]
-        # what a new leader has read may lack the newest peers: heartbeats tell it of all before it buries
-        if not emptied or not self.cluster.regions_are_told():
-            return
-        for store in emptied:
+        for store in list(self.cluster.living_stores()):
+            if not self._may_be_buried(store):
+                continue
             try:
                 await self.set_store_state(store.id, StoreState.Tombstone, destroyed=store.meta.physically_destroyed)
             except Refused as error:
@@ -222,41 +187,23 @@ class Leadership:
             else:
                 _log.info("store %d is empty and buried", store.id)
 
-    def _check_store(self, told: Store) -> None:
-        if not told.id:
-            raise Refused(f"invalid put store {told.address!r}: id is 0")
-        if not told.address:
-            raise Refused(f"invalid put store {told.id}: no address")
-        cluster_version = self.cluster_version()
-        if not compatible(cluster_version, told.version):
-            raise Refused(
-                f"version should compatible with version {cluster_version}, got {told.version}",
-                ErrorType.INCOMPATIBLE_VERSION,
-            )
-        for label in told.labels:
-            if not label.key or not label.value:
-                raise Refused(
-                    f"store {told.id}: label {label.key!r} = {label.value!r} is empty", ErrorType.INVALID_VALUE
-                )
-        for other in self.cluster.living_stores():
-            if other.id != told.id and other.meta.address == told.address and not other.meta.physically_destroyed:
-                raise Refused(
-                    f"duplicated store address: store {told.id} at {told.address}, already registered by "
-                    f"store {other.id}",
-                    ErrorType.DUPLICATED_ENTRY,
-                )
-
-    def cluster_version(self) -> str:
-        """The least version of the living stores, empty while there are none."""
-        return least_version(store.meta.version for store in self.cluster.living_stores())
+    def _may_be_buried(self, store: StoreInfo) -> bool:
+        return (
+            store.meta.state == StoreState.Offline
+            and not store.load.regions
+            and not self.controller.is_adding_to(store.id)
+            # what a new leader has read may lack the newest peers: heartbeats tell it of all before it buries
+            and self.cluster.regions_are_told()
+        )
 
     def store_heartbeat(self, stats: StoreStats) -> StoreInfo:
         store = self.known_store(stats.store_id)
         self.cluster.store_heartbeat(stats, self.now_ms())
         return store
 
-    def put_region(self, region: RegionInfo) -> None:
-        """Takes what a leader tells; saved a little later. Raises StaleRegion."""
+    def put_region(self, region: RegionInfo) -> bool:
+        """Takes what a leader tells, to be saved a little later; returns whether the region is new or has other bounds
+        or peers. Raises StaleRegion."""
         known = self.cluster.regions.by_id(region.id)
         gone = self.cluster.put_region(region)
         for other in gone:
@@ -264,20 +211,23 @@ class Leadership:
             self.outboxes.drop_region(other.id)
             self.hot.forget(other.id)
             self.rules.forget(other.id)
+            self.split_at_ms.pop(other.id, None)
             self.controller.region_gone(other.id, self.now_ms())
-        if known is None or known.meta != region.meta:
+        changed = known is None or known.meta != region.meta
+        if changed:
             self._unsaved[region.id] = None
+        return changed
 
     def region_heartbeat(self, region: RegionInfo) -> RegionHeartbeatResponse | None:
         """Takes a leader's heartbeat in; returns an order to it. Raises StaleRegion."""
         if fail_point("pd::region_heartbeat") is not None:
             return None  # as if it were lost
         known = self.cluster.regions.by_id(region.id)
-        self.put_region(region)
+        changed = self.put_region(region)
         self.hot.on_heartbeat(region, self.config)
         if known is None or known.version != region.version:
             self.note_split([region.id])
-        if known is None or known.meta != region.meta or not region.is_healthy():
+        if changed or not region.is_healthy():
             self._suspects[region.id] = None
         return self._order(region)
 
@@ -370,7 +320,7 @@ class Leadership:
         if not self.bootstrapped:
             return
         await self.ids.ensure(IDS_FOR_A_ROUND)
-        for _, operator in self.schedulers.run(self.view(), self.rng, self.hot):
+        for operator in self.schedulers.run(self.view(), self.rng, self.hot):
             self.start_operators([operator])
 
     async def push_again(self) -> None:
@@ -411,20 +361,10 @@ class Leadership:
     def note_split(self, region_ids: Iterable[int]) -> None:
         """Keeps the merge checker away from regions that were just split, or appeared, or were merged."""
         now_ms = self.now_ms()
-        if len(self.split_at_ms) > SPLITS_NOTED_MAX:
-            keep_ms = self.config.split_merge_interval_s * 1000
-            self.split_at_ms = {i: at_ms for i, at_ms in self.split_at_ms.items() if now_ms - at_ms <= keep_ms}
         for region_id in region_ids:
+            self.split_at_ms.pop(region_id, None)  # so that the oldest are always first
             self.split_at_ms[region_id] = now_ms
-
-
-def _check_bootstrap(store: Store, region: Region) -> None:
-    problem = ""
-    if not store.id:
-        problem = "store id is 0"
-    elif not region.id or region.start_key or region.end_key:
-        problem = f"region {region.id} must have an id and hold all keys"
-    elif len(region.peers) != 1 or region.peers[0].store_id != store.id or not region.peers[0].id:
-        problem = f"region {region.id} must have one peer, on store {store.id}"
-    if problem:
-        raise Refused(f"invalid bootstrap request: {problem}", ErrorType.INVALID_VALUE)
+        keep_ms = self.config.split_merge_interval_s * 1000
+        past = [i for i, at_ms in takewhile(lambda noted: now_ms - noted[1] > keep_ms, self.split_at_ms.items())]
+        for region_id in past:
+            del self.split_at_ms[region_id]

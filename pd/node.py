@@ -145,7 +145,7 @@ class PdNode:
         self._spawn(self._repeat(lead.patrol, lambda: lead.config.patrol_interval_ms / 1000))
         self._spawn(self._repeat(lead.schedule, lambda: lead.config.schedule_interval_ms / 1000))
         self._spawn(self._repeat(lead.push_again, PUSH_AGAIN_S))
-        self._spawn(self._repeat(lead.bury_emptied, BURY_S))
+        self._spawn(self._repeat(lambda: lead.alone(lead.bury_emptied), BURY_S))
 
     async def _repeat(
         self, work: Callable[[], Coroutine[Any, Any, None]], pause_s: float | Callable[[], float]

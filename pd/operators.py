@@ -18,7 +18,7 @@ from kvstore.proto.pdpb_pb2 import OperatorStatus, RegionHeartbeatResponse
 from pd.cluster import Cluster
 from pd.config import ScheduleConfig
 from pd.regions import RegionInfo
-from pd.steps import AddLearner, AddPeer, MergeRegion, RemovePeer, Step, TransferLeader
+from pd.steps import AddLearner, MergeRegion, RemovePeer, Step, TransferLeader
 
 HISTORY_MAX = 1000
 """Ended operators that are remembered."""
@@ -96,8 +96,6 @@ class Influence:
     """What operators under way will still change on a store."""
 
     leader_count: int = 0
-    leader_size: int = 0
-    region_count: int = 0
     region_size: int = 0
 
 
@@ -308,7 +306,7 @@ def _cost(size_mib: int) -> float:
 def _places(operator: Operator) -> Iterable[tuple[int, bool]]:
     """The stores that get or lose a peer, with True for those that get one."""
     for step in operator.steps:
-        if isinstance(step, AddLearner | AddPeer):
+        if isinstance(step, AddLearner):
             yield step.store_id, True
         elif isinstance(step, RemovePeer):
             yield step.store_id, False
@@ -318,16 +316,13 @@ def _add_influence(total: dict[int, Influence], region: RegionInfo, steps: Seque
     size = max(1, region.size_mib)
     for step in steps:
         match step:
-            case AddLearner(store_id) | AddPeer(store_id) if store_id in total:
-                total[store_id].region_count += 1
+            case AddLearner(store_id) if store_id in total:
                 total[store_id].region_size += size
             case RemovePeer(store_id) if store_id in total:
-                total[store_id].region_count -= 1
                 total[store_id].region_size -= size
             case TransferLeader(from_store, to_store):
                 for store_id, sign in ((from_store, -1), (to_store, 1)):
                     if store_id in total:
                         total[store_id].leader_count += sign
-                        total[store_id].leader_size += sign * size
             case _:
                 pass

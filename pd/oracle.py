@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from kvstore.client.api import LOGICAL_BITS, WindowStore
-from pd.tso import WINDOW_MS, Timeline
+from kvstore.client.api import WindowStore
+from pd.tso import LOGICAL_BITS, WINDOW_MS, Timeline
 
 
 def wall_clock_ms() -> int:

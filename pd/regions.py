@@ -29,10 +29,8 @@ class RegionInfo:
     size_mib: int = 0
     keys: int = 0
     written_bytes: float = 0.0
-    """Per second, as the other three."""
+    """Per second, as the next."""
     read_bytes: float = 0.0
-    written_keys: float = 0.0
-    read_keys: float = 0.0
 
     @property
     def id(self) -> int:
@@ -140,17 +138,11 @@ class RegionTree:
 
     def scan(self, start: bytes, end: bytes = b"", limit: int = 0) -> list[RegionInfo]:
         """The regions that overlap [start, end), in order; `limit` 0 means all."""
-        index = max(0, bisect_right(self._starts, start) - 1)
-        found: list[RegionInfo] = []
-        for region in self._regions[index : index + limit + 1 if limit > 0 else None]:
-            if (end and region.start_key >= end) or 0 < limit <= len(found):
-                break
-            if not region.end_key or region.end_key > start:
-                found.append(region)
-        return found
-
-    def overlaps(self, start: bytes, end: bytes) -> list[RegionInfo]:
-        return self.scan(start, end)
+        first = max(0, bisect_right(self._starts, start) - 1)
+        if first < len(self._regions) and b"" < self._regions[first].end_key <= start:
+            first += 1
+        stop = bisect_left(self._starts, end) if end else len(self._regions)
+        return self._regions[first : min(stop, first + limit) if limit > 0 else stop]
 
     def check(self, region: RegionInfo) -> list[RegionInfo]:
         """What would go if the region came in (its own older form aside); raises StaleRegion."""
@@ -162,7 +154,7 @@ class RegionTree:
                 f"region {region.id} is stale: term {region.term}, epoch {region.conf_ver}.{region.version}; known are "
                 f"term {known.term}, epoch {known.conf_ver}.{known.version}"
             )
-        gone = [other for other in self.overlaps(region.start_key, region.end_key) if other.id != region.id]
+        gone = [other for other in self.scan(region.start_key, region.end_key) if other.id != region.id]
         for other in gone:
             if region.version < other.version:
                 raise StaleRegion(

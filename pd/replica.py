@@ -156,10 +156,9 @@ class Replica:
         self._observers.append(observer)
 
     def transfer_leader(self, member_id: int) -> None:
-        """Ends the lease at once; timestamps go on when another one leads."""
+        """The core ends the lease when it tells the other one to campaign; timestamps go on when another one leads."""
         if not self.term or member_id == self._node.id:
             return
-        self._lease_until = 0.0
         self._handed_on_at = asyncio.get_running_loop().time()
         self._node.transfer_leader(member_id)
         self._work.set()

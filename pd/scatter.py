@@ -35,11 +35,7 @@ class Scatterer:
         while len(self._groups) > GROUPS_MAX:
             del self._groups[next(iter(self._groups))]
         wanted = self._places(view, region, counts)
-        leaders = [
-            store_id
-            for store_id, votes in wanted.items()
-            if votes and view.can_take_leader(view.cluster.stores[store_id], region)
-        ]
+        leaders = [store_id for store_id, votes in wanted.items() if votes and view.may_lead(store_id, region)]
         leader = min(leaders, key=lambda i: (counts.leaders.get(i, 0), i), default=0)
         for store_id in wanted:
             counts.peers[store_id] = counts.peers.get(store_id, 0) + 1

@@ -102,17 +102,16 @@ class PdServer:
     def _answer(self, method: Method, fill: Fill, needs_bootstrap: bool) -> UnaryHandler:
         async def answer(request: Any, call: Call) -> Any:
             lead = self.admit(request.header)
-            reply = method.response()
-            reply_header: pdpb_pb2.ResponseHeader = reply.header  # type: ignore[attr-defined]
-            reply_header.cluster_id = request.header.cluster_id
+            reply: Any = method.response()
+            reply.header.cluster_id = request.header.cluster_id
             try:
                 if needs_bootstrap and not lead.bootstrapped:
                     raise Refused("cluster is not bootstrapped", pdpb_pb2.ErrorType.NOT_BOOTSTRAPPED)
                 with _statuses():
                     await fill(lead, request, reply)
             except Refused as error:
-                reply_header.error.type = error.kind
-                reply_header.error.message = str(error)
+                reply.header.error.type = error.kind
+                reply.header.error.message = str(error)
             return reply
 
         return answer
@@ -193,7 +192,7 @@ def _with_status(handler: StreamHandler) -> StreamHandler:
     """The same handler, with our errors as gRPC statuses."""
 
     async def answer(requests: Any, call: Call) -> Any:
-        replies = handler(requests, call)
+        replies: Any = handler(requests, call)
         try:
             with _statuses():
                 async for reply in replies:
@@ -201,7 +200,7 @@ def _with_status(handler: StreamHandler) -> StreamHandler:
         except Refused as error:
             raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
         finally:
-            await replies.aclose()  # type: ignore[attr-defined]
+            await replies.aclose()
 
     return answer
 

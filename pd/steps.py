@@ -11,17 +11,16 @@ from typing import TypeAlias
 
 from kvstore.proto.eraftpb_pb2 import ConfChangeType
 from kvstore.proto.metapb_pb2 import Peer, PeerRole, Region
-from kvstore.proto.pdpb_pb2 import CheckPolicy, RegionHeartbeatResponse
+from kvstore.proto.pdpb_pb2 import ChangePeer, CheckPolicy, RegionHeartbeatResponse
 from pd.regions import VOTING_ROLES, RegionInfo
+
+Places: TypeAlias = tuple[tuple[int, int], ...]
+"""Peers as (store id, peer id)."""
 
 
 def _has(region: RegionInfo, store_id: int, peer_id: int) -> Peer | None:
     peer = region.peer_on(store_id)
     return peer if peer is not None and peer.id == peer_id else None
-
-
-Places: TypeAlias = tuple[tuple[int, int], ...]
-"""Peers as (store id, peer id)."""
 
 
 def _entered(region: RegionInfo, promotes: Places, demotes: Places) -> bool:
@@ -33,89 +32,82 @@ def _entered(region: RegionInfo, promotes: Places, demotes: Places) -> bool:
     )
 
 
+def _make(change: ChangePeer, store_id: int, peer_id: int, role: PeerRole) -> None:
+    """Fills in that a peer is to be a voter or a learner, new or not."""
+    voter = role == PeerRole.Voter
+    change.change_type = ConfChangeType.AddNode if voter else ConfChangeType.AddLearnerNode
+    change.peer.CopyFrom(Peer(id=peer_id, store_id=store_id, role=role))
+
+
+class _Step:
+    """What most steps answer: conf_ver stays, and nothing is in the way."""
+
+    __slots__ = ()
+
+    def conf_ver_changed(self, region: RegionInfo) -> int:
+        return 0
+
+    def problem(self, region: RegionInfo) -> str:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
-class AddLearner:
+class _PeerStep(_Step):
+    """A step about one peer."""
+
     store_id: int
     peer_id: int
 
+    def peer(self, region: RegionInfo) -> Peer | None:
+        return _has(region, self.store_id, self.peer_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AddLearner(_PeerStep):
     def __str__(self) -> str:
         return f"add learner peer {self.peer_id} on store {self.store_id}"
 
     def finished(self, region: RegionInfo) -> bool:
-        peer = _has(region, self.store_id, self.peer_id)
+        peer = self.peer(region)
         return peer is not None and not region.is_pending(peer)
 
     def conf_ver_changed(self, region: RegionInfo) -> int:
-        return int(_has(region, self.store_id, self.peer_id) is not None)
+        return int(self.peer(region) is not None)
 
     def problem(self, region: RegionInfo) -> str:
         peer = region.peer_on(self.store_id)
         return f"store {self.store_id} has peer {peer.id} already" if peer and peer.id != self.peer_id else ""
 
     def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
-        response.change_peer.change_type = ConfChangeType.AddLearnerNode
-        response.change_peer.peer.CopyFrom(Peer(id=self.peer_id, store_id=self.store_id, role=PeerRole.Learner))
+        _make(response.change_peer, self.store_id, self.peer_id, PeerRole.Learner)
 
 
 @dataclass(frozen=True, slots=True)
-class AddPeer:
-    """Adds a voter at once; only where a region is to get its replicas quickly and learners are no use."""
-
-    store_id: int
-    peer_id: int
-
-    def __str__(self) -> str:
-        return f"add peer {self.peer_id} on store {self.store_id}"
-
-    def finished(self, region: RegionInfo) -> bool:
-        peer = _has(region, self.store_id, self.peer_id)
-        return peer is not None and peer.role == PeerRole.Voter and not region.is_pending(peer)
-
-    def conf_ver_changed(self, region: RegionInfo) -> int:
-        return int(_has(region, self.store_id, self.peer_id) is not None)
-
-    def problem(self, region: RegionInfo) -> str:
-        peer = region.peer_on(self.store_id)
-        return f"store {self.store_id} has peer {peer.id} already" if peer and peer.id != self.peer_id else ""
-
-    def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
-        response.change_peer.change_type = ConfChangeType.AddNode
-        response.change_peer.peer.CopyFrom(Peer(id=self.peer_id, store_id=self.store_id, role=PeerRole.Voter))
-
-
-@dataclass(frozen=True, slots=True)
-class PromoteLearner:
-    store_id: int
-    peer_id: int
-
+class PromoteLearner(_PeerStep):
     def __str__(self) -> str:
         return f"promote learner peer {self.peer_id} on store {self.store_id} to voter"
 
     def finished(self, region: RegionInfo) -> bool:
-        peer = _has(region, self.store_id, self.peer_id)
+        peer = self.peer(region)
         return peer is not None and peer.role == PeerRole.Voter
 
     def conf_ver_changed(self, region: RegionInfo) -> int:
         return int(self.finished(region))
 
     def problem(self, region: RegionInfo) -> str:
-        return "" if _has(region, self.store_id, self.peer_id) else f"peer {self.peer_id} is not there"
+        return "" if self.peer(region) else f"peer {self.peer_id} is not there"
 
     def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
-        response.change_peer.change_type = ConfChangeType.AddNode
-        response.change_peer.peer.CopyFrom(Peer(id=self.peer_id, store_id=self.store_id, role=PeerRole.Voter))
+        _make(response.change_peer, self.store_id, self.peer_id, PeerRole.Voter)
 
 
 @dataclass(frozen=True, slots=True)
-class RemovePeer:
-    store_id: int
-    peer_id: int
-
+class RemovePeer(_PeerStep):
     def __str__(self) -> str:
         return f"remove peer on store {self.store_id}"
 
     def finished(self, region: RegionInfo) -> bool:
-        return _has(region, self.store_id, self.peer_id) is None
+        return self.peer(region) is None
 
     def conf_ver_changed(self, region: RegionInfo) -> int:
         return int(self.finished(region))
@@ -125,15 +117,25 @@ class RemovePeer:
 
     def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
         response.change_peer.change_type = ConfChangeType.RemoveNode
-        response.change_peer.peer.CopyFrom(_has(region, self.store_id, self.peer_id) or Peer())
+        response.change_peer.peer.CopyFrom(self.peer(region) or Peer())
 
 
 @dataclass(frozen=True, slots=True)
-class EnterJoint:
-    """Promotes learners and demotes voters in one joint configuration."""
+class _JointStep(_Step):
+    """A step into or out of a joint configuration."""
 
     promotes: Places
     demotes: Places
+
+    def made(self, region: RegionInfo) -> int:
+        """By how much conf_ver has grown when the change was made."""
+        entered = _entered(region, self.promotes, self.demotes)
+        return len(self.promotes) + len(self.demotes) if entered else 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnterJoint(_JointStep):
+    """Promotes learners and demotes voters in one joint configuration."""
 
     def __str__(self) -> str:
         up = ", ".join(str(store_id) for store_id, _ in self.promotes)
@@ -144,27 +146,22 @@ class EnterJoint:
         return _entered(region, self.promotes, self.demotes)
 
     def conf_ver_changed(self, region: RegionInfo) -> int:
-        return (len(self.promotes) + len(self.demotes)) * int(_entered(region, self.promotes, self.demotes))
+        return self.made(region)
 
     def problem(self, region: RegionInfo) -> str:
         gone = [peer_id for store_id, peer_id in (*self.promotes, *self.demotes) if not _has(region, store_id, peer_id)]
         return f"peers {gone} are not there" if gone else ""
 
     def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
-        for store_id, peer_id in self.promotes:
-            change = response.change_peer_v2.changes.add(change_type=ConfChangeType.AddNode)
-            change.peer.CopyFrom(Peer(id=peer_id, store_id=store_id, role=PeerRole.Voter))
-        for store_id, peer_id in self.demotes:
-            change = response.change_peer_v2.changes.add(change_type=ConfChangeType.AddLearnerNode)
-            change.peer.CopyFrom(Peer(id=peer_id, store_id=store_id, role=PeerRole.Learner))
+        for place in self.promotes:
+            _make(response.change_peer_v2.changes.add(), *place, PeerRole.Voter)
+        for place in self.demotes:
+            _make(response.change_peer_v2.changes.add(), *place, PeerRole.Learner)
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveJoint:
+class LeaveJoint(_JointStep):
     """Leaves the joint configuration; the changes are those that were entered."""
-
-    promotes: Places
-    demotes: Places
 
     def __str__(self) -> str:
         return "leave joint state"
@@ -173,8 +170,7 @@ class LeaveJoint:
         return not region.in_joint()
 
     def conf_ver_changed(self, region: RegionInfo) -> int:
-        left = not region.in_joint() and _entered(region, self.promotes, self.demotes)
-        return (len(self.promotes) + len(self.demotes)) * int(left)
+        return 0 if region.in_joint() else self.made(region)
 
     def problem(self, region: RegionInfo) -> str:
         leader = region.peer_on(region.leader_store)
@@ -186,7 +182,7 @@ class LeaveJoint:
 
 
 @dataclass(frozen=True, slots=True)
-class TransferLeader:
+class TransferLeader(_Step):
     from_store: int
     to_store: int
 
@@ -195,9 +191,6 @@ class TransferLeader:
 
     def finished(self, region: RegionInfo) -> bool:
         return region.leader_store == self.to_store
-
-    def conf_ver_changed(self, region: RegionInfo) -> int:
-        return 0
 
     def problem(self, region: RegionInfo) -> str:
         peer = region.peer_on(self.to_store)
@@ -212,7 +205,7 @@ class TransferLeader:
 
 
 @dataclass(frozen=True, slots=True)
-class SplitRegion:
+class SplitRegion(_Step):
     """Splits at keys, or where the leader finds the middle; the bounds are those before."""
 
     start_key: bytes
@@ -227,19 +220,13 @@ class SplitRegion:
     def finished(self, region: RegionInfo) -> bool:
         return (region.start_key, region.end_key) != (self.start_key, self.end_key)
 
-    def conf_ver_changed(self, region: RegionInfo) -> int:
-        return 0
-
-    def problem(self, region: RegionInfo) -> str:
-        return ""
-
     def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
         response.split_region.policy = self.policy
         response.split_region.keys.extend(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
-class MergeRegion:
+class MergeRegion(_Step):
     """Merges a region into a neighbour. The source is ordered to, the target (`passive`) only waits for it."""
 
     source: Region
@@ -254,25 +241,11 @@ class MergeRegion:
         bounds = (self.target.start_key, self.target.end_key)
         return self.passive and (region.start_key, region.end_key) != bounds
 
-    def conf_ver_changed(self, region: RegionInfo) -> int:
-        return 0
-
-    def problem(self, region: RegionInfo) -> str:
-        return ""
-
     def order(self, region: RegionInfo, response: RegionHeartbeatResponse) -> None:
-        if not self.passive:
-            response.merge.target.CopyFrom(self.target)
+        assert not self.passive, "who only waits is ordered nothing"
+        response.merge.target.CopyFrom(self.target)
 
 
 Step: TypeAlias = (
-    AddLearner
-    | AddPeer
-    | PromoteLearner
-    | RemovePeer
-    | EnterJoint
-    | LeaveJoint
-    | TransferLeader
-    | SplitRegion
-    | MergeRegion
+    AddLearner | PromoteLearner | RemovePeer | EnterJoint | LeaveJoint | TransferLeader | SplitRegion | MergeRegion
 )

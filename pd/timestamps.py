@@ -54,17 +54,14 @@ class Timestamps:
 
         Raises NotLeader when this member may not give any, Refused for an impossible count.
         """
-        ts = self.take(count)
+        ts = self._take(count)
         while ts is None:
             await self._make_way(count)
-            ts = self.take(count, over_full=True)
+            ts = self._take(count, over_full=True)
         return ts
 
-    def take(self, count: int, *, over_full: bool = False) -> int | None:
-        """As `get`, if it can be given without waiting: all streams whose requests are there are served at one go.
-
-        None when something has to be waited for; a full millisecond is one unless `over_full`. Raises Refused.
-        """
+    def _take(self, count: int, *, over_full: bool = False) -> int | None:
+        """None when something has to be waited for; a full millisecond is one unless `over_full`. Raises Refused."""
         if not 0 < count <= LOGICAL_MAX:
             raise Refused(f"tso count should be positive and at most {LOGICAL_MAX}, got {count}")
         if not self._may_give():
@@ -72,9 +69,9 @@ class Timestamps:
         timeline = self._timeline
         now_ms = self._now_ms()
         ts = timeline.propose(now_ms, count)
-        physical_ms = ts >> LOGICAL_BITS
-        if physical_ms >= timeline.bound_ms:
+        if not timeline.covered(ts):
             return None
+        physical_ms = ts >> LOGICAL_BITS
         if not over_full and physical_ms > now_ms and physical_ms > timeline.last >> LOGICAL_BITS:
             return None
         timeline.give(ts)
@@ -85,9 +82,9 @@ class Timestamps:
         if not self._may_give():
             await self._wait_for_lease()
             return
-        physical_ms = self._timeline.propose(self._now_ms(), count) >> LOGICAL_BITS
-        if physical_ms >= self._timeline.bound_ms:
-            await self._save(physical_ms)
+        ts = self._timeline.propose(self._now_ms(), count)
+        if not self._timeline.covered(ts):
+            await self._save(ts >> LOGICAL_BITS)
         else:
             await asyncio.sleep(OVERFLOW_WAIT_S)
 
@@ -96,10 +93,9 @@ class Timestamps:
 
     async def _wait_for_lease(self) -> None:
         """A lease that is late may come yet; raises NotLeader when it doesn't."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + LEASE_WAIT_S
+        end = self._loop.time() + LEASE_WAIT_S
         while not self._may_give():
-            if self._replica.term != self._term or loop.time() >= end:
+            if self._replica.term != self._term or self._loop.time() >= end:
                 raise NotLeader
             await asyncio.sleep(LEASE_LOOK_S)
 

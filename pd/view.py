@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pd.cluster import Cluster, Health, StoreInfo
@@ -42,14 +42,15 @@ class View:
         """No operator works on it."""
         return region.id not in self.controller.running
 
-    def can_take_leader(self, store: StoreInfo, region: RegionInfo, fitted: RegionFit | None = None) -> bool:
-        """Up, not busy, not to be evicted, and the rules let its peer of the region lead."""
-        if self.health(store) is not Health.UP or store.is_busy() or store.id in self.no_leader_stores:
+    def may_lead(self, store_id: int, region: RegionInfo) -> bool:
+        """A known store that is up, not busy, not to be evicted, and the rules let its peer of the region lead."""
+        store = self.cluster.store(store_id)
+        if store is None or self.health(store) is not Health.UP or store.is_busy() or store_id in self.no_leader_stores:
             return False
-        peer = region.peer_on(store.id)
+        peer = region.peer_on(store_id)
         if peer is None:
             return True
-        found = (fitted or self.fit(region)).of(peer)
+        found = self.fit(region).of(peer)
         return found is None or found.rule.role not in (RuleRole.FOLLOWER, RuleRole.LEARNER)
 
     def can_take_peer(self, store: StoreInfo) -> bool:
@@ -63,10 +64,20 @@ class View:
             and self.controller.store_has_room(store.id, adds=True, now_ms=self.now_ms)
         )
 
-    def store_for(self, rule: Rule, region: RegionInfo, beside: Iterable[StoreInfo]) -> StoreInfo | None:
-        """The best store for one more replica under the rule: farthest from those `beside`, then the emptiest."""
-        beside = list(beside)
-        candidates = [
+    def heirs(self, region: RegionInfo) -> list[StoreInfo]:
+        """Stores of voters other than the leader, which are well and may lead."""
+        return [
+            self.cluster.stores[peer.store_id]
+            for peer in region.voters()
+            if peer.store_id != region.leader_store
+            and not region.is_pending(peer)
+            and not region.is_down(peer)
+            and self.may_lead(peer.store_id, region)
+        ]
+
+    def free_stores(self, rule: Rule, region: RegionInfo, beside: Sequence[StoreInfo]) -> list[StoreInfo]:
+        """Stores that may be given a replica under the rule whose others stand `beside`."""
+        return [
             store
             for store in self.cluster.living_stores()
             if region.peer_on(store.id) is None
@@ -74,6 +85,10 @@ class View:
             and self.can_take_peer(store)
             and isolated(rule, store, beside)
         ]
+
+    def store_for(self, rule: Rule, region: RegionInfo, beside: Sequence[StoreInfo]) -> StoreInfo | None:
+        """The best store for one more replica under the rule: farthest from those `beside`, then the emptiest."""
+        candidates = self.free_stores(rule, region, beside)
         if not candidates:
             return None
         influence = self.influence()

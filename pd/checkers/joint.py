@@ -21,8 +21,7 @@ def check_joint(view: View, region: RegionInfo) -> Sequence[Operator]:
     leader = region.peer_on(region.leader_store)
     if leader is not None and leader.role == PeerRole.DemotingVoter:
         stay = [p.store_id for p in region.peers if p.role in VOTING_ROLES and not region.is_down(p)]
-        stores = [view.cluster.stores[i] for i in sorted(stay) if i in view.cluster.stores]
-        able = [store.id for store in stores if view.can_take_leader(store, region)] or stay
+        able = [store_id for store_id in sorted(stay) if view.may_lead(store_id, region)] or stay
         if not able:
             return ()
         steps.append(TransferLeader(region.leader_store, able[0]))

@@ -60,12 +60,10 @@ def _may_merge(view: View, region: RegionInfo) -> bool:
 
 
 def _fits(view: View, source: RegionInfo, target: RegionInfo) -> bool:
-    start, end = min(source.start_key, target.start_key), target.end_key
-    if target.end_key == source.start_key:
-        end = source.end_key
+    left, right = sorted((source, target), key=lambda region: region.start_key)
     return (
         _may_merge(view, target)
         and target.size_mib > 0
         and source.size_mib + target.size_mib <= view.config.region_max_size
-        and not view.rules.split_keys(start, end)
+        and not view.rules.split_keys(left.start_key, right.end_key)
     )

@@ -6,46 +6,36 @@ promoted, the lead where the rules want it), replicas moved where they are bette
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from kvstore.proto.metapb_pb2 import Peer, PeerRole
 from pd.builder import Builder, CannotBuild, roles_of
 from pd.cluster import Health, StoreInfo
 from pd.operators import Kind, Operator, Priority
 from pd.regions import VOTING_ROLES, RegionInfo
-from pd.rules import ISOLATION_BASE, RegionFit, RuleFit, RuleRole
+from pd.rules import ISOLATION_BASE, RuleFit, RuleRole
 from pd.view import View, spread
 
 
 def check_rules(view: View, region: RegionInfo) -> Sequence[Operator]:
-    fitted = view.fit(region)
-    for found in _Repairs(view, region, fitted).all():
-        return (found,)
-    return ()
+    found = _Repairs(view, region).first()
+    return () if found is None else (found,)
 
 
 class _Repairs:
     """What is wrong with one region, the most urgent first."""
 
-    def __init__(self, view: View, region: RegionInfo, fitted: RegionFit) -> None:
+    def __init__(self, view: View, region: RegionInfo) -> None:
         self._view = view
         self._region = region
-        self._fitted = fitted
+        self._fitted = view.fit(region)
 
-    def all(self) -> Iterator[Operator]:
-        for fits, repair in (
-            (self._fitted.fits, self._add_missing),
-            (self._fitted.fits, self._replace_lost),
-            (self._fitted.fits, self._set_roles),
-            (self._fitted.fits, self._spread_better),
-        ):
-            for fit in fits:
-                found = repair(fit)
-                if found is not None:
-                    yield found
-        found = self._remove_surplus()
-        if found is not None:
-            yield found
+    def first(self) -> Operator | None:
+        for repair in (self._add_missing, self._replace_lost, self._set_roles, self._spread_better):
+            for fit in self._fitted.fits:
+                if found := repair(fit):
+                    return found
+        return self._remove_surplus()
 
     def _build(
         self, description: str, wanted: dict[int, bool], *, priority: Priority = Priority.MEDIUM, leader: int = 0
@@ -56,7 +46,7 @@ class _Repairs:
             region,
             Kind.REPLICA,
             next_id=view.next_id,
-            may_lead=lambda store_id: self._may_lead(store_id),
+            may_lead=self._may_lead,
             priority=priority,
         )
         try:
@@ -65,8 +55,7 @@ class _Repairs:
             return None
 
     def _may_lead(self, store_id: int) -> bool:
-        store = self._view.cluster.store(store_id)
-        return store is not None and self._view.can_take_leader(store, self._region, self._fitted)
+        return self._view.may_lead(store_id, self._region)
 
     def _stores(self, peers: Sequence[Peer], but: Peer | None = None) -> list[StoreInfo]:
         stores = self._view.cluster.stores
@@ -124,10 +113,9 @@ class _Repairs:
                 if not region.is_pending(peer) and self._may_lead(peer.store_id):
                     return self._build("fix-leader-role", roles_of(region), leader=peer.store_id)
             elif fit.rule.role is RuleRole.FOLLOWER and peer.store_id == region.leader_store:
-                others = [p.store_id for p in region.voters() if p.id != peer.id and not region.is_pending(p)]
-                able = [store_id for store_id in sorted(others) if self._may_lead(store_id)]
+                able = [store.id for store in self._view.heirs(region)]
                 if able:
-                    return self._build("fix-follower-role", roles_of(region), leader=able[0])
+                    return self._build("fix-follower-role", roles_of(region), leader=min(able))
         return None
 
     def _spread_better(self, fit: RuleFit) -> Operator | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pd.hot import HotRegions
 from pd.operators import Operator
@@ -70,20 +70,16 @@ class SchedulerSet:
     def remove(self, name: str) -> None:
         self.specs.pop(name, None)
 
-    def pause(self, name: str, until_ms: int) -> SchedulerSpec:
-        """The paused form, not taken in yet; raises KeyError."""
-        return replace(self.specs[name], paused_until_ms=until_ms)
-
     def no_leader_stores(self, now_ms: int) -> frozenset[int]:
         """Stores whose leaders are being evicted: nobody else may bring leaders there."""
         return frozenset(
             spec.store_id for spec in self.specs.values() if spec.kind == "evict-leader" and not spec.is_paused(now_ms)
         )
 
-    def run(self, view: View, rng: random.Random, hot: HotRegions) -> Sequence[tuple[str, Operator]]:
-        """What all that are not paused want, with their names."""
-        wanted: list[tuple[str, Operator]] = []
-        for name, spec in sorted(self.specs.items()):
+    def run(self, view: View, rng: random.Random, hot: HotRegions) -> Sequence[Operator]:
+        """What all that are not paused want, in the order of their names."""
+        wanted: list[Operator] = []
+        for _, spec in sorted(self.specs.items()):
             if not spec.is_paused(view.now_ms):
-                wanted += ((name, operator) for operator in KINDS[spec.kind](view, rng, spec, hot))
+                wanted += KINDS[spec.kind](view, rng, spec, hot)
         return wanted

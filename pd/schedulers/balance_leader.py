@@ -46,17 +46,7 @@ def _one(
     by_score = sorted(stores, key=lambda store: (scores[store.id], store.id))
     for source in reversed(by_score):
         for region in _sample(view, rng, source.load.leaders, used):
-            targets = [
-                store
-                for peer in region.voters()
-                if (store := view.cluster.store(peer.store_id)) is not None
-                and store.id in scores
-                and store.id != source.id
-                and not region.is_pending(peer)
-                and not region.is_down(peer)
-                and view.can_take_leader(store, region)
-            ]
-            target = min(targets, key=lambda store: (scores[store.id], store.id), default=None)
+            target = min(view.heirs(region), key=lambda store: (scores[store.id], store.id), default=None)
             if target is not None and _worth(view, source, target, scores):
                 return region, source.id, target.id
     return None

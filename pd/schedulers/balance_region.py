@@ -15,7 +15,7 @@ from pd.cluster import Health, StoreInfo
 from pd.operators import Kind, Operator
 from pd.regions import RegionInfo
 from pd.rules import RuleFit
-from pd.view import View, isolated, region_score, spread
+from pd.view import View, region_score, spread
 
 TRIES = 10
 """Regions looked at on one store."""
@@ -79,15 +79,8 @@ def targets_beside(
 ) -> list[StoreInfo]:
     """The same, with the others standing `beside`."""
     least = spread(fit.rule, source, beside)
-    return [
-        store
-        for store in view.cluster.living_stores()
-        if region.peer_on(store.id) is None
-        and fit.rule.matches(store)
-        and view.can_take_peer(store)
-        and isolated(fit.rule, store, beside)
-        and spread(fit.rule, store, beside) >= least
-    ]
+    free = view.free_stores(fit.rule, region, beside)
+    return [store for store in free if spread(fit.rule, store, beside) >= least]
 
 
 def move_peer(
@@ -96,12 +89,10 @@ def move_peer(
     """A peer in the same role on another store; None when it can't be."""
     wanted = roles_of(region)
     wanted[to_store] = wanted.pop(from_store)
-
-    def may_lead(store_id: int) -> bool:
-        store = view.cluster.store(store_id)
-        return store is not None and view.can_take_leader(store, region)
-
+    builder = Builder(
+        description, region, kind, next_id=view.next_id, may_lead=lambda store_id: view.may_lead(store_id, region)
+    )
     try:
-        return Builder(description, region, kind, next_id=view.next_id, may_lead=may_lead).to(wanted)
+        return builder.to(wanted)
     except CannotBuild:
         return None

@@ -59,7 +59,7 @@ def _spread(view: View, regions: Sequence[RegionInfo], reads: bool) -> Operator 
 
 def _move(view: View, region: RegionInfo, source: int, loads: dict[int, float], reads: bool) -> Operator | None:
     rate = flow(region, reads)
-    targets = _followers(view, region, source) if reads else _free_stores(view, region, source)
+    targets = view.heirs(region) if reads else _free_stores(view, region, source)
     quiet = [store for store in targets if store.id in loads and loads[store.id] + rate < loads[source] * RATIO]
     target = min(quiet, key=lambda store: (loads[store.id], store.id), default=None)
     if target is None:
@@ -68,11 +68,6 @@ def _move(view: View, region: RegionInfo, source: int, loads: dict[int, float], 
         builder = Builder("transfer-hot-read-leader", region, Kind.HOT, next_id=view.next_id)
         return builder.transfer_leader(target.id)
     return move_peer(view, region, source, target.id, "move-hot-write-peer", Kind.HOT)
-
-
-def _followers(view: View, region: RegionInfo, source: int) -> list[StoreInfo]:
-    stores = [view.cluster.store(peer.store_id) for peer in region.voters() if peer.store_id != source]
-    return [store for store in stores if store is not None and view.can_take_leader(store, region)]
 
 
 def _free_stores(view: View, region: RegionInfo, source: int) -> list[StoreInfo]:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 
 from pd.builder import Builder
-from pd.cluster import StoreInfo
 from pd.operators import Kind, Operator, Priority
 from pd.regions import RegionInfo
 from pd.schedulers.balance_region import move_peer, targets_of
@@ -14,17 +13,6 @@ from pd.view import View
 
 BATCH = 16
 """Transfers made in one run."""
-
-
-def _heirs(view: View, region: RegionInfo) -> list[StoreInfo]:
-    """Stores of other voters that may lead."""
-    found: list[StoreInfo] = []
-    for peer in region.voters():
-        store = view.cluster.store(peer.store_id)
-        well = not region.is_pending(peer) and not region.is_down(peer)
-        if store is not None and peer.store_id != region.leader_store and well and view.can_take_leader(store, region):
-            found.append(store)
-    return found
 
 
 def _transfer(view: View, region: RegionInfo, store_id: int, name: str, kind: Kind, priority: Priority) -> Operator:
@@ -39,7 +27,7 @@ def evict_leader(view: View, rng: random.Random, store_id: int) -> Sequence[Oper
         region = view.cluster.regions.by_id(region_id)
         if region is None or not view.is_idle(region) or region.in_joint():
             continue
-        heir = min(_heirs(view, region), key=lambda heir: (len(heir.load.leaders), heir.id), default=None)
+        heir = min(view.heirs(region), key=lambda heir: (len(heir.load.leaders), heir.id), default=None)
         if heir is not None:
             made.append(_transfer(view, region, heir.id, "evict-leader", Kind.ADMIN | Kind.LEADER, Priority.URGENT))
         if len(made) == BATCH:
@@ -55,7 +43,7 @@ def grant_leader(view: View, rng: random.Random, store_id: int) -> Sequence[Oper
         region = view.cluster.regions.by_id(region_id)
         if region is None or not view.is_idle(region) or region.leader_store in (0, store_id):
             continue
-        if any(heir.id == store_id for heir in _heirs(view, region)):
+        if any(heir.id == store_id for heir in view.heirs(region)):
             made.append(_transfer(view, region, store_id, "grant-leader", Kind.LEADER, Priority.HIGH))
         if len(made) == BATCH:
             break
@@ -72,7 +60,7 @@ def shuffle_leader(view: View, rng: random.Random) -> Sequence[Operator]:
     region = _any_region(view, rng)
     if region is None or not view.controller.has_room(Kind.LEADER):
         return ()
-    heirs = _heirs(view, region)
+    heirs = view.heirs(region)
     if not heirs:
         return ()
     return (_transfer(view, region, rng.choice(heirs).id, "shuffle-leader", Kind.LEADER, Priority.LOW),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kvstore.proto import pdraft_pb2 as pb
 from kvstore.proto.metapb_pb2 import Store
@@ -16,7 +17,7 @@ from pd.operators import Kind, Operator, Priority
 from pd.regions import RegionInfo
 from pd.rules import RULES_MAX, RuleSet
 from pd.schedulers import SchedulerSpec, check_spec
-from pd.service.calls import Calls
+from pd.service.calls import Calls, alone
 from pd.state import Change, pack_weights
 from pd.steps import SplitRegion
 from pd.stored import rule_from_pb, rule_key, rule_to_pb, scheduler_change, scheduler_removal, scheduler_to_pb
@@ -40,11 +41,13 @@ async def list_stores(lead: Leadership, request: pb.PdAdminRequest, reply: pb.Pd
             item.stats.CopyFrom(store.stats)
 
 
+@alone
 async def set_store_state(lead: Leadership, request: pb.PdSetStoreStateRequest, reply: pb.PdAdminResponse) -> None:
     """Offline empties a store, Up takes it back, Tombstone buries one that carries nothing (or is destroyed)."""
     await lead.set_store_state(request.store_id, request.state, destroyed=request.physically_destroyed)
 
 
+@alone
 async def set_store_labels(lead: Leadership, request: pb.PdStoreLabelsRequest, reply: pb.PdAdminResponse) -> None:
     """Sets the labels given; one with an empty value goes."""
     known = lead.known_store(request.store_id)
@@ -58,6 +61,7 @@ async def set_store_labels(lead: Leadership, request: pb.PdStoreLabelsRequest, r
     await lead.save_store(changed)
 
 
+@alone
 async def set_store_weight(lead: Leadership, request: pb.PdStoreWeightRequest, reply: pb.PdAdminResponse) -> None:
     known = lead.known_store(request.store_id)
     if not (0 <= request.leader_weight < 1e6 and 0 <= request.region_weight < 1e6):
@@ -164,6 +168,7 @@ async def list_schedulers(lead: Leadership, request: pb.PdAdminRequest, reply: p
     reply.schedulers.extend(scheduler_to_pb(spec) for _, spec in sorted(lead.schedulers.specs.items()))
 
 
+@alone
 async def add_scheduler(lead: Leadership, request: pb.PdSchedulerRequest, reply: pb.PdAdminResponse) -> None:
     spec = SchedulerSpec(request.kind, request.store_id)
     try:
@@ -185,15 +190,17 @@ def _spec(lead: Leadership, name: str) -> SchedulerSpec:
     return spec
 
 
+@alone
 async def remove_scheduler(lead: Leadership, request: pb.PdPauseSchedulerRequest, reply: pb.PdAdminResponse) -> None:
     spec = _spec(lead, request.name)
     await lead.save([scheduler_removal(spec.name)])
     lead.schedulers.remove(spec.name)
 
 
+@alone
 async def pause_scheduler(lead: Leadership, request: pb.PdPauseSchedulerRequest, reply: pb.PdAdminResponse) -> None:
     until_ms = lead.now_ms() + request.seconds * 1000 if request.seconds > 0 else 0
-    paused = lead.schedulers.pause(_spec(lead, request.name).name, until_ms)
+    paused = replace(_spec(lead, request.name), paused_until_ms=until_ms)
     await lead.save([scheduler_change(paused)])
     lead.schedulers.add(paused)
 
@@ -203,6 +210,7 @@ async def get_config(lead: Leadership, request: pb.PdAdminRequest, reply: pb.PdC
         reply.items.add(name=name, value=value)
 
 
+@alone
 async def set_config(lead: Leadership, request: pb.PdSetConfigRequest, reply: pb.PdAdminResponse) -> None:
     await lead.set_config([(item.name, item.value) for item in request.items])
 
@@ -211,6 +219,7 @@ async def list_rules(lead: Leadership, request: pb.PdAdminRequest, reply: pb.PdR
     reply.rules.extend(rule_to_pb(rule) for rule in lead.rules.rules)
 
 
+@alone
 async def set_rules(lead: Leadership, request: pb.PdSetRulesRequest, reply: pb.PdAdminResponse) -> None:
     """All or none."""
     own, changes = dict(lead.rules.own), []

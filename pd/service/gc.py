@@ -5,7 +5,13 @@ from __future__ import annotations
 from kvstore.proto import pdpb_pb2 as pb
 from pd.leadership import Leadership
 from pd.safe_points import GC_WORKER
-from pd.service.calls import Calls
+from pd.service.calls import Calls, alone
+from pd.state import Change
+
+
+async def _save(lead: Leadership, changes: list[Change]) -> None:
+    await lead.save(changes)
+    lead.safe_points.apply(changes)
 
 
 async def get_gc_safe_point(
@@ -14,25 +20,23 @@ async def get_gc_safe_point(
     reply.safe_point = lead.safe_points.gc
 
 
+@alone
 async def update_gc_safe_point(
     lead: Leadership, request: pb.UpdateGCSafePointRequest, reply: pb.UpdateGCSafePointResponse
 ) -> None:
-    async with lead.safe_points_lock:
-        changes = lead.safe_points.update_gc(request.safe_point)
-        await lead.save(changes)
-        lead.safe_points.apply(changes)
+    changes = lead.safe_points.update_gc(request.safe_point)
+    await _save(lead, changes)
     reply.new_safe_point = lead.safe_points.gc
 
 
+@alone
 async def update_service_gc_safe_point(
     lead: Leadership, request: pb.UpdateServiceGCSafePointRequest, reply: pb.UpdateServiceGCSafePointResponse
 ) -> None:
     """Answers with the safe point that holds back most, whoever's it is."""
     now_ms = lead.now_ms()
-    async with lead.safe_points_lock:
-        changes = lead.safe_points.update_service(request.service_id, request.TTL, request.safe_point, now_ms)
-        await lead.save(changes)
-        lead.safe_points.apply(changes)
+    changes = lead.safe_points.update_service(request.service_id, request.TTL, request.safe_point, now_ms)
+    await _save(lead, changes)
     least = lead.safe_points.least(now_ms)
     reply.service_id = least.service
     reply.TTL = least.ttl_s(now_ms)
@@ -56,14 +60,13 @@ async def get_gc_state(lead: Leadership, request: pb.GetGCStateRequest, reply: p
             )
 
 
+@alone
 async def advance_txn_safe_point(
     lead: Leadership, request: pb.AdvanceTxnSafePointRequest, reply: pb.AdvanceTxnSafePointResponse
 ) -> None:
-    async with lead.safe_points_lock:
-        reply.old_txn_safe_point = lead.safe_points.txn
-        changes, blocker = lead.safe_points.advance_txn(request.target, lead.now_ms())
-        await lead.save(changes)
-        lead.safe_points.apply(changes)
+    reply.old_txn_safe_point = lead.safe_points.txn
+    changes, blocker = lead.safe_points.advance_txn(request.target, lead.now_ms())
+    await _save(lead, changes)
     reply.new_txn_safe_point = lead.safe_points.txn
     if blocker is not None:
         reply.blocker_description = (
@@ -72,14 +75,13 @@ async def advance_txn_safe_point(
         )
 
 
+@alone
 async def advance_gc_safe_point(
     lead: Leadership, request: pb.AdvanceGCSafePointRequest, reply: pb.AdvanceGCSafePointResponse
 ) -> None:
-    async with lead.safe_points_lock:
-        reply.old_gc_safe_point = lead.safe_points.gc
-        changes = lead.safe_points.advance_gc(request.target)
-        await lead.save(changes)
-        lead.safe_points.apply(changes)
+    reply.old_gc_safe_point = lead.safe_points.gc
+    changes = lead.safe_points.advance_gc(request.target)
+    await _save(lead, changes)
     reply.new_gc_safe_point = lead.safe_points.gc
 
 

@@ -8,11 +8,13 @@ from pd import state as keys
 from pd.errors import Refused
 from pd.ids import COUNT_MAX
 from pd.leadership import Leadership
-from pd.service.calls import Calls
+from pd.service.calls import Calls, alone
 from pd.state import Change
+from pd.stores import cluster_version
 from pd.tso import LOGICAL_BITS, LOGICAL_MAX
 
 
+@alone
 async def bootstrap(lead: Leadership, request: pb.BootstrapRequest, reply: pb.BootstrapResponse) -> None:
     await lead.bootstrap(request.header.cluster_id, request.store, request.region)
 
@@ -41,6 +43,7 @@ async def get_store(lead: Leadership, request: pb.GetStoreRequest, reply: pb.Get
         reply.stats.CopyFrom(store.stats)
 
 
+@alone
 async def put_store(lead: Leadership, request: pb.PutStoreRequest, reply: pb.PutStoreResponse) -> None:
     await lead.put_store(request.store)
 
@@ -55,7 +58,7 @@ async def store_heartbeat(
     lead: Leadership, request: pb.StoreHeartbeatRequest, reply: pb.StoreHeartbeatResponse
 ) -> None:
     store = lead.store_heartbeat(request.stats)
-    reply.cluster_version = lead.cluster_version()
+    reply.cluster_version = cluster_version(lead.cluster)
     reply.state = store.meta.node_state
 
 
@@ -67,6 +70,7 @@ async def get_cluster_config(
     reply.cluster.max_peer_count = lead.config.max_replicas
 
 
+@alone
 async def put_cluster_config(
     lead: Leadership, request: pb.PutClusterConfigRequest, reply: pb.PutClusterConfigResponse
 ) -> None:
@@ -90,7 +94,8 @@ async def get_min_ts(lead: Leadership, request: pb.GetMinTSRequest, reply: pb.Ge
 async def report_min_resolved_ts(
     lead: Leadership, request: pb.ReportMinResolvedTsRequest, reply: pb.ReportMinResolvedTsResponse
 ) -> None:
-    lead.min_resolved_ts[lead.known_store(request.store_id).id] = request.min_resolved_ts
+    """Taken from stores that there are; nothing here needs it."""
+    lead.known_store(request.store_id)
 
 
 def _item_key(path: str, name: str) -> bytes:

@@ -31,9 +31,7 @@ class Streams:
             begun = now()
             header, count = request.header, request.count
             timestamps = self._admit(header).timestamps
-            ts = timestamps.take(count)
-            if ts is None:
-                ts = await timestamps.get(count)
+            ts = await timestamps.get(count)
             reply = pb.TsoResponse(count=count)
             reply.header.cluster_id = header.cluster_id
             stamp = reply.timestamp

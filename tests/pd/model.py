@@ -14,7 +14,7 @@ from pd.cluster import Cluster
 from pd.config import ScheduleConfig
 from pd.hot import HotRegions
 from pd.operators import OperatorController
-from pd.regions import RegionInfo
+from pd.regions import VOTING_ROLES, RegionInfo
 from pd.rules import Rule, RuleSet
 from pd.schedulers import SchedulerSet, SchedulerSpec
 from pd.view import View
@@ -38,6 +38,8 @@ class Model:
         self.split_at_ms: dict[int, int] = {}
         self.silent: set[int] = set()
         """Stores that are gone without a word."""
+        self.fewest_voters = 1 << 30
+        """Of any region after anything that was ordered."""
         self._rules_made: tuple[tuple[tuple[Rule, ...], ScheduleConfig], RuleSet] | None = None
         self._ids = itertools.count(1000)
 
@@ -107,7 +109,7 @@ class Model:
             for region in list(self.cluster.regions):
                 if operators := check(self.view(), region):
                     self.controller.add(operators, self.cluster, self.now_ms)
-            for _, operator in self.schedulers.run(self.view(), self.rng, self.hot):
+            for operator in self.schedulers.run(self.view(), self.rng, self.hot):
                 self.controller.add([operator], self.cluster, self.now_ms)
             for region_id in list(self.controller.running):
                 self._heartbeat(region_id)
@@ -158,6 +160,7 @@ class Model:
             change_jointly(meta, list(order.change_peer_v2.changes))
         elif order.HasField("merge"):
             return self._merge(region, order.merge.target)
+        self.fewest_voters = min(self.fewest_voters, sum(peer.role in VOTING_ROLES for peer in meta.peers))
         down = tuple(stats for stats in region.down if any(p.id == stats.peer.id for p in meta.peers))
         leader = next(peer for peer in meta.peers if peer.id == leader.id)
         return RegionInfo(meta, leader, region.term, down, (), region.size_mib, region.keys)

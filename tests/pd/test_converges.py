@@ -42,6 +42,7 @@ def test_new_stores_take_their_part(seed: int) -> None:
     assert max(counts) - min(counts) <= 6
     assert max(leaders) - min(leaders) <= 2
     assert all(len(set(stores)) == 3 for _, stores in model.replicas())
+    assert model.fewest_voters == 3
 
 
 def test_weights_count() -> None:
@@ -69,6 +70,7 @@ def test_an_offline_store_is_emptied() -> None:
     assert all(stores == [2, 3, 4] for _, stores in model.replicas())
     assert_all_succeeded(model)
     assert_settled(model)
+    assert model.fewest_voters == 3
 
 
 def test_a_dead_stores_replicas_are_made_anew() -> None:
@@ -96,6 +98,7 @@ def test_replicas_stay_in_different_zones() -> None:
     counts = [len(store.load.regions) for store in model.cluster.stores.values()]
     assert max(counts) - min(counts) <= 6
     assert_settled(model)
+    assert model.fewest_voters == 3
 
 
 def test_geo_replication_by_rules() -> None:
@@ -176,3 +179,4 @@ def test_shuffling_keeps_every_replica() -> None:
     assert all(len(set(stores)) == 3 for _, stores in model.replicas())
     assert any(stores != [1, 2, 3] for _, stores in model.replicas())
     assert_all_succeeded(model)
+    assert model.fewest_voters == 3

@@ -162,6 +162,54 @@ def test_a_transfer_that_fails_does_not_end_the_service() -> None:
     simulate(test)
 
 
+def test_a_lead_that_was_handed_on_has_no_lease_any_more() -> None:
+    """Though nobody took it: the other one may campaign as late as the message reaches it."""
+
+    async def test(group: Group) -> None:
+        old, loop = group.leader(), asyncio.get_running_loop()
+        assert old.node is not None
+        replica = old.node.replica
+        term = replica.term
+        assert replica.holds_lease()
+        target = next(m for m in group.machines if m is not old)
+        group.faults.cut_off.add(target.config.me().address)
+        replica.transfer_leader(member_id(target.config.name))
+        begun = loop.time()
+        while replica.term == term:
+            assert not replica.holds_lease()
+            await asyncio.sleep(0.01)
+        assert loop.time() - begun < 3
+
+    simulate(test)
+
+
+def test_a_voter_that_was_just_started_keeps_the_promise_it_forgot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third member wants to lead; the second one has promised the leader not to let it, and starts anew."""
+    monkeypatch.setattr("pd.timestamps.WINDOW_MS", 3_600_000)  # nothing is written that the third would lack
+    monkeypatch.setattr("pd.node.STOP_GRACE_S", 0.0)  # the second is back before the leader's lease is over
+
+    async def test(group: Group) -> None:
+        leader = group.leader()
+        second, third = (machine for machine in group.machines if machine is not leader)
+        await asyncio.sleep(1)
+        group.faults.cut_off.add(leader.config.me().address)
+        await second.stop()
+        await second.start()
+        assert leader.node is not None
+        assert third.node is not None
+        leased = 0
+        while not third.node.replica.term:
+            assert asyncio.get_running_loop().time() < 10
+            third.node.replica._node.campaign()
+            third.node.replica._work.set()
+            await asyncio.sleep(0.05)
+            leased += leader.node.replica.holds_lease()
+        assert leased >= 10
+        assert not leader.node.replica.holds_lease()
+
+    simulate(test)
+
+
 def test_a_member_that_was_away_for_long_gets_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pd.raft_disk.LOG_ENTRIES_MAX", 50)
     monkeypatch.setattr("pd.raft_disk.LOG_ENTRIES_KEPT", 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -52,8 +53,8 @@ class FakeStores:
                 await self.report(region_id)
             await asyncio.sleep(1)
 
-    async def _take(self, stream: object) -> None:
-        while (order := await stream.receive()) is not None:  # type: ignore[attr-defined]
+    async def _take(self, stream: Any) -> None:
+        while (order := await stream.receive()) is not None:
             self.orders.append(order)
             meta = self.regions[order.region_id]
             if order.region_epoch != meta.region_epoch:

@@ -10,10 +10,13 @@ import pytest
 
 from kvstore.proto import keyspacepb_pb2
 from kvstore.proto import pdpb_pb2 as pb
-from kvstore.proto.metapb_pb2 import Region, StoreState
+from kvstore.proto import pdraft_pb2 as admin
+from kvstore.proto.metapb_pb2 import Region, Store, StoreState
 from kvstore.rpc.api import Code, RpcError
 from kvstore.rpc.memory import MemoryNetwork
-from pd.server import KEYSPACE_METHODS, PD_METHODS
+from pd import state as keys
+from pd.config import ScheduleConfig
+from pd.server import ADMIN_METHODS, KEYSPACE_METHODS, PD_METHODS
 from tests.pd.cluster_of_pds import Client, Machine, heartbeat, machines, region, store
 from tests.sim.loop import run_simulated
 
@@ -290,3 +293,83 @@ async def test_tombstones_are_refused(client: Client, machine: Machine) -> None:
         assert (await client.call_raw(method, request)).header.error.type == pb.ErrorType.STORE_TOMBSTONE
     living = pb.GetAllStoresRequest(exclude_tombstone_stores=True)
     assert [s.id for s in (await client.call("GetAllStores", living)).stores] == [1]
+
+
+@with_pd
+async def test_of_changes_made_at_once_none_is_lost(client: Client, machine: Machine) -> None:
+    await client.bootstrap(stores=2)
+    offline = admin.PdSetStoreStateRequest(store_id=2, state=StoreState.Offline)
+    await asyncio.gather(
+        client.call(ADMIN_METHODS["SetStoreState"], offline),
+        client.call("PutStore", pb.PutStoreRequest(store=store(2))),
+    )
+    assert (await client.call("GetStore", pb.GetStoreRequest(store_id=2))).store.state == StoreState.Offline
+    twins = [Store(id=store_id, address="one:20160", version="8.5.0") for store_id in (3, 4)]
+    replies = await asyncio.gather(*(client.call_raw("PutStore", pb.PutStoreRequest(store=twin)) for twin in twins))
+    assert [reply.header.error.type for reply in replies] == [0, pb.ErrorType.DUPLICATED_ENTRY]
+    rules = [admin.PdRule(group="g", id=rule_id, count=1) for rule_id in "ab"]
+    await asyncio.gather(
+        *(client.call(ADMIN_METHODS["SetRules"], admin.PdSetRulesRequest(rules=[rule])) for rule in rules)
+    )
+    listed = await client.call(ADMIN_METHODS["ListRules"], admin.PdAdminRequest())
+    assert [rule.id for rule in listed.rules] == ["a", "b"]
+    items = [admin.PdConfigItem(name=name, value="7") for name in ("max_replicas", "patrol_batch")]
+    await asyncio.gather(
+        *(client.call(ADMIN_METHODS["SetConfig"], admin.PdSetConfigRequest(items=[item])) for item in items)
+    )
+    config = await client.call(ADMIN_METHODS["GetConfig"], admin.PdAdminRequest())
+    assert [item.name for item in config.items if item.value == "7"] == ["max_replicas", "patrol_batch"]
+
+
+@with_pd
+async def test_a_change_is_made_whole_though_its_caller_does_not_wait(client: Client, machine: Machine) -> None:
+    await client.bootstrap(stores=2)
+    request = admin.PdSetStoreStateRequest(store_id=2, state=StoreState.Offline)
+    request.header.cluster_id = client.cluster_id
+    channel = client.transport.channel(client.address)
+    with pytest.raises(RpcError) as caught:
+        await channel.unary(ADMIN_METHODS["SetStoreState"], request, timeout_s=0.0005)
+    assert caught.value.code == Code.DEADLINE_EXCEEDED
+    await asyncio.sleep(0.1)
+    assert machine.node is not None
+    stored = machine.node.replica.state.get(keys.store_key(2))
+    assert stored is not None
+    assert Store.FromString(stored).state == StoreState.Offline
+    assert (await client.call("GetStore", pb.GetStoreRequest(store_id=2))).store.state == StoreState.Offline
+
+
+def test_a_new_leader_merges_nothing_before_the_split_interval_has_passed() -> None:
+    """It knows of no splits before it led."""
+
+    async def run() -> None:
+        network = MemoryNetwork()
+        schedule = ScheduleConfig(max_replicas=1, split_merge_interval_s=60)
+        (machine,) = machines(network, schedule=schedule)
+        client = Client(network, ["pd1:2379"])
+        halves = [region(2, b"", b"m", peers=[(3, 1)], version=2), region(4, b"m", b"", peers=[(5, 1)], version=2)]
+
+        async def beat(seconds: int) -> None:
+            stream = client.stream("RegionHeartbeat")
+            for _ in range(seconds // 10):
+                await client.call("StoreHeartbeat", pb.StoreHeartbeatRequest(stats=pb.StoreStats(store_id=1)))
+                for half in halves:
+                    await stream.send(heartbeat(half, cluster_id=client.cluster_id, size_mib=1))
+                await asyncio.sleep(10)
+            stream.cancel()
+
+        await machine.start()
+        await client.find_leader()
+        await client.bootstrap()
+        await beat(50)
+        await machine.stop()
+        await machine.start()
+        await client.find_leader()
+        for seconds, merging in ((50, False), (20, True)):
+            await beat(seconds)
+            assert machine.node is not None
+            assert machine.node.leadership is not None
+            running = machine.node.leadership.controller.running.values()
+            assert any(operator.description == "merge-region" for operator in running) == merging
+        await machine.stop()
+
+    run_simulated(run())
