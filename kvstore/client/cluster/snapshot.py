@@ -17,9 +17,8 @@ from kvstore.client.cluster.key_errors import error_of, lock_of
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.sender import ReadFrom, RegionChanged
+from kvstore.client.write_buffer import Pair
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
-
-Pair = tuple[bytes, bytes]
 
 FIRST_BATCH = 64
 """Rows in the first answer of a scan, which is often the only one wanted."""

@@ -12,8 +12,8 @@ from kvstore.client.cluster.committer import Check, Committer, Mutation
 from kvstore.client.cluster.keep_alive import KeepAlive
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.pessimistic import PessimisticLocks
-from kvstore.client.cluster.snapshot import Pair, Snapshot
-from kvstore.client.write_buffer import WriteBuffer
+from kvstore.client.cluster.snapshot import Snapshot
+from kvstore.client.write_buffer import Overlay, Pair, WriteBuffer, laid_over
 from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
@@ -46,7 +46,7 @@ class MergedReader:
         writes = self._buffer.writes
         wanted = list(dict.fromkeys(keys))
         found = await self._snapshot.batch_get(key for key in wanted if key not in writes)
-        return {key: value for key in wanted if (value := writes[key] if key in writes else found.get(key)) is not None}
+        return self._buffer.over(found, wanted)
 
     async def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
@@ -70,34 +70,19 @@ class MergedReader:
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> AsyncGenerator[list[Pair], None]:
         """The same in batches. Writes made while it runs are not seen."""
-        writes = self._buffer.writes
-        own = [(key, writes[key]) for key in self._buffer.range(start, end)]
-        if reverse:
-            own.reverse()
+        overlay = Overlay(self._buffer.entries(start, end), reverse=reverse)
         below = self._snapshot.scan_batches(start, end, reverse=reverse)
-        done = 0
         try:
             async for batch in below:
-                last = batch[-1][0]
-                until = done
-                while until < len(own) and (own[until][0] >= last if reverse else own[until][0] <= last):
-                    until += 1
-                merged = _laid_over(batch, own[done:until], reverse) if until > done else batch
-                done = until
+                own = overlay.upto(batch[-1][0])
+                merged = laid_over(batch, own, reverse=reverse) if own else batch
                 if merged:
                     yield merged
         finally:
             await below.aclose()
-        rest = [(key, value) for key, value in own[done:] if value is not None]
+        rest = overlay.rest()
         if rest:
             yield rest
-
-
-def _laid_over(batch: list[Pair], own: Sequence[tuple[bytes, bytes | None]], reverse: bool) -> list[Pair]:
-    """`own` (None deletes) over `batch`, in key order."""
-    merged: dict[bytes, bytes | None] = dict(batch)
-    merged.update(own)
-    return [(key, value) for key, value in sorted(merged.items(), reverse=reverse) if value is not None]
 
 
 class ClusterTransaction(MergedReader):
@@ -141,7 +126,7 @@ class ClusterTransaction(MergedReader):
 
     def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
         """The buffered writes in [start, end) in key order; None is a delete."""
-        return [(key, self._buffer.writes[key]) for key in self._buffer.range(start, end)]
+        return self._buffer.entries(start, end)
 
     def has_dirty(self, start: bytes, end: bytes) -> bool:
         return self._buffer.touches(start, end)
