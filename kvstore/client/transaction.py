@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kvstore.client.api import CancelToken, PackedBatch, Reader
+from kvstore.client.api import LOCK_WAIT_MS, CancelToken, PackedBatch, Reader
 from kvstore.client.merge import merge_chunks, merge_packed
 from kvstore.client.snapshot import Snapshot
 from kvstore.client.write_buffer import WriteBuffer
@@ -15,9 +15,6 @@ from kvstore.mvcc.chunks import Chunk, pairs_of
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
     from kvstore.client.pending import Commit
-
-LOCK_WAIT_MS = 50_000
-"""How long a commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
 
 
 def _merged_batch_get(snapshot: Snapshot, buffer: WriteBuffer, keys: Iterable[bytes]) -> dict[bytes, bytes]:

@@ -7,6 +7,7 @@ Any member answers GetMembers; everything else goes to the leader that it names.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -99,12 +100,10 @@ class PdClient:
             except RpcError as error:
                 await backoff.wait(PD, str(error))
 
-    async def _leader_lost(self, _cause: str) -> None:
-        """A stream to the leader broke: looks once who leads now; failing that, the old one is tried again."""
-        try:
+    async def _leader_lost(self) -> None:
+        """The leader does not answer: looks once who leads now; failing that, the old one is tried again."""
+        with contextlib.suppress(RpcError):
             await self._refresh(self._leader)
-        except RpcError:
-            return
 
     async def _refresh(self, failed: str) -> None:
         """Asks all members who leads; all who want to know at the same time share one round."""
@@ -188,7 +187,7 @@ class PdClient:
                 if error.code is Code.DEADLINE_EXCEEDED:
                     backoff.spent_ms += timeout_s * 1000
                 await backoff.wait(PD, str(error))
-            await self._leader_lost("")
+            await self._leader_lost()
 
     async def _attempt(self, method: Method, request: Any, timeout_s: float) -> Any:
         channel = await self._leader_channel()

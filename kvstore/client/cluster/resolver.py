@@ -17,6 +17,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from kvstore.client.api import LOGICAL_BITS, TS_MAX
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.background import Background
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, TXN_NOT_FOUND, Backoff
@@ -26,11 +27,9 @@ from kvstore.client.cluster.key_errors import error_of, lock_of
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.client.cluster.regions import CachedRegion, RegionCache
 from kvstore.client.cluster.sender import RegionSender
-from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.errors import PrimaryMismatch
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
-TS_MAX = (1 << 64) - 1
 STATUSES_MAX = 2048
 """Fates of transactions that are remembered."""
 BIG_TXN_KEYS = 16

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
+from kvstore.client.api import LOCK_WAIT_MS
 from kvstore.client.cluster.committer import Check, Committer, Mutation
 from kvstore.client.cluster.keep_alive import KeepAlive
 from kvstore.client.cluster.parts import Parts
@@ -17,8 +18,6 @@ from kvstore.client.write_buffer import Overlay, Pair, WriteBuffer, laid_over
 from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
-LOCK_WAIT_MS = 50_000
-"""How long the commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
 _LOCKED = kvrpcpb.PrewriteRequest.DO_PESSIMISTIC_CHECK
 _NOT_LOCKED = kvrpcpb.PrewriteRequest.SKIP_PESSIMISTIC_CHECK
 
