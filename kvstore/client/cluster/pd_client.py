@@ -14,7 +14,7 @@ from typing import Any
 
 from kvstore.client.cluster.background import shared
 from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
-from kvstore.client.cluster.errors import ClusterMismatch
+from kvstore.client.cluster.errors import ClusterMismatch, PdRefused
 from kvstore.client.cluster.heartbeats import RegionHeartbeats
 from kvstore.client.cluster.tso import Timestamps
 from kvstore.errors import PdError
@@ -47,7 +47,7 @@ def _leader_of(response: Any) -> Peer | None:
 
 
 class PdClient:
-    """Speaks pdpb.PD. Every method raises PdUnavailable (an RpcError), RpcError, PdError or ClusterMismatch."""
+    """Speaks pdpb.PD. Every method raises PdUnavailable, PdRefused (both RpcErrors), PdError or ClusterMismatch."""
 
     def __init__(
         self, transport: Transport, addresses: Sequence[str], *, rng: random.Random, cluster_id: int = 0
@@ -181,7 +181,7 @@ class PdClient:
                 return await self._attempt(method, request, timeout_s)
             except RpcError as error:
                 if error.code in _FINAL_CODES:
-                    raise
+                    raise PdRefused(error.code, error.message) from error
                 if error.code is Code.FAILED_PRECONDITION:
                     raise ClusterMismatch(error.message) from error
                 if error.code is Code.DEADLINE_EXCEEDED:
