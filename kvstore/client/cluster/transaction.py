@@ -194,7 +194,11 @@ class ClusterTransaction(MergedReader):
             # after theirs, which stores that choose one do not see to: it would lie below them, and be lost.
             may_be_early=not self.pessimistic or self._locks.primary is not None,
         )
-        self.commit_ts = await committer.commit(check)
+        try:
+            self.commit_ts = await committer.commit(check)
+        finally:
+            if self._locks.stray:
+                self._parts.background.spawn(self._locks.release_stray())
         return self.commit_ts
 
     async def rollback(self) -> None:
