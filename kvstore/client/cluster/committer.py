@@ -76,11 +76,14 @@ class Committer:
         primary: bytes,
         keep_alive: KeepAlive,
         *,
-        for_update_ts: int = 0,
+        for_update_ts: int,
         lock_wait_ms: int,
-        may_be_early: bool = True,
+        may_be_early: bool,
     ) -> None:
-        """Without `may_be_early` commit_ts is drawn when all keys are locked, also where a store could choose it."""
+        """`for_update_ts` is 0 for an optimistic transaction.
+
+        Without `may_be_early` commit_ts is drawn when all keys are locked, also where a store could choose it.
+        """
         self._parts = parts
         self._start_ts = start_ts
         self._mutations = {mutation.key: mutation for mutation in mutations}

@@ -229,9 +229,9 @@ class ClusterTransaction(MergedReader):
 
     async def _lock_inserts(self) -> None:
         """A pessimistic insert must find no live value: those not locked yet are locked, and so checked, now."""
-        inserts = [key for key in self._buffer.writes if key in self._buffer.inserts]
-        if not self.pessimistic or not inserts:
+        if not self.pessimistic or not self._buffer.inserts:
             return
+        inserts = [key for key in self._buffer.writes if key in self._buffer.inserts]
         for key in inserts:
             if self._locks.held.get(key):
                 raise KeyExists(key)
