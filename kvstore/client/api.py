@@ -17,6 +17,8 @@ from kvstore.mvcc.chunks import Chunk as Chunk
 
 LOGICAL_BITS = 18
 TS_MAX = (1 << 64) - 1
+LOCK_WAIT_MS = 50_000
+"""How long a commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
 
 
 class CancelToken:

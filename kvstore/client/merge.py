@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kvstore.client.api import PackedBatch
+from kvstore.client.write_buffer import Overlay, Own, laid_over
 from kvstore.mvcc.chunks import Chunk
 
 if TYPE_CHECKING:
     from kvstore.mvcc.packed import Pairs
 
 
-Pair = tuple[bytes, bytes]
-
-
-def _laid_over(
-    pairs: Iterable[Pair], own: Sequence[tuple[bytes, bytes | None]], *, reverse: bool = False
-) -> list[Pair]:
-    """`own` (None deletes) over `pairs`, in key order."""
-    merged: dict[bytes, bytes | None] = dict(pairs)
-    merged.update(own)
-    return [(key, value) for key, value in sorted(merged.items(), reverse=reverse) if value is not None]
-
-
-def merge_chunks(
-    chunks: Iterator[Chunk], own: Sequence[tuple[bytes, bytes | None]], *, reverse: bool = False
-) -> Iterator[Chunk]:
-    """Lays `own` (ascending keys, None deletes) over chunks of rows, in their order."""
-    mine = list(reversed(own)) if reverse else list(own)
-    done = 0
+def merge_chunks(chunks: Iterator[Chunk], own: Sequence[Own], *, reverse: bool = False) -> Iterator[Chunk]:
+    """Lays `own` (ascending keys) over chunks of rows, in their order."""
+    overlay = Overlay(own, reverse=reverse)
     for chunk in chunks:
         if not len(chunk):
             continue
-        last = chunk.last_key()
-        until = done
-        while until < len(mine) and (mine[until][0] >= last if reverse else mine[until][0] <= last):
-            until += 1
-        if until > done:
-            chunk = Chunk.of(_laid_over(chunk.pairs(), mine[done:until], reverse=reverse))
-            done = until
-        yield chunk
-    rest = [(key, value) for key, value in mine[done:] if value is not None]
+        mine = overlay.upto(chunk.last_key())
+        yield Chunk.of(laid_over(chunk.pairs(), mine, reverse=reverse)) if mine else chunk
+    rest = overlay.rest()
     if rest:
         yield Chunk.of(rest)
 
 
-def merge_packed(batches: Iterator[PackedBatch], own: Sequence[tuple[bytes, bytes | None]]) -> Iterator[PackedBatch]:
+def merge_packed(batches: Iterator[PackedBatch], own: Sequence[Own]) -> Iterator[PackedBatch]:
     """Lays `own` over packed batches: a batch that no own write falls into passes as it is."""
     from bisect import bisect_right
 
@@ -63,7 +43,7 @@ def merge_packed(batches: Iterator[PackedBatch], own: Sequence[tuple[bytes, byte
         if until == done:
             yield batch
             continue
-        pairs: Pairs = _laid_over(unpack(batch), own[done:until])
+        pairs: Pairs = laid_over(unpack(batch), own[done:until])
         done = until
         yield pack_pairs(pairs, batch.newest_ts)
     if done < len(own):

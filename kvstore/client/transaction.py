@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kvstore.client.api import CancelToken, PackedBatch, Reader
+from kvstore.client.api import LOCK_WAIT_MS, CancelToken, PackedBatch, Reader
 from kvstore.client.merge import merge_chunks, merge_packed
 from kvstore.client.snapshot import Snapshot
 from kvstore.client.write_buffer import WriteBuffer
@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
     from kvstore.client.pending import Commit
 
-LOCK_WAIT_MS = 50_000
-"""How long a commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
 
-
-def _merged_batch_get(
-    snapshot: Snapshot, writes: dict[bytes, bytes | None], keys: Iterable[bytes]
-) -> dict[bytes, bytes]:
-    """The values of `keys` with `writes` over those of the snapshot."""
+def _merged_batch_get(snapshot: Snapshot, buffer: WriteBuffer, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The values of `keys` with the buffered writes over those of the snapshot."""
+    writes = buffer.writes
     if not writes:
         return snapshot.batch_get(keys)
     wanted = list(keys)
@@ -31,7 +27,7 @@ def _merged_batch_get(
     found = snapshot.batch_get(others)
     if len(others) == len(wanted):
         return found
-    return {key: value for key in wanted if (value := writes[key] if key in writes else found.get(key)) is not None}
+    return buffer.over(found, wanted)
 
 
 class MergedReader:
@@ -54,26 +50,20 @@ class MergedReader:
         return self._snapshot.get(key)
 
     def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        return _merged_batch_get(self._snapshot, self._buffer.writes, keys)
+        return _merged_batch_get(self._snapshot, self._buffer, keys)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         return pairs_of(self.scan_chunks(start, end, reverse=reverse))
 
     def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
-        own = self._buffer.range(start, end)
+        own = self._buffer.entries(start, end)
         chunks = self._snapshot.scan_chunks(start, end, reverse=reverse)
-        if not own:
-            return chunks
-        writes = self._buffer.writes
-        return merge_chunks(chunks, [(key, writes[key]) for key in own], reverse=reverse)
+        return merge_chunks(chunks, own, reverse=reverse) if own else chunks
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
-        own = self._buffer.range(start, end)
+        own = self._buffer.entries(start, end)
         batches = self._snapshot.scan_packed(start, end, batch_rows=batch_rows)
-        if not own:
-            return batches
-        writes = self._buffer.writes
-        return merge_packed(batches, [(key, writes[key]) for key in own])
+        return merge_packed(batches, own) if own else batches
 
 
 class LockOwner:
@@ -131,7 +121,7 @@ class EmbeddedTransaction:
         return self._base().get(key)
 
     def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        return _merged_batch_get(self._base(), self._buffer.writes, keys)
+        return _merged_batch_get(self._base(), self._buffer, keys)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         return MergedReader(self._base(), self._buffer).scan(start, end, reverse=reverse)
@@ -169,8 +159,7 @@ class EmbeddedTransaction:
         self._writable().set(key, None)
 
     def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
-        writes = self._buffer.writes
-        return [(key, writes[key]) for key in self._buffer.range(start, end)]
+        return self._buffer.entries(start, end)
 
     def has_dirty(self, start: bytes, end: bytes) -> bool:
         return self._buffer.touches(start, end)

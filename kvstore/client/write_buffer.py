@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from kvstore.errors import KeyExists
+
+Pair = tuple[bytes, bytes]
+Own = tuple[bytes, bytes | None]
+"""A buffered write; None deletes."""
 
 
 class _Missing:
@@ -81,6 +86,16 @@ class WriteBuffer:
         keys = self._order()
         return keys[bisect_left(keys, start) : bisect_left(keys, end) if end else len(keys)]
 
+    def entries(self, start: bytes, end: bytes) -> list[Own]:
+        """The buffered writes in [start, end), ascending; an empty `end` means no bound."""
+        writes = self.writes
+        return [(key, writes[key]) for key in self.range(start, end)]
+
+    def over(self, found: Mapping[bytes, bytes], wanted: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The values of the wanted keys, in their order, with the writes over those found below."""
+        writes = self.writes
+        return {key: value for key in wanted if (value := writes[key] if key in writes else found.get(key)) is not None}
+
     def touches(self, start: bytes, end: bytes) -> bool:
         if not self.writes:
             return False
@@ -89,8 +104,39 @@ class WriteBuffer:
         return at < len(keys) and (not end or keys[at] < end)
 
     def _order(self) -> list[bytes]:
-        """Sorted keys: the dict keeps insertion order, so only what came since the last call has to be sorted in."""
+        """Sorted keys, kept until there are more or fewer."""
         keys = self._sorted
         if len(keys) != len(self.writes):
             keys = self._sorted = sorted(self.writes)
         return keys
+
+
+class Overlay:
+    """Buffered writes (ascending) on their way over rows that come in batches, in key order or against it."""
+
+    __slots__ = ("_done", "_own", "_reverse")
+
+    def __init__(self, own: Sequence[Own], *, reverse: bool = False) -> None:
+        self._own = own[::-1] if reverse else own
+        self._reverse = reverse
+        self._done = 0
+
+    def upto(self, last: bytes) -> Sequence[Own]:
+        """The writes that belong into a batch that ends with the key `last`; each is handed out once."""
+        own, done, reverse = self._own, self._done, self._reverse
+        until = done
+        while until < len(own) and (own[until][0] >= last if reverse else own[until][0] <= last):
+            until += 1
+        self._done = until
+        return own[done:until]
+
+    def rest(self) -> list[Pair]:
+        """What lies behind the last batch."""
+        return [(key, value) for key, value in self._own[self._done :] if value is not None]
+
+
+def laid_over(pairs: Iterable[Pair], own: Sequence[Own], *, reverse: bool = False) -> list[Pair]:
+    """`own` over `pairs`, in key order."""
+    merged: dict[bytes, bytes | None] = dict(pairs)
+    merged.update(own)
+    return [(key, value) for key, value in sorted(merged.items(), reverse=reverse) if value is not None]

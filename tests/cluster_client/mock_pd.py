@@ -26,6 +26,8 @@ class MockPd:
         """Members that name another leader than the true one."""
         self.hung: dict[int, None] = {}
         """Members that take calls and never answer, as a stopped process does."""
+        self.refused: dict[str, None] = {}
+        """Calls that are answered with PERMISSION_DENIED."""
         self.physical = 1000
         self.logical = 0
         self.follows_clock = False
@@ -87,6 +89,8 @@ class _Member:
         async def answer(request: Any, call: Call) -> Any:
             self.pd.calls.append(name)
             await self.hang()
+            if name in self.pd.refused:
+                raise RpcError(Code.PERMISSION_DENIED, f"{name} is not for you")
             if name != "GetMembers":
                 self.check(request.header)
             result = await getattr(self, name)(request)

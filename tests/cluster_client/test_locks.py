@@ -227,6 +227,49 @@ def test_heartbeats_keep_a_long_transaction_alive_and_its_end_frees_it() -> None
     with_cluster(scenario)
 
 
+def test_heartbeats_go_on_after_the_placement_driver_refused_a_lookup() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        cluster.pd.follows_clock = True
+        txn = await client.begin()
+        await txn.lock_keys([b"a"], for_update_ts=await client.now_ts(), wait_ms=0)
+        client.regions.clear()
+        cluster.pd.refused["GetRegion"] = None
+        await asyncio.sleep(12)
+        assert cluster.sent("TxnHeartBeat") == []
+        cluster.pd.refused.clear()
+        await asyncio.sleep(60)
+        other = await client.begin()
+        with pytest.raises(LockNowait):
+            await other.lock_keys([b"a"], for_update_ts=await client.now_ts(), wait_ms=0)
+        await txn.rollback()
+        assert not locks(cluster)
+
+    with_cluster(scenario)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["committed", "refused"])
+def test_what_a_cancelled_lock_call_may_have_locked_is_given_back_by_the_commit(refused: bool) -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        def refuse() -> None:
+            if refused:
+                raise CommitRejected("schema changed")
+
+        txn = await client.begin()
+        await txn.lock_keys([b"a"], for_update_ts=await client.now_ts(), wait_ms=0)
+        cluster.fault("PessimisticLock", lose_answer=True, delay_s=3)
+        locking = asyncio.create_task(txn.lock_keys([b"z"], for_update_ts=await client.now_ts(), wait_ms=0))
+        await asyncio.sleep(4)
+        locking.cancel()
+        await asyncio.gather(locking, return_exceptions=True)
+        txn.put(b"a", b"1")
+        await asyncio.gather(txn.commit(refuse), return_exceptions=True)
+        await client.drain()
+        assert locks(cluster) == []
+        assert await read_all(client) == ({} if refused else {b"a": b"1"})
+
+    with_cluster(scenario)
+
+
 def test_a_dropped_transaction_is_not_kept_alive() -> None:
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
         cluster.pd.follows_clock = True

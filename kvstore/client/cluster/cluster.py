@@ -15,6 +15,7 @@ from kvstore.client.cluster.fan_out import gather_all
 from kvstore.client.cluster.key_errors import error_of
 from kvstore.client.cluster.parts import Options, Parts
 from kvstore.client.cluster.pd_client import PdClient
+from kvstore.client.cluster.range_walk import RangeWalk
 from kvstore.client.cluster.raw import RawClient
 from kvstore.client.cluster.regions import CachedRegion, KeyCodec, RawKeys, RegionCache, TxnKeys
 from kvstore.client.cluster.resolver import LockResolver
@@ -144,20 +145,18 @@ class Cluster:
         await gather_all([destroy(store.address) for store in stores])
 
     async def _settle_locks_below(self, safe_point: int) -> None:
-        key = b""
-        while True:
+        walk = RangeWalk(self._parts.regions, b"", b"")
+        while not walk.done:
             backoff = self._parts.backoff(SCAN_BUDGET_MS)
-            region = await self._parts.regions.locate(backoff, key)
+            region, low, _ = await walk.front(backoff)
             try:
-                last = await self._settle_some(backoff, region, key, safe_point)
+                last = await self._settle_some(backoff, region, low, safe_point)
             except RegionChanged:
                 continue
             if last is not None:
-                key = last + b"\0"
-            elif region.end:
-                key = region.end
+                walk.past_key(last)
             else:
-                return
+                walk.past_region(region)
 
     async def _settle_some(self, backoff: Backoff, region: CachedRegion, key: bytes, safe_point: int) -> bytes | None:
         """Settles locks of a region from `key` on; returns the last key when there may be more."""

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kvstore.client.api import LOGICAL_BITS, TS_MAX
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, TXN_LOCK, Backoff
 from kvstore.client.cluster.errors import ClusterError, TxnAborted, UndeterminedResult
@@ -28,9 +29,8 @@ from kvstore.client.cluster.keep_alive import KeepAlive
 from kvstore.client.cluster.key_errors import error_of, lock_of
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.regions import CachedRegion
-from kvstore.client.cluster.resolver import TS_MAX, physical_ms
+from kvstore.client.cluster.resolver import physical_ms
 from kvstore.client.cluster.sender import RegionChanged
-from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.errors import KvError, LockWaitTimeout, PdError, TxnError, WriteConflict
 from kvstore.failpoint import fail_point_async
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
@@ -76,11 +76,14 @@ class Committer:
         primary: bytes,
         keep_alive: KeepAlive,
         *,
-        for_update_ts: int = 0,
+        for_update_ts: int,
         lock_wait_ms: int,
-        may_be_early: bool = True,
+        may_be_early: bool,
     ) -> None:
-        """Without `may_be_early` commit_ts is drawn when all keys are locked, also where a store could choose it."""
+        """`for_update_ts` is 0 for an optimistic transaction.
+
+        Without `may_be_early` commit_ts is drawn when all keys are locked, also where a store could choose it.
+        """
         self._parts = parts
         self._start_ts = start_ts
         self._mutations = {mutation.key: mutation for mutation in mutations}

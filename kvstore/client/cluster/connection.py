@@ -46,22 +46,15 @@ class StoreConnection:
         self.messages = 0
         """How many messages were written."""
 
-    async def call(self, command: Command, request: Any, timeout_s: float) -> Any:
-        """One request, one answer. Raises RpcError."""
-        future = self.submit(command, request, timeout_s)
-        if future is None:
-            return await self._channel.unary(command.method, request, timeout_s)
-        try:
-            return command.answer(await future)
-        except RpcError as error:
-            if error.code is not Code.UNIMPLEMENTED or self._batch:
-                raise
-            return await self._channel.unary(command.method, request, timeout_s)
+    async def alone(self, command: Command, request: Any, timeout_s: float) -> Any:
+        """One request, one answer, past the stream. Raises RpcError."""
+        return await self._channel.unary(command.method, request, timeout_s)
 
     def submit(self, command: Command, request: Any, timeout_s: float) -> asyncio.Future[Any] | None:
-        """Puts a call on the stream; its answer is `command.answer` of the result. None where it has to go by `call`.
+        """Puts a call on the stream; its answer is `command.answer` of the result. None where it has to go `alone`.
 
-        The future fails with RpcError. What is done to `request` afterwards does not matter.
+        The future fails with RpcError, UNIMPLEMENTED when the store has no such stream: then all calls go alone. What
+        is done to `request` afterwards does not matter.
         """
         field = command.field
         if field is None or not self._batch:

@@ -9,6 +9,7 @@ KvError
 │   ├── LocksUnresolved       no              the caller, later          nothing done
 │   ├── RaftEntryTooLarge     yes             with smaller values        nothing done
 │   ├── RefusedRequest        yes             nobody: a bug or a limit   nothing done
+│   │   └── PdRefused         (the same of the placement driver)
 │   └── UndeterminedResult    no              who can look what is there UNKNOWN: committed or not
 ├── PdError                   (kvstore.errors) the placement driver refused
 └── TxnError                  nothing of the transaction was applied
@@ -58,6 +59,13 @@ class RaftEntryTooLarge(ClusterError):
 
 class RefusedRequest(ClusterError):
     """The store answered with an error that no retry helps."""
+
+
+class PdRefused(RefusedRequest, RpcError):
+    """The placement driver answered with a code that no retry helps: no such call, not allowed."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        RpcError.__init__(self, code, message)
 
 
 class UndeterminedResult(ClusterError):

@@ -33,6 +33,7 @@ async def gather_all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
                     raise result
                 done.append(result)
     except BaseException:
+        # also when cancelled: what was not begun is closed, or it would be reported as never awaited
         for one in work:
             one.close()
         raise

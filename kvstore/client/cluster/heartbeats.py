@@ -7,6 +7,7 @@ was sent on a stream that broke is not sent again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 
@@ -72,10 +73,8 @@ class RegionHeartbeats:
             except PdUnavailable:
                 # heartbeats never give up: pauses start anew
                 backoff = Backoff(PD_BUDGET_MS, self._rng)
-            try:
-                await self._leader_lost(cause)
-            except (PdUnavailable, ClusterMismatch):
-                continue
+            with contextlib.suppress(ClusterMismatch):
+                await self._leader_lost()
 
     async def _use(self, stream: Stream, header: RequestHeader) -> bool:
         """Sends and receives until the stream breaks; returns whether an order ever came."""

@@ -6,7 +6,6 @@ import asyncio
 
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import Backoff
-from kvstore.client.cluster.errors import ClusterError
 from kvstore.client.cluster.parts import Parts
 from kvstore.errors import KvError
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
@@ -67,7 +66,7 @@ class KeepAlive:
             backoff = Backoff(HEARTBEAT_BUDGET_MS, self._parts.rng)
             try:
                 answer = await self._parts.sender.send_to_key(backoff, commands.HEARTBEAT, request, primary)
-            except (ClusterError, KvError):
+            except KvError:
                 # the next one may get through before the lock expires
                 await asyncio.sleep(INTERVAL_S / 4)
                 continue

@@ -7,13 +7,14 @@ Any member answers GetMembers; everything else goes to the leader that it names.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import Any
 
 from kvstore.client.cluster.background import shared
 from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
-from kvstore.client.cluster.errors import ClusterMismatch
+from kvstore.client.cluster.errors import ClusterMismatch, PdRefused
 from kvstore.client.cluster.heartbeats import RegionHeartbeats
 from kvstore.client.cluster.tso import Timestamps
 from kvstore.errors import PdError
@@ -46,7 +47,7 @@ def _leader_of(response: Any) -> Peer | None:
 
 
 class PdClient:
-    """Speaks pdpb.PD. Every method raises PdUnavailable (an RpcError), RpcError, PdError or ClusterMismatch."""
+    """Speaks pdpb.PD. Every method raises PdUnavailable, PdRefused (both RpcErrors), PdError or ClusterMismatch."""
 
     def __init__(
         self, transport: Transport, addresses: Sequence[str], *, rng: random.Random, cluster_id: int = 0
@@ -99,12 +100,10 @@ class PdClient:
             except RpcError as error:
                 await backoff.wait(PD, str(error))
 
-    async def _leader_lost(self, _cause: str) -> None:
-        """A stream to the leader broke: looks once who leads now; failing that, the old one is tried again."""
-        try:
+    async def _leader_lost(self) -> None:
+        """The leader does not answer: looks once who leads now; failing that, the old one is tried again."""
+        with contextlib.suppress(RpcError):
             await self._refresh(self._leader)
-        except RpcError:
-            return
 
     async def _refresh(self, failed: str) -> None:
         """Asks all members who leads; all who want to know at the same time share one round."""
@@ -182,13 +181,13 @@ class PdClient:
                 return await self._attempt(method, request, timeout_s)
             except RpcError as error:
                 if error.code in _FINAL_CODES:
-                    raise
+                    raise PdRefused(error.code, error.message) from error
                 if error.code is Code.FAILED_PRECONDITION:
                     raise ClusterMismatch(error.message) from error
                 if error.code is Code.DEADLINE_EXCEEDED:
                     backoff.spent_ms += timeout_s * 1000
                 await backoff.wait(PD, str(error))
-            await self._leader_lost("")
+            await self._leader_lost()
 
     async def _attempt(self, method: Method, request: Any, timeout_s: float) -> Any:
         channel = await self._leader_channel()

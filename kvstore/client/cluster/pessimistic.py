@@ -57,7 +57,7 @@ class PessimisticLocks:
         """The greatest of all calls."""
         self.held: dict[bytes, bool] = {}
         """Locked keys, and whether each had a value when it was locked."""
-        self._stray: dict[bytes, None] = {}
+        self.stray: dict[bytes, None] = {}
         """Keys that a failed call may have left locked."""
 
     async def lock(
@@ -90,10 +90,15 @@ class PessimisticLocks:
     async def release(self) -> None:
         """Gives all locks back; what cannot be reached is left to expire."""
         self._keep_alive.stop()
-        keys = [*self.held, *(key for key in self._stray if key not in self.held)]
+        keys = list(self.held)
         self.held.clear()
-        self._stray.clear()
-        await self._give_back(keys, self.for_update_ts)
+        await self.release_stray(keys)
+
+    async def release_stray(self, more: Sequence[bytes] = ()) -> None:
+        """Gives back what failed calls may have left locked, and `more`; a commit takes care of the keys held."""
+        keys = [*more, *(key for key in self.stray if key not in self.held)]
+        self.stray.clear()
+        await self._give_back(list(dict.fromkeys(keys)), self.for_update_ts)
 
     async def _lock_all(
         self,
@@ -112,7 +117,7 @@ class PessimisticLocks:
         if first:
             self.primary = keys[0]
         for key in keys:
-            self._stray[key] = None
+            self.stray[key] = None
         try:
             if first:
                 # alone and before the others: whoever meets these asks the primary
@@ -128,10 +133,10 @@ class PessimisticLocks:
             self._undo(keys, first)
             if await self._give_back(keys, for_update_ts):
                 for key in keys:
-                    self._stray.pop(key, None)
+                    self.stray.pop(key, None)
             raise
         for key in keys:
-            self._stray.pop(key, None)
+            self.stray.pop(key, None)
 
     def _undo(self, keys: Sequence[bytes], first: bool) -> None:
         for key in keys:

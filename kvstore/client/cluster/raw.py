@@ -14,9 +14,11 @@ from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, SCAN_BUDGET_MS, Backoff
 from kvstore.client.cluster.errors import ClusterError, RefusedRequest, UndeterminedResult
 from kvstore.client.cluster.fan_out import by_region, cut
+from kvstore.client.cluster.range_walk import RangeWalk
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.sender import RegionChanged, RegionSender
 from kvstore.client.cluster.splitting import split_regions
+from kvstore.client.write_buffer import Pair
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
 RAW_BATCH_BYTES_MAX = 64 << 10
@@ -72,8 +74,7 @@ class RawClient:
             if backoff.maybe_executed:
                 raise UndeterminedResult(f"compare-and-swap of key {key.hex()}: {error}") from error
             raise
-        if answer.error:
-            raise RefusedRequest(answer.error)
+        _check(answer)
         if backoff.maybe_executed and not answer.succeed:
             raise UndeterminedResult(f"compare-and-swap of key {key.hex()}: the answer of an attempt was lost")
         return answer.succeed, None if answer.previous_not_exist else answer.previous_value
@@ -121,44 +122,30 @@ class RawClient:
 
     async def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False, key_only: bool = False
-    ) -> AsyncIterator[tuple[bytes, bytes]]:
+    ) -> AsyncIterator[Pair]:
         """Pairs with start <= key < end (empty: no bound), ascending or descending, at most `limit`."""
-        while limit is None or limit > 0:
-            if end and start >= end:
-                return
-            backoff = Backoff(SCAN_BUDGET_MS, self._rng)
-            region, pairs, full = await self._scan_some(backoff, start, end, limit, reverse, key_only)
-            for key, value in pairs:
-                yield key, value
+        walk = RangeWalk(self.sender.regions, start, end, reverse=reverse)
+        while not walk.done and (limit is None or limit > 0):
+            rows = RAW_SCAN_ROWS if limit is None else min(limit, RAW_SCAN_ROWS)
+            region, pairs = await self._scan_some(walk, rows, reverse, key_only)
+            for pair in pairs:
+                yield pair
             if limit is not None:
                 limit -= len(pairs)
-            if full and reverse:
-                end = pairs[-1][0]
-            elif full:
-                start = pairs[-1][0] + b"\0"
-            elif reverse:
-                if region.start <= start:
-                    return
-                end = region.start
+            if len(pairs) >= rows:
+                # the region may have more
+                walk.past_key(pairs[-1][0])
             else:
-                if not region.end:
-                    return
-                start = region.end
+                walk.past_region(region)
 
     async def _scan_some(
-        self, backoff: Backoff, start: bytes, end: bytes, limit: int | None, reverse: bool, key_only: bool
-    ) -> tuple[CachedRegion, list[tuple[bytes, bytes]], bool]:
-        """One answer of the region at the front; whether it may have more."""
-        rows = RAW_SCAN_ROWS if limit is None else min(limit, RAW_SCAN_ROWS)
+        self, walk: RangeWalk, rows: int, reverse: bool, key_only: bool
+    ) -> tuple[CachedRegion, list[Pair]]:
+        """One answer of the region at the front."""
+        backoff = Backoff(SCAN_BUDGET_MS, self._rng)
         while True:
-            if reverse:
-                region = await self.sender.regions.locate_before(backoff, end)
-                first, last = end, max(start, region.start)
-            else:
-                region = await self.sender.regions.locate(backoff, start)
-                first, last = start, end
-                if region.end and (not end or region.end < end):
-                    last = region.end
+            region, low, high = await walk.front(backoff)
+            first, last = (high, low) if reverse else (low, high)
             request = kvrpcpb.RawScanRequest(
                 start_key=first, end_key=last, limit=rows, key_only=key_only, cf=self._cf, reverse=reverse
             )
@@ -166,23 +153,20 @@ class RawClient:
                 answer = await self.sender.send(backoff, commands.RAW_SCAN, request, region)
             except RegionChanged:
                 continue
-            return region, [(pair.key, pair.value) for pair in answer.kvs], len(answer.kvs) >= rows
+            return region, [(pair.key, pair.value) for pair in answer.kvs]
 
     async def delete_range(self, start: bytes, end: bytes) -> None:
         """Deletes the keys in [start, end) (empty end: no bound), region by region."""
-        key = start
-        while not end or key < end:
+        walk = RangeWalk(self.sender.regions, start, end)
+        while not walk.done:
             backoff = Backoff(SCAN_BUDGET_MS, self._rng)
-            region = await self.sender.regions.locate(backoff, key)
-            last = region.end if region.end and (not end or region.end < end) else end
-            request = kvrpcpb.RawDeleteRangeRequest(start_key=key, end_key=last, cf=self._cf)
+            region, low, high = await walk.front(backoff)
+            request = kvrpcpb.RawDeleteRangeRequest(start_key=low, end_key=high, cf=self._cf)
             try:
                 _check(await self.sender.send(backoff, commands.RAW_DELETE_RANGE, request, region))
             except RegionChanged:
                 continue
-            if not last or last == end:
-                return
-            key = last
+            walk.past_region(region)
 
     async def _one(self, command: commands.Command, request: Any, key: bytes) -> Any:
         answer = await self.sender.send_to_key(Backoff(POINT_BUDGET_MS, self._rng), command, request, key)

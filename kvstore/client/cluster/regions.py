@@ -106,7 +106,11 @@ class CachedRegion:
         return self.start <= key and (not self.end or key < self.end)
 
     def voters(self) -> list[Peer]:
-        return [peer for peer in self.meta.peers if peer.role != Learner]
+        return _voters(self.meta)
+
+
+def _voters(meta: Region) -> list[Peer]:
+    return [peer for peer in meta.peers if peer.role != Learner]
 
 
 def _before(end: bytes) -> bytes:
@@ -235,7 +239,7 @@ class RegionCache:
     def insert(self, located: Located) -> bool:
         """Takes a region in, dropping what it overlaps; refuses one that is older than what is cached in its place."""
         meta, leader = located
-        voters = [peer for peer in meta.peers if peer.role != Learner]
+        voters = _voters(meta)
         if not voters:
             return False
         start, end = self.codec.decode(meta.start_key), self.codec.decode(meta.end_key)
@@ -259,7 +263,7 @@ class RegionCache:
         The store that it leads to answers with the regions as they are now.
         """
         meta, leader = located
-        voters = [peer for peer in meta.peers if peer.role != Learner]
+        voters = _voters(meta)
         start, end = self.codec.decode(meta.start_key), self.codec.decode(meta.end_key)
         at = bisect_right(self._starts, key)
         if at and (not self._regions[at - 1].end or key < self._regions[at - 1].end):

@@ -17,6 +17,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from kvstore.client.api import LOGICAL_BITS, TS_MAX
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.background import Background
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, TXN_NOT_FOUND, Backoff
@@ -26,11 +27,9 @@ from kvstore.client.cluster.key_errors import error_of, lock_of
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.client.cluster.regions import CachedRegion, RegionCache
 from kvstore.client.cluster.sender import RegionSender
-from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.errors import PrimaryMismatch
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
-TS_MAX = (1 << 64) - 1
 STATUSES_MAX = 2048
 """Fates of transactions that are remembered."""
 BIG_TXN_KEYS = 16
@@ -116,14 +115,8 @@ class LockResolver:
             await self._now_or_later(for_read, backoff, settle)
         return Resolved(min(waits, default=0), tuple(ignore), tuple(access))
 
-    async def status_of(
-        self,
-        backoff: Backoff,
-        lock: kvrpcpb.LockInfo,
-        caller_start_ts: int,
-        current_ts: int,
-        *,
-        force_sync_commit: bool = False,
+    async def _status_of(
+        self, backoff: Backoff, lock: kvrpcpb.LockInfo, caller_start_ts: int, current_ts: int
     ) -> TxnStatus:
         """Asks the primary; a transaction that left nothing there is rolled back once the lock's time is over."""
         if lock.lock_ttl == 0:
@@ -139,7 +132,6 @@ class LockResolver:
                 caller_start_ts=caller_start_ts,
                 current_ts=current_ts,
                 rollback_if_not_exist=rollback_if_not_exist,
-                force_sync_commit=force_sync_commit,
                 pessimistic=lock.lock_type == kvrpcpb.PessimisticLock,
             )
             if status is not None:
@@ -210,7 +202,7 @@ class LockResolver:
         start_ts = lock.lock_version
         pessimistic = lock.lock_type == kvrpcpb.PessimisticLock
         try:
-            status = await self.status_of(backoff, lock, caller_start_ts, current_ts)
+            status = await self._status_of(backoff, lock, caller_start_ts, current_ts)
         except PrimaryMismatch:
             if not pessimistic:
                 raise
@@ -334,7 +326,7 @@ class LockResolver:
     async def fate(self, backoff: Backoff, lock: kvrpcpb.LockInfo, current_ts: int) -> int | None:
         """The commit_ts (0: rolled back) of the lock's transaction, None while it is alive; settles the primary."""
         try:
-            status = await self.status_of(backoff, lock, 0, current_ts)
+            status = await self._status_of(backoff, lock, 0, current_ts)
         except PrimaryMismatch:
             if lock.lock_type != kvrpcpb.PessimisticLock:
                 raise

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
+from kvstore.client.api import LOGICAL_BITS
 from kvstore.client.cluster.background import shared
 from kvstore.client.cluster.pd_client import PdClient
-from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.errors import SnapshotTooOld
 
 

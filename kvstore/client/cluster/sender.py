@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from kvstore.client.cluster.backoff import (
     DISK_FULL,
@@ -102,13 +101,12 @@ class RegionSender:
             connection = self._connections.get(self.regions.addresses.get(peer.store_id, ""))
             if connection is None:
                 connection = await self._connect(backoff, region, peer.store_id)
-            future = None
+            future = connection.submit(command, request, timeout_s)
             try:
-                future = connection.submit(command, request, timeout_s)
                 if future is not None:
                     answer = command.answer(await future)
                 else:
-                    answer = await connection.call(command, request, timeout_s)
+                    answer = await connection.alone(command, request, timeout_s)
             except RpcError as error:
                 if error.code is Code.UNIMPLEMENTED and future is not None:
                     # a store without BatchCommands: from now on its connection calls one by one
@@ -151,7 +149,7 @@ class RegionSender:
 
     async def send_to_store(self, command: Command, request: Any, address: str, timeout_s: float) -> Any:
         """A call to a store as a whole. Raises RpcError."""
-        return await self._connection(address).call(command, request, timeout_s)
+        return await self._connection(address).alone(command, request, timeout_s)
 
     def _connection(self, address: str) -> StoreConnection:
         connection = self._connections.get(address)
@@ -219,10 +217,40 @@ class RegionSender:
     ) -> None:
         """Waits as the error asks; returns to try again, or raises RegionChanged or what is final."""
         cause = f"region {region.id} at store {peer.store_id}: {name} {error.message}"
-        handler = _HANDLERS.get(name, _look_up_again)
-        await handler(self, backoff, region, error, cause)
+        match name:
+            case "not_leader":
+                await self._on_not_leader(backoff, region, error, cause)
+            case "epoch_not_match":
+                outdated = self.regions.learn(region, error.epoch_not_match.current_regions)
+                await backoff.wait(REGION_MISS, cause)
+                if outdated:
+                    raise RegionChanged
+            case "server_is_busy":
+                await backoff.wait(SERVER_BUSY, cause, at_least_ms=error.server_is_busy.backoff_ms)
+            case "stale_command":
+                await backoff.wait(STALE_COMMAND, cause)
+            case (
+                "max_timestamp_not_synced"
+                | "read_index_not_ready"
+                | "proposal_in_merging_mode"
+                | "data_is_not_ready"
+                | "region_not_initialized"
+            ):
+                await backoff.wait(NOT_READY, cause)
+            case "disk_full":
+                await backoff.wait(DISK_FULL, cause)
+            case "raft_entry_too_large":
+                raise RaftEntryTooLarge(region.id, error.raft_entry_too_large.entry_size)
+            case "store_not_match":
+                self.regions.forget_store(error.store_not_match.request_store_id)
+                await self._look_up_again(backoff, region, cause)
+            case "undetermined_result":
+                backoff.maybe_executed = True
+                await self._look_up_again(backoff, region, cause)
+            case _:
+                await self._look_up_again(backoff, region, cause)
 
-    async def not_leader(self, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
+    async def _on_not_leader(self, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
         leader = error.not_leader.leader
         if leader.id and not self._has_failed(leader.store_id):
             known = self.regions.set_leader(region, leader)
@@ -234,6 +262,11 @@ class RegionSender:
         if not self.regions.next_peer(region):
             raise RegionChanged
 
+    async def _look_up_again(self, backoff: Backoff, region: CachedRegion, cause: str) -> NoReturn:
+        self.regions.drop(region)
+        await backoff.wait(REGION_MISS, cause)
+        raise RegionChanged
+
 
 def _name_of(error: Error) -> str:
     """The member that is set, "" for an error of which only the message is known."""
@@ -241,76 +274,3 @@ def _name_of(error: Error) -> str:
         if field.message_type is not None:
             return field.name
     return ""
-
-
-async def _look_up_again(
-    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
-) -> None:
-    sender.regions.drop(region)
-    await backoff.wait(REGION_MISS, cause)
-    raise RegionChanged
-
-
-async def _epoch_not_match(
-    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
-) -> None:
-    outdated = sender.regions.learn(region, error.epoch_not_match.current_regions)
-    await backoff.wait(REGION_MISS, cause)
-    if outdated:
-        raise RegionChanged
-
-
-async def _server_is_busy(
-    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
-) -> None:
-    await backoff.wait(SERVER_BUSY, cause, at_least_ms=error.server_is_busy.backoff_ms)
-
-
-async def _store_not_match(
-    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
-) -> None:
-    sender.regions.forget_store(error.store_not_match.request_store_id)
-    await _look_up_again(sender, backoff, region, error, cause)
-
-
-async def _stale_command(
-    sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str
-) -> None:
-    await backoff.wait(STALE_COMMAND, cause)
-
-
-async def _not_ready(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
-    await backoff.wait(NOT_READY, cause)
-
-
-async def _disk_full(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
-    await backoff.wait(DISK_FULL, cause)
-
-
-async def _too_large(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
-    raise RaftEntryTooLarge(region.id, error.raft_entry_too_large.entry_size)
-
-
-async def _undetermined(sender: RegionSender, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
-    backoff.maybe_executed = True
-    await _look_up_again(sender, backoff, region, error, cause)
-
-
-_Handler = Callable[[RegionSender, Backoff, CachedRegion, Error, str], Awaitable[None]]
-
-_HANDLERS: dict[str, _Handler] = {
-    "not_leader": RegionSender.not_leader,
-    "epoch_not_match": _epoch_not_match,
-    "server_is_busy": _server_is_busy,
-    "stale_command": _stale_command,
-    "store_not_match": _store_not_match,
-    "max_timestamp_not_synced": _not_ready,
-    "read_index_not_ready": _not_ready,
-    "proposal_in_merging_mode": _not_ready,
-    "data_is_not_ready": _not_ready,
-    "region_not_initialized": _not_ready,
-    "disk_full": _disk_full,
-    "raft_entry_too_large": _too_large,
-    "undetermined_result": _undetermined,
-}
-"""What is not here, known or not, makes the client look the region up again."""

@@ -15,11 +15,11 @@ from kvstore.client.cluster.backoff import POINT_BUDGET_MS, SCAN_BUDGET_MS, TXN_
 from kvstore.client.cluster.fan_out import by_region
 from kvstore.client.cluster.key_errors import error_of, lock_of
 from kvstore.client.cluster.parts import Parts
+from kvstore.client.cluster.range_walk import RangeWalk
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.sender import ReadFrom, RegionChanged
+from kvstore.client.write_buffer import Pair
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
-
-Pair = tuple[bytes, bytes]
 
 FIRST_BATCH = 64
 """Rows in the first answer of a scan, which is often the only one wanted."""
@@ -205,30 +205,20 @@ class _Scanner:
         self, snapshot: Snapshot, start: bytes, end: bytes, limit: int | None, reverse: bool, key_only: bool
     ) -> None:
         self._snapshot = snapshot
-        self._start = start
-        self._end = end
+        self._walk = RangeWalk(snapshot._parts.regions, start, end, reverse=reverse)
         self._left = limit
         self._reverse = reverse
         self._key_only = key_only
         self._rows = FIRST_BATCH
-        self.done = (bool(end) and start >= end) or limit == 0
+        self.done = self._walk.done or limit == 0
 
     async def next(self) -> list[Pair] | None:
         """The next rows (perhaps none, at a region's end), None when the scan is over."""
         if self.done:
             return None
-        snapshot = self._snapshot
-        parts = snapshot._parts
-        backoff = parts.backoff(SCAN_BUDGET_MS)
+        backoff = self._snapshot._parts.backoff(SCAN_BUDGET_MS)
         while True:
-            if self._reverse:
-                region = await parts.regions.locate_before(backoff, self._end)
-                low, high = max(self._start, region.start), self._end
-            else:
-                region = await parts.regions.locate(backoff, self._start)
-                low, high = self._start, self._end
-                if region.end and (not high or region.end < high):
-                    high = region.end
+            region, low, high = await self._walk.front(backoff)
             limit = self._rows if self._left is None else min(self._rows, self._left)
             try:
                 pairs = await self._fetch(backoff, region, low, high, limit)
@@ -268,22 +258,10 @@ class _Scanner:
             if not self._left:
                 self.done = True
                 return
-        self._rows = min(self._rows * 4, snapshot_rows(self._snapshot))
+        self._rows = min(self._rows * 4, self._snapshot._parts.options.scan_batch)
         if len(pairs) >= limit:
             # the region may have more
-            if self._reverse:
-                self._end = pairs[-1][0]
-            else:
-                self._start = pairs[-1][0] + b"\0"
-        elif self._reverse:
-            self.done = region.start <= self._start
-            self._end = region.start
+            self._walk.past_key(pairs[-1][0])
         else:
-            self.done = not region.end or (bool(self._end) and region.end >= self._end)
-            self._start = region.end
-        if self._end and self._start >= self._end:
-            self.done = True
-
-
-def snapshot_rows(snapshot: Snapshot) -> int:
-    return snapshot._parts.options.scan_batch
+            self._walk.past_region(region)
+        self.done = self._walk.done

@@ -20,7 +20,7 @@ async def split_regions(sender: RegionSender, backoff: Backoff, keys: Sequence[b
     regions = sender.regions
 
     async def split(part: Backoff, region: CachedRegion, mine: list[bytes]) -> None:
-        inside = [key for key in mine if key != region.start][:KEYS_MAX]
+        inside = [key for key in mine if key != region.start]
         if not inside:
             return
         request = kvrpcpb.SplitRegionRequest(split_keys=inside, is_raw_kv=raw)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
+from kvstore.client.api import LOCK_WAIT_MS
 from kvstore.client.cluster.committer import Check, Committer, Mutation
 from kvstore.client.cluster.keep_alive import KeepAlive
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.pessimistic import PessimisticLocks
-from kvstore.client.cluster.snapshot import Pair, Snapshot
-from kvstore.client.write_buffer import WriteBuffer
+from kvstore.client.cluster.snapshot import Snapshot
+from kvstore.client.write_buffer import Overlay, Pair, WriteBuffer, laid_over
 from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
-LOCK_WAIT_MS = 50_000
-"""How long the commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
 _LOCKED = kvrpcpb.PrewriteRequest.DO_PESSIMISTIC_CHECK
 _NOT_LOCKED = kvrpcpb.PrewriteRequest.SKIP_PESSIMISTIC_CHECK
 
@@ -46,7 +45,7 @@ class MergedReader:
         writes = self._buffer.writes
         wanted = list(dict.fromkeys(keys))
         found = await self._snapshot.batch_get(key for key in wanted if key not in writes)
-        return {key: value for key in wanted if (value := writes[key] if key in writes else found.get(key)) is not None}
+        return self._buffer.over(found, wanted)
 
     async def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
@@ -70,34 +69,19 @@ class MergedReader:
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> AsyncGenerator[list[Pair], None]:
         """The same in batches. Writes made while it runs are not seen."""
-        writes = self._buffer.writes
-        own = [(key, writes[key]) for key in self._buffer.range(start, end)]
-        if reverse:
-            own.reverse()
+        overlay = Overlay(self._buffer.entries(start, end), reverse=reverse)
         below = self._snapshot.scan_batches(start, end, reverse=reverse)
-        done = 0
         try:
             async for batch in below:
-                last = batch[-1][0]
-                until = done
-                while until < len(own) and (own[until][0] >= last if reverse else own[until][0] <= last):
-                    until += 1
-                merged = _laid_over(batch, own[done:until], reverse) if until > done else batch
-                done = until
+                own = overlay.upto(batch[-1][0])
+                merged = laid_over(batch, own, reverse=reverse) if own else batch
                 if merged:
                     yield merged
         finally:
             await below.aclose()
-        rest = [(key, value) for key, value in own[done:] if value is not None]
+        rest = overlay.rest()
         if rest:
             yield rest
-
-
-def _laid_over(batch: list[Pair], own: Sequence[tuple[bytes, bytes | None]], reverse: bool) -> list[Pair]:
-    """`own` (None deletes) over `batch`, in key order."""
-    merged: dict[bytes, bytes | None] = dict(batch)
-    merged.update(own)
-    return [(key, value) for key, value in sorted(merged.items(), reverse=reverse) if value is not None]
 
 
 class ClusterTransaction(MergedReader):
@@ -141,7 +125,7 @@ class ClusterTransaction(MergedReader):
 
     def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
         """The buffered writes in [start, end) in key order; None is a delete."""
-        return [(key, self._buffer.writes[key]) for key in self._buffer.range(start, end)]
+        return self._buffer.entries(start, end)
 
     def has_dirty(self, start: bytes, end: bytes) -> bool:
         return self._buffer.touches(start, end)
@@ -210,7 +194,11 @@ class ClusterTransaction(MergedReader):
             # after theirs, which stores that choose one do not see to: it would lie below them, and be lost.
             may_be_early=not self.pessimistic or self._locks.primary is not None,
         )
-        self.commit_ts = await committer.commit(check)
+        try:
+            self.commit_ts = await committer.commit(check)
+        finally:
+            if self._locks.stray:
+                self._parts.background.spawn(self._locks.release_stray())
         return self.commit_ts
 
     async def rollback(self) -> None:
@@ -241,9 +229,9 @@ class ClusterTransaction(MergedReader):
 
     async def _lock_inserts(self) -> None:
         """A pessimistic insert must find no live value: those not locked yet are locked, and so checked, now."""
-        inserts = [key for key in self._buffer.writes if key in self._buffer.inserts]
-        if not self.pessimistic or not inserts:
+        if not self.pessimistic or not self._buffer.inserts:
             return
+        inserts = [key for key in self._buffer.writes if key in self._buffer.inserts]
         for key in inserts:
             if self._locks.held.get(key):
                 raise KeyExists(key)

@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from kvstore.client.api import LOGICAL_BITS as LOGICAL_BITS
 from kvstore.client.cluster.backoff import PD, PD_BUDGET_MS, Backoff
 from kvstore.client.cluster.errors import ClusterMismatch, PdUnavailable
 from kvstore.errors import PdError
@@ -18,14 +19,13 @@ from kvstore.failpoint import fail_point_async
 from kvstore.proto.pdpb_pb2 import RequestHeader, TsoRequest, TsoResponse
 from kvstore.rpc.api import Code, RpcError, Stream
 
-LOGICAL_BITS = 18
 BATCH_MAX = 10_000
 """Timestamps in one request."""
 TSO_TIMEOUT_S = 3.0
 """How long the answer to one request may take before the stream is given up."""
 
 OpenStream = Callable[[], Awaitable[tuple[Stream, RequestHeader]]]
-LeaderLost = Callable[[str], Awaitable[None]]
+LeaderLost = Callable[[], Awaitable[None]]
 
 
 class Timestamps:
@@ -113,7 +113,7 @@ class Timestamps:
                 self._waiting.extendleft(reversed(batch))
                 raise
             await backoff.wait(PD, cause)
-            await self._leader_lost(cause)
+            await self._leader_lost()
 
     async def _connected(self) -> Stream:
         if self._stream is None:
