@@ -169,7 +169,7 @@ class Admin:
         finally:
             scanner.release()
         found: dict[bytes, None] = {}
-        previous = b""
+        previous = low[:-9]  # the key before, whose newest version may have been the last one taken
         for record_key, record in zip(flat[::2], flat[1::2], strict=True):
             key = record_key[:-8]
             if version_ts(record_key) <= safe_point and (key == previous or record[:1] != b"P"):
