@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kvstore.codec import encode_bytes
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_WRITE
 from kvstore.errors import KeyIsLocked
 from kvstore.mvcc.keys import DATA_END, DATA_PREFIX, data_key, user_key, version_ts
 from kvstore.mvcc.point import decode_write
 from kvstore.mvcc.reader import MvccReader, decode_lock
-from kvstore.mvcc.record import Lock, LockType, Write, WriteType
+from kvstore.mvcc.record import Lock, Write, WriteType
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.raftstore.api import RegionStore
 from kvstore.server.access import ResponseSize, clamp, deadline_of, first_user_key, grant
 from kvstore.server.concurrency import ConcurrencyManager
-from kvstore.server.errors import Refused, key_error, wait_entry
+from kvstore.server.errors import LOCK_OPS, Refused, key_error, wait_entry
 from kvstore.server.limits import (
     GC_BATCH_KEYS,
     KEY_BYTES_MAX,
@@ -30,19 +28,13 @@ from kvstore.server.reads import Reads
 from kvstore.server.scheduler import Scheduler, breathe
 from kvstore.txn.commands import Gc
 
+SLOW_SCORE_BEST = 1
 _DATA_FAMILIES = (CF_WRITE, CF_LOCK, CF_DEFAULT)
 _OPS = {
     WriteType.PUT: pb.Op.Put,
     WriteType.DELETE: pb.Op.Del,
     WriteType.LOCK: pb.Op.Lock,
     WriteType.ROLLBACK: pb.Op.Rollback,
-}
-_LOCK_OPS = {
-    LockType.PUT: pb.Op.Put,
-    LockType.DELETE: pb.Op.Del,
-    LockType.LOCK: pb.Op.Lock,
-    LockType.PESSIMISTIC: pb.Op.PessimisticLock,
-    LockType.SHARED: pb.Op.SharedLock,
 }
 
 
@@ -65,7 +57,6 @@ class Admin:
         self._waits = waits
         self._limits = limits
         self._feedbacks = 0
-        self.slow_score: Callable[[], int] = lambda: 1
 
     # -- regions
 
@@ -192,9 +183,8 @@ class Admin:
         response = pb.GetLockWaitInfoResponse()
         for waiter, waited_ms in self._waits.waiting():
             wait = waiter.wait
-            entry = wait_entry(wait.waiter, wait.holder, wait.key)
+            entry = wait_entry(wait.waiter, wait.holder, wait.key, wait.tag)
             entry.wait_time = waited_ms
-            entry.resource_group_tag = wait.tag
             response.entries.append(entry)
         return response
 
@@ -266,13 +256,12 @@ class Admin:
     # -- health
 
     async def health_feedback(self, request: pb.GetHealthFeedbackRequest) -> pb.GetHealthFeedbackResponse:
-        return pb.GetHealthFeedbackResponse(health_feedback=self.feedback())
-
-    def feedback(self) -> pb.HealthFeedback:
+        """The store measures no slowness of its own: it always says that it is fast."""
         self._feedbacks += 1
-        return pb.HealthFeedback(
-            store_id=self._store.store_id, feedback_seq_no=self._feedbacks, slow_score=self.slow_score()
+        feedback = pb.HealthFeedback(
+            store_id=self._store.store_id, feedback_seq_no=self._feedbacks, slow_score=SLOW_SCORE_BEST
         )
+        return pb.GetHealthFeedbackResponse(health_feedback=feedback)
 
 
 def _encoded_range(start: bytes, end: bytes) -> tuple[bytes, bytes]:
@@ -285,7 +274,7 @@ def _encoded_range(start: bytes, end: bytes) -> tuple[bytes, bytes]:
 def _mvcc_lock(lock: Lock) -> pb.MvccLock:
     change = lock.last_change
     return pb.MvccLock(
-        type=_LOCK_OPS[lock.type],
+        type=LOCK_OPS[lock.type],
         start_ts=lock.start_ts,
         primary=lock.primary,
         short_value=lock.short_value or b"",

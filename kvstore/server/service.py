@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from kvstore.errors import Deadlock, PdError
+from kvstore.errors import PdError
 from kvstore.failpoint import fail_point_async
 from kvstore.proto import coprocessor_pb2, tikvpb_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
@@ -30,7 +30,7 @@ from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint, Failures
 from kvstore.server.errors import Refused, busy
 from kvstore.server.expiry import ExpiryWorker
 from kvstore.server.limits import ServiceLimits
-from kvstore.server.lock_wait import Wait, Waits
+from kvstore.server.lock_wait import Waits
 from kvstore.server.pessimistic import PessimisticLocks
 from kvstore.server.raw import ExpiringValues, PlainValues, Raw
 from kvstore.server.reads import Reads
@@ -75,7 +75,7 @@ class Service:
         self.concurrency = ConcurrencyManager(now_ms)
         self.detector = DeadlockDetector(store, transport, directory)
         self.waits = Waits(self.detector)
-        self.detector.on_circle = self._on_circle
+        self.detector.on_circle = self.waits.fail
         self.scheduler = Scheduler(store)
         self.scheduler.on_released = self.waits.released
         self.reads = Reads(store, self.concurrency, ReplicaReads(store, transport, directory), self.limits)
@@ -300,9 +300,6 @@ class Service:
                 yield response
 
     # -- roles
-
-    def _on_circle(self, wait: Wait, circle: Deadlock) -> None:
-        self.waits.fail(wait, circle)
 
     async def sync_max_ts(self, region_id: int, mark: int) -> None:
         """Learns a timestamp that is above all reads its predecessor served, then lets the region commit by itself."""
