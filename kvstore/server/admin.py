@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from kvstore.codec import encode_bytes
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_WRITE
 from kvstore.errors import KeyIsLocked
-from kvstore.mvcc.keys import DATA_END, DATA_PREFIX, data_key, user_key, version_ts
+from kvstore.mvcc.keys import data_key, user_key, version_ts
 from kvstore.mvcc.point import decode_write
-from kvstore.mvcc.reader import MvccReader, decode_lock
+from kvstore.mvcc.reader import decode_lock
 from kvstore.mvcc.record import Lock, Write, WriteType
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.raftstore.api import RegionStore
-from kvstore.server.access import ResponseSize, clamp, deadline_of, first_user_key, grant
+from kvstore.raftstore.keys import data_end, data_start
+from kvstore.server.access import ResponseSize, clamp, deadline_of, grant
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import LOCK_OPS, Refused, key_error, wait_entry
 from kvstore.server.limits import (
@@ -117,8 +120,7 @@ class Admin:
         low, high = clamp(granted.region, low, high, reverse=False)
         if not request.notify_only:
             for cf in _DATA_FAMILIES:
-                end = DATA_PREFIX + high if high else DATA_END
-                await self._store.delete_range(request.context, cf, DATA_PREFIX + low, end)
+                await self._store.delete_range(request.context, cf, data_start(low), data_end(high))
             self._waits.wake_region(granted.region)
         return pb.DeleteRangeResponse()
 
@@ -126,8 +128,7 @@ class Admin:
         """Deletes a range of this store's files, whatever region it is in: for dropped tables. Asked of every store."""
         low, high = _encoded_range(request.start_key, request.end_key)
         for cf in _DATA_FAMILIES:
-            end = DATA_PREFIX + high if high else DATA_END
-            self._store.engine.delete_range(cf, DATA_PREFIX + low, end)
+            self._store.engine.delete_range(cf, data_start(low), data_end(high))
         return pb.UnsafeDestroyRangeResponse()
 
     async def gc(self, request: pb.GCRequest) -> pb.GCResponse:
@@ -153,12 +154,7 @@ class Admin:
 
     def _garbage(self, region: Region, low: bytes, safe_point: int) -> tuple[list[bytes], bytes]:
         """Keys from data key `low` on that have something to collect, and where to go on (empty: done)."""
-        end = DATA_PREFIX + region.end_key if region.end_key else DATA_END
-        scanner = self._store.engine.scanner(CF_WRITE, low or DATA_PREFIX + region.start_key, end)
-        try:
-            flat = scanner.take(RESUME_EVERY_KEYS)
-        finally:
-            scanner.release()
+        flat = self._take(CF_WRITE, low or data_start(region.start_key), data_end(region.end_key))
         found: dict[bytes, None] = {}
         previous = low[:-9]  # the key before, whose newest version may have been the last one taken
         for record_key, record in zip(flat[::2], flat[1::2], strict=True):
@@ -198,29 +194,40 @@ class Admin:
 
     async def mvcc_by_start_ts(self, request: pb.MvccGetByStartTsRequest) -> pb.MvccGetByStartTsResponse:
         """The first key of the region that has a record of the transaction."""
-        deadline = deadline_of(request.context, self._limits)
-        granted = await grant(self._store, request.context, deadline)
-        region = granted.region
-        low = DATA_PREFIX + region.start_key
-        high = DATA_PREFIX + region.end_key if region.end_key else DATA_END
-        with MvccReader(self._store.engine) as reader:
-            locks = reader.scan_locks(request.start_ts, first_user_key(region.start_key), MVCC_SEARCH_RECORDS_MAX, high)
-        encoded = next((data_key(key) for key, lock in locks if lock.start_ts == request.start_ts), None)
+        context, start_ts = request.context, request.start_ts
+        deadline = deadline_of(context, self._limits)
+        granted = await grant(self._store, context, deadline)
+        found = await self._locked_by(context, deadline, start_ts) or await self._written_by(granted.region, start_ts)
+        if found is None:
+            return pb.MvccGetByStartTsResponse()
+        return pb.MvccGetByStartTsResponse(key=user_key(found), info=self._records(found))
+
+    async def _locked_by(self, context: pb.Context, deadline: float, start_ts: int) -> bytes | None:
+        """The first data key of the region that the transaction has locked."""
         looked_at = 0
-        while encoded is None and looked_at < MVCC_SEARCH_RECORDS_MAX:
+        async with aclosing(self._reads.region_locks(context, deadline)) as batches:
+            async for found in batches:
+                for key, lock in found:
+                    if lock.start_ts == start_ts:
+                        return data_key(key)
+                looked_at += len(found)
+                if looked_at >= MVCC_SEARCH_RECORDS_MAX:
+                    break
+        return None
+
+    async def _written_by(self, region: Region, start_ts: int) -> bytes | None:
+        """The first data key of the region that has a commit or rollback record of the transaction."""
+        low, high = data_start(region.start_key), data_end(region.end_key)
+        for _ in range(0, MVCC_SEARCH_RECORDS_MAX, RESUME_EVERY_KEYS):
             flat = self._take(CF_WRITE, low, high)
             for key, record in zip(flat[::2], flat[1::2], strict=True):
-                if decode_write(record, key).start_ts == request.start_ts:
-                    encoded = key[:-8]
-                    break
-            looked_at += len(flat) // 2
+                if decode_write(record, key).start_ts == start_ts:
+                    return key[:-8]
             if len(flat) < 2 * RESUME_EVERY_KEYS:
                 break
             low = flat[-2] + b"\0"
             await breathe()
-        if encoded is None:
-            return pb.MvccGetByStartTsResponse()
-        return pb.MvccGetByStartTsResponse(key=user_key(encoded), info=self._records(encoded))
+        return None
 
     def _take(self, cf: str, low: bytes, high: bytes) -> list[bytes]:
         scanner = self._store.engine.scanner(cf, low, high)

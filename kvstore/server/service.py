@@ -79,7 +79,7 @@ class Service:
         self.scheduler = Scheduler(store)
         self.scheduler.on_released = self.waits.released
         self.reads = Reads(store, self.concurrency, ReplicaReads(store, transport, directory), self.limits)
-        self._writes = Writes(store, self.scheduler, self.concurrency, self.limits)
+        self._writes = Writes(self.scheduler, self.concurrency, self.reads, self.limits)
         self._locks = PessimisticLocks(self.scheduler, self.waits, self.limits)
         self.regions = Regions(store)
         values = ExpiringValues(now_ms) if raw_ttl else PlainValues()
@@ -327,7 +327,6 @@ class Service:
         """Drops iterators that pin files and memory; for a store that has had nothing to do for a while."""
         self.reads.release_idle()
         self.scheduler.release_idle()
-        self._writes.release_idle()
 
     async def close(self) -> None:
         """Ends the tasks; the region store is closed first, so that none waits for a write."""
