@@ -73,7 +73,7 @@ class DeadlockDetector:
     # -- waits of this store
 
     def add(self, wait: Wait) -> None:
-        """Raises Deadlock when this store detects, and the wait closes a circle."""
+        """Raises Deadlock when this store detects, and the wait closes a circle; `on_circle` may be told later."""
         self._waits[wait] = None
         if self.is_leader:
             try:
