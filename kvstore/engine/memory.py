@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -314,7 +314,7 @@ class MemoryBatch:
 
     __slots__ = ("_families", "changes")
 
-    def __init__(self, families: Sequence[MemoryFamily]) -> None:
+    def __init__(self, families: Mapping[str, MemoryFamily]) -> None:
         """`families` are all of the engine, in their order."""
         self._families = families
         self.changes: list[tuple[MemoryFamily, bytes, bytes | None, bytes | None]] = []
@@ -332,7 +332,7 @@ class MemoryBatch:
         self.changes.append((column_family, begin, None, end))
 
     def add_record(self, record: bytes) -> int:
-        return replay(record, self, self._families)
+        return replay(record, self, list(self._families.values()))
 
 
 class MemoryFileWriter:
@@ -392,7 +392,9 @@ class MemoryEngine:
             return [self.cursor(cf) for cf in families]
 
     def batch(self) -> Batch:
-        return MemoryBatch([self._family(cf) for cf in COLUMN_FAMILIES])
+        if self._closed:
+            raise StoreClosed("the store is closed")
+        return MemoryBatch(self._families)
 
     def write(self, batch: Batch) -> None:
         if not isinstance(batch, MemoryBatch):

@@ -262,6 +262,7 @@ class RocksEngine:
         self._leave = weakref.finalize(self, tables.leave, self._journal.log)
         self._families = tables.families
         self._handles = tables.handles
+        self._all_handles = tuple(tables.handles.values())
         self._write_mutex = self._journal.mutex
         self._options = tables.options
         self._db: Rdict | None = tables.db
@@ -316,8 +317,9 @@ class RocksEngine:
             return [self.cursor(cf) for cf in families]
 
     def batch(self) -> LoggedBatch:
-        self._open_db()
-        return LoggedBatch(WriteBatch(raw_mode=True), list(self._handles.values()))
+        if self._db is None:
+            raise self.closed_error()
+        return LoggedBatch(WriteBatch(raw_mode=True), self._all_handles)
 
     def write(self, batch: Any) -> None:
         self._journal.prepare()

@@ -46,6 +46,11 @@ class RpcError(Exception):
         super().__init__(f"{code.name}: {message}")
 
 
+def internal_error(error: Exception) -> RpcError:
+    """What the caller is told of a handler's bug; the log has the traceback."""
+    return RpcError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One method of a service; `path` is gRPC's `/package.Service/Name`."""

@@ -14,7 +14,17 @@ import grpc
 import grpc.aio
 
 from kvstore.failpoint import fail_point_async
-from kvstore.rpc.api import MESSAGE_BYTES_MAX, Call, Code, Handlers, Method, RpcError, StreamHandler, UnaryHandler
+from kvstore.rpc.api import (
+    MESSAGE_BYTES_MAX,
+    Call,
+    Code,
+    Handlers,
+    Method,
+    RpcError,
+    StreamHandler,
+    UnaryHandler,
+    internal_error,
+)
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _log = logging.getLogger(__name__)
@@ -251,7 +261,7 @@ def _unary_behaviour(path: str, handler: UnaryHandler) -> Callable[[Any, Any], A
             failure = error
         except Exception as error:  # noqa: BLE001 the edge of the process: the caller gets a status, the log the rest
             _log.exception("handler of %s failed", path)
-            failure = RpcError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            failure = internal_error(error)
         return await context.abort(_STATUS[failure.code], failure.message)
 
     return answer
@@ -268,7 +278,7 @@ def _stream_behaviour(path: str, handler: StreamHandler) -> Callable[[AsyncItera
             failure = error
         except Exception as error:  # noqa: BLE001 the edge of the process, as for unary calls
             _log.exception("handler of %s failed", path)
-            failure = RpcError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            failure = internal_error(error)
         finally:
             if isinstance(messages, AsyncGenerator):
                 await messages.aclose()

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 
-from kvstore.rpc.api import MESSAGE_BYTES_MAX, Call, Code, Handlers, Method, RpcError
+from kvstore.rpc.api import MESSAGE_BYTES_MAX, Call, Code, Handlers, Method, RpcError, internal_error
 from kvstore.rpc.memory_stream import KEEPALIVE_S as KEEPALIVE_S
 from kvstore.rpc.memory_stream import Kind as Kind
 from kvstore.rpc.memory_stream import MemoryStream, StreamCall
@@ -188,11 +188,6 @@ class UnaryCall:
 
 def log_bug(path: str, error: Exception) -> None:
     _log.error("handler of %s failed", path, exc_info=error)
-
-
-def internal_error(error: Exception) -> RpcError:
-    """What the caller is told of a handler's bug; the log has the traceback."""
-    return RpcError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 class MemoryChannel:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError, Message
 
-from kvstore.rpc.api import Call, Code, Method, RpcError, StreamHandler
+from kvstore.rpc.api import Call, Code, Method, RpcError, StreamHandler, internal_error
 
 if TYPE_CHECKING:
     from kvstore.rpc.memory import MemoryNetwork, MemoryServer
@@ -195,7 +195,7 @@ class StreamCall:
             self._tell(error)
         except Exception as error:  # noqa: BLE001 the edge of the process, as for unary calls
             self._network.on_bug(self.method.path, error)
-            self._tell(RpcError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+            self._tell(internal_error(error))
         finally:
             if isinstance(answers, AsyncGenerator):
                 await answers.aclose()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import aclosing
 
 from kvstore.codec import encode_bytes
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_WRITE
 from kvstore.errors import KeyIsLocked
-from kvstore.mvcc.keys import DATA_END, DATA_PREFIX, data_key, user_key, version_ts
+from kvstore.mvcc.keys import data_key, user_key, version_ts
 from kvstore.mvcc.point import decode_write
-from kvstore.mvcc.reader import MvccReader, decode_lock
-from kvstore.mvcc.record import Lock, LockType, Write, WriteType
+from kvstore.mvcc.reader import decode_lock
+from kvstore.mvcc.record import Lock, Write, WriteType
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.raftstore.api import RegionStore
-from kvstore.server.access import ResponseSize, clamp, deadline_of, first_user_key, grant
+from kvstore.raftstore.keys import data_end, data_start
+from kvstore.server.access import ResponseSize, clamp, deadline_of, grant
 from kvstore.server.concurrency import ConcurrencyManager
-from kvstore.server.errors import Refused, key_error, wait_entry
+from kvstore.server.errors import LOCK_OPS, Refused, key_error, wait_entry
 from kvstore.server.limits import (
     GC_BATCH_KEYS,
     KEY_BYTES_MAX,
@@ -30,19 +31,13 @@ from kvstore.server.reads import Reads
 from kvstore.server.scheduler import Scheduler, breathe
 from kvstore.txn.commands import Gc
 
+SLOW_SCORE_BEST = 1
 _DATA_FAMILIES = (CF_WRITE, CF_LOCK, CF_DEFAULT)
 _OPS = {
     WriteType.PUT: pb.Op.Put,
     WriteType.DELETE: pb.Op.Del,
     WriteType.LOCK: pb.Op.Lock,
     WriteType.ROLLBACK: pb.Op.Rollback,
-}
-_LOCK_OPS = {
-    LockType.PUT: pb.Op.Put,
-    LockType.DELETE: pb.Op.Del,
-    LockType.LOCK: pb.Op.Lock,
-    LockType.PESSIMISTIC: pb.Op.PessimisticLock,
-    LockType.SHARED: pb.Op.SharedLock,
 }
 
 
@@ -65,7 +60,6 @@ class Admin:
         self._waits = waits
         self._limits = limits
         self._feedbacks = 0
-        self.slow_score: Callable[[], int] = lambda: 1
 
     # -- regions
 
@@ -126,8 +120,7 @@ class Admin:
         low, high = clamp(granted.region, low, high, reverse=False)
         if not request.notify_only:
             for cf in _DATA_FAMILIES:
-                end = DATA_PREFIX + high if high else DATA_END
-                await self._store.delete_range(request.context, cf, DATA_PREFIX + low, end)
+                await self._store.delete_range(request.context, cf, data_start(low), data_end(high))
             self._waits.wake_region(granted.region)
         return pb.DeleteRangeResponse()
 
@@ -135,8 +128,7 @@ class Admin:
         """Deletes a range of this store's files, whatever region it is in: for dropped tables. Asked of every store."""
         low, high = _encoded_range(request.start_key, request.end_key)
         for cf in _DATA_FAMILIES:
-            end = DATA_PREFIX + high if high else DATA_END
-            self._store.engine.delete_range(cf, DATA_PREFIX + low, end)
+            self._store.engine.delete_range(cf, data_start(low), data_end(high))
         return pb.UnsafeDestroyRangeResponse()
 
     async def gc(self, request: pb.GCRequest) -> pb.GCResponse:
@@ -162,14 +154,9 @@ class Admin:
 
     def _garbage(self, region: Region, low: bytes, safe_point: int) -> tuple[list[bytes], bytes]:
         """Keys from data key `low` on that have something to collect, and where to go on (empty: done)."""
-        end = DATA_PREFIX + region.end_key if region.end_key else DATA_END
-        scanner = self._store.engine.scanner(CF_WRITE, low or DATA_PREFIX + region.start_key, end)
-        try:
-            flat = scanner.take(RESUME_EVERY_KEYS)
-        finally:
-            scanner.release()
+        flat = self._take(CF_WRITE, low or data_start(region.start_key), data_end(region.end_key))
         found: dict[bytes, None] = {}
-        previous = b""
+        previous = low[:-9]  # the key before, whose newest version may have been the last one taken
         for record_key, record in zip(flat[::2], flat[1::2], strict=True):
             key = record_key[:-8]
             if version_ts(record_key) <= safe_point and (key == previous or record[:1] != b"P"):
@@ -192,9 +179,8 @@ class Admin:
         response = pb.GetLockWaitInfoResponse()
         for waiter, waited_ms in self._waits.waiting():
             wait = waiter.wait
-            entry = wait_entry(wait.waiter, wait.holder, wait.key)
+            entry = wait_entry(wait.waiter, wait.holder, wait.key, wait.tag)
             entry.wait_time = waited_ms
-            entry.resource_group_tag = wait.tag
             response.entries.append(entry)
         return response
 
@@ -208,29 +194,40 @@ class Admin:
 
     async def mvcc_by_start_ts(self, request: pb.MvccGetByStartTsRequest) -> pb.MvccGetByStartTsResponse:
         """The first key of the region that has a record of the transaction."""
-        deadline = deadline_of(request.context, self._limits)
-        granted = await grant(self._store, request.context, deadline)
-        region = granted.region
-        low = DATA_PREFIX + region.start_key
-        high = DATA_PREFIX + region.end_key if region.end_key else DATA_END
-        with MvccReader(self._store.engine) as reader:
-            locks = reader.scan_locks(request.start_ts, first_user_key(region.start_key), MVCC_SEARCH_RECORDS_MAX, high)
-        encoded = next((data_key(key) for key, lock in locks if lock.start_ts == request.start_ts), None)
+        context, start_ts = request.context, request.start_ts
+        deadline = deadline_of(context, self._limits)
+        granted = await grant(self._store, context, deadline)
+        found = await self._locked_by(context, deadline, start_ts) or await self._written_by(granted.region, start_ts)
+        if found is None:
+            return pb.MvccGetByStartTsResponse()
+        return pb.MvccGetByStartTsResponse(key=user_key(found), info=self._records(found))
+
+    async def _locked_by(self, context: pb.Context, deadline: float, start_ts: int) -> bytes | None:
+        """The first data key of the region that the transaction has locked."""
         looked_at = 0
-        while encoded is None and looked_at < MVCC_SEARCH_RECORDS_MAX:
+        async with aclosing(self._reads.region_locks(context, deadline)) as batches:
+            async for found in batches:
+                for key, lock in found:
+                    if lock.start_ts == start_ts:
+                        return data_key(key)
+                looked_at += len(found)
+                if looked_at >= MVCC_SEARCH_RECORDS_MAX:
+                    break
+        return None
+
+    async def _written_by(self, region: Region, start_ts: int) -> bytes | None:
+        """The first data key of the region that has a commit or rollback record of the transaction."""
+        low, high = data_start(region.start_key), data_end(region.end_key)
+        for _ in range(0, MVCC_SEARCH_RECORDS_MAX, RESUME_EVERY_KEYS):
             flat = self._take(CF_WRITE, low, high)
             for key, record in zip(flat[::2], flat[1::2], strict=True):
-                if decode_write(record, key).start_ts == request.start_ts:
-                    encoded = key[:-8]
-                    break
-            looked_at += len(flat) // 2
+                if decode_write(record, key).start_ts == start_ts:
+                    return key[:-8]
             if len(flat) < 2 * RESUME_EVERY_KEYS:
                 break
             low = flat[-2] + b"\0"
             await breathe()
-        if encoded is None:
-            return pb.MvccGetByStartTsResponse()
-        return pb.MvccGetByStartTsResponse(key=user_key(encoded), info=self._records(encoded))
+        return None
 
     def _take(self, cf: str, low: bytes, high: bytes) -> list[bytes]:
         scanner = self._store.engine.scanner(cf, low, high)
@@ -266,13 +263,12 @@ class Admin:
     # -- health
 
     async def health_feedback(self, request: pb.GetHealthFeedbackRequest) -> pb.GetHealthFeedbackResponse:
-        return pb.GetHealthFeedbackResponse(health_feedback=self.feedback())
-
-    def feedback(self) -> pb.HealthFeedback:
+        """The store measures no slowness of its own: it always says that it is fast."""
         self._feedbacks += 1
-        return pb.HealthFeedback(
-            store_id=self._store.store_id, feedback_seq_no=self._feedbacks, slow_score=self.slow_score()
+        feedback = pb.HealthFeedback(
+            store_id=self._store.store_id, feedback_seq_no=self._feedbacks, slow_score=SLOW_SCORE_BEST
         )
+        return pb.GetHealthFeedbackResponse(health_feedback=feedback)
 
 
 def _encoded_range(start: bytes, end: bytes) -> tuple[bytes, bytes]:
@@ -285,7 +281,7 @@ def _encoded_range(start: bytes, end: bytes) -> tuple[bytes, bytes]:
 def _mvcc_lock(lock: Lock) -> pb.MvccLock:
     change = lock.last_change
     return pb.MvccLock(
-        type=_LOCK_OPS[lock.type],
+        type=LOCK_OPS[lock.type],
         start_ts=lock.start_ts,
         primary=lock.primary,
         short_value=lock.short_value or b"",

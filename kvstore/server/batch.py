@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.tikvpb_pb2 import BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse
@@ -19,6 +19,9 @@ from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint
 from kvstore.server.errors import Refused
 from kvstore.server.limits import BATCH_RESPONSES_MAX, JOINED_WRITE_BYTES_MAX
 from kvstore.server.raw import Raw
+
+if TYPE_CHECKING:
+    from kvstore.server.service import Service
 
 MESSAGE_BYTES_SOFT_MAX = 16 << 20
 """A message of answers is sent when it has so many bytes."""
@@ -45,17 +48,6 @@ _ENDPOINTS = {
 """Members of a batched request whose call has another name."""
 _PUT_DONE = BatchCommandsResponse.Response(RawPut=pb.RawPutResponse())
 _DELETE_DONE = BatchCommandsResponse.Response(RawDelete=pb.RawDeleteResponse())
-
-
-class Answers(Protocol):
-    """What the stream asks of the service."""
-
-    counts: dict[str, int]
-
-    def answer_now(self, endpoint: Endpoint, request: Any) -> Any | None: ...
-    async def answer_later(self, endpoint: Endpoint, request: Any) -> Any: ...
-    def failure(self, response: type[Any], error: Exception) -> Any: ...
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]: ...
 
 
 class Outbox:
@@ -115,9 +107,9 @@ class _Joined:
 class BatchCommands:
     """The handler of the stream."""
 
-    def __init__(self, store: RegionStore, raw: Raw, endpoints: Mapping[str, Endpoint], answers: Answers) -> None:
+    def __init__(self, store: RegionStore, raw: Raw, endpoints: Mapping[str, Endpoint], service: Service) -> None:
         self._store = store
-        self._answers = answers
+        self._service = service
         self._table: dict[str, Endpoint] = {}
         for field in BatchCommandsRequest.Request.DESCRIPTOR.oneofs_by_name["cmd"].fields:
             endpoint = endpoints.get(_ENDPOINTS.get(field.name, field.name))
@@ -159,21 +151,21 @@ class BatchCommands:
                 continue
             body = getattr(request, name)
             try:
-                response = self._answers.answer_now(endpoint, body)
+                response = self._service.answer_now(endpoint, body)
             except RpcError as error:
-                response = self._answers.failure(endpoint.response, Refused(error.message))
+                response = self._service.failure(endpoint.response, Refused(error.message))
             except Exception as error:  # noqa: BLE001 one request's bug is not the stream's end
                 response = self._bug(endpoint, error)
             if response is not None:
                 outbox.put(request_id, BatchCommandsResponse.Response(**{name: response}))
             else:
-                self._answers.spawn(self._later(outbox, request_id, name, endpoint, body))
+                self._service.spawn(self._later(outbox, request_id, name, endpoint, body))
         for writes in joined.values():
-            self._answers.spawn(self._write(writes, outbox))
+            self._service.spawn(self._write(writes, outbox))
 
     async def _later(self, outbox: Outbox, request_id: int, name: str, endpoint: Endpoint, body: Any) -> None:
         try:
-            response = await self._answers.answer_later(endpoint, body)
+            response = await self._service.answer_later(endpoint, body)
         except Exception as error:  # noqa: BLE001 one request's bug is not the stream's end
             response = self._bug(endpoint, error)
         outbox.put(request_id, BatchCommandsResponse.Response(**{name: response}))
@@ -181,12 +173,12 @@ class BatchCommands:
     def _bug(self, endpoint: Endpoint, error: Exception) -> Any:
         """The answer to a request that met a bug."""
         _log.error("%s failed", endpoint.name, exc_info=error)
-        return self._answers.failure(endpoint.response, Refused(f"internal error: {type(error).__name__}: {error}"))
+        return self._service.failure(endpoint.response, Refused(f"internal error: {type(error).__name__}: {error}"))
 
     # -- plain raw writes
 
     def _join(self, joined: dict[bytes, _Joined], outbox: Outbox, request_id: int, name: str, body: Any) -> None:
-        self._answers.counts[name] += 1
+        self._service.counts[name] += 1
         try:
             entry = self._entry_of[name](body)
         except KNOWN_ERRORS as error:
@@ -201,7 +193,7 @@ class BatchCommands:
         writes.done.append((request_id, name, _PUT_DONE if name == "RawPut" else _DELETE_DONE))
         writes.bytes += len(entry[1]) + len(entry[2] or b"")
         if writes.bytes > JOINED_WRITE_BYTES_MAX:
-            self._answers.spawn(self._write(joined.pop(to), outbox))
+            self._service.spawn(self._write(joined.pop(to), outbox))
 
     async def _write(self, writes: _Joined, outbox: Outbox) -> None:
         try:
@@ -215,5 +207,5 @@ class BatchCommands:
 
     def _refusal(self, name: str, error: Exception) -> BatchCommandsResponse.Response:
         kind = pb.RawPutResponse if name == "RawPut" else pb.RawDeleteResponse
-        response = self._answers.failure(kind, error)
+        response = self._service.failure(kind, error)
         return BatchCommandsResponse.Response(**{name: response})

@@ -28,6 +28,7 @@ from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore.api import RegionStore
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, Stream, Transport, methods_of
 from kvstore.server.api import Directory
+from kvstore.server.errors import wait_chain, wait_entry
 from kvstore.server.hashing import key_hash
 from kvstore.server.lock_wait import Wait
 from kvstore.txn.deadlock import WaitForGraph
@@ -72,7 +73,7 @@ class DeadlockDetector:
     # -- waits of this store
 
     def add(self, wait: Wait) -> None:
-        """Raises Deadlock when this store detects, and the wait closes a circle."""
+        """Raises Deadlock when this store detects, and the wait closes a circle; `on_circle` may be told later."""
         self._waits[wait] = None
         if self.is_leader:
             try:
@@ -228,7 +229,7 @@ class DeadlockDetector:
         )
 
     async def _wait_for_entries(self, request: pb.WaitForEntriesRequest, call: Call) -> pb.WaitForEntriesResponse:
-        return pb.WaitForEntriesResponse(entries=[_entry(Wait(*edge)) for edge in self._graph.edges()])
+        return pb.WaitForEntriesResponse(entries=[wait_entry(*edge) for edge in self._graph.edges()])
 
     async def _answer(self, requests: AsyncIterator[Any], call: Call) -> AsyncIterator[pb.DeadlockResponse]:
         async for request in requests:
@@ -262,17 +263,9 @@ async def _until(event: asyncio.Event, seconds: float, other: asyncio.Future[Non
 
 
 def _entry(wait: Wait) -> pb.WaitForEntry:
-    return pb.WaitForEntry(
-        txn=wait.waiter,
-        wait_for_txn=wait.holder,
-        key_hash=key_hash(wait.key),
-        key=wait.key,
-        resource_group_tag=wait.tag,
-    )
+    return wait_entry(wait.waiter, wait.holder, wait.key, wait.tag)
 
 
 def _response(entry: pb.WaitForEntry, circle: Deadlock) -> pb.DeadlockResponse:
-    own, *path = circle.wait_chain
-    key = path[-1][2] if path else own[2]
-    chain = [_entry(Wait(*edge)) for edge in (*path, own)]
+    chain, key = wait_chain(circle)
     return pb.DeadlockResponse(entry=entry, deadlock_key_hash=key_hash(key), deadlock_key=key, wait_chain=chain)

@@ -28,7 +28,7 @@ class LockedAtLeader(kv.KeyIsLocked):
         self.info = info
 
 
-_LOCK_OPS = {
+LOCK_OPS = {
     LockType.PUT: kvrpcpb_pb2.Op.Put,
     LockType.DELETE: kvrpcpb_pb2.Op.Del,
     LockType.LOCK: kvrpcpb_pb2.Op.Lock,
@@ -45,7 +45,7 @@ def lock_info(key: bytes, lock: Lock) -> kvrpcpb_pb2.LockInfo:
         key=key,
         lock_ttl=lock.ttl,
         txn_size=lock.txn_size,
-        lock_type=_LOCK_OPS[lock.type],
+        lock_type=LOCK_OPS[lock.type],
         lock_for_update_ts=lock.for_update_ts,
         use_async_commit=lock.use_async_commit,
         min_commit_ts=lock.min_commit_ts,
@@ -53,8 +53,17 @@ def lock_info(key: bytes, lock: Lock) -> kvrpcpb_pb2.LockInfo:
     )
 
 
-def wait_entry(waiter: int, holder: int, key: bytes) -> deadlock_pb2.WaitForEntry:
-    return deadlock_pb2.WaitForEntry(txn=waiter, wait_for_txn=holder, key_hash=key_hash(key), key=key)
+def wait_entry(waiter: int, holder: int, key: bytes, tag: bytes = b"") -> deadlock_pb2.WaitForEntry:
+    return deadlock_pb2.WaitForEntry(
+        txn=waiter, wait_for_txn=holder, key_hash=key_hash(key), key=key, resource_group_tag=tag
+    )
+
+
+def wait_chain(circle: kv.Deadlock) -> tuple[list[deadlock_pb2.WaitForEntry], bytes]:
+    """The chain as it is on the wire, where the requester's own wait, which closes it, comes last; and the key of the
+    wait before that."""
+    own, *path = circle.wait_chain
+    return [wait_entry(*wait) for wait in (*path, own)], path[-1][2] if path else own[2]
 
 
 def key_error(error: Exception) -> kvrpcpb_pb2.KeyError:
@@ -90,13 +99,10 @@ def _conflict(error: Any) -> kvrpcpb_pb2.KeyError:
 
 
 def _deadlock(error: Any) -> kvrpcpb_pb2.KeyError:
-    # the requester's own wait, which closes the cycle, comes last on the wire
-    own, *path = error.wait_chain
-    chain = [wait_entry(*wait) for wait in (*path, own)]
-    deadlock_key = path[-1][2] if path else own[2]
+    chain, deadlock_key = wait_chain(error)
     return kvrpcpb_pb2.KeyError(
         deadlock=kvrpcpb_pb2.Deadlock(
-            lock_ts=own[1],
+            lock_ts=chain[-1].wait_for_txn,
             lock_key=error.key,
             deadlock_key_hash=key_hash(deadlock_key),
             wait_chain=chain,

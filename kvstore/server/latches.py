@@ -31,7 +31,7 @@ class Latches:
             for key in keys:
                 await self._take(key)
                 taken += 1
-        except BaseException:
+        except asyncio.CancelledError:
             self.release(keys[:taken])
             raise
 

@@ -11,12 +11,15 @@ import asyncio
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from kvstore.errors import Deadlock
 from kvstore.mvcc.keys import data_key
 from kvstore.mvcc.reader import MetLock
 from kvstore.proto.metapb_pb2 import Region
+
+if TYPE_CHECKING:
+    from kvstore.server.deadlock import DeadlockDetector
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,6 @@ class Wait:
     key: bytes
     tag: bytes = b""
     """The client's resource_group_tag: names its statement."""
-
-
-class Detector(Protocol):
-    """Looks for circles among the waits of all stores."""
-
-    def add(self, wait: Wait) -> None:
-        """Raises Deadlock when it is known at once that the wait closes a circle; `Waits.fail` may come later."""
-
-    def remove(self, wait: Wait) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +55,7 @@ def _age(waiter: Waiter) -> int:
 class Waits:
     """The queues of one store's keys."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: DeadlockDetector) -> None:
         self._detector = detector
         self._queues: dict[bytes, list[Waiter]] = {}
         self.count = 0

@@ -14,6 +14,7 @@ from kvstore.engine.api import CF_DEFAULT
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Region
 from kvstore.raftstore.api import Entry, Grant, RegionStore
+from kvstore.raftstore.keys import DATA_PREFIX, data_end, data_start
 from kvstore.server.access import ResponseSize, check_count, check_sizes, clamp, deadline_of, grant, grant_now
 from kvstore.server.errors import Refused
 from kvstore.server.limits import ServiceLimits
@@ -120,7 +121,7 @@ class Raw:
         self._check(request.context, request.cf)
         key = request.key
         self._store.check_key(granted.region, key)
-        stored = self._engine.get(CF_DEFAULT, b"z" + key)
+        stored = self._engine.get(CF_DEFAULT, DATA_PREFIX + key)
         if stored is None:
             return pb.RawGetResponse(not_found=True)
         value = self._values.decode(stored)
@@ -145,14 +146,14 @@ class Raw:
         return response
 
     def _load(self, key: bytes) -> bytes | None:
-        stored = self._engine.get(CF_DEFAULT, b"z" + key)
+        stored = self._engine.get(CF_DEFAULT, DATA_PREFIX + key)
         return None if stored is None else self._values.decode(stored)
 
     async def ttl(self, request: pb.RawGetKeyTTLRequest) -> pb.RawGetKeyTTLResponse:
         granted = await grant(self._store, request.context, deadline_of(request.context, self._limits))
         self._check(request.context, request.cf)
         self._store.check_key(granted.region, request.key)
-        stored = self._engine.get(CF_DEFAULT, b"z" + request.key)
+        stored = self._engine.get(CF_DEFAULT, DATA_PREFIX + request.key)
         if stored is None or self._values.decode(stored) is None:
             return pb.RawGetKeyTTLResponse(not_found=True)
         return pb.RawGetKeyTTLResponse(ttl=self._values.ttl_s(stored))
@@ -190,7 +191,7 @@ class Raw:
             raise Refused(f"the range is inverted: {wanted.low.hex()} is above {wanted.high.hex()}")
         low, high = clamp(region, wanted.low, wanted.high, reverse=wanted.reverse)
         left = wanted.limit
-        scanner = self._engine.scanner(CF_DEFAULT, b"z" + low, b"z" + high if high else b"{", reverse=wanted.reverse)
+        scanner = self._engine.scanner(CF_DEFAULT, data_start(low), data_end(high), reverse=wanted.reverse)
         try:
             pairs = min(_FIRST_PAIRS, max(left, 1))
             while left:
@@ -219,7 +220,7 @@ class Raw:
         key = request.key
         check_sizes((key,))
         self._regions.check(request.context, key)
-        return CF_DEFAULT, b"z" + key, self._values.encode(request.value, request.ttl)
+        return CF_DEFAULT, DATA_PREFIX + key, self._values.encode(request.value, request.ttl)
 
     def delete_entry(self, request: pb.RawDeleteRequest) -> Entry:
         """What a delete writes. Raises as `put_entry`."""
@@ -227,7 +228,7 @@ class Raw:
         key = request.key
         check_sizes((key,))
         self._regions.check(request.context, key)
-        return CF_DEFAULT, b"z" + key, None
+        return CF_DEFAULT, DATA_PREFIX + key, None
 
     async def put(self, request: pb.RawPutRequest) -> pb.RawPutResponse:
         await self._write(request.context, [self.put_entry(request)], for_cas=request.for_cas)
@@ -249,7 +250,7 @@ class Raw:
         entries: list[Entry] = []
         for pair, ttl in zip(request.pairs, ttls, strict=True):
             self._regions.check(request.context, pair.key)
-            entries.append((CF_DEFAULT, b"z" + pair.key, self._values.encode(pair.value, ttl)))
+            entries.append((CF_DEFAULT, DATA_PREFIX + pair.key, self._values.encode(pair.value, ttl)))
         await self._write(request.context, entries, for_cas=request.for_cas)
         return pb.RawBatchPutResponse()
 
@@ -259,7 +260,7 @@ class Raw:
         check_sizes(request.keys)
         for key in request.keys:
             self._regions.check(request.context, key)
-        entries: list[Entry] = [(CF_DEFAULT, b"z" + key, None) for key in request.keys]
+        entries: list[Entry] = [(CF_DEFAULT, DATA_PREFIX + key, None) for key in request.keys]
         await self._write(request.context, entries, for_cas=request.for_cas)
         return pb.RawBatchDeleteResponse()
 
@@ -280,7 +281,9 @@ class Raw:
         self._check(context, request.cf)
         check_sizes((key,))
         deadline = deadline_of(context, self._limits)
-        return await self._scheduler.in_turn([_latch(b"z" + key)], deadline, lambda: self._swap(request, deadline))
+        return await self._scheduler.in_turn(
+            [_latch(DATA_PREFIX + key)], deadline, lambda: self._swap(request, deadline)
+        )
 
     async def _swap(self, request: pb.RawCASRequest, deadline: float) -> pb.RawCASResponse:
         context, key = request.context, request.key
@@ -290,7 +293,7 @@ class Raw:
         old = self._load(key)
         expected = None if request.previous_not_exist else request.previous_value
         if old == expected:
-            await self._store.write(context, [(CF_DEFAULT, b"z" + key, new)], term=granted.term)
+            await self._store.write(context, [(CF_DEFAULT, DATA_PREFIX + key, new)], term=granted.term)
         return pb.RawCASResponse(succeed=old == expected, previous_not_exist=old is None, previous_value=old or b"")
 
     async def delete_range(self, request: pb.RawDeleteRangeRequest) -> pb.RawDeleteRangeResponse:
@@ -301,7 +304,7 @@ class Raw:
             raise Refused(f"the range is inverted: {low.hex()} is above {high.hex()}")
         granted = await grant(self._store, context, deadline_of(context, self._limits))
         low, high = clamp(granted.region, low, high, reverse=False)
-        await self._store.delete_range(context, CF_DEFAULT, b"z" + low, b"z" + high if high else b"{")
+        await self._store.delete_range(context, CF_DEFAULT, data_start(low), data_end(high))
         return pb.RawDeleteRangeResponse()
 
 

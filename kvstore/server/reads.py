@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator
 from itertools import islice
 
 from kvstore.codec import encode_bytes
-from kvstore.mvcc.keys import DATA_END, data_key
+from kvstore.failpoint import fail_point_async
+from kvstore.mvcc.keys import DATA_END, TS_MAX, data_key
 from kvstore.mvcc.reader import MetLock, MvccReader
+from kvstore.mvcc.record import Lock
 from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.raftstore.api import Grant, RegionStore
+from kvstore.raftstore.keys import data_end
 from kvstore.server.access import ResponseSize, check_count, clamp, deadline_of, first_user_key, grant, grant_now
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import Refused, key_error, lock_info
-from kvstore.server.limits import SCAN_ROWS_MAX, ServiceLimits
+from kvstore.server.limits import RESOLVE_BATCH_LOCKS, SCAN_ROWS_MAX, ServiceLimits
 from kvstore.server.replica import ReplicaReads
+from kvstore.server.scheduler import breathe
 from kvstore.server.snapshot import SnapshotReads, isolation_of
 
 
@@ -152,6 +157,22 @@ class Reads:
         end = data_key(high) if high else DATA_END
         found = self._reader.refresh().scan_locks(max_ts, low, min(limit or SCAN_ROWS_MAX + 1, SCAN_ROWS_MAX + 1), end)
         return [lock_info(key, lock) for key, lock in found]
+
+    async def region_locks(
+        self, context: pb.Context, deadline: float
+    ) -> AsyncGenerator[list[tuple[bytes, Lock]], None]:
+        """The locks of the whole region, in batches; others have the loop in between. Raises RegionError."""
+        low: bytes | None = None
+        while True:
+            region = (await grant(self._store, context, deadline)).region
+            start = first_user_key(region.start_key) if low is None else low
+            found = self._reader.refresh().scan_locks(TS_MAX, start, RESOLVE_BATCH_LOCKS, data_end(region.end_key))
+            yield found
+            if len(found) < RESOLVE_BATCH_LOCKS:
+                return
+            low = found[-1][0] + b"\0"
+            await fail_point_async("resolve_lock::next_batch")
+            await breathe()
 
 
 def _ordered(start: bytes, end: bytes, reverse: bool) -> tuple[bytes, bytes]:

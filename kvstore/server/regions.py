@@ -30,10 +30,6 @@ class Regions:
         if key < start or (end and key >= end):
             raise key_not_in_region(key, region_id, start, end)
 
-    def bounds(self, region_id: int) -> tuple[bytes, bytes] | None:
-        known = self._bounds.get(region_id)
-        return None if known is None else (known[1], known[2])
-
     def on_role(self, region: Region, peer: Peer, *, is_leader: bool, term: int) -> None:
         """The bounds stay."""
 

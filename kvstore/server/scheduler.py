@@ -54,10 +54,11 @@ class Scheduler:
         Raises Refused for too many keys, RegionError, and what the command raises; then nothing was written, but for an
         undetermined RegionError.
         """
-        check_count(command.keys())
+        wanted = command.keys()
+        check_count(wanted)
         now = asyncio.get_running_loop().time
         begun = now()
-        keys = sorted(set(command.keys()))
+        keys = sorted(set(wanted))
         changes = Changes()
         await fail_point_async("scheduler::before_latch")
         await self._acquire(keys, deadline)

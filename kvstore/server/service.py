@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from kvstore.errors import Deadlock, PdError
+from kvstore.errors import PdError
 from kvstore.failpoint import fail_point_async
 from kvstore.proto import coprocessor_pb2, tikvpb_pb2
 from kvstore.proto import kvrpcpb_pb2 as pb
@@ -30,7 +30,7 @@ from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint, Failures
 from kvstore.server.errors import Refused, busy
 from kvstore.server.expiry import ExpiryWorker
 from kvstore.server.limits import ServiceLimits
-from kvstore.server.lock_wait import Wait, Waits
+from kvstore.server.lock_wait import Waits
 from kvstore.server.pessimistic import PessimisticLocks
 from kvstore.server.raw import ExpiringValues, PlainValues, Raw
 from kvstore.server.reads import Reads
@@ -75,11 +75,11 @@ class Service:
         self.concurrency = ConcurrencyManager(now_ms)
         self.detector = DeadlockDetector(store, transport, directory)
         self.waits = Waits(self.detector)
-        self.detector.on_circle = self._on_circle
+        self.detector.on_circle = self.waits.fail
         self.scheduler = Scheduler(store)
         self.scheduler.on_released = self.waits.released
         self.reads = Reads(store, self.concurrency, ReplicaReads(store, transport, directory), self.limits)
-        self._writes = Writes(store, self.scheduler, self.concurrency, self.limits)
+        self._writes = Writes(self.scheduler, self.concurrency, self.reads, self.limits)
         self._locks = PessimisticLocks(self.scheduler, self.waits, self.limits)
         self.regions = Regions(store)
         values = ExpiringValues(now_ms) if raw_ttl else PlainValues()
@@ -301,9 +301,6 @@ class Service:
 
     # -- roles
 
-    def _on_circle(self, wait: Wait, circle: Deadlock) -> None:
-        self.waits.fail(wait, circle)
-
     async def sync_max_ts(self, region_id: int, mark: int) -> None:
         """Learns a timestamp that is above all reads its predecessor served, then lets the region commit by itself."""
         while True:
@@ -330,7 +327,6 @@ class Service:
         """Drops iterators that pin files and memory; for a store that has had nothing to do for a while."""
         self.reads.release_idle()
         self.scheduler.release_idle()
-        self._writes.release_idle()
 
     async def close(self) -> None:
         """Ends the tasks; the region store is closed first, so that none waits for a write."""

@@ -3,21 +3,19 @@ KVPessimisticRollback, KvResolveLock."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kvstore.errors import AlreadyCommitted, Assertion
-from kvstore.failpoint import fail_point_async
-from kvstore.mvcc.keys import DATA_END, TS_MAX
 from kvstore.mvcc.reader import MvccReader
 from kvstore.mvcc.record import Lock
 from kvstore.proto import kvrpcpb_pb2 as pb
-from kvstore.raftstore.api import RegionStore
-from kvstore.server.access import check_sizes, deadline_of, first_user_key, grant
+from kvstore.server.access import check_sizes, deadline_of
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import Refused, lock_info, max_ts_not_synced
-from kvstore.server.limits import RESOLVE_BATCH_LOCKS, ServiceLimits
-from kvstore.server.scheduler import Scheduler, breathe
+from kvstore.server.limits import ServiceLimits
+from kvstore.server.reads import Reads
+from kvstore.server.scheduler import Scheduler
 from kvstore.txn.actions.check_txn_status import (
     StatusAlive,
     StatusCommitted,
@@ -94,17 +92,12 @@ class Writes:
     """Commands that change records, but for those that wait for locks."""
 
     def __init__(
-        self, store: RegionStore, scheduler: Scheduler, concurrency: ConcurrencyManager, limits: ServiceLimits
+        self, scheduler: Scheduler, concurrency: ConcurrencyManager, reads: Reads, limits: ServiceLimits
     ) -> None:
-        self._store = store
         self._scheduler = scheduler
         self._concurrency = concurrency
+        self._reads = reads
         self._limits = limits
-        self._reader = MvccReader(store.engine)
-
-    def release_idle(self) -> None:
-        """Drops iterators, which pin files and memory."""
-        self._reader.close()
 
     async def prewrite(self, request: pb.PrewriteRequest) -> pb.PrewriteResponse:
         context = request.context
@@ -147,7 +140,7 @@ class Writes:
             command = PessimisticRollback(tuple(request.keys), start_ts, for_update_ts)
             await self._scheduler.run(context, command, deadline)
             return pb.PessimisticRollbackResponse()
-        async for found in self._region_locks(context, deadline):
+        async for found in self._reads.region_locks(context, deadline):
             keys = tuple(key for key, lock in found if lock.start_ts == start_ts)
             if keys:
                 await self._scheduler.run(context, PessimisticRollback(keys, start_ts, for_update_ts), deadline)
@@ -205,26 +198,13 @@ class Writes:
 
     async def _resolve_region(self, context: pb.Context, fates: dict[int, int]) -> None:
         deadline = deadline_of(context, self._limits)
-        async for found in self._region_locks(context, deadline):
-            for start_ts, commit_ts in fates.items():
-                keys = tuple(key for key, lock in found if lock.start_ts == start_ts)
-                if keys:
-                    await self._scheduler.run(context, ResolveLock(keys, start_ts, commit_ts), deadline)
-
-    async def _region_locks(self, context: pb.Context, deadline: float) -> AsyncIterator[list[tuple[bytes, Lock]]]:
-        """The locks of the whole region, in batches; others have the loop in between."""
-        low: bytes | None = None
-        while True:
-            region = (await grant(self._store, context, deadline)).region
-            start = first_user_key(region.start_key) if low is None else low
-            end = b"z" + region.end_key if region.end_key else DATA_END
-            found = self._reader.refresh().scan_locks(TS_MAX, start, RESOLVE_BATCH_LOCKS, end)
-            yield found
-            if len(found) < RESOLVE_BATCH_LOCKS:
-                return
-            low = found[-1][0] + b"\0"
-            await fail_point_async("resolve_lock::next_batch")
-            await breathe()
+        async for found in self._reads.region_locks(context, deadline):
+            keys: dict[int, list[bytes]] = {}
+            for key, lock in found:
+                if lock.start_ts in fates:
+                    keys.setdefault(lock.start_ts, []).append(key)
+            for start_ts, locked in keys.items():
+                await self._scheduler.run(context, ResolveLock(tuple(locked), start_ts, fates[start_ts]), deadline)
 
 
 def prewrite_of(request: pb.PrewriteRequest) -> Prewrite:

@@ -73,6 +73,16 @@ def test_garbage_of_many_keys_goes() -> None:
     everywhere(test)
 
 
+def test_garbage_whose_newest_version_was_the_last_one_looked_at_goes() -> None:
+    async def test(node: Node) -> None:
+        pairs = {f"k{at:05}": "v" for at in range(600)}
+        await node.put(10, 20, a="v", **pairs)
+        await node.put(30, 40, **pairs)
+        assert await node.service.admin.collect(node.store.context(), 50) == 600
+
+    everywhere(test)
+
+
 def test_ranges_are_deleted() -> None:
     async def test(node: Node) -> None:
         await node.put(10, 20, a="1", b="2", c="3", d="4")
