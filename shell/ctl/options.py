@@ -245,10 +245,10 @@ def remove_operator(context: typer.Context, region_id: Region) -> None:
 def add_scheduler(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="balance-leader, balance-region, hot-region, evict-leader, …")],
-    store_id: Annotated[int, typer.Option("--store", min=1, help="The store it is about.")] = 0,
+    store_id: Annotated[int | None, typer.Option("--store", min=1, help="The store it is about.")] = None,
 ) -> None:
     """Start a scheduler."""
-    _do(context, steer.add_scheduler(kind, store_id))
+    _do(context, steer.add_scheduler(kind, store_id or 0))
 
 
 def remove_scheduler(context: typer.Context, name: str) -> None:
