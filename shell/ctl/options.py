@@ -300,7 +300,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 
 _GROUPS: dict[str, tuple[str, Command, dict[str, Callable[..., None]]]] = {
     "operators": (
-        "Operators under way; or add and remove some.",
+        "Operators under way and those that ended lately; or add and remove some.",
         steer.operators,
         {
             "add-transfer-leader": add_transfer_leader,
