@@ -1,8 +1,8 @@
 """Failpoints: named places in the code where a test or an operator can make something go wrong.
 
 The syntax is that of the Rust crate fail (tikv/fail-rs): `name=[p%][count*]task[(argument)]`, tasks chained with `->`,
-points separated by `;`: `FAILPOINTS="raft_before_save=1%return->5*sleep(10)->off;apply_before_write=panic"`. Of a chain
-the first task acts whose count is not used up and whose chance comes up.
+points separated by `;`: `FAILPOINTS="engine::before_sync=1%return->5*sleep(10)->off;raftstore::apply_write=panic"`. Of
+a chain the first task acts whose count is not used up and whose chance comes up.
 
 | task | `fail_point` | `fail_point_async` |
 |---|---|---|

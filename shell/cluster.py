@@ -4,24 +4,69 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+Run = Callable[[Path | None, Mapping[str, object]], int]
+"""A process of these settings: a file's, and what was given on the command line. Returns the exit code."""
+
 Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="The data directory, made if missing.")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; options come first.")]
-StatusAddr = Annotated[
-    str | None, typer.Option("--status-addr", metavar="HOST:PORT", help="The status port (HTTP); '' for none.")
-]
-Ca = Annotated[str | None, typer.Option("--ca", metavar="FILE", help="TLS: the authority's certificate (PEM).")]
-Cert = Annotated[str | None, typer.Option("--cert", metavar="FILE", help="TLS: our certificate (PEM).")]
-Key = Annotated[str | None, typer.Option("--key", metavar="FILE", help="TLS: our private key (PEM).")]
-LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warn, error or fatal.")]
-LogFile = Annotated[str | None, typer.Option("--log-file", metavar="FILE", help="Log to FILE, not standard error.")]
-LogFormat = Annotated[str | None, typer.Option("--log-format", help="text or json.")]
 
 
+def _run_with_shared(
+    run: Run,
+    own: Mapping[str, object],
+    status_addr: Annotated[
+        str | None, typer.Option("--status-addr", metavar="HOST:PORT", help="The status port (HTTP); '' for none.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; options come first.")
+    ] = None,
+    ca: Annotated[
+        str | None, typer.Option("--ca", metavar="FILE", help="TLS: the authority's certificate (PEM).")
+    ] = None,
+    cert: Annotated[str | None, typer.Option("--cert", metavar="FILE", help="TLS: our certificate (PEM).")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="FILE", help="TLS: our private key (PEM).")] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warn, error or fatal.")] = None,
+    log_file: Annotated[
+        str | None, typer.Option("--log-file", metavar="FILE", help="Log to FILE, not standard error.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option("--log-format", help="text or json.")] = None,
+) -> None:
+    """Runs a process with its own settings and those that both kinds have."""
+    shared = {
+        "status-addr": status_addr,
+        "security.ca-path": ca,
+        "security.cert-path": cert,
+        "security.key-path": key,
+        "log.level": log_level,
+        "log.file": log_file,
+        "log.format": log_format,
+    }
+    raise typer.Exit(run(config, {**own, **shared}))
+
+
+def _process(own: Callable[..., tuple[Run, Mapping[str, object]]]) -> Callable[..., None]:
+    """The command of a process, which takes its own options and, after them, those of `_run_with_shared`."""
+    shared = list(inspect.signature(_run_with_shared, eval_str=True).parameters.values())[2:]
+    parameters = [*inspect.signature(own, eval_str=True).parameters.values(), *shared]
+
+    def command(**options: Any) -> None:
+        given = {one.name: options.pop(one.name) for one in shared}
+        _run_with_shared(*own(**options), **given)
+
+    # what typer reads of a function
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__doc__ = own.__doc__
+    return command
+
+
+@_process
 def kv(
     data: Data = None,
     addr: Annotated[str | None, typer.Option("--addr", metavar="HOST:PORT", help="Where it serves (gRPC).")] = None,
@@ -32,30 +77,20 @@ def kv(
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="K=V,…", help="Where the machine stands: zone=z1,host=h1.")
     ] = None,
-    status_addr: StatusAddr = None,
-    config: Config = None,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    log_level: LogLevel = None,
-    log_file: LogFile = None,
-    log_format: LogFormat = None,
-) -> None:
+) -> tuple[Run, Mapping[str, object]]:
     """Run a store of a cluster: TiKV's service over replicated regions."""
     from shell.nodes.kv import run
 
-    given = {
+    return run, {
         "data-dir": data,
         "addr": addr,
         "advertise-addr": advertise_addr,
         "pd-endpoints": None if pd is None else pd.split(","),
         "labels": None if labels is None else _pairs(labels, "--labels"),
-        "status-addr": status_addr,
-        **_shared(ca, cert, key, log_level, log_file, log_format),
     }
-    raise typer.Exit(run(config, given))
 
 
+@_process
 def pd(
     data: Data = None,
     client_addr: Annotated[
@@ -68,28 +103,17 @@ def pd(
     advertise_client_addr: Annotated[
         str | None, typer.Option("--advertise-client-addr", metavar="HOST:PORT", help="The address others are told.")
     ] = None,
-    status_addr: StatusAddr = None,
-    config: Config = None,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    log_level: LogLevel = None,
-    log_file: LogFile = None,
-    log_format: LogFormat = None,
-) -> None:
+) -> tuple[Run, Mapping[str, object]]:
     """Run a placement driver of a cluster: timestamps, regions, and where they are."""
     from shell.nodes.pd import run
 
-    given = {
+    return run, {
         "data-dir": data,
         "name": name,
         "client-addr": client_addr,
         "advertise-client-addr": advertise_client_addr,
         "initial-cluster": initial_cluster,
-        "status-addr": status_addr,
-        **_shared(ca, cert, key, log_level, log_file, log_format),
     }
-    raise typer.Exit(run(config, given))
 
 
 def playground(
@@ -106,19 +130,6 @@ def playground(
     from shell.playground import run
 
     raise typer.Exit(run(kv, pd, data, base_port))
-
-
-def _shared(
-    ca: str | None, cert: str | None, key: str | None, level: str | None, file: str | None, format: str | None
-) -> dict[str, Any]:
-    return {
-        "security.ca-path": ca,
-        "security.cert-path": cert,
-        "security.key-path": key,
-        "log.level": level,
-        "log.file": file,
-        "log.format": format,
-    }
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Described:
 
 
 def setting(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its meaning and the bounds of its value, both inclusive."""
+    """A field with its meaning and the bounds of its value, both inclusive; without a lower one it is 0."""
     metadata = {"help": help, "low": low, "high": high}
     if isinstance(default, Mapping):
         return field(default_factory=lambda: MappingProxyType(dict(default)), metadata=metadata)
@@ -117,7 +117,9 @@ def _value(hint: Any, one: Field[Any], value: object, source: str, at: str) -> o
     if found is None:
         raise ConfigError(f"{source}: {at} = {value!r} is not {_type_name(hint)}")
     low, high = one.metadata.get("low"), one.metadata.get("high")
-    if isinstance(found, (int, float)) and ((low is not None and found < low) or (high is not None and found > high)):
+    # a component's settings are counts, sizes and times
+    low = 0 if low is None else low
+    if isinstance(found, (int, float)) and (found < low or (high is not None and found > high)):
         bounds = f"at least {low}" if high is None else f"between {low} and {high}"
         raise ConfigError(f"{source}: {at} = {value!r} is not {bounds}")
     return found

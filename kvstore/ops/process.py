@@ -8,7 +8,7 @@ A supervisor reads one line on standard output when the node serves (`ready kv a
 | 1 | a failure; the last line on standard error says which |
 | 2 | wrong usage or configuration |
 | 101 | a failpoint's `panic`, as a Rust process' |
-| 130 | a second signal while it was closing, or the grace period was over |
+| 130 | a second signal while it was closing, or it was not closed some seconds after the grace period |
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ PARENT_FD = "SQLFRONT_PARENT_FD"
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_PANIC, EXIT_FORCED = 0, 1, 2, 101, 130
 SWITCH_INTERVAL_S = 0.0005
 """How long the loop's thread keeps the interpreter while another (a sync that has ended) waits for it."""
-STOP_GRACE_S = 10.0
+CLOSE_S = 5.0
+"""What a node may take for closing beyond its grace, before it is left as it is: the store survives that."""
 
 
 class Usage(Exception):
@@ -50,7 +51,7 @@ class Running(Protocol):
         """Ends what is under way within so many seconds, and closes everything."""
 
 
-def run(kind: str, start: Callable[[], Awaitable[Running]], grace_s: float = STOP_GRACE_S) -> int:
+def run(kind: str, start: Callable[[], Awaitable[Running]], grace_s: float) -> int:
     """Runs a node until a signal or a failure; returns the exit code. To be called once, in the main thread.
 
     `start` raises Usage for what the user can mend, OSError for a port or file that is not to be had.
@@ -86,19 +87,23 @@ async def _run(kind: str, start: Callable[[], Awaitable[Running]], grace_s: floa
     if failing.done():
         reason = await failing
         log.critical(f"{kind} cannot go on", exc_info=reason)
-        say_fatal(kind, _in_one_line(reason))
         code = EXIT_FAILED
     else:
         failing.cancel()
+        reason = None
         log.info(f"{kind} stops", grace_s=grace_s)
         code = EXIT_OK
-    try:
-        # what a node may take for closing beyond its grace, before it is left as it is: the store survives that
-        await asyncio.wait_for(node.stop(grace_s), grace_s + 5)
-    except TimeoutError:
-        say_fatal(kind, f"not closed {grace_s + 5:g} s after it was told to stop; leaving it as it is")
+    closing = asyncio.ensure_future(node.stop(grace_s))
+    await asyncio.wait((closing,), timeout=grace_s + CLOSE_S)
+    if closing.done() and closing.exception() is None:
+        log.info(f"{kind} has stopped", exit_code=code)
+    if reason is not None:
+        # the log may go to standard error too, and the last line there is to say why
+        say_fatal(kind, _in_one_line(reason))
+    if not closing.done():
+        say_fatal(kind, f"not closed {grace_s + CLOSE_S:g} s after it was told to stop; leaving it as it is")
         leave_at_once(EXIT_FORCED)
-    log.info(f"{kind} has stopped", exit_code=code)
+    await closing
     return code
 
 

@@ -245,10 +245,10 @@ def remove_operator(context: typer.Context, region_id: Region) -> None:
 def add_scheduler(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="balance-leader, balance-region, hot-region, evict-leader, …")],
-    store_id: Annotated[int, typer.Option("--store", min=1, help="The store it is about.")] = 0,
+    store_id: Annotated[int | None, typer.Option("--store", min=1, help="The store it is about.")] = None,
 ) -> None:
     """Start a scheduler."""
-    _do(context, steer.add_scheduler(kind, store_id))
+    _do(context, steer.add_scheduler(kind, store_id or 0))
 
 
 def remove_scheduler(context: typer.Context, name: str) -> None:
@@ -300,7 +300,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 
 _GROUPS: dict[str, tuple[str, Command, dict[str, Callable[..., None]]]] = {
     "operators": (
-        "Operators under way; or add and remove some.",
+        "Operators under way and those that ended lately; or add and remove some.",
         steer.operators,
         {
             "add-transfer-leader": add_transfer_leader,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -122,20 +121,6 @@ async def close_status(process: Process, server: StatusServer | None) -> None:
         task.cancel()
     if server is not None:
         await server.stop()
-
-
-class ThreadSync:
-    """Makes an engine's writes durable in a thread, one sync at a time, while the loop goes on."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._thread = ThreadPoolExecutor(1, "sync")
-
-    async def __call__(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.sync)
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=True)
 
 
 def wall_ms() -> int:

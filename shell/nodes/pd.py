@@ -15,6 +15,7 @@ from kvstore.ops.net import Address, AddressError, parse_address
 from kvstore.ops.process import Usage
 from kvstore.ops.status import PeerStatus, RegionStatus, StatusServer
 from kvstore.proto.metapb_pb2 import PeerRole
+from kvstore.raftstore.syncer import ThreadSyncer
 from kvstore.rpc.api import Handlers
 from kvstore.rpc.grpc import GrpcServer, GrpcTransport
 from pd.config import Member, PdConfig, ScheduleConfig, parse_members
@@ -93,7 +94,7 @@ class RunningPd:
     engine: RocksEngine
     transport: GrpcTransport
     process: common.Process
-    sync: common.ThreadSync
+    syncer: ThreadSyncer
     status: StatusServer | None
     ready: Mapping[str, object]
 
@@ -109,14 +110,14 @@ class RunningPd:
         if settings.status_addr:
             status_address = common.address_of(settings.status_addr, "--status-addr", prepared.tls)
         engine = RocksEngine(settings.data_dir, cache_bytes=CACHE_BYTES)
-        sync = common.ThreadSync(engine)
+        syncer = ThreadSyncer(engine)
         transport = GrpcTransport(tls=prepared.grpc_tls)
 
         def server(at: str, handlers: Handlers) -> GrpcServer:
             return GrpcServer(str(address), prepared.grpc.measured(handlers), prepared.grpc_tls)
 
-        node = PdNode(config, engine, transport, server, wall_ms=common.wall_ms, sync=sync, rng=random.Random())
-        running = cls(node, engine, transport, prepared, sync, None, {})
+        node = PdNode(config, engine, transport, server, wall_ms=common.wall_ms, sync=syncer.sync, rng=random.Random())
+        running = cls(node, engine, transport, prepared, syncer, None, {})
         try:
             await node.start()
             ClusterMetrics(prepared.registry, node)
@@ -142,7 +143,7 @@ class RunningPd:
         await common.close_status(self.process, self.status)
         await self.node.stop()
         await self.transport.close()
-        self.sync.close()
+        self.syncer.close()
         try:
             self.engine.close()
         except StoreError as error:

@@ -191,7 +191,7 @@ class Cluster:
             options += ["--advertise-client-addr", f"{HOST}:{proxies[n]}"]
             self._add(name, "pd", proxies[n], ports[2 * n + 1], options, self._pd_config)
 
-    async def add_store(self, labels: str = "") -> str:
+    async def add_store(self) -> str:
         """Starts one more store; returns its name."""
         name = f"kv{len(self.stores) + 1}"
         port, status = free_ports(2)
@@ -204,7 +204,7 @@ class Cluster:
             "--pd",
             ",".join(self.pd_addresses),
         ]
-        self._add(name, "kv", proxy, status, [*options, *(["--labels", labels] if labels else [])], self._config)
+        self._add(name, "kv", proxy, status, options, self._config)
         await self.start(name)
         return name
 

@@ -19,13 +19,12 @@ OUTSIDE = "client"
 
 
 class Network:
-    """All proxies of a test, and what is cut or slow between whom."""
+    """All proxies of a test, and what is cut between whom."""
 
     def __init__(self, processes: Callable[[], Mapping[str, int]]) -> None:
         """`processes` gives the process id of each name."""
         self._processes = processes
         self._cut: set[tuple[str, str]] = set()
-        self._delays: dict[tuple[str, str], float] = {}
         self._changed = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,14 +58,9 @@ class Network:
                 self.cut(a, b)
                 self.cut(b, a)
 
-    def delay(self, source: str, target: str, seconds: float) -> None:
-        """Makes every piece of bytes from `source` to `target` late."""
-        self._delays[source, target] = seconds
-
     def heal(self) -> None:
-        """Ends all cuts and delays."""
+        """Ends all cuts."""
         self._cut.clear()
-        self._delays.clear()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -107,7 +101,6 @@ class Network:
 
     async def _pass(self, source: str, target: str) -> None:
         """Returns when bytes may go from one to the other."""
-        await asyncio.sleep(self._delays.get((source, target), 0))
         while (source, target) in self._cut:
             await self._changed.wait()
 

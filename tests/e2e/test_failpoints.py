@@ -10,7 +10,7 @@ import pytest
 
 from kvstore.client.cluster.cluster import Cluster as Client
 from kvstore.errors import KvError
-from tests.e2e.harness import Cluster
+from tests.e2e.harness import Cluster, run
 
 END_S = 20.0
 
@@ -41,4 +41,4 @@ def test_a_store_whose_disk_fails_ends_and_keeps_what_it_acknowledged(
                 await cluster.start("kv1")
                 assert await client.raw.get(b"before") == b"1"
 
-    asyncio.run(main())
+    run(main)

@@ -21,7 +21,7 @@ from kvstore.proto.kvrpcpb_pb2 import RawGetRequest
 from kvstore.proto.pdpb_pb2 import GetMembersRequest
 from kvstore.rpc.api import methods_of
 from kvstore.rpc.grpc import GrpcTransport, Tls
-from tests.e2e.harness import PROGRAM, ROOT, Cluster, free_ports, until
+from tests.e2e.harness import PROGRAM, ROOT, Cluster, free_ports, run, until
 from tests.e2e.proxy import HOST
 from tests.ops.certificates import Certificates, make_certificates
 
@@ -91,7 +91,7 @@ def with_tls(
         async with cluster:
             await body(cluster, theirs)
 
-    asyncio.run(main())
+    run(main)
 
 
 @pytest.mark.slow

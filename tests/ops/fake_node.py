@@ -44,5 +44,5 @@ async def start(mode: str) -> FakeNode:
 
 
 if __name__ == "__main__":
-    log.set_up(level="warn")
+    log.set_up(level="info" if sys.argv[1] == "fail" else "warn")
     raise SystemExit(process.run("fake", lambda: start(sys.argv[1]), grace_s=60 if sys.argv[1] == "slow" else 1))

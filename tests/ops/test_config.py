@@ -67,6 +67,7 @@ def test_what_is_written_out_reads_back(tmp_path: Path) -> None:
         ("endpoints = 'x:1'", "endpoints = 'x:1' is not a list of texts"),
         ("[labels]\nzone = 1", "is not a table of texts"),
         ("[split]\nregion-size-mib = 0", "split.region-size-mib = 0 is not between 1 and 1024"),
+        ("[split]\ncheck-s = -1", "split.check-s = -1 is not at least 0"),
         ("[split]\nregion-size-mib = true", "is not a whole number"),
         ("[split]\nregion-size-mib = 1.5", "is not a whole number"),
         ("[split]\nratio = nan", "is not a number"),

@@ -22,10 +22,11 @@ from kvstore.rpc.api import Call, Handlers
 from kvstore.rpc.memory import MemoryNetwork
 from pd.config import PdConfig
 from pd.node import PdNode
-from shell.ctl import ask, steer
+from shell.ctl import ask, options, steer
 from shell.ctl.keys import Key, shown
 from shell.ctl.report import Report, one, render
 from shell.ctl.session import Command, CtlError, Session, Target, run
+from shell.options import invoke
 
 PD = "127.0.0.1:2379"
 STORE = "127.0.0.1:20160"
@@ -250,6 +251,21 @@ def test_orders_are_told_as_they_are_meant(command: Command, request_told: Any) 
     assert said["done"]
     told.ClearField("header")
     assert told == request_told
+
+
+def test_a_scheduler_may_be_about_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[Command] = []
+
+    def note(target: Target, command: Command) -> int:
+        commands.append(command)
+        return 0
+
+    monkeypatch.setattr(options, "run", note)
+    assert invoke(["ctl", "scheduler", "add", "balance-leader"]) == 0
+    assert invoke(["ctl", "scheduler", "add", "evict-leader", "--store", "0"]) == 2
+    (command,) = commands
+    _, _, (told,) = found(command)
+    assert (told.kind, told.store_id) == ("balance-leader", 0)
 
 
 def test_a_split_goes_at_encoded_keys() -> None:

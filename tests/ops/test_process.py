@@ -65,7 +65,8 @@ def test_a_failure_is_one_line_and_a_code() -> None:
     out, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
     assert out.splitlines()[-1] == "closed"
-    assert "sqlfront fake: the disk is gone" in err.splitlines()
+    assert "fake has stopped" in err
+    assert err.splitlines()[-1] == "sqlfront fake: the disk is gone"
     assert "[FATAL]" in err
 
 
