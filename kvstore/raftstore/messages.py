@@ -108,11 +108,13 @@ def _takes_range(store: RaftStore, region: Region) -> bool:
 
     That their range was taken over is not enough: a region that split and merged may live on somewhere else.
     """
+    version, own = region.region_epoch.version, store.peers[region.id]
     for held in store.tree.overlapping(region):
         other = store.peers[held.id]
-        if not _may_swallow(region, held):
+        # What merged may have split again: part of the range is enough if it is known when ours took the other over.
+        if not (_may_swallow(region, held) or (own.storage.initialized and version > held.region_epoch.version)):
             return False
-        needed = other.laggards - {region.id}  # the snapshot itself brings its region past the merge
+        needed = any(r != region.id or version < past for r, past in other.laggards.items())
         if other.found_gone < GONE_FOR_SNAPSHOT or needed or store.upkeep.is_led(other):
             store.upkeep.ask_if_gone(other)
             return False

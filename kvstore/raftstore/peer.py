@@ -198,8 +198,9 @@ class Peer:
         self.asked_at = 0.0
         self.found_gone = 0
         """How often in a row the placement driver knew nothing of the region."""
-        self.laggards: frozenset[int] = frozenset()
-        """Regions of this store that may need this peer, which was found gone, to take it over."""
+        self.laggards: dict[int, int] = {}
+        """Regions of this store that may need this peer, which was found gone, to take it over: until they have come
+        to these versions."""
         self.loaded = False
         """Whether it was there when the process started."""
         self.joint_since: float | None = None

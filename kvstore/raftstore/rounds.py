@@ -174,7 +174,7 @@ class Rounds:
         if before.peers:
             store.delete_data(batch, before.start_key, before.end_key)
         for other in store.tree.overlapping(region):
-            store.bury(batch, store.peers[other.id])
+            store.destroy(batch, store.peers[other.id])
         store.delete_data(batch, region.start_key, region.end_key)
         peer.storage.begin_snapshot(batch, snapshot, region)
         peer.last_compacted = snapshot.index

@@ -309,7 +309,7 @@ class Upkeep:
             at = found[0].end_key
             if not at or (end and at >= end):
                 break
-        peer.laggards = await self._laggards(peer, newest) if peer.storage.initialized else frozenset()
+        peer.laggards = await self._laggards(peer, newest) if peer.storage.initialized else {}
         peer.found_gone += 1
         if peer.laggards:
             return False
@@ -319,17 +319,18 @@ class Upkeep:
                     return False
         return peer.found_gone >= FOUND_GONE_TIMES
 
-    async def _laggards(self, source: Peer, newest: int) -> frozenset[int]:
-        """The regions here that may still come to where they took `source` over, being behind in their logs.
+    async def _laggards(self, source: Peer, newest: int) -> dict[int, int]:
+        """The regions here that may still come to where they took `source` over, being behind in their logs, with the
+        versions that the placement driver knows of them: who has come to his is past that.
 
-        Who has come to `newest`, the version of what is in the source's range now, is past that.
+        So is who has come to `newest`, the version of what is in the source's range now.
         """
-        found_behind: list[int] = []
+        found_behind: dict[int, int] = {}
         for other in list(self._store.peers.values()):
             version = other.region.region_epoch.version
             if other is source or not other.storage.initialized or version >= newest:
                 continue
             found = await self._store.placement.get_region_by_id(other.region_id)
             if found is not None and found[0].region_epoch.version > version:
-                found_behind.append(other.region_id)
-        return frozenset(found_behind)
+                found_behind[other.region_id] = found[0].region_epoch.version
+        return found_behind

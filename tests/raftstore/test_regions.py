@@ -634,3 +634,72 @@ def test_a_log_is_not_cut_behind_prepare_merge() -> None:
         await cluster.stop()
 
     run_virtual(main())
+
+
+async def ranges(cluster: Cluster, starts: bytes) -> list[int]:
+    """Splits region 2 before each of `starts`; the ids from left to right, when all stores have all of them."""
+    store = await cluster.leader(2)
+    await store.split_at(store.peers[2], [starts[at : at + 1] for at in range(len(starts))])
+    wanted = len(starts) + 1
+    await cluster.until(lambda: all(len(one.tree.all()) == wanted for one in cluster.stores.values()))
+    return [region.id for region in store.regions()]
+
+
+async def cut_off(cluster: Cluster, absent: int) -> None:
+    """Isolates a store that leads nothing: store 1 leads all, and knows how far everybody is."""
+    for region in cluster.stores[1].regions():
+        own = next(member for member in region.peers if member.store_id == 1)
+        await cluster.leader(region.id)
+        cluster.transfer(region.id, own)
+        await cluster.until(lambda one=region.id: cluster.leader_store(one) is cluster.stores[1])
+    await asyncio.sleep(1)
+    cluster.network.isolate(absent, list(cluster.stores))
+
+
+async def merge_without(cluster: Cluster, absent: int, source: int, target: int) -> None:
+    """Merges on all stores but `absent`."""
+    there = [store for store_id, store in cluster.stores.items() if store_id != absent]
+    await cluster.until(lambda: cluster.merge(source, target))
+    await cluster.until(lambda: all(source not in store.peers for store in there))
+
+
+async def outgrow_log(cluster: Cluster, key: bytes, absent: int) -> None:
+    """Writes until the region of `key` no longer has the log that the absent store needs."""
+    found = cluster.locate(key)
+    assert found is not None
+    region_id = found[1]
+    last = cluster.stores[absent].peers[region_id].raft.last_index
+
+    def cut() -> bool:
+        leader = cluster.leader_store(region_id)
+        return leader is not None and leader.peers[region_id].storage.truncated_index > last
+
+    for number in range(TEST_CONFIG.log_gc_entries_max + 20):
+        await cluster.put(key + b"%03d" % number, b"v" * 20)
+    await cluster.until(cut, what="the log is cut")
+
+
+def test_a_region_that_merged_and_split_again_comes_to_a_store_that_missed_both() -> None:
+    """Its snapshot has a part only of the source that the store still holds, and that nobody needs any more."""
+
+    async def main() -> None:
+        cluster = Cluster()
+        cluster.form([1, 2, 3])
+        for key in (b"b", b"h", b"p"):
+            await cluster.put(key, b"1")
+        left, right = await ranges(cluster, b"m")
+        assert right == 2
+        await cut_off(cluster, 3)
+        await merge_without(cluster, 3, left, 2)
+        store = await cluster.leader(2)
+        part = next(r for r in await store.split_at(store.peers[2], [b"f"]) if r.id != 2).id
+        await outgrow_log(cluster, b"p", 3)
+        cluster.network.heal()
+        third = cluster.stores[3]
+        await cluster.until(lambda: third.peers[2].region.start_key == b"f", 60, "the third store follows")
+        await cluster.until(lambda: part in third.peers and third.peers[part].storage.initialized)
+        assert left not in third.peers
+        await cluster.until(lambda: cluster.data(3) == cluster.data(store.store_id), what="the data is the same")
+        await cluster.stop()
+
+    run_virtual(main())
