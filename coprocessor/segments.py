@@ -43,7 +43,7 @@ from coprocessor.codec.vector import BatchDecoder, empty_columns
 from coprocessor.scan import DirtyRow, KeyedBatch, merge_dirty
 from coprocessor.segment_rows import ColumnKey, RowsBuilder, SegmentRows, caught_up, column_keys, decode_more, edited
 from coprocessor.table import TableCodec
-from kvstore.client.api import PackedBatch, Reader, Storage
+from kvstore.client.api import LocalStorage, PackedBatch, Reader
 from kvstore.mvcc.packed import pack_pairs
 
 SEGMENT_ROWS = 65_536
@@ -154,7 +154,7 @@ class _Scan:
 class SegmentCache:
     """Caches decoded tables within `budget_bytes`, for any number of threads. It observes `storage` from the start."""
 
-    def __init__(self, storage: Storage, budget_bytes: int | None = None) -> None:
+    def __init__(self, storage: LocalStorage, budget_bytes: int | None = None) -> None:
         self._storage = storage
         self.budget_bytes = default_budget() if budget_bytes is None else budget_bytes
         self._mutex = threading.Lock()

@@ -28,6 +28,7 @@ KvError
 │   ├── CommitRejected      a commit check (schema version) refused
 │   └── ReadOnlyTxn
 ├── PdError                 the placement driver refused (`type`: pdpb.ErrorType); asking again is no help
+├── PushFailed              a pushed-down request met a value that cannot be computed, or is not one the store knows
 └── Cancelled               interrupted by the user while it waited
 
 kvstore/client/cluster/errors.py adds those of a cluster's client.
@@ -258,6 +259,14 @@ class PdError(KvError):
         self.type = type
         self.message = message
         super().__init__(f"placement driver refused ({type}): {message}")
+
+
+class PushFailed(KvError):
+    """The evaluation of a pushed-down request failed: `code` is MySQL's, 0 when the store refused the request."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class Cancelled(KvError):

@@ -36,7 +36,7 @@ from coprocessor.duck import DuckEngine, file_errors, query_errors
 from coprocessor.errors import Unsupported
 from coprocessor.schema import ColumnSchema
 from coprocessor.table import TableCodec
-from kvstore.client.api import Storage
+from kvstore.client.api import LocalStorage
 from kvstore.errors import Corruption
 from kvstore.mvcc.packed import pack_pairs
 
@@ -69,7 +69,7 @@ class Catalogue(Protocol):
 class Replica:
     """All columnar tables of one storage. Any thread may use it; `worker.Worker` drives it in the background."""
 
-    def __init__(self, storage: Storage, duck: DuckEngine, path: str | None, catalogue: Catalogue) -> None:
+    def __init__(self, storage: LocalStorage, duck: DuckEngine, path: str | None, catalogue: Catalogue) -> None:
         self.storage = storage
         self.duck = duck
         self.path = path

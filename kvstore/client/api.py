@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kvstore.client.changes import Change as Change
@@ -204,8 +205,58 @@ class Ingest(Protocol):
     def abort(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """A push-down request over any number of regions: `data` is a tipb `DAGRequest`, read at `ts`."""
+
+    data: bytes
+    ranges: Sequence[tuple[bytes, bytes]]
+    """Ascending, disjoint ranges of user keys, [start, end)."""
+    ts: int
+    keep_order: bool = False
+    """Answers come in the order of the keys (descending with `desc`), not as regions are ready."""
+    desc: bool = False
+    page_rows: int = 0
+    """Rows in an answer, about; 0: what a region has comes in one answer. For whoever may stop early."""
+    concurrency: int = 0
+    """Regions asked at a time; 0: the client's own limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushAnswer:
+    """One answer: `data` is a tipb `SelectResponse` without an error."""
+
+    data: bytes
+    region_id: int
+    store: str
+    """The address of the store that answered."""
+    wire_bytes: int
+    """Bytes that came over the wire for it; 0 when it came from the client's cache."""
+    seconds: float
+    """From the request to its answer, retries included."""
+
+
+class PushDown(Protocol):
+    """Sends push-down requests to where the data is. May be used by several threads."""
+
+    @property
+    def arrow(self) -> bool:
+        """Whether every store answers in Arrow when it is asked to; else it has to be TypeChunk or TypeDefault."""
+
+    def run(self, request: PushRequest, cancel: CancelToken | None = None) -> Iterator[PushAnswer]:
+        """Yields the answers of all regions, each key's rows in exactly one; locks and moved regions are dealt with.
+
+        Closing the iterator stops what is still under way. Raises PushFailed for an error that the evaluation of the
+        request met, Cancelled, and what reads raise.
+        """
+
+
 class Storage(Protocol):
     """A transactional store."""
+
+    @property
+    def push_down(self) -> PushDown | None:
+        """Where the store evaluates requests beside the data; None when the data is in this process."""
 
     def now_ts(self) -> int:
         """A fresh timestamp, greater than every one handed out before."""
@@ -234,16 +285,6 @@ class Storage(Protocol):
         outcome are as in `Transaction.commit`.
         """
 
-    def observe(self, observer: CommitObserver) -> None: ...
-
-    def wait_until(self, ts: int) -> None:
-        """Returns when every commit at or below `ts`, a timestamp drawn before, is visible and told to the
-        observers."""
-
-    @property
-    def changes(self) -> Changes:
-        """The log of what commits wrote in followed tables."""
-
     @property
     def safe_point(self) -> int:
         """Snapshots below it are refused."""
@@ -254,9 +295,6 @@ class Storage(Protocol):
         Until `finish` or `abort`, writers of that range wait (and time out as for a lock); readers see the range as
         it was.
         """
-
-    def sees_loads(self, ts: int, start: bytes, end: bytes) -> bool:
-        """Whether a reader at `ts` sees every bulk load of a part of the range that has begun and was not given up."""
 
     def destroy_range(self, start: bytes, end: bytes) -> None:
         """Drops every version of every key in the range at once (after DROP or TRUNCATE, below the safe point)."""
@@ -270,12 +308,29 @@ class Storage(Protocol):
     @gc_life_ms.setter
     def gc_life_ms(self, value: int) -> None: ...
 
-    def backup(self, path: str) -> None:
-        """Writes a consistent copy that opens as a database; `path` must not exist."""
-
     def stats(self) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
+
+
+class LocalStorage(Storage, Protocol):
+    """A store in this process, all of whose commits go through it: what follows them can hang on it."""
+
+    def observe(self, observer: CommitObserver) -> None: ...
+
+    def wait_until(self, ts: int) -> None:
+        """Returns when every commit at or below `ts`, a timestamp drawn before, is visible and told to the
+        observers."""
+
+    @property
+    def changes(self) -> Changes:
+        """The log of what commits wrote in followed tables."""
+
+    def sees_loads(self, ts: int, start: bytes, end: bytes) -> bool:
+        """Whether a reader at `ts` sees every bulk load of a part of the range that has begun and was not given up."""
+
+    def backup(self, path: str) -> None:
+        """Writes a consistent copy that opens as a database; `path` must not exist."""
 
 
 class Oracle(Protocol):

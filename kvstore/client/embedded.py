@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from kvstore.client.api import CancelToken, CommitObserver, Ingest, Oracle, PackedBatch, WindowStore
+from kvstore.client.api import CancelToken, CommitObserver, Ingest, Oracle, PackedBatch, PushDown, WindowStore
 from kvstore.client.changes import ChangeLog
 from kvstore.client.commit import Committer
 from kvstore.client.hot_ranges import HotRanges
@@ -66,7 +66,9 @@ class _MetaWindow(WindowStore):
 
 
 class EmbeddedStore:
-    """Implements `api.Storage` over one engine."""
+    """Implements `api.LocalStorage` over one engine."""
+
+    push_down: PushDown | None = None
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_V
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
 
 if TYPE_CHECKING:
-    from kvstore.client.api import Storage
+    from kvstore.client.api import LocalStorage
 
 BOOTSTRAP_VERSION = 1
 DEFAULT_DATABASE = "test"
@@ -123,7 +123,7 @@ def auto_id_database(table: Table) -> int:
 class Catalog:
     """The schema of one storage. Any thread may use it."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: LocalStorage) -> None:
         self.storage = storage
         self.ddl_mutex = threading.RLock()
         self._schema = Schema(0, MappingProxyType({}))
