@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sqlfront.catalog.replica_status import ReplicaStatus
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coprocessor.columnar.view import View
     from coprocessor.columnar.worker import Worker
     from coprocessor.table import TableCodec
+    from kvstore.client.api import LocalStorage
     from sqlfront.catalog.model import Table
     from sqlfront.database import Database
 
@@ -27,18 +28,77 @@ START_COMMITS = 4096
 """After so many commits the replica is started, so that the change log does not grow for ever."""
 
 
+class Replicas(Protocol):
+    """What sessions ask of the columnar replicas, wherever they are."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why no table can be read at present."""
+
+    def view(self, tables: Sequence[Table], ts: int | None) -> View | None:
+        """A view of the tables at `ts` (None: now), None when they have to be read by rows."""
+
+    def ensure(self, table: Table, timeout_s: float, check: Callable[[], None]) -> bool:
+        """Waits until the table can be read here; False when it can't be built or takes too long.
+
+        What `check`, called now and then, raises ends the wait.
+        """
+
+    def switched(self, table: Table) -> None:
+        """SET TIFLASH REPLICA was said of a table."""
+
+    def failed(self, error: Exception) -> bool:
+        """A query that read the replica failed: whether the file is damaged, and was put aside."""
+
+    def status(self, table: Table) -> ReplicaStatus | None:
+        """How the replica of a table stands; None when there is none."""
+
+    def refusal(self, table: Table) -> str:
+        """Why a table is not read from its replica though it was asked for."""
+
+    def close(self) -> None: ...
+
+
+class NoReplicas:
+    """There are none."""
+
+    problem: str | None = None
+
+    def view(self, tables: Sequence[Table], ts: int | None) -> View | None:
+        return None
+
+    def ensure(self, table: Table, timeout_s: float, check: Callable[[], None]) -> bool:
+        return False
+
+    def switched(self, table: Table) -> None:
+        pass
+
+    def failed(self, error: Exception) -> bool:
+        return False
+
+    def status(self, table: Table) -> ReplicaStatus | None:
+        return None
+
+    def refusal(self, table: Table) -> str:
+        return f"the columnar replica of {table.db}.{table.name} is not read: no store of this cluster has one"
+
+    def close(self) -> None:
+        pass
+
+
 class Columnar:
     """Starts the replica of one database, and speaks for it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, storage: LocalStorage) -> None:
         self._database = database
+        self._storage = storage
         self._mutex = threading.Lock()
         self._replica: Replica | None = None
         self._worker: Worker | None = None
         self._starting = False
         self._closed = False
         self._commits = 0
-        database.storage.observe(self)
+        storage.observe(self)
 
     # What the store reports, before the replica listens itself
 
@@ -62,7 +122,7 @@ class Columnar:
         threading.Thread(target=self.start, name="sqlfront-columnar-start", daemon=True).start()
 
     def _any_wanted(self) -> bool:
-        return bool(self._database.storage.changes.followed) or next(iter(self.wanted()), None) is not None
+        return bool(self._storage.changes.followed) or next(iter(self.wanted()), None) is not None
 
     def start(self) -> Replica | None:
         """The replica, started when it was not; None when the database is closing."""
@@ -77,7 +137,7 @@ class Columnar:
                 return None
             if self._replica is None:
                 database = self._database
-                self._replica = Replica(database.storage, database.duck, database.path, self)
+                self._replica = Replica(self._storage, database.duck, database.path, self)
                 self._worker = Worker(self._replica)
                 self._worker.start()
                 # a database that nobody closes: DuckDB must not be asked while the interpreter ends
@@ -136,7 +196,7 @@ class Columnar:
 
     def status(self, table: Table) -> ReplicaStatus | None:
         """How the replica of a table stands; None when there is none."""
-        replica = self.start() if self._database.storage.changes.followed else self._replica
+        replica = self.start() if self._storage.changes.followed else self._replica
         if replica is None:
             return None
         if replica.problem is not None:

@@ -1,6 +1,7 @@
-"""A database: one store and everything that all its sessions share. The composition root of the embedded form.
+"""A database: one store and everything that all its sessions share. The composition root of a SQL server.
 
-Connections of one process to one directory share one `Database`; the last to close it closes the store.
+Connections of one process to one directory, or to one cluster, share one `Database`; the last to close it closes the
+store.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from kvstore.client.embedded import EmbeddedStore
 from kvstore.errors import StoreError
 from pd.oracle import LocalOracle
 from sqlfront.catalog.autoid import AutoIds
-from sqlfront.catalog.catalog import Catalog
+from sqlfront.catalog.catalog import Catalog, LocalCatalog
 from sqlfront.catalog.stats import Statistics
-from sqlfront.columnar import Columnar
+from sqlfront.columnar import Columnar, NoReplicas, Replicas
 from sqlfront.errors import OperationalError
 from sqlfront.variables import GlobalVariables
 
 if TYPE_CHECKING:
     from coprocessor.duck import DuckEngine
     from coprocessor.segments import SegmentCache
+    from kvstore.client.api import LocalStorage, Storage
     from sqlfront.catalog.model import Table
     from sqlfront.catalog.replica_status import ReplicaStatus
+    from sqlfront.cluster import ClusterTarget
     from sqlfront.session import Session
 
 # Binding, planning and evaluating recurse over expressions, some ten frames a level. Since 3.11 Python's own frames
@@ -40,12 +43,14 @@ _open_mutex = threading.Lock()
 class Database:
     """One open database."""
 
-    def __init__(self, path: str | None, storage: EmbeddedStore) -> None:
+    def __init__(self, path: str | None, storage: Storage, catalog: Catalog, local: LocalStorage | None) -> None:
+        """`local` is the storage when it is in this process; `path` its directory, None in memory and for a cluster."""
         sys.setrecursionlimit(max(sys.getrecursionlimit(), PYTHON_FRAMES_MIN))
         self.path = path
         self.storage = storage
+        self.local = local
+        self.catalog = catalog
         self.globals = GlobalVariables()
-        self.catalog = Catalog(storage)
         self.autoids = AutoIds(storage)
         self.statistics = Statistics(storage)
         self.sessions: dict[int, Session] = {}
@@ -55,30 +60,42 @@ class Database:
         self._segments: SegmentCache | None = None
         self._duck: DuckEngine | None = None
         self._closed = False
-        self.columnar = Columnar(self)
+        self._key: str | None = None
+        self.columnar: Replicas = NoReplicas() if local is None else Columnar(self, local)
         self.globals.on_change("tidb_gc_life_time", self._set_gc_life)
         self.globals.on_change("tidb_server_memory_limit", self._set_memory_limit)
 
     @classmethod
     def open(cls, path: str | None, *, synchronous: bool = True) -> Database:
         """Opens the database at `path`, or joins it if this process has it open; None is a new one in memory."""
-        if path is None:
-            return cls._start(None, synchronous)
-        key = os.path.realpath(path)
+        key = None if path is None else os.path.realpath(path)
+        return cls._join(key, lambda: cls._start(key, synchronous))
+
+    @classmethod
+    def connect(cls, target: ClusterTarget) -> Database:
+        """Becomes a SQL server of a cluster, or joins the one that this process has."""
+        from sqlfront.cluster import start_server
+
+        return cls._join(target.key, lambda: start_server(target))
+
+    @classmethod
+    def _join(cls, key: str | None, start: Callable[[], Database]) -> Database:
+        if key is None:
+            return start()
         with _open_mutex:
             known = _open.get(key)
             if known is not None:
                 known._references += 1
                 return known
-            database = cls._start(key, synchronous)
-            _open[key] = database
+            database = _open[key] = start()
+            database._key = key
             return database
 
     @classmethod
     def _start(cls, path: str | None, synchronous: bool) -> Database:
         storage = _open_store(path, synchronous)
         try:
-            return cls(path, storage)
+            return cls(path, storage, LocalCatalog(storage), storage)
         except BaseException:  # a catalog that cannot be read must not keep the directory
             storage.close()
             raise
@@ -97,14 +114,17 @@ class Database:
         self.sessions.pop(session.id, None)
 
     @property
-    def segments(self) -> SegmentCache:
-        """Decoded segments of scanned tables, made when the first scan wants them."""
-        if self._segments is None:
+    def segments(self) -> SegmentCache | None:
+        """Decoded segments of scanned tables, made when the first scan wants them.
+
+        None for a cluster, whose commits nobody here is told of.
+        """
+        if self._segments is None and self.local is not None:
             with self._mutex:
                 if self._segments is None:
                     from coprocessor.segments import SegmentCache
 
-                    self._segments = SegmentCache(self.storage)
+                    self._segments = SegmentCache(self.local)
         return self._segments
 
     @property
@@ -162,8 +182,8 @@ class Database:
             if self._references > 0 or self._closed:
                 return
             self._closed = True
-            if self.path is not None and _open.get(self.path) is self:
-                del _open[self.path]
+            if self._key is not None and _open.get(self._key) is self:
+                del _open[self._key]
             # Still under the mutex: whoever opens the path next must find the directory let go.
             self._shut()
 
@@ -173,6 +193,7 @@ class Database:
             stack.callback(self.storage.close)
             # On a store that stopped (a full disk), what these would save is lost: estimates, and unused ids.
             stack.callback(_unless_stopped, self.statistics.close)
+            stack.callback(_unless_stopped, self.catalog.close)
             stack.callback(_unless_stopped, self.autoids.close)
             if self._duck is not None:
                 stack.callback(self._duck.close)

@@ -14,7 +14,7 @@ import datetime as dt
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -24,6 +24,7 @@ from sqlfront.errors import Error, InterfaceError
 from sqlfront.parameters import Params
 
 if TYPE_CHECKING:
+    from sqlfront.cluster import ClusterTarget
     from sqlfront.database import Database
     from sqlfront.session import Session
 
@@ -34,7 +35,8 @@ paramstyle = "qmark"
 MEMORY = ":memory:"
 DEFAULT_DATABASE = "test"
 SCHEME = "sqlfront"
-_SERVER_SCHEMES = frozenset({"tikv", "mysql", "mysql+pymysql", "tidb", "grpc", "flight"})
+CLUSTER_SCHEME = "tikv"
+_SERVER_SCHEMES = frozenset({"mysql", "mysql+pymysql", "tidb", "grpc", "flight"})
 _SWITCH = {"1": True, "on": True, "true": True, "yes": True, "0": False, "off": False, "false": False, "no": False}
 
 _T = TypeVar("_T")
@@ -49,7 +51,9 @@ def connect(
 ) -> Connection:
     """Opens a connection to a database directory (made if it is missing), or to a new private one in memory.
 
-    `path` is a path, ":memory:", or a URL: `sqlfront:///srv/shop.db?database=shop&autocommit=on&synchronous=off`.
+    `path` is a path, ":memory:", or a URL: `sqlfront:///srv/shop.db?database=shop&autocommit=on&synchronous=off`, or
+    `tikv://pd1:2379,pd2:2379/shop?autocommit=on` for a cluster (TLS: `&ca=ca.pem&cert=cert.pem&key=key.pem`), of which
+    this process becomes a SQL server.
     `synchronous=False` acknowledges a commit before it is on the disk: a power cut may lose the last ones, never tear
     one. Connections to one directory within a process share its store. Raises OperationalError when another process
     owns it.
@@ -58,7 +62,10 @@ def connect(
     where = _resolve(os.fspath(path), options)
     from sqlfront.database import Database
 
-    store = _translated(lambda: Database.open(where, synchronous=options["synchronous"]))
+    if isinstance(where, str) or where is None:
+        store = _translated(lambda: Database.open(where, synchronous=options["synchronous"]))
+    else:
+        store = _translated(lambda: Database.connect(where))
     try:
         session = _translated(store.session)
     except BaseException:
@@ -75,8 +82,8 @@ def connect(
     return connection
 
 
-def _resolve(target: str, options: dict[str, Any]) -> str | None:
-    """Returns the directory that `target` names, None for memory; a URL's query goes into `options`."""
+def _resolve(target: str, options: dict[str, Any]) -> str | ClusterTarget | None:
+    """Returns the directory or cluster that `target` names, None for memory; a URL's query goes into `options`."""
     if target == MEMORY or not target:
         if not target:
             raise InterfaceError("the path of the database is empty; ':memory:' is a private one in memory")
@@ -84,8 +91,10 @@ def _resolve(target: str, options: dict[str, Any]) -> str | None:
     scheme, colon, _ = target.partition(":")
     if not colon or len(scheme) < 2 or not scheme.replace("+", "").isalnum():
         return target
+    if scheme == CLUSTER_SCHEME:
+        return _cluster(target, options)
     if scheme in _SERVER_SCHEMES:
-        raise InterfaceError(f"{scheme}:// cannot be opened: this version opens local directories only")
+        raise InterfaceError(f"{scheme}:// cannot be opened: this version opens directories and clusters (tikv://)")
     if scheme != SCHEME:
         if target.startswith(f"{scheme}://"):
             raise InterfaceError(f"unknown scheme {scheme!r}; a database URL is sqlfront:///path")
@@ -99,21 +108,45 @@ def _from_url(url: str, options: dict[str, Any]) -> str | None:
         raise InterfaceError(
             f"{url!r} names the host {parts.netloc!r}; this version opens local directories only: sqlfront:///path"
         )
-    for name, value in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
-        if name not in options:
-            raise InterfaceError(f"unknown option {name!r} in {url!r}{errors.near_match(name, options)}")
-        if name == "database":
-            options[name] = value
-        elif value.lower() not in _SWITCH:
-            raise InterfaceError(f"option {name!r} in {url!r} is on or off, not {value!r}")
-        else:
-            options[name] = _SWITCH[value.lower()]
+    _read_options(url, parts.query, options)
     path = unquote(parts.path)
     if path in (MEMORY, f"/{MEMORY}"):
         return None
     if not path or path == "/":
         raise InterfaceError(f"{url!r} names no path")
     return path
+
+
+def _read_options(url: str, query: str, options: dict[str, Any], texts: Sequence[str] = ()) -> dict[str, str]:
+    """Puts a URL's query into `options`; returns those of `texts`."""
+    found = {}
+    for name, value in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
+        if name in texts:
+            found[name] = value
+        elif name not in options:
+            raise InterfaceError(f"unknown option {name!r} in {url!r}{errors.near_match(name, [*options, *texts])}")
+        elif name == "database":
+            options[name] = value
+        elif value.lower() not in _SWITCH:
+            raise InterfaceError(f"option {name!r} in {url!r} is on or off, not {value!r}")
+        else:
+            options[name] = _SWITCH[value.lower()]
+    return found
+
+
+def _cluster(url: str, options: dict[str, Any]) -> ClusterTarget:
+    from sqlfront.cluster import TLS_OPTIONS, ClusterTarget
+
+    parts = urlsplit(url)
+    tls = _read_options(url, parts.query, options, TLS_OPTIONS)
+    if not options["synchronous"]:
+        raise InterfaceError("synchronous=off is for a directory of one's own; the stores of a cluster are durable")
+    name = unquote(parts.path).strip("/")
+    if "/" in name:
+        raise InterfaceError(f"{url!r}: {name!r} is no name of a database")
+    if name:
+        options["database"] = name
+    return ClusterTarget.parse(parts.netloc, tls)
 
 
 def _translated(call: Callable[[], _T]) -> _T:

@@ -415,7 +415,10 @@ class Session:
         if not txn.is_dirty:
             txn.rollback()
             return
-        txn.commit((lambda: self.catalog.check_revisions(used)) if used else None)
+        if used:
+            self.catalog.commit_with(used, txn.commit)
+        else:
+            txn.commit()
         for table_id, delta in deltas.items():
             self.database.statistics.note_changes(table_id, delta)
 
@@ -452,7 +455,7 @@ class Session:
             try:
                 result = work(txn, pessimistic)
                 if txn.is_dirty:
-                    txn.commit(lambda: self.catalog.check_revisions(used))
+                    self.catalog.commit_with(used, txn.commit)
             except kv.WriteConflict:
                 if attempt == STATEMENT_RETRIES_MAX - 1:
                     raise
@@ -471,14 +474,17 @@ class Session:
         inserts: Sequence[bytes],
         table: Table,
         delta: int,
-        check: Callable[[], None],
+        used: Mapping[int, int],
     ) -> None:
-        """Commits what an autocommit statement writes when it depends on no read; `check` is for the table's
-        revision, `delta` the rows that are added."""
+        """Commits what an autocommit statement writes when it depends on no read; `used` is the table's revision,
+        `delta` the rows that are added."""
         variables = self.variables
         if variables.read_only:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
-        self.storage.write(writes, inserts, wait_ms=variables.lock_wait_ms, cancel=self.cancel, check=check)
+        write, wait_ms, cancel = self.storage.write, variables.lock_wait_ms, self.cancel
+        self.catalog.commit_with(
+            used, lambda check: write(writes, inserts, wait_ms=wait_ms, cancel=cancel, check=check)
+        )
         self.database.statistics.note_changes(table.id, delta)
 
     def _write_in(self, txn: Transaction, work: Callable[[Transaction, bool], Result], used: dict[int, int]) -> Result:

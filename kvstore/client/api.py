@@ -18,8 +18,14 @@ from kvstore.mvcc.chunks import Chunk as Chunk
 
 LOGICAL_BITS = 18
 TS_MAX = (1 << 64) - 1
+GC_LIFE_MS = 10 * 60 * 1000
+"""How long versions are kept, unless it is set otherwise."""
 LOCK_WAIT_MS = 50_000
 """How long a commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
+
+
+CommitCheck = Callable[[int], None]
+"""Raises what is to abort a commit at this commit_ts."""
 
 
 class CancelToken:
@@ -137,10 +143,11 @@ class Transaction(Reader, Protocol):
     def is_dirty(self) -> bool:
         """Whether anything is buffered."""
 
-    def commit(self, check: Callable[[], None] | None = None) -> int:
+    def commit(self, check: CommitCheck | None = None) -> int:
         """Commits durably and returns commit_ts (start_ts if nothing was written).
 
-        `check` runs inside the commit's critical section, before anything is written; what it raises aborts the commit.
+        `check` is told the commit_ts, or the greatest one that the commit may get, when none of it is committed yet;
+        what it raises aborts the commit. In one process it runs inside the commit's critical section.
         Whatever is raised, the transaction is over and nothing of it was applied, with two exceptions: a failed write
         or sync leaves the outcome unknown (StoreError, and the store stops), and what a signal handler raises
         (KeyboardInterrupt) may come after the commit: it is durable and visible if `commit_ts` is not 0.
@@ -277,7 +284,7 @@ class Storage(Protocol):
         *,
         wait_ms: int,
         cancel: CancelToken | None = None,
-        check: Callable[[], None] | None = None,
+        check: CommitCheck | None = None,
     ) -> int:
         """A whole transaction that reads nothing: commits `writes` (None deletes) durably and returns commit_ts.
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from functools import partial
 from typing import Any
 
-from kvstore.client.api import CancelToken, CommitObserver, Oracle
+from kvstore.client.api import CancelToken, CommitCheck, CommitObserver, Oracle
 from kvstore.client.changes import PREFIX_BYTES, ChangeLog
 from kvstore.client.group_commit import GroupCommit, carried_on
 from kvstore.client.locks import LockTable, Owner
@@ -194,7 +194,7 @@ class Committer:
     # -- the commit
 
     def commit(
-        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], check: Callable[[], None] | None
+        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], check: CommitCheck | None
     ) -> int:
         """Commits the buffer of `txn` and returns its commit_ts when it is durable and visible."""
         if self.stopped is not None:
@@ -225,7 +225,7 @@ class Committer:
         writes: dict[bytes, bytes | None],
         inserts: Collection[bytes],
         wait: LockWait,
-        check: Callable[[], None] | None,
+        check: CommitCheck | None,
     ) -> int:
         """Commits writes that depend on no read, in one step: what a transaction is that only inserts.
 
@@ -247,9 +247,7 @@ class Committer:
         finally:
             self.locks.release(commit.locks, commit)
 
-    def _write(
-        self, commit: Commit, encoded: Encoded, locked_only: list[bytes], check: Callable[[], None] | None
-    ) -> int:
+    def _write(self, commit: Commit, encoded: Encoded, locked_only: list[bytes], check: CommitCheck | None) -> int:
         interruption: BaseException | None = None
         try:
             with self.mutex:
@@ -262,7 +260,7 @@ class Committer:
                     commit_ts = self.oracle.get_ts(2)
                     commit.start_ts = commit_ts - 1
                 if check is not None:
-                    check()
+                    check(commit_ts)
                 try:
                     self._apply(commit, commit_ts, encoded, locked_only)
                 except StoreError:

@@ -16,7 +16,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from kvstore.client.api import CancelToken, CommitObserver, Ingest, Oracle, PackedBatch, PushDown, WindowStore
+from kvstore.client.api import (
+    GC_LIFE_MS,
+    CancelToken,
+    CommitCheck,
+    CommitObserver,
+    Ingest,
+    Oracle,
+    PackedBatch,
+    PushDown,
+    WindowStore,
+)
 from kvstore.client.changes import ChangeLog
 from kvstore.client.commit import Committer
 from kvstore.client.hot_ranges import HotRanges
@@ -25,7 +35,7 @@ from kvstore.client.locks import LockTable, Owner
 from kvstore.client.ranges import RangeLocks
 from kvstore.client.snapshot import Snapshot
 from kvstore.client.transaction import EmbeddedTransaction
-from kvstore.client.upkeep import GC_LIFE_MS, Upkeep
+from kvstore.client.upkeep import Upkeep
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_META, CF_WRITE, Cursor, Engine
 from kvstore.errors import Corruption, SnapshotTooOld, StoreClosed, StoreError, TxnTooLarge
 from kvstore.mvcc.chunks import Chunk
@@ -167,7 +177,7 @@ class EmbeddedStore:
         *,
         wait_ms: int,
         cancel: CancelToken | None = None,
-        check: Callable[[], None] | None = None,
+        check: CommitCheck | None = None,
     ) -> int:
         if self._orphans:
             self.adopt_orphans()

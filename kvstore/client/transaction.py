@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kvstore.client.api import LOCK_WAIT_MS, CancelToken, PackedBatch, Reader
+from kvstore.client.api import LOCK_WAIT_MS, CancelToken, CommitCheck, PackedBatch, Reader
 from kvstore.client.merge import merge_chunks, merge_packed
 from kvstore.client.snapshot import Snapshot
 from kvstore.client.write_buffer import WriteBuffer
@@ -207,7 +207,7 @@ class EmbeddedTransaction:
 
     # -- the end
 
-    def commit(self, check: Callable[[], None] | None = None) -> int:
+    def commit(self, check: CommitCheck | None = None) -> int:
         if self._over:
             raise TxnNotFound(f"transaction {self._start_ts} is over")
         if not self._buffer.writes:

@@ -23,7 +23,6 @@ from kvstore.mvcc.keys import DATA_END, DATA_PREFIX, data_key
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
 
-GC_LIFE_MS = 10 * 60 * 1000
 """How long old versions stay readable; TiDB's tidb_gc_life_time."""
 GC_INTERVAL_MS = 60_000
 """How often the background run looks for versions to remove."""

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kvstore.errors import Cancelled, StoreError, TxnError
 from sqlfront.errors import DatabaseError, error
@@ -85,6 +85,35 @@ class Touched:
     def restart(self) -> None:
         """Forgets the keys: a snapshot taken after this sees every commit that was reported before."""
         self.keys = set()
+
+
+class IndexBuild(Protocol):
+    """The build of some indexes that are announced while it goes on."""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has written an entry while it was going on, so that what it counted is what there is."""
+
+    def fill(self, table: Table, index: Index, cancel: CancelToken | None) -> int:
+        """Adds the entries of all rows to an index that writers maintain; returns the number of rows.
+
+        Raises 1062 when a unique index finds two rows with the same key.
+        """
+
+
+class LocalBuild:
+    """A build beside writers of this process."""
+
+    def __init__(self, storage: Storage, touched: Touched) -> None:
+        self._storage = storage
+        self._touched = touched
+
+    @property
+    def untouched(self) -> bool:
+        return not self._touched.ever
+
+    def fill(self, table: Table, index: Index, cancel: CancelToken | None) -> int:
+        return fill_index(self._storage, self._touched, table, index, cancel)
 
 
 def fill_index(

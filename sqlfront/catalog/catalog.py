@@ -12,20 +12,20 @@ exclude each other, whoever sees a new schema knows that no transaction will com
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kvstore.client.api import TS_MAX
 from kvstore.errors import CommitRejected
-from sqlfront.catalog.backfill import IndexWatch
+from sqlfront.catalog.backfill import IndexBuild, IndexWatch, LocalBuild
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
 from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_VERSION, STATS, Meta, MetaReader
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
 
 if TYPE_CHECKING:
-    from kvstore.client.api import LocalStorage
+    from kvstore.client.api import CommitCheck, LocalStorage, Storage, Transaction
 
 BOOTSTRAP_VERSION = 1
 DEFAULT_DATABASE = "test"
@@ -33,13 +33,28 @@ INFORMATION_SCHEMA = "information_schema"
 _INFORMATION_SCHEMA_ID = -1
 
 KeyRange = tuple[bytes, bytes]
+_T = TypeVar("_T")
+
+
+class DdlMutex(Protocol):
+    """Shuts other schema changes out; re-entrant."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class SchemaChange:
     """One schema change in progress: its meta transaction and the databases of the schema that it makes."""
 
-    def __init__(self, meta: Meta, base: Schema, version: int) -> None:
+    def __init__(
+        self, meta: Meta, base: Schema, version: int, table_of: Callable[[TableInfo, DBInfo], Table] = make_table
+    ) -> None:
         self.meta = meta
+        self._table_of = table_of
         self.base = base
         self.version = version
         self.databases: dict[str, Database] = dict(base.databases)
@@ -78,7 +93,7 @@ class SchemaChange:
             info.revision = self.version
         info.update_timestamp = self.meta.txn.start_ts
         self.meta.put_table(database.id, info)
-        table = make_table(info, database.info)
+        table = self._table_of(info, database.info)
         self._replace(database.name, add=table, remove_id=info.id)
         return table
 
@@ -121,74 +136,48 @@ def auto_id_database(table: Table) -> int:
 
 
 class Catalog:
-    """The schema of one storage. Any thread may use it."""
+    """The schema of one storage. Any thread may use it. `SharedCatalog` is the one that several servers have."""
 
-    def __init__(self, storage: LocalStorage) -> None:
+    columnar_default = True
+    """Whether tables that nobody said anything about have a columnar replica."""
+
+    def __init__(self, storage: Storage, ddl_mutex: DdlMutex) -> None:
         self.storage = storage
-        self.ddl_mutex = threading.RLock()
+        self.ddl_mutex = ddl_mutex
+        """Held by who changes the schema: re-entrant."""
         self._schema = Schema(0, MappingProxyType({}))
-        self._range_mutex = threading.Lock()
-        self._ranges: dict[int, tuple[int, KeyRange]] = {}
         self.listeners: list[Callable[[Schema, Schema], None]] = []
         """Called after a change with the schema before and after; they must not raise."""
-        self._index_watch: IndexWatch | None = None
-        self._open()
-
-    @property
-    def index_watch(self) -> IndexWatch:
-        """What index builds ask for the entries that writers touch; observes commits from the first build on."""
-        if self._index_watch is None:
-            self._index_watch = IndexWatch()
-            self.storage.observe(self._index_watch)
-        return self._index_watch
 
     @property
     def schema(self) -> Schema:
         """The current schema."""
         return self._schema
 
-    def _open(self) -> None:
-        if self.storage.get_latest(_bootstrap_key()) is None:
-            self.change(_bootstrap)
-        else:
-            self.reload()
-        reader = MetaReader(self.storage.snapshot())
-        for range_id, record in reader.json_fields(DELETE_RANGES).items():
-            key_range = (bytes.fromhex(record["start"]), bytes.fromhex(record["end"]))
-            self._ranges[range_id] = (record["ts"], key_range)
-        self._forget_dead_statistics(reader)
-        self._roll_back_unfinished()
-        # One process owns the directory and has just opened it: nobody reads yet.
-        self.collect_ranges(TS_MAX)
+    def building(self, table_id: int, indexes: Sequence[int]) -> AbstractContextManager[IndexBuild]:
+        """Begins the build of new indexes, before they are announced; ends with the block."""
+        raise NotImplementedError
 
-    def _roll_back_unfinished(self) -> None:
-        from sqlfront.catalog.online import roll_back_unfinished
+    def table_of(self, info: TableInfo, db: DBInfo) -> Table:
+        return make_table(info, db, columnar_default=self.columnar_default)
 
-        roll_back_unfinished(self)
-
-    def _forget_dead_statistics(self, reader: MetaReader) -> None:
-        """Removes the statistics of tables that are gone: a killed process did not come to it."""
-        known = self._schema.table_by_id
-        hashes = (STATS, ROW_COUNTS)
-        dead = [(key, int(field)) for key in hashes for field, _ in reader.hash_fields(key) if int(field) not in known]
-        if not dead:
-            return
-        txn = self.storage.begin(pessimistic=False)
-        meta = Meta(txn)
-        for key, table_id in dead:
-            meta.delete_json(key, table_id)
-        txn.commit()
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been made in this storage yet."""
+        return self.storage.get_latest(_bootstrap_key()) is None
 
     def reload(self) -> Schema:
         """Reads the whole schema from the store."""
         with self.ddl_mutex:
-            meta = MetaReader(self.storage.snapshot())
-            databases = {}
-            for info in meta.databases():
-                tables = [make_table(t, info) for t in meta.tables(info.id)]
-                databases[info.name.lower()] = make_database(info, tables)
-            self._schema = Schema(meta.schema_version(), MappingProxyType(_with_virtual(databases)))
+            self._schema = self._read(MetaReader(self.storage.snapshot()))
             return self._schema
+
+    def _read(self, meta: MetaReader) -> Schema:
+        databases = {}
+        for info in meta.databases():
+            tables = [self.table_of(t, info) for t in meta.tables(info.id)]
+            databases[info.name.lower()] = make_database(info, tables)
+        return Schema(meta.schema_version(), MappingProxyType(_with_virtual(databases)))
 
     def change(self, apply: Callable[[SchemaChange], None]) -> Schema:
         """Makes the next schema version: `apply` changes the objects, the commit puts it in place.
@@ -200,25 +189,30 @@ class Catalog:
             txn = self.storage.begin(pessimistic=False)
             try:
                 meta = Meta(txn)
-                change = SchemaChange(meta, before, meta.increment(SCHEMA_VERSION))
+                change = SchemaChange(meta, before, meta.increment(SCHEMA_VERSION), self.table_of)
                 apply(change)
                 meta.put_diff(change.diff)
                 after = Schema(change.version, MappingProxyType(_with_virtual(change.databases)))
-                commit_ts = txn.commit(lambda: self._put_in_place(after))
+                commit_ts = self._make(txn, before, after)
             except BaseException:
-                self._schema = before
                 with suppress(Exception):
                     txn.rollback()
                 raise
-            with self._range_mutex:
-                for range_id, key_range in change.ranges:
-                    self._ranges[range_id] = (commit_ts, key_range)
+            self._made(change, commit_ts)
             for listener in self.listeners:
                 listener(before, after)
             return after
 
-    def _put_in_place(self, schema: Schema) -> None:
-        self._schema = schema
+    def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
+        """Commits the transaction of a change and puts the new schema in place; returns commit_ts."""
+        raise NotImplementedError
+
+    def _made(self, change: SchemaChange, commit_ts: int) -> None:
+        """Called when a change is made."""
+
+    def commit_with(self, used: Mapping[int, int], commit: Callable[[CommitCheck], _T]) -> _T:
+        """Runs `commit` of a transaction that wrote tables (by id) at these revisions, with the check that it needs."""
+        return commit(lambda commit_ts: self.check_revisions(used))
 
     def check_revisions(self, used: Mapping[int, int]) -> None:
         """Raises CommitRejected when a table (by id) no longer has the revision at which it was written."""
@@ -231,8 +225,12 @@ class Catalog:
 
     def pending_ranges(self) -> list[KeyRange]:
         """The key ranges of dropped objects that are still there."""
-        with self._range_mutex:
-            return [key_range for _, key_range in self._ranges.values()]
+        return [key_range for _, key_range in self._stored_ranges().values()]
+
+    def _stored_ranges(self) -> dict[int, tuple[int, KeyRange]]:
+        """The ranges of dropped objects by their record's id: until when somebody may read there, and the range."""
+        found = MetaReader(self.storage.snapshot()).json_fields(DELETE_RANGES)
+        return {i: (r["ts"], (bytes.fromhex(r["start"]), bytes.fromhex(r["end"]))) for i, r in found.items()}
 
     def collect_ranges(self, oldest_ts: int) -> int:
         """Destroys the key ranges that were dropped before every reader at or above `oldest_ts`; returns how many.
@@ -240,16 +238,91 @@ class Catalog:
         The caller knows that nobody reads at an older timestamp: the least start_ts of the running statements and
         transactions, or the GC safe point. Safe to run at any time and again after a crash.
         """
-        with self._range_mutex:
-            ready = [(i, r) for i, (ts, r) in self._ranges.items() if ts < oldest_ts]
+        ready = [(i, r) for i, (ts, r) in self._stored_ranges().items() if ts < oldest_ts]
         for range_id, (start, end) in ready:
             self.storage.destroy_range(start, end)
             txn = self.storage.begin(pessimistic=False)
             Meta(txn).delete_json(DELETE_RANGES, range_id)
             txn.commit()
-            with self._range_mutex:
-                self._ranges.pop(range_id, None)
+            self._range_gone(range_id)
         return len(ready)
+
+    def _range_gone(self, range_id: int) -> None:
+        """Called when a range is destroyed."""
+
+    def forget_dead_statistics(self) -> None:
+        """Removes the statistics of tables that are gone: a killed process did not come to it."""
+        reader = MetaReader(self.storage.snapshot())
+        known = self._schema.table_by_id
+        hashes = (STATS, ROW_COUNTS)
+        dead = [(key, int(field)) for key in hashes for field, _ in reader.hash_fields(key) if int(field) not in known]
+        if not dead:
+            return
+        txn = self.storage.begin(pessimistic=False)
+        meta = Meta(txn)
+        for key, table_id in dead:
+            meta.delete_json(key, table_id)
+        txn.commit()
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+
+
+class LocalCatalog(Catalog):
+    """The schema of a storage that is this process's own."""
+
+    storage: LocalStorage
+
+    def __init__(self, storage: LocalStorage) -> None:
+        super().__init__(storage, threading.RLock())
+        self._range_mutex = threading.Lock()
+        self._ranges: dict[int, tuple[int, KeyRange]] = {}
+        self._index_watch: IndexWatch | None = None
+        self._open()
+
+    def _open(self) -> None:
+        from sqlfront.catalog.online import roll_back_unfinished
+
+        if self.is_new:
+            self.change(bootstrap)
+        else:
+            self.reload()
+        self._ranges = super()._stored_ranges()
+        self.forget_dead_statistics()
+        roll_back_unfinished(self)
+        # One process owns the directory and has just opened it: nobody reads yet.
+        self.collect_ranges(TS_MAX)
+
+    @contextmanager
+    def building(self, table_id: int, indexes: Sequence[int]) -> Iterator[IndexBuild]:
+        if self._index_watch is None:
+            self._index_watch = IndexWatch()
+            self.storage.observe(self._index_watch)
+        with self._index_watch.follow(table_id, indexes) as touched:
+            yield LocalBuild(self.storage, touched)
+
+    def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
+        try:
+            return txn.commit(lambda commit_ts: self._put_in_place(after))
+        except BaseException:
+            self._schema = before
+            raise
+
+    def _put_in_place(self, schema: Schema) -> None:
+        self._schema = schema
+
+    def _made(self, change: SchemaChange, commit_ts: int) -> None:
+        with self._range_mutex:
+            for range_id, key_range in change.ranges:
+                self._ranges[range_id] = (commit_ts, key_range)
+
+    def _stored_ranges(self) -> dict[int, tuple[int, KeyRange]]:
+        with self._range_mutex:
+            return dict(self._ranges)
+
+    def _range_gone(self, range_id: int) -> None:
+        with self._range_mutex:
+            self._ranges.pop(range_id, None)
 
 
 def _bootstrap_key() -> bytes:
@@ -258,7 +331,7 @@ def _bootstrap_key() -> bytes:
     return string_key(BOOTSTRAP)
 
 
-def _bootstrap(change: SchemaChange) -> None:
+def bootstrap(change: SchemaChange) -> None:
     for name in (SYSTEM_DATABASE, DEFAULT_DATABASE):
         info = DBInfo(id=change.meta.new_id(), name=name)
         change.put_database(info)

@@ -117,6 +117,7 @@ class Table:
     primary_key: tuple[int, ...]
     revision: int
     info: TableInfo
+    columnar_default: bool = True
 
     @property
     def clustered(self) -> bool:
@@ -133,9 +134,10 @@ class Table:
 
     @cached_property
     def columnar(self) -> bool:
-        """Whether it should have a columnar replica: every user table, unless SET TIFLASH REPLICA 0 took it away."""
+        """Whether it should have a columnar replica: what SET TIFLASH REPLICA says, and where it was never said,
+        every user table of an embedded database."""
         replica = self.info.tiflash_replica
-        return not self.system and (replica is None or replica.count > 0)
+        return not self.system and (self.columnar_default if replica is None else replica.count > 0)
 
     @cached_property
     def auto_increment(self) -> Column | None:
@@ -352,7 +354,7 @@ def _make_index(info: IndexInfo) -> Index:
     return Index(info.id, info.name, columns, info.unique, info.primary, state, info.comment, info.complete_ts)
 
 
-def make_table(info: TableInfo, db: DBInfo) -> Table:
+def make_table(info: TableInfo, db: DBInfo, *, columnar_default: bool = True) -> Table:
     """The immutable table of a stored one."""
     public = sorted((c for c in info.columns if c.state == State.PUBLIC), key=lambda c: c.offset)
     columns = tuple(replace(make_column(c), offset=i) for i, c in enumerate(public))
@@ -382,6 +384,7 @@ def make_table(info: TableInfo, db: DBInfo) -> Table:
         primary_key=key,
         revision=info.revision,
         info=info,
+        columnar_default=columnar_default,
     )
 
 

@@ -19,7 +19,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
-from sqlfront.catalog.backfill import check_not_null, fill_index
+from sqlfront.catalog.backfill import check_not_null
 from sqlfront.catalog.catalog import Catalog, SchemaChange
 from sqlfront.catalog.ddl import rename_in, resolve
 from sqlfront.catalog.definition import (
@@ -167,7 +167,7 @@ def _reorganise(
         change.describe(action, database.id, table.id)
         change.put_table(change.databases[database.name.lower()], _intermediate(table.info, plan))
 
-    with catalog.index_watch.follow(table.id, plan.new_indexes) as touched:
+    with catalog.building(table.id, plan.new_indexes) as build:
         catalog.change(announce)
         try:
             reorg = _set_reorg(catalog, database, table, plan, action)
@@ -175,8 +175,8 @@ def _reorganise(
                 check_not_null(catalog.storage, reorg, plan.not_null, cancel)
             for index in reorg.building:
                 if index.id in plan.new_indexes:
-                    rows = fill_index(catalog.storage, touched, reorg, index, cancel)
-                    plan.rows = None if touched.ever else rows
+                    rows = build.fill(reorg, index, cancel)
+                    plan.rows = rows if build.untouched else None
         except BaseException:
             roll_back(catalog, job)
             raise

@@ -20,7 +20,7 @@ from sqlfront.catalog.alter import AlterPlan
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
 from sqlfront.catalog.info import Action, State, TableInfo
 from sqlfront.catalog.meta import DDL_JOBS, auto_increment_field, row_id_field
-from sqlfront.catalog.model import Database, Table, make_table
+from sqlfront.catalog.model import Database, Table
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import error
 
@@ -53,7 +53,7 @@ def rewrite_table(catalog: Catalog, database: Database, table: Table, plan: Alte
     try:
         closed = catalog.storage.ingest(*_range_of(table.id), cancel=terms.cancel)
         try:
-            plan.rows = _copy(catalog, table, make_table(final, database.info), terms)
+            plan.rows = _copy(catalog, table, catalog.table_of(final, database.info), terms)
             _put_in_place(catalog, database, table, final, job)
         finally:
             closed.abort()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from sqlfront import parse
 from sqlfront.bind.literals import type_of
-from sqlfront.errors import error, near_match
+from sqlfront.errors import error, near_match, unsupported
 from sqlfront.result import Result, Row
 from sqlfront.variables import DEFAULT
 
@@ -239,8 +239,11 @@ def _kill(session: Session, statement: parse.Kill) -> Result:
 
 
 def _backup(session: Session, statement: parse.Backup) -> Result:
+    local = session.database.local
+    if local is None:
+        raise unsupported("BACKUP of a cluster")
     session.database.statistics.flush()
-    session.database.storage.backup(statement.path)
+    local.backup(statement.path)
     return Result()
 
 

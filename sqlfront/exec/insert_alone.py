@@ -6,7 +6,6 @@ in: nothing is read but the keys that must not be there yet, and that the store 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.row import define
@@ -31,7 +30,7 @@ class AloneInsert:
         self._tz = filler.tz
         self._filler = filler
         self._complete = define("complete", lines, names)
-        self._check = partial(session.catalog.check_revisions, {table.id: table.revision})
+        self._used = {table.id: table.revision}
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         """Writes the row durably. Raises KeyExists and what waiting for locks raises."""
@@ -51,7 +50,7 @@ class AloneInsert:
                 writes[entry_key] = entry_value
                 if distinct:
                     inserts.append(entry_key)
-        session.write_alone(writes, inserts, table, 1, self._check)
+        session.write_alone(writes, inserts, table, 1, self._used)
         session.row_count = 1
         if generated:
             session.last_insert_id = generated

@@ -13,7 +13,7 @@ from kvstore.client.embedded import EmbeddedStore
 from pd.oracle import LocalOracle
 from sqlfront.bind.ddl import read_text
 from sqlfront.catalog.autoid import AutoIds
-from sqlfront.catalog.catalog import Catalog
+from sqlfront.catalog.catalog import LocalCatalog
 from sqlfront.catalog.model import Table
 from sqlfront.catalog.replica_status import ReplicaStatus
 from sqlfront.catalog.stats import Statistics, execute_analyze
@@ -36,7 +36,7 @@ class FakeVariables:
 class FakeDatabase:
     def __init__(self, storage: EmbeddedStore | None = None) -> None:
         self.storage = storage or EmbeddedStore.open(None, LocalOracle)
-        self.catalog = Catalog(self.storage)
+        self.catalog = LocalCatalog(self.storage)
         self.autoids = AutoIds(self.storage)
         self.statistics = Statistics(self.storage)
         self.sessions: dict[int, Any] = {}
@@ -92,7 +92,7 @@ class FakeSession:
         table = table or self.table(name)
         txn = self.database.storage.begin()
         self.write(txn, table, rows)
-        txn.commit(lambda: self.database.catalog.check_revisions({table.id: table.revision}))
+        txn.commit(lambda ts: self.database.catalog.check_revisions({table.id: table.revision}))
         self.database.statistics.note_changes(table.id, len(rows))
 
     def write(self, txn: Any, table: Table, rows: Sequence[Sequence[Any]]) -> None:
@@ -115,7 +115,7 @@ class FakeSession:
         txn.delete(codec.record_key(handle))
         for _, key, _, _ in codec.index_entries(row, handle):
             txn.delete(key)
-        txn.commit(lambda: self.database.catalog.check_revisions({table.id: table.revision}))
+        txn.commit(lambda ts: self.database.catalog.check_revisions({table.id: table.revision}))
 
     def rows(self, name: str) -> list[tuple[Any, ...]]:
         codec = self.table(name).codec

@@ -108,7 +108,7 @@ def test_a_writer_that_began_before_is_refused(filled: FakeSession, monkeypatch:
     filled.write(txn, old, [(500, 1)])
     filled.ddl("CREATE INDEX v ON t (v)")
     with pytest.raises(CommitRejected):
-        txn.commit(lambda: filled.database.catalog.check_revisions({old.id: old.revision}))
+        txn.commit(lambda ts: filled.database.catalog.check_revisions({old.id: old.revision}))
     assert filled.check("t") == 100
 
 
@@ -128,7 +128,7 @@ def test_a_writer_of_the_write_only_state_commits_after_the_end(
     _between_batches(monkeypatch, begin)
     filled.ddl("CREATE INDEX v ON t (v)")
     table, txn = started[0]
-    txn.commit(lambda: filled.database.catalog.check_revisions({table.id: table.revision}))
+    txn.commit(lambda ts: filled.database.catalog.check_revisions({table.id: table.revision}))
     assert filled.check("t") == 101
 
 
@@ -188,7 +188,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("place", ["_set_reorg", "fill_index", "_finish"])
+@pytest.mark.parametrize("place", ["_set_reorg", "LocalBuild.fill", "_finish"])
 def test_killed_index_build_is_rolled_back_at_open(
     filled: FakeSession, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -196,7 +196,8 @@ def test_killed_index_build_is_rolled_back_at_open(
         raise Killed
 
     real_roll_back = online.roll_back
-    monkeypatch.setattr(online, place, die)
+    where = backfill.LocalBuild if place == "LocalBuild.fill" else online
+    monkeypatch.setattr(where, place.rpartition(".")[2], die)
     monkeypatch.setattr(online, "roll_back", die)
     with pytest.raises(Killed):
         filled.ddl("ALTER TABLE t ADD UNIQUE u (v), ADD c INT DEFAULT 3")

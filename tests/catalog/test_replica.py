@@ -98,7 +98,7 @@ def test_running_writers_commit(session: FakeSession) -> None:
     txn = session.database.storage.begin()
     session.write(txn, old, [(1,)])
     session.ddl("ALTER TABLE t SET TIFLASH REPLICA 0")
-    txn.commit(lambda: session.database.catalog.check_revisions({old.id: old.revision}))
+    txn.commit(lambda ts: session.database.catalog.check_revisions({old.id: old.revision}))
     assert session.rows("t") == [(1,)]
 
 

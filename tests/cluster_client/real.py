@@ -27,11 +27,18 @@ AT_MOST_S = 1200.0
 class RealCluster:
     """`pds` placement drivers and `stores` stores."""
 
-    def __init__(self, stores: int, pds: int, seed: int) -> None:
+    def __init__(
+        self, stores: int, pds: int, seed: int, *, config: StoreConfig = FAST, epoch_ms: int = EPOCH_MS
+    ) -> None:
+        """Clocks show `epoch_ms` when the loop's time is 0."""
         self.network = MemoryNetwork()
         """Without faults; a test sets `network.faults`."""
         self.seed = seed
         self.pds: list[Machine] = machines(self.network, pds, seed=seed)
+        for machine in self.pds:
+            machine.clock_skew_ms = epoch_ms - EPOCH_MS
+        self.config = config
+        self.epoch_ms = epoch_ms
         self.nodes: list[StoreNode] = []
         self._count = stores
         self._clients: list[PdClient] = []
@@ -54,7 +61,7 @@ class RealCluster:
         engine = MemoryEngine()
         loop = asyncio.get_running_loop()
         node = StoreNode(
-            NodeConfig(address, store=FAST),
+            NodeConfig(address, store=self.config),
             engine,
             transport,
             placement,
@@ -63,7 +70,7 @@ class RealCluster:
             syncer=InlineSyncer(engine),
             rng=rng,
             clock=loop.time,
-            wall_ms=lambda: EPOCH_MS + int(loop.time() * 1000),
+            wall_ms=lambda: self.epoch_ms + int(loop.time() * 1000),
         )
         await node.start()
         self.nodes.append(node)

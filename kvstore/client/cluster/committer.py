@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvstore.client.api import LOGICAL_BITS, TS_MAX
+from kvstore.client.api import LOGICAL_BITS, TS_MAX, CancelToken, CommitCheck
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, TXN_LOCK, Backoff
 from kvstore.client.cluster.errors import ClusterError, TxnAborted, UndeterminedResult
@@ -31,7 +31,7 @@ from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.resolver import physical_ms
 from kvstore.client.cluster.sender import RegionChanged
-from kvstore.errors import KvError, LockWaitTimeout, PdError, TxnError, WriteConflict
+from kvstore.errors import Cancelled, CommitRejected, KvError, LockWaitTimeout, PdError, TxnError, WriteConflict
 from kvstore.failpoint import fail_point_async
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 from kvstore.rpc.api import RpcError
@@ -47,8 +47,6 @@ TTL_MS = 3000
 TTL_MS_MAX = 20_000
 TTL_FACTOR_MS = 6000
 """A transaction's locks live for this times the square root of its MiB, within the two bounds."""
-
-Check = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,7 @@ class Committer:
         *,
         for_update_ts: int,
         lock_wait_ms: int,
+        cancel: CancelToken | None,
         may_be_early: bool,
     ) -> None:
         """`for_update_ts` is 0 for an optimistic transaction.
@@ -91,6 +90,7 @@ class Committer:
         self._keep_alive = keep_alive
         self._for_update_ts = for_update_ts
         self._lock_wait_ms = lock_wait_ms
+        self._cancel = cancel
         self._may_be_early = may_be_early
         self._began = asyncio.get_running_loop().time()
         self._bytes = sum(mutation.size for mutation in mutations)
@@ -105,12 +105,12 @@ class Committer:
         self._one_pc_commit_ts = 0
         self._ttl_ms = max(TTL_MS, min(TTL_MS_MAX, int(TTL_FACTOR_MS * math.sqrt(self._bytes / (1 << 20)))))
 
-    async def commit(self, check: Check | None) -> int:
+    async def commit(self, check: CommitCheck | None) -> int:
         """Returns commit_ts. Raises TxnError or ClusterError (not applied), or UndeterminedResult."""
         try:
             await self._choose_mode()
             if check is not None and self._early:
-                check()
+                check(self._max_commit_ts)
         except BaseException:
             if self._for_update_ts:
                 # its pessimistic locks
@@ -285,6 +285,8 @@ class Committer:
             locks.append(lock)
         resolved = await self._parts.resolver.resolve(backoff, 0, locks, for_read=False)
         if resolved.wait_ms:
+            if self._cancel is not None and self._cancel.is_set():
+                raise Cancelled
             waited_ms = (asyncio.get_running_loop().time() - self._began) * 1000
             if waited_ms >= self._lock_wait_ms:
                 raise LockWaitTimeout(locks[0].key, self._lock_wait_ms)
@@ -299,7 +301,7 @@ class Committer:
             return TxnAborted(f"transaction {self._start_ts} was ended by others")
         return found
 
-    async def _finish(self, check: Check | None) -> int:
+    async def _finish(self, check: CommitCheck | None) -> int:
         """Past the prewrites: commits in whichever way they allow."""
         try:
             if self._async:
@@ -309,19 +311,14 @@ class Committer:
         finally:
             self._keep_alive.stop()
 
-    async def _commit_primary(self, check: Check | None) -> int:
-        try:
-            commit_ts = await self._parts.pd.get_ts()
-            if check is not None:
-                check()
-        except BaseException:
-            # nothing is committed: undone, whatever went wrong
-            self._parts.background.spawn(self.rollback())
-            raise
+    async def _commit_primary(self, check: CommitCheck | None) -> int:
+        commit_ts = await self._draw_commit_ts(check)
         await fail_point_async("client::before_commit_primary")
         backoff = self._parts.backoff(POINT_BUDGET_MS)
         try:
-            commit_ts, done = await self._commit_at_primary(backoff, commit_ts)
+            commit_ts, done = await self._commit_at_primary(backoff, commit_ts, check)
+        except CommitRejected:
+            raise
         except (ClusterError, PdError) as error:
             if backoff.maybe_executed:
                 return await self._decide(error)
@@ -335,7 +332,20 @@ class Committer:
             await self._parts.background.run(self._commit_rest(commit_ts, rest))
         return commit_ts
 
-    async def _commit_at_primary(self, backoff: Backoff, commit_ts: int) -> tuple[int, frozenset[bytes]]:
+    async def _draw_commit_ts(self, check: CommitCheck | None) -> int:
+        try:
+            commit_ts = await self._parts.pd.get_ts()
+            if check is not None:
+                check(commit_ts)
+        except BaseException:
+            # nothing is committed: undone, whatever went wrong
+            self._parts.background.spawn(self.rollback())
+            raise
+        return commit_ts
+
+    async def _commit_at_primary(
+        self, backoff: Backoff, commit_ts: int, check: CommitCheck | None
+    ) -> tuple[int, frozenset[bytes]]:
         """Commits the primary and the keys of its batch; returns them and commit_ts, which may have had to move."""
         while True:
             region = await self._parts.regions.locate(backoff, self._primary)
@@ -352,7 +362,7 @@ class Committer:
                 return commit_ts, frozenset(batch)
             if not answer.error.HasField("commit_ts_expired"):
                 raise error_of(answer.error, self._start_ts)
-            commit_ts = await self._parts.pd.get_ts()
+            commit_ts = await self._draw_commit_ts(check)
 
     async def _commit_rest(self, commit_ts: int, keys: Sequence[bytes]) -> None:
         if await fail_point_async("client::before_commit_secondaries") is not None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
-from kvstore.client.api import LOCK_WAIT_MS
-from kvstore.client.cluster.committer import Check, Committer, Mutation
+from kvstore.client.api import LOCK_WAIT_MS, CancelToken, CommitCheck
+from kvstore.client.cluster.committer import Committer, Mutation
 from kvstore.client.cluster.keep_alive import KeepAlive
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.pessimistic import PessimisticLocks
@@ -33,12 +33,15 @@ class MergedReader:
     def ts(self) -> int:
         return self._snapshot.ts
 
+    def buffered(self, key: bytes) -> tuple[bytes | None] | None:
+        """The transaction's own value of the key (None: deleted), as the one item; None if it has not written it."""
+        writes = self._buffer.writes
+        return (writes[key],) if key in writes else None
+
     async def get(self, key: bytes) -> bytes | None:
         """The transaction's own value, or the one visible at `ts`."""
-        writes = self._buffer.writes
-        if key in writes:
-            return writes[key]
-        return await self._snapshot.get(key)
+        own = self.buffered(key)
+        return await self._snapshot.get(key) if own is None else own[0]
 
     async def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The values of those keys that have one."""
@@ -91,6 +94,8 @@ class ClusterTransaction(MergedReader):
         super().__init__(snapshot, WriteBuffer())
         self.pessimistic = pessimistic
         self.lock_wait_ms = LOCK_WAIT_MS
+        self.cancel: CancelToken | None = None
+        """Ends the commit's wait for locks."""
         self.commit_ts = 0
         """0 until it is committed."""
         self._parts = parts
@@ -108,6 +113,10 @@ class ClusterTransaction(MergedReader):
     def is_dirty(self) -> bool:
         """Whether anything is buffered."""
         return bool(self._buffer.writes)
+
+    @property
+    def holds_locks(self) -> bool:
+        return bool(self._locks.held or self._locks.stray)
 
     def at(self, ts: int) -> MergedReader:
         """A reader at another timestamp, with the transaction's own writes merged over it."""
@@ -137,6 +146,14 @@ class ClusterTransaction(MergedReader):
     def undo_to(self, mark: int) -> None:
         self._buffer.undo_to(mark)
 
+    def lock_at_hand(self, keys: Sequence[bytes]) -> bool:
+        """Locks keys if that takes no call: they are locked already, or marked in an optimistic transaction."""
+        self._open()
+        if self.pessimistic:
+            return all(key in self._locks.held for key in keys)
+        self._marked.update((key, None) for key in keys)
+        return True
+
     async def lock_keys(
         self,
         keys: Sequence[bytes],
@@ -153,15 +170,13 @@ class ClusterTransaction(MergedReader):
         ClusterError; whatever it raises, no key of the call stays locked that was not before. In an optimistic
         transaction it only marks the keys, so that commit checks them.
         """
-        self._open()
-        if not self.pessimistic:
-            self._marked.update((key, None) for key in keys)
+        if self.lock_at_hand(keys):
             return list(keys)
         return await self._locks.lock(
             keys, for_update_ts=for_update_ts, wait_ms=wait_ms, skip_locked=skip_locked, values=values
         )
 
-    async def commit(self, check: Check | None = None) -> int:
+    async def commit(self, check: CommitCheck | None = None) -> int:
         """Commits and returns commit_ts (start_ts if nothing was written).
 
         `check` runs when all keys are locked and commit_ts is drawn, or, where the locking itself may commit, just
@@ -190,6 +205,7 @@ class ClusterTransaction(MergedReader):
             self._keep_alive,
             for_update_ts=max(self._locks.for_update_ts, self.start_ts) if self.pessimistic else 0,
             lock_wait_ms=self.lock_wait_ms,
+            cancel=self.cancel,
             # A pessimistic write that no lock guards is not checked against newer commits. Its timestamp has to be
             # after theirs, which stores that choose one do not see to: it would lie below them, and be lost.
             may_be_early=not self.pessimistic or self._locks.primary is not None,

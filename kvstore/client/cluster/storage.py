@@ -1,0 +1,369 @@
+"""The storage seam over a cluster: what `kvstore.client.api` asks for, by the client on a loop of its own.
+
+Each call of a thread is one trip to the loop. A timestamp is drawn when a snapshot first reads, in the same trip.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from kvstore.client.api import (
+    GC_LIFE_MS,
+    LOCK_WAIT_MS,
+    LOGICAL_BITS,
+    TS_MAX,
+    CancelToken,
+    CommitCheck,
+    Ingest,
+    PushDown,
+)
+from kvstore.client.cluster.cluster import Cluster
+from kvstore.client.cluster.loop_thread import LoopThread
+from kvstore.client.cluster.parts import Options
+from kvstore.client.cluster.snapshot import Snapshot
+from kvstore.client.cluster.transaction import ClusterTransaction, MergedReader
+from kvstore.client.write_buffer import Pair
+from kvstore.errors import StoreError, WriteConflict
+from kvstore.mvcc.batch import PackedBatch
+from kvstore.mvcc.chunks import Chunk, pairs_of
+from kvstore.rpc.api import Transport
+
+OPTIONS = Options(scan_batch=4096)
+
+_Reading = Snapshot | MergedReader
+
+
+class ClusterReader:
+    """`api.Reader` at one timestamp: `made()` gives, on the loop, what is read, the same every time."""
+
+    def __init__(self, loop: LoopThread, made: Callable[[], Awaitable[_Reading]]) -> None:
+        self._loop = loop
+        self._made = made
+        self._ts = 0
+
+    @property
+    def ts(self) -> int:
+        if not self._ts:
+            self._ts = self._loop.run(self._made()).ts
+        return self._ts
+
+    def get(self, key: bytes) -> bytes | None:
+        async def get() -> bytes | None:
+            return await (await self._made()).get(key)
+
+        return self._loop.run(get())
+
+    def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        wanted = list(keys)
+        if not wanted:
+            return {}
+
+        async def batch_get() -> dict[bytes, bytes]:
+            return await (await self._made()).batch_get(wanted)
+
+        return self._loop.run(batch_get())
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Pair]:
+        return pairs_of(self.scan_chunks(start, end, reverse=reverse))
+
+    def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
+        return map(Chunk.of, self._batches(start, end, reverse))
+
+    def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
+        from kvstore.mvcc.packed import pack_pairs
+
+        pairs: list[Pair] = []
+        for batch in self._batches(start, end, False):
+            pairs += batch
+            if len(pairs) >= batch_rows:
+                yield pack_pairs(pairs, 0)
+                pairs = []
+        if pairs:
+            yield pack_pairs(pairs, 0)
+
+    def _batches(self, start: bytes, end: bytes, reverse: bool) -> Iterator[list[Pair]]:
+        if end and start >= end:
+            return
+        scan: AsyncGenerator[list[Pair], None] | None = None
+
+        async def first() -> list[Pair] | None:
+            nonlocal scan
+            scan = (await self._made()).scan_batches(start, end, reverse=reverse)
+            return await anext(scan, None)
+
+        try:
+            batch = self._loop.run(first())
+            while batch is not None:
+                yield batch
+                assert scan is not None
+                batch = self._loop.run(anext(scan, None))
+        finally:
+            if scan is not None:
+                self._loop.spawn(_closing(scan))
+
+
+async def _closing(scan: AsyncGenerator[list[Pair], None]) -> None:
+    await scan.aclose()
+
+
+class StorageTransaction(ClusterReader):
+    """`api.Transaction` over a transaction of the client. Dropped without an end, its locks are released."""
+
+    def __init__(self, loop: LoopThread, txn: ClusterTransaction) -> None:
+        async def made() -> MergedReader:
+            return txn
+
+        super().__init__(loop, made)
+        self._txn = txn
+        self._ts = txn.start_ts
+        self.lock_wait_ms = LOCK_WAIT_MS
+        self.is_over = False
+
+    @property
+    def pessimistic(self) -> bool:
+        return self._txn.pessimistic
+
+    @pessimistic.setter
+    def pessimistic(self, value: bool) -> None:
+        self._txn.pessimistic = value
+
+    @property
+    def cancel(self) -> CancelToken | None:
+        return self._txn.cancel
+
+    @cancel.setter
+    def cancel(self, value: CancelToken | None) -> None:
+        self._txn.cancel = value
+
+    @property
+    def start_ts(self) -> int:
+        return self._ts
+
+    @property
+    def commit_ts(self) -> int:
+        """0 until it is committed."""
+        return self._txn.commit_ts
+
+    @property
+    def is_dirty(self) -> bool:
+        return self._txn.is_dirty
+
+    def get(self, key: bytes) -> bytes | None:
+        buffered = self._txn.buffered(key)
+        return super().get(key) if buffered is None else buffered[0]
+
+    def at(self, ts: int) -> ClusterReader:
+        txn = self._txn
+
+        async def made() -> MergedReader:
+            return txn.at(ts)
+
+        reader = ClusterReader(self._loop, made)
+        reader._ts = ts
+        return reader
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._txn.put(key, value)
+
+    def insert(self, key: bytes, value: bytes) -> None:
+        self._txn.insert(key, value)
+
+    def delete(self, key: bytes) -> None:
+        self._txn.delete(key)
+
+    def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
+        return self._txn.dirty(start, end)
+
+    def has_dirty(self, start: bytes, end: bytes) -> bool:
+        return self._txn.has_dirty(start, end)
+
+    def lock_keys(
+        self, keys: Sequence[bytes], *, for_update_ts: int, wait_ms: int, skip_locked: bool = False
+    ) -> list[bytes]:
+        txn = self._txn
+        if txn.lock_at_hand(keys):
+            return list(keys)
+        work = txn.lock_keys(keys, for_update_ts=for_update_ts, wait_ms=wait_ms, skip_locked=skip_locked)
+        return self._loop.run(work, self.cancel)
+
+    def mark(self) -> int:
+        return self._txn.mark()
+
+    def undo_to(self, mark: int) -> None:
+        self._txn.undo_to(mark)
+
+    def commit(self, check: CommitCheck | None = None) -> int:
+        self.is_over = True
+        txn = self._txn
+        txn.lock_wait_ms = self.lock_wait_ms
+        return self._loop.run(txn.commit(check), to_its_end=True)
+
+    def rollback(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            if self._txn.holds_locks:
+                self._loop.run(self._txn.rollback(), to_its_end=True)
+            else:
+                self._loop.spawn(self._txn.rollback())
+
+    def __del__(self) -> None:
+        if not self.is_over:
+            self._loop.spawn(self._txn.rollback())
+
+
+class ClusterStorage:
+    """`api.Storage` over a cluster. Any thread may use it; it ends with `close`."""
+
+    def __init__(self, loop: LoopThread, cluster: Cluster, leave: Callable[[], Awaitable[None]]) -> None:
+        """`cluster` lives on `loop`; both end with `close`, which calls `leave` in between."""
+        self.cluster = cluster
+        self.gc_life_ms = GC_LIFE_MS
+        self._loop = loop
+        self._leave_transport = leave
+        self._readers: weakref.WeakSet[ClusterReader] = weakref.WeakSet()
+
+    @classmethod
+    def connect(
+        cls, addresses: Sequence[str], transport: Callable[[], Transport], *, options: Options = OPTIONS
+    ) -> ClusterStorage:
+        """Connects to the placement drivers at `addresses`; `transport()` is called on the loop of the client.
+
+        Raises PdUnavailable, ClusterMismatch.
+        """
+        loop = LoopThread("sqlfront-cluster")
+
+        async def connect() -> ClusterStorage:
+            made = transport()
+            try:
+                rng = random.Random()
+                cluster = await Cluster.connect(addresses, transport=made, rng=rng, options=options)
+            except BaseException:
+                await made.close()
+                raise
+            return cls(loop, cluster, made.close)
+
+        try:
+            return loop.run(connect())
+        except BaseException:
+            loop.close(_nothing())
+            raise
+
+    def run(self, work: Awaitable[Any], cancel: CancelToken | None = None) -> Any:
+        """Runs a coroutine over `cluster` on its loop and returns its result."""
+        return self._loop.run(work, cancel)
+
+    @property
+    def push_down(self) -> PushDown | None:
+        return None
+
+    def oldest_ts(self) -> int:
+        """The oldest timestamp that is read at, 0 if none is: garbage collection has to stay below it."""
+        while True:
+            try:
+                return min((reader._ts for reader in self._readers if reader._ts), default=0)
+            except RuntimeError:
+                continue  # another thread began to read
+
+    def now_ts(self) -> int:
+        return self._loop.run(self.cluster.now_ts())
+
+    def begin(self, *, pessimistic: bool = True, start_ts: int | None = None) -> StorageTransaction:
+        txn = self._loop.run(self.cluster.begin(pessimistic=pessimistic, start_ts=start_ts))
+        made = StorageTransaction(self._loop, txn)
+        self._readers.add(made)
+        return made
+
+    def snapshot(self, ts: int | None = None) -> ClusterReader:
+        cluster = self.cluster
+        snapshot: Snapshot | None = None
+
+        async def made() -> Snapshot:
+            nonlocal snapshot
+            if snapshot is None:
+                snapshot = cluster.snapshot(await cluster.now_ts())
+                reader._ts = snapshot.ts
+            return snapshot
+
+        reader = ClusterReader(self._loop, made)
+        if ts is not None:
+            snapshot = cluster.snapshot(ts)
+            reader._ts = ts
+        self._readers.add(reader)
+        return reader
+
+    def get_latest(self, key: bytes) -> bytes | None:
+        return self._loop.run(self.cluster.snapshot(TS_MAX).get(key))
+
+    def write(
+        self,
+        writes: dict[bytes, bytes | None],
+        inserts: Collection[bytes],
+        *,
+        wait_ms: int,
+        cancel: CancelToken | None = None,
+        check: CommitCheck | None = None,
+    ) -> int:
+        deadline = time.monotonic() + wait_ms / 1000
+
+        async def write() -> int:
+            while True:
+                txn = await self.cluster.begin(pessimistic=False)
+                txn.cancel = cancel
+                txn.lock_wait_ms = max(int((deadline - time.monotonic()) * 1000), 0)
+                for key, value in writes.items():
+                    if value is None:
+                        txn.delete(key)
+                    elif key in inserts:
+                        txn.insert(key, value)
+                    else:
+                        txn.put(key, value)
+                try:
+                    return await txn.commit(check)
+                except WriteConflict:
+                    # somebody committed since the timestamp was drawn; nothing was read that could be old by now
+                    if time.monotonic() >= deadline:
+                        raise
+
+        return self._loop.run(write(), to_its_end=True)
+
+    @property
+    def safe_point(self) -> int:
+        return int(self._loop.run(self.cluster.pd.gc_safe_point()))
+
+    def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
+        raise StoreError("bulk loads into a cluster are not there yet")
+
+    def destroy_range(self, start: bytes, end: bytes) -> None:
+        self._loop.run(self.cluster.destroy_range(start, end))
+
+    def gc(self, safe_point: int | None = None) -> dict[str, int]:
+        """Settles old locks and moves the safe point; stores remove the versions below it in their own time."""
+        if safe_point is None:
+            now = self.now_ts()
+            safe_point = max((now >> LOGICAL_BITS) - self.gc_life_ms, 0) << LOGICAL_BITS
+        return {"safe_point": self._loop.run(self.cluster.gc(safe_point))}
+
+    def stats(self) -> dict[str, Any]:
+        async def stats() -> dict[str, Any]:
+            stores = await self.cluster.pd.get_all_stores()
+            return {"cluster_id": self.cluster.pd.cluster_id, "stores": len(stores), "pd": self.cluster.pd.leader}
+
+        found: dict[str, Any] = self._loop.run(stats())
+        return found
+
+    def close(self) -> None:
+        self._loop.close(self._leave())
+
+    async def _leave(self) -> None:
+        try:
+            await self.cluster.close()
+        finally:
+            await self._leave_transport()
+
+
+async def _nothing() -> None:
+    pass

@@ -1,0 +1,481 @@
+"""Which schema version each SQL server of a cluster works by, and how all go on to the next one together.
+
+Every server keeps a record under the `m` keys: its version, and a *lease*, the timestamp up to which it may commit by
+that version. It renews the record in time and looks for changes every `POLL_S`. A server that cannot is without a lease
+soon, and neither commits nor begins a statement; so a change never waits for a dead server longer than a lease.
+
+A change that writers or readers of a table must not mix with the old version is a *switch* (as in Spanner, the versions
+meet at one commit timestamp; so F1's intermediate states are needed for what has to be built only):
+
+    publish   a record names the switch, the tables and a deadline
+    fence     each server that sees it lets no statement begin and no commit of these tables; what is under way ends
+    answer    then its own record says so
+    commit    when all servers with a lease have answered: one transaction, before the deadline
+    lift      each server takes in the new version (or sees that the deadline has passed, and goes on as before)
+
+So at every commit timestamp there is one schema version by which all servers write. Changes run one at a time: the
+*owner* is whoever holds a record with a deadline of its own, for one statement.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kvstore.client.api import LOGICAL_BITS
+from kvstore.errors import CommitRejected, KvError, TxnError
+from sqlfront.catalog.meta import MetaReader, hash_key, string_key
+from sqlfront.errors import DatabaseError, error
+
+if TYPE_CHECKING:
+    from kvstore.client.api import Storage
+
+SERVERS = b"Servers"
+SWITCH = b"SchemaSwitch"
+OWNER = b"DDLOwner"
+
+POLL_S = 0.1
+"""How often a server looks for a new version or a switch."""
+LEASE_MS = 10_000
+RENEW_MS = 3_000
+COMMIT_MARGIN_MS = 4_000
+"""A commit begins only with so much of the lease left: it may be timestamped two seconds later than it began."""
+SWITCH_MS = 15_000
+"""How long servers hold still for a switch; it is given up after that."""
+OWNER_MS = 10_000
+OWNER_POLL_S = 0.05
+FENCE_WAIT_S = 50.0
+LOCK_WAIT_MS = 2_000
+DEAD_MS = 60_000
+"""So long after its lease a server's record is removed."""
+ER_SCHEMA_OUT_OF_DATE = 8027
+
+
+def _later(ts: int, ms: int) -> int:
+    return ts + (ms << LOGICAL_BITS)
+
+
+@dataclass
+class Switch:
+    """A change that all servers make at one timestamp, at the latest at `until`."""
+
+    id: int
+    version: int
+    tables: frozenset[int]
+    until: int
+
+    def dumps(self) -> bytes:
+        return json.dumps(
+            {"id": self.id, "version": self.version, "tables": sorted(self.tables), "until": self.until}
+        ).encode()
+
+    @classmethod
+    def loads(cls, data: bytes | None) -> Switch | None:
+        if data is None:
+            return None
+        found = json.loads(data)
+        return cls(found["id"], found["version"], frozenset(found["tables"]), found["until"])
+
+
+@dataclass
+class ServerRecord:
+    """What a server says of itself. `oldest` is the oldest timestamp it reads at, 0 if none."""
+
+    version: int = 0
+    answered: int = 0
+    until: int = 0
+    oldest: int = 0
+    where: str = ""
+
+    def dumps(self) -> bytes:
+        return json.dumps(self.__dict__).encode()
+
+    @classmethod
+    def loads(cls, data: bytes) -> ServerRecord:
+        return cls(**json.loads(data))
+
+
+@dataclass
+class _Fence:
+    """What commits and statements of this server have to wait for."""
+
+    switch: Switch | None = None
+    busy: dict[int, int] = field(default_factory=dict)
+    """Commits under way, by the tables that they write."""
+
+
+class SchemaLease:
+    """This server's part. `advance(version)` takes in the schema as it is stored and returns its version.
+
+    `oldest()` gives the oldest timestamp that is read at here.
+    """
+
+    def __init__(self, storage: Storage, advance: Callable[[], int], oldest: Callable[[], int]) -> None:
+        self.server_id = secrets.randbits(62) | 1
+        self._storage = storage
+        self._advance = advance
+        self._oldest = oldest
+        self._record = ServerRecord(where=f"{socket.gethostname()}:{os.getpid()}")
+        self._until = 0
+        self._deadline = 0.0
+        """The end of the lease on the monotonic clock."""
+        self._fence = _Fence()
+        self._changed = threading.Condition()
+        self._round = threading.Lock()
+        self._mutex = threading.RLock()
+        """Held by the thread that changes the schema."""
+        self._depth = 0
+        self._thread_of_change = 0
+        self._owner_until = 0
+        self.on_orphans: Callable[[], None] | None = None
+        """Called now and then by the background when an owner has died."""
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # The life of a server
+
+    def join(self) -> None:
+        """Makes this server known, and takes in the schema. Raises what the store does."""
+        self._renew(0)
+        self._look()
+        self._thread = threading.Thread(target=self._keep, name="sqlfront-schema-lease", daemon=True)
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Takes this server's record away, so that nobody waits for it."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._deadline = 0.0
+        self._write({hash_key(SERVERS, b"%d" % self.server_id): None})
+
+    def _keep(self) -> None:
+        from kvstore.failpoint import fail_point
+
+        looked = 0
+        while not self._stopping.wait(POLL_S):
+            try:
+                if fail_point("sql::lease") is None:
+                    self._look()
+                    looked += 1
+                    if looked % 10 == 0:
+                        self._look_for_orphans()
+            except KvError:
+                continue  # the lease runs out if this lasts
+            except Exception:  # noqa: BLE001 - a server without a lease refuses statements, and says why
+                from kvstore.ops.log import get_logger
+
+                get_logger(__name__).exception("schema_not_loaded")
+
+    def _look(self) -> None:
+        """One round: takes in a newer version, answers or lifts a switch, renews the lease."""
+        with self._round:
+            snapshot = self._storage.snapshot()
+            meta = MetaReader(snapshot)
+            found = snapshot.batch_get([string_key(b"SchemaVersionKey"), string_key(SWITCH)])
+            stored = int(found.get(string_key(b"SchemaVersionKey"), b"0"))
+            switch = Switch.loads(found.get(string_key(SWITCH)))
+            if stored > self._record.version and not self._depth:
+                version = self._advance()
+                self._lift(version, meta.reader.ts)
+                self._renew(version)
+                return
+            if switch is not None and switch.version > self._record.version and meta.reader.ts <= switch.until:
+                if switch.id != self._record.answered and not self._depth:
+                    self._hold(switch)
+                    if self._drained(switch):
+                        self._renew(self._record.version, switch.id)
+            elif not self._depth:
+                self._lift(self._record.version, meta.reader.ts)
+            if time.monotonic() > self._deadline - (LEASE_MS - RENEW_MS) / 1000:
+                self._renew(self._record.version, self._record.answered)
+
+    def _renew(self, version: int, answered: int = 0) -> None:
+        begun = time.monotonic()
+        until = _later(self._storage.now_ts(), LEASE_MS)
+        record = ServerRecord(version, answered, until, self._oldest(), self._record.where)
+        self._write({hash_key(SERVERS, b"%d" % self.server_id): record.dumps()})
+        with self._changed:
+            self._record, self._until, self._deadline = record, until, begun + LEASE_MS / 1000
+            self._changed.notify_all()
+        if self._owner_until:
+            self._renew_ownership()
+
+    def _write(self, writes: dict[bytes, bytes | None]) -> int:
+        return self._storage.write(writes, (), wait_ms=LOCK_WAIT_MS)
+
+    # Statements and commits
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether statements may begin: there is a lease, and no switch."""
+        return self._fence.switch is None and time.monotonic() < self._deadline
+
+    def settle(self) -> None:
+        """Waits for the end of a switch, or for a lease. Raises 8027."""
+        until = time.monotonic() + FENCE_WAIT_S
+        with self._changed:
+            while self._fence.switch is not None and time.monotonic() < until:
+                self._changed.wait(0.1)
+        if not self.is_settled:
+            try:
+                self._look()
+            except KvError as exc:
+                raise _out_of_date() from exc
+        if not self.is_settled:
+            raise _out_of_date()
+
+    @contextmanager
+    def committing(self, tables: Collection[int]) -> Iterator[Callable[[int], None]]:
+        """Holds a switch of these tables up while the block commits; gives the check of its timestamp."""
+        if time.monotonic() > self._deadline - COMMIT_MARGIN_MS / 1000:
+            self.settle()
+        busy = self._fence.busy
+        with self._changed:
+            until = time.monotonic() + FENCE_WAIT_S
+            while self._fence.switch is not None and not self._fence.switch.tables.isdisjoint(tables):
+                if not self._changed.wait(0.1) and time.monotonic() > until:
+                    raise CommitRejected("Information schema is out of date: a change of the table does not end")
+            for table in tables:
+                busy[table] = busy.get(table, 0) + 1
+        try:
+            yield self._check
+        finally:
+            with self._changed:
+                for table in tables:
+                    busy[table] -= 1
+                    if not busy[table]:
+                        del busy[table]
+                self._changed.notify_all()
+
+    def _check(self, commit_ts: int) -> None:
+        if commit_ts > self._until:
+            raise CommitRejected("Information schema is out of date: the schema lease has run out")
+
+    # A switch, on every server
+
+    def _hold(self, switch: Switch) -> None:
+        with self._changed:
+            self._fence.switch = switch
+
+    def _drained(self, switch: Switch) -> bool:
+        with self._changed:
+            until = time.monotonic() + POLL_S
+            while not switch.tables.isdisjoint(self._fence.busy):
+                self._changed.wait(0.01)
+                if time.monotonic() > until:
+                    return False
+            return True
+
+    def _lift(self, version: int, ts: int) -> None:
+        """Ends the fence when the switch was made, or can no longer be: nothing commits it after its deadline."""
+        with self._changed:
+            switch = self._fence.switch
+            if switch is not None and (version >= switch.version or ts > switch.until):
+                self._fence.switch = None
+                self._changed.notify_all()
+
+    # A switch, by the owner
+
+    def switch(self, tables: Collection[int], version: int, commit: Callable[[Callable[[int], None]], int]) -> int:
+        """Runs `commit` of the transaction that makes `version`; with `tables` all servers hold still for it.
+
+        Raises 1105 when a server does not answer in time: nothing has changed then.
+        """
+        owned = self._owner_until
+        if not tables:
+            return commit(lambda ts: self._check_owner(ts, owned))
+        now = self._storage.now_ts()
+        switch = Switch(now, version, frozenset(tables), _later(now, SWITCH_MS))
+        self._hold(switch)
+        try:
+            self._write({string_key(SWITCH): switch.dumps()})
+            while not self._drained(switch):
+                self._give_up_if_late(switch)
+            self._wait_for(lambda record: record.answered == switch.id, lambda: self._give_up_if_late(switch))
+
+            def check(ts: int) -> None:
+                self._check_owner(ts, self._owner_until)
+                if ts > switch.until:
+                    raise CommitRejected("the schema change came too late")
+
+            return commit(check)
+        except (TxnError, DatabaseError):
+            # Certain not to have been made. Anything else is found out by the next look, or at the deadline.
+            with suppress(KvError):
+                self._write({string_key(SWITCH): None})
+                self._unhold(switch)
+            raise
+
+    def _unhold(self, switch: Switch) -> None:
+        with self._changed:
+            if self._fence.switch is switch:
+                self._fence.switch = None
+            self._changed.notify_all()
+
+    def made(self, version: int) -> None:
+        """`version` is in place here; waits for the others, so that the next statement anywhere sees it."""
+        with self._round:
+            self._lift(version, 0)
+            self._renew(version)
+        self._wait_for(lambda record: record.version >= version, lambda: None)
+
+    def _give_up_if_late(self, switch: Switch) -> None:
+        if self._storage.now_ts() > _later(switch.until, -SWITCH_MS // 3):
+            raise error(1105, "a server does not answer to the schema change; nothing was changed, try again")
+
+    def _wait_for(self, done: Callable[[ServerRecord], bool], tick: Callable[[], None]) -> None:
+        """Waits until all other servers that have a lease are `done`."""
+        pause = 0.005
+        while True:
+            meta = MetaReader(self._storage.snapshot())
+            others = self.servers(meta)
+            others.pop(self.server_id, None)
+            if all(done(record) or record.until < meta.reader.ts for record in others.values()):
+                return
+            tick()
+            time.sleep(pause)
+            pause = min(pause * 2, POLL_S / 2)
+
+    def servers(self, meta: MetaReader) -> dict[int, ServerRecord]:
+        """All servers that have a record."""
+        return {int(name): ServerRecord.loads(value) for name, value in meta.hash_fields(SERVERS)}
+
+    def forget_dead(self) -> None:
+        """Removes the records of servers that are long gone."""
+        meta = MetaReader(self._storage.snapshot())
+        for server, record in self.servers(meta).items():
+            if _later(record.until, DEAD_MS) < meta.reader.ts:
+                self._write({hash_key(SERVERS, b"%d" % server): None})
+
+    # The owner
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread is the one that changes the schema."""
+        return self._thread_of_change == threading.get_ident()
+
+    @contextmanager
+    def owning(self, timeout_s: float | None = None) -> Iterator[bool]:
+        """Makes this server the one that changes the schema, for the block; re-entrant in a thread.
+
+        Gives False, and changes nothing, when `timeout_s` is over before.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        if not self._mutex.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            yield False
+            return
+        with ExitStack() as stack:
+            stack.callback(self._mutex.release)
+            if not self._depth:
+                while not self._take_ownership():
+                    if until is not None and time.monotonic() > until:
+                        yield False
+                        return
+                    time.sleep(OWNER_POLL_S)
+                stack.callback(self._disown)
+                # What an owner before us made is everywhere, so that there are two versions at most.
+                self._catch_up()
+                self._thread_of_change = threading.get_ident()
+            self._depth += 1
+            try:
+                yield True
+            finally:
+                self._depth -= 1
+
+    def _disown(self) -> None:
+        self._thread_of_change = 0
+        self._owner_until = 0
+        with suppress(KvError):
+            self._let_go()
+
+    def _catch_up(self) -> None:
+        """Takes in the newest version, and waits until all others have."""
+        while True:
+            self._look()
+            version = self._record.version
+            if self._fence.switch is not None:
+                time.sleep(POLL_S / 2)  # of an owner that died: it passes
+                continue
+            self._wait_for(lambda record, version=version: record.version >= version, lambda: None)  # type: ignore[misc]
+            return
+
+    def _take_ownership(self) -> bool:
+        txn = self._storage.begin(pessimistic=False)
+        try:
+            key = string_key(OWNER)
+            held = txn.get(key)
+            if held is not None:
+                owner = json.loads(held)
+                if owner["until"] >= txn.start_ts and owner["server"] != self.server_id:
+                    return False
+            until = _later(txn.start_ts, OWNER_MS)
+            txn.put(key, json.dumps({"server": self.server_id, "until": until, "where": self._record.where}).encode())
+            txn.commit()
+            self._owner_until = until
+            return True
+        except TxnError:
+            return False
+        finally:
+            txn.rollback()
+
+    def _renew_ownership(self) -> None:
+        """Called with the lease's renewal; if it fails the ownership ends in time."""
+        with suppress(KvError):
+            txn = self._storage.begin(pessimistic=False)
+            try:
+                held = txn.get(string_key(OWNER))
+                if held is None or json.loads(held)["server"] != self.server_id:
+                    self._owner_until = 1  # lost: every commit is refused
+                    return
+                until = _later(txn.start_ts, OWNER_MS)
+                record = {"server": self.server_id, "until": until, "where": self._record.where}
+                txn.put(string_key(OWNER), json.dumps(record).encode())
+                txn.commit()
+                if self._owner_until > 1:
+                    self._owner_until = until
+            finally:
+                txn.rollback()
+
+    def _let_go(self) -> None:
+        txn = self._storage.begin(pessimistic=False)
+        try:
+            held = txn.get(string_key(OWNER))
+            if held is not None and json.loads(held)["server"] == self.server_id:
+                txn.delete(string_key(OWNER))
+                txn.commit()
+        finally:
+            txn.rollback()
+
+    def _check_owner(self, ts: int, until: int) -> None:
+        if ts > max(until, self._owner_until) or self._owner_until == 1:
+            raise CommitRejected("another server changes the schema now: this one was too slow")
+
+    def owner(self, meta: MetaReader) -> Mapping[str, Any] | None:
+        """Who changes the schema now: `server`, `where`, `until`; None when nobody does."""
+        held = meta.string(OWNER)
+        return None if held is None else json.loads(held)
+
+    def _look_for_orphans(self) -> None:
+        if self.on_orphans is None or self._depth:
+            return
+        meta = MetaReader(self._storage.snapshot())
+        owner = self.owner(meta)
+        if owner is not None and owner["until"] < meta.reader.ts:
+            self.on_orphans()
+
+
+def _out_of_date() -> Exception:
+    return error(
+        ER_SCHEMA_OUT_OF_DATE,
+        "Information schema is out of date: this server has lost touch with the store; try again",
+        sqlstate="HY000",
+    )

@@ -1,0 +1,192 @@
+"""The catalog of one SQL server among several: the schema as it is stored, under a lease.
+
+`schema` waits while a switch goes on (see `lease`) and refuses to answer without a lease. The owner makes changes;
+the others take it in by its Diff, reading again only what it names.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlfront.catalog.backfill import IndexBuild
+from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, bootstrap
+from sqlfront.catalog.info import Action, SchemaDiff
+from sqlfront.catalog.lease import SchemaLease
+from sqlfront.catalog.meta import MetaReader
+from sqlfront.catalog.model import Database, Schema, Table, make_database
+
+if TYPE_CHECKING:
+    from kvstore.client.api import CommitCheck, Storage, Transaction
+
+_T = TypeVar("_T")
+DIFFS_MAX = 256
+"""A server that is further behind reads the whole schema."""
+_OF_DATABASES = frozenset({Action.CREATE_SCHEMA, Action.DROP_SCHEMA})
+
+
+class SharedCatalog(Catalog):
+    """`oldest` gives the oldest timestamp that is read at in this process, 0 if none."""
+
+    columnar_default = False
+
+    def __init__(self, storage: Storage, oldest: Callable[[], int]) -> None:
+        self.lease = SchemaLease(storage, self._advance, oldest)
+        super().__init__(storage, _Ownership(self.lease))
+        self.lease.join()
+        try:
+            if self.is_new:
+                with self.ddl_mutex:
+                    if self.is_new:
+                        self.change(bootstrap)
+        except BaseException:
+            self.lease.leave()
+            raise
+
+    @property
+    def schema(self) -> Schema:
+        if not self.lease.is_settled and not self.lease.is_mine:
+            self.lease.settle()
+        return self._schema
+
+    def close(self) -> None:
+        self.lease.leave()
+
+    def commit_with(self, used: Mapping[int, int], commit: Callable[[CommitCheck], _T]) -> _T:
+        with self.lease.committing(used) as check_lease:
+
+            def check(commit_ts: int) -> None:
+                check_lease(commit_ts)
+                self.check_revisions(used)
+
+            return commit(check)
+
+    # Changes by this server
+
+    def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
+        affected = _affected(before, after)
+        commit_ts = self.lease.switch(affected, after.version, txn.commit)
+        self._schema = after
+        self.lease.made(after.version)
+        return commit_ts
+
+    @contextmanager
+    def building(self, table_id: int, indexes: Sequence[int]) -> Iterator[IndexBuild]:
+        raise NotImplementedError
+        yield
+
+    # Changes by others
+
+    def _advance(self) -> int:
+        """Takes in the stored schema; returns its version."""
+        before = self._schema
+        meta = MetaReader(self.storage.snapshot())
+        version = meta.schema_version()
+        if version == before.version:
+            return version
+        names = self._touched(meta, before.version, version)
+        after = self._read(meta) if names is None else self._patched(meta, before, version, names)
+        self._schema = after
+        for listener in self.listeners:
+            listener(before, after)
+        return version
+
+    def _touched(self, meta: MetaReader, known: int, version: int) -> dict[int, set[int] | None] | None:
+        """The ids of tables by those of their databases (None: the whole database) that changed since `known`; None
+        when that cannot be told."""
+        if not known or not known < version <= known + DIFFS_MAX:
+            return None
+        out: dict[int, set[int] | None] = {}
+        for number in range(known + 1, version + 1):
+            diff = meta.diff(number)
+            if diff is None:
+                return None
+            _note(out, diff)
+        return out
+
+    def _patched(
+        self, meta: MetaReader, before: Schema, version: int, touched: Mapping[int, set[int] | None]
+    ) -> Schema:
+        """The schema before, with what is touched read again."""
+        by_id = {d.id: d for d in before.databases.values() if not d.virtual}
+        for db_id, table_ids in touched.items():
+            info = meta.database(db_id)
+            if info is None:
+                by_id.pop(db_id, None)
+                continue
+            old = by_id.get(db_id)
+            if table_ids is None or old is None:
+                tables = [self.table_of(t, info) for t in meta.tables(db_id)]
+            else:
+                tables = [t for t in old.tables.values() if t.id not in table_ids]
+                found = [meta.table(db_id, table_id) for table_id in table_ids]
+                tables += [self.table_of(t, info) for t in found if t is not None]
+            by_id[db_id] = make_database(info, tables)
+        databases: dict[str, Database] = {d.name.lower(): d for d in by_id.values()}
+        virtual = before.databases.get(INFORMATION_SCHEMA)
+        if virtual is not None:
+            databases[INFORMATION_SCHEMA] = virtual
+        return Schema(version, MappingProxyType(databases))
+
+
+def _note(out: dict[int, set[int] | None], diff: SchemaDiff) -> None:
+    """Adds what a Diff says to have changed."""
+    places = [(diff.schema_id, diff.table_id), (diff.schema_id, diff.old_table_id)]
+    if diff.old_schema_id:
+        places += [(diff.old_schema_id, diff.table_id), (diff.old_schema_id, diff.old_table_id)]
+    for option in diff.affected_options or ():
+        places += [(option.schema_id, option.table_id), (option.schema_id, option.old_table_id)]
+        if option.old_schema_id:
+            places += [(option.old_schema_id, option.table_id), (option.old_schema_id, option.old_table_id)]
+    whole = diff.action in _OF_DATABASES
+    for db_id, table_id in places:
+        known = out.setdefault(db_id, set())
+        if whole or not table_id:
+            if whole:
+                out[db_id] = None
+        elif known is not None:
+            known.add(table_id)
+
+
+def _affected(before: Schema, after: Schema) -> frozenset[int]:
+    """The tables that writers have to treat otherwise from this version on, or that are gone."""
+    now = after.table_by_id
+
+    def same(old: Table) -> bool:
+        new = now.get(old.id)
+        return new is not None and (new.revision, new.name, new.db_id) == (old.revision, old.name, old.db_id)
+
+    return frozenset(table_id for table_id, old in before.table_by_id.items() if not same(old))
+
+
+class _Ownership:
+    """The owner's place in the cluster, as a lock."""
+
+    def __init__(self, lease: SchemaLease) -> None:
+        self._lease = lease
+        self._held = threading.local()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        stack = ExitStack()
+        entered: AbstractContextManager[bool] = self._lease.owning(
+            None if timeout < 0 and blocking else max(timeout, 0)
+        )
+        if not stack.enter_context(entered):
+            return False
+        stacks: list[ExitStack] = self._held.__dict__.setdefault("stacks", [])
+        stacks.append(stack)
+        return True
+
+    def release(self) -> None:
+        self._held.stacks.pop().close()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
