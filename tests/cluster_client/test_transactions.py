@@ -243,7 +243,8 @@ def test_a_repeated_prewrite_that_meets_a_later_lock_may_have_been_committed_bef
 @MODES
 def test_a_check_that_refuses_aborts_the_commit(options: Options) -> None:
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
-        def refuse() -> None:
+        def refuse(commit_ts: int) -> None:
+            assert commit_ts > txn.start_ts
             raise CommitRejected("schema changed")
 
         txn = await client.begin(pessimistic=False)

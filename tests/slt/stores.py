@@ -1,12 +1,14 @@
 """Stores that `.slt` files run on: `open_store(name)` is the seam where later ones join.
 
-`memory` and `rocksdb` are the database itself; `mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
+`memory`, `rocksdb` and `cluster` (three stores with small regions, over an in-memory network) are the database itself;
+`mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import math
 import os
 import shutil
@@ -19,7 +21,7 @@ from sqlfront.exec import direct
 from tests.slt.runner import Outcome, Session, StatementFailed, Store
 from tests.sql.sessions import second_session
 
-STORES = ("memory", "rocksdb")
+STORES = ("memory", "rocksdb", "cluster")
 JUDGES = ("mariadb", "sqlite", "duckdb")
 PATHS = ("auto", "row", "duckdb")
 
@@ -68,6 +70,25 @@ class SqlfrontStore:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
+class ClusterStore:
+    """A fresh cluster; every other session is on a SQL server of its own."""
+
+    engines = frozenset({"mysql", "sqlfront"})
+
+    def __init__(self) -> None:
+        from tests.cluster_sql.world import World
+
+        self._world = World()
+        self._servers = itertools.cycle([self._world.first, None])
+
+    def open(self) -> Session:
+        server = next(self._servers) or self._world.server()
+        return SqlfrontSession(self._world.connect(server))
+
+    def close(self) -> None:
+        self._world.close()
+
+
 @contextlib.contextmanager
 def forced_path(path: str) -> Iterator[None]:
     """Makes the process run what a query needs beside its access paths directly in Python (`row`, where the direct
@@ -89,6 +110,8 @@ def forced_path(path: str) -> Iterator[None]:
 
 def open_store(name: str) -> Store:
     """Makes a fresh, empty database of a kind."""
+    if name == "cluster":
+        return ClusterStore()
     if name in STORES:
         return SqlfrontStore(name)
     if name in JUDGES:
