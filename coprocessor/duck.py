@@ -10,6 +10,7 @@ import itertools
 import os
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ _warnings_mutex = threading.Lock()
 
 IDLE_CONNECTIONS_MAX = 8
 FETCH_ROWS = 4096
+INTERRUPT_AGAIN_S = 0.02
 NICENESS = 10
 ARROW_BATCH_ROWS = 65536
 
@@ -203,6 +205,7 @@ class DuckQuery:
         self._env = env
         self._environment: int | None = None
         self._finished = False
+        self._starting = False
         self._mutex = threading.Lock()
 
     def start(self) -> None:
@@ -214,6 +217,7 @@ class DuckQuery:
 
         connection = self._connection
         assert connection is not None
+        self._starting = True
         try:
             self._engine.spill_beyond(connection, self._quota)
             for name, table in self._relations.items():
@@ -230,6 +234,8 @@ class DuckQuery:
             self._finished = True
             self.close()
             raise
+        finally:
+            self._starting = False
 
     def tuples(self) -> Iterator[list[tuple[Any, ...]]]:
         """Yields batches of tuples."""
@@ -263,9 +269,19 @@ class DuckQuery:
 
     def interrupt(self) -> None:
         """Stops the query; any thread may call this."""
+        if self._interrupt() and self._starting:
+            # DuckDB forgets an interrupt that comes before it has begun: again, until the query has noticed
+            threading.Thread(target=self._keep_interrupting, name="sqlfront-interrupt", daemon=True).start()
+
+    def _interrupt(self) -> bool:
         with self._mutex:
             if self._connection is not None:
                 self._connection.interrupt()
+            return self._connection is not None
+
+    def _keep_interrupting(self) -> None:
+        while self._starting and self._interrupt():
+            time.sleep(INTERRUPT_AGAIN_S)
 
     def close(self) -> None:
         """Gives the connection back; harmless when it is over."""

@@ -150,9 +150,8 @@ class AutoIds:
         with self._mutex:
             found = self._allocators.get(key)
             if found is None:
-                # One counter served both before TiDB's table version 5, and where AUTO_ID_CACHE is not 1.
-                separate = table.info.version >= 5 and table.info.auto_id_cache == 1
-                field = row_id_field(table.id) if row_id or not separate else auto_increment_field(table.id)
+                separate = _are_separate(table)
+                field = row_id_field(table.id) if row_id else counter_of(table)
                 found = Allocator(self._storage, auto_id_database(table), field, INT64_MAX if row_id else _most(table))
                 self._allocators[key] = found
                 if not separate:
@@ -176,6 +175,16 @@ class AutoIds:
             self._allocators.clear()
         for allocator in allocators:
             allocator.give_back()
+
+
+def _are_separate(table: Table) -> bool:
+    """One counter served both before TiDB's table version 5, and where AUTO_ID_CACHE is not 1."""
+    return table.info.version >= 5 and table.info.auto_id_cache == 1
+
+
+def counter_of(table: Table) -> bytes:
+    """The field of a table's AUTO_INCREMENT counter."""
+    return auto_increment_field(table.id) if _are_separate(table) else row_id_field(table.id)
 
 
 def _most(table: Table) -> int:

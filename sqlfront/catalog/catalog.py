@@ -12,7 +12,7 @@ exclude each other, whoever sees a new schema knows that no transaction will com
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,6 +21,7 @@ from kvstore.client.api import TS_MAX
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.backfill import IndexBuild, IndexWatch, LocalBuild
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
+from sqlfront.catalog.jobs import SYNCED, Job
 from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_VERSION, STATS, Meta, MetaReader
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
 
@@ -60,6 +61,8 @@ class SchemaChange:
         self.databases: dict[str, Database] = dict(base.databases)
         self.diff = SchemaDiff(version=version)
         self.dropped: list[KeyRange] = []
+        self.is_step = False
+        """Whether it is one version of a job that keeps a record of its own, or ends one."""
         self._ranges: list[tuple[int, KeyRange]] = []
 
     def describe(
@@ -75,6 +78,27 @@ class SchemaChange:
             return
         self.diff.action, self.diff.schema_id, self.diff.table_id = int(action), db_id, table_id
         self.diff.old_table_id, self.diff.old_schema_id = old_table_id, old_db_id
+
+    def go_on(self, job: Job) -> None:
+        """Stores the record of a job that this version is a step of."""
+        self.is_step = True
+        job.put(self.meta)
+
+    def end_job(self, job: Job, state: str = SYNCED) -> None:
+        """Has this version be the last of a job."""
+        self.is_step = True
+        job.end(self.meta, state)
+
+    def note(self, query: str, server: str) -> None:
+        """Remembers a change of one version."""
+        diff, databases = self.diff, (*self.databases.values(), *self.base.databases.values())
+        db = next((d for d in databases if d.id == diff.schema_id), None)
+        ids = (diff.table_id, diff.old_table_id)
+        table = next((t for d in databases for t in d.tables.values() if t.id in ids), None)
+        job = Job(self.meta.new_id(), diff.action, diff.schema_id, diff.table_id)
+        job.db, job.table = "" if db is None else db.name, "" if table is None else table.name
+        job.query, job.server = query, server
+        job.remember(self.meta)
 
     def put_database(self, info: DBInfo) -> None:
         self.meta.put_database(info)
@@ -138,6 +162,10 @@ def auto_id_database(table: Table) -> int:
 class Catalog:
     """The schema of one storage. Any thread may use it. `SharedCatalog` is the one that several servers have."""
 
+    hides_first = False
+    """Whether readers leave an index one version before writers do, because they may go on by the version before."""
+    server = ""
+    """Where this is, for the history."""
     columnar_default = True
     """Whether tables that nobody said anything about have a columnar replica."""
 
@@ -146,6 +174,8 @@ class Catalog:
         self.ddl_mutex = ddl_mutex
         """Held by who changes the schema: re-entrant."""
         self._schema = Schema(0, MappingProxyType({}))
+        self.query = ""
+        """The statement that changes the schema, for the history."""
         self.listeners: list[Callable[[Schema, Schema], None]] = []
         """Called after a change with the schema before and after; they must not raise."""
 
@@ -154,8 +184,8 @@ class Catalog:
         """The current schema."""
         return self._schema
 
-    def building(self, table_id: int, indexes: Sequence[int]) -> AbstractContextManager[IndexBuild]:
-        """Begins the build of new indexes, before they are announced; ends with the block."""
+    def building(self, job: Job) -> AbstractContextManager[IndexBuild]:
+        """Begins the build of a job's new indexes, before they are announced; ends with the block."""
         raise NotImplementedError
 
     def table_of(self, info: TableInfo, db: DBInfo) -> Table:
@@ -191,6 +221,8 @@ class Catalog:
                 meta = Meta(txn)
                 change = SchemaChange(meta, before, meta.increment(SCHEMA_VERSION), self.table_of)
                 apply(change)
+                if not change.is_step:
+                    change.note(self.query, self.server)
                 meta.put_diff(change.diff)
                 after = Schema(change.version, MappingProxyType(_with_virtual(change.databases)))
                 commit_ts = self._make(txn, before, after)
@@ -294,11 +326,11 @@ class LocalCatalog(Catalog):
         self.collect_ranges(TS_MAX)
 
     @contextmanager
-    def building(self, table_id: int, indexes: Sequence[int]) -> Iterator[IndexBuild]:
+    def building(self, job: Job) -> Iterator[IndexBuild]:
         if self._index_watch is None:
             self._index_watch = IndexWatch()
             self.storage.observe(self._index_watch)
-        with self._index_watch.follow(table_id, indexes) as touched:
+        with self._index_watch.follow(job.table_id, job.indexes) as touched:
             yield LocalBuild(self.storage, touched)
 
     def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
@@ -332,6 +364,7 @@ def _bootstrap_key() -> bytes:
 
 
 def bootstrap(change: SchemaChange) -> None:
+    change.is_step = True  # of making the database: nothing to remember
     for name in (SYSTEM_DATABASE, DEFAULT_DATABASE):
         info = DBInfo(id=change.meta.new_id(), name=name)
         change.put_database(info)

@@ -16,11 +16,15 @@ interrupt) removes the new indexes again in one more version, as does opening th
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.errors import CoprocessorError
 from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
-from sqlfront.catalog.backfill import check_not_null
-from sqlfront.catalog.catalog import Catalog, SchemaChange
+from sqlfront.catalog.autoid import counter_of
+from sqlfront.catalog.backfill import IndexBuild, check_not_null
+from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
 from sqlfront.catalog.ddl import rename_in, resolve
 from sqlfront.catalog.definition import (
     AddColumn,
@@ -33,11 +37,12 @@ from sqlfront.catalog.definition import (
     TableName,
 )
 from sqlfront.catalog.info import Action, ColumnInfo, Flag, State, TableInfo
-from sqlfront.catalog.meta import DDL_JOBS, MetaReader
-from sqlfront.catalog.model import Database, Schema, Table
+from sqlfront.catalog.jobs import CANCELLING, ROLLED_BACK, Job, running_jobs
+from sqlfront.catalog.meta import Meta, MetaReader
+from sqlfront.catalog.model import Schema, Table
 from sqlfront.catalog.rewrite import Terms, rewrite_table, roll_back_copy
 from sqlfront.catalog.table_builder import set_key_flags
-from sqlfront.errors import error
+from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
     from kvstore.client.api import CancelToken
@@ -71,18 +76,16 @@ def alter_table(
         plan = plan_alter(table.info, spec.actions, tz, dt.datetime.now(dt.UTC), rows, note)
         kinds = {_ACTIONS.get(type(a), Action.MODIFY_TABLE_COMMENT) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
-        job = 0
         if plan.rewrite:
             plan.replaced_id = table.id
             new_id = rewrite_table(catalog, database, table, plan, Terms(tz, cancel))
             return catalog.schema.table_by_id[new_id], plan
-        if plan.new_indexes or plan.not_null:
+        if plan.new_indexes or plan.not_null or (plan.dropped_indexes and catalog.hides_first):
             _check_rename(catalog.schema, plan, table, current_db)
-            job = _reorganise(catalog, database, table, plan, action, cancel)
-        if job or plan.changed or plan.rename is not None:
-            _finish(catalog, database, table, plan, action, job, current_db)
-        after = catalog.schema.table_by_id[table.id]
-        return after, plan
+            _run(catalog, _new_job(catalog, table, plan, action, current_db), plan, cancel)
+        elif plan.changed or plan.rename is not None:
+            _finish(catalog, table, plan, action, None, current_db)
+        return catalog.schema.table_by_id[table.id], plan
 
 
 def _has_rows(catalog: Catalog, table: Table) -> bool:
@@ -99,15 +102,87 @@ def _check_rename(schema: Schema, plan: AlterPlan, table: Table, current_db: str
         raise error(1050, f"Table '{plan.rename.name}' already exists", position=plan.rename.position)
 
 
-def _finish(
-    catalog: Catalog,
-    database: Database,
-    table: Table,
-    plan: AlterPlan,
-    action: Action,
-    job: int,
-    current_db: str,
-) -> None:
+def _new_job(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, current_db: str) -> Job:
+    known = table.info.max_col_id
+    return Job(
+        id=0,
+        action=int(action),
+        db_id=table.db_id,
+        table_id=table.id,
+        db=table.db,
+        table=table.name,
+        query=catalog.query,
+        server=catalog.server,
+        indexes=plan.new_indexes,
+        hidden=plan.dropped_indexes if catalog.hides_first else [],
+        not_null=plan.not_null,
+        columns=[c.id for c in plan.final.columns if c.id > known],
+        dropped=plan.dropped_indexes,
+        final=plan.final.to_json(),
+        rename=None if plan.rename is None else [plan.rename.db or "", plan.rename.name],
+        current_db=current_db,
+        auto_increment=plan.auto_increment,
+    )
+
+
+def _plan_of(job: Job) -> AlterPlan:
+    """The plan that a job's record was made of."""
+    assert job.final is not None
+    plan = AlterPlan(TableInfo.from_json(job.final), job.indexes, job.not_null, job.dropped, changed=True)
+    plan.auto_increment = job.auto_increment
+    if job.rename is not None:
+        db, name = job.rename
+        plan.rename = TableName(db, name)
+    return plan
+
+
+def _run(catalog: Catalog, job: Job, plan: AlterPlan, cancel: CancelToken | None) -> None:
+    """Carries a job out, from the beginning or from where its record says that it is."""
+    with catalog.building(job) as build:
+        if not job.id:
+            _announce(catalog, job, plan)
+        try:
+            _build(catalog, build, job, plan, cancel)
+            table = catalog.schema.table_by_id[job.table_id]
+            _finish(catalog, table, plan, Action(job.action), job, job.current_db)
+        except BaseException as exc:
+            job.error = str(exc)
+            roll_back(catalog, job)
+            raise
+
+
+def _announce(catalog: Catalog, job: Job, plan: AlterPlan) -> None:
+    """The first version: writers maintain the new indexes and refuse NULLs, readers leave what is dropped."""
+
+    def apply(change: SchemaChange) -> None:
+        job.id = change.meta.new_id()
+        change.go_on(job)
+        table = change.base.table_by_id[job.table_id]
+        change.describe(Action(job.action), job.db_id, job.table_id)
+        writers = bool(job.indexes or job.not_null)
+        change.put_table(
+            change.databases[table.db.lower()], _intermediate(table.info, plan, job.hidden), writers=writers
+        )
+
+    catalog.change(apply)
+
+
+def _build(catalog: Catalog, build: IndexBuild, job: Job, plan: AlterPlan, cancel: CancelToken | None) -> None:
+    """Fills the new indexes and proves the NOT NULLs."""
+    if not (job.indexes or job.not_null):
+        return
+    table = catalog.schema.table_by_id[job.table_id]
+    if job.schema_state != State.WRITE_REORG:
+        table = _set_reorg(catalog, job)
+    if job.not_null:
+        check_not_null(catalog.storage, table, job.not_null, cancel)
+    for index in table.building:
+        if index.id in job.indexes:
+            rows = build.fill(table, index, cancel)
+            plan.rows = rows if build.untouched else None
+
+
+def _finish(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, job: Job | None, current_db: str) -> None:
     """The last version: the final record, dropped indexes gone, and the new name."""
 
     def apply(change: SchemaChange) -> None:
@@ -121,14 +196,14 @@ def _finish(
         set_key_flags(final)
         for index_id in plan.dropped_indexes:
             change.drop_range(index_key_range(table.id, index_id))
-        if job:
-            change.meta.delete_json(DDL_JOBS, job)
+        if job is not None:
+            change.end_job(job)
         final.revision = change.base.table_by_id[table.id].revision
         writers = _writers_see(table.info, final, plan)
-        change.describe(action, database.id, table.id)
-        change.put_table(change.databases[database.name.lower()], final, writers=writers)
+        change.describe(action, table.db_id, table.id)
+        change.put_table(change.databases[table.db.lower()], final, writers=writers)
         if plan.rename is not None:
-            old = TableName(database.name, table.name)
+            old = TableName(table.db, table.name)
             rename_in(change, Schema(change.version, change.databases), old, plan.rename, current_db)
 
     catalog.change(apply)
@@ -147,44 +222,11 @@ def _layout(column: ColumnInfo) -> tuple[Any, ...]:
     return column.id, column.name, column.default, column.type.tp, column.type.flen, column.type.elems
 
 
-def _reorganise(
-    catalog: Catalog, database: Database, table: Table, plan: AlterPlan, action: Action, cancel: CancelToken | None
-) -> int:
-    """Publishes the new indexes for writers, fills them and proves the NOT NULLs; returns the job's id."""
-    job = 0
+def _intermediate(base: TableInfo, plan: AlterPlan, hidden: Collection[int]) -> TableInfo:
+    """The record that writers go by until the end: as before, with new columns last and new indexes write-only.
 
-    def announce(change: SchemaChange) -> None:
-        nonlocal job
-        job = change.meta.new_id()
-        record = {
-            "db_id": database.id,
-            "table_id": table.id,
-            "indexes": plan.new_indexes,
-            "not_null": plan.not_null,
-            "columns": [c.id for c in plan.final.columns if c.id > table.info.max_col_id],
-        }
-        change.meta.put_json(DDL_JOBS, job, record)
-        change.describe(action, database.id, table.id)
-        change.put_table(change.databases[database.name.lower()], _intermediate(table.info, plan))
-
-    with catalog.building(table.id, plan.new_indexes) as build:
-        catalog.change(announce)
-        try:
-            reorg = _set_reorg(catalog, database, table, plan, action)
-            if plan.not_null:
-                check_not_null(catalog.storage, reorg, plan.not_null, cancel)
-            for index in reorg.building:
-                if index.id in plan.new_indexes:
-                    rows = build.fill(reorg, index, cancel)
-                    plan.rows = rows if build.untouched else None
-        except BaseException:
-            roll_back(catalog, job)
-            raise
-    return job
-
-
-def _intermediate(base: TableInfo, plan: AlterPlan) -> TableInfo:
-    """The record that writers go by until the end: as before, with new columns last and new indexes write-only."""
+    `hidden` indexes are maintained, and not read any more.
+    """
     info = base.copy()
     final = plan.final
     info.max_col_id, info.max_idx_id = final.max_col_id, final.max_idx_id
@@ -197,6 +239,9 @@ def _intermediate(base: TableInfo, plan: AlterPlan) -> TableInfo:
     by_id = {c.id: c for c in info.columns}
     for column_id in plan.not_null:
         by_id[column_id].set_flag(Flag.NOT_NULL, on=True)
+    for index in info.indexes:
+        if index.id in hidden:
+            index.state = int(State.WRITE_ONLY)
     for index in final.indexes:
         if index.id in plan.new_indexes:
             new_index = index.copy()
@@ -208,46 +253,50 @@ def _intermediate(base: TableInfo, plan: AlterPlan) -> TableInfo:
     return info
 
 
-def _set_reorg(catalog: Catalog, database: Database, table: Table, plan: AlterPlan, action: Action) -> Table:
+def _set_reorg(catalog: Catalog, job: Job) -> Table:
     """Moves the new indexes on to write-reorg; its commit is the barrier behind which no old writer commits."""
 
     def apply(change: SchemaChange) -> None:
-        info = change.base.table_by_id[table.id].info.copy()
+        table = change.base.table_by_id[job.table_id]
+        info = table.info.copy()
         for index in info.indexes:
-            if index.id in plan.new_indexes:
+            if index.id in job.indexes:
                 index.state = int(State.WRITE_REORG)
-        change.describe(action, database.id, table.id)
-        change.put_table(change.databases[database.name.lower()], info, writers=False)
+        job.schema_state = int(State.WRITE_REORG)
+        change.go_on(job)
+        change.describe(Action(job.action), job.db_id, job.table_id)
+        change.put_table(change.databases[table.db.lower()], info, writers=False)
 
-    return catalog.change(apply).table_by_id[table.id]
+    return catalog.change(apply).table_by_id[job.table_id]
 
 
-def roll_back(catalog: Catalog, job: int) -> None:
+def roll_back(catalog: Catalog, job: Job) -> None:
     """Undoes a job's half of a change: its indexes, new columns and NOT NULLs go."""
-    record = MetaReader(catalog.storage.snapshot()).json_fields(DDL_JOBS).get(job)
-    if record is None:
+    if all(found.id != job.id for found in running_jobs(MetaReader(catalog.storage.snapshot()))):
         return
-
-    if "copy_id" in record:
-        roll_back_copy(catalog, job, record["db_id"], record["table_id"], record["copy_id"])
+    if job.copy_id:
+        roll_back_copy(catalog, job)
         return
 
     def apply(change: SchemaChange) -> None:
         from coprocessor.codec.keys import index_key_range
 
-        change.meta.delete_json(DDL_JOBS, job)
-        table = change.base.table_by_id.get(record["table_id"])
-        change.describe(Action.DROP_INDEX, record["db_id"], record["table_id"])
+        change.end_job(job, ROLLED_BACK)
+        change.describe(Action(job.action), job.db_id, job.table_id)
+        table = change.base.table_by_id.get(job.table_id)
         if table is None:
             return
         info = table.info.copy()
-        info.indexes = [i for i in info.indexes if i.id not in record["indexes"]]
-        info.columns = [c for c in info.columns if c.id not in record["columns"]]
+        info.indexes = [i for i in info.indexes if i.id not in job.indexes]
+        info.columns = [c for c in info.columns if c.id not in job.columns]
+        for index in info.indexes:
+            if index.id in job.hidden:
+                index.state = int(State.PUBLIC)
         for column in info.columns:
-            if column.id in record["not_null"]:
+            if column.id in job.not_null:
                 column.set_flag(Flag.NOT_NULL | Flag.NO_DEFAULT | Flag.PRI_KEY, on=False)
         set_key_flags(info)
-        for index_id in record["indexes"]:
+        for index_id in job.indexes:
             change.drop_range(index_key_range(table.id, index_id))
         change.put_table(change.databases[table.db.lower()], info)
 
@@ -256,7 +305,37 @@ def roll_back(catalog: Catalog, job: int) -> None:
 
 def roll_back_unfinished(catalog: Catalog) -> int:
     """After a crash: undoes every job that was under way; returns how many there were."""
-    jobs = list(MetaReader(catalog.storage.snapshot()).json_fields(DDL_JOBS))
+    jobs = running_jobs(MetaReader(catalog.storage.snapshot()))
     for job in jobs:
         roll_back(catalog, job)
     return len(jobs)
+
+
+def go_on_with_unfinished(catalog: Catalog) -> int:
+    """After the death of an owner, by the next one: finishes every job that was under way; returns how many.
+
+    A copy of a table is undone instead. A job that cannot be finished is undone too, as it would have been.
+    """
+    jobs = running_jobs(MetaReader(catalog.storage.snapshot()))
+    for job in jobs:
+        if job.copy_id or job.state == CANCELLING:
+            roll_back(catalog, job)
+            continue
+        with suppress(DatabaseError, CoprocessorError):
+            _run(catalog, job, _plan_of(job), None)
+            if job.auto_increment is not None:
+                _raise_counter(catalog, job)
+    return len(jobs)
+
+
+def _raise_counter(catalog: Catalog, job: Job) -> None:
+    """Does what AUTO_INCREMENT = n in a statement whose server died asks for."""
+    table = catalog.schema.table_by_id[job.table_id]
+    txn = catalog.storage.begin(pessimistic=False)
+    try:
+        meta = Meta(txn)
+        field, db_id = counter_of(table), auto_id_database(table)
+        meta.set_auto_id(db_id, field, max(meta.auto_id(db_id, field), (job.auto_increment or 1) - 1))
+        txn.commit()
+    finally:
+        txn.rollback()

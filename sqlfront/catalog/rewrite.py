@@ -19,7 +19,8 @@ from kvstore.errors import Cancelled, KeyExists
 from sqlfront.catalog.alter import AlterPlan
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
 from sqlfront.catalog.info import Action, State, TableInfo
-from sqlfront.catalog.meta import DDL_JOBS, auto_increment_field, row_id_field
+from sqlfront.catalog.jobs import ROLLED_BACK, Job
+from sqlfront.catalog.meta import auto_increment_field, row_id_field
 from sqlfront.catalog.model import Database, Table
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import error
@@ -40,16 +41,25 @@ class Terms:
 
 def rewrite_table(catalog: Catalog, database: Database, table: Table, plan: AlterPlan, terms: Terms) -> int:
     """Copies the table into its final form and puts that in place; returns the new table id."""
-    job = new_id = 0
+    job = Job(
+        0,
+        int(Action.MODIFY_COLUMN),
+        database.id,
+        table.id,
+        table.db,
+        table.name,
+        catalog.query,
+        catalog.server,
+        schema_state=int(State.WRITE_REORG),
+    )
 
     def announce(change: SchemaChange) -> None:
-        nonlocal job, new_id
-        job, new_id = change.meta.new_id(), change.meta.new_id()
-        change.meta.put_json(DDL_JOBS, job, {"db_id": database.id, "table_id": table.id, "copy_id": new_id})
+        job.id, job.copy_id = change.meta.new_id(), change.meta.new_id()
+        change.go_on(job)
         change.describe(Action.MODIFY_COLUMN, database.id, table.id)
 
     catalog.change(announce)
-    final = _final(plan, new_id)
+    final = _final(plan, job.copy_id)
     try:
         closed = catalog.storage.ingest(*_range_of(table.id), cancel=terms.cancel)
         try:
@@ -57,10 +67,11 @@ def rewrite_table(catalog: Catalog, database: Database, table: Table, plan: Alte
             _put_in_place(catalog, database, table, final, job)
         finally:
             closed.abort()
-    except BaseException:
-        roll_back_copy(catalog, job, database.id, table.id, new_id)
+    except BaseException as exc:
+        job.error = str(exc)
+        roll_back_copy(catalog, job)
         raise
-    return new_id
+    return job.copy_id
 
 
 def _range_of(table_id: int) -> tuple[bytes, bytes]:
@@ -79,27 +90,27 @@ def _final(plan: AlterPlan, new_id: int) -> TableInfo:
     return final
 
 
-def roll_back_copy(catalog: Catalog, job: int, db_id: int, table_id: int, copy_id: int) -> None:
+def roll_back_copy(catalog: Catalog, job: Job) -> None:
     """Forgets a copy that was not finished, unless it is in place already."""
-    if copy_id in catalog.schema.table_by_id:
+    if job.copy_id in catalog.schema.table_by_id:
         return
 
     def apply(change: SchemaChange) -> None:
-        change.meta.delete_json(DDL_JOBS, job)
-        change.describe(Action.MODIFY_COLUMN, db_id, table_id)
-        change.drop_range(_range_of(copy_id))
+        change.end_job(job, ROLLED_BACK)
+        change.describe(Action.MODIFY_COLUMN, job.db_id, job.table_id)
+        change.drop_range(_range_of(job.copy_id))
 
     catalog.change(apply)
 
 
-def _put_in_place(catalog: Catalog, database: Database, table: Table, final: TableInfo, job: int) -> None:
+def _put_in_place(catalog: Catalog, database: Database, table: Table, final: TableInfo, job: Job) -> None:
     def apply(change: SchemaChange) -> None:
         counters = auto_id_database(table)
         for field in (auto_increment_field, row_id_field):
             last = change.meta.auto_id(counters, field(table.id))
             if last:
                 change.meta.set_auto_id(counters, field(final.id), last)
-        change.meta.delete_json(DDL_JOBS, job)
+        change.end_job(job)
         change.drop_table(database, table)
         change.describe(Action.MODIFY_COLUMN, database.id, final.id, table.id)
         final.complete_ts = change.meta.txn.start_ts

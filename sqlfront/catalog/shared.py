@@ -7,7 +7,7 @@ the others take it in by its Diff, reading again only what it names.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlfront.catalog.backfill import IndexBuild
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, bootstrap
 from sqlfront.catalog.info import Action, SchemaDiff
+from sqlfront.catalog.jobs import Job
 from sqlfront.catalog.lease import SchemaLease
 from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.model import Database, Schema, Table, make_database
@@ -74,7 +75,7 @@ class SharedCatalog(Catalog):
         return commit_ts
 
     @contextmanager
-    def building(self, table_id: int, indexes: Sequence[int]) -> Iterator[IndexBuild]:
+    def building(self, job: Job) -> Iterator[IndexBuild]:
         raise NotImplementedError
         yield
 

@@ -15,6 +15,7 @@ from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
 
 if TYPE_CHECKING:
+    from sqlfront.catalog.catalog import Catalog
     from sqlfront.session import Session
 
 
@@ -26,6 +27,12 @@ def execute_ddl(session: Session, statement: Ddl | RenameTable, text: str | None
 def execute_definition(session: Session, spec: d.Definition) -> Result:
     """Executes what a data definition statement asks for; IF [NOT] EXISTS leaves its notes in `session.warnings`."""
     catalog = session.database.catalog
+    with catalog.ddl_mutex:
+        catalog.query = session.statement
+        return _execute(session, catalog, spec)
+
+
+def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
     current_db = session.current_db
     zone = session.variables.zone
     affected = 0

@@ -58,6 +58,7 @@ class FakeSession:
     variables: Any = field(default_factory=FakeVariables)
     warnings: list[tuple[str, int, str]] = field(default_factory=list)
     id: int = 1
+    statement: str = ""
     cancel: CancelToken = field(default_factory=CancelToken)
 
     def __post_init__(self) -> None:

@@ -246,7 +246,7 @@ class FailingTransaction:
 
     def commit(self, check: Any = None) -> int:
         if check is not None:
-            check()
+            check(1)
         self._txn.rollback()
         raise DiskFull("no room")
 
