@@ -162,12 +162,27 @@ class Session:
 
     def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result:
         """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types of its parameters."""
-        from sqlfront.bind.literals import type_of
-        from sqlfront.exec.statement import make_executable
-
         typed = self._typed_plan(sql, params)
         if typed is not None:
             return typed
+        self._check_alive()
+        self.statement = sql
+        try:
+            executable, plan, row = self._prepare(sql, params)
+            self.check_cancelled()
+        finally:
+            self.statement = ""
+        if getattr(executable, "keeps_warnings", False):
+            return executable.run(self, row)
+        return self._run(plan, _normalised(row), sql)
+
+    def _prepare(
+        self, sql: str, params: Sequence[object] | Mapping[str, object] | None
+    ) -> tuple[Executable, _CachedPlan, tuple[Any, ...]]:
+        """Makes a statement's plan, and keeps it for others of its kind; returns it with the parameters."""
+        from sqlfront.bind.literals import type_of
+        from sqlfront.exec.statement import make_executable
+
         parsed = parse.parse(sql)
         row = self._parameters(parsed, params)
         types = tuple(map(type, row))
@@ -182,9 +197,7 @@ class Session:
                 self._plans[sql] = plan
             else:
                 self._typed[sql, tuple(map(type_of, row))] = plan
-        if getattr(executable, "keeps_warnings", False):
-            return executable.run(self, row)
-        return self._run(plan, _normalised(row), sql)
+        return executable, plan, row
 
     def _typed_plan(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result | None:
         """Runs a plan that was made for parameters of these very SQL types, if there is one."""
@@ -359,6 +372,7 @@ class Session:
         with self._running_mutex:
             self._running.add(query)
         try:
+            self.check_cancelled()  # by an interrupt that came before there was a query to stop
             query.start()
         except BaseException:
             self.end_duck(query)
