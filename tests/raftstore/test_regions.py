@@ -413,6 +413,9 @@ class Recorder(RegionObserver):
     def on_destroyed(self, region: Region) -> None:
         self.events.append(f"destroyed {region.id}")
 
+    def on_replaced(self, region: Region) -> None:
+        self.events.append(f"replaced {region.id}")
+
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         self.events.append(f"applied {region.id}")
 
