@@ -159,12 +159,12 @@ class Endpoint:
             try:
                 return self._page(request, dag, make_source, rows_max)
             except _TooLarge as error:
-                if error.rows <= 1 or not _takes_pages(request) or not _can_part(dag):
+                if error.rows <= 1 or batch_rows == 1 or not _takes_pages(request) or not _can_part(dag):
                     raise
                 # nothing of it fits into an answer: what its front gives does
                 batch_rows = max(1, min(batch_rows, error.rows) // SHRINK)
                 if isinstance(dag.steps[-1] if dag.steps else None, Aggregation | TopN):
-                    rows_max = max(1, error.rows // SHRINK)
+                    rows_max = batch_rows
 
     def _page(
         self, request: coprocessor_pb2.Request, dag: Dag, make_source: Callable[[], Source], rows_max: int

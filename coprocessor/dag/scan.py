@@ -153,9 +153,9 @@ class Source:
         wanted = min(256, self._batch_rows)
         for chunk in self._reader.scan_chunks(start, end, reverse=True):
             pairs += chunk.pairs()
-            if len(pairs) >= wanted:
-                yield pack_pairs(pairs, 0), pairs[-1][0]
-                pairs = []
+            while len(pairs) >= wanted:
+                yield pack_pairs(pairs[:wanted], 0), pairs[wanted - 1][0]
+                pairs = pairs[wanted:]
                 wanted = min(wanted * 8, self._batch_rows)
         if pairs:
             yield pack_pairs(pairs, 0), pairs[-1][0]
