@@ -18,6 +18,7 @@ from kvstore.codec import encode_bytes
 from kvstore.errors import Cancelled
 from kvstore.failpoint import fail_point_async
 from kvstore.mvcc.keys import TS_MAX
+from kvstore.mvcc.reader import MetLock
 from kvstore.proto.coprocessor_pb2 import BatchRequest, BatchResponse, Request, Response
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer, Region
@@ -26,7 +27,7 @@ from kvstore.raftstore.checks import region_not_found
 from kvstore.server.access import deadline_of, grant
 from kvstore.server.api import CoprocessorHandler
 from kvstore.server.concurrency import ConcurrencyManager
-from kvstore.server.errors import Refused, deadline_exceeded, key_not_in_region
+from kvstore.server.errors import LockedAtLeader, Refused, deadline_exceeded, key_not_in_region, lock_info
 from kvstore.server.limits import STREAM_PAGE_BYTES, ServiceLimits
 from kvstore.server.region_reader import RegionReader
 from kvstore.server.replica import ReplicaReads
@@ -67,7 +68,7 @@ class Coprocess:
             store.observe(_Losses(self._readings))
 
     async def answer(self, request: Request) -> Response:
-        """One request's answer. Raises RegionError, Refused, MetLock, LockedAtLeader, StoreError."""
+        """One request's answer. Raises RegionError, Refused, StoreError."""
         handler = self._handler
         if handler is None:
             raise Refused("this store has no coprocessor")
@@ -75,7 +76,12 @@ class Coprocess:
             raise Refused(f"a coprocessor request reads at a timestamp, not at {request.start_ts}")
         context = request.context
         deadline = deadline_of(context, self._limits)
-        granted = await self._grant(context, request, deadline)
+        try:
+            granted = await self._grant(context, request, deadline)
+        except MetLock as met:
+            return Response(locked=lock_info(met.key, met.lock))
+        except LockedAtLeader as met:
+            return Response(locked=met.info)
         reading = _Reading(granted.region)
         reader = RegionReader(self._store.engine, request.start_ts, isolation_of(context), _checked(reading, deadline))
         self._readings[reading] = None
