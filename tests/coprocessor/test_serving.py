@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from coprocessor.dag.codec import encode_dag
+from coprocessor.dag.plan import EncodeType
 from coprocessor.duck import DuckEngine
 from coprocessor.serving import InlineWorkers, Serving, ServingLimits, ThreadWorkers, Workers
 from kvstore import failpoint
+from kvstore.client.cluster.cluster import Cluster
+from kvstore.client.cluster.push import Push
 from kvstore.codec import encode_bytes
+from kvstore.engine.rocks import RocksEngine
 from kvstore.mvcc.keys import TS_MAX
 from kvstore.proto import coprocessor_pb2 as cop
 from kvstore.proto import kvrpcpb_pb2 as pb
+from kvstore.rpc.grpc import GrpcTransport
 from kvstore.server.service import METHODS
-from tests.coprocessor.cluster import dag_of, row
+from tests.cluster_client.world import put_all
+from tests.coprocessor.cluster import ask, dag_of, push_request, row
 from tests.coprocessor.store import CODEC, records
 from tests.coprocessor.test_endpoint import rows_of
+from tests.server.cluster import one_store
 from tests.server.ends import FakeDirectory, Node, make_node, serving
 from tests.server.region_store import TestStore
 from tests.sim.loop import run_simulated
@@ -295,8 +304,34 @@ def test_without_a_coprocessor_streams_say_so() -> None:
     serving(test)
 
 
+def test_over_grpc_and_rocksdb(duck: DuckEngine, tmp_path: Path) -> None:
+    async def whole() -> None:
+        coprocessor = Serving(lambda: duck, ThreadWorkers(2), ServingLimits())
+        engine = RocksEngine(str(tmp_path / "store"))
+        transport = GrpcTransport()
+        async with one_store(engine, coprocessor) as store:
+            client = await Cluster.connect([store.pd_address], transport=transport, rng=random.Random(1))
+            push = Push(client.parts)
+            assert await push.arrow()
+            await put_all(client, records([row(i) for i in range(3000)]))
+            await client.split([CODEC.record_key(i) for i in (1000, 2000)])
+            for desc in (False, True):
+                dag = dag_of(desc=desc, encode=EncodeType.ARROW)
+                found = await ask(client, push, dag, keep_order=True, page_rows=500)
+                assert found == [(i, i) for i in range(3000)][:: -1 if desc else 1]
+            answers = push.run(push_request(DAG, await client.now_ts(), page_rows=1))
+            await anext(answers)
+            await answers.aclose()
+            await client.close()
+        coprocessor._workers.close()
+        engine.close()
+        await transport.close()
+
+    asyncio.run(whole())
+
+
 def test_requests_run_on_threads_of_their_own(duck: DuckEngine) -> None:
-    """The one test with real threads: several at a time, none of them the loop's."""
+    """Several at a time, none of them the loop's."""
     names: list[str] = []
 
     class Noted(Serving):
