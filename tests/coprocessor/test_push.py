@@ -25,8 +25,9 @@ from kvstore.client.cluster.errors import ClusterError
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.push import Push
 from kvstore.client.cluster.sender import ReadFrom
-from kvstore.errors import PushFailed, SnapshotTooOld
+from kvstore.errors import PushFailed, SnapshotTooOld, TxnError
 from tests.cluster_client.real import RealCluster, with_real_cluster
+from tests.cluster_client.test_real_services import Lossy
 from tests.cluster_client.world import ASYNC, TWO_PHASES, put_all
 from tests.coprocessor.cluster import (
     ROWS,
@@ -353,6 +354,59 @@ def test_a_timestamp_below_the_safe_point_is_refused() -> None:
             await collect(push.run(push_request(dag_of(), old)), dag_of())
 
     with_table(scenario)
+
+
+@pytest.mark.parametrize("options", [Options(), ASYNC, TWO_PHASES], ids=["1pc", "async", "2pc"])
+def test_the_banks_total_stays_over_lossy_links_and_splits(options: Options) -> None:
+    async def scenario(cluster: RealCluster, client: Cluster, push: Push) -> None:
+        links = Lossy(3)
+        cluster.network.faults = links
+        links.on = True
+        over = asyncio.Event()
+
+        async def transfers(seed: int) -> int:
+            rng = random.Random(seed)
+            mine = await cluster.client(options, seed)
+            done = 0
+            while not over.is_set():
+                source, target = rng.sample(ALL, 2)
+                txn = await mine.begin(pessimistic=False)
+                try:
+                    values = await txn.batch_get(CODEC.record_key(i) for i in (source, target))
+                    before = [CODEC.decode(i, values[CODEC.record_key(i)])[1] for i in (source, target)]
+                    amount = rng.randrange(1, 9)
+                    after = records([row(source, before[0] - amount), row(target, before[1] + amount)])
+                    for key, value in after.items():
+                        txn.put(key, value)
+                    await txn.commit()
+                    done += 1
+                except (TxnError, ClusterError):
+                    await txn.rollback()
+                await asyncio.sleep(rng.random() * 0.5)
+            await mine.close()
+            return done
+
+        workers = [asyncio.ensure_future(transfers(seed)) for seed in range(1, 4)]
+        total = dag_of(Aggregation((), (resolve_agg("sum", (N,)), resolve_agg("count", ()))))
+        rng = random.Random(9)
+        for turn in range(30):
+            at = rng.randrange(ROWS)
+            if turn % 6 == 5:
+                await client.split([CODEC.record_key(at)])
+            if turn % 2:
+                parts = await ask(client, push, total)
+                assert sum(part[1] for part in parts) == ROWS
+                assert sum(part[0] or 0 for part in parts) == sum(ALL)
+            else:
+                dag = dag_of(desc=turn % 4 == 0)
+                found = await ask(client, push, dag, keep_order=True, page_rows=rng.choice([0, 5]))
+                assert [one[0] for one in found] == (ALL[::-1] if dag.scan.desc else ALL)
+                assert sum(one[1] for one in found) == sum(ALL)
+            await asyncio.sleep(rng.random())
+        over.set()
+        assert sum(await asyncio.gather(*workers)) > 10
+
+    with_table(scenario, stores=3, options=options)
 
 
 def test_arrow_is_asked_of_stores_that_say_so() -> None:

@@ -88,10 +88,11 @@ class Push:
                     lanes.append(_Lane(self._parts, self._cache, self._read, request, snapshot, waiting.popleft()))
                 lane = await _next(lanes, ordered=request.keep_order)
                 answer = await lane.task
+                lanes.remove(lane)
                 if lane.left:
+                    # an ordered request stays with the lane; else all have their turn
+                    lanes.insert(0 if request.keep_order else len(lanes), lane)
                     lane.start()
-                else:
-                    lanes.remove(lane)
                 if answer is not None:
                     yield answer
         finally:
