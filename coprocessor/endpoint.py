@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from coprocessor.dag.answer import encode_batch, encoding_of, select_columns
 from coprocessor.dag.checksum import checksum_of
 from coprocessor.dag.codec import decode_dag
-from coprocessor.dag.plan import Dag
+from coprocessor.dag.plan import Aggregation, Dag, Limit, TopN
 from coprocessor.dag.run import DIRECT_ROWS_MAX, Execution
 from coprocessor.dag.scan import BATCH_ROWS_MAX, Source
 from coprocessor.duck import DuckEngine
@@ -28,11 +28,17 @@ from coprocessor.errors import BadRequest, CoprocessorError, EvalError, Unsuppor
 from coprocessor.table import KeyRange
 from kvstore.client.api import Reader
 from kvstore.errors import KeyIsLocked, TxnError
+from kvstore.mvcc.reader import MetLock
 from kvstore.proto import coprocessor_pb2, errorpb_pb2, kvrpcpb_pb2, tipb_pb2
+from kvstore.server.errors import lock_info
 
 TP_DAG, TP_ANALYZE, TP_CHECKSUM = 103, 104, 105
-ANSWER_BYTES_MAX = 512 << 20
-"""A larger answer is refused: the client asks by pages."""
+ANSWER_BYTES_MAX = 32 << 20
+"""The largest answer (a message of the wire has 64 MiB). A page ends before it; what cannot be paged is refused."""
+PAGE_BYTES_MAX = 16 << 20
+"""A page has no more bytes than about these, whatever was asked for."""
+SHRINK = 8
+"""By so much smaller are the batches of a scan whose first was more than an answer may have."""
 WARNINGS_MAX = 64
 """More are only counted."""
 NANOS_PER_MS = 1_000_000
@@ -44,19 +50,28 @@ LOCK_TTL_MS = 3000
 
 @dataclass(frozen=True, slots=True)
 class DataVersion:
-    """What the store knows of a region's data: `number` changes with every write, and no commit is above
-    `newest_commit_ts`."""
+    """What the store knows of a region's data: `number` grows with every write."""
 
     number: int
-    newest_commit_ts: int
+    is_stable: Callable[[], bool]
+    """Whether what was read would be the same at any later timestamp as long as `number` stands: it met neither locks
+    nor newer versions (TiKV's `met_newer_ts_data`)."""
 
 
 class DeadlineExceeded(Exception):
     """The request's time is over."""
 
 
+class _TooLarge(BadRequest):
+    """The answer has more bytes than one may have; so many `rows` were scanned for it."""
+
+    rows = 0
+
+
 def _lock_info(error: KeyIsLocked) -> kvrpcpb_pb2.LockInfo:
-    """The lock as far as the error tells: whose it is, not how long it lives or of what kind it is."""
+    """The lock; of one that a reader without regions met, whose it is, not how long it lives or of what kind it is."""
+    if isinstance(error, MetLock):
+        return lock_info(error.key, error.lock)
     return kvrpcpb_pb2.LockInfo(
         primary_lock=error.primary, lock_version=error.lock_start_ts, key=error.key, lock_ttl=LOCK_TTL_MS
     )
@@ -100,7 +115,7 @@ class Endpoint:
             return coprocessor_pb2.Response(region_error=errorpb_pb2.Error(message=reason, server_is_busy=busy))
         except (CoprocessorError, TxnError) as error:
             return coprocessor_pb2.Response(other_error=str(error) or type(error).__name__)
-        if version is not None and version.newest_commit_ts <= request.start_ts:
+        if version is not None and not _is_failure(response) and version.is_stable():
             response.can_be_cached = True
             response.cache_last_version = version.number
         return response
@@ -134,23 +149,52 @@ class Endpoint:
         self, request: coprocessor_pb2.Request, ranges: list[KeyRange], reader: Reader, check: Callable[[], None]
     ) -> coprocessor_pb2.Response:
         dag = decode_dag(request.data)
+        batch_rows = _batch_rows(dag, request.paging_size)
+        rows_max = 0
+        while True:
+
+            def make_source(batch_rows: int = batch_rows, rows_max: int = rows_max) -> Source:
+                return Source(dag.scan, ranges, reader, dag.tz, check, batch_rows, rows_max)
+
+            try:
+                return self._page(request, dag, make_source, rows_max)
+            except _TooLarge as error:
+                if error.rows <= 1 or batch_rows == 1 or not _takes_pages(request) or not _can_part(dag):
+                    raise
+                # nothing of it fits into an answer: what its front gives does
+                batch_rows = max(1, min(batch_rows, error.rows) // SHRINK)
+                if isinstance(dag.steps[-1] if dag.steps else None, Aggregation | TopN):
+                    rows_max = batch_rows
+
+    def _page(
+        self, request: coprocessor_pb2.Request, dag: Dag, make_source: Callable[[], Source], rows_max: int
+    ) -> coprocessor_pb2.Response:
+        """The answer, up to where a page ends, or (with `rows_max`) the source. Raises _TooLarge."""
         warnings = _Warnings()
         env = Env(tz=dag.tz, warn=warnings.add)
-        batch_rows = _batch_rows(dag, request.paging_size)
-
-        def source() -> Source:
-            return Source(dag.scan, ranges, reader, dag.tz, check, batch_rows)
-
         begun = self._clock_ns()
-        execution = Execution(dag, source, self._engine, env, direct_rows=self._direct_rows, clock_ns=self._clock_ns)
+        execution = Execution(
+            dag, make_source, self._engine, env, direct_rows=self._direct_rows, clock_ns=self._clock_ns
+        )
         answer = _Chunks(dag)
         scanned: KeyRange | None = None
+        before: KeyRange | None = None
         try:
             for batch in execution.batches():
-                answer.add(batch)
-                if _is_page(request, answer):
-                    scanned = execution.scanned()
+                try:
+                    answer.add(batch)
+                except _TooLarge as error:
+                    if before is None or not _takes_pages(request):
+                        error.rows = execution.produced[0]
+                        raise
+                    scanned = before
                     break
+                before = execution.scanned()
+                if before is not None and _is_page(request, answer):
+                    scanned = before
+                    break
+            if scanned is None and rows_max:
+                scanned = execution.source.scanned()
         except EvalError as error:
             failed = tipb_pb2.SelectResponse(error=tipb_pb2.Error(code=error.code, msg=str(error)))
             return coprocessor_pb2.Response(data=failed.SerializeToString())
@@ -192,12 +236,15 @@ class _Chunks:
         self.response = tipb_pb2.SelectResponse(encode_type=tipb_pb2.EncodeType.Name(self._encode))
 
     def add(self, batch: pa.RecordBatch) -> None:
+        """Takes a batch in, or nothing of it: raises _TooLarge."""
         chosen = select_columns(batch, self._offsets)
+        encoded = encode_batch(chosen, self._types, self._encode, self._tz)
+        size = self.size + sum(map(len, encoded))
+        if size > ANSWER_BYTES_MAX:
+            raise _TooLarge(f"an answer of more than {ANSWER_BYTES_MAX} bytes; ask for it in pages")
+        self.size = size
         self.rows += chosen.num_rows
-        for data in encode_batch(chosen, self._types, self._encode, self._tz):
-            self.size += len(data)
-            if self.size > ANSWER_BYTES_MAX:
-                raise BadRequest(f"an answer of more than {ANSWER_BYTES_MAX} bytes; ask for it in pages")
+        for data in encoded:
             self.response.chunks.add(rows_data=data)
         if not self.response.output_counts:
             self.response.output_counts.append(0)
@@ -207,16 +254,30 @@ class _Chunks:
 def _is_page(request: coprocessor_pb2.Request, answer: _Chunks) -> bool:
     """Whether the answer has the rows, or the bytes, of a page."""
     full = request.paging_size and answer.rows >= request.paging_size
-    return bool(full or (request.paging_size_bytes and answer.size >= request.paging_size_bytes))
+    bytes_max = min(request.paging_size_bytes or PAGE_BYTES_MAX, PAGE_BYTES_MAX)
+    return bool(full or (_takes_pages(request) and answer.size >= bytes_max))
+
+
+def _takes_pages(request: coprocessor_pb2.Request) -> bool:
+    """Whether the client looks at `range`: one that does not would take a page for everything."""
+    return bool(request.paging_size or request.paging_size_bytes)
+
+
+def _can_part(dag: Dag) -> bool:
+    """Whether answers over parts of the rows, put together as those of regions are, make up the answer."""
+    *below, last = dag.steps or (None,)
+    if any(isinstance(step, Aggregation | TopN) for step in below):
+        return False
+    return not isinstance(last, Aggregation | TopN) or not any(isinstance(step, Limit) for step in below)
+
+
+def _is_failure(response: coprocessor_pb2.Response) -> bool:
+    return bool(response.other_error) or response.HasField("region_error")
 
 
 def _is_hit(request: coprocessor_pb2.Request, version: DataVersion) -> bool:
-    return (
-        request.tp == TP_DAG
-        and request.is_cache_enabled
-        and request.cache_if_match_version == version.number
-        and version.newest_commit_ts <= request.start_ts
-    )
+    """Whether the client's answer still holds; the client knows that it was of no later timestamp than this request."""
+    return request.tp == TP_DAG and request.is_cache_enabled and request.cache_if_match_version == version.number
 
 
 def _ranges(request: coprocessor_pb2.Request) -> list[KeyRange]:

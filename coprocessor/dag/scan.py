@@ -69,7 +69,10 @@ Decode = Callable[[PackedBatch], pa.RecordBatch]
 
 
 class Source:
-    """The scan of one request, read once. `check` is called before every batch and may raise (a deadline)."""
+    """The scan of one request, read once. `check` is called before every batch and may raise (a deadline).
+
+    With `rows_max` it ends behind the batch in which so many rows were there.
+    """
 
     def __init__(
         self,
@@ -79,12 +82,14 @@ class Source:
         tz: dt.tzinfo,
         check: Callable[[], None],
         batch_rows: int = BATCH_ROWS_MAX,
+        rows_max: int = 0,
     ) -> None:
         self._scan = scan
         self._ranges = list(ranges)
         self._reader = reader
         self._check = check
         self._batch_rows = batch_rows
+        self._rows_max = rows_max
         self._points = scan.unique if isinstance(scan, IndexScan) else not scan.primary_columns
         self._decode = _table_decoder(scan, tz) if isinstance(scan, TableScan) else _index_decoder(scan, tz)
         self._position: bytes | None = None
@@ -96,11 +101,15 @@ class Source:
         Raises what the reader does, CodecError for damaged values, and BadRequest for ranges of something else.
         """
         self._check()
+        rows = 0
         for packed, position in self._packed():
             self._position = position
             if packed.count:
                 self.batches_read += 1
+                rows += packed.count
                 yield self._decoded(packed)
+            if self._rows_max and rows >= self._rows_max:
+                return
             self._check()
         self._position = None
 
@@ -144,9 +153,9 @@ class Source:
         wanted = min(256, self._batch_rows)
         for chunk in self._reader.scan_chunks(start, end, reverse=True):
             pairs += chunk.pairs()
-            if len(pairs) >= wanted:
-                yield pack_pairs(pairs, 0), pairs[-1][0]
-                pairs = []
+            while len(pairs) >= wanted:
+                yield pack_pairs(pairs[:wanted], 0), pairs[wanted - 1][0]
+                pairs = pairs[wanted:]
                 wanted = min(wanted * 8, self._batch_rows)
         if pairs:
             yield pack_pairs(pairs, 0), pairs[-1][0]

@@ -16,7 +16,7 @@ class PackedBatch:
 
     Row i's user key is `keys[key_starts[i]:key_ends[i]]`, its value `values[value_starts[i]:value_ends[i]]`.
     `newest_ts` is the largest commit_ts among all records the step met at or below the snapshot (deletes too), 0 if
-    none.
+    none. `has_newer` tells that the step met a record above the snapshot.
     """
 
     count: int
@@ -27,3 +27,4 @@ class PackedBatch:
     value_starts: npt.NDArray[np.int64]
     value_ends: npt.NDArray[np.int64]
     newest_ts: int
+    has_newer: bool = False

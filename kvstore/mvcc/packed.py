@@ -82,7 +82,7 @@ def scan_packed(
             keys, records = flat[::2], flat[1::2]
             del flat
             batch = _resolve(keys, records, ts, carry, load)
-            if batch.count or batch.newest_ts:
+            if batch.count or batch.newest_ts or batch.has_newer:
                 yield batch
             if len(keys) < pairs:
                 return
@@ -148,6 +148,7 @@ def _resolve(keys: list[bytes], records: list[bytes], ts: int, carry: _Carry, lo
         first = first[keep]
     _set_carry(carry, keys[-1], run, first, same_as_carry)
     newest = int(commit_ts[in_time].max()) if in_time.any() else 0
+    has_newer = not bool(in_time.all())
     visible = first[kinds[first] == _PUT]
     starts, ends_, replaced = _value_bounds(values, value_starts, value_ends, visible, records, keys, ts, load)
     if replaced is not None:
@@ -161,7 +162,7 @@ def _resolve(keys: list[bytes], records: list[bytes], ts: int, carry: _Carry, lo
         key_buffer, key_starts, key_ends = _user_keys(table, visible, width)
     else:
         key_buffer, key_starts, key_ends = _bounds([user_key(keys[i]) for i in visible.tolist()])
-    return PackedBatch(len(visible), key_buffer, key_starts, key_ends, values, starts, ends_, newest)
+    return PackedBatch(len(visible), key_buffer, key_starts, key_ends, values, starts, ends_, newest, has_newer)
 
 
 def _set_carry(carry: _Carry, last_key: bytes, run: I64, first: I64, continues: bool) -> None:

@@ -57,7 +57,11 @@ class RegionObserver(Protocol):
     def on_region(self, region: Region) -> None:
         """The region's bounds, epoch or peers changed, or it appeared."""
 
-    def on_destroyed(self, region: Region) -> None: ...
+    def on_destroyed(self, region: Region) -> None:
+        """The region's peer here goes, and its data with it unless another region has taken it over."""
+
+    def on_replaced(self, region: Region) -> None:
+        """A snapshot takes the place of the data in the region's bounds, and of what the region had before."""
 
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         """A batch of writes was applied."""

@@ -176,6 +176,9 @@ class Rounds:
         for other in store.tree.overlapping(region):
             store.destroy(batch, store.peers[other.id])
         store.delete_data(batch, region.start_key, region.end_key)
+        for observer in store.observers:
+            for replaced in (before, region) if before.peers else (region,):
+                observer.on_replaced(replaced)
         peer.storage.begin_snapshot(batch, snapshot, region)
         peer.last_compacted = snapshot.index
         peer.flow = Flow()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Protocol
 
-from kvstore.proto.coprocessor_pb2 import BatchRequest, BatchResponse, Request, Response
+from kvstore.proto.coprocessor_pb2 import Request, Response
 from kvstore.proto.metapb_pb2 import Peer, Region, Store
-from kvstore.raftstore.api import Grant
+from kvstore.server.region_reader import RegionReader
 
 
 class Directory(Protocol):
@@ -21,8 +20,11 @@ class Directory(Protocol):
 
 
 class CoprocessorHandler(Protocol):
-    """Answers coprocessor requests over the store's data; errors of a request are in its answer."""
+    """Evaluates coprocessor requests over a region's data; errors of a request are in its answer."""
 
-    async def handle(self, request: Request, grant: Grant) -> Response: ...
-    def stream(self, request: Request, grant: Grant) -> AsyncIterator[Response]: ...
-    def batch(self, request: BatchRequest) -> AsyncIterator[BatchResponse]: ...
+    async def handle(self, request: Request, reader: RegionReader, data_version: int) -> Response:
+        """Answers a request whose ranges are in the region.
+
+        `data_version` is a number of the region's data, greater after every write; `reader.check` says when it is not
+        worth going on. Raises RegionError (busy), and what the reader does.
+        """

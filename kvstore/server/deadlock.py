@@ -126,6 +126,9 @@ class DeadlockDetector:
         if self._leads == region.id:
             self._resign()
 
+    def on_replaced(self, region: Region) -> None:
+        """Only a follower takes a snapshot."""
+
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         """Writes change no waits."""
 

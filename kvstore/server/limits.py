@@ -17,6 +17,8 @@ RESOLVE_BATCH_LOCKS = 256
 GC_BATCH_KEYS = 128
 RESUME_EVERY_KEYS = 1024
 """After so many keys of a scan of the whole region, others get their turn."""
+STREAM_PAGE_BYTES = 4 << 20
+"""Bytes of one answer of a stream of the coprocessor that does not ask for pages of its own."""
 JOINED_WRITE_BYTES_MAX = 256 << 10
 """Raw puts of one message for the same region travel as one write up to this size."""
 MVCC_SEARCH_RECORDS_MAX = 1_000_000

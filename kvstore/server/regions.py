@@ -39,5 +39,8 @@ class Regions:
     def on_destroyed(self, region: Region) -> None:
         self._bounds.pop(region.id, None)
 
+    def on_replaced(self, region: Region) -> None:
+        """The bounds stay, or are told next."""
+
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         """The bounds stay."""

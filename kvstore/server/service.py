@@ -20,11 +20,11 @@ from kvstore.proto import kvrpcpb_pb2 as pb
 from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore.api import RegionStore
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, StreamHandler, Transport, UnaryHandler, methods_of
-from kvstore.server.access import deadline_of, grant
 from kvstore.server.admin import Admin
 from kvstore.server.api import CoprocessorHandler, Directory
 from kvstore.server.batch import BatchCommands
 from kvstore.server.concurrency import ConcurrencyManager, TimestampTooNew
+from kvstore.server.coprocess import Coprocess
 from kvstore.server.deadlock import DeadlockDetector
 from kvstore.server.endpoints import KNOWN_ERRORS, Endpoint, Failures
 from kvstore.server.errors import Refused, busy
@@ -62,7 +62,6 @@ class Service:
         self.limits = limits or ServiceLimits()
         self._store = store
         self._directory = directory
-        self._coprocessor = coprocessor
         self._txn_allowed = not raw_ttl
         self._cluster_id = cluster_id
         self._tasks: dict[asyncio.Task[Any], None] = {}
@@ -78,7 +77,9 @@ class Service:
         self.detector.on_circle = self.waits.fail
         self.scheduler = Scheduler(store)
         self.scheduler.on_released = self.waits.released
-        self.reads = Reads(store, self.concurrency, ReplicaReads(store, transport, directory), self.limits)
+        replicas = ReplicaReads(store, transport, directory)
+        self.reads = Reads(store, self.concurrency, replicas, self.limits)
+        self.coprocess = Coprocess(store, self.concurrency, replicas, coprocessor, self.limits)
         self._writes = Writes(self.scheduler, self.concurrency, self.reads, self.limits)
         self._locks = PessimisticLocks(self.scheduler, self.waits, self.limits)
         self.regions = Regions(store)
@@ -120,7 +121,9 @@ class Service:
             self._write("KvResolveLock", pb.ResolveLockResponse, writes.resolve_lock),
         ]
 
-    def _read(self, name: str, response: type[Any], later: Callable[[Any], Any], now: Callable[[Any], Any]) -> Endpoint:
+    def _read(
+        self, name: str, response: type[Any], later: Callable[[Any], Any], now: Callable[[Any], Any] | None
+    ) -> Endpoint:
         return Endpoint(name, response, later, now if self._txn_allowed else _refuse_txn, detached=False, is_txn=True)
 
     def _write(self, name: str, response: type[Any], later: Callable[[Any], Any]) -> Endpoint:
@@ -157,7 +160,7 @@ class Service:
             Endpoint("GetHealthFeedback", pb.GetHealthFeedbackResponse, admin.health_feedback),
             Endpoint("CheckLeader", pb.CheckLeaderResponse, admin.check_leader, has_context=False),
             Endpoint("GetStoreSafeTS", pb.StoreSafeTSResponse, admin.store_safe_ts, has_context=False),
-            Endpoint("Coprocessor", coprocessor_pb2.Response, self._coprocess, detached=False),
+            self._read("Coprocessor", coprocessor_pb2.Response, self.coprocess.answer, None),
         ]
 
     def handlers(self) -> Handlers:
@@ -261,43 +264,22 @@ class Service:
             # a caller, if there is one, is told; a bug must not be lost in any case
             _log.error("a task of the service failed", exc_info=error)
 
-    # -- coprocessor
-
-    async def _coprocess(self, request: coprocessor_pb2.Request) -> coprocessor_pb2.Response:
-        handler = self._coprocessor
-        if handler is None:
-            raise Refused("this store has no coprocessor")
-        granted = await grant(self._store, request.context, deadline_of(request.context, self.limits))
-        self._announce(request)
-        return await handler.handle(request, granted)
-
-    def _announce(self, request: coprocessor_pb2.Request) -> None:
-        """Raises MetLock for a lock in flight in the request's ranges."""
-        self.concurrency.update_max_ts(request.start_ts)
-        for wanted in request.ranges:
-            self.concurrency.check_range(wanted.start, wanted.end, request.start_ts)
-
     async def _coprocess_stream(self, requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
         async for request in requests:
-            handler = self._coprocessor
-            try:
-                if handler is None:
-                    raise Refused("this store has no coprocessor")
-                granted = await grant(self._store, request.context, deadline_of(request.context, self.limits))
-                self._announce(request)
-            except KNOWN_ERRORS as error:
-                yield self._failures.response(coprocessor_pb2.Response, error)
-                return
-            async for response in handler.stream(request, granted):
+            async for response in self.coprocess.stream(request, self._answer_coprocessor):
                 yield response
 
     async def _coprocess_batch(self, requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
         async for request in requests:
-            if self._coprocessor is None:
-                yield coprocessor_pb2.BatchResponse(other_error="this store has no coprocessor")
-                return
-            async for response in self._coprocessor.batch(request):
+            async for response in self.coprocess.batch(request, self._answer_coprocessor):
                 yield response
+
+    async def _answer_coprocessor(self, request: coprocessor_pb2.Request) -> coprocessor_pb2.Response:
+        """A part of a stream, under the limits of a call of its own; errors are in the answer."""
+        endpoint = self.endpoints["Coprocessor"]
+        now = self.answer_now(endpoint, request)
+        response: coprocessor_pb2.Response = now if now is not None else await self.answer_later(endpoint, request)
+        return response
 
     # -- roles
 
@@ -370,6 +352,9 @@ class _Leaders:
         self._bounds.pop(region.id, None)
         self._service.concurrency.forget(region.id)
         self._service.waits.wake_region(region)
+
+    def on_replaced(self, region: Region) -> None:
+        """Only a follower takes a snapshot; that it has other bounds is told next."""
 
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         """Writes change no roles."""

@@ -99,15 +99,11 @@ class SnapshotReads:
 
     def load(self, encoded: bytes, start_ts: int) -> bytes:
         """A long value."""
-        value = self._engine.get(CF_DEFAULT, versioned(encoded, start_ts))
-        if value is None:
-            raise Corruption(f"value of {encoded.hex()} written at {start_ts} is missing")
-        return value
+        return load_default(self._engine, encoded, start_ts)
 
     def _of_lock(self, encoded: bytes, lock: Lock) -> tuple[bytes, int] | None:
-        if lock.type is LockType.DELETE:
-            return None
-        return (lock.short_value if lock.short_value is not None else self.load(encoded, lock.start_ts)), 0
+        value = value_of_lock(self._engine, encoded, lock)
+        return None if value is None else (value, 0)
 
     def _check_newest(self, key: bytes, encoded: bytes, ts: int) -> None:
         raw = self._cursor.raw
@@ -130,9 +126,9 @@ class SnapshotReads:
         if low >= high:
             return
         rows = pairs_of(scan_chunks(self._engine, start, end, ts, self.load, _nothing, reverse=reverse))
-        locks = iter(()) if isolation.ignore_locks else self._locks(low, high, ts, isolation, reverse)
+        locks = iter(()) if isolation.ignore_locks else locks_in(self._engine, low, high, ts, isolation, reverse)
         for row in _merged(rows, locks, reverse):
-            if not isinstance(row, _LockedRow):
+            if not isinstance(row, LockedRow):
                 if isolation.check_newest:
                     self._cursor.refresh()
                     self._check_newest(row[0], data_key(row[0]), ts)
@@ -142,33 +138,53 @@ class SnapshotReads:
             elif (found := self._of_lock(data_key(row.key), row.lock)) is not None:
                 yield row.key, found[0]
 
-    def _locks(self, low: bytes, high: bytes, ts: int, isolation: Isolation, reverse: bool) -> Iterator[_LockedRow]:
-        """The locks of the range that hide rows from the reader, or are values to it."""
-        scanner = self._engine.scanner(CF_LOCK, low, high, reverse=reverse)
-        try:
-            while flat := scanner.take(LOCKS_TAKEN):
-                for encoded, record in zip(flat[::2], flat[1::2], strict=True):
-                    lock, key = decode_lock(record, encoded), user_key(encoded)
-                    if lock.start_ts in isolation.access:
-                        if lock.type in (LockType.PUT, LockType.DELETE):
-                            yield _LockedRow(key, lock)
-                    elif lock.start_ts not in isolation.bypass and lock.blocks_read(key, ts):
-                        yield _LockedRow(key, lock)
-                if len(flat) < 2 * LOCKS_TAKEN:
-                    return
-        finally:
-            scanner.release()
-
 
 @dataclass(frozen=True, slots=True)
-class _LockedRow:
+class LockedRow:
+    """A row that its lock hides, or (of a transaction known to be committed) is."""
+
     key: bytes
     lock: Lock
 
 
+def load_default(engine: Engine, encoded: bytes, start_ts: int) -> bytes:
+    """A long value, of a data key."""
+    value = engine.get(CF_DEFAULT, versioned(encoded, start_ts))
+    if value is None:
+        raise Corruption(f"value of {encoded.hex()} written at {start_ts} is missing")
+    return value
+
+
+def value_of_lock(engine: Engine, encoded: bytes, lock: Lock) -> bytes | None:
+    """What the lock on a data key writes; None when it deletes."""
+    if lock.type is LockType.DELETE:
+        return None
+    return lock.short_value if lock.short_value is not None else load_default(engine, encoded, lock.start_ts)
+
+
+def locks_in(
+    engine: Engine, low: bytes, high: bytes, ts: int, isolation: Isolation, reverse: bool
+) -> Iterator[LockedRow]:
+    """The locks between two data keys that hide rows from the reader, or are values to it."""
+    scanner = engine.scanner(CF_LOCK, low, high, reverse=reverse)
+    try:
+        while flat := scanner.take(LOCKS_TAKEN):
+            for encoded, record in zip(flat[::2], flat[1::2], strict=True):
+                lock, key = decode_lock(record, encoded), user_key(encoded)
+                if lock.start_ts in isolation.access:
+                    if lock.type in (LockType.PUT, LockType.DELETE):
+                        yield LockedRow(key, lock)
+                elif lock.start_ts not in isolation.bypass and lock.blocks_read(key, ts):
+                    yield LockedRow(key, lock)
+            if len(flat) < 2 * LOCKS_TAKEN:
+                return
+    finally:
+        scanner.release()
+
+
 def _merged(
-    rows: Iterator[tuple[bytes, bytes]], locks: Iterator[_LockedRow], reverse: bool
-) -> Iterator[tuple[bytes, bytes] | _LockedRow]:
+    rows: Iterator[tuple[bytes, bytes]], locks: Iterator[LockedRow], reverse: bool
+) -> Iterator[tuple[bytes, bytes] | LockedRow]:
     """Rows and locks in one order; a lock takes the place of its row."""
     lock = next(locks, None)
     if lock is None:

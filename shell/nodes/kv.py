@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coprocessor.duck import DuckEngine
+from coprocessor.serving import LABELS, Serving, ServingLimits, ThreadWorkers
 from kvstore.client.cluster.errors import PdUnavailable
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.engine.rocks import RocksEngine
@@ -29,7 +31,7 @@ from kvstore.rpc.grpc import GrpcServer, GrpcTransport
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.node import NodeConfig, StoreNode
 from shell.nodes import common
-from shell.nodes.kv_metrics import StoreMetrics
+from shell.nodes.kv_metrics import CoprocessorMetrics, StoreMetrics
 
 KIND = "kv"
 MIB = 1 << 20
@@ -54,6 +56,7 @@ class KvSettings:
     security: common.SecuritySettings = field(default_factory=common.SecuritySettings)
     raftstore: StoreConfig = field(default_factory=StoreConfig)
     service: ServiceLimits = field(default_factory=ServiceLimits)
+    coprocessor: ServingLimits = field(default_factory=ServingLimits)
 
 
 def run(file: Path | None, given: Mapping[str, object]) -> int:
@@ -103,6 +106,7 @@ class RunningKv:
     pd: PdClient
     syncer: ThreadSyncer
     process: common.Process
+    coprocessor: Serving
     status: StatusServer | None
     ready: Mapping[str, object]
 
@@ -123,13 +127,15 @@ class RunningKv:
             engine.close()
             raise
         syncer = ThreadSyncer(engine)
-        node = make_node(settings, at, engine, transport, pd, syncer, prepared, rng)
-        running = cls(node, engine, transport, pd, syncer, prepared, None, {})
+        coprocessor = make_coprocessor(settings)
+        node = make_node(settings, at, engine, transport, pd, syncer, coprocessor, prepared, rng)
+        running = cls(node, engine, transport, pd, syncer, prepared, coprocessor, None, {})
         try:
             await node.start()
             if node.store is not None:
                 StoreCollector(node.store).register(prepared.registry)
                 StoreMetrics(prepared.registry, node.store, lambda: free_bytes(settings.data_dir))
+                CoprocessorMetrics(prepared.registry, coprocessor)
             running.status = await common.open_status(prepared, at.status, KvStatus(running), engine, settings)
         except BaseException:
             await running.stop(0)
@@ -151,6 +157,7 @@ class RunningKv:
         await self.pd.close()
         await self.transport.close()
         self.syncer.close()
+        self.coprocessor.close()
         try:
             self.engine.close()
         except StoreError as error:
@@ -167,6 +174,13 @@ async def find_placement_driver(transport: GrpcTransport, endpoints: Sequence[st
             log.warning("no placement driver answers; trying again", endpoints=",".join(endpoints), error=str(error))
 
 
+def make_coprocessor(settings: KvSettings) -> Serving:
+    """What evaluates push-down requests; what its queries do not keep in memory goes beside the data."""
+    limits = settings.coprocessor
+    spill = os.path.join(settings.data_dir, "spill")
+    return Serving(lambda: DuckEngine(spill), ThreadWorkers(limits.threads), limits)
+
+
 def make_node(
     settings: KvSettings,
     at: Places,
@@ -174,6 +188,7 @@ def make_node(
     transport: GrpcTransport,
     pd: PdClient,
     syncer: ThreadSyncer,
+    coprocessor: Serving,
     prepared: common.Process,
     rng: random.Random,
 ) -> StoreNode:
@@ -185,7 +200,7 @@ def make_node(
     config = NodeConfig(
         address=str(at.told),
         status_address=at.status_told,
-        labels=settings.labels,
+        labels={**settings.labels, **LABELS},
         store=settings.raftstore,
         limits=settings.service,
         raw_ttl=settings.raw_ttl,
@@ -203,6 +218,7 @@ def make_node(
         clock=suspend_aware_clock,
         wall_ms=common.wall_ms,
         free_bytes=lambda: free_bytes(settings.data_dir),
+        coprocessor=coprocessor,
         registry=prepared.registry,
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from coprocessor.serving import Serving
 from kvstore.raftstore.store import RaftStore
 
 
@@ -32,3 +33,34 @@ class StoreMetrics(Collector):
         for type, number in (("capacity", free + used), ("available", free), ("used", used)):
             size.add_metric((type,), number)
         yield size
+
+
+class CoprocessorMetrics(Collector):
+    """Push-down requests; names are TiKV's where it has them."""
+
+    def __init__(self, registry: CollectorRegistry, serving: Serving) -> None:
+        self._serving = serving
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        serving = self._serving
+        yield from serving.durations.collect()
+        yield from serving.waits.collect()
+        errors = CounterMetricFamily(
+            "tikv_coprocessor_request_error", "Coprocessor requests answered with an error.", labels=("reason",)
+        )
+        for reason, count in sorted(serving.errors.items()):
+            errors.add_metric((reason,), count)
+        yield errors
+        yield CounterMetricFamily(
+            "tikv_coprocessor_response_bytes", "Bytes of the coprocessor's answers.", serving.response_bytes
+        )
+        yield CounterMetricFamily(
+            "sqlfront_coprocessor_scanned_keys", "Keys that coprocessor requests read.", serving.scanned_keys
+        )
+        yield CounterMetricFamily(
+            "sqlfront_coprocessor_cache_hits", "Answers that the client had already.", serving.cache_hits
+        )
+        yield GaugeMetricFamily(
+            "sqlfront_coprocessor_requests_in_flight", "Coprocessor requests evaluated or waiting.", serving.pending
+        )

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from coprocessor.serving import LABELS
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.pd_client import PdClient
@@ -13,6 +14,7 @@ from kvstore.engine.memory import MemoryEngine
 from kvstore.raftstore.config import StoreConfig
 from kvstore.raftstore.syncer import InlineSyncer
 from kvstore.rpc.memory import MemoryNetwork, MemoryTransport
+from kvstore.server.api import CoprocessorHandler
 from kvstore.server.node import NodeConfig, StoreNode
 from tests.pd.cluster_of_pds import EPOCH_MS, Machine, machines
 from tests.sim.loop import run_simulated
@@ -28,7 +30,14 @@ class RealCluster:
     """`pds` placement drivers and `stores` stores."""
 
     def __init__(
-        self, stores: int, pds: int, seed: int, *, config: StoreConfig = FAST, epoch_ms: int = EPOCH_MS
+        self,
+        stores: int,
+        pds: int,
+        seed: int,
+        coprocessor: CoprocessorHandler | None = None,
+        *,
+        config: StoreConfig = FAST,
+        epoch_ms: int = EPOCH_MS,
     ) -> None:
         """Clocks show `epoch_ms` when the loop's time is 0."""
         self.network = MemoryNetwork()
@@ -41,6 +50,8 @@ class RealCluster:
         self.epoch_ms = epoch_ms
         self.nodes: list[StoreNode] = []
         self._count = stores
+        self._coprocessor = coprocessor
+        self._labels = {} if coprocessor is None else LABELS
         self._clients: list[PdClient] = []
 
     @property
@@ -61,7 +72,7 @@ class RealCluster:
         engine = MemoryEngine()
         loop = asyncio.get_running_loop()
         node = StoreNode(
-            NodeConfig(address, store=self.config),
+            NodeConfig(address, labels=self._labels, store=self.config),
             engine,
             transport,
             placement,
@@ -71,6 +82,7 @@ class RealCluster:
             rng=rng,
             clock=loop.time,
             wall_ms=lambda: self.epoch_ms + int(loop.time() * 1000),
+            coprocessor=self._coprocessor,
         )
         await node.start()
         self.nodes.append(node)
@@ -98,9 +110,10 @@ def with_real_cluster(
     pds: int = 1,
     seed: int = 1,
     options: Options | None = None,
+    coprocessor: CoprocessorHandler | None = None,
 ) -> None:
     async def main() -> None:
-        cluster = RealCluster(stores, pds, seed)
+        cluster = RealCluster(stores, pds, seed, coprocessor)
         await cluster.start()
         client = await cluster.client(options)
         try:

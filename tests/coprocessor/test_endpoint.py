@@ -386,17 +386,17 @@ def test_noise_is_refused_or_answered(data: bytes, tp: int, endpoint: Endpoint) 
 def test_an_answer_is_kept_as_long_as_the_data_is_the_same(endpoint: Endpoint) -> None:
     dag = Dag(plans.table_scan((0,)), (Limit(1),), (0,))
     pairs = records([(1, *([None] * 15))])
-    response = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts), DataVersion(4, newest_commit_ts=9))
+    response = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts), DataVersion(4, lambda: True))
     assert (response.can_be_cached, response.cache_last_version) == (True, 4)
     again = request(dag, is_cache_enabled=True, cache_if_match_version=4)
-    hit = endpoint.handle(again, lambda ts: MemoryReader(pairs, ts), DataVersion(4, 9))
+    hit = endpoint.handle(again, lambda ts: MemoryReader(pairs, ts), DataVersion(4, lambda: True))
     assert hit.is_cache_hit
     assert not hit.data
-    miss = endpoint.handle(again, lambda ts: MemoryReader(pairs, ts), DataVersion(5, 9))
+    miss = endpoint.handle(again, lambda ts: MemoryReader(pairs, ts), DataVersion(5, lambda: True))
     assert not miss.is_cache_hit
     assert miss.data
     # something newer than the reader is there: others may not see what it saw
-    older = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts), DataVersion(4, newest_commit_ts=10))
+    older = endpoint.handle(request(dag), lambda ts: MemoryReader(pairs, ts), DataVersion(4, lambda: False))
     assert not older.can_be_cached
 
 

@@ -316,9 +316,12 @@ def test_a_damaged_snapshot_is_refused_and_a_later_one_taken() -> None:
             await receive(spoiled())
 
         target.receive_snapshot = spoil  # type: ignore[method-assign]
+        recorder = Recorder()
+        target.observe(recorder)
         cluster.change_peer(2, LEARNER, Peer(id=20, store_id=2))
         await cluster.until(lambda: len(cluster.data(2)) == 30)
         assert damaged == 2
+        assert recorder.events.count("replaced 2") == 1
         cluster.change_peer(2, ADD, Peer(id=20, store_id=2))
         await cluster.until(lambda: len(cluster.stores[1].peers[2].region.peers) == 2)
         await cluster.stop()
@@ -412,6 +415,9 @@ class Recorder(RegionObserver):
 
     def on_destroyed(self, region: Region) -> None:
         self.events.append(f"destroyed {region.id}")
+
+    def on_replaced(self, region: Region) -> None:
+        self.events.append(f"replaced {region.id}")
 
     def on_applied(self, region: Region, entries_bytes: int) -> None:
         self.events.append(f"applied {region.id}")

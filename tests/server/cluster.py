@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from coprocessor.serving import LABELS
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.engine.api import Engine
 from kvstore.engine.memory import MemoryEngine
 from kvstore.raftstore.syncer import InlineSyncer
 from kvstore.rpc.api import Handlers
 from kvstore.rpc.grpc import GrpcServer, GrpcTransport
+from kvstore.server.api import CoprocessorHandler
 from kvstore.server.node import NodeConfig, StoreNode
 from pd.config import PdConfig
 from pd.node import PdNode
@@ -47,7 +49,9 @@ class _Sync:
 
 
 @asynccontextmanager
-async def one_store(engine: Engine | None = None) -> AsyncIterator[OneStore]:
+async def one_store(
+    engine: Engine | None = None, coprocessor: CoprocessorHandler | None = None
+) -> AsyncIterator[OneStore]:
     """Serves until the block ends."""
     engine, pd_engine = engine or MemoryEngine(), MemoryEngine()
     pd_address, address = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
@@ -63,7 +67,7 @@ async def one_store(engine: Engine | None = None) -> AsyncIterator[OneStore]:
     await pd.start()
     placement = await PdClient.connect(transport, [pd_address], rng=random.Random(2))
     node = StoreNode(
-        NodeConfig(address),
+        NodeConfig(address, labels={} if coprocessor is None else LABELS),
         engine,
         transport,
         placement,
@@ -73,6 +77,7 @@ async def one_store(engine: Engine | None = None) -> AsyncIterator[OneStore]:
         rng=random.Random(3),
         clock=time.monotonic,
         wall_ms=wall_ms,
+        coprocessor=coprocessor,
     )
     try:
         await node.start()

@@ -23,9 +23,9 @@ from kvstore.client.cluster.safe_point import SafePoint
 from kvstore.client.cluster.sender import ReadFrom, RegionChanged, RegionSender
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.splitting import split_regions
+from kvstore.client.cluster.stores import is_replica_engine
 from kvstore.client.cluster.transaction import ClusterTransaction
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
-from kvstore.proto.metapb_pb2 import Store
 from kvstore.rpc.api import Code, RpcError, Transport
 
 GC_LOCKS_MAX = 256
@@ -141,7 +141,7 @@ class Cluster:
             if answer.error:
                 raise RpcError(Code.INTERNAL, answer.error)
 
-        stores = [store for store in await self.pd.get_all_stores() if not _is_replica_engine(store)]
+        stores = [store for store in await self.pd.get_all_stores() if not is_replica_engine(store)]
         await gather_all([destroy(store.address) for store in stores])
 
     async def _settle_locks_below(self, safe_point: int) -> None:
@@ -177,8 +177,3 @@ class Cluster:
                 fates[lock.lock_version] = fate
         await parts.resolver.settle_txns(backoff, region, list(fates.items()))
         return answer.locks[-1].key if len(answer.locks) >= GC_LOCKS_MAX else None
-
-
-def _is_replica_engine(store: Store) -> bool:
-    """Whether a store only follows (TiFlash): it is told by the log."""
-    return any(label.key == "engine" and label.value.startswith("tiflash") for label in store.labels)

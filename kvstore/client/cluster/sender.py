@@ -98,6 +98,8 @@ class RegionSender:
                 request.context.MergeFrom(region.context)
             else:
                 self._set_context(request.context, region, peer, read)
+            if timeout_s != CALL_TIMEOUT_S:
+                request.context.max_execution_duration_ms = int(timeout_s * 1000)
             connection = self._connections.get(self.regions.addresses.get(peer.store_id, ""))
             if connection is None:
                 connection = await self._connect(backoff, region, peer.store_id)

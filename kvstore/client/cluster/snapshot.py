@@ -54,7 +54,7 @@ class Snapshot:
         backoff = Backoff(POINT_BUDGET_MS, parts.rng)
         while True:
             if self._ignore or self._access:
-                self._tell_known(request.context)
+                self.tell_known(request.context)
             answer = await parts.sender.send_to_key(backoff, commands.GET, request, key, read=self._read)
             if not answer.HasField("error"):
                 if not parts.safe_point.is_recent(self._ts):
@@ -62,7 +62,7 @@ class Snapshot:
                 value = None if answer.not_found else answer.value
                 self._keep(key, value)
                 return value
-            await self._go_past(backoff, [answer.error])
+            await self.go_past(backoff, [answer.error])
 
     async def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The visible values of those keys that have one, in the order of the keys asked for."""
@@ -80,7 +80,7 @@ class Snapshot:
                     await self._batch_get(part, region, mine[at : at + BATCH_GET_KEYS_MAX], found)
 
             await by_region(self._parts.regions, backoff, missing, fetch)
-            await self._check_age()
+            await self.check_age()
             for key in missing:
                 self._keep(key, found.get(key))
         return {key: value for key in wanted if (value := found.get(key)) is not None}
@@ -91,7 +91,7 @@ class Snapshot:
         """Fetches keys of one region into `found`; those that are locked again, once their locks are settled."""
         request = kvrpcpb.BatchGetRequest(keys=keys, version=self._ts)
         while True:
-            self._tell_known(request.context)
+            self.tell_known(request.context)
             answer = await self._parts.sender.send(backoff, commands.BATCH_GET, request, region, read=self._read)
             errors = [answer.error] if answer.HasField("error") else []
             locked: list[bytes] = []
@@ -105,7 +105,7 @@ class Snapshot:
                 locked.append(pair.key or (lock.key if lock is not None else b""))
             if not errors:
                 return
-            await self._go_past(backoff, errors)
+            await self.go_past(backoff, errors)
             if not answer.HasField("error"):
                 # the others were answered; a whole answer that failed is asked for again whole
                 del request.keys[:]
@@ -158,7 +158,7 @@ class Snapshot:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _check_age(self) -> None:
+    async def check_age(self) -> None:
         """After a read: raises SnapshotTooOld when versions may have been missing."""
         safe_point = self._parts.safe_point
         if not safe_point.is_recent(self._ts):
@@ -169,7 +169,7 @@ class Snapshot:
         if cache is not None and len(cache) < CACHED_KEYS_MAX:
             cache[key] = value
 
-    def _tell_known(self, context: kvrpcpb.Context) -> None:
+    def tell_known(self, context: kvrpcpb.Context) -> None:
         """Puts what is known of transactions into a request."""
         if self._ignore or self._access:
             del context.resolved_locks[:]
@@ -177,7 +177,7 @@ class Snapshot:
             del context.committed_locks[:]
             context.committed_locks.extend(self._access)
 
-    async def _go_past(self, backoff: Backoff, errors: Sequence[kvrpcpb.KeyError]) -> None:
+    async def go_past(self, backoff: Backoff, errors: Sequence[kvrpcpb.KeyError]) -> None:
         """Settles the locks in the way, and waits while one's transaction is alive and may yet commit below `ts`."""
         locks: list[kvrpcpb.LockInfo] = []
         for error in errors:
@@ -242,14 +242,14 @@ class _Scanner:
             key_only=self._key_only,
             reverse=self._reverse,
         )
-        snapshot._tell_known(request.context)
+        snapshot.tell_known(request.context)
         answer: Any = await snapshot._parts.sender.send(backoff, commands.SCAN, request, region, read=snapshot._read)
         errors = [answer.error] if answer.HasField("error") else []
         errors = errors or [pair.error for pair in answer.pairs if pair.HasField("error")]
         if errors:
-            await snapshot._go_past(backoff, errors)
+            await snapshot.go_past(backoff, errors)
             return None
-        await snapshot._check_age()
+        await snapshot.check_age()
         return [(pair.key, pair.value) for pair in answer.pairs]
 
     def _advance(self, region: CachedRegion, pairs: list[Pair], limit: int) -> None:

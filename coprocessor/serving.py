@@ -1,0 +1,169 @@
+"""The coprocessor of a store's process: requests off the loop, a few at a time, a bounded number waiting.
+
+    Coprocess (kvstore/server) ──► Serving.handle ──► a thread: Endpoint.handle ──► RegionReader
+
+Python shares one interpreter: more threads than cores gain nothing, and the store's own loop needs its turns. What does
+not fit into the queue is refused as busy, so that clients wait where they can be counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from coprocessor.duck import DuckEngine
+from coprocessor.endpoint import DataVersion, Endpoint
+from kvstore.client.cluster.push import ARROW, ENCODINGS_LABEL
+from kvstore.histogram import Durations
+from kvstore.proto import coprocessor_pb2
+from kvstore.server.errors import busy
+from kvstore.server.region_reader import RegionReader
+
+LABELS = {ENCODINGS_LABEL: ARROW}
+"""What a store with this coprocessor tells of itself: that it answers in Arrow when it is asked to."""
+KINDS = {103: "select", 104: "analyze", 105: "checksum"}
+"""Requests by `tp`, in TiKV's words."""
+BUSY_BACKOFF_MS = 100
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingLimits:
+    """What an operator may set."""
+
+    threads: int = 2
+    """Requests that are evaluated at the same time."""
+    queue_max: int = 256
+    """Requests that wait for a thread; over it ServerIsBusy."""
+
+
+class Workers(Protocol):
+    """Where requests are evaluated."""
+
+    async def run(self, work: Callable[[], T]) -> T: ...
+    def close(self) -> None: ...
+
+
+class ThreadWorkers:
+    """So many threads."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, "coprocessor")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """Waits for what is being evaluated."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class InlineWorkers:
+    """The loop itself: for whole clusters in one thread."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        await asyncio.sleep(0)
+        return work()
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+class Serving:
+    """See `kvstore.server.api.CoprocessorHandler`. DuckDB is started when it is needed first, on a worker."""
+
+    def __init__(self, make_engine: Callable[[], DuckEngine], workers: Workers, limits: ServingLimits) -> None:
+        self._make_engine = make_engine
+        self._workers = workers
+        self._limits = limits
+        self._engine: DuckEngine | None = None
+        self._endpoint: Endpoint | None = None
+        self._making = threading.Lock()
+        self.pending = 0
+        """Requests that are evaluated or wait for it."""
+        self.errors: dict[str, int] = {}
+        """Answers that are errors, by what they are."""
+        self.response_bytes = 0
+        self.scanned_keys = 0
+        self.cache_hits = 0
+        self.durations = Durations(
+            "tikv_coprocessor_request_duration_seconds", "Requests of the coprocessor, from grant to answer.", "req"
+        )
+        self.waits = Durations(
+            "tikv_coprocessor_request_wait_seconds", "How long requests of the coprocessor waited for a thread.", "req"
+        )
+
+    async def handle(
+        self, request: coprocessor_pb2.Request, reader: RegionReader, data_version: int
+    ) -> coprocessor_pb2.Response:
+        """Raises RegionError when too many requests wait, and what the reader does."""
+        if self.pending >= self._limits.threads + self._limits.queue_max:
+            self._failed("server_is_busy")
+            raise busy("too many coprocessor requests wait", BUSY_BACKOFF_MS)
+        kind = KINDS.get(request.tp, "unknown")
+        begun = time.monotonic()
+        self.pending += 1
+        state = _State()
+
+        def evaluate() -> coprocessor_pb2.Response:
+            state.started_at = time.monotonic()
+            try:
+                reader.check()
+                version = DataVersion(data_version, lambda: reader.is_stable)
+                return self._the_endpoint().handle(request, lambda ts: reader, version)
+            finally:
+                reader.close()
+
+        work = asyncio.ensure_future(self._workers.run(evaluate))
+        work.add_done_callback(lambda done: self._ended(done, kind, begun, state))
+        # a caller that leaves does not free the thread: the place in the queue is taken until the work ends
+        response = await asyncio.shield(work)
+        self._answered(response, reader)
+        return response
+
+    def _the_endpoint(self) -> Endpoint:
+        with self._making:
+            if self._endpoint is None:
+                self._engine = self._make_engine()
+                self._endpoint = Endpoint(self._engine)
+            return self._endpoint
+
+    def _ended(self, work: asyncio.Future[coprocessor_pb2.Response], kind: str, begun: float, state: _State) -> None:
+        self.pending -= 1
+        now = time.monotonic()
+        started_at = state.started_at or now
+        self.waits.observe(self.waits.row(kind), started_at - begun)
+        self.durations.observe(self.durations.row(kind), now - begun)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._failed(type(error).__name__)
+
+    def _answered(self, response: coprocessor_pb2.Response, reader: RegionReader) -> None:
+        self.response_bytes += len(response.data)
+        self.scanned_keys += reader.keys
+        self.cache_hits += response.is_cache_hit
+        if response.HasField("locked"):
+            self._failed("meet_lock")
+        elif response.HasField("region_error"):
+            self._failed("region_error")
+        elif response.other_error:
+            self._failed("other")
+
+    def _failed(self, what: str) -> None:
+        self.errors[what] = self.errors.get(what, 0) + 1
+
+    def close(self) -> None:
+        """Waits for what is being evaluated, which ends when its callers are gone; the engine is closed afterwards."""
+        self._workers.close()
+        if self._engine is not None:
+            self._engine.close()
+
+
+@dataclass(slots=True)
+class _State:
+    started_at: float = 0.0
