@@ -11,8 +11,8 @@ the way: a transaction that is under way in the range would not notice, nor be n
 
 A load that fails, or is cancelled, leaves the rows of the regions that were done. Either it is run again (with the
 same rows, range and directory it goes on where it was, with the same commit_ts), or the caller drops the range with
-`Cluster.destroy_range`. A request that was on its way may still be executed: up to INGEST_TIMEOUT_S after the failure
-the range should be dropped again, or stay unused.
+`Cluster.destroy_range` and leaves it unused: an ingest whose answer was lost may still be applied, as late as a leader
+that was cut off is back.
 
 What `directory` guarantees: a range is noted there, synced, after its ingest was answered, so what is skipped later is
 there. A range whose answer was lost is loaded again: it ends with the same records.
