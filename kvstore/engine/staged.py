@@ -113,7 +113,10 @@ class _Receiver:
     """See `api.FileReceiver`."""
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by `finish`
+        try:
+            self._file = open(path, "wb")  # noqa: SIM115 - closed by `finish`
+        except OSError as error:
+            raise translate_os_error(error, "receive a sorted file") from error
 
     def write(self, data: bytes) -> None:
         try:

@@ -127,7 +127,10 @@ class ImportService:
         kept = False
         try:
             crc = 0
-            receiver = staged.receive(name)
+            try:
+                receiver = staged.receive(name)
+            except StoreError as error:
+                raise RpcError(Code.UNIMPLEMENTED, str(error)) from error
             async for request in requests:
                 if request.WhichOneof("chunk") != "data":
                     raise RpcError(Code.INVALID_ARGUMENT, "a meta stands only at the beginning")
@@ -151,8 +154,6 @@ class ImportService:
             raise checks.disk_full(self._store.store_id, str(error)) from error
         except Corruption as error:
             raise RpcError(Code.INVALID_ARGUMENT, str(error)) from error
-        except StoreError as error:
-            raise RpcError(Code.UNIMPLEMENTED, str(error)) from error
         finally:
             if receiver is not None and not kept:
                 receiver.finish()
