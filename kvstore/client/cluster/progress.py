@@ -56,8 +56,18 @@ class Progress:
             if self._path is not None and os.path.exists(self._path):
                 os.unlink(self._path)  # nothing but a line that was cut short
             self._write(asdict(identity))
+            self._sync_name()
         elif self.identity != identity:
             raise ValueError(f"{self._path} is of another load: {self.identity}, this one is {identity}")
+
+    def _sync_name(self) -> None:
+        """A load that began is never taken for one that did not: that would have another commit_ts."""
+        if self._path is not None:
+            descriptor = os.open(os.path.dirname(os.path.abspath(self._path)), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def done(self, low: bytes, high: bytes) -> None:
         """[low, high) is ingested; an empty high is the end of all."""
