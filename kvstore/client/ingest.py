@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 from kvstore.client.api import CancelToken, Reader
 from kvstore.client.ranges import ClosedRange
-from kvstore.codec import encode_uvarint
 from kvstore.engine.api import CF_DEFAULT, CF_WRITE, SortedFileWriter
 from kvstore.engine.directory import INGEST_DIRECTORY
 from kvstore.errors import KeyExists, TxnNotFound
-from kvstore.mvcc.keys import data_key, ts_suffix, user_key
-from kvstore.mvcc.record import SHORT_VALUE_MAX
+from kvstore.mvcc.bulk import BulkEncoder, encode_keys
+from kvstore.mvcc.keys import ts_suffix, user_key
 
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
@@ -86,11 +85,7 @@ class EmbeddedIngest:
         self._store = store
         self._owner = owner
         self._closed = closed
-        self._start_ts = start_ts
-        self._suffix = ts_suffix(closed.commit_ts)
-        start = encode_uvarint(start_ts)
-        self._long_record = b"P" + start
-        self._heads = [b"P" + start + b"v" + bytes((size,)) for size in range(SHORT_VALUE_MAX + 1)]
+        self._encoder = BulkEncoder(start_ts, closed.commit_ts)
         directory = store.engine.path
         stem = os.path.join(directory, INGEST_DIRECTORY, str(closed.commit_ts)) if directory is not None else ""
         self._stem = stem
@@ -104,6 +99,8 @@ class EmbeddedIngest:
         return self._closed.commit_ts
 
     def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        from kvstore.client.ingest_check import KeyRun
+
         if self._over:
             raise TxnNotFound("the bulk load is over")
         if len(keys) != len(values):
@@ -114,23 +111,12 @@ class EmbeddedIngest:
             self._raise_disorder(keys)
         if not (self._closed.covers(keys[0]) and self._closed.covers(keys[-1])):
             raise ValueError(f"run {keys[0].hex()} .. {keys[-1].hex()} is not inside the range of the bulk load")
-        encoded, run = encode_keys(keys, self._suffix)
+        encoded = self._encoder.encode(keys, values)
+        run = KeyRun.of_keys(encoded.data_keys)
         self._runs.append(run.spooled(f"{self._stem}-keys-{len(self._runs)}" if self._stem else None))
-        heads = self._heads
-        if max(map(len, values)) <= SHORT_VALUE_MAX:
-            records = [heads[len(value)] + value for value in values]
-        else:
-            records = self._split_long(encoded, values)
-        self._records.append(encoded, records)
-
-    def _split_long(self, encoded: list[bytes], values: Sequence[bytes]) -> list[bytes]:
-        """Sends the long values to their own file and returns the records."""
-        start_suffix = ts_suffix(self._start_ts)
-        heads, long_record = self._heads, self._long_record
-        records = [heads[len(v)] + v if len(v) <= SHORT_VALUE_MAX else long_record for v in values]
-        long_rows = [i for i, value in enumerate(values) if len(value) > SHORT_VALUE_MAX]
-        self._long_values.append([encoded[i][:-8] + start_suffix for i in long_rows], [values[i] for i in long_rows])
-        return records
+        if encoded.long_keys:
+            self._long_values.append(encoded.long_keys, encoded.long_values)
+        self._records.append(encoded.keys, encoded.records)
 
     def _raise_disorder(self, keys: Sequence[bytes]) -> None:
         for before, after in zip(keys, islice(keys, 1, None), strict=False):
@@ -179,6 +165,7 @@ class EmbeddedIngest:
 
     def _live_runs(self, reader: Reader, start: bytes, end: bytes, budget: int) -> list[KeyRun] | None:
         """The live keys of [start, end) as runs; None when there are more than `budget`."""
+        from kvstore.client.ingest_check import KeyRun
         from kvstore.mvcc.packed import unpack
 
         runs: list[KeyRun] = []
@@ -191,7 +178,8 @@ class EmbeddedIngest:
             if batch.count:
                 keys = [key for key, _ in unpack(batch)]
                 path = f"{self._stem}-live-{len(runs)}" if self._stem else None
-                runs.append(encode_keys(keys, self._suffix)[1].spooled(path))
+                data_keys = encode_keys(keys, ts_suffix(self._closed.commit_ts))[1]
+                runs.append(KeyRun.of_keys(data_keys).spooled(path))
         return runs
 
     def _apply(self) -> None:
@@ -277,30 +265,3 @@ class _LoadOwner:
 
     def __init__(self, start_ts: int) -> None:
         self.start_ts = start_ts
-
-
-def encode_keys(keys: Sequence[bytes], suffix: bytes) -> tuple[list[bytes], KeyRun]:
-    """Record keys with `suffix`, and the data keys as a run; keys of one length are encoded as an array."""
-    import numpy as np
-
-    from kvstore.client.ingest_check import KeyRun
-
-    count, size = len(keys), len(keys[0])
-    joined = b"".join(keys)
-    if len(joined) != size * count or any(len(key) != size for key in keys):
-        data = [data_key(key) for key in keys]
-        return [key + suffix for key in data], KeyRun.of(data)
-    groups = size // 8 + 1
-    width = 1 + groups * 9 + 8
-    source = np.frombuffer(joined, dtype=np.uint8).reshape(count, size)
-    table = np.zeros((count, width), dtype=np.uint8)
-    table[:, 0] = 0x7A
-    for group in range(groups):
-        piece = source[:, group * 8 : group * 8 + 8]
-        at = 1 + group * 9
-        table[:, at : at + piece.shape[1]] = piece
-        table[:, at + 8] = 0xFF - (8 - piece.shape[1])
-    table[:, width - 8 :] = np.frombuffer(suffix, dtype=np.uint8)
-    flat = table.tobytes()
-    run = KeyRun.of_table(np.ascontiguousarray(table[:, : width - 8]))
-    return [flat[at : at + width] for at in range(0, count * width, width)], run

@@ -38,6 +38,11 @@ class KeyRun:
         return cls(table[0].tobytes(), table[-1].tobytes(), len(table), table.shape[1], None, table)
 
     @classmethod
+    def of_keys(cls, keys: Sequence[bytes] | npt.NDArray[np.uint8]) -> KeyRun:
+        """From keys as `kvstore.mvcc.bulk` encodes them."""
+        return cls.of_table(keys) if isinstance(keys, np.ndarray) else cls.of(keys)
+
+    @classmethod
     def of(cls, keys: Sequence[bytes]) -> KeyRun:
         width = max(map(len, keys))
         flat = b"".join(key.ljust(width, b"\0") for key in keys)

@@ -85,6 +85,38 @@ class SortedFileWriter(Protocol):
     def finish(self) -> None: ...
 
 
+class FileReceiver(Protocol):
+    """Takes a finished table file, piece by piece."""
+
+    def write(self, data: bytes) -> None: ...
+    def finish(self) -> None: ...
+
+
+class StagedFiles(Protocol):
+    """Sorted files that wait under names until they are taken over or removed (see `staged`). Raises StoreError."""
+
+    def writer(self, cf: str, name: str) -> SortedFileWriter:
+        """Begins a file; its pairs go in by `put_all`."""
+
+    def receive(self, name: str) -> FileReceiver:
+        """Begins a file that was made elsewhere. StoreError where the engine has no files."""
+
+    def bounds(self, cf: str, name: str) -> tuple[bytes, bytes]:
+        """The first and the last key of a finished file that is not kept yet. Corruption if it is no table of `cf`."""
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Makes finished files durable under their names. May take a while; any thread."""
+
+    def sizes(self) -> dict[str, int]:
+        """The files that are kept, with their bytes."""
+
+    def take_over(self, cf: str, names: Sequence[str]) -> None:
+        """Puts the files' pairs into a family, atomically and durably; the files stay. Corruption if one is missing."""
+
+    def remove(self, name: str) -> None:
+        """Drops a file, kept or not; harmless when there is none. After a crash it may be there again."""
+
+
 class Engine(Protocol):
     """An ordered store with column families, atomic batches and point-in-time iterators."""
 
@@ -92,6 +124,9 @@ class Engine(Protocol):
     """Grows after every write, before the write call returns."""
 
     path: str | None
+
+    @property
+    def staged(self) -> StagedFiles: ...
 
     def handle(self, cf: str) -> Any: ...
     def get(self, cf: str, key: bytes) -> bytes | None: ...

@@ -6,6 +6,7 @@
     <dir>/kv/                  RocksDB's files
     <dir>/log/                 the write-ahead log
     <dir>/ingest/              files of bulk loads in progress; leftovers of a crash are removed at open
+    <dir>/import/              a store's files that wait for the log to take them over (see `staged`)
 
 Nothing is written to a directory that is not empty and has no identity of ours.
 """
@@ -27,6 +28,7 @@ IDENTITY_FILE = "sqlfront.json"
 LOCK_FILE = "sqlfront.lock"
 KV_DIRECTORY = "kv"
 INGEST_DIRECTORY = "ingest"
+IMPORT_DIRECTORY = "import"
 
 
 def translate_os_error(error: OSError, what: str) -> StoreError:
@@ -95,6 +97,10 @@ class Directory:
     @property
     def ingest_path(self) -> str:
         return os.path.join(self.path, INGEST_DIRECTORY)
+
+    @property
+    def import_path(self) -> str:
+        return os.path.join(self.path, IMPORT_DIRECTORY)
 
     @property
     def format(self) -> int:

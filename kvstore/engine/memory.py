@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from kvstore.engine.api import COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner
+from kvstore.engine.api import COLUMN_FAMILIES, Batch, Cursor, RawIterator, Scanner, StagedFiles
 from kvstore.engine.batch import replay
 from kvstore.errors import StoreClosed, StoreError
 
@@ -361,6 +361,15 @@ class MemoryEngine:
         self._families: dict[str, MemoryFamily] = {cf: MemoryFamily() for cf in COLUMN_FAMILIES}
         self._cursors: weakref.WeakSet[MemoryCursor | MemoryScanner] = weakref.WeakSet()
         self._closed = False
+        self._staged: StagedFiles | None = None
+
+    @property
+    def staged(self) -> StagedFiles:
+        if self._staged is None:
+            from kvstore.engine.staged import MemoryFiles
+
+            self._staged = MemoryFiles(self)
+        return self._staged
 
     def _family(self, cf: str) -> MemoryFamily:
         if self._closed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import threading
 import weakref
 from collections.abc import Sequence
@@ -28,7 +29,17 @@ from rocksdict import (
     WriteOptions,
 )
 
-from kvstore.engine.api import CF_CHANGES, CF_DEFAULT, CF_LOCK, CF_META, CF_RAFT, COLUMN_FAMILIES, Cursor, Scanner
+from kvstore.engine.api import (
+    CF_CHANGES,
+    CF_DEFAULT,
+    CF_LOCK,
+    CF_META,
+    CF_RAFT,
+    COLUMN_FAMILIES,
+    Cursor,
+    Scanner,
+    StagedFiles,
+)
 from kvstore.engine.batch import Family, LoggedBatch, replay
 from kvstore.engine.directory import KV_DIRECTORY, Directory, sync_directory, write_identity
 from kvstore.engine.failure import translate
@@ -217,6 +228,34 @@ class RocksFileWriter:
             raise translate(error, f"write {self.path}") from error
 
 
+def file_bounds(cf: str, path: str) -> tuple[bytes, bytes]:
+    """The first and the last key of a table file, which is read by a database of its own. Corruption if it is none."""
+    scratch = f"{path}.db"
+    shutil.rmtree(scratch, ignore_errors=True)
+    options = _family_options(cf, Cache(MIB))
+    options.create_if_missing(True)
+    ingest = rocksdict.IngestExternalFileOptions()
+    try:
+        db = Rdict(scratch, options)
+        try:
+            db.ingest_external_file([path], ingest)
+            raw = db.iter()
+            raw.seek_to_first()
+            first = raw.key()
+            raw.seek_to_last()
+            last = raw.key()
+            del raw
+        finally:
+            db.close()
+    except Exception as error:
+        raise Corruption(f"{os.path.basename(path)} is no table file of family {cf}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if first is None or last is None:
+        raise Corruption(f"{os.path.basename(path)} is empty")
+    return first, last
+
+
 class RocksEngine:
     """RocksDB under `<path>/kv`; owns the directory until `close`."""
 
@@ -266,6 +305,16 @@ class RocksEngine:
         self._write_mutex = self._journal.mutex
         self._options = tables.options
         self._db: Rdict | None = tables.db
+        self._staged: StagedFiles | None = None
+
+    @property
+    def staged(self) -> StagedFiles:
+        if self._staged is None:
+            from kvstore.engine.staged import DirectoryFiles
+
+            self._open_db()
+            self._staged = DirectoryFiles(self, self._directory.import_path, file_bounds)
+        return self._staged
 
     def closed_error(self) -> StoreError:
         """What is raised by whoever comes after `close`."""

@@ -23,54 +23,57 @@ _sym_db = _symbol_database.Default()
 
 
 from kvstore.proto import eraftpb_pb2 as kvstore_dot_proto_dot_eraftpb__pb2
+from kvstore.proto import import_sstpb_pb2 as kvstore_dot_proto_dot_import__sstpb__pb2
 from kvstore.proto import kvrpcpb_pb2 as kvstore_dot_proto_dot_kvrpcpb__pb2
 from kvstore.proto import metapb_pb2 as kvstore_dot_proto_dot_metapb__pb2
 from kvstore.proto import raft_serverpb_pb2 as kvstore_dot_proto_dot_raft__serverpb__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekvstore/proto/raft_cmdpb.proto\x12\nraft_cmdpb\x1a\x1bkvstore/proto/eraftpb.proto\x1a\x1bkvstore/proto/kvrpcpb.proto\x1a\x1akvstore/proto/metapb.proto\x1a!kvstore/proto/raft_serverpb.proto\"4\n\nPutRequest\x12\n\n\x02\x63\x66\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\"(\n\rDeleteRequest\x12\n\n\x02\x63\x66\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"Y\n\x12\x44\x65leteRangeRequest\x12\n\n\x02\x63\x66\x18\x01 \x01(\t\x12\x11\n\tstart_key\x18\x02 \x01(\x0c\x12\x0f\n\x07\x65nd_key\x18\x03 \x01(\x0c\x12\x13\n\x0bnotify_only\x18\x04 \x01(\x08\"\xb6\x01\n\x07Request\x12%\n\x08\x63md_type\x18\x01 \x01(\x0e\x32\x13.raft_cmdpb.CmdType\x12#\n\x03put\x18\x04 \x01(\x0b\x32\x16.raft_cmdpb.PutRequest\x12)\n\x06\x64\x65lete\x18\x05 \x01(\x0b\x32\x19.raft_cmdpb.DeleteRequest\x12\x34\n\x0c\x64\x65lete_range\x18\x08 \x01(\x0b\x32\x1e.raft_cmdpb.DeleteRangeRequest\"]\n\x11\x43hangePeerRequest\x12,\n\x0b\x63hange_type\x18\x01 \x01(\x0e\x32\x17.eraftpb.ConfChangeType\x12\x1a\n\x04peer\x18\x02 \x01(\x0b\x32\x0c.metapb.Peer\"E\n\x13\x43hangePeerV2Request\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.raft_cmdpb.ChangePeerRequest\"\x86\x01\n\x0cSplitRequest\x12\x11\n\tsplit_key\x18\x01 \x01(\x0c\x12\x15\n\rnew_region_id\x18\x02 \x01(\x04\x12\x14\n\x0cnew_peer_ids\x18\x03 \x03(\x04\x12\x14\n\x0cright_derive\x18\x04 \x01(\x08\x12 \n\x18share_source_region_size\x18\x05 \x01(\x08\"w\n\x11\x42\x61tchSplitRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.raft_cmdpb.SplitRequest\x12\x14\n\x0cright_derive\x18\x02 \x01(\x08\x12 \n\x18share_source_region_size\x18\x03 \x01(\x08\"`\n\x11\x43ompactLogRequest\x12\x15\n\rcompact_index\x18\x01 \x01(\x04\x12\x14\n\x0c\x63ompact_term\x18\x02 \x01(\x04\x12\x1e\n\x16voter_replicated_index\x18\x03 \x01(\x04\"P\n\x15TransferLeaderRequest\x12\x1a\n\x04peer\x18\x01 \x01(\x0b\x32\x0c.metapb.Peer\x12\x1b\n\x05peers\x18\x02 \x03(\x0b\x32\x0c.metapb.Peer\"H\n\x13PrepareMergeRequest\x12\x11\n\tmin_index\x18\x01 \x01(\x04\x12\x1e\n\x06target\x18\x02 \x01(\x0b\x32\x0e.metapb.Region\"\xb1\x01\n\x12\x43ommitMergeRequest\x12\x1e\n\x06source\x18\x01 \x01(\x0b\x32\x0e.metapb.Region\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\x04\x12\x1f\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x0e.eraftpb.Entry\x12\x35\n\x0csource_state\x18\x04 \x01(\x0b\x32\x1f.raft_serverpb.RegionLocalState\x12\x13\n\x0bsource_meta\x18\x64 \x01(\x0c\"&\n\x14RollbackMergeRequest\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\x04\"\x97\x04\n\x0c\x41\x64minRequest\x12*\n\x08\x63md_type\x18\x01 \x01(\x0e\x32\x18.raft_cmdpb.AdminCmdType\x12\x32\n\x0b\x63hange_peer\x18\x02 \x01(\x0b\x32\x1d.raft_cmdpb.ChangePeerRequest\x12\'\n\x05split\x18\x03 \x01(\x0b\x32\x18.raft_cmdpb.SplitRequest\x12\x32\n\x0b\x63ompact_log\x18\x04 \x01(\x0b\x32\x1d.raft_cmdpb.CompactLogRequest\x12:\n\x0ftransfer_leader\x18\x05 \x01(\x0b\x32!.raft_cmdpb.TransferLeaderRequest\x12\x36\n\rprepare_merge\x18\x07 \x01(\x0b\x32\x1f.raft_cmdpb.PrepareMergeRequest\x12\x34\n\x0c\x63ommit_merge\x18\x08 \x01(\x0b\x32\x1e.raft_cmdpb.CommitMergeRequest\x12\x38\n\x0erollback_merge\x18\t \x01(\x0b\x32 .raft_cmdpb.RollbackMergeRequest\x12-\n\x06splits\x18\n \x01(\x0b\x32\x1d.raft_cmdpb.BatchSplitRequest\x12\x37\n\x0e\x63hange_peer_v2\x18\x0b \x01(\x0b\x32\x1f.raft_cmdpb.ChangePeerV2Request\"\xc3\x02\n\x11RaftRequestHeader\x12\x11\n\tregion_id\x18\x01 \x01(\x04\x12\x1a\n\x04peer\x18\x02 \x01(\x0b\x32\x0c.metapb.Peer\x12\x13\n\x0bread_quorum\x18\x03 \x01(\x08\x12\x0c\n\x04uuid\x18\x04 \x01(\x0c\x12)\n\x0cregion_epoch\x18\x05 \x01(\x0b\x32\x13.metapb.RegionEpoch\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x10\n\x08sync_log\x18\x07 \x01(\x08\x12\x14\n\x0creplica_read\x18\x08 \x01(\x08\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12\r\n\x05\x66lags\x18\n \x01(\x04\x12\x11\n\tflag_data\x18\x0b \x01(\x0c\x12%\n\x08priority\x18\x0c \x01(\x0e\x32\x13.kvrpcpb.CommandPri\x12\x1b\n\x13resource_group_name\x18\r \x01(\t\"\x1d\n\rCustomRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xca\x01\n\x0eRaftCmdRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.raft_cmdpb.RaftRequestHeader\x12%\n\x08requests\x18\x02 \x03(\x0b\x32\x13.raft_cmdpb.Request\x12/\n\radmin_request\x18\x03 \x01(\x0b\x32\x18.raft_cmdpb.AdminRequest\x12\x31\n\x0e\x63ustom_request\x18\x05 \x01(\x0b\x32\x19.raft_cmdpb.CustomRequest*{\n\x07\x43mdType\x12\x0b\n\x07Invalid\x10\x00\x12\x07\n\x03Get\x10\x01\x12\x07\n\x03Put\x10\x03\x12\n\n\x06\x44\x65lete\x10\x04\x12\x08\n\x04Snap\x10\x05\x12\x0c\n\x08Prewrite\x10\x06\x12\x0f\n\x0b\x44\x65leteRange\x10\x07\x12\r\n\tIngestSST\x10\x08\x12\r\n\tReadIndex\x10\t*\xad\x02\n\x0c\x41\x64minCmdType\x12\x10\n\x0cInvalidAdmin\x10\x00\x12\x0e\n\nChangePeer\x10\x01\x12\t\n\x05Split\x10\x02\x12\x0e\n\nCompactLog\x10\x03\x12\x12\n\x0eTransferLeader\x10\x04\x12\x0f\n\x0b\x43omputeHash\x10\x05\x12\x0e\n\nVerifyHash\x10\x06\x12\x10\n\x0cPrepareMerge\x10\x07\x12\x0f\n\x0b\x43ommitMerge\x10\x08\x12\x11\n\rRollbackMerge\x10\t\x12\x0e\n\nBatchSplit\x10\n\x12\x10\n\x0c\x43hangePeerV2\x10\x0b\x12\x14\n\x10PrepareFlashback\x10\x0c\x12\x13\n\x0f\x46inishFlashback\x10\r\x12\x16\n\x12\x42\x61tchSwitchWitness\x10\x0e\x12\x10\n\x0cUpdateGcPeer\x10\x0f\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekvstore/proto/raft_cmdpb.proto\x12\nraft_cmdpb\x1a\x1bkvstore/proto/eraftpb.proto\x1a kvstore/proto/import_sstpb.proto\x1a\x1bkvstore/proto/kvrpcpb.proto\x1a\x1akvstore/proto/metapb.proto\x1a!kvstore/proto/raft_serverpb.proto\"4\n\nPutRequest\x12\n\n\x02\x63\x66\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\"(\n\rDeleteRequest\x12\n\n\x02\x63\x66\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"Y\n\x12\x44\x65leteRangeRequest\x12\n\n\x02\x63\x66\x18\x01 \x01(\t\x12\x11\n\tstart_key\x18\x02 \x01(\x0c\x12\x0f\n\x07\x65nd_key\x18\x03 \x01(\x0c\x12\x13\n\x0bnotify_only\x18\x04 \x01(\x08\"6\n\x10IngestSSTRequest\x12\"\n\x03sst\x18\x01 \x01(\x0b\x32\x15.import_sstpb.SSTMeta\"\xe8\x01\n\x07Request\x12%\n\x08\x63md_type\x18\x01 \x01(\x0e\x32\x13.raft_cmdpb.CmdType\x12#\n\x03put\x18\x04 \x01(\x0b\x32\x16.raft_cmdpb.PutRequest\x12)\n\x06\x64\x65lete\x18\x05 \x01(\x0b\x32\x19.raft_cmdpb.DeleteRequest\x12\x34\n\x0c\x64\x65lete_range\x18\x08 \x01(\x0b\x32\x1e.raft_cmdpb.DeleteRangeRequest\x12\x30\n\ningest_sst\x18\t \x01(\x0b\x32\x1c.raft_cmdpb.IngestSSTRequest\"]\n\x11\x43hangePeerRequest\x12,\n\x0b\x63hange_type\x18\x01 \x01(\x0e\x32\x17.eraftpb.ConfChangeType\x12\x1a\n\x04peer\x18\x02 \x01(\x0b\x32\x0c.metapb.Peer\"E\n\x13\x43hangePeerV2Request\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.raft_cmdpb.ChangePeerRequest\"\x86\x01\n\x0cSplitRequest\x12\x11\n\tsplit_key\x18\x01 \x01(\x0c\x12\x15\n\rnew_region_id\x18\x02 \x01(\x04\x12\x14\n\x0cnew_peer_ids\x18\x03 \x03(\x04\x12\x14\n\x0cright_derive\x18\x04 \x01(\x08\x12 \n\x18share_source_region_size\x18\x05 \x01(\x08\"w\n\x11\x42\x61tchSplitRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.raft_cmdpb.SplitRequest\x12\x14\n\x0cright_derive\x18\x02 \x01(\x08\x12 \n\x18share_source_region_size\x18\x03 \x01(\x08\"`\n\x11\x43ompactLogRequest\x12\x15\n\rcompact_index\x18\x01 \x01(\x04\x12\x14\n\x0c\x63ompact_term\x18\x02 \x01(\x04\x12\x1e\n\x16voter_replicated_index\x18\x03 \x01(\x04\"P\n\x15TransferLeaderRequest\x12\x1a\n\x04peer\x18\x01 \x01(\x0b\x32\x0c.metapb.Peer\x12\x1b\n\x05peers\x18\x02 \x03(\x0b\x32\x0c.metapb.Peer\"H\n\x13PrepareMergeRequest\x12\x11\n\tmin_index\x18\x01 \x01(\x04\x12\x1e\n\x06target\x18\x02 \x01(\x0b\x32\x0e.metapb.Region\"\xb1\x01\n\x12\x43ommitMergeRequest\x12\x1e\n\x06source\x18\x01 \x01(\x0b\x32\x0e.metapb.Region\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\x04\x12\x1f\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x0e.eraftpb.Entry\x12\x35\n\x0csource_state\x18\x04 \x01(\x0b\x32\x1f.raft_serverpb.RegionLocalState\x12\x13\n\x0bsource_meta\x18\x64 \x01(\x0c\"&\n\x14RollbackMergeRequest\x12\x0e\n\x06\x63ommit\x18\x01 \x01(\x04\"\x97\x04\n\x0c\x41\x64minRequest\x12*\n\x08\x63md_type\x18\x01 \x01(\x0e\x32\x18.raft_cmdpb.AdminCmdType\x12\x32\n\x0b\x63hange_peer\x18\x02 \x01(\x0b\x32\x1d.raft_cmdpb.ChangePeerRequest\x12\'\n\x05split\x18\x03 \x01(\x0b\x32\x18.raft_cmdpb.SplitRequest\x12\x32\n\x0b\x63ompact_log\x18\x04 \x01(\x0b\x32\x1d.raft_cmdpb.CompactLogRequest\x12:\n\x0ftransfer_leader\x18\x05 \x01(\x0b\x32!.raft_cmdpb.TransferLeaderRequest\x12\x36\n\rprepare_merge\x18\x07 \x01(\x0b\x32\x1f.raft_cmdpb.PrepareMergeRequest\x12\x34\n\x0c\x63ommit_merge\x18\x08 \x01(\x0b\x32\x1e.raft_cmdpb.CommitMergeRequest\x12\x38\n\x0erollback_merge\x18\t \x01(\x0b\x32 .raft_cmdpb.RollbackMergeRequest\x12-\n\x06splits\x18\n \x01(\x0b\x32\x1d.raft_cmdpb.BatchSplitRequest\x12\x37\n\x0e\x63hange_peer_v2\x18\x0b \x01(\x0b\x32\x1f.raft_cmdpb.ChangePeerV2Request\"\xc3\x02\n\x11RaftRequestHeader\x12\x11\n\tregion_id\x18\x01 \x01(\x04\x12\x1a\n\x04peer\x18\x02 \x01(\x0b\x32\x0c.metapb.Peer\x12\x13\n\x0bread_quorum\x18\x03 \x01(\x08\x12\x0c\n\x04uuid\x18\x04 \x01(\x0c\x12)\n\x0cregion_epoch\x18\x05 \x01(\x0b\x32\x13.metapb.RegionEpoch\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\x10\n\x08sync_log\x18\x07 \x01(\x08\x12\x14\n\x0creplica_read\x18\x08 \x01(\x08\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12\r\n\x05\x66lags\x18\n \x01(\x04\x12\x11\n\tflag_data\x18\x0b \x01(\x0c\x12%\n\x08priority\x18\x0c \x01(\x0e\x32\x13.kvrpcpb.CommandPri\x12\x1b\n\x13resource_group_name\x18\r \x01(\t\"\x1d\n\rCustomRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xca\x01\n\x0eRaftCmdRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1d.raft_cmdpb.RaftRequestHeader\x12%\n\x08requests\x18\x02 \x03(\x0b\x32\x13.raft_cmdpb.Request\x12/\n\radmin_request\x18\x03 \x01(\x0b\x32\x18.raft_cmdpb.AdminRequest\x12\x31\n\x0e\x63ustom_request\x18\x05 \x01(\x0b\x32\x19.raft_cmdpb.CustomRequest*{\n\x07\x43mdType\x12\x0b\n\x07Invalid\x10\x00\x12\x07\n\x03Get\x10\x01\x12\x07\n\x03Put\x10\x03\x12\n\n\x06\x44\x65lete\x10\x04\x12\x08\n\x04Snap\x10\x05\x12\x0c\n\x08Prewrite\x10\x06\x12\x0f\n\x0b\x44\x65leteRange\x10\x07\x12\r\n\tIngestSST\x10\x08\x12\r\n\tReadIndex\x10\t*\xad\x02\n\x0c\x41\x64minCmdType\x12\x10\n\x0cInvalidAdmin\x10\x00\x12\x0e\n\nChangePeer\x10\x01\x12\t\n\x05Split\x10\x02\x12\x0e\n\nCompactLog\x10\x03\x12\x12\n\x0eTransferLeader\x10\x04\x12\x0f\n\x0b\x43omputeHash\x10\x05\x12\x0e\n\nVerifyHash\x10\x06\x12\x10\n\x0cPrepareMerge\x10\x07\x12\x0f\n\x0b\x43ommitMerge\x10\x08\x12\x11\n\rRollbackMerge\x10\t\x12\x0e\n\nBatchSplit\x10\n\x12\x10\n\x0c\x43hangePeerV2\x10\x0b\x12\x14\n\x10PrepareFlashback\x10\x0c\x12\x13\n\x0f\x46inishFlashback\x10\r\x12\x16\n\x12\x42\x61tchSwitchWitness\x10\x0e\x12\x10\n\x0cUpdateGcPeer\x10\x0f\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kvstore.proto.raft_cmdpb_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CMDTYPE']._serialized_start=2537
-  _globals['_CMDTYPE']._serialized_end=2660
-  _globals['_ADMINCMDTYPE']._serialized_start=2663
-  _globals['_ADMINCMDTYPE']._serialized_end=2964
-  _globals['_PUTREQUEST']._serialized_start=167
-  _globals['_PUTREQUEST']._serialized_end=219
-  _globals['_DELETEREQUEST']._serialized_start=221
-  _globals['_DELETEREQUEST']._serialized_end=261
-  _globals['_DELETERANGEREQUEST']._serialized_start=263
-  _globals['_DELETERANGEREQUEST']._serialized_end=352
-  _globals['_REQUEST']._serialized_start=355
-  _globals['_REQUEST']._serialized_end=537
-  _globals['_CHANGEPEERREQUEST']._serialized_start=539
-  _globals['_CHANGEPEERREQUEST']._serialized_end=632
-  _globals['_CHANGEPEERV2REQUEST']._serialized_start=634
-  _globals['_CHANGEPEERV2REQUEST']._serialized_end=703
-  _globals['_SPLITREQUEST']._serialized_start=706
-  _globals['_SPLITREQUEST']._serialized_end=840
-  _globals['_BATCHSPLITREQUEST']._serialized_start=842
-  _globals['_BATCHSPLITREQUEST']._serialized_end=961
-  _globals['_COMPACTLOGREQUEST']._serialized_start=963
-  _globals['_COMPACTLOGREQUEST']._serialized_end=1059
-  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1061
-  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1141
-  _globals['_PREPAREMERGEREQUEST']._serialized_start=1143
-  _globals['_PREPAREMERGEREQUEST']._serialized_end=1215
-  _globals['_COMMITMERGEREQUEST']._serialized_start=1218
-  _globals['_COMMITMERGEREQUEST']._serialized_end=1395
-  _globals['_ROLLBACKMERGEREQUEST']._serialized_start=1397
-  _globals['_ROLLBACKMERGEREQUEST']._serialized_end=1435
-  _globals['_ADMINREQUEST']._serialized_start=1438
-  _globals['_ADMINREQUEST']._serialized_end=1973
-  _globals['_RAFTREQUESTHEADER']._serialized_start=1976
-  _globals['_RAFTREQUESTHEADER']._serialized_end=2299
-  _globals['_CUSTOMREQUEST']._serialized_start=2301
-  _globals['_CUSTOMREQUEST']._serialized_end=2330
-  _globals['_RAFTCMDREQUEST']._serialized_start=2333
-  _globals['_RAFTCMDREQUEST']._serialized_end=2535
+  _globals['_CMDTYPE']._serialized_start=2677
+  _globals['_CMDTYPE']._serialized_end=2800
+  _globals['_ADMINCMDTYPE']._serialized_start=2803
+  _globals['_ADMINCMDTYPE']._serialized_end=3104
+  _globals['_PUTREQUEST']._serialized_start=201
+  _globals['_PUTREQUEST']._serialized_end=253
+  _globals['_DELETEREQUEST']._serialized_start=255
+  _globals['_DELETEREQUEST']._serialized_end=295
+  _globals['_DELETERANGEREQUEST']._serialized_start=297
+  _globals['_DELETERANGEREQUEST']._serialized_end=386
+  _globals['_INGESTSSTREQUEST']._serialized_start=388
+  _globals['_INGESTSSTREQUEST']._serialized_end=442
+  _globals['_REQUEST']._serialized_start=445
+  _globals['_REQUEST']._serialized_end=677
+  _globals['_CHANGEPEERREQUEST']._serialized_start=679
+  _globals['_CHANGEPEERREQUEST']._serialized_end=772
+  _globals['_CHANGEPEERV2REQUEST']._serialized_start=774
+  _globals['_CHANGEPEERV2REQUEST']._serialized_end=843
+  _globals['_SPLITREQUEST']._serialized_start=846
+  _globals['_SPLITREQUEST']._serialized_end=980
+  _globals['_BATCHSPLITREQUEST']._serialized_start=982
+  _globals['_BATCHSPLITREQUEST']._serialized_end=1101
+  _globals['_COMPACTLOGREQUEST']._serialized_start=1103
+  _globals['_COMPACTLOGREQUEST']._serialized_end=1199
+  _globals['_TRANSFERLEADERREQUEST']._serialized_start=1201
+  _globals['_TRANSFERLEADERREQUEST']._serialized_end=1281
+  _globals['_PREPAREMERGEREQUEST']._serialized_start=1283
+  _globals['_PREPAREMERGEREQUEST']._serialized_end=1355
+  _globals['_COMMITMERGEREQUEST']._serialized_start=1358
+  _globals['_COMMITMERGEREQUEST']._serialized_end=1535
+  _globals['_ROLLBACKMERGEREQUEST']._serialized_start=1537
+  _globals['_ROLLBACKMERGEREQUEST']._serialized_end=1575
+  _globals['_ADMINREQUEST']._serialized_start=1578
+  _globals['_ADMINREQUEST']._serialized_end=2113
+  _globals['_RAFTREQUESTHEADER']._serialized_start=2116
+  _globals['_RAFTREQUESTHEADER']._serialized_end=2439
+  _globals['_CUSTOMREQUEST']._serialized_start=2441
+  _globals['_CUSTOMREQUEST']._serialized_end=2470
+  _globals['_RAFTCMDREQUEST']._serialized_start=2473
+  _globals['_RAFTCMDREQUEST']._serialized_end=2675
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from kvstore.proto import eraftpb_pb2 as _eraftpb_pb2
+from kvstore.proto import import_sstpb_pb2 as _import_sstpb_pb2
 from kvstore.proto import kvrpcpb_pb2 as _kvrpcpb_pb2
 from kvstore.proto import metapb_pb2 as _metapb_pb2
 from kvstore.proto import raft_serverpb_pb2 as _raft_serverpb_pb2
@@ -97,17 +98,25 @@ class DeleteRangeRequest(_message.Message):
     notify_only: bool
     def __init__(self, cf: _Optional[str] = ..., start_key: _Optional[bytes] = ..., end_key: _Optional[bytes] = ..., notify_only: _Optional[bool] = ...) -> None: ...
 
+class IngestSSTRequest(_message.Message):
+    __slots__ = ("sst",)
+    SST_FIELD_NUMBER: _ClassVar[int]
+    sst: _import_sstpb_pb2.SSTMeta
+    def __init__(self, sst: _Optional[_Union[_import_sstpb_pb2.SSTMeta, _Mapping]] = ...) -> None: ...
+
 class Request(_message.Message):
-    __slots__ = ("cmd_type", "put", "delete", "delete_range")
+    __slots__ = ("cmd_type", "put", "delete", "delete_range", "ingest_sst")
     CMD_TYPE_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
+    INGEST_SST_FIELD_NUMBER: _ClassVar[int]
     cmd_type: CmdType
     put: PutRequest
     delete: DeleteRequest
     delete_range: DeleteRangeRequest
-    def __init__(self, cmd_type: _Optional[_Union[CmdType, str]] = ..., put: _Optional[_Union[PutRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRangeRequest, _Mapping]] = ...) -> None: ...
+    ingest_sst: IngestSSTRequest
+    def __init__(self, cmd_type: _Optional[_Union[CmdType, str]] = ..., put: _Optional[_Union[PutRequest, _Mapping]] = ..., delete: _Optional[_Union[DeleteRequest, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRangeRequest, _Mapping]] = ..., ingest_sst: _Optional[_Union[IngestSSTRequest, _Mapping]] = ...) -> None: ...
 
 class ChangePeerRequest(_message.Message):
     __slots__ = ("change_type", "peer")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kvstore.engine.batch import encode_delete_range
 from kvstore.failpoint import fail_point
-from kvstore.proto.raft_cmdpb_pb2 import RaftCmdRequest
+from kvstore.proto.raft_cmdpb_pb2 import CmdType, RaftCmdRequest
 from kvstore.raft.conf_codec import decode_conf_change
 from kvstore.raft.types import Entry, EntryType
 from kvstore.raftstore import checks
@@ -163,6 +163,11 @@ def _apply(applying: Applying, peer: Peer, entry: Entry) -> Outcome:
     record = command.custom_request.data
     if record:
         _count(applying, peer, applying.batch.add_record(record), len(record))
+    metas = [request.ingest_sst.sst for request in command.requests if request.cmd_type == CmdType.IngestSST]
+    if metas:
+        _count(applying, peer, *applying.store.imports.apply(applying, peer, metas))
+        applying.begun = applying.store.clock()  # what came before was written by itself
+        return None
     for request in command.requests:
         delete = request.delete_range
         applying.batch.add_record(encode_delete_range(delete.cf, delete.start_key, delete.end_key))

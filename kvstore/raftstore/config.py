@@ -82,6 +82,11 @@ class StoreConfig:
     joint_leave_s: float = 3.0
     """A joint configuration is left by the leader when it lasts so long."""
 
+    import_bytes_max: int = 16 << 30
+    """Files that wait to be ingested, on this store; more are refused: ServerIsBusy."""
+    import_keep_s: float = 14_400.0
+    """A file that was never ingested is kept for so long, and can be ingested for half as long."""
+
     reserved_disk_bytes: int = 256 * MIB
     """With less free space than this, writes are refused but for deletes."""
 

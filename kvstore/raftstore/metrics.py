@@ -41,6 +41,8 @@ class Counters:
     snapshots_sent: int = 0
     snapshots_received: int = 0
     snapshots_applied: int = 0
+    ingests: int = 0
+    ingested_bytes: int = 0
     admin: dict[str, int] = field(default_factory=dict)
     """Changes of regions that were applied, by the command's name."""
     append_log: Durations = field(
@@ -97,6 +99,7 @@ class StoreCollector(Collector):
         yield snapshots
         yield GaugeMetricFamily("raftstore_queued_bytes", "Writes that wait or are under way.", store.queued_bytes)
         yield GaugeMetricFamily("raftstore_disk_full", "1 while writes are refused.", int(store.disk_full))
+        yield GaugeMetricFamily("raftstore_import_bytes", "Files that wait to be ingested.", store.imports.bytes)
         for durations in (counters.append_log, counters.commit_log, counters.apply_log):
             yield from durations.collect()
         yield from self._totals()
@@ -119,5 +122,7 @@ class StoreCollector(Collector):
             ("raftstore_snapshots_sent", "Snapshots delivered.", counters.snapshots_sent),
             ("raftstore_snapshots_received", "Snapshots staged.", counters.snapshots_received),
             ("raftstore_snapshots_applied", "Snapshots applied.", counters.snapshots_applied),
+            ("raftstore_ingests", "Entries that took sorted files over.", counters.ingests),
+            ("raftstore_ingested_bytes", "Bytes of the pairs in those files.", counters.ingested_bytes),
         ):
             yield CounterMetricFamily(name, text, value)

@@ -78,7 +78,8 @@ class Rounds:
         for peer, _ in held:
             if not peer.destroyed:
                 peer.raft.advance_apply_to(peer.storage.applied)
-        if must_sync:
+        imported = store.imports.take_done()
+        if must_sync or imported:
             await fail_point_async("raftstore::before_sync")
             begun = store.clock()
             await self._syncer.sync()
@@ -87,6 +88,7 @@ class Rounds:
             counters.sync_s += ended - begun
             counters.append_log.add(ended - write_begun)
             await fail_point_async("raftstore::after_sync")
+        store.imports.synced(imported)
         self._advance(readies)
         self._finish(readies)
 

@@ -16,6 +16,7 @@ from kvstore.engine.api import CF_RAFT, Batch, Engine
 from kvstore.engine.batch import encode_changes
 from kvstore.errors import StoreError
 from kvstore.proto import raft_serverpb_pb2 as serverpb
+from kvstore.proto.import_sstpb_pb2 import SSTMeta
 from kvstore.proto.kvrpcpb_pb2 import Context, DiskFullOpt
 from kvstore.proto.metapb_pb2 import Peer as PeerPb
 from kvstore.proto.metapb_pb2 import Region
@@ -28,6 +29,7 @@ from kvstore.raftstore.api import PLACEMENT_ERRORS, Entry, Grant, Placement, Reg
 from kvstore.raftstore.apply import serve_apply_waiters
 from kvstore.raftstore.config import ENTRY_BYTES_MAX, SPLIT_KEYS_MAX, StoreConfig
 from kvstore.raftstore.execute import AdminExecutor
+from kvstore.raftstore.imports import Imports
 from kvstore.raftstore.metrics import Counters
 from kvstore.raftstore.peer import Peer, QueuedWrite, Traffic
 from kvstore.raftstore.peer_storage import PeerStorage, write_tombstone
@@ -71,6 +73,7 @@ class RaftStore:
         self.tree = RegionTree()
         self.observers: list[RegionObserver] = []
         self.snapshots = Snapshots(self)
+        self.imports = Imports(self)
         self.stepped_snapshots: dict[int, Region] = {}
         self.admin_executor = AdminExecutor(self)
         self.heard_at: dict[int, float] = {}
@@ -252,6 +255,27 @@ class RaftStore:
         self.mark(peer)
         await future
 
+    async def ingest(self, context: Context, metas: Sequence[SSTMeta]) -> None:
+        """Takes files that were written on every store of the region over, through the log. RegionError.
+
+        An `undetermined_result` may be followed by writing the same rows to new files and ingesting those: what is
+        there twice is the same.
+        """
+        peer = self._locate_for_write(context)
+        self.imports.command(peer.region, metas)
+        # what leaders before this one proposed is applied behind this: an entry that names the files can't be under way
+        await self.read(context)
+        peer = self._locate_for_write(context)
+        if self.disk_full:
+            self._check_disk(context)
+        command = self.imports.command(peer.region, metas)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        sleep.rouse(self, peer)
+        peer.propose_command(command, future, self.clock())
+        self.imports.proposed(metas, future)
+        self.mark(peer)
+        await asyncio.shield(future)
+
     async def split(self, context: Context, keys: Sequence[bytes]) -> list[Region]:
         peer = self._locate_for_write(context)
         wanted = sorted({key for key in keys if key != peer.region.start_key})
@@ -339,6 +363,7 @@ class RaftStore:
                 self.mark(peer)
         scanner.release()
         self.snapshots.recover(applying)
+        self.imports.load()
 
     def _open(self, local: serverpb.RegionLocalState) -> Peer:
         own = checks.find_peer(local.region, self._store_id)

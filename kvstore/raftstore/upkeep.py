@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SAMPLE_EVERY = 64
 SAMPLES_MAX = 64
 DISK_CHECK_S = 1.0
+IMPORT_CHECK_S = 10.0
+"""How often files are looked for that will never be ingested."""
 ASLEEP_TIMES = 10
 """A follower that slept for so many times `leader_missing_s` is woken, to see that it still has a leader."""
 FOUND_GONE_TIMES = 3
@@ -80,6 +82,8 @@ class Upkeep:
         if self._every(DISK_CHECK_S):
             self._check_disk()
             self._leave_joint(now)
+        if self._every(IMPORT_CHECK_S):
+            store.imports.collect()
         if self._every(config.leader_missing_s / 4):
             self._look_for_stale(now)
         period, now_due = self._period(config.region_heartbeat_s), self._ticks

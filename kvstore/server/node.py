@@ -28,6 +28,7 @@ from kvstore.raftstore.transport import StreamTransport, raft_handlers
 from kvstore.rpc.api import Handlers, Server, Transport
 from kvstore.server.api import CoprocessorHandler
 from kvstore.server.gc import GcWorker
+from kvstore.server.import_sst import ImportService
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.metrics import ServiceMetrics
 from kvstore.server.service import Service
@@ -115,7 +116,8 @@ class StoreNode:
         )
         if self._registry is not None:
             ServiceMetrics(self._registry, self.service)
-        self._server = self._serve(joined(self.service.handlers(), raft_handlers(store)))
+        imports = ImportService(store, raw_ttl=self.config.raw_ttl)
+        self._server = self._serve(joined(self.service.handlers(), raft_handlers(store), imports.handlers()))
         await self._server.start()
         self._running = asyncio.create_task(store.run())
         await self._placement.put_store(meta)

@@ -12,6 +12,7 @@ from typing import Any
 
 from kvstore.engine.api import CF_DEFAULT, COLUMN_FAMILIES, Engine
 from kvstore.engine.memory import MemoryBatch, MemoryEngine
+from kvstore.engine.staged import MemoryFiles
 from kvstore.proto.eraftpb_pb2 import ConfChangeType
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch, Store
@@ -64,6 +65,13 @@ class CrashEngine(MemoryEngine):
         self.unsynced.append([(numbers[id(f)], key, value, end) for f, key, value, end in batch.changes])
         super().write(batch)
 
+    def ingest(self, cf: str, files: Sequence[Any]) -> None:
+        batch = self.batch()
+        for file in files:
+            batch.put_all(zip(file.keys, file.values, strict=True), self.handle(cf))
+        self.write(batch)
+        self.sync()  # the real one empties its log first and is then durable itself
+
     def make_durable(self, count: int) -> None:
         batch = self.disk.batch()
         for changes in self.unsynced[:count]:
@@ -86,6 +94,8 @@ class CrashEngine(MemoryEngine):
         """What a machine finds after it lost power: what was synced and a prefix of the rest."""
         self.make_durable(rng.randrange(len(self.unsynced) + 1))
         fresh = CrashEngine()
+        assert isinstance(self.staged, MemoryFiles)
+        fresh._staged = MemoryFiles(fresh, self.staged.kept)
         batch = fresh.batch()
         for cf in COLUMN_FAMILIES:
             scanner = self.disk.scanner(cf, b"", b"\xff" * 40)

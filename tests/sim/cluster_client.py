@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import Backoff, Kind
+from kvstore.client.cluster.bulk import LoadOptions
 from kvstore.client.cluster.cluster import Cluster, ClusterTransaction
 from kvstore.client.cluster.errors import ClusterError, UndeterminedResult
 from kvstore.client.cluster.parts import Options
@@ -35,6 +37,12 @@ DAWDLE_S = 0.7
 """The mean pause of a careless transaction before each of its reads."""
 SAFE_POINT_LAG_MS = 2000
 """How far behind the present garbage is collected at most."""
+
+
+LOAD = LoadOptions(memory_bytes=4000, region_bytes=12_000, parallel=2, scatter=False)
+LOAD_S = 10.0
+"""The mean time after which a client loses patience with a load."""
+LOAD_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +274,26 @@ class SimClient:
         read = self.rng.choice(list(READS)) if self.habits.follower_reads else ReadFrom.LEADER
         snapshot = cluster.snapshot(ts, read=read)
         return SimTxn(self, ClusterTransaction(cluster.parts, snapshot, pessimistic=pessimistic), ticket)
+
+    async def load(self, start: bytes, end: bytes, rows: dict[bytes, bytes]) -> int:
+        """See `workloads.loads.LoadingClient`; what is given up half way is resumed a few times."""
+        ordered = sorted(rows.items())
+        begun = False
+        with tempfile.TemporaryDirectory() as directory:
+            for _ in range(LOAD_ATTEMPTS):
+                cluster = await self._connected()
+                try:
+                    async with asyncio.timeout(self.rng.expovariate(1 / LOAD_S)):
+                        load = await cluster.bulk_load(start, end, directory=directory, options=LOAD)
+                        begun = True
+                        for run in (ordered[::2], ordered[1::2]):
+                            load.add_run([key for key, _ in run], [value for _, value in run])
+                        return (await load.finish()).rows
+                except (KvError, RpcError, TimeoutError) as error:
+                    last = error
+        if not begun:
+            raise Aborted(str(last)) from last
+        raise Undetermined(str(last)) from last
 
     async def ask_pd(self, method: Method, request: Any) -> None:
         """One question to the leader of the placement drivers, asked once. Raises KvError, RpcError."""

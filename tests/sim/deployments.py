@@ -15,6 +15,7 @@ from tests.sim.variants import unusual
 from tests.sim.workloads.api import Workload
 from tests.sim.workloads.append import ListAppend
 from tests.sim.workloads.bank import Bank
+from tests.sim.workloads.loads import Loads
 from tests.sim.workloads.long_fork import LongFork
 from tests.sim.workloads.registers import Registers
 from tests.sim.workloads.sets import Set
@@ -47,8 +48,18 @@ def cluster(seed: int, seconds: float) -> Report:
     return simulate(seed, lambda world: StoreCluster(world, shape, splits), workloads, seconds, lanes)
 
 
+def bulk_load(seed: int, seconds: float) -> Report:
+    """Bulk loads beside transfers, on stores whose regions change."""
+    rng = random.Random(seed ^ 0x10AD)
+    shape, lanes = unusual(rng, Shape(stores=rng.choice((3, 4)), pds=rng.choice((1, 3))))
+    workloads: list[Workload] = [Loads(), Bank()]
+    splits = [key for workload in workloads for key in workload.splits]
+    return simulate(seed, lambda world: StoreCluster(world, shape, splits), workloads, seconds, lanes, clients_each=2)
+
+
 DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {
     "cluster": cluster,
+    "bulk-load": bulk_load,
     "raft-group": raft_group,
     "pd-group": pd_group,
 }

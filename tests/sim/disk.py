@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvstore.engine.api import COLUMN_FAMILIES, Batch
-from kvstore.engine.memory import MemoryBatch, MemoryEngine, MemoryFamily
+from kvstore.engine.memory import MemoryBatch, MemoryEngine, MemoryFamily, MemoryFileWriter
+from kvstore.engine.staged import MemoryFiles
 from kvstore.errors import DiskFull, StoreClosed
 
 _Change = tuple[str, bytes, bytes | None, bytes | None]
@@ -41,6 +42,8 @@ class SimDisk:
         """How long the next sync takes, in virtual seconds."""
         self.full = False
         self.lost_writes = 0
+        self.files: dict[str, MemoryFileWriter] = {}
+        """Sorted files that wait to be taken over."""
 
     def open(self) -> SimEngine:
         """The engine on this disk; the one before must have crashed or been closed."""
@@ -114,6 +117,7 @@ class SimEngine(MemoryEngine):
         self._disk: SimDisk | None = disk
         self._families = _families_of(roots)
         self._names = {id(family): cf for cf, family in self._families.items()}
+        self._staged = SimFiles(self, disk.files)
 
     def owned(self) -> SimDisk:
         """The disk; raises StoreClosed after a crash."""
@@ -161,6 +165,19 @@ class SimEngine(MemoryEngine):
         if disk is not None:
             disk.close()
         super().close()
+
+
+class SimFiles(MemoryFiles):
+    """Sorted files on a simulated disk."""
+
+    def __init__(self, engine: SimEngine, kept: dict[str, MemoryFileWriter]) -> None:
+        super().__init__(engine, kept)
+        self._disk_of = engine.owned
+
+    def keep(self, names: Sequence[str]) -> None:
+        if self._disk_of().full:
+            raise DiskFull("no space left on the simulated disk")
+        super().keep(names)
 
 
 class SimSyncer:

@@ -10,6 +10,7 @@ from types import TracebackType
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.background import Background
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, SCAN_BUDGET_MS, Backoff
+from kvstore.client.cluster.bulk import BulkLoad, LoadOptions
 from kvstore.client.cluster.errors import LocksUnresolved
 from kvstore.client.cluster.fan_out import gather_all
 from kvstore.client.cluster.key_errors import error_of
@@ -121,6 +122,18 @@ class Cluster:
     async def split(self, keys: Sequence[bytes]) -> list[int]:
         """Splits regions at the transactional keys; returns the ids of the regions that now begin there."""
         return await split_regions(self._parts.sender, self._parts.backoff(SCAN_BUDGET_MS), keys, raw=False)
+
+    async def bulk_load(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        commit_ts: int = 0,
+        directory: str | None = None,
+        options: LoadOptions | None = None,
+    ) -> BulkLoad:
+        """Begins (or, with the `directory` of one that failed, resumes) a bulk load into [start, end); see `bulk`."""
+        return await BulkLoad.open(self._parts, start, end, commit_ts=commit_ts, directory=directory, options=options)
 
     async def gc(self, safe_point: int) -> int:
         """Settles all locks of transactions up to `safe_point`, then lets versions below it be removed.

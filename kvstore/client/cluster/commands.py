@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kvstore.proto import import_sstpb_pb2 as import_sstpb
 from kvstore.proto import tikvpb_pb2 as tikvpb
 from kvstore.rpc.api import Code, Method, RpcError, methods_of
 
 METHODS = methods_of(tikvpb.DESCRIPTOR, "Tikv")
 BATCH_COMMANDS = METHODS["BatchCommands"]
+IMPORT_METHODS = methods_of(import_sstpb.DESCRIPTOR, "ImportSST")
+IMPORT_WRITE = IMPORT_METHODS["Write"]
 
 _FIELDS = {
     field.message_type.full_name: field.name
@@ -26,6 +29,8 @@ class Command:
     field: str | None
     bulky: bool = False
     """Whether requests may be large."""
+    error_field: str = "region_error"
+    """Where an answer has the region's error."""
 
     def answer(self, response: Any) -> Any:
         """The answer inside one of BatchCommands. Raises RpcError when it is another's."""
@@ -67,3 +72,4 @@ RAW_SCAN = _command("RawScan")
 RAW_DELETE_RANGE = _command("RawDeleteRange")
 RAW_GET_KEY_TTL = _command("RawGetKeyTTL")
 RAW_COMPARE_AND_SWAP = _command("RawCompareAndSwap")
+MULTI_INGEST = Command(IMPORT_METHODS["MultiIngest"], None, bulky=True, error_field="error")

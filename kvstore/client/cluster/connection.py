@@ -13,7 +13,7 @@ from typing import Any
 
 from kvstore.client.cluster.commands import BATCH_COMMANDS, Command
 from kvstore.proto.tikvpb_pb2 import BatchCommandsRequest, BatchCommandsResponse
-from kvstore.rpc.api import Channel, Code, RpcError, Stream
+from kvstore.rpc.api import Channel, Code, Method, RpcError, Stream
 
 BATCH_REQUESTS_MAX = 256
 """Calls in one message."""
@@ -49,6 +49,10 @@ class StoreConnection:
     async def alone(self, command: Command, request: Any, timeout_s: float) -> Any:
         """One request, one answer, past the stream. Raises RpcError."""
         return await self._channel.unary(command.method, request, timeout_s)
+
+    def stream(self, method: Method) -> Stream:
+        """Opens a call of a streaming method. Raises RpcError."""
+        return self._channel.stream(method)
 
     def submit(self, command: Command, request: Any, timeout_s: float) -> asyncio.Future[Any] | None:
         """Puts a call on the stream; its answer is `command.answer` of the result. None where it has to go `alone`.

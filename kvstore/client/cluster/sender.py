@@ -31,14 +31,14 @@ from kvstore.client.cluster.errors import RaftEntryTooLarge, RefusedRequest
 from kvstore.client.cluster.regions import EXECUTION_MS_MAX, CachedRegion, RegionCache
 from kvstore.proto.errorpb_pb2 import Error
 from kvstore.proto.metapb_pb2 import Peer
-from kvstore.rpc.api import Code, RpcError, Transport
+from kvstore.rpc.api import Code, Method, RpcError, Stream, Transport
 
 CALL_TIMEOUT_S = EXECUTION_MS_MAX / 1000
 """How long a store may take over one call before another peer is tried."""
 FAILED_STORE_S = 2.0
 """For so long after a call to it failed a store is asked only if no other peer can be."""
 
-_FINAL_CODES = frozenset(
+FINAL_CODES = frozenset(
     {
         Code.INVALID_ARGUMENT,
         Code.PERMISSION_DENIED,
@@ -47,6 +47,7 @@ _FINAL_CODES = frozenset(
         Code.RESOURCE_EXHAUSTED,
     }
 )
+"""What a store refuses with one of these it will refuse again."""
 
 
 class RegionChanged(Exception):
@@ -109,23 +110,23 @@ class RegionSender:
                     answer = command.answer(await future)
                 else:
                     answer = await connection.alone(command, request, timeout_s)
-            except RpcError as error:
-                if error.code is Code.UNIMPLEMENTED and future is not None:
+            except RpcError as failure:
+                if failure.code is Code.UNIMPLEMENTED and future is not None:
                     # a store without BatchCommands: from now on its connection calls one by one
                     continue
-                if error.code in _FINAL_CODES:
-                    raise RefusedRequest(f"{command.method.name}: {error}") from error
-                await self._on_rpc_error(backoff, region, peer, error)
+                if failure.code in FINAL_CODES:
+                    raise RefusedRequest(f"{command.method.name}: {failure}") from failure
+                await self._on_rpc_error(backoff, region, peer, failure)
             else:
                 if self._failed_at:
                     self._failed_at.pop(peer.store_id, None)
-                if not answer.HasField("region_error"):
+                if not answer.HasField(command.error_field):
                     return answer
-                error_name = _name_of(answer.region_error)
-                if error_name == "data_is_not_ready" and read is ReadFrom.STALE:
+                error = getattr(answer, command.error_field)
+                if read is ReadFrom.STALE and _name_of(error) == "data_is_not_ready":
                     read = ReadFrom.LEADER
                 else:
-                    await self._on_region_error(backoff, region, peer, answer.region_error, error_name)
+                    await self.on_region_error(backoff, region, peer, error)
             request.context.is_retry_request = True
             attempt += 1
 
@@ -152,6 +153,10 @@ class RegionSender:
     async def send_to_store(self, command: Command, request: Any, address: str, timeout_s: float) -> Any:
         """A call to a store as a whole. Raises RpcError."""
         return await self._connection(address).alone(command, request, timeout_s)
+
+    def stream_to_store(self, method: Method, address: str) -> Stream:
+        """A streaming call to a store. Raises RpcError."""
+        return self._connection(address).stream(method)
 
     def _connection(self, address: str) -> StoreConnection:
         connection = self._connections.get(address)
@@ -214,10 +219,9 @@ class RegionSender:
         if not self.regions.next_peer(region):
             raise RegionChanged
 
-    async def _on_region_error(
-        self, backoff: Backoff, region: CachedRegion, peer: Peer, error: Error, name: str
-    ) -> None:
+    async def on_region_error(self, backoff: Backoff, region: CachedRegion, peer: Peer, error: Error) -> None:
         """Waits as the error asks; returns to try again, or raises RegionChanged or what is final."""
+        name = _name_of(error)
         cause = f"region {region.id} at store {peer.store_id}: {name} {error.message}"
         match name:
             case "not_leader":
