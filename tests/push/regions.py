@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from coprocessor.dag.plan import EncodeType
@@ -21,7 +21,7 @@ from kvstore.errors import Cancelled, PushFailed
 from kvstore.proto import coprocessor_pb2, tipb_pb2
 from pd.oracle import LocalOracle
 from sqlfront.database import Database
-from sqlfront.dbapi import Connection
+from sqlfront.dbapi import DEFAULT_DATABASE, Connection
 
 KEYS_SEEN_MAX = 300
 """Keys of a request's ranges that boundaries are drawn from."""
@@ -68,7 +68,7 @@ class Regions:
         cuts = sorted(self._random.sample(keys, min(len(keys), self._random.randint(0, CUTS_MAX))))
         bounds = [b"", *cuts, b"\xff" * 32]
         tasks = []
-        for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for i, (low, high) in enumerate(pairwise(bounds)):
             parts = [(max(start, low), min(end, high)) for start, end in request.ranges]
             ranges = [(start, end) for start, end in parts if start < end]
             if ranges:
@@ -97,7 +97,7 @@ class Regions:
 
     def _encoded(self, data: bytes) -> bytes:
         dag = tipb_pb2.DAGRequest.FromString(data)
-        dag.encode_type = tipb_pb2.EncodeType.Name(self._encode)
+        dag.MergeFrom(tipb_pb2.DAGRequest(encode_type=tipb_pb2.EncodeType.Name(self._encode)))
         return dag.SerializeToString()
 
 
@@ -135,8 +135,8 @@ class PushedDatabase(Database):
 def connect(seed: int = 0, encode: EncodeType = EncodeType.ARROW) -> Connection:
     """Opens a database that pushes down, with autocommit."""
     database = PushedDatabase(seed, encode)
-    connection = Connection(database, database.session())
+    session = database.session()
+    session.use(DEFAULT_DATABASE)
+    connection = Connection(database, session)
     connection.autocommit = True
     return connection
-
-
