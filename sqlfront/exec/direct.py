@@ -304,8 +304,8 @@ def _compile(
         layout = {c.id: i for i, c in enumerate(node.cols)}
     if isinstance(source, Aggregate) or (isinstance(source, Scan) and source.pushed is not None):
         order = "" if not sorted_by_path else "reverse" if reverse else "forward"
-        lazy = not capped or (isinstance(source, Scan) and _stops_early(source, chain[::-1]))
-        return _pushed(source, tz, steps, order, lazy=lazy)
+        early = isinstance(source, Scan) and _stops_early(source, chain[::-1])
+        return _pushed(source, tz, steps, order, early=early, lazy=early or not capped)
     if isinstance(source, Scan):
         scan = ScanReader(source, tz)
 
@@ -324,7 +324,7 @@ def _has_order(source: Scan | Values | Aggregate) -> TypeGuard[Scan]:
 
 
 def _pushed(
-    source: Scan | Aggregate, tz: dt.tzinfo | None, steps: Sequence[Step], order: str, *, lazy: bool
+    source: Scan | Aggregate, tz: dt.tzinfo | None, steps: Sequence[Step], order: str, *, early: bool, lazy: bool
 ) -> DirectPlan:
     """The plan over what the store gives of a scan or of an aggregate."""
     from sqlfront.exec.push_reader import PushReader
@@ -334,7 +334,9 @@ def _pushed(
     def ask(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
         assert reader is not None
         assert pushing is not None
-        return pushed.row_chunks(reader, env, pushing, pushing.stats_of(source), order=order)
+        return pushing.opened(
+            pushed.row_chunks(reader, env, pushing, pushing.stats_of(source), order=order, early=early)
+        )
 
     return DirectPlan(pushed.plain, ask, steps, lazy=lazy)
 

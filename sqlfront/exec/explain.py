@@ -1,8 +1,8 @@
 """EXPLAIN and EXPLAIN ANALYZE: the plan as a table, one line a node, with the access path of every table.
 
-`task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual, `root`
-and `cop[tikv]` what is pushed down (explain_push.py). ANALYZE runs the statement and adds what each access path really
-read and how long that took.
+`task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual;
+`root` and `cop[tikv]` are what is pushed down (explain_push.py). ANALYZE runs the statement and adds what each access
+path really read and how long that took.
 """
 
 from __future__ import annotations

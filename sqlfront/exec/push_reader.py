@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from coprocessor.codec.collation import needs_restored_data
 from coprocessor.codec.keys import prefix_next
 from coprocessor.dag.build import merge_steps, run_steps, scan_index, scan_table
 from coprocessor.dag.expressions import at_offsets
-from coprocessor.dag.plan import Aggregation, IndexScan, Limit, Selection, Step, TopN
+from coprocessor.dag.plan import Aggregation, Dag, IndexScan, Limit, Selection, Step, TopN
 from coprocessor.dag.plan import Scan as DagScan
 from coprocessor.env import Env
 from coprocessor.evaluate import compile_predicate
@@ -30,7 +31,7 @@ from coprocessor.table import KeyRange, TableCodec
 from coprocessor.types import BYTES, FieldType, Tp
 from kvstore.client.api import Reader
 from kvstore.mvcc.chunks import pairs_of
-from sqlfront.exec.pushing import ANY_ORDER, Asked, Order, Parts, Pushing, PushStats, stops_early
+from sqlfront.exec.pushing import Asked, Batches, Order, Parts, Pushing, PushStats, stops_early
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.nodes import Aggregate, Pushed, Scan
 from sqlfront.plan.push_down import is_lookup
@@ -86,33 +87,34 @@ class PushReader:
     # Rows
 
     def batches(
-        self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, *, order: str = ""
-    ) -> Iterator[pa.RecordBatch]:
+        self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, *, order: str = "", early: bool = False
+    ) -> Batches:
         """Yields the node's rows as batches with its columns called c{id}; `scan.left` is for whoever reads them.
 
-        `order` "forward" or "reverse" keeps the access path's order. Close it to stop what is under way.
+        `order` "forward" or "reverse" keeps the access path's order; `early` is for whoever may stop before the end.
+        Close it to stop what is under way.
         """
         import pyarrow as pa
 
         names = [f"c{c.id}" for c in self.cols]
-        made = self._merged(reader, env, pushing, stats) if self._aggregate else self._scanned(
-            reader, env, pushing, stats, order
-        )  # fmt: skip
-        for batch in made:
-            yield pa.RecordBatch.from_arrays(batch.columns, names=names)
+        run = _Run(reader, env, pushing, stats, order, early)
+        with closing(self._scanned(run) if self._aggregate is None else self._merged(run)) as made:
+            for batch in made:
+                yield pa.RecordBatch.from_arrays(batch.columns, names=names)
 
     def row_chunks(
-        self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, *, order: str = ""
-    ) -> Iterator[list[Row]]:
+        self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, *, order: str = "", early: bool = False
+    ) -> Generator[list[Row], None, None]:
         """Yields the rows as tuples, those that satisfy all the scan's conditions."""
         if order and not self._keeps_order(env, pushing):
             yield from self.plain.row_chunks(reader, env, reverse=order == "reverse")
             return
         types = [c.type for c in self.cols]
         predicates = () if self._aggregate is not None else self._predicates
-        for batch in self.batches(reader, env, pushing, stats, order=order):
-            rows = batch_to_rows(batch, types)
-            yield [row for row in rows if all(p(row, env) for p in predicates)] if predicates else rows
+        with closing(self.batches(reader, env, pushing, stats, order=order, early=early)) as batches:
+            for batch in batches:
+                rows = batch_to_rows(batch, types)
+                yield [row for row in rows if all(p(row, env) for p in predicates)] if predicates else rows
 
     def _keeps_order(self, env: Env, pushing: Pushing) -> bool:
         """Whether requests can give the path's order: not by way of an index, whose rows come by their own keys, and
@@ -121,17 +123,28 @@ class PushReader:
 
     # Requests
 
-    def _scanned(
-        self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, order: str
-    ) -> Iterator[pa.RecordBatch]:
+    def _scanned(self, run: _Run) -> Batches:
+        """The rows of the scan, or the parts of the aggregate."""
+        wanted = self._wanted(run.pushing)
+        if wanted == 0:
+            return
+        with closing(self._asked(run)) as batches:
+            for batch in batches:
+                yield batch
+                if wanted is not None and not self.pushed.keys and not self.pushed.order:
+                    wanted -= batch.num_rows
+                    if wanted <= 0:  # any rows will do
+                        return
+
+    def _asked(self, run: _Run) -> Batches:
+        pushing = run.pushing
         steps = self._steps(pushing, self.pushed.conds)
-        page = pushing.page_rows if order or stops_early(steps) else 0
         if self._entries is not None:
-            return self._enough(self._looked_up(reader, env, pushing, stats, steps), pushing)
-        scan = replace(self._scan, desc=True) if order == "reverse" else self._scan
+            return self._looked_up(run, steps)
+        scan = replace(self._scan, desc=True) if run.order == "reverse" else self._scan
         dag = pushing.dag(scan, steps, self.tz, None if self._aggregate else self._output)
-        parts = pushing.parts(dag, self.plain.ranges(env), reader, stats.rows)
-        return self._enough(parts.batches(Order(bool(order), page)), pushing)
+        parts = pushing.parts(dag, self.plain.ranges(run.env), run.reader, run.stats.rows)
+        return parts.batches(Order(bool(run.order), pushing.page_rows if run.early or stops_early(steps) else 0))
 
     def _steps(self, pushing: Pushing, conds: Sequence[Expr]) -> list[Step]:
         """What is done with the rows where they are, columns as offsets into the scan's."""
@@ -160,77 +173,80 @@ class PushReader:
             return None
         return min(sum(int(str(v.value)) for v in values if isinstance(v, Const)), LIMIT_MAX)
 
-    def _enough(self, batches: Iterator[pa.RecordBatch], pushing: Pushing) -> Iterator[pa.RecordBatch]:
-        """Stops when there are as many rows as the limit above can use, if any will do."""
-        wanted = None if self.pushed.keys or self.pushed.order else self._wanted(pushing)
-        for batch in batches:
-            yield batch
-            if wanted is not None:
-                wanted -= batch.num_rows
-                if wanted <= 0:
-                    return
-
     # Aggregates
 
-    def _merged(self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats) -> Iterator[pa.RecordBatch]:
+    def _merged(self, run: _Run) -> Batches:
         """The whole of the regions' parts: the groups, then the aggregates."""
         import pyarrow as pa
 
+        pushing = run.pushing
         step = self._steps(pushing, ())[0]
         assert isinstance(step, Aggregation)
-        assert self._aggregate is not None
         parts = []
-        for batch in self._scanned(reader, env, pushing, stats, ""):
-            pushing.hold(batch.nbytes)
-            parts.append(batch)
+        with closing(self._scanned(run)) as batches:
+            for batch in batches:
+                pushing.hold(batch.nbytes)
+                parts.append(batch)
         types = pushing.dag(self._scan, (step,), self.tz).types
-        here = Env(tz=env.tz, warn=env.warn)
+        here = Env(tz=run.env.tz, warn=run.env.warn)
         aggs = len(step.aggs)
         for batch in run_steps(parts, types, merge_steps(step), pushing.engine, here):
-            yield pa.RecordBatch.from_arrays(
-                [*batch.columns[aggs:], *batch.columns[:aggs]],
-                names=[*batch.schema.names[aggs:], *batch.schema.names[:aggs]],
-            )
+            columns, names = batch.columns, batch.schema.names
+            yield pa.RecordBatch.from_arrays([*columns[aggs:], *columns[:aggs]], [*names[aggs:], *names[:aggs]])
 
     # Lookups
 
-    def _looked_up(
-        self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, steps: Sequence[Step]
-    ) -> Iterator[pa.RecordBatch]:
+    def _looked_up(self, run: _Run, steps: Sequence[Step]) -> Batches:
         """The rows that index entries point to, batch after batch of these, some of which are asked for at a time."""
+        pushing = run.pushing
         dag = pushing.dag(self._scan, steps, self.tz)
-        handles = self._record_keys(reader, env, pushing, stats)
         size = min(FIRST_LOOKUP_ROWS, pushing.lookup_rows)
         running: deque[Future[list[pa.RecordBatch]]] = deque()
         pool = ThreadPoolExecutor(pushing.lookup_concurrency, thread_name_prefix="lookup")
         try:
-            while keys := list(islice(handles, size)):
-                size = min(size * 2, pushing.lookup_rows)
-                parts = pushing.parts(dag, _points(keys, self._codec.is_common_handle), reader, stats.rows)
-                # A transaction's own writes are read by its own thread.
-                yield from parts.own_batches()
-                running.append(pool.submit(_all_remote, parts))
-                while len(running) >= pushing.lookup_concurrency or (running and running[0].done()):
-                    yield from running.popleft().result()
+            with closing(self._record_keys(run, early=run.early or stops_early(steps))) as handles:
+                while keys := list(islice(handles, size)):
+                    size = min(size * 2, pushing.lookup_rows)
+                    ranges = _points(keys, self._codec.is_common_handle)
+                    parts = pushing.parts(dag, ranges, run.reader, run.stats.rows)
+                    # A transaction's own writes are read by its own thread.
+                    yield from parts.own_batches()
+                    running.append(pool.submit(_all_remote, parts))
+                    while len(running) >= pushing.lookup_concurrency or (running and running[0].done()):
+                        yield from running.popleft().result()
             while running:
                 yield from running.popleft().result()
         finally:
-            handles.close()
             pool.shutdown(cancel_futures=True)
 
-    def _record_keys(self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats) -> Any:
+    def _record_keys(self, run: _Run, *, early: bool) -> Generator[bytes, None, None]:
         """The record keys that the index's entries point to, in any order."""
-        assert self._entries is not None
-        ranges = self.plain.ranges(env)
-        if not self._entries.is_asked:
-            return self._plain_record_keys(reader, ranges)
-        return self._entries.record_keys(self, pushing, ranges, reader, stats)
+        entries = self._entries
+        assert entries is not None
+        ranges = self.plain.ranges(run.env)
+        if not entries.is_asked:
+            key_of = self._codec.index_record_key(entries.index)
+            for start, end in ranges:
+                yield from (key_of(*pair) for pair in pairs_of(run.reader.scan_chunks(start, end)))
+            return
+        pushing = run.pushing
+        dag = entries.dag(pushing, self.pushed.index_conds, self.tz)
+        parts = pushing.parts(dag, ranges, run.reader, run.stats.entries)
+        with closing(parts.batches(Order(page_rows=pushing.page_rows if early else 0))) as batches:
+            for batch in batches:
+                yield from entries.record_keys(batch)
 
-    def _plain_record_keys(self, reader: Reader, ranges: Sequence[KeyRange]) -> Iterator[bytes]:
-        assert self._entries is not None
-        key_of = self._codec.index_record_key(self._entries.index)
-        for start, end in ranges:
-            yield from (key_of(*pair) for pair in pairs_of(reader.scan_chunks(start, end)))
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One execution of a reader."""
+
+    reader: Reader
+    env: Env
+    pushing: Pushing
+    stats: PushStats
+    order: str
+    early: bool
 
 
 class _Entries:
@@ -250,19 +266,17 @@ class _Entries:
         self._layout = {c.id: self._places[o] for c, o in zip(scan.cols, scan.offsets, strict=True)
                         if o in self._places}  # fmt: skip
 
-    def record_keys(
-        self, of: PushReader, pushing: Pushing, ranges: Sequence[KeyRange], reader: Reader, stats: PushStats
-    ) -> Iterator[bytes]:
-        conds = [at_offsets(pushing.bound(c), self._layout) for c in of.pushed.index_conds]
-        steps: list[Step] = [Selection(tuple(conds))] if conds else []
-        dag = pushing.dag(self._scan, steps, of.tz, self._output)
-        common = self._codec.is_common_handle
-        for batch in pushing.parts(dag, ranges, reader, stats.entries).batches(ANY_ORDER):
-            rows = batch_to_rows(batch, self._types)
-            if common:
-                yield from (self._codec.record_key(self._key_codec.common_handle(row)) for row in rows)
-            else:
-                yield from (self._codec.record_key(row[0]) for row in rows)
+    def dag(self, pushing: Pushing, conds: Sequence[Expr], tz: dt.tzinfo | None) -> Dag:
+        """The request for the handles of the entries that satisfy the conditions."""
+        bound = tuple(at_offsets(pushing.bound(c), self._layout) for c in conds)
+        return pushing.dag(self._scan, (Selection(bound),) if bound else (), tz, self._output)
+
+    def record_keys(self, batch: pa.RecordBatch) -> Iterator[bytes]:
+        """The record keys of an answer."""
+        rows = batch_to_rows(batch, self._types)
+        if self._codec.is_common_handle:
+            return (self._codec.record_key(self._key_codec.common_handle(row)) for row in rows)
+        return (self._codec.record_key(row[0]) for row in rows)
 
 
 def _entries_scan(schema: TableSchema, index: IndexSchema, *, desc: bool = False) -> tuple[IndexScan, dict[int, int]]:
@@ -304,7 +318,7 @@ def _all_remote(parts: Parts) -> list[pa.RecordBatch]:
 
 def whole_table(
     pushing: Pushing, codec: TableCodec, offsets: Sequence[int], reader: Reader, tz: dt.tzinfo | None = None
-) -> Iterator[pa.RecordBatch]:
+) -> Batches:
     """Yields the columns at `offsets` of all rows of a table, TIMESTAMPs in `tz` (None for UTC)."""
     dag = pushing.dag(scan_table(codec.schema, offsets), (), tz)
     return pushing.parts(dag, [codec.record_range], reader, Asked()).batches()

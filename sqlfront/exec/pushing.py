@@ -8,10 +8,10 @@ rows that the statement's reader gives. Whoever asks sees batches and need not k
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from coprocessor.dag.answer import Answer, read_answer, select_columns
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from coprocessor.duck import DuckEngine
     from sqlfront.variables import Variables
+
+_T = TypeVar("_T")
 
 OWN_WRITES_MAX = 4096
 """Beyond so many written keys in the ranges of a request, all of it is answered here: each key cuts a range in two."""
@@ -149,10 +151,21 @@ class Pushing:
         self._sql_mode = sql_mode_bits(variables.sql_modes)
         self._div_precision = variables.div_precision_increment
         self.stats: dict[int, PushStats] = {}
+        self._open: list[Generator[Any, None, None]] = []
 
     def stats_of(self, node: object) -> PushStats:
         """What came of a plan's pushed node, by its identity."""
         return self.stats.setdefault(id(node), PushStats())
+
+    def opened(self, rows: Generator[_T, None, None]) -> Generator[_T, None, None]:
+        """Notes rows that are read as they come, so that `close` stops what is under way for them."""
+        self._open.append(rows)
+        return rows
+
+    def close(self) -> None:
+        """Stops what nobody reads any more; harmless where all has been read."""
+        for rows in self._open:
+            rows.close()
 
     # Plans
 
@@ -228,6 +241,7 @@ class Pushing:
 
 
 Answers = Generator[PushAnswer, None, None]
+Batches = Generator["pa.RecordBatch", None, None]
 
 
 class Parts:
@@ -251,13 +265,13 @@ class Parts:
         self._ts = ts
         self._asked = asked
 
-    def batches(self, order: Order = ANY_ORDER) -> Iterator[pa.RecordBatch]:
+    def batches(self, order: Order = ANY_ORDER) -> Batches:
         """Yields the rows of all parts. With an order to keep there must be no two parts."""
         assert not (order.keep and self._here is not None and self._ranges)
         yield from self.own_batches()
         yield from self.remote_batches(order)
 
-    def own_batches(self) -> Iterator[pa.RecordBatch]:
+    def own_batches(self) -> Batches:
         """Yields what this process answers."""
         if self._here is None:
             return
@@ -274,7 +288,7 @@ class Parts:
         if self._pushing.measuring:
             self._asked.add_rows(execution.produced)
 
-    def remote_batches(self, order: Order = ANY_ORDER) -> Iterator[pa.RecordBatch]:
+    def remote_batches(self, order: Order = ANY_ORDER) -> Batches:
         """Yields what the regions answer, as it comes; nobody is asked before the first batch is."""
         if not self._ranges:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -173,10 +174,14 @@ class DirectQuery:
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)
         reader = session.reader() if self.direct.scan is not None else None
+        pushing = session.pushing(env)
         try:
-            rows = list(self.direct.run(reader, env, pushing=session.pushing(env)))
+            rows = list(self.direct.run(reader, env, pushing=pushing))
         except TooManyRows:
             return self.residual.run_at(session, params, reader)
+        finally:
+            if pushing is not None:
+                pushing.close()
         return Result(self.columns, ListSource(self.columns, rows))
 
 
@@ -395,9 +400,10 @@ class DuckSource:
         assert pushing is not None
         pushed = self._query.push_reader(name, node) if node is relation else PushReader(node, self._query.tz)
         batches = []
-        for batch in pushed.batches(reader, self._env, pushing, pushing.stats_of(relation)):
-            pushing.hold(batch.nbytes)
-            batches.append(batch)
+        with closing(pushed.batches(reader, self._env, pushing, pushing.stats_of(relation))) as asked:
+            for batch in asked:
+                pushing.hold(batch.nbytes)
+                batches.append(batch)
         return batches
 
     def _hold(self, size: int) -> None:
