@@ -112,6 +112,12 @@ def test_lookups_ask_for_so_many_rows_at_a_time(con: Any) -> None:
     assert all(dag_of(r).executors[0].HasField("tbl_scan") for r in requests[1:])
 
 
+def test_an_aggregate_of_no_parts_at_all(con: Any) -> None:
+    rows, requests = asked(con, "select count(*), min(s), sum(d), avg(d) from t force index (ka) where a > 100")
+    assert rows == [(0, None, None, None)]
+    assert len(requests) == 1, "there are no rows to ask for"
+
+
 def test_neighbours_are_one_range(con: Any) -> None:
     con.execute("update t set a = 77 where id between 100 and 139")
     _, requests = asked(con, "select sum(d) from t force index (ka) where a = 77")
