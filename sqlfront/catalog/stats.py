@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvstore.errors import StoreError, TxnError
 from sqlfront.catalog.histogram import (
@@ -292,9 +292,14 @@ def _keep_flushed(ref: weakref.ref[Statistics], changed: threading.Event, stoppi
         del statistics
 
 
-def execute_analyze(
-    session: Session, statement: AnalyzeTable, ask: Callable[[Table, Reader], Iterator[pa.RecordBatch] | None]
-) -> Result:
+Ask: TypeAlias = "Callable[[Table, Reader], Iterator[pa.RecordBatch] | None]"
+
+
+def _read_here(table: Table, reader: Reader) -> None:
+    """Nobody gives a table's columns in bulk: they are read by the reader."""
+
+
+def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_here) -> Result:
     """ANALYZE TABLE: reads the tables at one snapshot and stores what it finds. Gives MySQL's four columns back.
 
     `ask` gives a table's columns as of a reader where the store gives them in bulk, else None.
