@@ -25,6 +25,7 @@ from sqlfront.errors import DatabaseError, InterfaceError, ProgrammingError, err
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from kvstore.client.api import Ingest
     from sqlfront.catalog.model import Column, Table
     from sqlfront.database import Database
     from sqlfront.session import Session
@@ -229,10 +230,80 @@ def _ingest(
         session.check_cancelled()
     try:
         table = _table_of(database, session, name)  # as it is now that nobody changes it
-        load = BulkLoad(database, session, table, _match(source.names, table))
-        return load.run(chunks, source.total, progress)
+        local, columns = database.local, _match(source.names, table)
+        if local is not None:
+            load = BulkLoad(database, session, table, columns)
+            ingest = local.ingest(*_range_of(table), cancel=session.cancel)
+            rows = load.run(ingest, chunks, source.total, progress)
+        elif _is_empty(database, table):
+            return _load_empty(database, session, table, columns, chunks, source.total, progress)
+        else:
+            load = BulkLoad(database, session, table, columns)
+            rows = load.run(_OneTransaction(database, session, table), chunks, source.total, progress)
+        database.statistics.note_changes(table.id, rows)
+        return rows
     finally:
         mutex.release()
+
+
+def _range_of(table: Table) -> tuple[bytes, bytes]:
+    from coprocessor.codec.keys import table_range
+
+    return table_range(table.id)
+
+
+def _is_empty(database: Database, table: Table) -> bool:
+    return next(database.storage.snapshot().scan(*table.codec.record_range), None) is None
+
+
+def _load_empty(
+    database: Database,
+    session: Session,
+    table: Table,
+    columns: list[Column],
+    chunks: Iterator[Chunk],
+    total: int | None,
+    progress: Progress | None,
+) -> int:
+    """Loads a table of several servers that is empty: another one in its place, whose rows appear with it."""
+    from sqlfront.catalog.info import Action
+    from sqlfront.catalog.rewrite import replaced
+
+    with replaced(database.catalog, table, table.info.copy(), Action.TRUNCATE_TABLE, session.cancel) as target:
+        if not _is_empty(database, table):
+            raise error(1105, f"table '{table.name}' is not empty any more: try again")
+        load = BulkLoad(database, session, target, _match([c.name for c in columns], target))
+        ingest = database.storage.load(*_range_of(target), cancel=session.cancel)
+        rows = load.run(ingest, chunks, total, progress)
+    database.autoids.forget(table.id)
+    database.statistics.forget(table.id)
+    database.statistics.set_rows(target.id, rows)
+    return rows
+
+
+class _OneTransaction:
+    """A load into a table of several servers that has rows: they can only be added by a transaction."""
+
+    def __init__(self, database: Database, session: Session, table: Table) -> None:
+        self._catalog = database.catalog
+        self._used = {table.id: table.revision}
+        self._txn = database.storage.begin(pessimistic=False)
+        self._txn.cancel = session.cancel
+
+    @property
+    def commit_ts(self) -> int:
+        return 0
+
+    def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        insert = self._txn.insert  # no two rows share an entry that is not unique, so that all may be asked to be new
+        for key, value in zip(keys, values, strict=True):
+            insert(key, value)
+
+    def finish(self, *, check_duplicates: bool = True) -> None:
+        self._catalog.commit_with(self._used, self._txn.commit)
+
+    def abort(self) -> None:
+        self._txn.rollback()
 
 
 def _table_of(database: Database, session: Session, name: str) -> Table:
@@ -312,7 +383,7 @@ def _quoted(name: str) -> str:
 
 
 class BulkLoad:
-    """One load through `Storage.ingest`, under the catalog's mutex."""
+    """One load of a table, under the catalog's mutex."""
 
     def __init__(self, database: Database, session: Session, table: Table, given: Sequence[Column]) -> None:
         from coprocessor.codec.vector_encode import BatchEncoder
@@ -325,11 +396,8 @@ class BulkLoad:
         self._encoder = BatchEncoder(table.write_codec, self._zone)
         self._now = dt.datetime.now(self._zone).replace(tzinfo=None)
 
-    def run(self, chunks: Iterable[Chunk], total: int | None, progress: Progress | None) -> int:
-        from coprocessor.codec.keys import table_range
-
-        storage = self._database.storage
-        ingest = storage.ingest(*table_range(self._table.id), cancel=self._session.cancel)
+    def run(self, ingest: Ingest, chunks: Iterable[Chunk], total: int | None, progress: Progress | None) -> int:
+        """Adds all rows to `ingest` and finishes it; returns how many."""
         done = 0
         try:
             for chunk in chunks:
@@ -340,7 +408,6 @@ class BulkLoad:
                 if progress is not None:
                     progress(done, total)
             self._session.check_cancelled()
-            self._database.catalog.check_revisions({self._table.id: self._table.revision})
             ingest.finish()
         except KeyExists as exc:
             ingest.abort()
@@ -348,7 +415,6 @@ class BulkLoad:
         except BaseException:
             ingest.abort()
             raise
-        self._database.statistics.note_changes(self._table.id, done)
         return done
 
     def _runs(self, chunk: Chunk) -> Iterator[tuple[Sequence[bytes], Sequence[bytes]]]:

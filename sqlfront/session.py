@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from coprocessor.types import FieldType
     from sqlfront.catalog.model import Schema, Table
     from sqlfront.database import Database
+    from sqlfront.exec.pushing import Pushing
     from sqlfront.exec.statement import Executable
     from sqlfront.plan.nodes import Scan, Virtual
 
@@ -316,6 +317,24 @@ class Session:
         """What the open transaction has written in the range."""
         txn = self.txn
         return txn.dirty(start, end) if txn is not None and txn.has_dirty(start, end) else ()
+
+    def pushing(self, env: Env, *, measuring: bool = False) -> Pushing | None:
+        """What a statement asks the store with; None when the data is in this process."""
+        push_down = self.storage.push_down
+        if push_down is None:
+            return None
+        from sqlfront.exec.pushing import Pushing
+
+        return Pushing(
+            push_down,
+            self.database.duck,
+            self.variables,
+            env,
+            session_id=self.id,
+            txn=self.txn,
+            cancel=self.cancel,
+            measuring=measuring,
+        )
 
     def virtual_relation(self, relation: Virtual) -> pa.Table:
         """The rows of information_schema, or of a registered Arrow table, with the plan's column names."""

@@ -76,6 +76,8 @@ def _from_store(exc: kv.KvError, find_table: FindTable | None) -> Error:
             )
         case kv.Corruption():
             return InternalError(f"The database is damaged: {exc}", 1034, "HY000")
+        case kv.PushFailed():
+            return _push_failed(exc)
         case kv.DiskFull():
             return error(errors.ER_DISK_FULL, f"Disk full; nothing of the change was applied ({exc})")
         case _:
@@ -86,6 +88,20 @@ def _from_store(exc: kv.KvError, find_table: FindTable | None) -> Error:
     if isinstance(exc, kv.StoreError):
         return OperationalError(str(exc), _DIRECTORY_CODES.get(type(exc), 1030), "HY000")
     return InternalError(f"{type(exc).__name__}: {exc}", 1105, "HY000")
+
+
+def _push_failed(exc: kv.PushFailed) -> Error:
+    """What a store met when it evaluated a request; without a code it refused the request, which is a bug here."""
+    if not exc.code:
+        return error(errors.ER_UNKNOWN_ERROR, f"other error: {exc}")
+    return _of_value(error(exc.code, str(exc)))
+
+
+def _of_value(found: DatabaseError) -> DatabaseError:
+    """An error of a value that could not be computed: DataError, whatever class its code has elsewhere."""
+    if isinstance(found, DataError | errors.IntegrityError):
+        return found
+    return DataError(found.message, found.code, found.sqlstate)
 
 
 # An empty message stands for the store's own.
@@ -124,9 +140,7 @@ def _from_coprocessor(exc: CoprocessorError) -> Error:
     if isinstance(exc, CodecError):
         return InternalError(f"Stored bytes cannot be read: {exc}", 1105, "HY000")
     found = error(exc.code, str(exc), sqlstate=exc.sqlstate)
-    if isinstance(exc, EvalError) and type(found) not in (DataError, errors.IntegrityError):
-        return DataError(found.message, found.code, found.sqlstate)
-    return found
+    return _of_value(found) if isinstance(exc, EvalError) else found
 
 
 def _from_duckdb(exc: Exception) -> Error:

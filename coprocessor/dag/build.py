@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 
 import pyarrow as pa
 
@@ -99,7 +100,8 @@ def _merged(step: Aggregation) -> tuple[Step, ...]:
 
 def _result(agg: Agg, parts: Sequence[Column]) -> Expr:
     if agg.func == "count":
-        counted = Call("coalesce", (parts[0], Const(0, parts[0].type)), parts[0].type)
+        # No part at all has no sum of its counts.
+        counted = Call("coalesce", (parts[0], Const(Decimal(0), parts[0].type)), parts[0].type)
         return cast_to(counted, agg.type)
     if agg.func == "avg":
         count, total = parts

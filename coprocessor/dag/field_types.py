@@ -27,6 +27,7 @@ _COLLATIONS = {
     "latin1_bin": 47, "ascii_bin": 65,
 }  # fmt: skip
 _NAMES = {number: name for name, number in _COLLATIONS.items() if name != "utf8mb3_bin"}
+LENGTH_MAX = (1 << 31) - 1
 _WITH_CHARSET = STRING_TPS | {Tp.ENUM, Tp.SET, Tp.JSON}
 _TPS = frozenset(int(tp) for tp in Tp)
 
@@ -95,6 +96,11 @@ def field_type_of(wire: tipb_pb2.FieldType) -> FieldType:
     return _field_type(wire.tp, wire.flag, wire.flen, wire.decimal, wire.collate, text_of(wire.charset), elems)
 
 
+def _wire_length(type_: FieldType) -> int:
+    """A length as messages hold it: LONGTEXT's and JSON's are over 31 bits, and go as none, as TiDB's do."""
+    return type_.flen if type_.flen <= LENGTH_MAX else -1
+
+
 def wire_type(type_: FieldType) -> tipb_pb2.FieldType:
     """Encodes a type. Raises Unsupported for a collation that has no number."""
     number = collation_id(type_)
@@ -103,7 +109,7 @@ def wire_type(type_: FieldType) -> tipb_pb2.FieldType:
     return tipb_pb2.FieldType(
         tp=int(type_.tp),
         flag=flag,
-        flen=type_.flen,
+        flen=_wire_length(type_),
         decimal=type_.decimal,
         collate=number,
         charset=charset,
@@ -140,7 +146,7 @@ def wire_column(column: ScanColumn) -> tipb_pb2.ColumnInfo:
         column_id=column.id,
         tp=int(type_.tp),
         collation=number,
-        columnLen=type_.flen,
+        columnLen=_wire_length(type_),
         decimal=type_.decimal,
         flag=flag | (PRIMARY_FLAG if column.is_handle else 0) | (BINARY_FLAG if number == ID_BINARY else 0),
         elems=type_.elems,

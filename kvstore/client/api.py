@@ -296,11 +296,12 @@ class Storage(Protocol):
     def safe_point(self) -> int:
         """Snapshots below it are refused."""
 
-    def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
-        """Starts a bulk load of keys inside [start, end).
+    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
+        """Starts a bulk load of keys inside [start, end), which nobody but the caller reads or writes until its end.
 
-        Until `finish` or `abort`, writers of that range wait (and time out as for a lock); readers see the range as
-        it was.
+        With a `commit_ts` of the past rows lie below what was written since, and `finish` looks for no live keys. A
+        load that fails may leave some of its rows, and those of a request whose answer was lost may come late: the
+        range is then loaded again with the same rows, or destroyed.
         """
 
     def destroy_range(self, start: bytes, end: bytes) -> None:
@@ -322,6 +323,13 @@ class Storage(Protocol):
 
 class LocalStorage(Storage, Protocol):
     """A store in this process, all of whose commits go through it: what follows them can hang on it."""
+
+    def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
+        """Starts a bulk load of keys inside [start, end).
+
+        Until `finish` or `abort`, writers of that range wait (and time out as for a lock); readers see the range as
+        it was.
+        """
 
     def observe(self, observer: CommitObserver) -> None: ...
 

@@ -339,6 +339,11 @@ class EmbeddedStore:
         self.check_running()
         return open_ingest(self, start, end, cancel)
 
+    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
+        if commit_ts:
+            raise ValueError("loads of this store are as new as their end")
+        return self.ingest(start, end, cancel=cancel)
+
     def sees_loads(self, ts: int, start: bytes, end: bytes) -> bool:
         return not any(
             window.overlaps(start, end) and (window.visible_from is None or ts < window.visible_from)

@@ -6,7 +6,7 @@ are estimated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,12 +81,19 @@ class _Totals:
         self.high = high if self.high is None else max(self.high, high)
 
 
-def analyze(reader: Reader, table: Table, cancel: CancelToken | None = None) -> TableStats:
-    """Reads the table at the reader's timestamp and returns its statistics."""
+def analyze(
+    reader: Reader, table: Table, cancel: CancelToken | None = None, batches: Iterable[pa.RecordBatch] | None = None
+) -> TableStats:
+    """Reads the table at the reader's timestamp and returns its statistics.
+
+    `batches` are all its columns' values at that timestamp, TIMESTAMPs in UTC, where somebody else has read them.
+    """
     types = [c.type for c in table.columns]
     totals = [_Totals(ft) for ft in types]
     sample = _Sample()
-    for batch in scan_table(reader, table.codec, range(len(types))):
+    if batches is None:
+        batches = scan_table(reader, table.codec, range(len(types)))
+    for batch in batches:
         if cancel is not None and cancel.is_set():
             raise Cancelled
         for column, total in zip(batch.columns, totals, strict=True):

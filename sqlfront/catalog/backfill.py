@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,7 +30,7 @@ from sqlfront.errors import DatabaseError, error
 if TYPE_CHECKING:
     from coprocessor.codec.vector_encode import IndexRun
     from coprocessor.schema import IndexSchema
-    from kvstore.client.api import CancelToken, PackedBatch, Reader, Storage
+    from kvstore.client.api import CancelToken, LocalStorage, PackedBatch, Reader, Storage
     from sqlfront.catalog.model import Index, Table
 
 BATCH_ROWS = 262_144
@@ -104,7 +104,7 @@ class IndexBuild(Protocol):
 class LocalBuild:
     """A build beside writers of this process."""
 
-    def __init__(self, storage: Storage, touched: Touched) -> None:
+    def __init__(self, storage: LocalStorage, touched: Touched) -> None:
         self._storage = storage
         self._touched = touched
 
@@ -117,19 +117,19 @@ class LocalBuild:
 
 
 def fill_index(
-    storage: Storage, touched: Touched, table: Table, index: Index, cancel: CancelToken | None = None
+    storage: LocalStorage, touched: Touched, table: Table, index: Index, cancel: CancelToken | None = None
 ) -> int:
     """Adds the entries of all rows to an index that writers maintain already; returns the number of rows.
 
     Raises 1062 when a unique index finds two rows with the same key.
     """
-    start, end = _written_before(storage, table)
+    start, end = written_before(storage, table)
     encode = EntryEncoder(table, (index.schema,))
     total = batches = 0
     stalled_since = 0.0
     attempt = 0
     while start < end:
-        _stop_if(cancel)
+        stop_if(cancel)
         try:
             count, start_next = _fill_batch(storage, touched, encode, (start, end), cancel)
         except TxnError as exc:
@@ -149,16 +149,16 @@ def fill_index(
             break
         start = start_next
     if index.unique and (batches > 1 or touched.ever):
-        _check_unique(storage, table, index, cancel)
+        check_unique(storage, table, index, cancel)
     return total
 
 
-def _stop_if(cancel: CancelToken | None) -> None:
+def stop_if(cancel: CancelToken | None) -> None:
     if cancel is not None and cancel.is_set():
         raise Cancelled
 
 
-def _written_before(storage: Storage, table: Table) -> tuple[bytes, bytes]:
+def written_before(storage: Storage, table: Table) -> tuple[bytes, bytes]:
     """The range of the records that are there now: who writes later, behind the last of them too, indexes the row."""
     start, end = table.codec.record_range
     last = next(iter(storage.snapshot().scan(start, end, reverse=True)), None)
@@ -166,41 +166,20 @@ def _written_before(storage: Storage, table: Table) -> tuple[bytes, bytes]:
 
 
 def _fill_batch(
-    storage: Storage,
+    storage: LocalStorage,
     touched: Touched,
     encode: EntryEncoder,
     key_range: tuple[bytes, bytes],
     cancel: CancelToken | None,
 ) -> tuple[int, bytes | None]:
     """Indexes at most about `BATCH_ROWS` rows; returns how many, and where to go on (None at the end)."""
-    from coprocessor.codec.vector_encode import sort_run
 
     touched.restart()
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    last = b""
-    more = False
-    snapshot = storage.snapshot()
-    for packed in snapshot.scan_packed(*key_range, batch_rows=min(SCAN_ROWS, BATCH_ROWS)):
-        _stop_if(cancel)
-        if not packed.count:
-            continue
-        run = encode(packed)[0]
-        keys += run.keys
-        values += run.values
-        last = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
-        more = len(keys) >= BATCH_ROWS
-        if more:
-            break
-    if not keys:
+    run = read_entries(storage, encode, key_range, cancel)
+    if run is None:
         return 0, None
-    count = len(keys)
-    keys, values = sort_run(keys, values)
+    keys, values = run.keys, run.values
     index = encode.indexes[0]
-    if index.unique:
-        taken = next((i for i, (a, b) in enumerate(pairwise(keys)) if a == b), None)
-        if taken is not None:
-            raise _duplicate(snapshot, encode, keys[taken], values[taken])
     ingest = storage.ingest(*encode.codec.index_range(index), cancel=cancel)
     try:
         # Nobody writes the range any more, and whoever did has been reported.
@@ -212,7 +191,53 @@ def _fill_batch(
     except BaseException:
         ingest.abort()
         raise
-    return count, last + b"\0" if more else None
+    return run.rows, run.next
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRun:
+    """Sorted entries of one index, of `rows` rows; `next` is where to go on, None at the end."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    rows: int
+    next: bytes | None
+
+
+def read_entries(
+    storage: Storage, encode: EntryEncoder, key_range: tuple[bytes, bytes], cancel: CancelToken | None
+) -> EntryRun | None:
+    """The entries of at most about `BATCH_ROWS` rows of a fresh snapshot; None when there are none.
+
+    Raises 1062 when two of them have one key of a unique index.
+    """
+    from coprocessor.codec.vector_encode import sort_run
+
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    last = b""
+    more = False
+    snapshot = storage.snapshot()
+    for packed in snapshot.scan_packed(*key_range, batch_rows=min(SCAN_ROWS, BATCH_ROWS)):
+        stop_if(cancel)
+        if not packed.count:
+            continue
+        run = encode(packed)[0]
+        keys += run.keys
+        values += run.values
+        last = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
+        more = len(keys) >= BATCH_ROWS
+        if more:
+            break
+    if not keys:
+        return None
+    count = len(keys)
+    keys, values = sort_run(keys, values)
+    if encode.indexes[0].unique:
+        taken = next((i for i, (a, b) in enumerate(pairwise(keys)) if a == b), None)
+        if taken is not None:
+            raise _duplicate(snapshot, encode, keys[taken], values[taken])
+    return EntryRun(keys, values, count, last + b"\0" if more else None)
 
 
 class EntryEncoder:
@@ -246,12 +271,12 @@ def count_range(reader: Reader, key_range: tuple[bytes, bytes], cancel: CancelTo
     """The number of live keys in a range."""
     total = 0
     for packed in reader.scan_packed(*key_range):
-        _stop_if(cancel)
+        stop_if(cancel)
         total += packed.count
     return total
 
 
-def _check_unique(storage: Storage, table: Table, index: Index, cancel: CancelToken | None) -> None:
+def check_unique(storage: Storage, table: Table, index: Index, cancel: CancelToken | None) -> None:
     """Raises 1062 when the index has fewer entries than the table rows."""
     reader = storage.snapshot()
     encode = EntryEncoder(table, (index.schema,))
@@ -259,7 +284,7 @@ def _check_unique(storage: Storage, table: Table, index: Index, cancel: CancelTo
     if entries == count_range(reader, table.codec.record_range, cancel):
         return
     for packed in reader.scan_packed(*table.codec.record_range):
-        _stop_if(cancel)
+        stop_if(cancel)
         if not packed.count:
             continue
         run = encode(packed)[0]
@@ -297,6 +322,6 @@ def check_not_null(
 
     offsets = [c.offset for c in table.columns if c.id in column_ids]
     for batch in scan_table(storage.snapshot(), table.codec, offsets):
-        _stop_if(cancel)
+        stop_if(cancel)
         if any(column.null_count for column in batch.columns):
             raise error(1138, "Invalid use of NULL value")

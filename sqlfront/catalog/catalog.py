@@ -26,7 +26,7 @@ from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_V
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CommitCheck, LocalStorage, Storage, Transaction
+    from kvstore.client.api import CancelToken, CommitCheck, LocalStorage, Storage, Transaction
 
 BOOTSTRAP_VERSION = 1
 DEFAULT_DATABASE = "test"
@@ -188,6 +188,10 @@ class Catalog:
         """Begins the build of a job's new indexes, before they are announced; ends with the block."""
         raise NotImplementedError
 
+    def closing(self, table: Table, cancel: CancelToken | None) -> AbstractContextManager[object]:
+        """Lets no writer of the table commit in the block; readers go on."""
+        raise NotImplementedError
+
     def table_of(self, info: TableInfo, db: DBInfo) -> Table:
         return make_table(info, db, columnar_default=self.columnar_default)
 
@@ -332,6 +336,16 @@ class LocalCatalog(Catalog):
             self.storage.observe(self._index_watch)
         with self._index_watch.follow(job.table_id, job.indexes) as touched:
             yield LocalBuild(self.storage, touched)
+
+    @contextmanager
+    def closing(self, table: Table, cancel: CancelToken | None) -> Iterator[None]:
+        from coprocessor.codec.keys import table_range
+
+        closed = self.storage.ingest(*table_range(table.id), cancel=cancel)
+        try:
+            yield
+        finally:
+            closed.abort()
 
     def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
         try:

@@ -140,6 +140,11 @@ class SchemaLease:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def where(self) -> str:
+        """Host and process."""
+        return self._record.where
+
     # The life of a server
 
     def join(self) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from coprocessor.table import TableCodec
 
 PRIMARY = "PRIMARY"
+CLOSED = "sqlfront_closed"
+"""The tag of a table's record that says so."""
 SYSTEM_DATABASE = "mysql"
 NOW_TEXT = "CURRENT_TIMESTAMP"
 
@@ -138,6 +140,11 @@ class Table:
         every user table of an embedded database."""
         replica = self.info.tiflash_replica
         return not self.system and (self.columnar_default if replica is None else replica.count > 0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether writers of all servers wait: it is being copied."""
+        return bool(self.info.extra.get(CLOSED))
 
     @cached_property
     def auto_increment(self) -> Column | None:

@@ -78,7 +78,7 @@ def alter_table(
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
         if plan.rewrite:
             plan.replaced_id = table.id
-            new_id = rewrite_table(catalog, database, table, plan, Terms(tz, cancel))
+            new_id = rewrite_table(catalog, table, plan, Terms(tz, cancel))
             return catalog.schema.table_by_id[new_id], plan
         if plan.new_indexes or plan.not_null or (plan.dropped_indexes and catalog.hides_first):
             _check_rename(catalog.schema, plan, table, current_db)

@@ -12,6 +12,8 @@ TRUNCATE. Whatever fails before the last version leaves the table as it was.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
 from sqlfront.catalog.info import Action, State, TableInfo
 from sqlfront.catalog.jobs import ROLLED_BACK, Job
 from sqlfront.catalog.meta import auto_increment_field, row_id_field
-from sqlfront.catalog.model import Database, Table
+from sqlfront.catalog.model import CLOSED, Table
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import error
 
@@ -39,39 +41,39 @@ class Terms:
     cancel: CancelToken | None
 
 
-def rewrite_table(catalog: Catalog, database: Database, table: Table, plan: AlterPlan, terms: Terms) -> int:
+def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms) -> int:
     """Copies the table into its final form and puts that in place; returns the new table id."""
-    job = Job(
-        0,
-        int(Action.MODIFY_COLUMN),
-        database.id,
-        table.id,
-        table.db,
-        table.name,
-        catalog.query,
-        catalog.server,
-        schema_state=int(State.WRITE_REORG),
-    )
+    with replaced(catalog, table, plan.final, Action.MODIFY_COLUMN, terms.cancel) as target:
+        plan.rows = _copy(catalog, table, target, terms)
+    return target.id
+
+
+@contextmanager
+def replaced(
+    catalog: Catalog, table: Table, final: TableInfo, action: Action, cancel: CancelToken | None
+) -> Iterator[Table]:
+    """Has the block fill a table of the form `final`, which gets a new id, and then puts that in the table's place.
+
+    No writer of the table commits meanwhile. When the block fails all is as it was.
+    """
+    job = Job(0, int(action), table.db_id, table.id, table.db, table.name, catalog.query, catalog.server)
 
     def announce(change: SchemaChange) -> None:
         job.id, job.copy_id = change.meta.new_id(), change.meta.new_id()
+        job.schema_state = int(State.WRITE_REORG)
         change.go_on(job)
-        change.describe(Action.MODIFY_COLUMN, database.id, table.id)
+        change.describe(action, table.db_id, table.id)
 
     catalog.change(announce)
-    final = _final(plan, job.copy_id)
+    _finalise(final, job.copy_id)
     try:
-        closed = catalog.storage.ingest(*_range_of(table.id), cancel=terms.cancel)
-        try:
-            plan.rows = _copy(catalog, table, catalog.table_of(final, database.info), terms)
-            _put_in_place(catalog, database, table, final, job)
-        finally:
-            closed.abort()
+        with catalog.closing(table, cancel):
+            yield catalog.table_of(final, catalog.schema.databases[table.db.lower()].info)
+            _put_in_place(catalog, table, final, job)
     except BaseException as exc:
         job.error = str(exc)
         roll_back_copy(catalog, job)
         raise
-    return job.copy_id
 
 
 def _range_of(table_id: int) -> tuple[bytes, bytes]:
@@ -80,14 +82,12 @@ def _range_of(table_id: int) -> tuple[bytes, bytes]:
     return table_range(table_id)
 
 
-def _final(plan: AlterPlan, new_id: int) -> TableInfo:
-    final = plan.final
+def _finalise(final: TableInfo, new_id: int) -> None:
     final.id = new_id
     for index in final.indexes:
         index.state = int(State.PUBLIC)
         index.complete_ts = 0
     set_key_flags(final)
-    return final
 
 
 def roll_back_copy(catalog: Catalog, job: Job) -> None:
@@ -99,11 +99,23 @@ def roll_back_copy(catalog: Catalog, job: Job) -> None:
         change.end_job(job, ROLLED_BACK)
         change.describe(Action.MODIFY_COLUMN, job.db_id, job.table_id)
         change.drop_range(_range_of(job.copy_id))
+        reopen(change, job.table_id)
 
     catalog.change(apply)
 
 
-def _put_in_place(catalog: Catalog, database: Database, table: Table, final: TableInfo, job: Job) -> None:
+def reopen(change: SchemaChange, table_id: int) -> None:
+    """Lets writers of a table that was closed go on."""
+    table = change.base.table_by_id.get(table_id)
+    if table is not None and table.closed:
+        info = table.info.copy()
+        info.extra.pop(CLOSED)
+        change.put_table(change.databases[table.db.lower()], info)
+
+
+def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) -> None:
+    """The last version of a copy: the table has the copy's id, the old ranges are dropped."""
+
     def apply(change: SchemaChange) -> None:
         counters = auto_id_database(table)
         for field in (auto_increment_field, row_id_field):
@@ -111,10 +123,11 @@ def _put_in_place(catalog: Catalog, database: Database, table: Table, final: Tab
             if last:
                 change.meta.set_auto_id(counters, field(final.id), last)
         change.end_job(job)
-        change.drop_table(database, table)
-        change.describe(Action.MODIFY_COLUMN, database.id, final.id, table.id)
+        database = change.databases[table.db.lower()]
+        change.drop_table(database, change.base.table_by_id[table.id])
+        change.describe(Action(job.action), database.id, final.id, table.id)
         final.complete_ts = change.meta.txn.start_ts
-        change.put_table(change.databases[database.name.lower()], final)
+        change.put_table(change.databases[table.db.lower()], final)
 
     catalog.change(apply)
 
@@ -122,7 +135,7 @@ def _put_in_place(catalog: Catalog, database: Database, table: Table, final: Tab
 def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms) -> int:
     """Writes all rows of `source`, which nobody writes, as rows of `target`."""
     convert = _Conversion(source, target, terms)
-    ingest = catalog.storage.ingest(*_range_of(target.id), cancel=terms.cancel)
+    ingest = catalog.storage.load(*_range_of(target.id), cancel=terms.cancel)
     rows = 0
     try:
         reader = catalog.storage.snapshot()

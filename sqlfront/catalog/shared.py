@@ -7,36 +7,50 @@ the others take it in by its Diff, reading again only what it names.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from kvstore.client.api import Storage
+from kvstore.errors import CommitRejected, KvError
 from sqlfront.catalog.backfill import IndexBuild
-from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, bootstrap
+from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, SchemaChange, bootstrap
 from sqlfront.catalog.info import Action, SchemaDiff
 from sqlfront.catalog.jobs import Job
-from sqlfront.catalog.lease import SchemaLease
+from sqlfront.catalog.lease import POLL_S, SchemaLease
 from sqlfront.catalog.meta import MetaReader
-from sqlfront.catalog.model import Database, Schema, Table, make_database
+from sqlfront.catalog.model import CLOSED, Database, Schema, Table, make_database
+from sqlfront.catalog.online import go_on_with_unfinished
+from sqlfront.catalog.shared_build import KeepsVersions, SharedBuild
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CommitCheck, Storage, Transaction
+    from kvstore.client.api import CancelToken, CommitCheck, Transaction
 
 _T = TypeVar("_T")
+COPY_WAIT_S = 50.0
 DIFFS_MAX = 256
 """A server that is further behind reads the whole schema."""
 _OF_DATABASES = frozenset({Action.CREATE_SCHEMA, Action.DROP_SCHEMA})
+
+
+class SharedStorage(Storage, KeepsVersions, Protocol):
+    """A storage that several servers share."""
 
 
 class SharedCatalog(Catalog):
     """`oldest` gives the oldest timestamp that is read at in this process, 0 if none."""
 
     columnar_default = False
+    hides_first = True
+    storage: SharedStorage
 
-    def __init__(self, storage: Storage, oldest: Callable[[], int]) -> None:
+    def __init__(self, storage: SharedStorage, oldest: Callable[[], int]) -> None:
         self.lease = SchemaLease(storage, self._advance, oldest)
         super().__init__(storage, _Ownership(self.lease))
+        self.server = self.lease.where
+        self.lease.on_orphans = self._go_on
         self.lease.join()
         try:
             if self.is_new:
@@ -57,6 +71,7 @@ class SharedCatalog(Catalog):
         self.lease.leave()
 
     def commit_with(self, used: Mapping[int, int], commit: Callable[[CommitCheck], _T]) -> _T:
+        self._wait_until_open(used)
         with self.lease.committing(used) as check_lease:
 
             def check(commit_ts: int) -> None:
@@ -64,6 +79,14 @@ class SharedCatalog(Catalog):
                 self.check_revisions(used)
 
             return commit(check)
+
+    def _wait_until_open(self, tables: Collection[int]) -> None:
+        """Waits for the end of the copy of a table."""
+        until = time.monotonic() + COPY_WAIT_S
+        while any(table is not None and table.closed for table in map(self._schema.table_by_id.get, tables)):
+            if time.monotonic() > until:
+                raise CommitRejected("Information schema is changed during the execution of the statement: a copy")
+            time.sleep(POLL_S / 2)
 
     # Changes by this server
 
@@ -76,8 +99,33 @@ class SharedCatalog(Catalog):
 
     @contextmanager
     def building(self, job: Job) -> Iterator[IndexBuild]:
-        raise NotImplementedError
+        build = SharedBuild(self.storage, self.storage, job)
+        try:
+            yield build
+        finally:
+            with suppress(KvError):  # it ends by itself
+                build.close()
+
+    @contextmanager
+    def closing(self, table: Table, cancel: CancelToken | None) -> Iterator[None]:
+        def close(change: SchemaChange) -> None:
+            change.is_step = True
+            info = table.info.copy()
+            info.extra[CLOSED] = True
+            change.describe(Action.MODIFY_TABLE_COMMENT, table.db_id, table.id)
+            change.put_table(change.databases[table.db.lower()], info)
+
+        self.change(close)
+        # Whoever leaves the table as it was opens it again, in the version that says so: `rewrite.reopen`.
         yield
+
+    def _go_on(self) -> None:
+        """Takes over from an owner that died."""
+        if self.ddl_mutex.acquire(timeout=0):
+            try:
+                go_on_with_unfinished(self)
+            finally:
+                self.ddl_mutex.release()
 
     # Changes by others
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvstore.errors import StoreError, TxnError
 from sqlfront.catalog.histogram import (
@@ -29,7 +30,9 @@ from sqlfront.errors import error
 from sqlfront.result import Result, ResultColumn, rows_result
 
 if TYPE_CHECKING:
-    from kvstore.client.api import Storage
+    import pyarrow as pa
+
+    from kvstore.client.api import Reader, Storage
     from sqlfront.catalog.model import Table
     from sqlfront.parse import AnalyzeTable
     from sqlfront.session import Session
@@ -289,8 +292,18 @@ def _keep_flushed(ref: weakref.ref[Statistics], changed: threading.Event, stoppi
         del statistics
 
 
-def execute_analyze(session: Session, statement: AnalyzeTable) -> Result:
-    """ANALYZE TABLE: reads the tables at one snapshot and stores what it finds. Gives MySQL's four columns back."""
+Ask: TypeAlias = "Callable[[Table, Reader], Iterator[pa.RecordBatch] | None]"
+
+
+def _read_here(table: Table, reader: Reader) -> None:
+    """Nobody gives a table's columns in bulk: they are read by the reader."""
+
+
+def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_here) -> Result:
+    """ANALYZE TABLE: reads the tables at one snapshot and stores what it finds. Gives MySQL's four columns back.
+
+    `ask` gives a table's columns as of a reader where the store gives them in bulk, else None.
+    """
     from coprocessor.types import varchar
     from sqlfront.catalog.analyze import analyze
 
@@ -305,7 +318,7 @@ def execute_analyze(session: Session, statement: AnalyzeTable) -> Result:
         tables.append(schema.need_table(db, name.name, position=name.this.meta.get("start", -1)))
     for table in tables:
         reader = database.storage.snapshot()
-        database.statistics.put(analyze(reader, table, session.cancel))
+        database.statistics.put(analyze(reader, table, session.cancel, ask(table, reader)))
         rows.append((f"{table.db}.{table.name}", "analyze", "status", "OK"))
     names = ("Table", "Op", "Msg_type", "Msg_text")
     return rows_result(tuple(ResultColumn(n, varchar(128)) for n in names), rows)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coprocessor.env import Env
+from sqlfront.errors import ER_MEM_EXCEED, DatabaseError, error
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
@@ -85,4 +86,13 @@ def environment(session: Session, params: tuple[object, ...], *, writing: bool =
         warn=session.warn,
         remember_id=lambda value: setattr(session, "last_insert_id", value),
         div_precision_increment=variables.div_precision_increment,
+    )
+
+
+def over_quota(session_id: int) -> DatabaseError:
+    """Returns error 8175: a statement holds more than tidb_mem_quota_query."""
+    return error(
+        ER_MEM_EXCEED,
+        "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query. Please try "
+        f"narrowing your query scope or increase the tidb_mem_quota_query limit and try again.[conn={session_id}]",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 from sqlfront import parse
@@ -12,7 +12,11 @@ from sqlfront.result import Result, Row
 from sqlfront.variables import DEFAULT
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from coprocessor.types import FieldType
+    from kvstore.client.api import Reader
+    from sqlfront.catalog.model import Table
     from sqlfront.session import Session
 
 Call = Callable[["Session"], Result]
@@ -303,8 +307,17 @@ def _describe(session: Session, statement: parse.Describe) -> Result:
 
 def _analyze(session: Session, statement: parse.AnalyzeTable) -> Result:
     from sqlfront.catalog.stats import execute_analyze
+    from sqlfront.exec.context import environment
 
-    result = execute_analyze(session, statement)
+    def ask(table: Table, reader: Reader) -> Iterator[pa.RecordBatch] | None:
+        pushing = session.pushing(environment(session, ()))
+        if pushing is None:
+            return None
+        from sqlfront.exec.push_reader import whole_table
+
+        return whole_table(pushing, table.codec, range(len(table.columns)), reader)
+
+    result = execute_analyze(session, statement, ask)
     session.database.forget_plans()
     return result
 

@@ -1,7 +1,8 @@
 """The direct executor: small and simple queries in Python, with closures compiled once for the plan.
 
 It runs a chain of nodes over one scan, VALUES or one row: filters, projections, a plain aggregate, DISTINCT, ORDER BY,
-LIMIT. Joins, windows, subqueries and large inputs are DuckDB's; `compile_direct` returns None for them.
+LIMIT. What is pushed down to the store, a scan or an aggregate over one, is a source as well. Joins, windows,
+subqueries and large inputs are DuckDB's; `compile_direct` returns None for them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from coprocessor.codec.datum import number_of
 from coprocessor.errors import Unsupported
@@ -31,10 +32,15 @@ from kvstore.client.api import Reader
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.access import Access, ordered_offsets
 from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Limit, Node, Project, Scan, Sort, Values, node_exprs
+from sqlfront.plan.path_order import path_direction
+
+if TYPE_CHECKING:
+    from sqlfront.exec.pushing import Pushing
 
 Row = tuple[Any, ...]
 Rows = Iterable[Row]
 Step = Callable[[Rows, Env], Rows]
+Source = Callable[["Reader | None", Env, "Pushing | None"], Iterator[list[Row]]]
 LockRows = Callable[[Rows], Iterator[Row]]
 
 DIRECT_ROWS_MAX = 2000.0  # estimated rows up to which Python beats starting a DuckDB query
@@ -58,7 +64,7 @@ class DirectPlan:
     def __init__(
         self,
         scan: ScanReader | None,
-        source: Callable[[Reader | None, Env], Iterator[list[Row]]],
+        source: Source,
         steps: Sequence[Step],
         lazy: bool = False,
     ) -> None:
@@ -67,9 +73,18 @@ class DirectPlan:
         self._steps = tuple(steps)
         self._lazy = lazy
 
-    def run(self, reader: Reader | None, env: Env, tap: Callable[[Rows], Rows] | None = None) -> Rows:
-        """Returns the result's rows; `tap` sees the source's rows as they pass. Raises TooManyRows."""
-        chunks = self._source(reader, env)
+    def run(
+        self,
+        reader: Reader | None,
+        env: Env,
+        tap: Callable[[Rows], Rows] | None = None,
+        pushing: Pushing | None = None,
+    ) -> Rows:
+        """Returns the result's rows; `tap` sees the source's rows as they pass. Raises TooManyRows.
+
+        `pushing` is needed where the plan's source is pushed down.
+        """
+        chunks = self._source(reader, env, pushing)
         rows: Rows = itertools.chain.from_iterable(chunks) if self._lazy else _capped(chunks)
         if tap is not None:
             rows = tap(rows)
@@ -91,10 +106,14 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
     """Compiles the plan, None when the direct executor is not for it. `force` ignores the size of the input."""
     chain: list[Node] = []
     node = root
-    while isinstance(node, (Filter, Project, Aggregate, Distinct, Sort, Limit)):
+    while isinstance(node, (Filter, Project, Aggregate, Distinct, Sort, Limit)) and not _is_pushed(node):
         chain.append(node)
         node = node.child
-    if not isinstance(node, (Scan, Values)) or any(not _simple(n) for n in (*chain, node)):
+    if any(not _simple(n) for n in (*chain, node)):
+        return None
+    if isinstance(node, Aggregate):
+        return _compile(chain[::-1], node, tz, capped=not force)
+    if not isinstance(node, (Scan, Values)):
         return None
     if isinstance(node, Scan) and not force and not _small(node, chain):
         ordered = _by_index_order(node, chain)
@@ -105,6 +124,10 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
         return _compile(chain[::-1], node, tz, capped=not force)
     except Unsupported:
         return None
+
+
+def _is_pushed(node: Node) -> bool:
+    return isinstance(node, Aggregate) and bool(node.pushed)
 
 
 class LockingPlan:
@@ -149,7 +172,7 @@ def compile_locking(root: Node, tz: dt.tzinfo | None) -> LockingPlan | None:
             case Project():
                 out.append(_keyed_project(step.exprs, layout) if i < cut else _project_step(step.exprs, layout))
             case Sort():
-                direction = _sort_direction(step, chain[:i], node)
+                direction = path_direction(step, chain[:i], node)
                 if direction is None:
                     out.append(_sort_step(step, layout, None, frozenset()))
                 else:
@@ -179,11 +202,22 @@ def _small(scan: Scan, chain: Sequence[Node]) -> bool:
     assert access is not None
     if scan.engine == "tiflash":
         return False
-    if access.kind == "scan":
+    if scan.pushed is not None and scan.pushed.count is not None:
+        wanted = _wanted(scan.pushed.count, scan.pushed.offset)
+        if wanted is not None and wanted <= DIRECT_ROWS_MAX:
+            return True
+    if access.kind == "scan" and scan.pushed is None:
         if access.table_rows <= DIRECT_ROWS_MAX:
             return True
         return not scan.where and _stops_early(scan, chain)
     return access.rows <= DIRECT_ROWS_MAX or _unknown_bounds(scan) or _stops_early(scan, chain)
+
+
+def _wanted(count: Expr, offset: Expr | None) -> int | None:
+    """How many rows a LIMIT takes, with those it skips; None when that is not known before the execution."""
+    if not isinstance(count, Const) or not (offset is None or isinstance(offset, Const)):
+        return None
+    return int(str(count.value or 0)) + (0 if offset is None else int(str(offset.value or 0)))
 
 
 def _by_index_order(scan: Scan, chain: Sequence[Node]) -> Scan | None:
@@ -203,7 +237,7 @@ def _by_index_order(scan: Scan, chain: Sequence[Node]) -> Scan | None:
             continue
         order = ordered_offsets(scan.table, [(c.offset, c.prefix) for c in index.columns])
         path = Access("index", index, rows=access.rows, table_rows=access.table_rows, order=order)
-        candidate = replace(scan, access=path)
+        candidate = replace(scan, access=path, pushed=None)
         if _stops_early(candidate, chain):
             return candidate
     return None
@@ -229,7 +263,7 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
     if any(isinstance(n, (Aggregate, Distinct)) for n in below):
         return False
     sorts = [i for i, n in enumerate(below) if isinstance(n, Sort)]
-    if any(_sort_direction(below[i], below[i + 1 :], scan) is None for i in sorts):  # type: ignore[arg-type]
+    if any(path_direction(below[i], below[i + 1 :], scan) is None for i in sorts):  # type: ignore[arg-type]
         return False
     access = scan.access
     assert access is not None
@@ -238,38 +272,9 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
     return bool(wanted / selectivity <= DIRECT_ROWS_MAX * 4)
 
 
-def _sort_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
-    """ "forward" or "reverse" when the access path already gives the rows in this order, else None."""
-    access = scan.access
-    assert access is not None
-    offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
-    names: dict[int, Expr] = {}
-    for node in below:
-        if isinstance(node, Project):
-            names.update({c.id: e for c, e in zip(node.cols, node.exprs, strict=True)})
-        elif isinstance(node, (Aggregate, Distinct, Sort, Limit)):
-            return None
-    wanted: list[int] = []
-    for key in sort.keys:
-        expr = key.expr
-        while isinstance(expr, Column) and expr.id in names:
-            expr = names[expr.id]
-        if not isinstance(expr, Column) or expr.id not in offsets:
-            return None
-        wanted.append(offsets[expr.id])
-    directions = {k.desc for k in sort.keys}
-    if len(directions) != 1 or not access.order:
-        return None
-    pinned = set(access.order[: access.pinned])
-    wanted = [o for o in wanted if o not in pinned]
-    free = [o for o in access.order if o not in pinned]
-    # Once a whole unique key is named, later keys decide nothing.
-    if wanted != free[: len(wanted)]:
-        return None
-    return "reverse" if directions == {True} else "forward"
-
-
-def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None, *, capped: bool = True) -> DirectPlan:
+def _compile(
+    chain: Sequence[Node], source: Scan | Values | Aggregate, tz: dt.tzinfo | None, *, capped: bool = True
+) -> DirectPlan:
     layout = {c.id: i for i, c in enumerate(source.cols)}
     steps: list[Step] = []
     reverse = False
@@ -288,7 +293,7 @@ def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None,
             case Distinct():
                 steps.append(_distinct_step(node, trimmed))
             case Sort():
-                direction = _sort_direction(node, chain[:i], source) if isinstance(source, Scan) else None
+                direction = path_direction(node, chain[:i], source) if _has_order(source) else None
                 if direction is not None and not sorted_by_path:
                     reverse, sorted_by_path = direction == "reverse", True
                 else:
@@ -297,19 +302,46 @@ def _compile(chain: Sequence[Node], source: Scan | Values, tz: dt.tzinfo | None,
             case Limit():
                 steps.append(_limit_step(node))
         layout = {c.id: i for i, c in enumerate(node.cols)}
+    if isinstance(source, Aggregate) or (isinstance(source, Scan) and source.pushed is not None):
+        order = "" if not sorted_by_path else "reverse" if reverse else "forward"
+        early = isinstance(source, Scan) and _stops_early(source, chain[::-1])
+        return _pushed(source, tz, steps, order, early=early, lazy=early or not capped)
     if isinstance(source, Scan):
         scan = ScanReader(source, tz)
 
-        def read(reader: Reader | None, env: Env) -> Iterator[list[Row]]:
+        def read(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
             assert reader is not None
             return scan.row_chunks(reader, env, reverse=reverse)
 
         return DirectPlan(scan, read, steps, lazy=not capped or _stops_early(source, chain[::-1]))
     makers = [compile_row(row, {}) for row in source.rows]
-    return DirectPlan(None, lambda reader, env: iter(([make((), env) for make in makers],)), steps, lazy=True)
+    return DirectPlan(None, lambda reader, env, _: iter(([make((), env) for make in makers],)), steps, lazy=True)
 
 
-def _stored_chars(source: Scan | Values) -> frozenset[int]:
+def _has_order(source: Scan | Values | Aggregate) -> TypeGuard[Scan]:
+    """Whether rows can come in the order of an access path: not once regions have cut them by another one."""
+    return isinstance(source, Scan) and not (source.pushed is not None and source.pushed.keys)
+
+
+def _pushed(
+    source: Scan | Aggregate, tz: dt.tzinfo | None, steps: Sequence[Step], order: str, *, early: bool, lazy: bool
+) -> DirectPlan:
+    """The plan over what the store gives of a scan or of an aggregate."""
+    from sqlfront.exec.push_reader import PushReader
+
+    pushed = PushReader(source, tz)
+
+    def ask(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
+        assert reader is not None
+        assert pushing is not None
+        return pushing.opened(
+            pushed.row_chunks(reader, env, pushing, pushing.stats_of(source), order=order, early=early)
+        )
+
+    return DirectPlan(pushed.plain, ask, steps, lazy=lazy)
+
+
+def _stored_chars(source: Scan | Values | Aggregate) -> frozenset[int]:
     """The columns that are stored without spaces at their ends: CHAR."""
     if not isinstance(source, Scan):
         return frozenset()

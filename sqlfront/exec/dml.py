@@ -68,11 +68,16 @@ def rows_of(
 ) -> Iterator[Row]:
     """The rows of a compiled query, read by a transaction's own reader."""
     if isinstance(query, DirectQuery):
+        env = environment(session, params)
+        pushing = session.pushing(env)
         try:
-            yield from query.direct.run(reader, environment(session, params))
+            yield from query.direct.run(reader, env, pushing=pushing)
             return
         except TooManyRows:
             query = query.residual
+        finally:
+            if pushing is not None:
+                pushing.close()
     result = query.run_at(session, params, reader)
     try:
         for batch in result.fetch():
@@ -83,7 +88,7 @@ def rows_of(
 
 def compile_source(session: Session, node: Node) -> DirectQuery | ResidualQuery:
     """Compiles a query whose rows a change takes in."""
-    root = optimize(node, session.database.statistics)
+    root = optimize(node, session.database.statistics, remote=session.storage.push_down is not None)
     plan = QueryPlan(root, tuple(c.name for c in root.cols))
     query = compile_query(plan, session.variables.zone)
     if isinstance(query, PointQuery):

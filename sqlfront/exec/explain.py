@@ -1,7 +1,8 @@
 """EXPLAIN and EXPLAIN ANALYZE: the plan as a table, one line a node, with the access path of every table.
 
-`task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual.
-ANALYZE runs the statement and adds what each access path really read and how long that took.
+`task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual;
+`root` and `cop[tikv]` are what is pushed down (explain_push.py). ANALYZE runs the statement and adds what each access
+path really read and how long that took.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlfront.errors import unsupported
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows
 from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
+from sqlfront.exec.explain_push import ROOT, aggregate_info, reader_lines
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.statement import bind_context, plan_query, tell
 from sqlfront.plan.access import Access
@@ -45,6 +47,7 @@ from sqlfront.plan.nodes import (
 from sqlfront.result import Result, ResultColumn, rows_result
 
 if TYPE_CHECKING:
+    from sqlfront.exec.pushing import PushStats
     from sqlfront.session import Session
 
 _FORMATS = ("", "row", "brief", "traditional")
@@ -55,6 +58,7 @@ class Measured:
     """What one run showed: rows and seconds of each scan (by identity of its node), and of the whole."""
 
     scans: dict[int, tuple[int, float]] = field(default_factory=dict)
+    pushes: Mapping[int, PushStats] = field(default_factory=dict)
     rows: int = 0
     seconds: float = 0.0
 
@@ -67,7 +71,8 @@ class _Line:
     task: str
     obj: str
     info: str
-    actual: tuple[int, float] | None = None
+    actual: tuple[int, float | None] | None = None
+    execution: str = ""
 
 
 def explain(session: Session, parsed: parse.Parsed, statement: parse.Explain, params: Sequence[object]) -> Result:
@@ -85,15 +90,19 @@ def explain(session: Session, parsed: parse.Parsed, statement: parse.Explain, pa
 
 
 def _table(lines: Sequence[_Line], analyze: bool) -> Result:
+    told = any(line.execution for line in lines)
     names = ["id", "estRows", *(["actRows", "time"] if analyze else []), "task", "access object", "operator info"]
+    names += ["execution info"] if told else []
     columns = tuple(ResultColumn(n, t.TEXT) for n in names)
     rows = []
     for i, line in enumerate(lines):
         est = "N/A" if line.rows is None else f"{line.rows:.2f}"
         measured: list[str] = []
         if analyze:
-            measured = ["N/A", ""] if line.actual is None else [str(line.actual[0]), _duration(line.actual[1])]
-        rows.append((_branch(lines, i) + line.name, est, *measured, line.task, line.obj, line.info))
+            rows_seen, seconds = ("N/A", None) if line.actual is None else line.actual
+            measured = [str(rows_seen), "" if seconds is None else _duration(seconds)]
+        tail = [line.execution] if told else []
+        rows.append((_branch(lines, i) + line.name, est, *measured, line.task, line.obj, line.info, *tail))
     return rows_result(columns, rows)
 
 
@@ -141,12 +150,13 @@ def _explain_query(
         notes.lookups = query.lookups(session.database.statistics)
         for scan in query.columnar(session.database.statistics).values():
             notes.columnar[id(scan)] = _replica_note(session, scan)
-    root = plan.root
+    root = query.plan.root
     if isinstance(query, DirectQuery) and query.direct.scan is not None:
         root = _with_scan(root, query.direct.scan.scan, measured)
     for scan in _all_scans(root):
         if id(scan) not in notes.columnar and (scan.engine == "tiflash" or (scan.access and scan.access.columnar)):
             notes.remarks[id(scan)] = _replica_note(session, scan)
+    notes.pushes = None if measured is None else measured.pushes
     lines = list(_lines(root, 0, task, measured, notes))
     if measured is not None and lines:
         lines[0].actual = (measured.rows, measured.seconds)
@@ -175,15 +185,18 @@ def _measure(session: Session, query: PointQuery | DirectQuery | ResidualQuery, 
             env = environment(session, params)
             reader = session.reader() if query.direct.scan is not None else None
             counter = _Counter()
+            pushing = session.pushing(env, measuring=True)
             try:
-                out.rows = len(list(query.direct.run(reader, env, counter.tap)))
+                out.rows = len(list(query.direct.run(reader, env, counter.tap, pushing)))
             except TooManyRows:
                 return _measure(session, query.residual, params)
             for scan in _all_scans(query.plan.root):
                 out.scans[id(scan)] = (counter.rows, time.perf_counter() - begun)
+            out.pushes = {} if pushing is None else pushing.stats
         case ResidualQuery():
-            source = query.source(session, params)
+            source = query.source(session, params, measuring=True)
             out.scans = dict(source.measures)
+            out.pushes = {} if source.pushing is None else source.pushing.stats
             out.rows = sum(len(batch) for batch in source.rows())
     out.seconds = time.perf_counter() - begun
     return out
@@ -215,6 +228,7 @@ class _Notes:
         self.lookups: Mapping[int, Lookup] = {}
         self.columnar: dict[int, str] = {}
         self.remarks: dict[int, str] = {}
+        self.pushes: Mapping[int, PushStats] | None = None
 
 
 def _replica_note(session: Session, scan: Scan) -> str:
@@ -227,6 +241,17 @@ def _replica_note(session: Session, scan: Scan) -> str:
 
 
 def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: _Notes) -> Iterator[_Line]:
+    if isinstance(node, Scan) and node.pushed is not None and id(node) not in notes.lookups:
+        left = [c for c in node.left if node.access is None or c not in node.access.used]
+        if left:
+            yield _Line("Selection", depth, _estimate(node), task, "", ", ".join(map(show, left)))
+        yield from _pushed_lines(node, node, depth + bool(left), measured, notes)
+        return
+    if isinstance(node, Aggregate) and node.pushed:
+        assert isinstance(node.child, Scan)
+        yield _Line("HashAgg", depth, _estimate(node), ROOT, "", _info(node), _actual(node, measured))
+        yield from _pushed_lines(node, node.child, depth + 1, measured, notes)
+        return
     if isinstance(node, Scan):
         line = _scan_line(node, depth, measured)
         line.info = "; ".join(part for part in (line.info, notes.remarks.get(id(node), "")) if part)
@@ -259,6 +284,24 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
                 yield from _lines(plan, depth + 2, task, measured, notes)
 
 
+def _actual(node: Node, measured: Measured | None) -> tuple[int, float | None] | None:
+    return None if measured is None else measured.scans.get(id(node))
+
+
+def _pushed_lines(
+    node: Scan | Aggregate, scan: Scan, depth: int, measured: Measured | None, notes: _Notes
+) -> Iterator[_Line]:
+    """A reader and what stands under it."""
+    pushes = notes.pushes
+    stats = None if pushes is None else pushes.get(id(node))
+    table, _, index = _scan_object(scan).partition(", ")
+    seconds = _actual(node, measured)
+    for line in reader_lines(node, (table, index), show, stats):
+        took = seconds[1] if seconds is not None and line.depth == 0 else None
+        actual = None if line.actual is None else (line.actual, took)
+        yield _Line(line.name, depth + line.depth, line.rows, line.task, line.obj, line.info, actual, line.execution)
+
+
 def _name(node: Node) -> str:
     match node:
         case Aggregate():
@@ -285,7 +328,8 @@ def _name(node: Node) -> str:
             return type(node).__name__
 
 
-def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> _Line:
+def _scan_object(scan: Scan) -> str:
+    """The table that a scan reads, and its index."""
     access = scan.access
     assert access is not None
     alias = "" if scan.alias == scan.table.name else f" {scan.alias}"
@@ -293,8 +337,14 @@ def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> _Line:
     if access.index is not None:
         columns = ", ".join(scan.table.columns[c.offset].name for c in access.index.columns)
         obj += f", index:{access.index.name}({columns})"
-    actual = None if measured is None else measured.scans.get(id(scan))
-    return _Line(access.name, depth, access.rows, "kv", obj, _access_info(scan, access), actual)
+    return obj
+
+
+def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> _Line:
+    access = scan.access
+    assert access is not None
+    info = _access_info(scan, access)
+    return _Line(access.name, depth, access.rows, "kv", _scan_object(scan), info, _actual(scan, measured))
 
 
 def _access_info(scan: Scan, access: Access) -> str:
@@ -352,11 +402,7 @@ def _info(node: Node) -> str:
         case Join():
             return ", ".join(show(e) for e in node.on)
         case Aggregate():
-            groups = ", ".join(show(e) for e in node.groups)
-            aggs = ", ".join(show(a) for a in node.aggs)
-            return "; ".join(
-                p for p in (f"group by: {groups}" if groups else "", f"funcs: {aggs}" if aggs else "") if p
-            )
+            return aggregate_info(node, show)
         case WindowNode():
             return ", ".join(show(w) for w in node.windows)
         case Sort():

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeAlias
 
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
@@ -43,12 +44,16 @@ _WORD = re.compile(r"\w+")
 _FROM, _WHERE, _ITEMS, _DISTINCT, _ORDER, _LIMIT = range(6)
 
 
+Relation: TypeAlias = Scan | Virtual | Aggregate
+"""What is read before DuckDB begins; an aggregate where the store makes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PrintedQuery:
     """A query for DuckDB: text, the relations it reads, its named parameters and UDFs."""
 
     template: str
-    relations: dict[str, Scan | Virtual]
+    relations: dict[str, Relation]
     params: dict[str, Param | Context]
     udfs: dict[str, Call]
 
@@ -98,7 +103,7 @@ class _PlanPrinter:
         self._padded = padded or frozenset()
         self._trimmed: set[int] = set()
         self.expr.trimmed = self._trimmed
-        self.relations: dict[str, Scan | Virtual] = {}
+        self.relations: dict[str, Relation] = {}
         self._aliases = 0
 
     def query(self, node: Node) -> str:
@@ -120,7 +125,7 @@ class _PlanPrinter:
             case Join():
                 return self._join(node)
             case Aggregate():
-                return self._aggregate(node)
+                return self._relation(node) if node.pushed else self._aggregate(node)
             case WindowNode():
                 return self._window(node)
             case Distinct():
@@ -159,7 +164,7 @@ class _PlanPrinter:
 
     # Sources
 
-    def _relation(self, node: Scan | Virtual) -> _Block:
+    def _relation(self, node: Relation) -> _Block:
         if any(col.type.is_decimal for col in node.cols):
             from coprocessor.arrow import duckdb_type
 
@@ -170,8 +175,8 @@ class _PlanPrinter:
         self._trimmed.update(c.id for c in node.cols if c.id not in self._padded)
         names = ", ".join(f"c{c.id}" for c in node.cols)
         block = _Block(f"{_MARK}{name}{_MARK} AS {name}({names})")
-        if isinstance(node, Scan) and node.where:
-            block.where = [self._conjunct(c) for c in node.where]
+        if isinstance(node, Scan) and node.left:
+            block.where = [self._conjunct(c) for c in node.left]
             block.stage = _WHERE
         return block
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,14 +16,14 @@ from coprocessor.evaluate import Env
 from coprocessor.expr import Column, Const, Expr, Param, walk
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Reader
-from sqlfront.errors import ER_MEM_EXCEED, ER_SUBQUERY_NO_1_ROW, error
-from sqlfront.exec.context import environment
+from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
+from sqlfront.exec.context import environment, over_quota
 from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
-from sqlfront.exec.print_sql import PrintedQuery, print_query
+from sqlfront.exec.print_sql import PrintedQuery, Relation, print_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.access import Estimator
 from sqlfront.plan.lookups import LOOKUP_KEYS_MAX, Lookup, find_lookups, narrowed
-from sqlfront.plan.nodes import Filter, Join, Node, Project, QueryPlan, Scan, Virtual, node_exprs, walk_nodes
+from sqlfront.plan.nodes import Aggregate, Filter, Join, Node, Project, QueryPlan, Scan, Virtual, node_exprs, walk_nodes
 from sqlfront.result import ListSource, Result, ResultColumn, Row
 
 if TYPE_CHECKING:
@@ -29,13 +31,8 @@ if TYPE_CHECKING:
 
     from coprocessor.columnar.view import View
     from coprocessor.duck import DuckQuery
+    from sqlfront.exec.push_reader import PushReader
     from sqlfront.session import Session
-
-
-QUOTA_EXCEEDED = (
-    "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query. Please try "
-    "narrowing your query scope or increase the tidb_mem_quota_query limit and try again.[conn={}]"
-)
 
 
 def result_columns(plan: QueryPlan) -> tuple[ResultColumn, ...]:
@@ -52,15 +49,31 @@ def compile_query(plan: QueryPlan, tz: dt.tzinfo) -> PointQuery | DirectQuery | 
     direct = compile_direct(plan.root, tz)
     if direct is not None:
         return DirectQuery(plan, columns, direct, tz)
-    residual = ResidualQuery(plan, columns, tz)
     try:
-        residual.printed(None, wide=False)
+        return compile_residual(plan, columns, tz)
     except Unsupported:
         # What DuckDB cannot hold (decimals over 38 digits) Python can, if the query is simple enough.
         direct = compile_direct(plan.root, tz, force=True)
         if direct is None:
             raise
         return DirectQuery(plan, columns, direct, tz)
+
+
+def compile_residual(plan: QueryPlan, columns: tuple[ResultColumn, ...], tz: dt.tzinfo) -> ResidualQuery:
+    """Compiles a query for DuckDB. Raises Unsupported for what it cannot hold.
+
+    Sums of over 38 digits are made there, but cannot be handed in: then the store's part of the grouping is taken back.
+    """
+    residual = ResidualQuery(plan, columns, tz)
+    try:
+        residual.printed(None, wide=False)
+    except Unsupported:
+        if not any(isinstance(n, Aggregate) and n.pushed for n in walk_nodes(plan.root)):
+            raise
+        from sqlfront.plan.push_down import without_parts
+
+        residual = ResidualQuery(replace(plan, root=without_parts(plan.root)), columns, tz)
+        residual.printed(None, wide=False)
     return residual
 
 
@@ -155,16 +168,20 @@ class DirectQuery:
     @property
     def residual(self) -> ResidualQuery:
         if self._residual is None:
-            self._residual = ResidualQuery(self.plan, self.columns, self._tz)
+            self._residual = compile_residual(self.plan, self.columns, self._tz)
         return self._residual
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)
         reader = session.reader() if self.direct.scan is not None else None
+        pushing = session.pushing(env)
         try:
-            rows = list(self.direct.run(reader, env))
+            rows = list(self.direct.run(reader, env, pushing=pushing))
         except TooManyRows:
             return self.residual.run_at(session, params, reader)
+        finally:
+            if pushing is not None:
+                pushing.close()
         return Result(self.columns, ListSource(self.columns, rows))
 
 
@@ -182,6 +199,7 @@ class ResidualQuery:
         self._columnar: dict[str, Scan] | None = None
         self._printed: dict[tuple[frozenset[int] | None, bool], PrintedQuery] = {}
         self._readers: dict[str, ScanReader] = {}
+        self._push_readers: dict[str, PushReader] = {}
 
     def printed(self, padded: frozenset[int] | None, *, wide: bool) -> PrintedQuery:
         """The query as DuckDB's; `padded` and `wide` are `print_query`'s."""
@@ -194,8 +212,8 @@ class ResidualQuery:
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         return Result(self.columns, self.source(session, params))
 
-    def source(self, session: Session, params: tuple[Any, ...]) -> DuckSource:
-        """Starts the query on what a plain SELECT of the session sees."""
+    def source(self, session: Session, params: tuple[Any, ...], *, measuring: bool = False) -> DuckSource:
+        """Starts the query on what a plain SELECT of the session sees; `measuring` counts what stores did for it."""
         env = environment(session, params)
         columnar = self.columnar(session.database.statistics)
         if session.txn is None and columnar:
@@ -204,19 +222,19 @@ class ResidualQuery:
             if view is not None:
                 return DuckSource(self, session, env, session.storage.snapshot(view.ts), view)
             return DuckSource(self, session, env, session.reader_if(self.scans()), None)
-        return self.source_at(session, env, session.reader_if(self.scans()))
+        return self.source_at(session, env, session.reader_if(self.scans()), measuring=measuring)
 
     def scans(self) -> bool:
-        return any(isinstance(r, Scan) for r in self.printed(None, wide=False).relations.values())
+        return any(not isinstance(r, Virtual) for r in self.printed(None, wide=False).relations.values())
 
     def run_at(self, session: Session, params: tuple[Any, ...], reader: Reader | None) -> Result:
         return Result(self.columns, self.source_at(session, environment(session, params), reader))
 
-    def source_at(self, session: Session, env: Env, reader: Reader | None) -> DuckSource:
+    def source_at(self, session: Session, env: Env, reader: Reader | None, *, measuring: bool = False) -> DuckSource:
         """Starts the query on what `reader` sees."""
         columnar = self.columnar(session.database.statistics)
         view = session.columnar_view(columnar.values(), reader.ts) if columnar and reader is not None else None
-        return DuckSource(self, session, env, reader, view)
+        return DuckSource(self, session, env, reader, view, measuring=measuring)
 
     def columnar(self, estimator: Estimator) -> dict[str, Scan]:
         """The relations that are read from the replica when it is there.
@@ -252,6 +270,14 @@ class ResidualQuery:
             found = self._readers[name] = ScanReader(scan, self.tz)
         return found
 
+    def push_reader(self, name: str, node: Scan | Aggregate) -> PushReader:
+        from sqlfront.exec.push_reader import PushReader
+
+        found = self._push_readers.get(name)
+        if found is None:
+            found = self._push_readers[name] = PushReader(node, self.tz)
+        return found
+
 
 class DuckSource:
     """The rows of a residual query. Relations are read when it is made, so later commits do not show.
@@ -260,11 +286,19 @@ class DuckSource:
     """
 
     def __init__(
-        self, query: ResidualQuery, session: Session, env: Env, reader: Reader | None, view: View | None
+        self,
+        query: ResidualQuery,
+        session: Session,
+        env: Env,
+        reader: Reader | None,
+        view: View | None,
+        *,
+        measuring: bool = False,
     ) -> None:
         self._query = query
         self._session = session
         self._env = env
+        self.pushing = session.pushing(env, measuring=measuring)
         self.measures: dict[int, tuple[int, float]] = {}
         printed = query.printed(None, wide=False)
         self._lookups = query.lookups(session.database.statistics)
@@ -294,7 +328,7 @@ class DuckSource:
             self._end_view()
             raise
 
-    def _read_relations(self, relations: Mapping[str, Scan | Virtual]) -> None:
+    def _read_relations(self, relations: Mapping[str, Relation]) -> None:
         # Tables that are looked up by another's keys are read after it.
         for name, relation in sorted(relations.items(), key=lambda item: id(item[1]) in self._lookups):
             self._relations[name] = self._relation(name, relation, self._reader)
@@ -324,16 +358,14 @@ class DuckSource:
         scans, self._columnar, self._sources = self._columnar, {}, {}
         self._read_relations(scans)
 
-    def _relation(self, name: str, relation: Scan | Virtual, reader: Reader | None) -> pa.Table:
+    def _relation(self, name: str, relation: Relation, reader: Reader | None) -> pa.Table:
         import pyarrow as pa
 
         if isinstance(relation, Virtual):
             return self._session.virtual_relation(relation)
         assert reader is not None
         begun = time.perf_counter()
-        writes = self._session.dirty_writes(*relation.table.codec.record_range)
-        scan = self._scan_reader(name, relation)
-        batches = scan.batches(reader, self._env, self._session.database.segments, writes)
+        batches = self._batches(name, relation, reader)
         self.measures[id(relation)] = (sum(b.num_rows for b in batches), time.perf_counter() - begun)
         names = [f"c{c.id}" for c in relation.cols]
         if not batches:
@@ -342,22 +374,52 @@ class DuckSource:
         if first.schema.names != names:
             batches = [pa.RecordBatch.from_arrays(b.columns, names=names) for b in batches]
         table = self._read[id(relation)] = pa.Table.from_batches(batches)
-        self._bytes += table.nbytes
-        quota = self._session.variables.mem_quota
-        if 0 <= quota < self._bytes:
-            raise error(ER_MEM_EXCEED, QUOTA_EXCEEDED.format(self._session.id))
+        self._hold(table.nbytes)
         return table
 
-    def _scan_reader(self, name: str, relation: Scan) -> ScanReader:
-        """The reader of a scan: by the keys that its driver's rows hold, if they are few, else as planned."""
+    def _batches(self, name: str, relation: Scan | Aggregate, reader: Reader) -> list[pa.RecordBatch]:
+        """What a relation's access path gives, or what the store makes of it."""
+        session, scan = self._session, relation
+        if isinstance(relation, Scan):
+            found = self._narrowed(relation)
+            scan = relation if found is None else found
+            if scan.pushed is None or (scan.access is not None and scan.access.point):
+                plain = self._query.scan_reader(name, relation) if found is None else ScanReader(found, self._query.tz)
+                segments = None if session.storage.push_down is not None else session.database.segments
+                writes = session.dirty_writes(*relation.table.codec.record_range)
+                return plain.batches(reader, self._env, segments, writes)
+        return self._asked(name, relation, scan, reader)
+
+    def _asked(
+        self, name: str, relation: Scan | Aggregate, node: Scan | Aggregate, reader: Reader
+    ) -> list[pa.RecordBatch]:
+        """The batches of requests; `node` is the relation, or its scan by another access path."""
+        from sqlfront.exec.push_reader import PushReader
+
+        pushing = self.pushing
+        assert pushing is not None
+        pushed = self._query.push_reader(name, node) if node is relation else PushReader(node, self._query.tz)
+        batches = []
+        with closing(pushed.batches(reader, self._env, pushing, pushing.stats_of(relation))) as asked:
+            for batch in asked:
+                pushing.hold(batch.nbytes)
+                batches.append(batch)
+        return batches
+
+    def _hold(self, size: int) -> None:
+        self._bytes += size
+        quota = self._session.variables.mem_quota
+        if 0 <= quota < self._bytes:
+            raise over_quota(self._session.id)
+
+    def _narrowed(self, relation: Scan) -> Scan | None:
+        """The scan by the keys that its driver's rows hold, if they are few; None for the scan as planned."""
         lookup = self._lookups.get(id(relation))
         driver = None if lookup is None else self._read.get(id(lookup.driver))
         if lookup is None or driver is None:
-            return self._query.scan_reader(name, relation)
+            return None
         values = driver.column(f"c{lookup.column}").unique().drop_null()
-        if len(values) > LOOKUP_KEYS_MAX:
-            return self._query.scan_reader(name, relation)
-        return ScanReader(narrowed(lookup, values.to_pylist()), self._query.tz)
+        return narrowed(lookup, values.to_pylist()) if len(values) <= LOOKUP_KEYS_MAX else None
 
     def _start(self) -> None:
         """Starts the query in DuckDB; a decimal overflow makes it go on in the next form that can hold the numbers."""
@@ -398,7 +460,7 @@ class DuckSource:
         direct = compile_direct(self._query.plan.root, self._query.tz, force=True)
         if direct is None:
             _raise(exc)
-        self._rows = list(direct.run(self._reader, self._env))
+        self._rows = list(direct.run(self._reader, self._env, pushing=self.pushing))
 
     def rows(self) -> Iterator[Sequence[Row]]:
         fix = _row_fixer([c.type for c in self._query.columns])
@@ -460,7 +522,7 @@ def _goes_along(scan: Scan) -> bool:
         scan.access is not None
         and scan.access.kind == "scan"
         and scan.table.columnar
-        and not (scan.engine == "tikv" or scan.use_index)
+        and not (scan.engine == "tikv" or scan.use_index or scan.pushed is not None)
     )
 
 
@@ -492,7 +554,7 @@ def _empty(names: Sequence[str], types: Sequence[FieldType]) -> pa.Table:
     return arrow_schema(names, types, inside=True).empty_table()
 
 
-def _padded(table: pa.Table, relation: Scan | Virtual) -> list[int]:
+def _padded(table: pa.Table, relation: Relation) -> list[int]:
     """The ids of text columns with a value that ends in a space: comparisons have to trim it."""
     import pyarrow.compute as pc
 

@@ -55,6 +55,10 @@ class ScanReader:
         if index is not None:
             self._record_key_of_entry = self.codec.index_record_key(index.schema)
 
+    def ranges(self, env: Env) -> list[KeyRange]:
+        """The key ranges of the access path, of records or of index entries."""
+        return self._keys.ranges(env)
+
     # Rows
 
     def rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:

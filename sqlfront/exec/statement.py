@@ -164,7 +164,9 @@ def plan_query(session: Session, ctx: BindContext, statement: parse.Query) -> Qu
     root = plan.root
     if session.variables.select_limit is not None and not isinstance(root, Limit):
         root = Limit(root, Const(session.variables.select_limit, t.UBIGINT), None)
-    return replace(plan, root=optimize(root, session.database.statistics))
+    # What a query locks it reads by keys.
+    remote = session.storage.push_down is not None and plan.lock is None
+    return replace(plan, root=optimize(root, session.database.statistics, remote=remote))
 
 
 def _depends_on_size(executable: Executable) -> bool:

@@ -21,8 +21,6 @@ from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
 LOOKUP_COST = 4.0  # an index entry, then a get of its row
 ROW_COST = 1.0
 SCAN_ROW_COST = 0.3  # a whole table is decoded in batches
-SCAN_START_COST = 40.0
-PATH_START_COST = 3.0
 COLUMNAR_START_COST = 3000.0  # DuckDB takes a few milliseconds to begin
 COLUMNAR_ROW_COST = 0.005
 IN_COMBINATIONS_MAX = 10_000  # key ranges that IN lists over several columns may multiply to
@@ -31,6 +29,23 @@ PSEUDO_ROWS = 10_000.0
 PSEUDO_EQUAL = 0.001
 PSEUDO_RANGE = 1 / 3
 PSEUDO_BETWEEN = 1 / 40
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What beginning an access costs, by where the data is: of gets by key, of a range, of a whole table, and of the
+    second step of a lookup. `replica`: whether there may be a columnar replica in this process."""
+
+    point: float
+    path: float
+    scan: float
+    lookup: float
+    replica: bool
+
+
+LOCAL = Costs(point=3.0, path=3.0, scan=40.0, lookup=0.0, replica=True)
+REMOTE = Costs(point=60.0, path=100.0, scan=140.0, lookup=100.0, replica=False)
+"""A round trip takes about as long as stepping over a hundred rows does."""
 
 
 class Estimator(Protocol):
@@ -105,7 +120,7 @@ class Access:
         return "IndexScan" if self.cover else "IndexLookUp"
 
 
-def choose_access(scan: Scan, estimator: Estimator) -> Access:
+def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Access:
     """Returns the cheapest access path for the scan's conditions."""
     table = scan.table
     total = max(1.0, estimator.rows(table))
@@ -114,19 +129,19 @@ def choose_access(scan: Scan, estimator: Estimator) -> Access:
     selectivity = _all_selectivity(table, sargs, scan.where, estimator)
     out_rows = max(1.0, total * selectivity) if scan.where else total
     best = Access(
-        "scan", rows=out_rows, table_rows=total, cost=SCAN_START_COST + total * SCAN_ROW_COST, order=_scan_order(table)
+        "scan", rows=out_rows, table_rows=total, cost=costs.scan + total * SCAN_ROW_COST, order=_scan_order(table)
     )
     if scan.use_index:
         best = replace(best, cost=float("inf"))
-    for candidate in _candidates(scan, sargs, total, estimator):
+    for candidate in _candidates(scan, sargs, total, estimator, costs):
         if candidate.cost < best.cost:
             best = candidate
-    return replace(best, columnar=True) if _prefers_replica(scan, best, total) else best
+    return replace(best, columnar=True) if _prefers_replica(scan, best, total, costs) else best
 
 
-def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
+def _prefers_replica(scan: Scan, best: Access, total: float, costs: Costs) -> bool:
     """Whether a scan of the columnar replica costs less than the best path to the rows."""
-    if scan.engine or scan.use_index or not scan.table.columnar:
+    if scan.engine or scan.use_index or not (scan.table.columnar and costs.replica):
         return scan.engine == "tiflash"
     return best.cost > COLUMNAR_START_COST + total * COLUMNAR_ROW_COST
 
@@ -148,7 +163,7 @@ def ordered_offsets(table: Table, parts: Sequence[tuple[int, int]]) -> tuple[int
     return tuple(out)
 
 
-def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Estimator) -> list[Access]:
+def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Estimator, costs: Costs) -> list[Access]:
     table = scan.table
     out: list[Access] = []
     if not scan.use_index or "primary" in scan.use_index:
@@ -161,8 +176,9 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
             found = _match(table, primary, sargs, True, total, estimator)
             if found is not None:
                 # A long range of records is decoded in batches, as the whole table is.
-                each = min(found.rows * ROW_COST, SCAN_START_COST / 2 + found.rows * SCAN_ROW_COST)
-                out.append(replace(found, kind="primary", cost=PATH_START_COST + each))
+                each = min(found.rows * ROW_COST, costs.scan / 2 + found.rows * SCAN_ROW_COST)
+                start = costs.point if found.point else costs.path
+                out.append(replace(found, kind="primary", cost=start + each))
     wanted = set(scan.offsets)
     for index in table.indexes:
         name = index.name.casefold()
@@ -177,7 +193,9 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
         covers = table.codec.index_covers(index.schema) | ({HANDLE_OFFSET} if table.codec.is_hidden_handle else set())
         cover = wanted <= covers and not found.point
         each = ROW_COST if cover else LOOKUP_COST
-        out.append(replace(found, kind="index", index=index, cover=cover, cost=PATH_START_COST + 1 + found.rows * each))
+        start = costs.point if found.point else costs.path
+        start += 1 if cover else 1 + costs.lookup
+        out.append(replace(found, kind="index", index=index, cover=cover, cost=start + found.rows * each))
     return out
 
 

@@ -39,11 +39,30 @@ class PlanColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushed:
+    """What the store does beside the data for a scan, before its rows come over the wire.
+
+    `index_conds` filter the entries of an index before their rows are fetched, `conds` the rows themselves. With `keys`
+    every region gives its first `count` + `offset` rows in that order, else any so many of them, or the first in the
+    order of the access path where `order` is "forward" or "reverse"; no `count` leaves them all. What is above the scan
+    cuts the rows of all regions again.
+    """
+
+    conds: tuple[Expr, ...] = ()
+    index_conds: tuple[Expr, ...] = ()
+    keys: tuple[OrderKey, ...] = ()
+    count: Expr | None = None
+    offset: Expr | None = None
+    order: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """Rows of a stored table. `offsets[i]` is the table column of `cols[i]`, HANDLE_OFFSET the hidden row id.
 
     `where` holds the conjuncts over this table alone; they filter whatever the access path delivers. `engine` is where
-    it must read: "tikv" the rows, "tiflash" the columnar replica, "" leaves it to the planner.
+    it must read: "tikv" the rows, "tiflash" the columnar replica, "" leaves it to the planner. `pushed` is what
+    the store does of it (`plan/push_down.py`); None where the store is in this process.
     """
 
     table: Table
@@ -55,6 +74,15 @@ class Scan:
     use_index: tuple[str, ...] = ()
     ignore_index: tuple[str, ...] = ()
     engine: str = ""
+    pushed: Pushed | None = None
+
+    @property
+    def left(self) -> tuple[Expr, ...]:
+        """The conditions that whoever reads the scan has to apply: all but the pushed ones."""
+        if self.pushed is None:
+            return self.where
+        below = self.pushed.conds + self.pushed.index_conds
+        return tuple(c for c in self.where if c not in below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +140,18 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """Groups by `groups` (one group over everything when empty); `cols` are the group columns, then the aggregates."""
+    """Groups by `groups` (one group over everything when empty); `cols` are the group columns, then the aggregates.
+
+    `pushed` is "hash" or "stream" where every region aggregates its part of the scan below, by groups as they come or
+    in the order of the access path, and the parts are merged here.
+    """
 
     child: Node
     cols: tuple[PlanColumn, ...]
     groups: tuple[Expr, ...]
     aggs: tuple[Agg, ...]
     rollup: bool = False
+    pushed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

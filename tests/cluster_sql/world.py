@@ -10,6 +10,8 @@ import itertools
 import time
 from typing import Any
 
+from coprocessor.duck import DuckEngine
+from coprocessor.serving import InlineWorkers, Serving, ServingLimits
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.storage import OPTIONS, ClusterStorage
 from kvstore.raftstore.config import KIB, StoreConfig
@@ -39,7 +41,8 @@ class World:
 
         async def start() -> RealCluster:
             epoch_ms = time.time_ns() // 1_000_000 - int(asyncio.get_running_loop().time() * 1000)
-            cluster = RealCluster(stores, 1, seed, config=config, epoch_ms=epoch_ms)
+            serving = Serving(lambda: DuckEngine(None), InlineWorkers(), ServingLimits())
+            cluster = RealCluster(stores, 1, seed, serving, config=config, epoch_ms=epoch_ms)
             await cluster.start()
             return cluster
 

@@ -1,7 +1,8 @@
 """Stores that `.slt` files run on: `open_store(name)` is the seam where later ones join.
 
-`memory`, `rocksdb` and `cluster` (three stores with small regions, over an in-memory network) are the database itself;
-`mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
+`memory` and `rocksdb` are the database itself; `pushed`, `pushed-chunk` and `pushed-datum` have a storage that answers
+push-down requests as many regions do, in one encoding each; `cluster` is three stores with small regions and several
+SQL servers, over an in-memory network. `mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlfront
+from coprocessor.dag.plan import EncodeType
 from sqlfront.exec import direct
+from tests.push.regions import connect as connect_pushed
 from tests.slt.runner import Outcome, Session, StatementFailed, Store
 from tests.sql.sessions import second_session
 
-STORES = ("memory", "rocksdb", "cluster")
+EMBEDDED = ("memory", "rocksdb")
+PUSHED = {"pushed": EncodeType.ARROW, "pushed-chunk": EncodeType.CHUNK, "pushed-datum": EncodeType.DEFAULT}
+CLUSTER = "cluster"
+STORES = (*EMBEDDED, *PUSHED, CLUSTER)
 JUDGES = ("mariadb", "sqlite", "duckdb")
 PATHS = ("auto", "row", "duckdb")
 
@@ -89,6 +95,25 @@ class ClusterStore:
         self._world.close()
 
 
+class PushedStore:
+    """A fresh database in memory whose storage takes push-down requests."""
+
+    engines = SqlfrontStore.engines
+
+    def __init__(self, name: str) -> None:
+        self._encode = PUSHED[name]
+        self._first: Any = None
+
+    def open(self) -> Session:
+        if self._first is not None:
+            return SqlfrontSession(second_session(self._first))
+        self._first = connect_pushed(0, self._encode)
+        return SqlfrontSession(self._first)
+
+    def close(self) -> None:
+        """Its first session closes the database."""
+
+
 @contextlib.contextmanager
 def forced_path(path: str) -> Iterator[None]:
     """Makes the process run what a query needs beside its access paths directly in Python (`row`, where the direct
@@ -110,10 +135,12 @@ def forced_path(path: str) -> Iterator[None]:
 
 def open_store(name: str) -> Store:
     """Makes a fresh, empty database of a kind."""
-    if name == "cluster":
+    if name == CLUSTER:
         return ClusterStore()
-    if name in STORES:
+    if name in EMBEDDED:
         return SqlfrontStore(name)
+    if name in PUSHED:
+        return PushedStore(name)
     if name in JUDGES:
         from tests.slt.judges import open_judge
 

@@ -1,6 +1,7 @@
 """Every `.slt` file on every store, and once more with DuckDB doing all that it can; failures come with their lines.
 
-The generated files are long, so the fast run has one of each kind in memory; the others are marked slow.
+The generated files are long, so the fast run has one of each kind in memory; the others are marked slow. So are the
+stores that answer push-down requests, but for the topics that these matter most for.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import pytest
 
 from tests.slt.__main__ import run_file
 from tests.slt.records import Query, parse_file
-from tests.slt.stores import STORES
+from tests.slt.stores import PUSHED, STORES
 
 FILES = Path(__file__).parent / "files"
 SHOWN = 15
+PUSHED_TOPICS = frozenset({"aggregates", "group_by", "order_limit", "subqueries", "types"})
 
 
 def _cases() -> list[object]:
@@ -25,6 +27,7 @@ def _cases() -> list[object]:
             generated = path.parent.name == "generated"
             slow = generated and (store != "memory" or not path.stem.endswith("_0"))
             slow = slow or (read_path == "duckdb" and path.parent.name == "transactions")
+            slow = slow or (store in PUSHED and (store != "pushed" or path.parent.name not in PUSHED_TOPICS))
             marks = [pytest.mark.slow] if slow else []
             out.append(pytest.param(path, store, read_path, id=f"{name}-{store}-{read_path}", marks=marks))
     return out

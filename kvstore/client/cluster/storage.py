@@ -19,15 +19,19 @@ from kvstore.client.api import (
     CancelToken,
     CommitCheck,
     Ingest,
+    PushAnswer,
     PushDown,
+    PushRequest,
 )
+from kvstore.client.cluster.bulk import BulkLoad
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.parts import Options
+from kvstore.client.cluster.push import Push
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.transaction import ClusterTransaction, MergedReader
 from kvstore.client.write_buffer import Pair
-from kvstore.errors import StoreError, WriteConflict
+from kvstore.errors import SnapshotTooOld, WriteConflict
 from kvstore.mvcc.batch import PackedBatch
 from kvstore.mvcc.chunks import Chunk, pairs_of
 from kvstore.rpc.api import Transport
@@ -106,8 +110,8 @@ class ClusterReader:
                 self._loop.spawn(_closing(scan))
 
 
-async def _closing(scan: AsyncGenerator[list[Pair], None]) -> None:
-    await scan.aclose()
+async def _closing(answers: AsyncGenerator[Any, None]) -> None:
+    await answers.aclose()
 
 
 class StorageTransaction(ClusterReader):
@@ -215,6 +219,50 @@ class StorageTransaction(ClusterReader):
             self._loop.spawn(self._txn.rollback())
 
 
+class _PushDown:
+    """`api.PushDown` for threads."""
+
+    def __init__(self, loop: LoopThread, push: Push) -> None:
+        self._loop = loop
+        self._push = push
+
+    @property
+    def arrow(self) -> bool:
+        return self._loop.run(self._push.arrow())
+
+    def run(self, request: PushRequest, cancel: CancelToken | None = None) -> Iterator[PushAnswer]:
+        answers = self._push.run(request)
+        try:
+            while (answer := self._loop.run(anext(answers, None), cancel)) is not None:
+                yield answer
+        finally:
+            self._loop.spawn(_closing(answers))
+
+
+class StorageLoad:
+    """`api.Ingest` over a bulk load of the client."""
+
+    def __init__(self, loop: LoopThread, load: BulkLoad, cancel: CancelToken | None, *, is_past: bool) -> None:
+        self._loop = loop
+        self._load = load
+        self._cancel = cancel
+        self._is_past = is_past
+
+    @property
+    def commit_ts(self) -> int:
+        return self._load.commit_ts
+
+    def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        self._load.add_run(keys, values)
+
+    def finish(self, *, check_duplicates: bool = True) -> None:
+        check_empty = check_duplicates and not self._is_past
+        self._loop.run(self._load.finish(check_empty=check_empty), self._cancel)
+
+    def abort(self) -> None:
+        self._load.abort()
+
+
 class ClusterStorage:
     """`api.Storage` over a cluster. Any thread may use it; it ends with `close`."""
 
@@ -224,6 +272,7 @@ class ClusterStorage:
         self.gc_life_ms = GC_LIFE_MS
         self._loop = loop
         self._leave_transport = leave
+        self._push_down = _PushDown(loop, Push(cluster.parts))
         self._readers: weakref.WeakSet[ClusterReader] = weakref.WeakSet()
 
     @classmethod
@@ -258,7 +307,7 @@ class ClusterStorage:
 
     @property
     def push_down(self) -> PushDown | None:
-        return None
+        return self._push_down
 
     def oldest_ts(self) -> int:
         """The oldest timestamp that is read at, 0 if none is: garbage collection has to stay below it."""
@@ -334,8 +383,15 @@ class ClusterStorage:
     def safe_point(self) -> int:
         return int(self._loop.run(self.cluster.pd.gc_safe_point()))
 
-    def ingest(self, start: bytes, end: bytes, *, cancel: CancelToken | None = None) -> Ingest:
-        raise StoreError("bulk loads into a cluster are not there yet")
+    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
+        load = self._loop.run(self.cluster.bulk_load(start, end, commit_ts=commit_ts))
+        return StorageLoad(self._loop, load, cancel, is_past=bool(commit_ts))
+
+    def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
+        """Keeps what a reader at `ts` sees for so long; 0 seconds lets it go. Raises SnapshotTooOld."""
+        least = self._loop.run(self.cluster.pd.update_service_safe_point(service, ttl_s, ts))
+        if ttl_s and least > ts:
+            raise SnapshotTooOld(ts, least)
 
     def destroy_range(self, start: bytes, end: bytes) -> None:
         self._loop.run(self.cluster.destroy_range(start, end))

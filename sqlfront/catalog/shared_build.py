@@ -1,0 +1,92 @@
+"""Building an index beside writers of other servers.
+
+Nobody here is told of their commits. But every commit after a timestamp W, drawn when the index had been announced,
+maintains it: whoever changes or removes a row writes the entries of the old and new values at his own commit_ts. So
+entries of rows in a snapshot after W are loaded *as versions of W*: where a writer has been since, they lie below what
+he wrote, and where nobody has, they are right. Nothing is locked, a batch may be repeated, and one that comes late
+changes nothing. Until the index is complete nobody reads it.
+
+Garbage collection stays below W for as long as the build goes on: else a deleted entry could be collected before the
+older version is loaded.
+
+Two rows with one key of a unique index are found as `backfill` says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from sqlfront.catalog.backfill import EntryEncoder, check_unique, read_entries, stop_if, written_before
+
+if TYPE_CHECKING:
+    from kvstore.client.api import CancelToken, Storage
+    from sqlfront.catalog.jobs import Job
+    from sqlfront.catalog.model import Index, Table
+
+KEEP_S = 600
+
+
+class KeepsVersions(Protocol):
+    """A storage whose garbage collection several clients steer."""
+
+    def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
+        """Keeps what a reader at `ts` sees for so long; 0 seconds lets it go. Raises SnapshotTooOld."""
+
+
+class SharedBuild:
+    """The build of a job's indexes; the job's record says how far it came."""
+
+    untouched = False
+
+    def __init__(self, storage: Storage, versions: KeepsVersions, job: Job) -> None:
+        self._storage = storage
+        self._versions = versions
+        self._job = job
+
+    @property
+    def _service(self) -> str:
+        return f"sqlfront-ddl-{self._job.id}"
+
+    def fill(self, table: Table, index: Index, cancel: CancelToken | None) -> int:
+        job = self._job
+        if not job.entries_ts:
+            job.entries_ts = self._storage.now_ts()
+        self._keep()
+        encode = EntryEncoder(table, (index.schema,))
+        start, end = written_before(self._storage, table)
+        known = job.filled.get(str(index.id))
+        if known is not None:
+            start = bytes.fromhex(known) if known else end
+        while start < end:
+            stop_if(cancel)
+            run = read_entries(self._storage, encode, (start, end), cancel)
+            if run is not None:
+                self._load(encode, index, run.keys, run.values, cancel)
+                job.rows += run.rows
+            start = run.next if run is not None and run.next is not None else end
+            job.filled[str(index.id)] = start.hex() if start < end else ""
+            self._keep()
+        if index.unique:
+            check_unique(self._storage, table, index, cancel)
+        return job.rows
+
+    def _load(
+        self, encode: EntryEncoder, index: Index, keys: list[bytes], values: list[bytes], cancel: CancelToken | None
+    ) -> None:
+        start, end = encode.codec.index_range(index.schema)
+        load = self._storage.load(start, end, commit_ts=self._job.entries_ts, cancel=cancel)
+        try:
+            load.add_run(keys, values)
+            load.finish(check_duplicates=False)
+        except BaseException:
+            load.abort()
+            raise
+
+    def _keep(self) -> None:
+        """Notes how far it is, which fails when the job is cancelled or another server goes on with it."""
+        self._versions.keep_versions(self._service, self._job.entries_ts, KEEP_S)
+        self._job.save(self._storage)
+
+    def close(self) -> None:
+        if self._job.entries_ts:
+            self._versions.keep_versions(self._service, self._job.entries_ts, 0)

@@ -1,0 +1,42 @@
+"""Whether an access path already gives its rows in the order that a Sort wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coprocessor.expr import Column, Expr
+from sqlfront.plan.nodes import Aggregate, Distinct, Limit, Node, Project, Scan, Sort
+
+
+def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
+    """ "forward" or "reverse" when the scan's path gives the rows in the order of `sort`, else None.
+
+    `below` are the nodes between the two, in any order.
+    """
+    access = scan.access
+    assert access is not None
+    offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
+    names: dict[int, Expr] = {}
+    for node in below:
+        if isinstance(node, Project):
+            names.update({c.id: e for c, e in zip(node.cols, node.exprs, strict=True)})
+        elif isinstance(node, (Aggregate, Distinct, Sort, Limit)):
+            return None
+    wanted: list[int] = []
+    for key in sort.keys:
+        expr = key.expr
+        while isinstance(expr, Column) and expr.id in names:
+            expr = names[expr.id]
+        if not isinstance(expr, Column) or expr.id not in offsets:
+            return None
+        wanted.append(offsets[expr.id])
+    directions = {k.desc for k in sort.keys}
+    if len(directions) != 1 or not access.order:
+        return None
+    pinned = set(access.order[: access.pinned])
+    wanted = [o for o in wanted if o not in pinned]
+    free = [o for o in access.order if o not in pinned]
+    # Once a whole unique key is named, later keys decide nothing.
+    if wanted != free[: len(wanted)]:
+        return None
+    return "reverse" if directions == {True} else "forward"

@@ -1,0 +1,191 @@
+"""What a store computes beside the data: conditions, aggregates, orders and limits that go down into the scans.
+
+Runs after the access paths are chosen, and only where the storage takes requests. What goes down is what `can_push`
+allows (docs/coprocessor.md); a grouping or a limit follows only where every condition of the scan did. A LIMIT and its
+ORDER BY stay above as well, since every region cuts only its own rows; an aggregate is marked, and the executor merges
+the regions' parts. Scans of whole unique keys are left to plain gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from coprocessor.codec.collation import needs_restored_data
+from coprocessor.dag.expressions import can_group_by, can_push, can_push_agg
+from coprocessor.expr import Agg, Column, Context, Expr, OrderKey, columns, walk
+from sqlfront.plan.nodes import (
+    HANDLE_OFFSET,
+    Aggregate,
+    Distinct,
+    Limit,
+    Node,
+    Project,
+    Pushed,
+    Scan,
+    Sort,
+    with_children,
+)
+from sqlfront.plan.path_order import path_direction
+from sqlfront.plan.rules.push_filters import movable, substitute
+
+
+def push_down(node: Node) -> Node:
+    """Returns the plan with everything pushed that can be; subqueries inside expressions are plans of their own."""
+    match node:
+        case Scan():
+            return _scan(node)
+        case Aggregate():
+            return _aggregate(node) or with_children(node, push_down)
+        case Distinct():
+            return _distinct(node) or with_children(node, push_down)
+        case Limit():
+            return _limited(node) or with_children(node, push_down)
+        case _:
+            return with_children(node, push_down)
+
+
+def without_parts(node: Node) -> Node:
+    """Returns the plan with its aggregates taken back from the store: rows come over the wire, and are grouped here."""
+    if isinstance(node, Aggregate) and node.pushed:
+        node = replace(node, pushed="")
+    return with_children(node, without_parts)
+
+
+# Conditions
+
+
+def _scan(scan: Scan) -> Scan:
+    access = scan.access
+    if access is None or access.point or access.columnar or scan.engine == "tiflash":
+        return scan
+    left = [c for c in scan.where if c not in access.used and _pushable(c)]
+    index_conds: tuple[Expr, ...] = ()
+    if is_lookup(scan):
+        there = _told_by_entries(scan)
+        index_conds = tuple(c for c in left if columns(c) <= there)
+    return replace(scan, pushed=Pushed(tuple(c for c in left if c not in index_conds), index_conds))
+
+
+def is_lookup(scan: Scan) -> bool:
+    """Whether the scan reads an index first and then the rows that its entries point to."""
+    return scan.access is not None and scan.access.kind == "index" and not scan.access.cover
+
+
+def _told_by_entries(scan: Scan) -> set[int]:
+    """The ids of the scan's columns whose values stand in the entries of its index."""
+    assert scan.access is not None
+    assert scan.access.index is not None
+    table = scan.table
+    told = {c.offset for c in scan.access.index.columns if c.prefix < 0}
+    told = {o for o in told if not needs_restored_data(table.columns[o].type)}
+    told.add(table.handle_offset if table.handle_offset >= 0 else HANDLE_OFFSET)
+    return {c.id for c, o in zip(scan.cols, scan.offsets, strict=True) if o in told}
+
+
+def _pushable(expr: Expr) -> bool:
+    random = any(isinstance(p, Context) and p.key[0] == "rand" for p in walk(expr))
+    return not random and movable(expr) and can_push(expr)
+
+
+def _is_whole(scan: Scan) -> bool:
+    """Whether the store applies every condition of the scan, so that what stands above may go down too."""
+    assert scan.access is not None
+    return scan.pushed is not None and all(c in scan.access.used for c in scan.left)
+
+
+# Aggregates
+
+
+def _below(node: Node) -> tuple[Scan, dict[int, Expr]] | None:
+    """The scan under projections, and what these call its expressions."""
+    names: dict[int, Expr] = {}
+    while isinstance(node, Project):
+        here = {c.id: e for c, e in zip(node.cols, node.exprs, strict=True)}
+        names = here | {i: substitute(e, here) for i, e in names.items()}
+        node = node.child
+    if not isinstance(node, Scan):
+        return None
+    scan = _scan(node)
+    return (scan, names) if scan.pushed is not None and _is_whole(scan) else None
+
+
+def _aggregate(node: Aggregate) -> Aggregate | None:
+    found = _below(node.child)
+    if found is None or node.rollup or not (node.groups or node.aggs):
+        return None
+    scan, names = found
+    own = {c.id for c in scan.cols}
+    groups = tuple(substitute(e, names) for e in node.groups)
+    aggs = tuple(a for a in (substitute(a, names) for a in node.aggs) if isinstance(a, Agg))
+    if not all(columns(e) <= own and movable(e) for e in (*groups, *aggs)):
+        return None
+    if not (all(map(can_group_by, groups)) and all(map(can_push_agg, aggs))):
+        return None
+    pushed = "stream" if _is_streamed(scan, groups) else "hash"
+    return replace(node, child=scan, groups=groups, aggs=aggs, pushed=pushed)
+
+
+def _is_streamed(scan: Scan, groups: Sequence[Expr]) -> bool:
+    """Whether the groups are the leading columns of the order that the path reads in."""
+    assert scan.access is not None
+    offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
+    wanted = [offsets[e.id] for e in groups if isinstance(e, Column)]
+    whole = len(wanted) == len(groups) > 0 and not is_lookup(scan)
+    return whole and tuple(wanted) == scan.access.order[: len(wanted)]
+
+
+def _distinct(node: Distinct) -> Distinct | None:
+    """DISTINCT over one table is a grouping without aggregates; what the regions have in common is dropped above."""
+    grouped = Aggregate(node.child, node.cols, tuple(c.ref() for c in node.cols), ())
+    found = _aggregate(grouped)
+    return None if found is None else Distinct(found)
+
+
+# Limits
+
+
+def _limited(node: Limit) -> Node | None:
+    if node.count is None:
+        return None
+    between: list[Node] = []
+    below = node.child
+    sort: Sort | None = None
+    while isinstance(below, Project) or (isinstance(below, Sort) and sort is None):
+        sort = below if isinstance(below, Sort) else sort
+        between.append(below)
+        below = below.child
+    found = _below(below) if isinstance(below, Scan) else None
+    if found is None:
+        return None
+    scan = found[0]
+    assert scan.pushed is not None
+    cut = replace(scan.pushed, count=node.count, offset=node.offset)
+    if sort is not None:
+        under = between[between.index(sort) + 1 :]
+        order = path_direction(sort, under, scan)
+        if order is not None and not is_lookup(scan):
+            cut = replace(cut, order=order)
+        elif order is None:
+            keys = _keys(sort, scan)
+            if keys is None:
+                return None
+            cut = replace(cut, keys=keys)
+        else:
+            return None  # entries have the order, and rows are fetched until there are enough
+    return _with_scan(node, replace(scan, pushed=cut))
+
+
+def _keys(sort: Sort, scan: Scan) -> tuple[OrderKey, ...] | None:
+    """The keys over the scan's own columns; None where the store does not order by them as we do."""
+    found = _below(sort.child)
+    names = {} if found is None else found[1]
+    keys = tuple(OrderKey(substitute(k.expr, names), k.desc) for k in sort.keys)
+    own = {c.id for c in scan.cols}
+    if not all(columns(k.expr) <= own and movable(k.expr) and can_group_by(k.expr) for k in keys):
+        return None
+    return keys
+
+
+def _with_scan(node: Node, scan: Scan) -> Node:
+    return scan if isinstance(node, Scan) else with_children(node, lambda child: _with_scan(child, scan))
