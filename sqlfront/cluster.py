@@ -12,7 +12,6 @@ from sqlfront.errors import InterfaceError
 if TYPE_CHECKING:
     from kvstore.client.cluster.storage import ClusterStorage
     from kvstore.rpc.api import Transport
-    from sqlfront.catalog.model import Schema
     from sqlfront.database import Database
 
 SCHEME = "tikv"
@@ -67,24 +66,16 @@ def start_server(target: ClusterTarget) -> Database:
 def serve(storage: ClusterStorage) -> Database:
     """A server over a connected storage, which it closes with itself, also when it cannot be started."""
     from sqlfront.catalog.shared import SharedCatalog
-    from sqlfront.database import Database
+    from sqlfront.server import Server
 
     try:
         catalog = SharedCatalog(storage, storage.oldest_ts)
         try:
-            database = Database(None, storage, catalog, None)
+            database = Server(storage, catalog)
         except BaseException:
             catalog.close()
             raise
     except BaseException:
         storage.close()
         raise
-    catalog.listeners.append(lambda before, after: _forget_gone(database, before, after))
     return database
-
-
-def _forget_gone(database: Database, before: Schema, after: Schema) -> None:
-    """Drops what is kept in memory of tables that are gone."""
-    for table_id in before.table_by_id.keys() - after.table_by_id.keys():
-        database.autoids.forget(table_id)
-        database.statistics.forget(table_id)

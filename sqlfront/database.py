@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kvstore.client.embedded import EmbeddedStore
 from kvstore.errors import StoreError
@@ -20,7 +20,7 @@ from sqlfront.catalog.autoid import AutoIds
 from sqlfront.catalog.catalog import Catalog, LocalCatalog
 from sqlfront.catalog.stats import Statistics
 from sqlfront.columnar import Columnar, NoReplicas, Replicas
-from sqlfront.errors import OperationalError
+from sqlfront.errors import OperationalError, unsupported
 from sqlfront.variables import GlobalVariables
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ PYTHON_FRAMES_MIN = 12_000
 
 _open: dict[str, Database] = {}
 _open_mutex = threading.Lock()
+
+
+class Duty(Protocol):
+    """Something that a server does beside its sessions."""
+
+    def close(self) -> None: ...
 
 
 class Database:
@@ -61,8 +67,11 @@ class Database:
         self._duck: DuckEngine | None = None
         self._closed = False
         self._key: str | None = None
+        self.duties: list[Duty] = []
+        """What runs beside the sessions, and ends before the catalog does."""
         self.columnar: Replicas = NoReplicas() if local is None else Columnar(self, local)
         self.globals.on_change("tidb_gc_life_time", self._set_gc_life)
+        self.globals.on_change("tidb_gc_enable", self._set_gc_enable)
         self.globals.on_change("tidb_server_memory_limit", self._set_memory_limit)
 
     @classmethod
@@ -162,6 +171,12 @@ class Database:
         for session in list(self.sessions.values()):
             session.plans_stale = True
 
+    def collect_garbage(self) -> dict[str, int]:
+        """Removes the versions that nobody can read any more; returns counters."""
+        counters = self.storage.gc()
+        counters["dropped_ranges"] = self.catalog.collect_ranges(counters["safe_point"])
+        return counters
+
     def stats(self) -> dict[str, Any]:
         return self.storage.stats()
 
@@ -169,6 +184,10 @@ class Database:
         from sqlfront.variables import duration_ms
 
         self.storage.gc_life_ms = duration_ms(str(value))
+
+    def _set_gc_enable(self, value: object) -> None:
+        if not value and self.local is not None:
+            raise unsupported("tidb_gc_enable = OFF in an embedded database")
 
     def _set_memory_limit(self, value: object) -> None:
         from sqlfront.variables import memory_limit
@@ -195,6 +214,8 @@ class Database:
             stack.callback(_unless_stopped, self.statistics.close)
             stack.callback(_unless_stopped, self.catalog.close)
             stack.callback(_unless_stopped, self.autoids.close)
+            for duty in self.duties:
+                stack.callback(duty.close)
             if self._duck is not None:
                 stack.callback(self._duck.close)
             stack.callback(self.columnar.close)

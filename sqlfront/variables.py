@@ -16,7 +16,7 @@ import datetime as dt
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sqlfront.errors import DatabaseError, error, near_match, unsupported
@@ -369,7 +369,8 @@ VARIABLES: dict[str, Variable] = {
         _sw("tidb_enable_async_commit", 1),
         _sw("tidb_enable_1pc", 1),
         _str("tidb_gc_life_time", "10m0s", GLOBAL, _duration),
-        _sw("tidb_gc_enable", 1, GLOBAL, only=True),
+        _str("tidb_gc_run_interval", "10m0s", GLOBAL, _duration),
+        _sw("tidb_gc_enable", 1, GLOBAL),
         # What statements mean.
         _str("sql_mode", DEFAULT_SQL_MODE, BOTH, _sql_mode),
         _str("time_zone", "SYSTEM", BOTH, _time_zone),
@@ -518,6 +519,8 @@ class GlobalVariables:
         self._mutex = threading.Lock()
         self._values: dict[str, Value] = {name: var.default for name, var in VARIABLES.items()}
         self._callbacks: dict[str, list[Callable[[Value], None]]] = {}
+        self.on_set: Callable[[str, Value], None] | None = None
+        """Called with each value that a user sets, before it holds; what it raises refuses it."""
 
     def get(self, name: str) -> Value:
         var = find(name)
@@ -537,9 +540,20 @@ class GlobalVariables:
         checked = var.accept(value, notes)
         for callback in tuple(self._callbacks.get(var.name, ())):
             callback(checked)
+        if self.on_set is not None:
+            self.on_set(var.name, checked)
         with self._mutex:
             self._values[var.name] = checked
         return notes
+
+    def take(self, values: Mapping[str, Value]) -> None:
+        """Takes over values that another server has checked; those of variables that are not known here are left."""
+        for name, value in values.items():
+            if name in VARIABLES and self._values[name] != value:
+                for callback in tuple(self._callbacks.get(name, ())):
+                    callback(value)
+                with self._mutex:
+                    self._values[name] = value
 
     def fix(self, name: str, value: Value) -> None:
         """Gives a read-only variable its value (data directory, host name); for who composes the database."""

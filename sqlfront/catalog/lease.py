@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.client.api import LOGICAL_BITS
 from kvstore.errors import CommitRejected, KvError, TxnError
-from sqlfront.catalog.meta import MetaReader, hash_key, string_key
+from sqlfront.catalog.meta import SCHEMA_VERSION, MetaReader, hash_key, string_key
 from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class SchemaLease:
         self._depth = 0
         self._thread_of_change = 0
         self._owner_until = 0
+        self._watched: dict[bytes, tuple[bytes | None, Callable[[], None]]] = {}
         self.on_orphans: Callable[[], None] | None = None
         """Called now and then by the background when an owner has died."""
         self._stopping = threading.Event()
@@ -144,6 +145,10 @@ class SchemaLease:
     def where(self) -> str:
         """Host and process."""
         return self._record.where
+
+    def watch(self, key: bytes, changed: Callable[[], None]) -> None:
+        """Calls `changed`, on the thread of the lease, when the value of a string key is another."""
+        self._watched[string_key(key)] = (self._storage.get_latest(string_key(key)), changed)
 
     # The life of a server
 
@@ -185,8 +190,8 @@ class SchemaLease:
         with self._round:
             snapshot = self._storage.snapshot()
             meta = MetaReader(snapshot)
-            found = snapshot.batch_get([string_key(b"SchemaVersionKey"), string_key(SWITCH)])
-            stored = int(found.get(string_key(b"SchemaVersionKey"), b"0"))
+            found = snapshot.batch_get([string_key(SCHEMA_VERSION), string_key(SWITCH), *self._watched])
+            stored = int(found.get(string_key(SCHEMA_VERSION), b"0"))
             switch = Switch.loads(found.get(string_key(SWITCH)))
             if stored > self._record.version and not self._depth:
                 version = self._advance()
@@ -202,6 +207,10 @@ class SchemaLease:
                 self._lift(self._record.version, meta.reader.ts)
             if time.monotonic() > self._deadline - (LEASE_MS - RENEW_MS) / 1000:
                 self._renew(self._record.version, self._record.answered)
+        for key, (known, changed) in list(self._watched.items()):
+            if found.get(key) != known:
+                changed()
+                self._watched[key] = (found.get(key), changed)
 
     def _renew(self, version: int, answered: int = 0) -> None:
         begun = time.monotonic()

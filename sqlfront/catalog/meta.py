@@ -125,6 +125,11 @@ class MetaReader:
         value = self.string(diff_key(version))
         return None if value is None else SchemaDiff.loads(value)
 
+    def json_field(self, key: bytes, field: int) -> dict[str, Any] | None:
+        """One value of such a hash (see `json_fields`)."""
+        value = self.field(key, b"%d" % field)
+        return None if value is None else json.loads(value)
+
     def json_fields(self, key: bytes) -> dict[int, dict[str, Any]]:
         """One of our own hashes, whose fields are ids and whose values are JSON objects."""
         return {int(field): json.loads(value) for field, value in self.hash_fields(key)}

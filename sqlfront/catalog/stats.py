@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from sqlfront.session import Session
 
 FORMAT_VERSION = 1
+STATS_VERSION = b"StatsVersion"
+"""Grows when statistics are written."""
 FLUSH_INTERVAL_S = 5.0
 """How long changed row counts wait before they are written."""
 
@@ -92,6 +94,26 @@ class TableStats:
         )
 
 
+@dataclass(slots=True)
+class _Counted:
+    """Rows added and changed ones; `whole`: what there is, whatever was known before."""
+
+    rows: int = 0
+    modified: int = 0
+    whole: bool = False
+
+    def over(self, rows: int, modified: int) -> tuple[int, int]:
+        if self.whole:
+            return self.rows, self.modified
+        return max(rows + self.rows, 0), modified + self.modified
+
+    def then(self, later: _Counted | None) -> _Counted:
+        """Both, one after the other."""
+        if later is None or later.whole:
+            return later or self
+        return _Counted(self.rows + later.rows, self.modified + later.modified, self.whole)
+
+
 class Statistics:
     """The statistics of all tables of one storage. Any thread may use it."""
 
@@ -99,19 +121,34 @@ class Statistics:
         self._storage = storage
         self._mutex = threading.Lock()
         self._write_mutex = threading.Lock()
-        self._counted: set[int] = set()
+        self._counts: dict[int, _Counted] = {}
+        """What was counted here since it was written last."""
         self._analyzed: set[int] = set()
         self._gone: set[int] = set()
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._flusher: threading.Thread | None = None
-        reader = MetaReader(storage.snapshot())
-        self._tables: dict[int, TableStats] = {
+        self._tables: dict[int, TableStats] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Takes in what is stored, with what was counted here since; another server may have written it."""
+        reader = MetaReader(self._storage.snapshot())
+        tables = {
             table_id: TableStats.from_json(table_id, data) for table_id, data in reader.json_fields(STATS).items()
         }
         for table_id, counts in reader.json_fields(ROW_COUNTS).items():
-            stats = self._tables.setdefault(table_id, TableStats(table_id))
+            stats = tables.setdefault(table_id, TableStats(table_id))
             stats.row_count, stats.modified = counts["rows"], counts["modified"]
+        with self._mutex:
+            for table_id, counted in self._counts.items():
+                stats = tables.setdefault(table_id, TableStats(table_id))
+                stats.row_count, stats.modified = counted.over(stats.row_count, stats.modified)
+            for table_id in self._analyzed & self._tables.keys():
+                tables[table_id] = self._tables[table_id]
+            for table_id in self._gone:
+                tables.pop(table_id, None)
+            self._tables = tables
 
     def table(self, table_id: int) -> TableStats | None:
         """What is known of a table; None when it was neither analysed nor changed since it was made."""
@@ -123,9 +160,14 @@ class Statistics:
             stats = self._tables.get(table_id)
             if stats is None:
                 stats = self._tables[table_id] = TableStats(table_id)
+            modified = modified or abs(delta)
             stats.row_count = max(stats.row_count + delta, 0)
-            stats.modified += modified or abs(delta)
-            self._counted.add(table_id)
+            stats.modified += modified
+            counted = self._counts.get(table_id)
+            if counted is None:
+                counted = self._counts[table_id] = _Counted()
+            counted.rows += delta
+            counted.modified += modified
         if not self._changed.is_set():
             self._flush_later()
 
@@ -133,14 +175,14 @@ class Statistics:
         """Sets a row count that was counted."""
         with self._mutex:
             self._tables.setdefault(table_id, TableStats(table_id)).row_count = rows
-            self._counted.add(table_id)
+            self._counts[table_id] = _Counted(rows, 0, whole=True)
         self._flush_later()
 
     def put(self, stats: TableStats) -> None:
         """Takes and stores the result of an ANALYZE."""
         with self._mutex:
             self._tables[stats.table_id] = stats
-            self._counted.add(stats.table_id)
+            self._counts[stats.table_id] = _Counted(stats.row_count, stats.modified, whole=True)
             self._analyzed.add(stats.table_id)
         self.flush()
 
@@ -149,7 +191,7 @@ class Statistics:
         with self._mutex:
             if self._tables.pop(table_id, None) is not None:
                 self._gone.add(table_id)
-            self._counted.discard(table_id)
+            self._counts.pop(table_id, None)
             self._analyzed.discard(table_id)
         self._flush_later()
 
@@ -158,9 +200,8 @@ class Statistics:
         with self._write_mutex:
             self._changed.clear()
             with self._mutex:
-                counted, analyzed, gone = self._counted, self._analyzed, self._gone
-                self._counted, self._analyzed, self._gone = set(), set(), set()
-                counts = {i: (self._tables[i].row_count, self._tables[i].modified) for i in counted}
+                counts, analyzed, gone = self._counts, self._analyzed, self._gone
+                self._counts, self._analyzed, self._gone = {}, set(), set()
                 records = {i: self._tables[i].to_json() for i in analyzed}
             if not counts and not records and not gone:
                 return 0
@@ -168,23 +209,27 @@ class Statistics:
                 self._write(counts, records, gone)
             except BaseException:
                 with self._mutex:
-                    self._counted |= counted & self._tables.keys()
+                    for table_id in counts.keys() & self._tables.keys():
+                        self._counts[table_id] = counts[table_id].then(self._counts.get(table_id))
                     self._analyzed |= analyzed & self._tables.keys()
                     self._gone |= gone
                 raise
-            return len(counted | analyzed | gone)
+            return len(counts.keys() | analyzed | gone)
 
-    def _write(self, counts: dict[int, tuple[int, int]], records: dict[int, dict[str, Any]], gone: set[int]) -> None:
+    def _write(self, counts: dict[int, _Counted], records: dict[int, dict[str, Any]], gone: set[int]) -> None:
         txn = self._storage.begin(pessimistic=False)
         try:
             meta = Meta(txn)
-            for table_id, (rows, modified) in counts.items():
+            for table_id, counted in counts.items():
+                stored = {} if counted.whole else meta.json_field(ROW_COUNTS, table_id) or {}
+                rows, modified = counted.over(stored.get("rows", 0), stored.get("modified", 0))
                 meta.put_json(ROW_COUNTS, table_id, {"rows": rows, "modified": modified})
             for table_id, record in records.items():
                 meta.put_json(STATS, table_id, record)
             for table_id in gone:
                 meta.delete_json(ROW_COUNTS, table_id)
                 meta.delete_json(STATS, table_id)
+            meta.increment(STATS_VERSION)
             txn.commit()
         finally:
             txn.rollback()

@@ -255,8 +255,7 @@ def _gc(session: Session) -> Result:
     from coprocessor import types as t
     from sqlfront.result import ResultColumn, rows_result
 
-    counters = session.database.storage.gc()
-    counters["dropped_ranges"] = session.catalog.collect_ranges(counters["safe_point"])
+    counters = session.database.collect_garbage()
     columns = (ResultColumn("counter", t.TEXT), ResultColumn("value", t.BIGINT))
     return rows_result(columns, list(counters.items()))
 
