@@ -42,22 +42,27 @@ _Reading = Snapshot | MergedReader
 
 
 class ClusterReader:
-    """`api.Reader` at one timestamp: `made()` gives, on the loop, what is read, the same every time."""
+    """`api.Reader` at one timestamp, drawn when it is wanted."""
 
-    def __init__(self, loop: LoopThread, made: Callable[[], Awaitable[_Reading]]) -> None:
+    def __init__(self, loop: LoopThread, ts: int) -> None:
         self._loop = loop
-        self._made = made
-        self._ts = 0
+        self._ts = ts
+        self.is_over = False
+        """Whether nothing will be read any more."""
+
+    async def _reading(self) -> _Reading:
+        """What is read, on the loop; the same every time."""
+        raise NotImplementedError
 
     @property
     def ts(self) -> int:
         if not self._ts:
-            self._ts = self._loop.run(self._made()).ts
+            self._ts = self._loop.run(self._reading()).ts
         return self._ts
 
     def get(self, key: bytes) -> bytes | None:
         async def get() -> bytes | None:
-            return await (await self._made()).get(key)
+            return await (await self._reading()).get(key)
 
         return self._loop.run(get())
 
@@ -67,7 +72,7 @@ class ClusterReader:
             return {}
 
         async def batch_get() -> dict[bytes, bytes]:
-            return await (await self._made()).batch_get(wanted)
+            return await (await self._reading()).batch_get(wanted)
 
         return self._loop.run(batch_get())
 
@@ -96,7 +101,7 @@ class ClusterReader:
 
         async def first() -> list[Pair] | None:
             nonlocal scan
-            scan = (await self._made()).scan_batches(start, end, reverse=reverse)
+            scan = (await self._reading()).scan_batches(start, end, reverse=reverse)
             return await anext(scan, None)
 
         try:
@@ -114,18 +119,41 @@ async def _closing(answers: AsyncGenerator[Any, None]) -> None:
     await answers.aclose()
 
 
+class SnapshotReader(ClusterReader):
+    """A reader of what is committed; `ts` 0 is drawn with the first read."""
+
+    def __init__(self, loop: LoopThread, cluster: Cluster, ts: int) -> None:
+        super().__init__(loop, ts)
+        self._cluster = cluster
+        self._snapshot = cluster.snapshot(ts) if ts else None
+
+    async def _reading(self) -> Snapshot:
+        if self._snapshot is None:
+            ts = await self._cluster.now_ts()
+            if self._snapshot is None:  # by another thread's read
+                self._snapshot = self._cluster.snapshot(ts)
+                self._ts = ts
+        return self._snapshot
+
+
+class CurrentReader(ClusterReader):
+    """A transaction's reader at another timestamp, its own writes over it."""
+
+    def __init__(self, loop: LoopThread, txn: ClusterTransaction, ts: int) -> None:
+        super().__init__(loop, ts)
+        self._txn = txn
+
+    async def _reading(self) -> MergedReader:
+        return self._txn.at(self._ts)
+
+
 class StorageTransaction(ClusterReader):
     """`api.Transaction` over a transaction of the client. Dropped without an end, its locks are released."""
 
     def __init__(self, loop: LoopThread, txn: ClusterTransaction) -> None:
-        async def made() -> MergedReader:
-            return txn
-
-        super().__init__(loop, made)
+        super().__init__(loop, txn.start_ts)
         self._txn = txn
-        self._ts = txn.start_ts
         self.lock_wait_ms = LOCK_WAIT_MS
-        self.is_over = False
 
     @property
     def pessimistic(self) -> bool:
@@ -160,15 +188,11 @@ class StorageTransaction(ClusterReader):
         buffered = self._txn.buffered(key)
         return super().get(key) if buffered is None else buffered[0]
 
+    async def _reading(self) -> MergedReader:
+        return self._txn
+
     def at(self, ts: int) -> ClusterReader:
-        txn = self._txn
-
-        async def made() -> MergedReader:
-            return txn.at(ts)
-
-        reader = ClusterReader(self._loop, made)
-        reader._ts = ts
-        return reader
+        return CurrentReader(self._loop, self._txn, ts)
 
     def put(self, key: bytes, value: bytes) -> None:
         self._txn.put(key, value)
@@ -313,7 +337,7 @@ class ClusterStorage:
         """The oldest timestamp that is read at, 0 if none is: garbage collection has to stay below it."""
         while True:
             try:
-                return min((reader._ts for reader in self._readers if reader._ts), default=0)
+                return min((reader._ts for reader in self._readers if reader._ts and not reader.is_over), default=0)
             except RuntimeError:
                 continue  # another thread began to read
 
@@ -327,20 +351,7 @@ class ClusterStorage:
         return made
 
     def snapshot(self, ts: int | None = None) -> ClusterReader:
-        cluster = self.cluster
-        snapshot: Snapshot | None = None
-
-        async def made() -> Snapshot:
-            nonlocal snapshot
-            if snapshot is None:
-                snapshot = cluster.snapshot(await cluster.now_ts())
-                reader._ts = snapshot.ts
-            return snapshot
-
-        reader = ClusterReader(self._loop, made)
-        if ts is not None:
-            snapshot = cluster.snapshot(ts)
-            reader._ts = ts
+        reader = SnapshotReader(self._loop, self.cluster, ts or 0)
         self._readers.add(reader)
         return reader
 
