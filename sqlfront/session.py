@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from kvstore import errors as kv
-from kvstore.client.api import CancelToken, Reader, Transaction
+from kvstore.client.api import LOGICAL_BITS, CancelToken, Reader, ReadFrom, Transaction
 from sqlfront import parse
 from sqlfront.errors import (
     ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION,
@@ -78,7 +78,7 @@ class Session:
         self.database = database
         self.id = session_id
         self.storage = database.storage
-        self.get_latest = database.storage.get_latest
+        self.get_latest: Callable[[bytes], bytes | None] = database.storage.get_latest
         self.catalog = database.catalog
         self.current_db = ""
         self.variables = Variables(database.globals)
@@ -112,6 +112,10 @@ class Session:
         self._typed: dict[tuple[str, tuple[FieldType, ...]], _CachedPlan] = {}
         self._running: set[DuckQuery] = set()
         self._running_mutex = threading.Lock()
+        self._at_replicas = ReadFrom.LEADER
+        """Which copies the running statement reads."""
+        for name in ("tidb_replica_read", "tidb_read_staleness"):
+            self.variables.on_change(name, self._read_otherwise)
         for name in ("time_zone", "sql_mode", "sql_select_limit", "tidb_isolation_read_engines"):
             self.variables.on_change(name, self._forget_plans)
 
@@ -144,6 +148,7 @@ class Session:
         if self.txn is None and not self.variables.autocommit:
             self.begin(explicit=False)
         self.statement = sql
+        self._at_replicas = self.variables.replica_read
         alone = self.txn is None
         try:
             return plan.run(self, row)
@@ -296,7 +301,7 @@ class Session:
         current = self.catalog.schema
         txn = self.txn
         if txn is None:
-            return current
+            return current.at(self._stale_ts()) if self.variables.staleness_s else current
         if current is not self._newest:
             self._newest, self._readable = current, current.at(txn.start_ts)
         return self._readable
@@ -305,10 +310,30 @@ class Session:
         """What a plain SELECT reads: the transaction's snapshot, or a fresh one."""
         txn = self.txn
         if txn is None:
-            return self.storage.snapshot()
+            if self.variables.staleness_s:
+                return self.snapshot_at(self._stale_ts())
+            return self.storage.snapshot(read=self.variables.replica_read)
         if self._isolation == "READ-COMMITTED" and not self.read_only:
             return txn.at(self.storage.now_ts())
         return txn
+
+    def snapshot_at(self, ts: int) -> Reader:
+        """A reader of the past, which any copy may answer."""
+        self._at_replicas = ReadFrom.STALE
+        return self.storage.snapshot(ts, read=ReadFrom.STALE)
+
+    def _stale_ts(self) -> int:
+        return self.storage.now_ts() - (self.variables.staleness_s * 1000 << LOGICAL_BITS)
+
+    def _read_otherwise(self, _value: object) -> None:
+        """Point reads go the short way only where they read what is newest from the leader."""
+        self.get_latest = self._get_by_variables
+
+    def _get_by_variables(self, key: bytes) -> bytes | None:
+        variables = self.variables
+        if variables.staleness_s:
+            return self.reader().get(key)
+        return self.storage.get_latest(key, read=variables.replica_read)
 
     def reader_if(self, needed: bool) -> Reader | None:
         return self.reader() if needed else None
@@ -333,6 +358,7 @@ class Session:
             session_id=self.id,
             txn=self.txn,
             cancel=self.cancel,
+            read=self._at_replicas if self.txn is None else ReadFrom.LEADER,
             measuring=measuring,
         )
 

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from kvstore.client.api import ReadFrom
 from sqlfront.errors import DatabaseError, error, near_match, unsupported
 
 ER_LOCAL_VARIABLE = 1228
@@ -363,6 +364,8 @@ VARIABLES: dict[str, Variable] = {
         _en("completion_type", "NO_CHAIN", ("NO_CHAIN", "CHAIN", "RELEASE"), only=True),
         _en("tidb_txn_mode", "pessimistic", ("", "pessimistic", "optimistic")),
         _str("tidb_snapshot", "", SESSION),
+        _en("tidb_replica_read", "leader", ("leader", "follower", "leader-and-follower")),
+        _int("tidb_read_staleness", 0, -2_147_483_648, 0),
         _sw("tidb_constraint_check_in_place", 0, only=True),
         _sw("tidb_disable_txn_auto_retry", 1, only=True),
         _int("tidb_retry_limit", 10, -1, _I63),
@@ -601,6 +604,9 @@ class Variables:
     div_precision_increment: int = 4
     foreign_key_checks: bool = True
     read_engines: frozenset[str] = frozenset()
+    replica_read: ReadFrom = ReadFrom.LEADER
+    staleness_s: int = 0
+    """How many seconds ago queries outside transactions read."""
     _values: dict[str, Value] = field(default_factory=dict)
     _callbacks: dict[str, list[Callable[[Value], None]]] = field(default_factory=dict)
 
@@ -692,6 +698,13 @@ class Variables:
 _SESSION_TOLD = frozenset({"tidb_current_ts", "tidb_last_txn_info", "warning_count", "error_count"})
 
 
+_REPLICAS = {
+    "leader": ReadFrom.LEADER,
+    "follower": ReadFrom.FOLLOWER,
+    "leader-and-follower": ReadFrom.MIXED,
+}
+
+
 def _apply_sql_mode(variables: Variables, value: Value) -> None:
     modes = frozenset(str(value).split(",")) - {""}
     variables.sql_modes = modes
@@ -732,4 +745,6 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "div_precision_increment": _attribute("div_precision_increment", int),
     "foreign_key_checks": _attribute("foreign_key_checks", bool),
     "tidb_isolation_read_engines": _apply_read_engines,
+    "tidb_replica_read": _attribute("replica_read", lambda v: _REPLICAS[str(v)]),
+    "tidb_read_staleness": _attribute("staleness_s", lambda v: -int(v)),
 }

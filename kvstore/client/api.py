@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
 
 from kvstore.client.changes import Change as Change
@@ -22,6 +23,18 @@ GC_LIFE_MS = 10 * 60 * 1000
 """How long versions are kept, unless it is set otherwise."""
 LOCK_WAIT_MS = 50_000
 """How long a commit waits for another transaction's lock; innodb_lock_wait_timeout's default."""
+
+
+class ReadFrom(Enum):
+    """Which peers may answer a read."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    """A follower, which asks the leader how far it must have applied; the leader when no follower can."""
+    MIXED = "mixed"
+    """Any peer in turn."""
+    STALE = "stale"
+    """Any peer, at a timestamp that it knows to be complete; the leader, read as usual, when it does not."""
 
 
 CommitCheck = Callable[[int], None]
@@ -227,6 +240,7 @@ class PushRequest:
     """Rows in an answer, about; 0: what a region has comes in one answer. For whoever may stop early."""
     concurrency: int = 0
     """Regions asked at a time; 0: the client's own limit."""
+    read: ReadFrom = ReadFrom.LEADER
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +285,13 @@ class Storage(Protocol):
     def begin(self, *, pessimistic: bool = True, start_ts: int | None = None) -> Transaction:
         """Starts a transaction. With `start_ts` (a past timestamp, for AS OF) it is read-only."""
 
-    def snapshot(self, ts: int | None = None) -> Reader:
-        """A reader at `ts`, or at a fresh timestamp that sees every commit acknowledged before the call."""
+    def snapshot(self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER) -> Reader:
+        """A reader at `ts`, or at a fresh timestamp that sees every commit acknowledged before the call.
 
-    def get_latest(self, key: bytes) -> bytes | None:
+        `read` says which copies may answer, where there are several.
+        """
+
+    def get_latest(self, key: bytes, *, read: ReadFrom = ReadFrom.LEADER) -> bytes | None:
         """The newest committed value: the autocommit point read, one lock check and one seek."""
 
     def write(

@@ -25,6 +25,7 @@ from kvstore.client.api import (
     Oracle,
     PackedBatch,
     PushDown,
+    ReadFrom,
     WindowStore,
 )
 from kvstore.client.changes import ChangeLog
@@ -185,7 +186,7 @@ class EmbeddedStore:
             raise TxnTooLarge(f"transaction is over {self.txn_bytes_max} bytes")
         return self.committer.commit_alone(writes, inserts, (wait_ms, cancel), check)
 
-    def snapshot(self, ts: int | None = None) -> Snapshot:
+    def snapshot(self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER) -> Snapshot:
         if self._closed is not None:
             raise self._closed
         return Snapshot(self, self.oracle.get_ts() if ts is None else ts)
@@ -202,7 +203,7 @@ class EmbeddedStore:
             self._cursors.add(cursor)
         return cursor
 
-    def get_latest(self, key: bytes) -> bytes | None:
+    def get_latest(self, key: bytes, *, read: ReadFrom = ReadFrom.LEADER) -> bytes | None:
         if self.special_reads:
             self.check_running()
             if self.ranges.active:

@@ -23,7 +23,7 @@ from coprocessor.env import Env
 from coprocessor.errors import Unsupported
 from coprocessor.expr import Const, Context, Expr, Param, transform
 from coprocessor.table import KeyRange
-from kvstore.client.api import CancelToken, PushAnswer, PushDown, PushRequest, Reader, Transaction
+from kvstore.client.api import CancelToken, PushAnswer, PushDown, PushRequest, Reader, ReadFrom, Transaction
 from sqlfront.exec.context import over_quota
 from sqlfront.exec.own_writes import OwnWrites, Writes, without_keys
 
@@ -132,6 +132,7 @@ class Pushing:
         session_id: int = 0,
         txn: Transaction | None = None,
         cancel: CancelToken | None = None,
+        read: ReadFrom = ReadFrom.LEADER,
         measuring: bool = False,
     ) -> None:
         self._push_down = push_down
@@ -140,6 +141,7 @@ class Pushing:
         self._session_id = session_id
         self._txn = txn
         self._cancel = cancel
+        self._read = read
         self.measuring = measuring
         self._quota = variables.mem_quota
         self._held = 0
@@ -228,7 +230,7 @@ class Pushing:
 
     def answers(self, data: bytes, ranges: Sequence[KeyRange], ts: int, *, desc: bool, order: Order) -> Answers:
         """Asks the regions; close it to stop them."""
-        request = PushRequest(data, ranges, ts, order.keep, desc, order.page_rows, self._concurrency)
+        request = PushRequest(data, ranges, ts, order.keep, desc, order.page_rows, self._concurrency, self._read)
         return cast(Answers, self._push_down.run(request, self._cancel))
 
     # What it takes

@@ -229,7 +229,7 @@ class AtTimestamp:
         if session.txn is not None:
             raise error(8135, "invalid as of timestamp: can't set read timestamp inside a transaction")
         query = ResidualQuery(self._plan, result_columns(self._plan), self._zone)
-        return query.run_at(session, params, session.storage.snapshot(self._ts))
+        return query.run_at(session, params, session.snapshot_at(self._ts))
 
 
 def as_of_timestamp(session: Session, ctx: BindContext, node: Any, params: tuple[Any, ...]) -> int:

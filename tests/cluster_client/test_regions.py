@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
+from kvstore.client.api import ReadFrom
 from kvstore.client.cluster.backoff import Backoff
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.errors import RaftEntryTooLarge, RefusedRequest, RegionUnavailable
 from kvstore.client.cluster.regions import RawKeys, RegionCache, TxnKeys
-from kvstore.client.cluster.sender import ReadFrom
 from kvstore.codec import encode_bytes
 from kvstore.proto import errorpb_pb2 as errorpb
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch

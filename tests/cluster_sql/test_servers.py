@@ -217,3 +217,27 @@ def test_a_server_that_lost_touch_refuses(world: World) -> None:
     del lease.__dict__["_look"]
     lost.cursor().execute("select * from lost_touch")
     lost.close()
+
+
+def test_followers_and_the_past_can_be_read(both: Both) -> None:
+    both.run(0, "create table t (id int primary key, v int)")
+    both.run(0, "insert into t values (1, 1), (2, 2)")
+    for copies in ("follower", "leader-and-follower", "leader"):
+        both.run(1, f"set tidb_replica_read = '{copies}'")
+        both.run(0, "update t set v = v + 1")
+        expected = both.run(0, "select id, v from t order by id")
+        for _ in range(3):
+            assert both.run(1, "select id, v from t order by id") == expected
+            assert both.run(1, "select v from t where id = 1") == [expected[0][1:]]
+            assert both.run(1, "select sum(v) from t") == [(expected[0][1] + expected[1][1],)]
+    before = both.run(0, "select sum(v) from t")
+    ts = both.servers[0].storage.now_ts()
+    time.sleep(4.1)
+    both.run(0, "update t set v = 0")
+    both.run(1, "set tidb_read_staleness = -4")
+    assert both.run(1, "select sum(v) from t where v > 0") == before
+    assert both.run(1, "select v from t where id = 1") != [(0,)]
+    both.run(1, "set tidb_read_staleness = 0")
+    assert both.run(1, "select v from t where id = 1") == [(0,)]
+    both.run(0, "create index iv on t (v)")
+    assert both.run(1, f"select sum(v) from t as of timestamp {ts} where v > 0") == before

@@ -20,11 +20,11 @@ from coprocessor.env import Env
 from coprocessor.expr import Column, Const, OrderKey
 from coprocessor.functions import resolve, resolve_agg
 from kvstore import failpoint
+from kvstore.client.api import ReadFrom
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.errors import ClusterError
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.push import Push
-from kvstore.client.cluster.sender import ReadFrom
 from kvstore.errors import PushFailed, SnapshotTooOld, TxnError
 from tests.cluster_client.real import RealCluster, with_real_cluster
 from tests.cluster_client.test_real_services import Lossy
@@ -334,11 +334,11 @@ def test_no_more_answers_are_held_than_regions_are_asked() -> None:
 
 def test_followers_answer_too() -> None:
     async def scenario(cluster: RealCluster, client: Cluster, push: Push) -> None:
-        push = Push(client.parts, read=ReadFrom.FOLLOWER)
+        push = Push(client.parts)
         counts = [node.service.counts["Coprocessor"] for node in cluster.nodes if node.service is not None]
-        assert sorted(await ids(client, push)) == ALL
+        assert sorted(await ids(client, push, read=ReadFrom.FOLLOWER)) == ALL
         await put_all(client, records([row(200)]))
-        assert sorted(await ids(client, push)) == [*ALL, 200]
+        assert sorted(await ids(client, push, read=ReadFrom.FOLLOWER)) == [*ALL, 200]
         after = [node.service.counts["Coprocessor"] for node in cluster.nodes if node.service is not None]
         assert sum(one > other for one, other in zip(after, counts, strict=True)) >= 2
 

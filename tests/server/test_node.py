@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kvstore.client.cluster.cluster import ReadFrom
+from kvstore.client.api import ReadFrom
 from kvstore.errors import Deadlock, KvError
 from tests.server.simulated import Simulated, simulated
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
+from kvstore.client.api import ReadFrom
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import Backoff, Kind
 from kvstore.client.cluster.bulk import LoadOptions
@@ -16,7 +17,6 @@ from kvstore.client.cluster.cluster import Cluster, ClusterTransaction
 from kvstore.client.cluster.errors import ClusterError, UndeterminedResult
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.pd_client import PdClient
-from kvstore.client.cluster.sender import ReadFrom
 from kvstore.client.cluster.tso import LOGICAL_BITS
 from kvstore.codec import decode_bytes
 from kvstore.errors import KvError, PdError

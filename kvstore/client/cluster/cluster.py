@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from types import TracebackType
 
+from kvstore.client.api import ReadFrom
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.background import Background
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, SCAN_BUDGET_MS, Backoff
@@ -21,7 +22,7 @@ from kvstore.client.cluster.raw import RawClient
 from kvstore.client.cluster.regions import CachedRegion, KeyCodec, RawKeys, RegionCache, TxnKeys
 from kvstore.client.cluster.resolver import LockResolver
 from kvstore.client.cluster.safe_point import SafePoint
-from kvstore.client.cluster.sender import ReadFrom, RegionChanged, RegionSender
+from kvstore.client.cluster.sender import RegionChanged, RegionSender
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.splitting import split_regions
 from kvstore.client.cluster.stores import is_replica_engine

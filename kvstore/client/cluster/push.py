@@ -24,7 +24,7 @@ from kvstore.client.cluster.errors import RefusedRequest
 from kvstore.client.cluster.key_ranges import KeyRange, behind_page, cut_front
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.regions import CachedRegion
-from kvstore.client.cluster.sender import ReadFrom, RegionChanged
+from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.stores import is_replica_engine
 from kvstore.errors import PushFailed
@@ -51,9 +51,8 @@ LABELS_TTL_S = 10.0
 class Push:
     """Sends push-down requests; one for a client, for any number of coroutines."""
 
-    def __init__(self, parts: Parts, *, read: ReadFrom = ReadFrom.LEADER, cache_bytes: int = CACHE_BYTES_MAX) -> None:
+    def __init__(self, parts: Parts, *, cache_bytes: int = CACHE_BYTES_MAX) -> None:
         self._parts = parts
-        self._read = read
         self._cache = _Cache(cache_bytes)
         self._arrow = False
         self._asked_at = -LABELS_TTL_S
@@ -85,7 +84,7 @@ class Push:
         try:
             while waiting or lanes:
                 while waiting and len(lanes) < (request.concurrency or CONCURRENCY):
-                    lanes.append(_Lane(self._parts, self._cache, self._read, request, snapshot, waiting.popleft()))
+                    lanes.append(_Lane(self._parts, self._cache, request, snapshot, waiting.popleft()))
                 lane = await _next(lanes, ordered=request.keep_order)
                 answer = await lane.task
                 lanes.remove(lane)
@@ -133,14 +132,12 @@ class _Lane:
         self,
         parts: Parts,
         cache: _Cache,
-        read: ReadFrom,
         request: PushRequest,
         snapshot: Snapshot,
         ranges: list[KeyRange],
     ) -> None:
         self._parts = parts
         self._cache = cache
-        self._read = read
         self._request = request
         self._snapshot = snapshot
         self.left = ranges
@@ -164,7 +161,7 @@ class _Lane:
             self._snapshot.tell_known(message.context)
             try:
                 response: coprocessor_pb2.Response = await self._parts.sender.send(
-                    backoff, commands.COPROCESSOR, message, region, timeout_s=CALL_TIMEOUT_S, read=self._read
+                    backoff, commands.COPROCESSOR, message, region, timeout_s=CALL_TIMEOUT_S, read=self._request.read
                 )
             except RegionChanged:
                 continue

@@ -11,9 +11,9 @@ of its Backoff is set, and the repetition is marked `is_retry_request`.
 from __future__ import annotations
 
 import asyncio
-import enum
 from typing import Any, NoReturn
 
+from kvstore.client.api import ReadFrom
 from kvstore.client.cluster.backoff import (
     DISK_FULL,
     NO_LEADER,
@@ -52,18 +52,6 @@ FINAL_CODES = frozenset(
 
 class RegionChanged(Exception):
     """The keys of the request have to be located anew. Never leaves the client."""
-
-
-class ReadFrom(enum.Enum):
-    """Which peers may answer a read."""
-
-    LEADER = "leader"
-    FOLLOWER = "follower"
-    """A follower, which asks the leader how far it must have applied; the leader when no follower can."""
-    MIXED = "mixed"
-    """Any peer in turn."""
-    STALE = "stale"
-    """Any peer, at a timestamp that it knows to be complete; the leader, read as usual, when it does not."""
 
 
 class RegionSender:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Any
 
+from kvstore.client.api import ReadFrom
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import POINT_BUDGET_MS, SCAN_BUDGET_MS, TXN_LOCK, Backoff
 from kvstore.client.cluster.fan_out import by_region
@@ -17,7 +18,7 @@ from kvstore.client.cluster.key_errors import error_of, lock_of
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.range_walk import RangeWalk
 from kvstore.client.cluster.regions import CachedRegion
-from kvstore.client.cluster.sender import ReadFrom, RegionChanged
+from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.write_buffer import Pair
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 

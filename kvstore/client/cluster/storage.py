@@ -22,6 +22,7 @@ from kvstore.client.api import (
     PushAnswer,
     PushDown,
     PushRequest,
+    ReadFrom,
 )
 from kvstore.client.cluster.bulk import BulkLoad
 from kvstore.client.cluster.cluster import Cluster
@@ -122,16 +123,17 @@ async def _closing(answers: AsyncGenerator[Any, None]) -> None:
 class SnapshotReader(ClusterReader):
     """A reader of what is committed; `ts` 0 is drawn with the first read."""
 
-    def __init__(self, loop: LoopThread, cluster: Cluster, ts: int) -> None:
+    def __init__(self, loop: LoopThread, cluster: Cluster, ts: int, read: ReadFrom) -> None:
         super().__init__(loop, ts)
         self._cluster = cluster
-        self._snapshot = cluster.snapshot(ts) if ts else None
+        self._read = read
+        self._snapshot = cluster.snapshot(ts, read=read) if ts else None
 
     async def _reading(self) -> Snapshot:
         if self._snapshot is None:
             ts = await self._cluster.now_ts()
             if self._snapshot is None:  # by another thread's read
-                self._snapshot = self._cluster.snapshot(ts)
+                self._snapshot = self._cluster.snapshot(ts, read=self._read)
                 self._ts = ts
         return self._snapshot
 
@@ -350,13 +352,13 @@ class ClusterStorage:
         self._readers.add(made)
         return made
 
-    def snapshot(self, ts: int | None = None) -> ClusterReader:
-        reader = SnapshotReader(self._loop, self.cluster, ts or 0)
+    def snapshot(self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER) -> ClusterReader:
+        reader = SnapshotReader(self._loop, self.cluster, ts or 0, read)
         self._readers.add(reader)
         return reader
 
-    def get_latest(self, key: bytes) -> bytes | None:
-        return self._loop.run(self.cluster.snapshot(TS_MAX).get(key))
+    def get_latest(self, key: bytes, *, read: ReadFrom = ReadFrom.LEADER) -> bytes | None:
+        return self._loop.run(self.cluster.snapshot(TS_MAX, read=read).get(key))
 
     def write(
         self,
