@@ -141,6 +141,15 @@ def walk(expr: Expr) -> Iterator[Expr]:
         yield from walk(child)
 
 
+def nesting(expr: Expr) -> int:
+    """The number of levels of an expression; 1 for a leaf."""
+    levels, level = 0, [expr]
+    while level:
+        levels += 1
+        level = [child for parent in level for child in children(parent)]
+    return levels
+
+
 def transform(expr: Expr, fn: Callable[[Expr], Expr]) -> Expr:
     """Rebuilds the expression bottom-up, each node passed through `fn`."""
     match expr:

@@ -23,22 +23,45 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), PYTHON_FRAMES_MIN))
 Connect = Callable[..., Any]
 
 
+ON_A_CLUSTER = ("tests/dbapi/", "tests/session/", "tests/sql/")
+"""Where a test of the fixture `connect` runs on a cluster too."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "connect" in metafunc.fixturenames:
+        storages: list[Any] = ["embedded"]
+        where = metafunc.definition.nodeid
+        if where.startswith(ON_A_CLUSTER) and not metafunc.definition.get_closest_marker("embedded"):
+            storages.append(pytest.param("cluster", marks=pytest.mark.slow))
+        metafunc.parametrize("connect", storages, indirect=True)
+
+
 @pytest.fixture
-def connect(tmp_path: Path) -> Iterator[Connect]:
-    """Opens connections to one database on disk (autocommit unless told otherwise) and closes what is left open."""
+def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]:
+    """Opens connections to one database (autocommit unless told otherwise) and closes what is left open.
+
+    The database is on disk, or in a cluster.
+    """
     import sqlfront
 
     opened: list[Any] = []
+    world: Any = None
+    if request.param == "cluster":
+        from tests.cluster_sql.world import World
+
+        world = World()
 
     def open_one(**options: Any) -> Any:
         options.setdefault("autocommit", True)
-        opened.append(sqlfront.connect(tmp_path / "db", **options))
+        opened.append(sqlfront.connect(tmp_path / "db", **options) if world is None else world.connect(**options))
         return opened[-1]
 
     yield open_one
     for connection in reversed(opened):
         if not connection.closed:
             connection.close()
+    if world is not None:
+        world.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from coprocessor.dag.constants import decode_const, encode_const, is_const
 from coprocessor.dag.field_types import collation_id, collation_name, field_type_of, wire_type
 from coprocessor.dag.signatures import BY_NUMBER, CASE, PUSHED, TRUTHS, Signature, name_of, number_of
 from coprocessor.errors import BadRequest, CoprocessorError, Unsupported
-from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, transform
+from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, nesting, transform
 from coprocessor.functions import cast_to, resolve, resolve_agg
 from coprocessor.functions.collation import is_ci
 from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind, type_digits
@@ -27,6 +27,8 @@ from kvstore.proto import tipb_pb2
 
 DEPTH_MAX = 200
 """Levels of nested expressions that are decoded."""
+PUSHED_DEPTH_MAX = 64
+"""Levels of an expression that is asked for: decoders of protobuf messages take a hundred in all."""
 NODES_MAX = 100_000
 _U64 = struct.Struct(">Q")
 _ESCAPE = ord("\\")
@@ -52,6 +54,8 @@ def at_offsets(expr: Expr, layout: Mapping[int, int]) -> Expr:
 
 def can_push(expr: Expr) -> bool:
     """Whether any server that speaks tipb computes the expression as we do; parameters count as literals."""
+    if nesting(expr) > PUSHED_DEPTH_MAX:
+        return False
     try:
         encode_expr(_literal(expr), dt.UTC)
     except CoprocessorError:
@@ -61,6 +65,8 @@ def can_push(expr: Expr) -> bool:
 
 def can_push_agg(agg: Agg) -> bool:
     """Whether any server that speaks tipb computes the partial aggregate as we do."""
+    if any(nesting(arg) > PUSHED_DEPTH_MAX for arg in agg.args):
+        return False
     try:
         encode_agg(replace(agg, args=tuple(map(_literal, agg.args))), dt.UTC)
     except CoprocessorError:
@@ -107,7 +113,12 @@ def _encode_call(call: Call, tz: dt.tzinfo) -> tipb_pb2.Expr:
         low, high = Call("ge", (args[0], args[1]), BOOL), Call("le", (args[0], args[2]), BOOL)
         return _encode_call(Call("and", (low, high), BOOL), tz)
     if call.func in ("and", "or") and len(args) > 2:
-        return _encode_call(Call(call.func, (Call(call.func, args[:-1], call.type), args[-1]), call.type), tz)
+        # halves, so that a long list does not nest deeply
+        middle = len(args) // 2
+        halves = [
+            Call(call.func, part, call.type) if len(part) > 1 else part[0] for part in (args[:middle], args[middle:])
+        ]
+        return _encode_call(Call(call.func, tuple(halves), call.type), tz)
     if call.func == "like":
         args = (*args[:2], Const(_escape(call), BIGINT))
     elif call.func in _COLLATED or call.func == "intdiv":
