@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 PLAN_CACHE_SIZE = 1024
 BUILD_WAIT_S = 600.0  # for a replica that a hint asks for
 OPTIMISTIC_TRIES = 3  # of an autocommit statement, before it takes locks like a pessimistic one
+RERUNS_MAX = 8  # of a statement whose tables changed under it
 STATEMENT_RETRIES_MAX = 256  # of a statement whose rows were changed between its read and its locks
 READ_ONLY = "Cannot execute statement in a READ ONLY transaction."
 
@@ -140,7 +141,7 @@ class Session:
                 return self._run(plan, row, sql)
         return self._first(sql, params)
 
-    def _run(self, plan: _CachedPlan, row: tuple[Any, ...], sql: str) -> Result:
+    def _run(self, plan: _CachedPlan, row: tuple[Any, ...], sql: str, reruns: int = 0) -> Result:
         if self.warnings:
             self.warnings = []
         if self.killed or self.plans_stale or self.cancel.is_set():
@@ -156,17 +157,16 @@ class Session:
             self.rollback()
             raise
         except kv.CommitRejected:
-            if not alone or self.plans_stale:
+            if not alone or reruns >= RERUNS_MAX:
                 raise
             # The schema moved under a statement that is a transaction of its own: once more, on the new schema.
             self._forget_plans()
-            self.plans_stale = True
             params = dict(zip(plan.names, row, strict=True)) if plan.names else row
-            return self._first(sql, params)
+            return self._first(sql, params, reruns + 1)
         finally:
             self.statement = ""
 
-    def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result:
+    def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None, reruns: int = 0) -> Result:
         """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types of its parameters."""
         typed = self._typed_plan(sql, params)
         if typed is not None:
@@ -180,7 +180,7 @@ class Session:
             self.statement = ""
         if getattr(executable, "keeps_warnings", False):
             return executable.run(self, row)
-        return self._run(plan, _normalised(row), sql)
+        return self._run(plan, _normalised(row), sql, reruns)
 
     def _prepare(
         self, sql: str, params: Sequence[object] | Mapping[str, object] | None

@@ -17,7 +17,7 @@ from kvstore.raftstore.rounds import Rounds
 from kvstore.server.replica import ReplicaReads
 from tests.sim.cluster_client import Habits
 from tests.sim.deployments import cluster
-from tests.sim.nemesis import Lane, isolate, slow_all, split, transfer_leader
+from tests.sim.nemesis import Lane, blackout, isolate, slow_all, slow_disk, split, transfer_leader
 from tests.sim.placement_faults import collect_garbage
 from tests.sim.run import Report, simulate
 from tests.sim.store_cluster import Shape, StoreCluster
@@ -59,16 +59,23 @@ def registers(seed: int, lanes: Sequence[Lane] = UNREST, shape: Shape = RAW) -> 
     return simulate(seed, lambda world: StoreCluster(world, shape, workload.splits), [workload], 20.0, lanes, 12)
 
 
+BLACKOUTS = (
+    Lane((blackout,), lasts_s=0.1, pause_s=1.0),
+    Lane((slow_disk,), lasts_s=3.0, pause_s=0.1),
+    Lane((slow_disk,), lasts_s=3.0, pause_s=0.1),
+)
+
+
 def reply_before_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Votes and acknowledgements leave before what they promise is durable."""
     collect = Rounds._collect
 
     def early(rounds: Rounds) -> Any:
-        readies, waiting, must_sync = collect(rounds)
-        for peer, ready in readies:
+        collected = collect(rounds)
+        for peer, ready in collected[0]:
             rounds._send_all(peer, ready.persisted_messages)
         rounds._store.transport.flush()
-        return readies, waiting, must_sync
+        return collected
 
     monkeypatch.setattr(Rounds, "_collect", early)
 
@@ -81,7 +88,7 @@ def no_epoch_check(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "lanes", "first"),
     [
-        (reply_before_sync, UNREST, 0),
+        (reply_before_sync, BLACKOUTS, 0),
         (no_epoch_check, MOVES, 0),
     ],
 )
