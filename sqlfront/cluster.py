@@ -65,11 +65,15 @@ def start_server(target: ClusterTarget) -> Database:
 
 
 def serve(storage: ClusterStorage) -> Database:
-    """A server over a connected storage, which it closes with itself, also when it cannot be started."""
+    """A server over a connected storage, which it closes with itself, also when it cannot be started.
+
+    Raises InterfaceError for stores that do not know what would be asked of them.
+    """
     from sqlfront.catalog.shared import SharedCatalog
     from sqlfront.database import Database
 
     try:
+        check_stores(storage)
         catalog = SharedCatalog(storage, storage.oldest_ts)
         try:
             database = Database(None, storage, catalog, None)
@@ -81,6 +85,15 @@ def serve(storage: ClusterStorage) -> Database:
         raise
     catalog.listeners.append(lambda before, after: _forget_gone(database, before, after))
     return database
+
+
+def check_stores(storage: ClusterStorage) -> None:
+    """Raises InterfaceError where a store is too old for this client."""
+    from kvstore.client.cluster.stores import VERSION_MIN
+
+    if too_old := storage.features().too_old:
+        least = ".".join(map(str, VERSION_MIN))
+        raise InterfaceError(f"stores before version {least} cannot be used: {', '.join(too_old)}")
 
 
 def _forget_gone(database: Database, before: Schema, after: Schema) -> None:
