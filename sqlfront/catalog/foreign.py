@@ -23,6 +23,8 @@ PADDING_BIN = frozenset({"", "binary", "utf8mb4_bin", "utf8_bin", "utf8mb3_bin",
 """Collations whose keys are the bytes of the text, but for trailing spaces."""
 KEYED_AS_HERE = PADDING_BIN | {"utf8mb4_0900_bin"}
 """Collations whose keys are made here as TiDB makes them; the others have weights, or other encodings, in keys."""
+IS_REFERENCED = "is referenced by foreign keys, which are not checked here"
+"""The reason that only other tables' records tell."""
 _TPS = frozenset(int(tp) for tp in Tp)
 _BACKFILL_NONE = 0
 _HARMLESS_OF_TABLE = frozenset(
@@ -39,16 +41,12 @@ def reason_against_reading(info: TableInfo) -> str | None:
     return next(_against_reading(info), None)
 
 
-def reason_against_writing(info: TableInfo, *, is_referenced: bool = False) -> str | None:
-    """Returns why rows of the table must not be changed here, None when they may be.
+def reason_against_writing(info: TableInfo) -> str | None:
+    """Returns why rows of the table must not be changed here, None when its own record does not forbid it.
 
-    `is_referenced` tells that a foreign key of another table points to it (see `referenced_tables`).
+    Foreign keys of other tables may: see `referenced_tables` and `IS_REFERENCED`.
     """
-    if (reason := reason_against_reading(info)) is not None:
-        return reason
-    if is_referenced:
-        return "is referenced by foreign keys, which are not checked here"
-    return next(_against_writing(info), None)
+    return reason_against_reading(info) or next(_against_writing(info), None)
 
 
 def is_keyed_as_here(info: TableInfo, index: IndexInfo) -> bool:

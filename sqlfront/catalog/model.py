@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.types import BLOB_TPS, STRING_TPS, TEXT_CHARSET, TEXT_COLLATE, FieldType, Tp
 from sqlfront.catalog.foreign import (
+    IS_REFERENCED,
     is_keyed_as_here,
     reason_against_reading,
     reason_against_writing,
@@ -151,6 +152,11 @@ class Table:
     def unreadable(self) -> str | None:
         """Why its rows cannot be read here, None where they can; then it has no columns."""
         return reason_against_reading(self.info)
+
+    @cached_property
+    def read_only(self) -> str | None:
+        """Why its own record forbids that rows are changed here, None where it does not."""
+        return reason_against_writing(self.info)
 
     @property
     def closed(self) -> bool:
@@ -294,8 +300,9 @@ class Schema:
 
     def check_writable(self, table: Table, *, position: int = -1) -> None:
         """Raises 1036 when the table holds what this code does not maintain."""
-        key = (table.db.lower(), table.name.lower())
-        reason = reason_against_writing(table.info, is_referenced=key in self._referenced)
+        reason = table.read_only
+        if reason is None and (table.db.lower(), table.name.lower()) in self._referenced:
+            reason = IS_REFERENCED
         if reason is not None:
             message = f"Table '{table.db}.{table.name}' is read only here: it {reason}"
             raise error(1036, message, position=position)

@@ -28,7 +28,7 @@ region-split-bytes = 65536
 split-check-bytes = 16384
 """
 ROWS = 3000
-TEST_S = 400.0
+TEST_S = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ def loaded(path: str) -> Any:
         "CREATE TABLE shop.item (id BIGINT PRIMARY KEY, name VARCHAR(100), kind ENUM('a', 'b'), price DECIMAL(10, 2), "
         "big BIGINT UNSIGNED, made DATETIME(6), seen TIMESTAMP NULL, span TIME, raw VARBINARY(20), n INT)"
     )
+    db.autocommit = False
     for first in range(0, ROWS, 1000):
         rows = [
             (i, f"name {i:060d}", "ab"[i % 2], f"{i}.25", 18446744073709551615 - i, "2024-01-02 03:04:05.000006",
@@ -68,6 +69,8 @@ def loaded(path: str) -> Any:
             for i in range(first, first + 1000)
         ]  # fmt: skip
         cursor.executemany("INSERT INTO shop.item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        db.commit()
+    db.autocommit = True
     return db
 
 
