@@ -30,6 +30,7 @@ from coprocessor.types import BIGINT, BYTES, DATE, DATETIME6, DOUBLE, UBIGINT, F
 from sqlfront.bind.literals import type_of
 
 _I64 = 1 << 63
+HANDLE_MIN, HANDLE_MAX = -_I64, _I64 - 1
 _ESCAPED = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 _ORDERS = frozenset({"lt", "le", "gt", "ge"})
 _TEMPORAL = frozenset({Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP})
@@ -158,6 +159,24 @@ def _expr(condition: Condition, column: Column) -> Expr | None:
             inner = _expr(condition.of, column)
             return None if inner is None else resolve("not", (inner,))
     assert_never(condition)
+
+
+def handle_bounds(condition: Condition, name: str) -> tuple[int, int]:
+    """The least and the greatest integer that satisfies a condition over a signed BIGINT, which is never NULL."""
+    if _column_of(condition).casefold() != name.casefold():
+        return HANDLE_MIN, HANDLE_MAX
+    match condition:
+        case Comparison(op=op, value=int(value)) if not isinstance(value, bool):
+            low = value + (op == "gt") if op in ("eq", "nulleq", "gt", "ge") else HANDLE_MIN
+            high = value - (op == "lt") if op in ("eq", "nulleq", "lt", "le") else HANDLE_MAX
+            return low, high
+        case Membership(values=values) if values:
+            numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+            if len(numbers) == len(values):
+                return min(numbers), max(numbers)
+        case _:
+            pass
+    return HANDLE_MIN, HANDLE_MAX
 
 
 # Values

@@ -32,7 +32,7 @@ from sqlfront.catalog.model import Schema, make_database, make_table
 from sqlfront.cluster import ClusterTarget, check_stores
 from sqlfront.errors import Error, InterfaceError, error, near_match
 from sqlfront.exec.pushing import SELECT_FLAGS
-from sqlfront.spark.filters import Condition, Pushed, push
+from sqlfront.spark.filters import HANDLE_MAX, HANDLE_MIN, Condition, Pushed, handle_bounds, push
 from sqlfront.translate import translate
 
 if TYPE_CHECKING:
@@ -147,23 +147,46 @@ def push_conditions(table: Table, conditions: Sequence[Condition]) -> list[Pushe
 
 
 def plan_parts(
-    storage: ClusterStorage, read: Read, names: Sequence[str], pushed: Sequence[Pushed], wanted: int
+    storage: ClusterStorage, read: Read, names: Sequence[str], conditions: Sequence[Condition], wanted: int
 ) -> list[Part]:
     """Cuts a read into parts: as many as there are regions, or `wanted` if these are fewer and it is not 0.
 
-    `names` are columns of the table, in the order that the rows have.
+    `names` are columns of the table, in the order that the rows have. Rows that do not satisfy the conditions are left
+    out as far as stores can tell; where no row can, there is no part.
     """
+    key_range = record_range(read.table, conditions)
+    if key_range is None:
+        return []
+    pushed = [one for one in push_conditions(read.table, conditions) if one is not None]
     push_down = storage.push_down
     assert push_down is not None
     dag = request_for(read.table, names, pushed, arrow=push_down.arrow)
     data = encode_dag(dag).SerializeToString()
-    regions = storage.by_region([read.table.codec.record_range])
+    regions = storage.by_region([key_range])
     target = read.target
     tls = {"ca": target.ca, "cert": target.cert, "key_file": target.key_file}
     return [
         Part(list(target.addresses), tls, ranges, data, list(names), read.ts, read.service, read.hold_s)
         for ranges in group_regions(regions, wanted)
     ]
+
+
+def record_range(table: Table, conditions: Sequence[Condition]) -> KeyRange | None:
+    """The keys of the records that can satisfy conditions over a signed integer primary key, None for no keys."""
+    start, end = table.codec.record_range
+    if table.handle_offset < 0 or (column := table.columns[table.handle_offset]).type.unsigned:
+        return start, end
+    low, high = HANDLE_MIN, HANDLE_MAX
+    for condition in conditions:
+        least, most = handle_bounds(condition, column.name)
+        low, high = max(low, least), min(high, most)
+    if low > high:
+        return None
+    if low > HANDLE_MIN:
+        start = table.codec.record_key(low)
+    if high < HANDLE_MAX:
+        end = table.codec.record_key(high + 1)
+    return start, end
 
 
 def request_for(table: Table, names: Sequence[str], pushed: Sequence[Pushed], *, arrow: bool) -> Dag:

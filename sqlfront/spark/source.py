@@ -92,9 +92,8 @@ class TableReader(ds.DataSourceReader):
             ts = self._ts or options.snapshot
             read = begin_read(storage, options.target, options.db, options.table, ts, options.hold_s)
             self._check_types(read)
-            pushed = [one for one in push_conditions(read.table, self._conditions) if one is not None]
             names = [name for name, _ in self._fields]
-            parts = plan_parts(storage, read, names, pushed, options.partitions)
+            parts = plan_parts(storage, read, names, self._conditions, options.partitions)
         return [ds.InputPartition(part.plain()) for part in parts]
 
     def _check_types(self, read: Read) -> None:
@@ -105,8 +104,9 @@ class TableReader(ds.DataSourceReader):
             if given != there:
                 raise InterfaceError(f"column {name!r} is {there} in the table, not {given}")
 
-    def read(self, partition: ds.InputPartition) -> Iterator[pa.RecordBatch]:
-        return read_part(Part(**partition.value))
+    def read(self, partition: ds.InputPartition | None) -> Iterator[pa.RecordBatch]:
+        """Spark makes a task without a partition where there is none."""
+        return iter(()) if partition is None else read_part(Part(**partition.value))
 
 
 class FilteringReader(TableReader):

@@ -29,6 +29,7 @@ from sqlfront.spark.planning import (
     group_regions,
     plan_parts,
     push_conditions,
+    record_range,
     request_for,
     table_at,
     translated,
@@ -88,8 +89,7 @@ def parts_of(
 ) -> list[Part]:
     read = begin_read(storage, TARGET, "test", table, ts, HOLD_S)
     names = names or [column.name for column in read.table.columns]
-    pushed = [one for one in push_conditions(read.table, conditions) if one is not None]
-    return plan_parts(storage, read, names, pushed, wanted)
+    return plan_parts(storage, read, names, conditions, wanted)
 
 
 def rows_of(world: World, parts: Sequence[Part]) -> list[dict[str, Any]]:
@@ -258,6 +258,38 @@ def test_filters(
     if pushed is not None:
         found = rows_of(world, parts_of(storage, "filtered", ["id"], [condition]))
         assert sorted((row["id"],) for row in found) == selected(db, f"SELECT id FROM filtered WHERE {sql} ORDER BY id")
+
+
+KEYED: list[tuple[list[Condition], range]] = [
+    ([Comparison("eq", "ID", 77)], range(77, 78)),
+    ([Comparison("gt", "id", 5990)], range(5991, ROWS)),
+    ([Comparison("ge", "id", 10), Comparison("lt", "id", 20)], range(10, 20)),
+    ([Comparison("le", "id", -1)], range(0)),
+    ([Comparison("lt", "id", 5), Comparison("gt", "id", 4)], range(0)),
+    ([Membership("id", (3, 1, 2))], range(1, 4)),
+    ([Comparison("ge", "id", -(1 << 63)), Comparison("le", "id", (1 << 63) - 1)], range(ROWS)),
+    ([Comparison("gt", "id", (1 << 63) - 1)], range(0)),
+    ([Negation(Comparison("eq", "id", 0))], range(1, ROWS)),
+]
+
+
+@pytest.mark.parametrize(("conditions", "ids"), KEYED, ids=[str(one[0])[:60] for one in KEYED])
+def test_conditions_over_the_key_narrow_the_ranges(
+    world: World, db: Connection, storage: ClusterStorage, conditions: list[Condition], ids: range
+) -> None:
+    parts = parts_of(storage, "big", ["id"], conditions)
+    assert sorted(row["id"] for row in rows_of(world, parts)) == list(ids)
+    if len(ids) < 10:
+        assert len(parts) <= 2
+
+
+def test_keys_that_are_no_signed_integers_narrow_nothing(db: Connection, storage: ClusterStorage) -> None:
+    cursor = db.cursor()
+    cursor.execute("CREATE TABLE unsigned_key (id BIGINT UNSIGNED PRIMARY KEY)")
+    cursor.execute("CREATE TABLE text_key (id VARCHAR(9), PRIMARY KEY (id) CLUSTERED)")
+    for name in ("unsigned_key", "text_key"):
+        table = table_at(storage, "test", name, storage.now_ts())
+        assert record_range(table, [Comparison("eq", "id", 5)]) == table.codec.record_range
 
 
 def test_the_request_reads_what_is_asked_for_and_what_filters_need(storage: ClusterStorage, db: Connection) -> None:
