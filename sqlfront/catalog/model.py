@@ -148,6 +148,13 @@ class Table:
         replica = self.info.tiflash_replica
         return not self.system and (self.columnar_default if replica is None else replica.count > 0)
 
+    @property
+    def kind(self) -> str:
+        """As the information schema says it."""
+        if self.info.view:
+            return "VIEW"
+        return "SEQUENCE" if self.info.sequence else "BASE TABLE"
+
     @cached_property
     def unreadable(self) -> str | None:
         """Why its rows cannot be read here, None where they can; then it has no columns."""

@@ -147,6 +147,13 @@ def test_statements_over_the_corpus(db: Connection) -> None:
     assert refused(db, "DROP DATABASE test")[0] == 1036
     cursor.execute("SHOW TABLES")
     assert sorted(row[0] for row in cursor.fetchall()) == ALL
+    cursor.execute("SHOW FULL TABLES")
+    kinds = dict(cursor.fetchall())
+    assert (kinds["view"], kinds["sequence"], kinds["plain"]) == ("VIEW", "SEQUENCE", "BASE TABLE")
+    cursor.execute("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'test'")
+    assert dict(cursor.fetchall()) == kinds
+    cursor.execute("SELECT COUNT(*) FROM information_schema.columns WHERE table_name = 'partitioned'")
+    assert cursor.fetchall() == [(0,)]
     db.close()
 
 
