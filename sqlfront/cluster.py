@@ -64,11 +64,15 @@ def start_server(target: ClusterTarget) -> Database:
 
 
 def serve(storage: ClusterStorage) -> Database:
-    """A server over a connected storage, which it closes with itself, also when it cannot be started."""
+    """A server over a connected storage, which it closes with itself, also when it cannot be started.
+
+    Raises InterfaceError for stores that do not know what would be asked of them.
+    """
     from sqlfront.catalog.shared import SharedCatalog
     from sqlfront.server import Server
 
     try:
+        check_stores(storage)
         catalog = SharedCatalog(storage, storage.oldest_ts)
         try:
             database = Server(storage, catalog)
@@ -79,3 +83,12 @@ def serve(storage: ClusterStorage) -> Database:
         storage.close()
         raise
     return database
+
+
+def check_stores(storage: ClusterStorage) -> None:
+    """Raises InterfaceError where a store is too old for this client."""
+    from kvstore.client.cluster.stores import VERSION_MIN
+
+    if too_old := storage.features().too_old:
+        least = ".".join(map(str, VERSION_MIN))
+        raise InterfaceError(f"stores before version {least} cannot be used: {', '.join(too_old)}")

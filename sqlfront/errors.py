@@ -134,6 +134,7 @@ _CODES: dict[int, tuple[type[DatabaseError], str]] = {
     1008: (ProgrammingError, "HY000"),
     1021: (OperationalError, "HY000"),
     1034: (InternalError, "HY000"),
+    1036: (OperationalError, "HY000"),
     1046: (ProgrammingError, "3D000"),
     1048: (IntegrityError, "23000"),
     1049: (ProgrammingError, "42000"),

@@ -316,6 +316,7 @@ def _table_of(database: Database, session: Session, name: str) -> Table:
     table = schema.need_table(db, table_name)
     if schema.need_database(db).virtual:
         raise error(1044, f"Access denied: '{db}' holds computed tables")
+    schema.check_writable(table)
     return table
 
 

@@ -69,6 +69,7 @@ def alter_table(
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
+        catalog.schema.check_writable(table, position=spec.table.position)
         if table.system and any(isinstance(a, SetReplica) for a in spec.actions):
             message = "Unsupported ALTER TiFlash settings for system table and memory table"
             raise error(8200, message, position=spec.table.position)

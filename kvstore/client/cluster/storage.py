@@ -26,10 +26,12 @@ from kvstore.client.api import (
 )
 from kvstore.client.cluster.bulk import BulkLoad
 from kvstore.client.cluster.cluster import Cluster
+from kvstore.client.cluster.key_ranges import KeyRange
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.parts import Options
-from kvstore.client.cluster.push import Push
+from kvstore.client.cluster.push import Push, RegionPart
 from kvstore.client.cluster.snapshot import Snapshot
+from kvstore.client.cluster.stores import StoreFeatures, features_of
 from kvstore.client.cluster.transaction import ClusterTransaction, MergedReader
 from kvstore.client.write_buffer import Pair
 from kvstore.errors import SnapshotTooOld, WriteConflict
@@ -256,6 +258,9 @@ class _PushDown:
     def arrow(self) -> bool:
         return self._loop.run(self._push.arrow())
 
+    def by_region(self, ranges: Sequence[KeyRange]) -> list[RegionPart]:
+        return self._loop.run(self._push.by_region(ranges))
+
     def run(self, request: PushRequest, cancel: CancelToken | None = None) -> Iterator[PushAnswer]:
         answers = self._push.run(request)
         try:
@@ -334,6 +339,18 @@ class ClusterStorage:
     @property
     def push_down(self) -> PushDown | None:
         return self._push_down
+
+    def by_region(self, ranges: Sequence[KeyRange]) -> list[RegionPart]:
+        """Cuts ascending, disjoint ranges at the bounds of regions, in key order."""
+        return self._push_down.by_region(ranges)
+
+    def features(self) -> StoreFeatures:
+        """What the cluster's stores can be asked for. Raises PdUnavailable, PdError."""
+
+        async def features() -> StoreFeatures:
+            return features_of(await self.cluster.pd.get_all_stores())
+
+        return self._loop.run(features())
 
     def oldest_ts(self) -> int:
         """The oldest timestamp that is read at, 0 if none is: garbage collection has to stay below it."""
