@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     from sqlfront.catalog.shared import SharedCatalog, SharedStorage
 
 LEADER = b"GCLeader"
-SERVICE = "gc_worker"
 POLL_S = 10.0
 LEADER_MS = 60_000
-KEEP_S = (1 << 63) - 1
-"""The collector's own entry among the services must not run out."""
 
 
 class Collects(Protocol):
@@ -36,11 +33,9 @@ class Collects(Protocol):
 
     gc_life_ms: int
 
-    def least_kept(self, service: str, ts: int, ttl_s: int) -> int:
-        """Notes `ts` for a service; returns the least timestamp that any service keeps."""
-
     def oldest_ts(self) -> int: ...
-    def gc(self, safe_point: int | None = None) -> dict[str, int]: ...
+    def gc(self, safe_point: int | None = None) -> dict[str, int]:
+        """Settles old locks and moves the safe point, at most to where services keep it; gives it back."""
 
 
 class GcWorker:
@@ -87,8 +82,7 @@ class GcWorker:
         oldest = [record.oldest for record in self._servers() if record.oldest]
         own = self._collects.oldest_ts()
         wanted = min([wanted, *oldest, *([own] if own else [])])
-        target = min(wanted, self._collects.least_kept(SERVICE, wanted, KEEP_S))
-        counters = self._collects.gc(target)
+        counters = self._collects.gc(wanted)
         counters["dropped_ranges"] = self._catalog.collect_ranges(counters["safe_point"])
         self._catalog.lease.forget_dead()
         self._catalog.forget_dead_statistics()

@@ -419,13 +419,9 @@ class ClusterStorage:
 
     def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
         """Keeps what a reader at `ts` sees for so long; 0 seconds lets it go. Raises SnapshotTooOld."""
-        least = self.least_kept(service, ts, ttl_s)
+        least = self._loop.run(self.cluster.pd.update_service_safe_point(service, ttl_s, ts))
         if ttl_s and least > ts:
             raise SnapshotTooOld(ts, least)
-
-    def least_kept(self, service: str, ts: int, ttl_s: int) -> int:
-        """Notes `ts` for a service, for so long; returns the least timestamp that any service keeps."""
-        return int(self._loop.run(self.cluster.pd.update_service_safe_point(service, ttl_s, ts)))
 
     def destroy_range(self, start: bytes, end: bytes) -> None:
         self._loop.run(self.cluster.destroy_range(start, end))
