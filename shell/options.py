@@ -29,7 +29,11 @@ def _show_version(wanted: bool) -> None:
 
 def open_or_run(
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The database's directory (made if missing), or :memory:.")
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="The database's directory (made if missing), :memory:, or tikv://HOST:PORT/NAME of a cluster.",
+        ),
     ],
     execute: Annotated[
         list[str] | None, typer.Option("-e", "--execute", metavar="SQL", help="Run SQL and exit; may be repeated.")
@@ -79,6 +83,7 @@ def _function(name: str) -> Callable[..., None]:
         "demo": demo,
         "kv": cluster.kv,
         "pd": cluster.pd,
+        "db": cluster.db,
         "playground": cluster.playground,
     }
     return functions[name]

@@ -135,6 +135,7 @@ class SchemaLease:
         self._depth = 0
         self._thread_of_change = 0
         self._owner_until = 0
+        self._last_owner: Mapping[str, Any] | None = None
         self.on_orphans: Callable[[], None] | None = None
         """Called now and then by the background when an owner has died."""
         self._stopping = threading.Event()
@@ -144,6 +145,21 @@ class SchemaLease:
     def where(self) -> str:
         """Host and process."""
         return self._record.where
+
+    @property
+    def version(self) -> int:
+        """The schema version that this server works by."""
+        return self._record.version
+
+    @property
+    def left_s(self) -> float:
+        """How many seconds the lease still holds; 0 without one."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    @property
+    def last_owner(self) -> Mapping[str, Any] | None:
+        """Who changed the schema when this server last looked, about a second ago; see `owner`."""
+        return self._last_owner
 
     # The life of a server
 
@@ -470,10 +486,10 @@ class SchemaLease:
         return None if held is None else json.loads(held)
 
     def _look_for_orphans(self) -> None:
+        meta = MetaReader(self._storage.snapshot())
+        self._last_owner = owner = self.owner(meta)
         if self.on_orphans is None or self._depth:
             return
-        meta = MetaReader(self._storage.snapshot())
-        owner = self.owner(meta)
         if owner is not None and owner["until"] < meta.reader.ts:
             self.on_orphans()
 

@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -28,12 +27,12 @@ from kvstore.rpc.api import RpcError
 from kvstore.rpc.grpc import GrpcTransport
 from shell.ctl.session import CtlError, Session
 from shell.playground.children import Child, tail_of
-from tests.e2e.proxy import HOST, OUTSIDE, Network
+from shell.playground.local import PROGRAM, READY_S
+from shell.playground.local import STOP_GRACE_S as STOP_S
+from shell.playground.plan import HOST, free_ports
+from tests.e2e.proxy import OUTSIDE, Network
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = (sys.executable, "-m", "shell")
-READY_S = 60.0
-STOP_S = 15.0
 POLL_S = 0.05
 TEST_S = 240.0
 """A test that takes longer hangs."""
@@ -41,18 +40,6 @@ CLEANUP_S = 60.0
 STATUS_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 T = TypeVar("T")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]], within_s: float = TEST_S) -> T:
