@@ -15,11 +15,12 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from kvstore.client.cluster.cluster import Cluster
+from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.pd_client import PdClient
 from kvstore.proto.metapb_pb2 import PeerRole
 from kvstore.rpc.grpc import GrpcTransport
@@ -146,3 +147,14 @@ async def temporary_cluster(stores: int, pds: int = 1, servers: int = 0) -> Asyn
             yield cluster
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def background_cluster(stores: int, pds: int = 1, servers: int = 0) -> Iterator[LocalCluster]:
+    """`temporary_cluster` for code that is not in an event loop; the one that watches the processes is on a thread."""
+    loop = LoopThread("local-cluster")
+    stack = contextlib.AsyncExitStack()
+    try:
+        yield loop.run(stack.enter_async_context(temporary_cluster(stores, pds, servers)))
+    finally:
+        loop.close(stack.aclose())
