@@ -15,7 +15,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -58,6 +58,16 @@ async def replicated(plan: Plan) -> None:
             await pd.close()
     finally:
         await transport.close()
+
+
+async def leaders(pd: PdClient, names: Mapping[str, str]) -> dict[str, int]:
+    """How many regions each store leads, as the placement driver knows it; `names` are the stores' by address."""
+    named = {store.id: names[store.address] for store in await pd.get_all_stores() if store.address in names}
+    led = dict.fromkeys(named.values(), 0)
+    for _, leader in await pd.scan_regions(b"", b""):
+        if leader is not None and leader.store_id in named:
+            led[named[leader.store_id]] += 1
+    return led
 
 
 class LocalCluster:
@@ -115,6 +125,11 @@ class LocalCluster:
     def store_at(self, address: str) -> Child:
         """The store that others reach at an address."""
         return next(self.children[store.name] for store in self.plan.stores if store.address == address)
+
+    async def leaders(self) -> dict[str, int]:
+        """How many regions each store leads, by its name."""
+        async with self.client() as cluster:
+            return await leaders(cluster.pd, {store.address: store.name for store in self.plan.stores})
 
     @contextlib.asynccontextmanager
     async def client(self, *, batch: bool = True, seed: int | None = None) -> AsyncIterator[Cluster]:

@@ -27,7 +27,7 @@ from kvstore.rpc.api import RpcError
 from kvstore.rpc.grpc import GrpcTransport
 from shell.ctl.session import CtlError, Session
 from shell.playground.children import Child, tail_of
-from shell.playground.local import PROGRAM, READY_S
+from shell.playground.local import PROGRAM, READY_S, leaders
 from shell.playground.local import STOP_GRACE_S as STOP_S
 from shell.playground.plan import HOST, free_ports
 from tests.e2e.proxy import OUTSIDE, Network
@@ -263,12 +263,7 @@ class Cluster:
 
     async def leaders(self) -> dict[str, int]:
         """How many regions each store leads, as the placement driver knows it."""
-        names = {number: name for name, number in (await self.store_ids()).items()}
-        led = dict.fromkeys(names.values(), 0)
-        for _, leader in await self.pd.scan_regions(b"", b""):
-            if leader is not None and leader.store_id in names:
-                led[names[leader.store_id]] += 1
-        return led
+        return await leaders(self.pd, {self.members[name].address: name for name in self.stores})
 
     async def replicated(self, replicas: int, within_s: float) -> None:
         """Waits until every region has so many voters and a leader, and no other peers."""
