@@ -99,3 +99,4 @@ def _load(url: str, rows: int) -> Iterator[Counts]:
         process.stdin.close()
         process.wait()
         reading.join()
+        process.stdout.close()
