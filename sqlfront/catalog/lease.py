@@ -130,21 +130,16 @@ class SchemaLease:
         self._fence = _Fence()
         self._changed = threading.Condition()
         self._round = threading.Lock()
+        self._last_owner: Mapping[str, Any] | None = None
         self._mutex = threading.RLock()
         """Held by the thread that changes the schema."""
         self._depth = 0
         self._thread_of_change = 0
         self._owner_until = 0
-        self._last_owner: Mapping[str, Any] | None = None
         self.on_orphans: Callable[[], None] | None = None
         """Called now and then by the background when an owner has died."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-
-    @property
-    def where(self) -> str:
-        """Host and process."""
-        return self._record.where
 
     @property
     def version(self) -> int:
@@ -160,6 +155,11 @@ class SchemaLease:
     def last_owner(self) -> Mapping[str, Any] | None:
         """Who changed the schema when this server last looked, about a second ago; see `owner`."""
         return self._last_owner
+
+    @property
+    def where(self) -> str:
+        """Host and process."""
+        return self._record.where
 
     # The life of a server
 
