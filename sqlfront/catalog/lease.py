@@ -130,6 +130,7 @@ class SchemaLease:
         self._fence = _Fence()
         self._changed = threading.Condition()
         self._round = threading.Lock()
+        self._last_owner: Mapping[str, Any] | None = None
         self._mutex = threading.RLock()
         """Held by the thread that changes the schema."""
         self._depth = 0
@@ -140,6 +141,21 @@ class SchemaLease:
         """Called now and then by the background when an owner has died."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def version(self) -> int:
+        """The schema version that this server works by."""
+        return self._record.version
+
+    @property
+    def left_s(self) -> float:
+        """How many seconds the lease still holds; 0 without one."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    @property
+    def last_owner(self) -> Mapping[str, Any] | None:
+        """Who changed the schema when this server last looked, about a second ago; see `owner`."""
+        return self._last_owner
 
     @property
     def where(self) -> str:
@@ -479,10 +495,10 @@ class SchemaLease:
         return None if held is None else json.loads(held)
 
     def _look_for_orphans(self) -> None:
+        meta = MetaReader(self._storage.snapshot())
+        self._last_owner = owner = self.owner(meta)
         if self.on_orphans is None or self._depth:
             return
-        meta = MetaReader(self._storage.snapshot())
-        owner = self.owner(meta)
         if owner is not None and owner["until"] < meta.reader.ts:
             self.on_orphans()
 
