@@ -166,6 +166,8 @@ class Catalog:
     """Whether readers leave an index one version before writers do, because they may go on by the version before."""
     server = ""
     """Where this is, for the history."""
+    self_id = "1"
+    """What tells this server from the others of its cluster."""
     columnar_default = True
     """Whether tables that nobody said anything about have a columnar replica."""
 
@@ -191,6 +193,10 @@ class Catalog:
     def closing(self, table: Table, cancel: CancelToken | None) -> AbstractContextManager[object]:
         """Lets no writer of the table commit in the block; readers go on."""
         raise NotImplementedError
+
+    def owner(self, meta: MetaReader) -> tuple[str, str]:
+        """Who changes the schema now: its id, and where it is; both "" when nobody does."""
+        return self.self_id, self.server
 
     def table_of(self, info: TableInfo, db: DBInfo) -> Table:
         return make_table(info, db, columnar_default=self.columnar_default)

@@ -179,6 +179,7 @@ def _build(catalog: Catalog, build: IndexBuild, job: Job, plan: AlterPlan, cance
     for index in table.building:
         if index.id in job.indexes:
             rows = build.fill(table, index, cancel)
+            job.rows = max(job.rows, rows)
             plan.rows = rows if build.untouched else None
 
 

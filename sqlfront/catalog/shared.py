@@ -50,6 +50,7 @@ class SharedCatalog(Catalog):
         self.lease = SchemaLease(storage, self._advance, oldest)
         super().__init__(storage, _Ownership(self.lease))
         self.server = self.lease.where
+        self.self_id = f"{self.lease.server_id:x}"
         self.lease.on_orphans = self._go_on
         self.lease.join()
         try:
@@ -66,6 +67,10 @@ class SharedCatalog(Catalog):
         if not self.lease.is_settled and not self.lease.is_mine:
             self.lease.settle()
         return self._schema
+
+    def owner(self, meta: MetaReader) -> tuple[str, str]:
+        held = self.lease.owner(meta)
+        return ("", "") if held is None else (f"{held['server']:x}", held["where"])
 
     def close(self) -> None:
         self.lease.leave()
