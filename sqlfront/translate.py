@@ -82,12 +82,36 @@ def _from_store(exc: kv.KvError, find_table: FindTable | None) -> Error:
             return error(errors.ER_DISK_FULL, f"Disk full; nothing of the change was applied ({exc})")
         case _:
             pass
+    if type(exc).__module__ == "kvstore.client.cluster.errors":
+        return _from_cluster(exc)
     for kind, (code, message) in _STORE_CODES.items():
         if isinstance(exc, kind):
             return error(code, message or str(exc))
     if isinstance(exc, kv.StoreError):
         return OperationalError(str(exc), _DIRECTORY_CODES.get(type(exc), 1030), "HY000")
     return InternalError(f"{type(exc).__name__}: {exc}", 1105, "HY000")
+
+
+def _from_cluster(exc: kv.KvError) -> Error:
+    """What a cluster could not answer, by TiDB's codes (`pkg/errno/errcode.go`)."""
+    from kvstore.client.cluster import errors as cluster
+
+    match exc:
+        case cluster.PdUnavailable():
+            return OperationalError(f"PD server timeout: {exc}", 9001, "HY000")
+        case cluster.RegionUnavailable():
+            return OperationalError(f"Region is unavailable: {exc}", 9005, "HY000")
+        case cluster.LocksUnresolved():
+            return OperationalError(f"Resolve lock timeout: {exc}", 9004, "HY000")
+        case cluster.UndeterminedResult():
+            # TiDB has no MySQL code for it either.
+            return OperationalError(f"execution result undetermined: {exc}", errors.ER_UNKNOWN_ERROR, "HY000")
+        case cluster.RaftEntryTooLarge():
+            return OperationalError(str(exc), 8025, "HY000")
+        case cluster.TxnAborted():
+            return OperationalError(f"{exc} [try again later]", 8022, "HY000")
+        case _:
+            return InternalError(f"{type(exc).__name__}: {exc}", 1105, "HY000")
 
 
 def _push_failed(exc: kv.PushFailed) -> Error:

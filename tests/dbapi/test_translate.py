@@ -11,6 +11,7 @@ from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSche
 from coprocessor.table import TableCodec
 from coprocessor.types import BIGINT, INT, UBIGINT, varchar
 from kvstore import errors as kv
+from kvstore.client.cluster import errors as cluster
 from sqlfront.translate import translate
 
 
@@ -154,3 +155,20 @@ def test_others():
     assert type(translate(KeyError("x"))) is sqlfront.InternalError
     mine = sqlfront.ProgrammingError("x", 1064)
     assert translate(mine) is mine
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (cluster.PdUnavailable("nobody answers"), 9001),
+        (cluster.RegionUnavailable("region 2"), 9005),
+        (cluster.LocksUnresolved("key 74"), 9004),
+        (cluster.UndeterminedResult("transaction 5"), 1105),
+        (cluster.TxnAborted("transaction 5"), 8022),
+    ],
+)
+def test_what_a_cluster_cannot_answer_is_no_bug(found, code):
+    out = translate(found)
+    assert isinstance(out, sqlfront.OperationalError)
+    assert out.code == code
+    assert str(found) in out.message
