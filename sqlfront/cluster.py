@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlfront.errors import InterfaceError
+from sqlfront.threads import OS_THREADS, Threads
 
 if TYPE_CHECKING:
     from kvstore.client.cluster.storage import ClusterStorage
@@ -64,15 +65,18 @@ def start_server(target: ClusterTarget) -> Database:
     return serve(ClusterStorage.connect(target.addresses, target.transport))
 
 
-def serve(storage: ClusterStorage) -> Database:
-    """A server over a connected storage, which it closes with itself, also when it cannot be started."""
+def serve(storage: ClusterStorage, threads: Threads = OS_THREADS, server_id: int | None = None) -> Database:
+    """A server over a connected storage, which it closes with itself, also when it cannot be started.
+
+    Its id among the servers is drawn when it is None.
+    """
     from sqlfront.catalog.shared import SharedCatalog
     from sqlfront.database import Database
 
     try:
-        catalog = SharedCatalog(storage, storage.oldest_ts)
+        catalog = SharedCatalog(storage, storage.oldest_ts, threads, server_id)
         try:
-            database = Database(None, storage, catalog, None)
+            database = Database(None, storage, catalog, None, threads)
         except BaseException:
             catalog.close()
             raise

@@ -146,6 +146,8 @@ def _run(catalog: Catalog, job: Job, plan: AlterPlan, cancel: CancelToken | None
             table = catalog.schema.table_by_id[job.table_id]
             _finish(catalog, table, plan, Action(job.action), job, job.current_db)
         except BaseException as exc:
+            if isinstance(exc, Exception) and catalog.was_finished(job):
+                return
             job.error = str(exc)
             roll_back(catalog, job)
             raise

@@ -1,4 +1,4 @@
-"""ADMIN SHOW DDL, ADMIN SHOW DDL JOBS and ADMIN CANCEL DDL JOBS, with TiDB's columns (`pkg/executor/show_ddl_jobs.go`)."""
+"""ADMIN SHOW DDL [JOBS] and ADMIN CANCEL DDL JOBS, with TiDB's columns (`pkg/executor/show_ddl_jobs.go`)."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ Each call of a thread is one trip to the loop. A timestamp is drawn when a snaps
 
 from __future__ import annotations
 
+import asyncio
 import random
-import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -326,15 +326,19 @@ class ClusterStorage:
         self._readers.add(made)
         return made
 
-    def snapshot(self, ts: int | None = None) -> ClusterReader:
+    def snapshot(self, ts: int | None = None, *, check: CommitCheck | None = None) -> ClusterReader:
+        """`check` is told the timestamp when it is drawn; what it raises comes out of the call that reads."""
         cluster = self.cluster
         snapshot: Snapshot | None = None
 
         async def made() -> Snapshot:
             nonlocal snapshot
             if snapshot is None:
-                snapshot = cluster.snapshot(await cluster.now_ts())
-                reader._ts = snapshot.ts
+                drawn = await cluster.now_ts()
+                if check is not None:
+                    check(drawn)
+                snapshot = cluster.snapshot(drawn)
+                reader._ts = drawn
             return snapshot
 
         reader = ClusterReader(self._loop, made)
@@ -356,13 +360,13 @@ class ClusterStorage:
         cancel: CancelToken | None = None,
         check: CommitCheck | None = None,
     ) -> int:
-        deadline = time.monotonic() + wait_ms / 1000
-
         async def write() -> int:
+            clock = asyncio.get_running_loop().time
+            deadline = clock() + wait_ms / 1000
             while True:
                 txn = await self.cluster.begin(pessimistic=False)
                 txn.cancel = cancel
-                txn.lock_wait_ms = max(int((deadline - time.monotonic()) * 1000), 0)
+                txn.lock_wait_ms = max(int((deadline - clock()) * 1000), 0)
                 for key, value in writes.items():
                     if value is None:
                         txn.delete(key)
@@ -374,7 +378,7 @@ class ClusterStorage:
                     return await txn.commit(check)
                 except WriteConflict:
                     # somebody committed since the timestamp was drawn; nothing was read that could be old by now
-                    if time.monotonic() >= deadline:
+                    if clock() >= deadline:
                         raise
 
         return self._loop.run(write(), to_its_end=True)
