@@ -68,6 +68,8 @@ FENCE_WAIT_S = 50.0
 LOCK_WAIT_MS = 2_000
 DEAD_MS = 60_000
 """So long after its lease a server's record is removed."""
+FORGET_ROUNDS = 600
+"""How many rounds there are between two looks for such records."""
 ER_SCHEMA_OUT_OF_DATE = 8027
 
 
@@ -185,7 +187,8 @@ class SchemaLease:
         if self._thread is not None:
             self._thread.join()
         self._deadline = 0.0
-        self._write({self._key: None})
+        with suppress(KvError):  # then the lease runs out
+            self._write({self._key: None})
 
     def _keep(self) -> None:
         from kvstore.failpoint import fail_point
@@ -198,6 +201,8 @@ class SchemaLease:
                     looked += 1
                     if looked % 10 == 0:
                         self._look_for_orphans()
+                    if looked % FORGET_ROUNDS == 0:
+                        self.forget_dead()
             except KvError:
                 continue  # the lease runs out if this lasts
             except Exception:  # noqa: BLE001 - a server without a lease refuses statements, and says why
@@ -514,11 +519,18 @@ class SchemaLease:
         return {int(name): ServerRecord.loads(value) for name, value in meta.hash_fields(SERVERS)}
 
     def forget_dead(self) -> None:
-        """Removes the records of servers that are long gone."""
-        meta = MetaReader(self._storage.snapshot())
-        for server, record in self.servers(meta).items():
-            if _later(record.until, DEAD_MS) < meta.reader.ts:
-                self._write({hash_key(SERVERS, b"%d" % server): None})
+        """Removes the records of servers that are long gone; one that comes back meanwhile is a conflict."""
+        txn = self._storage.begin(pessimistic=False)
+        try:
+            for server, record in self.servers(MetaReader(txn)).items():
+                if _later(record.until, DEAD_MS) < txn.start_ts:
+                    txn.delete(hash_key(SERVERS, b"%d" % server))
+            if txn.is_dirty:
+                txn.commit()
+        except TxnError:
+            return
+        finally:
+            txn.rollback()
 
     # The owner
 

@@ -14,7 +14,7 @@ from kvstore.errors import CommitRejected, KvError
 from pd.oracle import LocalOracle
 from sqlfront.catalog.info import Action
 from sqlfront.catalog.jobs import Job
-from sqlfront.catalog.lease import COMMIT_MARGIN_MS, LEASE_MS, SWITCH, SWITCH_MS, SchemaLease, Switch
+from sqlfront.catalog.lease import COMMIT_MARGIN_MS, DEAD_MS, LEASE_MS, SWITCH, SWITCH_MS, SchemaLease, Switch
 from sqlfront.catalog.meta import SCHEMA_VERSION, Meta, MetaReader, string_key
 from sqlfront.threads import OS_THREADS
 
@@ -308,3 +308,31 @@ def test_a_lease_that_is_nearly_over_is_not_committed_by(servers: Servers) -> No
     servers.clock.ms += LEASE_MS - COMMIT_MARGIN_MS // 4
     with pytest.raises(CommitRejected), a.committing({TABLE}) as check:
         check(servers.store.now_ts() + (2000 << LOGICAL_BITS))
+
+
+def test_records_of_dead_servers_go(servers: Servers) -> None:
+    a, b = servers.server(), servers.server()
+    servers.clock.ms += LEASE_MS + DEAD_MS + 1000
+    a._look()
+    a.forget_dead()
+    assert list(a.servers(MetaReader(servers.store.snapshot()))) == [a.server_id]
+    b._look()
+    assert b.has_lease
+    assert len(a.servers(MetaReader(servers.store.snapshot()))) == 2
+
+
+def test_a_server_that_comes_back_while_it_is_forgotten_is_not_lost(servers: Servers) -> None:
+    a, b = servers.server(), servers.server()
+    servers.clock.ms += LEASE_MS + DEAD_MS + 1000
+    a._look()
+    read = a.servers
+
+    def and_back(meta: MetaReader) -> Any:
+        found = read(meta)
+        b._look()
+        return found
+
+    a.servers = and_back  # type: ignore[method-assign]
+    a.forget_dead()
+    assert b.has_lease
+    assert b.server_id in read(MetaReader(servers.store.snapshot()))

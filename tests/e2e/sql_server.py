@@ -1,6 +1,6 @@
 """A SQL server as a process: writers with registers, a session that changes the schema, and one long statement.
 
-`python -m tests.e2e.sql_server ADDRESSES FIRST_SLOT SESSIONS [--statement SQL]`. It works until its input ends, and then
+`python -m tests.e2e.sql_server ADDRESSES FIRST_SLOT SESSIONS [--statement SQL]` works until its input ends, and then
 says, as one JSON line, which values its rows may have. Anything that may not happen ends it with its error.
 """
 

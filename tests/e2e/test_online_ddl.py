@@ -50,7 +50,7 @@ async def start(cluster: Cluster, number: int, *options: str) -> asyncio.subproc
 
 async def stop(process: asyncio.subprocess.Process) -> dict[int, frozenset[int | None]]:
     """Ends a server in order; returns the values that its rows may have."""
-    out, _ = await process.communicate()
+    out, _ = await process.communicate(b"")
     assert process.returncode == 0
     found = json.loads(out.splitlines()[-1])
     return {
