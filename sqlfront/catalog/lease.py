@@ -217,7 +217,9 @@ class SchemaLease:
             found = snapshot.batch_get([string_key(SCHEMA_VERSION), string_key(SWITCH)])
             ts = snapshot.ts
             stored = int(found.get(string_key(SCHEMA_VERSION), b"0"))
-            if self._depth:
+            if self._depth and ts <= self._owner_until:
+                # Its own changes are taken in by who makes them. One that has lost the ownership makes none any more,
+                # and the next owner waits for this server as for any other.
                 self._renew_if_due(ts)
                 return
             if stored > self._record.version:
@@ -493,8 +495,9 @@ class SchemaLease:
     def made(self, version: int) -> None:
         """`version` is in place here; waits for the others, so that the next statement anywhere sees it."""
         with self._round:
-            self._lift(version, 0)
-            self._renew(version)
+            if version >= self._record.version:
+                self._lift(version, 0)
+                self._renew(version)
         self._wait_for(lambda record: record.version >= version, lambda: None)
 
     def _give_up_if_late(self, switch: Switch) -> None:

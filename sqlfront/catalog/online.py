@@ -85,7 +85,8 @@ def alter_table(
             _run(catalog, _new_job(catalog, table, plan, action, current_db), plan, cancel)
         elif plan.changed or plan.rename is not None:
             _finish(catalog, table, plan, action, None, current_db)
-        return catalog.schema.table_by_id[table.id], plan
+        # When another server has carried the job out, yet others may have replaced the table since.
+        return catalog.schema.table_by_id.get(table.id, table), plan
 
 
 def _has_rows(catalog: Catalog, table: Table) -> bool:

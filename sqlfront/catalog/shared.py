@@ -57,6 +57,8 @@ class SharedCatalog(Catalog):
         server_id: int | None = None,
     ) -> None:
         self._threads = threads
+        self._taking_in = threads.mutex()
+        """Held to put a schema in place: an older one never follows a newer one."""
         self.lease = SchemaLease(storage, self._advance, oldest, threads, server_id)
         super().__init__(storage, _Ownership(self.lease, self._finish_jobs))
         self.server = self.lease.where
@@ -127,7 +129,9 @@ class SharedCatalog(Catalog):
             raise CommitRejected(f"schema version {before.version} was changed by another server")
         affected = _affected(before, after)
         commit_ts, interrupt = self.lease.switch(affected, after.version, txn.commit)
-        self._schema = after
+        with self._taking_in:
+            if after.version > self._schema.version:
+                self._schema = after
         self.lease.made(after.version)
         if interrupt is not None:
             raise interrupt
@@ -180,14 +184,15 @@ class SharedCatalog(Catalog):
 
     def _advance(self) -> int:
         """Takes in the stored schema; returns its version."""
-        before = self._schema
-        meta = MetaReader(self.storage.snapshot())
-        version = meta.schema_version()
-        if version == before.version:
-            return version
-        names = self._touched(meta, before.version, version)
-        after = self._read(meta) if names is None else self._patched(meta, before, version, names)
-        self._schema = after
+        with self._taking_in:
+            before = self._schema
+            meta = MetaReader(self.storage.snapshot())
+            version = meta.schema_version()
+            if version == before.version:
+                return version
+            names = self._touched(meta, before.version, version)
+            after = self._read(meta) if names is None else self._patched(meta, before, version, names)
+            self._schema = after
         for listener in self.listeners:
             listener(before, after)
         return version

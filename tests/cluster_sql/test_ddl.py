@@ -10,7 +10,8 @@ import pytest
 import sqlfront
 from sqlfront.catalog import online
 from sqlfront.catalog.jobs import CANCELLED, cancel_job, past_jobs, running_jobs
-from sqlfront.catalog.meta import MetaReader
+from sqlfront.catalog.lease import OWNER
+from sqlfront.catalog.meta import MetaReader, string_key
 from sqlfront.catalog.shared_build import SharedBuild
 from tests.cluster_sql.world import World
 
@@ -104,6 +105,27 @@ def test_a_job_is_cancelled_from_another_server(
     assert names(second) == {"PRIMARY", "ic"}
     last = past_jobs(MetaReader(world.first.storage.snapshot()))[0]
     assert last.state in ("rollback done", CANCELLED)
+
+
+def test_a_statement_whose_server_was_taken_for_dead_ends_as_its_job_does(
+    cursors: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = cursors
+    fill = SharedBuild.fill
+
+    def taken_over(self: SharedBuild, *arguments: Any) -> int:
+        monkeypatch.setattr(SharedBuild, "fill", fill)
+        first.connection._session.catalog.lease._owner_until = 1
+        self._storage.write({string_key(OWNER): None}, (), wait_ms=2000)  # type: ignore[attr-defined]
+        second.execute("ALTER TABLE t DROP INDEX ic")
+        assert names(second) == {"PRIMARY", "ib"}
+        return fill(self, *arguments)
+
+    monkeypatch.setattr(SharedBuild, "fill", taken_over)
+    first.execute("ALTER TABLE t ADD INDEX ib (b)")
+    for cursor in cursors:
+        assert names(cursor) == {"PRIMARY", "ib"}
+        cursor.execute("ADMIN CHECK TABLE t")
 
 
 def test_ids_and_rows_after_another_servers_truncate(cursors: list[Any]) -> None:
