@@ -58,6 +58,55 @@ def leave_job(cursor: Any, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
             cursor.execute(sql)
 
 
+@pytest.mark.parametrize("are_of_now", [False, True])
+def test_entries_lie_below_what_writers_did_since_the_snapshot(
+    cursors: list[Any], monkeypatch: pytest.MonkeyPatch, are_of_now: bool
+) -> None:
+    """With entries that are versions of the load, and not of before, a removed row would be in the index again."""
+    first, second = cursors
+    load = SharedBuild._load
+
+    def written_meanwhile(self: SharedBuild, *arguments: Any) -> None:
+        second.execute("DELETE FROM t WHERE a = 1")
+        second.execute("UPDATE t SET b = 21 WHERE a = 2")
+        if are_of_now:
+            self._job.entries_ts = self._storage.now_ts()
+        load(self, *arguments)
+
+    monkeypatch.setattr(SharedBuild, "_load", written_meanwhile)
+    first.execute("ALTER TABLE t ADD INDEX ib (b)")
+    if are_of_now:
+        with pytest.raises(sqlfront.Error) as raised:
+            second.execute("ADMIN CHECK TABLE t")
+        assert raised.value.code == 8223
+        first.execute("DROP TABLE t")
+        return
+    second.execute("ADMIN CHECK TABLE t")
+    second.execute("SELECT a FROM t WHERE b > 0")
+    assert second.fetchall() == [(2,)]
+
+
+def test_a_statement_that_was_bound_before_a_switch_reads_by_the_schema_after_it(
+    cursors: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = cursors
+    session = first.connection._session
+    reader = session.reader
+    done: list[int] = []
+
+    def late() -> Any:
+        if not done:
+            done.append(1)
+            second.execute("ALTER TABLE t DROP INDEX ic")
+            second.execute("INSERT INTO t VALUES (3, 30, 200)")
+        return reader()
+
+    monkeypatch.setattr(session, "reader", late)
+    first.execute("SELECT a FROM t WHERE c = 200 ORDER BY a")
+    assert done
+    assert first.fetchall() == [(2,), (3,)]
+
+
 def test_a_dead_owners_job_is_finished_before_anything_else_changes(
     cursors: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +165,7 @@ def test_a_statement_whose_server_was_taken_for_dead_ends_as_its_job_does(
     def taken_over(self: SharedBuild, *arguments: Any) -> int:
         monkeypatch.setattr(SharedBuild, "fill", fill)
         first.connection._session.catalog.lease._owner_until = 1
-        self._storage.write({string_key(OWNER): None}, (), wait_ms=2000)  # type: ignore[attr-defined]
+        self._storage.write({string_key(OWNER): None}, (), wait_ms=2000)
         second.execute("ALTER TABLE t DROP INDEX ic")
         assert names(second) == {"PRIMARY", "ib"}
         return fill(self, *arguments)
