@@ -10,7 +10,6 @@ again.
 from __future__ import annotations
 
 import json
-import threading
 from typing import TYPE_CHECKING, Protocol
 
 from kvstore.client.api import LOGICAL_BITS
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlfront.catalog.lease import ServerRecord
     from sqlfront.catalog.shared import SharedCatalog, SharedStorage
+    from sqlfront.threads import Joinable, Threads
 
 LEADER = b"GCLeader"
 POLL_S = 10.0
@@ -42,24 +42,30 @@ class GcWorker:
     """Runs on a thread of each server; only the leader's does anything. `interval_ms()` is between two runs."""
 
     def __init__(
-        self, storage: SharedStorage, collects: Collects, catalog: SharedCatalog, interval_ms: Callable[[], int]
+        self,
+        storage: SharedStorage,
+        collects: Collects,
+        catalog: SharedCatalog,
+        interval_ms: Callable[[], int],
+        threads: Threads,
     ) -> None:
         self._storage = storage
         self._collects = collects
         self._catalog = catalog
         self._interval_ms = interval_ms
         self._last_ms = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sqlfront-gc", daemon=True)
+        self._threads = threads
+        self._stopping = threads.event()
+        self._thread: Joinable | None = None
         self.error: KvError | None = None
         """Why the last run ended early."""
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = self._threads.start("sqlfront-gc", self._run)
 
     def close(self) -> None:
         self._stopping.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
@@ -84,7 +90,6 @@ class GcWorker:
         wanted = min([wanted, *oldest, *([own] if own else [])])
         counters = self._collects.gc(wanted)
         counters["dropped_ranges"] = self._catalog.collect_ranges(counters["safe_point"])
-        self._catalog.lease.forget_dead()
         self._catalog.forget_dead_statistics()
         return counters
 

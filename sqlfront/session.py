@@ -106,7 +106,8 @@ class Session:
         self.statement = ""
         self._isolation = ""
         self._newest: Schema | None = None
-        self._readable = self.catalog.schema
+        self._readable = self._planned = self.catalog.schema
+        """`_planned` is what the running statement is bound to."""
         self._used: dict[int, int] = {}
         self._deltas: dict[int, int] = {}
         self._plans: dict[str, _CachedPlan] = {}
@@ -150,6 +151,7 @@ class Session:
             self.begin(explicit=False)
         self.statement = sql
         self._at_replicas = self.variables.replica_read
+        self._planned = plan.schema
         alone = self.txn is None
         try:
             return plan.run(self, row)
@@ -312,9 +314,11 @@ class Session:
         if txn is None:
             if self.variables.staleness_s:
                 return self.snapshot_at(self._stale_ts())
-            return self.storage.snapshot(read=self.variables.replica_read)
+            return self.catalog.snapshot(self._planned, self.variables.replica_read)
         if self._isolation == "READ-COMMITTED" and not self.read_only:
-            return txn.at(self.storage.now_ts())
+            ts = self.storage.now_ts()
+            self.check_read(ts)
+            return txn.at(ts)
         return txn
 
     def snapshot_at(self, ts: int) -> Reader:
@@ -334,6 +338,10 @@ class Session:
         if variables.staleness_s:
             return self.reader().get(key)
         return self.storage.get_latest(key, read=variables.replica_read)
+
+    def check_read(self, ts: int) -> None:
+        """Raises CommitRejected unless the running statement is bound to the schema of `ts`, at which it reads."""
+        self.catalog.check_read(self._planned if self.txn is None or self._newest is None else self._newest, ts)
 
     def reader_if(self, needed: bool) -> Reader | None:
         return self.reader() if needed else None
@@ -453,7 +461,13 @@ class Session:
             read_only = read_only or self.next_read_only
         elif self.variables.read_only:
             read_only = True
-        self.txn = self.storage.begin(pessimistic=pessimistic, start_ts=ts)
+        txn = self.storage.begin(pessimistic=pessimistic, start_ts=ts)
+        try:
+            self.catalog.cover(txn.start_ts)
+        except BaseException:
+            txn.rollback()
+            raise
+        self.txn = txn
         self._newest = None
         self.txn.cancel = self.cancel
         self.txn.lock_wait_ms = self.variables.lock_wait_ms

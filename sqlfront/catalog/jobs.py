@@ -85,11 +85,19 @@ class Job:
         self.created_ms = self.created_ms or time.time_ns() // 1_000_000
 
     def put(self, meta: Meta) -> None:
-        """Stores the record of a job that goes on."""
+        """Stores the record of a job that goes on. Raises 8214 when somebody has cancelled it."""
+        self._refuse_if_cancelled(meta)
         meta.put_json(DDL_JOBS, self.id, asdict(self))
 
+    def _refuse_if_cancelled(self, meta: Meta) -> None:
+        stored = meta.json_fields(DDL_JOBS).get(self.id)
+        if stored is not None and stored["state"] == CANCELLING:
+            raise error(8214, "Cancelled DDL job")
+
     def end(self, meta: Meta, state: str = SYNCED) -> None:
-        """Moves the record to the history."""
+        """Moves the record to the history. Raises 8214 when it is to be done but somebody has cancelled it."""
+        if state == SYNCED:
+            self._refuse_if_cancelled(meta)
         meta.delete_json(DDL_JOBS, self.id)
         self.remember(meta, state)
 

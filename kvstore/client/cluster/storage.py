@@ -5,8 +5,8 @@ Each call of a thread is one trip to the loop. A timestamp is drawn when a snaps
 
 from __future__ import annotations
 
+import asyncio
 import random
-import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -125,15 +125,18 @@ async def _closing(answers: AsyncGenerator[Any, None]) -> None:
 class SnapshotReader(ClusterReader):
     """A reader of what is committed; `ts` 0 is drawn with the first read."""
 
-    def __init__(self, loop: LoopThread, cluster: Cluster, ts: int, read: ReadFrom) -> None:
+    def __init__(self, loop: LoopThread, cluster: Cluster, ts: int, read: ReadFrom, check: CommitCheck | None) -> None:
         super().__init__(loop, ts)
         self._cluster = cluster
         self._read = read
+        self._check = check
         self._snapshot = cluster.snapshot(ts, read=read) if ts else None
 
     async def _reading(self) -> Snapshot:
         if self._snapshot is None:
             ts = await self._cluster.now_ts()
+            if self._check is not None:
+                self._check(ts)
             if self._snapshot is None:  # by another thread's read
                 self._snapshot = self._cluster.snapshot(ts, read=self._read)
                 self._ts = ts
@@ -369,8 +372,11 @@ class ClusterStorage:
         self._readers.add(made)
         return made
 
-    def snapshot(self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER) -> ClusterReader:
-        reader = SnapshotReader(self._loop, self.cluster, ts or 0, read)
+    def snapshot(
+        self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER, check: CommitCheck | None = None
+    ) -> ClusterReader:
+        """`check` is told the timestamp when it is drawn; what it raises comes out of the call that reads."""
+        reader = SnapshotReader(self._loop, self.cluster, ts or 0, read, check)
         self._readers.add(reader)
         return reader
 
@@ -386,13 +392,13 @@ class ClusterStorage:
         cancel: CancelToken | None = None,
         check: CommitCheck | None = None,
     ) -> int:
-        deadline = time.monotonic() + wait_ms / 1000
-
         async def write() -> int:
+            clock = asyncio.get_running_loop().time
+            deadline = clock() + wait_ms / 1000
             while True:
                 txn = await self.cluster.begin(pessimistic=False)
                 txn.cancel = cancel
-                txn.lock_wait_ms = max(int((deadline - time.monotonic()) * 1000), 0)
+                txn.lock_wait_ms = max(int((deadline - clock()) * 1000), 0)
                 for key, value in writes.items():
                     if value is None:
                         txn.delete(key)
@@ -404,7 +410,7 @@ class ClusterStorage:
                     return await txn.commit(check)
                 except WriteConflict:
                     # somebody committed since the timestamp was drawn; nothing was read that could be old by now
-                    if time.monotonic() >= deadline:
+                    if clock() >= deadline:
                         raise
 
         return self._loop.run(write(), to_its_end=True)
