@@ -67,6 +67,7 @@ def start_server(target: ClusterTarget) -> Database:
 def serve(storage: ClusterStorage) -> Database:
     """A server over a connected storage, which it closes with itself, also when it cannot be started."""
     from sqlfront.catalog.shared import SharedCatalog
+    from sqlfront.columnar_cluster import ClusterReplicas
     from sqlfront.database import Database
 
     try:
@@ -79,6 +80,7 @@ def serve(storage: ClusterStorage) -> Database:
     except BaseException:
         storage.close()
         raise
+    database.columnar = ClusterReplicas(catalog, storage)
     catalog.listeners.append(lambda before, after: _forget_gone(database, before, after))
     return database
 

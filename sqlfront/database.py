@@ -62,6 +62,7 @@ class Database:
         self._closed = False
         self._key: str | None = None
         self.columnar: Replicas = NoReplicas() if local is None else Columnar(self, local)
+        """A cluster's are put in its place (`sqlfront.cluster`)."""
         self.globals.on_change("tidb_gc_life_time", self._set_gc_life)
         self.globals.on_change("tidb_server_memory_limit", self._set_memory_limit)
 

@@ -227,6 +227,9 @@ class PushRequest:
     """Rows in an answer, about; 0: what a region has comes in one answer. For whoever may stop early."""
     concurrency: int = 0
     """Regions asked at a time; 0: the client's own limit."""
+    columnar: bytes = b""
+    """The same request for columnar replicas, which are asked first where there is one; order, pages and concurrency
+    are for the rows then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,8 @@ class PushAnswer:
     """Bytes that came over the wire for it; 0 when it came from the client's cache."""
     seconds: float
     """From the request to its answer, retries included."""
+    columnar: bool = False
+    """Whether a columnar replica gave it, for several regions at once; `region_id` is 0 then."""
 
 
 class PushDown(Protocol):

@@ -14,7 +14,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kvstore.client.api import Storage
-from kvstore.errors import CommitRejected, KvError
+from kvstore.errors import CommitRejected, KvError, NoColumnarRules
 from sqlfront.catalog.backfill import IndexBuild
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, SchemaChange, bootstrap
 from sqlfront.catalog.info import Action, SchemaDiff
@@ -24,6 +24,7 @@ from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.model import CLOSED, Database, Schema, Table, make_database
 from sqlfront.catalog.online import go_on_with_unfinished
 from sqlfront.catalog.shared_build import KeepsVersions, SharedBuild
+from sqlfront.errors import error
 
 if TYPE_CHECKING:
     from kvstore.client.api import CancelToken, CommitCheck, Transaction
@@ -37,6 +38,9 @@ _OF_DATABASES = frozenset({Action.CREATE_SCHEMA, Action.DROP_SCHEMA})
 
 class SharedStorage(Storage, KeepsVersions, Protocol):
     """A storage that several servers share."""
+
+    def columnar_servers(self) -> int:
+        """How many stores take columnar replicas. Raises NoColumnarRules."""
 
 
 class SharedCatalog(Catalog):
@@ -66,6 +70,12 @@ class SharedCatalog(Catalog):
         if not self.lease.is_settled and not self.lease.is_mine:
             self.lease.settle()
         return self._schema
+
+    def columnar_servers(self) -> int:
+        try:
+            return self.storage.columnar_servers()
+        except NoColumnarRules as exc:
+            raise error(8200, str(exc)) from exc
 
     def close(self) -> None:
         self.lease.leave()
