@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from coprocessor.columnar.of_store import StoreReplica
 from coprocessor.duck import DuckEngine
-from coprocessor.serving import InlineWorkers, ReplicaServing, Serving, ServingLimits
+from coprocessor.serving import InlineWorkers, ReplicaServing, Serving, ServingLimits, Workers
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.storage import OPTIONS, ClusterStorage
 from kvstore.raftstore.config import KIB, StoreConfig
@@ -39,8 +40,15 @@ class World:
     """
 
     def __init__(
-        self, stores: int = 3, seed: int = 1, config: StoreConfig = SMALL_REGIONS, *, columnar: int = 0
+        self,
+        stores: int = 3,
+        seed: int = 1,
+        config: StoreConfig = SMALL_REGIONS,
+        *,
+        columnar: int = 0,
+        make_workers: Callable[[], Workers] = InlineWorkers,
     ) -> None:
+        self._make_workers = make_workers
         self.replicas: list[ReplicaServing] = []
         self.loop = LoopThread("cluster")
         self._seeds = itertools.count(seed)
@@ -66,7 +74,7 @@ class World:
         self.first = self.server()
 
     def _replica(self) -> ReplicaServing:
-        made = ReplicaServing(StoreReplica(DuckEngine(None), None), InlineWorkers(), ServingLimits())
+        made = ReplicaServing(StoreReplica(DuckEngine(None), None), self._make_workers(), ServingLimits())
         self.replicas.append(made)
         return made
 
