@@ -76,7 +76,8 @@ class StoreReplica:
     """The tables of one store. The store's loop tells it of writes (`kvstore.raftstore.api.WriteObserver`)."""
 
     def __init__(self, engine: DuckEngine, directory: str | None) -> None:
-        """Begins empty; `directory` is where its file is, None keeps all in memory. Raises DuckDB's errors, OSError."""
+        """Begins empty; `directory` is where its file is, None keeps all in memory. The engine is its own, and closed
+        with it. Raises DuckDB's errors, OSError."""
         self._engine = engine
         self._store: RegionStore | None = None
         self._mutex = threading.Lock()
@@ -247,11 +248,12 @@ class StoreReplica:
         return lambda ts: RegionReader(engine, ts, _UNCHECKED, check)
 
     def close(self) -> None:
-        """Lets DuckDB's connections go; nothing may be under way."""
+        """Closes DuckDB; nothing may be under way."""
         for table in self.tables:
             self._engine.give_back(table.connection)
         self._tables = {}
         self._engine.give_back(self._root)
+        self._engine.close()
 
 
 def _new_file(directory: str | None) -> str:

@@ -36,6 +36,8 @@ from kvstore.server.region_reader import RegionReader
 from kvstore.server.replica import ReplicaReads
 from kvstore.server.snapshot import isolation_of
 
+BATCH_GRANT_S = 3.0
+"""How long the regions of a batch are waited for."""
 Answer = Callable[[Request], Awaitable[Response]]
 """Answers a request with its errors in the answer."""
 
@@ -174,8 +176,10 @@ class Coprocess:
         if request.start_ts in (0, TS_MAX) or not regions:
             return [BatchResponse(other_error=f"a batch of {len(regions)} regions at {request.start_ts}")]
         deadline = deadline_of(request.context, self._limits)
+        # the evaluation may take long, but not to catch up with the log: somebody else has the region
+        soon = min(deadline, asyncio.get_running_loop().time() + BATCH_GRANT_S)
         readings: list[_Reading] = []
-        asked = await asyncio.gather(*(self._grant_part(request, wanted, deadline, readings) for wanted in regions))
+        asked = await asyncio.gather(*(self._grant_part(request, wanted, soon, readings) for wanted in regions))
         try:
             locked = next((found for found in asked if isinstance(found, LockInfo)), None)
             if locked is not None:

@@ -23,6 +23,7 @@ from tests.sim.loop import run_simulated
 FAST = StoreConfig(region_heartbeat_s=1.0, store_heartbeat_s=1.0, split_check_s=1.0, log_gc_s=1.0)
 
 
+FREE_BYTES = 1 << 40
 AT_MOST_S = 1200.0
 """Virtual seconds after which a scenario is stuck: the cluster's own timers would go on for ever."""
 
@@ -105,6 +106,8 @@ class RealCluster:
             wall_ms=lambda: self.epoch_ms + int(loop.time() * 1000),
             coprocessor=self._coprocessor,
             replica=replica,
+            # with replicas to be placed, no store may say that its disk is full
+            free_bytes=(lambda: FREE_BYTES) if self._columnar else None,
         )
         await node.start()
         self.nodes.append(node)

@@ -105,6 +105,8 @@ class World:
             database._references = 1
             database.close()
         self.loop.close(self.cluster.stop())
+        for replica in self.replicas:
+            replica.close()
 
 
 class _Borrowed(LoopThread):

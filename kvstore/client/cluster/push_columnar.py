@@ -27,7 +27,7 @@ from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 from kvstore.proto import tipb_pb2
 from kvstore.rpc.api import RpcError
 
-ROUNDS_MAX = 4
+ROUNDS_MAX = 3
 """So often is asked again what moved or was locked, before the rows are read."""
 CALL_TIMEOUT_S = 300.0
 """A store may build what it lacks before it answers."""
