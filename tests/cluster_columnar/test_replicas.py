@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import sqlfront
-from tests.cluster_columnar.worlds import answered, by_both, refused, wait_ready
+from kvstore.client.cluster.errors import PdRefused
+from kvstore.client.cluster.pd_client import PdClient
+from kvstore.rpc.api import Code
+from tests.cluster_columnar.worlds import READY_S, answered, by_both, refused, wait_ready
 from tests.cluster_sql.world import World
 
 QUERIES = [
@@ -147,6 +151,36 @@ def test_taken_away_and_dropped(world: World) -> None:
         cursor.execute("ALTER TABLE t SET TIFLASH REPLICA 2")
     assert caught.value.code == 1105
     assert "total tiflash server count: 1" in str(caught.value)
+
+
+def test_the_rule_goes_with_its_table(world: World) -> None:
+    storage: Any = world.first.storage
+    cursor = world.connect(world.server()).cursor()
+    cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    cursor.execute("ALTER TABLE t SET TIFLASH REPLICA 1")
+    (before,) = storage.columnar_placed()
+    cursor.execute("TRUNCATE TABLE t")
+    until = time.monotonic() + READY_S
+    while storage.columnar_placed().keys() & {before} or not storage.columnar_placed():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    cursor.execute("DROP TABLE t")
+    while storage.columnar_placed():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_placement_driver_that_takes_no_rules(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    cursor = world.connect().cursor()
+    cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+
+    async def rules(self: PdClient) -> list[Any]:
+        raise PdRefused(Code.UNIMPLEMENTED, "unknown service")
+
+    monkeypatch.setattr(PdClient, "rules", rules)
+    with pytest.raises(sqlfront.Error) as caught:
+        cursor.execute("ALTER TABLE t SET TIFLASH REPLICA 1")
+    assert caught.value.code == 8200
 
 
 def test_a_cluster_without_columnar_stores_refuses() -> None:

@@ -16,7 +16,7 @@ from tests.slt.stores import COLUMNAR_CLUSTER, PUSHED, STORES
 
 FILES = Path(__file__).parent / "files"
 SHOWN = 15
-COLUMNAR_TOPICS = frozenset({"aggregates", "group_by", "types"})
+COLUMNAR_TOPICS = frozenset({"aggregates", "group_by"})
 PUSHED_TOPICS = frozenset({"aggregates", "group_by", "order_limit", "subqueries", "types"})
 
 
