@@ -17,6 +17,7 @@ What the replica does not answer, a value that cannot be computed too, the clien
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ from coprocessor.duck import DuckEngine, query_errors
 from coprocessor.duck_expr import is_decimal_overflow, translate_error
 from coprocessor.endpoint import PAGE_BYTES_MAX, TP_DAG, Chunks, Warnings
 from coprocessor.env import Env
-from coprocessor.errors import CoprocessorError
+from coprocessor.errors import CodecError, CoprocessorError
 from kvstore.engine.api import CF_WRITE
 from kvstore.engine.batch import puts_of
 from kvstore.mvcc.keys import TS_BYTES, TS_MAX, user_key
@@ -60,6 +61,7 @@ ANSWER_BYTES_MAX = 256 << 20
 """All parts of one answer together; the rows of larger ones are read in pages."""
 PENDING_DUE = 8192
 """With so many pending keys a table is brought up to date though nobody reads it."""
+logger = logging.getLogger("sqlfront.columnar")
 _UNCHECKED = Isolation(ignore_locks=True)
 
 ReaderAt = Callable[[int], RegionReader]
@@ -181,9 +183,13 @@ class StoreReplica:
         with held.mutex:
             if held.is_dropped:
                 raise NotHeld("the table takes another form")
-            held.cover(ranges, reader, lambda gap: [] if reader.is_stable else reader.newer(*gap))
-            if held.pending > PENDING_LAID_MAX:
-                held.bring_in(self._rows_at(reader.check))
+            try:
+                held.cover(ranges, reader, lambda gap: [] if reader.is_stable else reader.newer(*gap))
+                if held.pending > PENDING_LAID_MAX:
+                    held.bring_in(self._rows_at(reader.check))
+            except (CodecError, pa.ArrowException, *query_errors()) as error:
+                self._forget(held)
+                raise NotHeld(f"the replica of table {table_id} is built anew: {error}") from error
             keys = sorted({*held.laid_keys(ranges, reader.ts), *known})
             transaction = _Transaction(take_snapshot(self._engine))
         try:
@@ -220,6 +226,15 @@ class StoreReplica:
                 self._engine.give_back(old.connection)
         return made
 
+    def _forget(self, held: HeldTable) -> None:
+        """Drops a table, with its mutex, that did not take rows in: it is made anew when it is asked for again."""
+        logger.warning("columnar table %s is dropped, it did not take in what was written", held.stored.name)
+        with self._mutex:
+            self._tables = {prefix: table for prefix, table in self._tables.items() if table is not held}
+        with suppress(*query_errors()):
+            held.drop()
+        self._engine.give_back(held.connection)
+
     def _drop_empty(self) -> None:
         """Drops the tables of which nothing is here any more; with `_mutex`."""
         for prefix, table in list(self._tables.items()):
@@ -234,11 +249,14 @@ class StoreReplica:
     # Beside requests
 
     def catch_up(self) -> None:
-        """Brings in what is pending where it is much. On any thread; what DuckDB does not do now is tried later."""
+        """Brings in what is pending where it is much. On any thread.
+
+        What fails now fails for the next reader, who drops the table.
+        """
         for table in self.tables:
             if table.pending < PENDING_DUE:
                 continue
-            with table.mutex, suppress(*query_errors()):
+            with table.mutex, suppress(CodecError, pa.ArrowException, *query_errors()):
                 if not table.is_dropped:
                     table.bring_in(self._rows_at(lambda: None))
 

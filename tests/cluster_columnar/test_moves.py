@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import sqlfront
-from coprocessor.columnar import held
+from coprocessor.columnar import held, of_store
 from coprocessor.serving import ThreadWorkers
 from kvstore.codec import encode_bytes
 from kvstore.errors import PdError
@@ -74,7 +74,7 @@ def write(cursor: Any, rng: random.Random) -> None:
         case 3:
             cursor.execute(f"UPDATE t SET id = id + 500 WHERE id BETWEEN {low} AND {low + 3} AND id < 500")
         case _:
-            cursor.execute(f"INSERT IGNORE INTO t VALUES ({low}, 1, ''), ({low + 1}, 2, ' ')")
+            cursor.execute(f"INSERT IGNORE INTO t VALUES ({low}, 1, ''), ({low + 1}, 2, 'q ')")
 
 
 def make(world: World, replicas: int = 1) -> Any:
@@ -89,7 +89,7 @@ def make(world: World, replicas: int = 1) -> Any:
 @pytest.mark.parametrize("seed", range(2))
 def test_random_writes_with_splits_and_leader_moves(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(held, "PENDING_LAID_MAX", rng.choice([0, 20, 1000]))
+    monkeypatch.setattr(of_store, "PENDING_LAID_MAX", rng.choice([0, 20, 1000]))
     monkeypatch.setattr(held, "CHANGED_MAX", rng.choice([50, 1_000_000]))
     world = World(columnar=1 + seed % 2, seed=seed + 1)
     try:

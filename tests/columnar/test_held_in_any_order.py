@@ -21,6 +21,7 @@ from coprocessor.dag.build import scan_table
 from coprocessor.dag.codec import encode_dag
 from coprocessor.dag.plan import Dag
 from coprocessor.duck import DuckEngine
+from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, TableSchema
 from coprocessor.table import TableCodec
 from coprocessor.types import BIGINT
@@ -121,7 +122,7 @@ class Store:
 @pytest.mark.parametrize("seed", range(60))
 def test_every_read_is_what_the_rows_say(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(held, "PENDING_LAID_MAX", rng.choice([0, 3, 1000]))
+    monkeypatch.setattr(of_store, "PENDING_LAID_MAX", rng.choice([0, 3, 1000]))
     monkeypatch.setattr(held, "CHANGED_MAX", rng.choice([5, 1_000_000]))
     monkeypatch.setattr(of_store, "PENDING_DUE", 1)
     store = Store(rng)
@@ -198,5 +199,27 @@ def test_a_range_that_is_lost_while_it_is_built_is_not_covered() -> None:
         assert table.is_abandoned or not table.pending
         losing = False
         assert store.read(20, whole) == [(1, 100)]
+    finally:
+        store.replica.close()
+
+
+def test_a_table_that_takes_no_rows_in_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_store, "PENDING_LAID_MAX", 0)
+    store = Store(random.Random(0))
+    store.waiting = {1: [(10, 100), (20, 200)]}
+    whole = [record_range(TABLE.table_id)]
+    try:
+        assert store.read(5, whole) == []
+        store.apply()
+        store.tell()
+        with monkeypatch.context() as failing:
+
+            def damaged(self: held.HeldTable, rows_at: object) -> None:
+                raise CodecError("a damaged record")
+
+            failing.setattr(held.HeldTable, "bring_in", damaged)
+            assert store.read(15, whole) is None
+        assert not store.replica.tables
+        assert store.read(15, whole) == [(1, 100)]
     finally:
         store.replica.close()
