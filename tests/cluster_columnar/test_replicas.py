@@ -199,8 +199,13 @@ def test_explained_as_a_batch_request(world: World) -> None:
     cursor = world.connect().cursor()
     cursor.execute(f"CREATE TABLE t ({KEYS['int']}, {COLUMNS})")
     cursor.execute("ALTER TABLE t SET TIFLASH REPLICA 1")
+    cursor.execute("EXPLAIN SELECT /*+ READ_FROM_STORAGE(TIFLASH[t]) */ n FROM t")
+    assert "replica: placing, 0%; rows are read until it is there" in str(cursor.fetchall())
+    wait_ready(cursor, "t")
     cursor.execute("EXPLAIN SELECT /*+ READ_FROM_STORAGE(TIFLASH[t]) */ n, COUNT(*) FROM t WHERE id > 5 GROUP BY n")
-    tasks = [line[2] for line in cursor.fetchall()]
+    lines = cursor.fetchall()
+    assert "replica" not in str(lines)
+    tasks = [line[2] for line in lines]
     assert tasks[-2:] == ["batchCop[tiflash]", "batchCop[tiflash]"]
     cursor.execute("EXPLAIN SELECT n FROM t WHERE id = 5")
     assert "tiflash" not in str(cursor.fetchall())
