@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from coprocessor.env import Env
 from coprocessor.expr import Call
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from coprocessor.columnar.view import View
 
 _warnings_mutex = threading.Lock()
 
@@ -67,6 +66,13 @@ def _give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
+class Snapshot(Protocol):
+    """A transaction that a query runs in, and that ends with it."""
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection: ...
+
+
 class DuckEngine:
     """The DuckDB instance of one database. Safe to share between threads."""
 
@@ -92,7 +98,7 @@ class DuckEngine:
         relations: Mapping[str, pa.Table],
         udfs: Mapping[str, Call],
         env: Env,
-        view: View | None = None,
+        view: Snapshot | None = None,
         quota: int = -1,
     ) -> DuckQuery:
         """Prepares a query; `start` runs it, in the transaction of `view` if there is one, which ends with it.
@@ -191,7 +197,7 @@ class DuckQuery:
         relations: Mapping[str, pa.Table],
         udfs: Mapping[str, Call],
         env: Env,
-        view: View | None = None,
+        view: Snapshot | None = None,
         quota: int = -1,
     ) -> None:
         self._engine = engine

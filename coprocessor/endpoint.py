@@ -62,7 +62,7 @@ class DeadlineExceeded(Exception):
     """The request's time is over."""
 
 
-class _TooLarge(BadRequest):
+class TooLarge(BadRequest):
     """The answer has more bytes than one may have; so many `rows` were scanned for it."""
 
     rows = 0
@@ -158,7 +158,7 @@ class Endpoint:
 
             try:
                 return self._page(request, dag, make_source, rows_max)
-            except _TooLarge as error:
+            except TooLarge as error:
                 if error.rows <= 1 or batch_rows == 1 or not _takes_pages(request) or not _can_part(dag):
                     raise
                 # nothing of it fits into an answer: what its front gives does
@@ -169,21 +169,21 @@ class Endpoint:
     def _page(
         self, request: coprocessor_pb2.Request, dag: Dag, make_source: Callable[[], Source], rows_max: int
     ) -> coprocessor_pb2.Response:
-        """The answer, up to where a page ends, or (with `rows_max`) the source. Raises _TooLarge."""
-        warnings = _Warnings()
+        """The answer, up to where a page ends, or (with `rows_max`) the source. Raises TooLarge."""
+        warnings = Warnings()
         env = Env(tz=dag.tz, warn=warnings.add)
         begun = self._clock_ns()
         execution = Execution(
             dag, make_source, self._engine, env, direct_rows=self._direct_rows, clock_ns=self._clock_ns
         )
-        answer = _Chunks(dag)
+        answer = Chunks(dag)
         scanned: KeyRange | None = None
         before: KeyRange | None = None
         try:
             for batch in execution.batches():
                 try:
                     answer.add(batch)
-                except _TooLarge as error:
+                except TooLarge as error:
                     if before is None or not _takes_pages(request):
                         error.rows = execution.produced[0]
                         raise
@@ -210,7 +210,7 @@ class Endpoint:
         return response
 
 
-class _Warnings:
+class Warnings:
     """The first warnings of a request, and how many there were: a row can have several."""
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class _Warnings:
             self.first.append((code, message))
 
 
-class _Chunks:
+class Chunks:
     """The answer's rows, encoded as they come."""
 
     def __init__(self, dag: Dag) -> None:
@@ -236,12 +236,12 @@ class _Chunks:
         self.response = tipb_pb2.SelectResponse(encode_type=tipb_pb2.EncodeType.Name(self._encode))
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Takes a batch in, or nothing of it: raises _TooLarge."""
+        """Takes a batch in, or nothing of it: raises TooLarge."""
         chosen = select_columns(batch, self._offsets)
         encoded = encode_batch(chosen, self._types, self._encode, self._tz)
         size = self.size + sum(map(len, encoded))
         if size > ANSWER_BYTES_MAX:
-            raise _TooLarge(f"an answer of more than {ANSWER_BYTES_MAX} bytes; ask for it in pages")
+            raise TooLarge(f"an answer of more than {ANSWER_BYTES_MAX} bytes; ask for it in pages")
         self.size = size
         self.rows += chosen.num_rows
         for data in encoded:
@@ -251,7 +251,7 @@ class _Chunks:
         self.response.output_counts[0] = self.rows
 
 
-def _is_page(request: coprocessor_pb2.Request, answer: _Chunks) -> bool:
+def _is_page(request: coprocessor_pb2.Request, answer: Chunks) -> bool:
     """Whether the answer has the rows, or the bytes, of a page."""
     full = request.paging_size and answer.rows >= request.paging_size
     bytes_max = min(request.paging_size_bytes or PAGE_BYTES_MAX, PAGE_BYTES_MAX)

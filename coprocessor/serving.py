@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from coprocessor.columnar.of_store import StoreReplica
 from coprocessor.duck import DuckEngine
 from coprocessor.endpoint import DataVersion, Endpoint
 from kvstore.client.cluster.stores import ARROW, ENCODINGS_LABEL
 from kvstore.histogram import Durations
 from kvstore.proto import coprocessor_pb2
+from kvstore.raftstore.api import RegionStore
 from kvstore.server.errors import busy
 from kvstore.server.region_reader import RegionReader
 
@@ -162,6 +164,61 @@ class Serving:
         self._workers.close()
         if self._engine is not None:
             self._engine.close()
+
+
+class ReplicaServing:
+    """A store's columnar replica, by the same workers and limits; see `kvstore.server.api.ReplicaHandler`."""
+
+    def __init__(self, replica: StoreReplica, workers: Workers, limits: ServingLimits) -> None:
+        self._replica = replica
+        self._workers = workers
+        self._limits = limits
+        self._catching_up: asyncio.Future[None] | None = None
+        self.pending = 0
+        """Requests that are evaluated or wait for it."""
+        self.answered = 0
+        self.refused = 0
+        """Requests whose rows were to be read instead."""
+        replica.on_due = self._catch_up
+
+    def begin(self, store: RegionStore) -> None:
+        self._replica.begin(store)
+
+    @property
+    def replica(self) -> StoreReplica:
+        return self._replica
+
+    async def handle_batch(
+        self,
+        request: coprocessor_pb2.BatchRequest,
+        ranges: Sequence[tuple[bytes, bytes]],
+        reader_at: Callable[[int], RegionReader],
+    ) -> list[coprocessor_pb2.BatchResponse]:
+        if self.pending >= self._limits.threads + self._limits.queue_max:
+            raise busy("too many coprocessor requests wait", BUSY_BACKOFF_MS)
+        self.pending += 1
+        work = asyncio.ensure_future(self._workers.run(lambda: self._replica.answer(request, ranges, reader_at)))
+        work.add_done_callback(self._ended)
+        answers = await asyncio.shield(work)
+        if any(answer.other_error for answer in answers):
+            self.refused += 1
+        else:
+            self.answered += 1
+        return answers
+
+    def _ended(self, work: asyncio.Future[list[coprocessor_pb2.BatchResponse]]) -> None:
+        self.pending -= 1
+        if not work.cancelled():
+            work.exception()  # a caller that has left does not look at it
+
+    def _catch_up(self) -> None:
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.ensure_future(self._workers.run(self._replica.catch_up))
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._workers.close()
+        self._replica.close()
 
 
 @dataclass(slots=True)

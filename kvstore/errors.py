@@ -28,6 +28,7 @@ KvError
 │   ├── CommitRejected      a commit check (schema version) refused
 │   └── ReadOnlyTxn
 ├── PdError                 the placement driver refused (`type`: pdpb.ErrorType); asking again is no help
+├── NoColumnarRules         the placement driver takes no rules for columnar replicas: it is not ours
 ├── PushFailed              a pushed-down request met a value that cannot be computed, or is not one the store knows
 └── Cancelled               interrupted by the user while it waited
 
@@ -259,6 +260,10 @@ class PdError(KvError):
         self.type = type
         self.message = message
         super().__init__(f"placement driver refused ({type}): {message}")
+
+
+class NoColumnarRules(KvError):
+    """The placement driver takes no rules by RPC."""
 
 
 class PushFailed(KvError):

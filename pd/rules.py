@@ -126,7 +126,10 @@ class RuleSet:
 
     def __init__(self, rules: Iterable[Rule], config: ScheduleConfig) -> None:
         self.own = {(rule.group, rule.id): rule for rule in rules}
-        rules = self.own.values() or (default_rule(config),)
+        rules = list(self.own.values())
+        if all(rule.role is RuleRole.LEARNER for rule in rules):
+            # rules for learners alone add to what regions have: without it no voter would be wanted at all
+            rules.append(default_rule(config))
         self.rules = sorted(rules, key=lambda rule: (rule.group, rule.index, rule.id))
         self._ranged = any(rule.start_key or rule.end_key for rule in self.rules)
         self._everywhere = _in_force(self.rules)

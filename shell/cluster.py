@@ -77,6 +77,9 @@ def kv(
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="K=V,…", help="Where the machine stands: zone=z1,host=h1.")
     ] = None,
+    columnar: Annotated[
+        bool, typer.Option("--columnar", help="Hold columnar replicas, for analytic queries, and nothing else.")
+    ] = False,
 ) -> tuple[Run, Mapping[str, object]]:
     """Run a store of a cluster: TiKV's service over replicated regions."""
     from shell.nodes.kv import run
@@ -87,6 +90,7 @@ def kv(
         "advertise-addr": advertise_addr,
         "pd-endpoints": None if pd is None else pd.split(","),
         "labels": None if labels is None else _pairs(labels, "--labels"),
+        "columnar": columnar or None,
     }
 
 

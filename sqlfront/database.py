@@ -78,6 +78,7 @@ class Database:
         self.duties: list[Duty] = []
         """What runs beside the sessions, and ends before the catalog does."""
         self.columnar: Replicas = NoReplicas() if local is None else Columnar(self, local)
+        """A cluster's are put in its place (`sqlfront.cluster`)."""
         self.globals.on_change("tidb_gc_life_time", self._set_gc_life)
         self.globals.on_change("tidb_gc_enable", self._set_gc_enable)
         self.globals.on_change("tidb_server_memory_limit", self._set_memory_limit)

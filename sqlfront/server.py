@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlfront.catalog.meta import Meta, MetaReader
 from sqlfront.catalog.stats import STATS_VERSION
+from sqlfront.columnar_cluster import ClusterReplicas
 from sqlfront.database import Database
 from sqlfront.gc import GcWorker
 from sqlfront.threads import OS_THREADS, Threads
@@ -27,6 +28,7 @@ class Server(Database):
 
     def __init__(self, storage: ClusterStorage, catalog: SharedCatalog, threads: Threads = OS_THREADS) -> None:
         super().__init__(None, storage, catalog, None, threads)
+        self.columnar = ClusterReplicas(catalog, storage)
         self._gc = GcWorker(storage, storage, catalog, self._gc_interval_ms, threads)
         self.duties.append(self._gc)
         catalog.listeners.append(self._forget_gone)

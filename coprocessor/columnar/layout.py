@@ -128,11 +128,12 @@ def select_list(codec: TableCodec, offsets: Sequence[int], tz: dt.tzinfo | None)
             continue
         column = codec.schema.columns[offset]
         name = column_name(column)
-        out.append(_local(name, tz) if column.type.tp == Tp.TIMESTAMP else name)
+        out.append(local_time(name, tz) if column.type.tp == Tp.TIMESTAMP else name)
     return out
 
 
-def _local(name: str, tz: dt.tzinfo | None) -> str:
+def local_time(name: str, tz: dt.tzinfo | None) -> str:
+    """A TIMESTAMP column as DuckDB's expression in zone `tz`; None leaves it in UTC."""
     if tz is None:
         return name
     if isinstance(tz, ZoneInfo):

@@ -91,7 +91,7 @@ class Source:
         self._batch_rows = batch_rows
         self._rows_max = rows_max
         self._points = scan.unique if isinstance(scan, IndexScan) else not scan.primary_columns
-        self._decode = _table_decoder(scan, tz) if isinstance(scan, TableScan) else _index_decoder(scan, tz)
+        self._decode = record_decoder(scan, tz) if isinstance(scan, TableScan) else _index_decoder(scan, tz)
         self._position: bytes | None = None
         self.batches_read = 0
 
@@ -221,7 +221,8 @@ def _column_schema(column: ScanColumn, i: int) -> ColumnSchema:
 
 
 @lru_cache(maxsize=DECODERS_MAX)
-def _table_decoder(scan: TableScan, tz: dt.tzinfo) -> Decode:
+def record_decoder(scan: TableScan, tz: dt.tzinfo) -> Decode:
+    """The decoder of packed records to batches of the scan's columns, TIMESTAMPs in zone `tz`."""
     return _TableDecoder(scan, tz).decode
 
 

@@ -241,6 +241,9 @@ class PushRequest:
     concurrency: int = 0
     """Regions asked at a time; 0: the client's own limit."""
     read: ReadFrom = ReadFrom.LEADER
+    columnar: bytes = b""
+    """The same request for columnar replicas, which are asked first where there is one; order, pages and concurrency
+    are for the rows then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +258,8 @@ class PushAnswer:
     """Bytes that came over the wire for it; 0 when it came from the client's cache."""
     seconds: float
     """From the request to its answer, retries included."""
+    columnar: bool = False
+    """Whether a columnar replica gave it, for several regions at once; `region_id` is 0 then."""
 
 
 class PushDown(Protocol):

@@ -7,7 +7,7 @@ and value, key and nothing, or begin and end of a range.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from kvstore.engine.api import COLUMN_FAMILIES, Batch
@@ -131,3 +131,16 @@ def replay(record: bytes, target: Batch, handles: Sequence[Any]) -> int:
             target.delete_range(record[start:middle], record[middle:at], handles[tag // _KINDS])
         count += 1
     return count
+
+
+def puts_of(record: bytes, cf: str) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and values that a record puts into one family, in its order; the record was replayed before."""
+    wanted, unpack, head = _TAGS[cf][0], _HEAD.unpack_from, _HEAD.size
+    at, end = 0, len(record)
+    while at < end:
+        tag, key_bytes, operand_bytes = unpack(record, at)
+        start = at + head
+        middle = start + key_bytes
+        at = middle + operand_bytes
+        if tag == wanted:
+            yield record[start:middle], record[middle:at]

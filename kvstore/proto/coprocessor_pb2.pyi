@@ -126,16 +126,18 @@ class BatchRequest(_message.Message):
     def __init__(self, context: _Optional[_Union[_kvrpcpb_pb2.Context, _Mapping]] = ..., tp: _Optional[int] = ..., data: _Optional[bytes] = ..., regions: _Optional[_Iterable[_Union[RegionInfo, _Mapping]]] = ..., start_ts: _Optional[int] = ..., schema_ver: _Optional[int] = ..., table_regions: _Optional[_Iterable[_Union[TableRegions, _Mapping]]] = ..., log_id: _Optional[str] = ..., connection_id: _Optional[int] = ..., connection_alias: _Optional[str] = ...) -> None: ...
 
 class BatchResponse(_message.Message):
-    __slots__ = ("data", "other_error", "exec_details", "retry_regions")
+    __slots__ = ("data", "other_error", "exec_details", "retry_regions", "locked")
     DATA_FIELD_NUMBER: _ClassVar[int]
     OTHER_ERROR_FIELD_NUMBER: _ClassVar[int]
     EXEC_DETAILS_FIELD_NUMBER: _ClassVar[int]
     RETRY_REGIONS_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     other_error: str
     exec_details: _kvrpcpb_pb2.ExecDetails
     retry_regions: _containers.RepeatedCompositeFieldContainer[_metapb_pb2.Region]
-    def __init__(self, data: _Optional[bytes] = ..., other_error: _Optional[str] = ..., exec_details: _Optional[_Union[_kvrpcpb_pb2.ExecDetails, _Mapping]] = ..., retry_regions: _Optional[_Iterable[_Union[_metapb_pb2.Region, _Mapping]]] = ...) -> None: ...
+    locked: _kvrpcpb_pb2.LockInfo
+    def __init__(self, data: _Optional[bytes] = ..., other_error: _Optional[str] = ..., exec_details: _Optional[_Union[_kvrpcpb_pb2.ExecDetails, _Mapping]] = ..., retry_regions: _Optional[_Iterable[_Union[_metapb_pb2.Region, _Mapping]]] = ..., locked: _Optional[_Union[_kvrpcpb_pb2.LockInfo, _Mapping]] = ...) -> None: ...
 
 class StoreBatchTask(_message.Message):
     __slots__ = ("region_id", "region_epoch", "peer", "ranges", "task_id", "buckets_version")

@@ -67,6 +67,17 @@ class RegionObserver(Protocol):
         """A batch of writes was applied."""
 
 
+class WriteObserver(Protocol):
+    """Told on the store's loop of what changes in the data, whichever region it is in; must be quick and not raise."""
+
+    def on_written(self, records: Sequence[bytes]) -> None:
+        """Records of changes (kvstore/engine/batch.py) are in the engine now, in this order; nobody was told yet."""
+
+    def on_range_changed(self, start: bytes, end: bytes) -> None:
+        """What is stored in a range of encoded keys (an empty end: no bound) changes otherwise, now or with the next
+        write: it goes, is ingested, or a snapshot takes its place. Until that is done no read in it is granted."""
+
+
 class RegionStore(Protocol):
     """Regions of one store. Every method checks store id, region, peer, leader, term and epoch of the context first."""
 
@@ -113,6 +124,9 @@ class RegionStore(Protocol):
 
     def observe(self, observer: RegionObserver) -> None:
         """Tells the observer of everything from now on, and first of what there is."""
+
+    def observe_writes(self, observer: WriteObserver) -> None:
+        """Tells the observer of everything that is written from now on."""
 
 
 PLACEMENT_ERRORS = (RpcError, KvError)

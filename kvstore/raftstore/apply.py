@@ -33,6 +33,8 @@ class Applying:
         self._answers: list[tuple[list[asyncio.Future[Outcome]], Outcome]] = []
         self._after: list[Callable[[], None]] = []
         self._bytes: dict[int, int] = {}
+        self._records: list[bytes] = []
+        """What was taken in since the last write, where somebody wants to be told."""
         self.begun = 0.0
         """When the first entry of the open batch was taken up; 0 when none was."""
 
@@ -50,6 +52,12 @@ class Applying:
     def count(self, peer: Peer, size: int) -> None:
         self._bytes[peer.region_id] = self._bytes.get(peer.region_id, 0) + size
 
+    def add(self, record: bytes) -> int:
+        """Takes the changes of a record in; returns their number."""
+        if self.store.write_observers:
+            self._records.append(record)
+        return self.batch.add_record(record)
+
     def flush(self) -> None:
         """Writes the batch, then acts and answers. What the engine raises stops the store."""
         if not self._peers and not self._after:
@@ -62,6 +70,10 @@ class Applying:
         self.store.engine.write(self.batch)
         self.store.counters.apply_batches += 1
         self.batch = self.store.engine.batch()
+        if self._records:
+            records, self._records = self._records, []
+            for observer in self.store.write_observers:
+                observer.on_written(records)
         after, self._after = self._after, []
         for action in after:
             action()
@@ -162,7 +174,7 @@ def _apply(applying: Applying, peer: Peer, entry: Entry) -> Outcome:
     fail_point("raftstore::apply_write")
     record = command.custom_request.data
     if record:
-        _count(applying, peer, applying.batch.add_record(record), len(record))
+        _count(applying, peer, applying.add(record), len(record))
     metas = [request.ingest_sst.sst for request in command.requests if request.cmd_type == CmdType.IngestSST]
     if metas:
         _count(applying, peer, *applying.store.imports.apply(applying, peer, metas))
@@ -171,6 +183,7 @@ def _apply(applying: Applying, peer: Peer, entry: Entry) -> Outcome:
     for request in command.requests:
         delete = request.delete_range
         applying.batch.add_record(encode_delete_range(delete.cf, delete.start_key, delete.end_key))
+        applying.store.tell_range(peer.region.start_key, peer.region.end_key)
         peer.flow.since_check += applying.store.config.split_check_bytes
     return None
 

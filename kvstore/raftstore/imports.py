@@ -205,6 +205,7 @@ class Imports:
             if names[cf]:
                 store.engine.staged.take_over(cf, names[cf])
                 fail_point("raftstore::after_ingest")
+        store.tell_range(peer.region.start_key, peer.region.end_key)
         applying.after(lambda: self._done.extend(name for cf in FAMILIES for name in names[cf]))
         store.counters.ingests += 1
         size = sum(meta.total_bytes or meta.length for meta in metas)

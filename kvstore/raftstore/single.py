@@ -13,7 +13,7 @@ from kvstore.engine.batch import encode_changes
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore import checks
-from kvstore.raftstore.api import Entry, Grant, RegionObserver
+from kvstore.raftstore.api import Entry, Grant, RegionObserver, WriteObserver
 from kvstore.raftstore.bootstrap import first_region
 from kvstore.raftstore.config import ENTRY_BYTES_MAX
 from kvstore.raftstore.rounds import Syncer
@@ -32,6 +32,7 @@ class SingleRegionStore:
         self._store_id = store_id
         self._region = first_region(region_id, peer_id, store_id)
         self._observers: list[RegionObserver] = []
+        self._write_observers: list[WriteObserver] = []
         self._applied = 0
 
     @property
@@ -80,6 +81,8 @@ class SingleRegionStore:
         batch = self._engine.batch()
         batch.add_record(record)
         self._engine.write(batch)
+        for written in self._write_observers:
+            written.on_written([record])
         self._applied += 1
         applied = self._applied
         for observer in self._observers:
@@ -90,6 +93,8 @@ class SingleRegionStore:
     async def delete_range(self, context: Context, cf: str, start: bytes, end: bytes) -> None:
         self._check(context)
         self._engine.delete_range(cf, start, end)
+        for observer in self._write_observers:
+            observer.on_range_changed(self._region.start_key, self._region.end_key)
         await self._syncer.sync()
 
     async def read_index(self, context: Context) -> int:
@@ -110,3 +115,6 @@ class SingleRegionStore:
         self._observers.append(observer)
         observer.on_region(self._region)
         observer.on_role(self._region, self._region.peers[0], is_leader=True, term=TERM)
+
+    def observe_writes(self, observer: WriteObserver) -> None:
+        self._write_observers.append(observer)

@@ -25,7 +25,7 @@ from kvstore.proto.raft_serverpb_pb2 import RaftMessage, SnapshotChunk
 from kvstore.raft.config import Rng
 from kvstore.raft.types import MessageType, Role
 from kvstore.raftstore import checks, keys, messages, sleep, upkeep
-from kvstore.raftstore.api import PLACEMENT_ERRORS, Entry, Grant, Placement, RegionObserver
+from kvstore.raftstore.api import PLACEMENT_ERRORS, Entry, Grant, Placement, RegionObserver, WriteObserver
 from kvstore.raftstore.apply import serve_apply_waiters
 from kvstore.raftstore.config import ENTRY_BYTES_MAX, SPLIT_KEYS_MAX, StoreConfig
 from kvstore.raftstore.execute import AdminExecutor
@@ -72,6 +72,7 @@ class RaftStore:
         self.merging: dict[int, Peer] = {}
         self.tree = RegionTree()
         self.observers: list[RegionObserver] = []
+        self.write_observers: list[WriteObserver] = []
         self.snapshots = Snapshots(self)
         self.imports = Imports(self)
         self.stepped_snapshots: dict[int, Region] = {}
@@ -105,6 +106,9 @@ class RaftStore:
                 observer.on_region(peer.region)
                 if peer.is_leader:
                     observer.on_role(peer.region, peer.peer, is_leader=True, term=peer.raft.term)
+
+    def observe_writes(self, observer: WriteObserver) -> None:
+        self.write_observers.append(observer)
 
     def regions(self) -> list[Region]:
         return self.tree.all()
@@ -402,6 +406,12 @@ class RaftStore:
     def delete_data(self, batch: Batch, start: bytes, end: bytes) -> None:
         for cf in keys.DATA_FAMILIES:
             batch.delete_range(keys.data_start(start), keys.data_end(end), self._engine.handle(cf))
+        self.tell_range(start, end)
+
+    def tell_range(self, start: bytes, end: bytes) -> None:
+        """Something other than records changes a range of encoded keys."""
+        for observer in self.write_observers:
+            observer.on_range_changed(start, end)
 
     def destroy(self, batch: Batch, peer: Peer) -> None:
         """Removes a peer that is no member any more, with its data."""

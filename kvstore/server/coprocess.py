@@ -5,6 +5,9 @@
 
 What a request computes is the handler's business; here it is a region's data that is read for long. Beneath such a
 read the region may move away, or a snapshot may take its data's place: then the answer is thrown away.
+
+A batch is answered region by region, unless the store has a columnar replica: then it is one request over all of them,
+each with leave of its own, and those without it are named to be asked for anew.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from kvstore.errors import Cancelled
 from kvstore.failpoint import fail_point_async
 from kvstore.mvcc.keys import TS_MAX
 from kvstore.mvcc.reader import MetLock
-from kvstore.proto.coprocessor_pb2 import BatchRequest, BatchResponse, Request, Response
-from kvstore.proto.kvrpcpb_pb2 import Context
+from kvstore.proto.coprocessor_pb2 import BatchRequest, BatchResponse, RegionInfo, Request, Response
+from kvstore.proto.kvrpcpb_pb2 import Context, LockInfo
 from kvstore.proto.metapb_pb2 import Peer, Region
-from kvstore.raftstore.api import Grant, RegionStore
+from kvstore.raftstore.api import Grant, RegionError, RegionStore
 from kvstore.raftstore.checks import region_not_found
 from kvstore.server.access import deadline_of, grant
-from kvstore.server.api import CoprocessorHandler
+from kvstore.server.api import CoprocessorHandler, ReplicaHandler
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import LockedAtLeader, Refused, deadline_exceeded, key_not_in_region, lock_info
 from kvstore.server.limits import STREAM_PAGE_BYTES, ServiceLimits
@@ -33,6 +36,8 @@ from kvstore.server.region_reader import RegionReader
 from kvstore.server.replica import ReplicaReads
 from kvstore.server.snapshot import isolation_of
 
+BATCH_GRANT_S = 3.0
+"""How long the regions of a batch are waited for."""
 Answer = Callable[[Request], Awaitable[Response]]
 """Answers a request with its errors in the answer."""
 
@@ -57,6 +62,7 @@ class Coprocess:
         replicas: ReplicaReads,
         handler: CoprocessorHandler | None,
         limits: ServiceLimits,
+        replica: ReplicaHandler | None = None,
     ) -> None:
         self._store = store
         self._concurrency = concurrency
@@ -64,8 +70,11 @@ class Coprocess:
         self._handler = handler
         self._limits = limits
         self._readings: dict[_Reading, None] = {}
-        if handler is not None:
+        self._replica = replica
+        if handler is not None or replica is not None:
             store.observe(_Losses(self._readings))
+        if replica is not None:
+            replica.begin(store)
 
     async def answer(self, request: Request) -> Response:
         """One request's answer. Raises RegionError, Refused, StoreError."""
@@ -135,6 +144,10 @@ class Coprocess:
 
     async def batch(self, request: BatchRequest, answer: Answer) -> AsyncIterator[BatchResponse]:
         """The answers of several regions of this store, one after the other; those that have to be asked anew last."""
+        if self._replica is not None:
+            for whole in await self._of_replica(self._replica, request):
+                yield whole
+            return
         retry: list[Region] = []
         for wanted in request.regions:
             part = Request(tp=request.tp, data=request.data, start_ts=request.start_ts, ranges=wanted.ranges)
@@ -156,6 +169,69 @@ class Coprocess:
                     yield BatchResponse(data=response.data)
         if retry:
             yield BatchResponse(retry_regions=retry)
+
+    async def _of_replica(self, replica: ReplicaHandler, request: BatchRequest) -> list[BatchResponse]:
+        """The replica's answer over the regions that may be read here now, and the others last."""
+        regions = [*request.regions, *(region for table in request.table_regions for region in table.regions)]
+        if request.start_ts in (0, TS_MAX) or not regions:
+            return [BatchResponse(other_error=f"a batch of {len(regions)} regions at {request.start_ts}")]
+        deadline = deadline_of(request.context, self._limits)
+        # the evaluation may take long, but not to catch up with the log: somebody else has the region
+        soon = min(deadline, asyncio.get_running_loop().time() + BATCH_GRANT_S)
+        readings: list[_Reading] = []
+        asked = await asyncio.gather(*(self._grant_part(request, wanted, soon, readings) for wanted in regions))
+        try:
+            locked = next((found for found in asked if isinstance(found, LockInfo)), None)
+            if locked is not None:
+                return [BatchResponse(locked=locked)]
+            granted = [wanted for wanted, found in zip(regions, asked, strict=True) if found is None]
+            retry = [found for found in asked if isinstance(found, Region)]
+            if not granted:
+                return [BatchResponse(retry_regions=retry)]
+            check = _all_checked(readings, deadline)
+            isolation = isolation_of(request.context)
+            ranges = sorted((part.start, part.end) for wanted in granted for part in wanted.ranges)
+
+            def reader_at(ts: int) -> RegionReader:
+                return RegionReader(self._store.engine, ts, isolation, check)
+
+            await fail_point_async("coprocessor::before_batch")
+            answers = await replica.handle_batch(request, ranges, reader_at)
+        except MetLock as met:
+            return [BatchResponse(locked=lock_info(met.key, met.lock))]
+        except RegionError:
+            answers = []
+        finally:
+            for reading in readings:
+                reading.cancelled = True
+                self._readings.pop(reading, None)
+        if not answers or any(reading.is_lost for reading in readings):
+            retry = [Region(id=wanted.region_id, region_epoch=wanted.region_epoch) for wanted in regions]
+            return [BatchResponse(retry_regions=retry)]
+        return [*answers, BatchResponse(retry_regions=retry)] if retry else answers
+
+    async def _grant_part(
+        self, request: BatchRequest, wanted: RegionInfo, deadline: float, readings: list[_Reading]
+    ) -> Region | LockInfo | None:
+        """Leave to read a region of a batch: None, and its reading is noted; else the region to ask anew, or a lock."""
+        part = Request(start_ts=request.start_ts, ranges=wanted.ranges)
+        part.context.CopyFrom(request.context)
+        part.context.region_id = wanted.region_id
+        part.context.region_epoch.CopyFrom(wanted.region_epoch)
+        part.context.peer.CopyFrom(self._peer_of(wanted.region_id))
+        part.context.replica_read = True
+        try:
+            granted = await self._grant(part.context, part, deadline)
+        except MetLock as met:
+            return lock_info(met.key, met.lock)
+        except LockedAtLeader as met:
+            return met.info
+        except RegionError:
+            return Region(id=wanted.region_id, region_epoch=wanted.region_epoch)
+        reading = _Reading(granted.region)
+        self._readings[reading] = None
+        readings.append(reading)
+        return None
 
     def _peer_of(self, region_id: int) -> Peer:
         """This store's peer of a region; of none that it has, nobody's."""
@@ -207,6 +283,17 @@ def _checked(reading: _Reading, deadline: float) -> Callable[[], None]:
             raise region_not_found(reading.region.id)
         if now() > deadline:
             raise deadline_exceeded()
+
+    return check
+
+
+def _all_checked(readings: list[_Reading], deadline: float) -> Callable[[], None]:
+    """The check of a reader over the data of several regions."""
+    checks = [_checked(reading, deadline) for reading in readings]
+
+    def check() -> None:
+        for one in checks:
+            one()
 
     return check
 

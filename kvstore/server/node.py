@@ -26,7 +26,7 @@ from kvstore.raftstore.placement_worker import PlacementWorker
 from kvstore.raftstore.store import RaftStore, Syncer
 from kvstore.raftstore.transport import StreamTransport, raft_handlers
 from kvstore.rpc.api import Handlers, Server, Transport
-from kvstore.server.api import CoprocessorHandler
+from kvstore.server.api import CoprocessorHandler, ReplicaHandler
 from kvstore.server.gc import GcWorker
 from kvstore.server.import_sst import ImportService
 from kvstore.server.limits import ServiceLimits
@@ -37,6 +37,10 @@ VERSION = "8.5.0"
 """What the store says of itself: the TiKV release whose protocol this is; clients look for features by it."""
 IDLE_S = 10.0
 """Iterators that reads keep are dropped this often, so that they pin no old files."""
+
+
+BOOTSTRAP_POLL_S = 1.0
+"""How often a store that only follows looks whether there is a cluster by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class StoreNode:
         wall_ms: Callable[[], int],
         free_bytes: Callable[[], int] | None = None,
         coprocessor: CoprocessorHandler | None = None,
+        replica: ReplicaHandler | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
         """`clock` is monotonic, in seconds, and goes on while the machine is suspended; `wall_ms` is since 1970."""
@@ -88,6 +93,7 @@ class StoreNode:
         self._wall_ms = wall_ms
         self._free_bytes = free_bytes
         self._coprocessor = coprocessor
+        self._replica = replica
         self._registry = registry
         self._tasks: list[asyncio.Task[Any]] = []
         self._running: asyncio.Task[None] | None = None
@@ -100,7 +106,10 @@ class StoreNode:
         """Raises NotOurDirectory for a directory of another cluster, Corruption, RpcError, OSError for the port."""
         store_id = await identify(self._engine, self._placement, self._cluster_id)
         meta = self._meta(store_id)
-        await bootstrap(self._engine, self._placement, meta)
+        if self._replica is None:
+            await bootstrap(self._engine, self._placement, meta)
+        else:
+            await self._wait_for_cluster()
         store = self._make_store(store_id)
         store.load()
         self.store = store
@@ -113,6 +122,7 @@ class StoreNode:
             raw_ttl=self.config.raw_ttl,
             cluster_id=self._cluster_id,
             coprocessor=self._coprocessor,
+            replica=self._replica,
         )
         if self._registry is not None:
             ServiceMetrics(self._registry, self.service)
@@ -125,6 +135,11 @@ class StoreNode:
         self.service.start()
         self._spawn(GcWorker(store, self._placement, self.service.admin, self.config.gc_poll_s).run())
         self._spawn(self._drop_idle())
+
+    async def _wait_for_cluster(self) -> None:
+        """A store that only follows cannot hold a cluster's first region."""
+        while not await self._placement.is_bootstrapped():
+            await asyncio.sleep(BOOTSTRAP_POLL_S)
 
     def _meta(self, store_id: int) -> Store:
         config = self.config

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from kvstore.engine.api import CF_LOCK, Engine
+from kvstore.engine.api import CF_LOCK, CF_WRITE, Engine
 from kvstore.mvcc.batch import PackedBatch
 from kvstore.mvcc.chunks import Chunk, pairs_of
-from kvstore.mvcc.keys import data_key, data_range
+from kvstore.mvcc.keys import TS_BYTES, TS_MAX, data_key, data_range, user_key
 from kvstore.mvcc.packed import pack_pairs, scan_packed
 from kvstore.mvcc.reader import MetLock
 from kvstore.mvcc.scan import scan_chunks
@@ -26,6 +26,9 @@ PACKED_ROWS_MAX = 16_384
 """Rows taken from the engine at once: that holds the interpreter, and the store's loop waits for it."""
 ROW_WISE_ROWS = 256
 """Rows of a chunk where each has to be looked at for newer versions."""
+
+CHANGES = (b"P", b"D")
+"""How write records of changes begin: the others are of rollbacks and of rows that were only locked."""
 
 Range = tuple[bytes, bytes]
 
@@ -109,6 +112,36 @@ class RegionReader:
                 size = packed.key_ends - packed.key_starts + packed.value_ends - packed.value_starts
                 self._count(packed.count, int(size.sum()))
                 yield packed
+
+    def check_locks(self, start: bytes, end: bytes) -> list[bytes]:
+        """The keys of a range whose locks are values, of transactions known to be committed. Raises MetLock at others
+        that may hide a row."""
+        low, high = data_range(start, end)
+        if self._isolation.ignore_locks or low >= high or not self._has_locks(low, high):
+            return []
+        self.check()
+        found: list[bytes] = []
+        for row in locks_in(self._engine, low, high, self._ts, self._isolation, False):
+            if row.lock.start_ts not in self._isolation.access:
+                raise MetLock(row.key, row.lock)
+            found.append(row.key)
+        return found
+
+    def newer(self, start: bytes, end: bytes) -> list[tuple[bytes, int]]:
+        """The keys of a range that were written by commits above the timestamp, with these, all versions of each."""
+        low, high = data_range(start, end)
+        found: list[tuple[bytes, int]] = []
+        scanner = self._engine.scanner(CF_WRITE, low, high)
+        try:
+            while flat := scanner.take(PACKED_ROWS_MAX):
+                self.check()
+                for encoded, record in zip(flat[::2], flat[1::2], strict=True):
+                    commit_ts = int.from_bytes(encoded[-TS_BYTES:], "big") ^ TS_MAX
+                    if commit_ts > self._ts and record[:1] in CHANGES:
+                        found.append((user_key(encoded), commit_ts))
+        finally:
+            scanner.release()
+        return found
 
     def _parts(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[Range | list[tuple[bytes, bytes]]]:
         """The range in its order, cut at locks: parts without, and single rows that are locks known to be committed.

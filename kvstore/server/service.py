@@ -21,7 +21,7 @@ from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore.api import RegionStore
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, StreamHandler, Transport, UnaryHandler, methods_of
 from kvstore.server.admin import Admin
-from kvstore.server.api import CoprocessorHandler, Directory
+from kvstore.server.api import CoprocessorHandler, Directory, ReplicaHandler
 from kvstore.server.batch import BatchCommands
 from kvstore.server.concurrency import ConcurrencyManager, TimestampTooNew
 from kvstore.server.coprocess import Coprocess
@@ -58,6 +58,7 @@ class Service:
         raw_ttl: bool = False,
         cluster_id: int = 0,
         coprocessor: CoprocessorHandler | None = None,
+        replica: ReplicaHandler | None = None,
     ) -> None:
         self.limits = limits or ServiceLimits()
         self._store = store
@@ -79,7 +80,7 @@ class Service:
         self.scheduler.on_released = self.waits.released
         replicas = ReplicaReads(store, transport, directory)
         self.reads = Reads(store, self.concurrency, replicas, self.limits)
-        self.coprocess = Coprocess(store, self.concurrency, replicas, coprocessor, self.limits)
+        self.coprocess = Coprocess(store, self.concurrency, replicas, coprocessor, self.limits, replica)
         self._writes = Writes(self.scheduler, self.concurrency, self.reads, self.limits)
         self._locks = PessimisticLocks(self.scheduler, self.waits, self.limits)
         self.regions = Regions(store)

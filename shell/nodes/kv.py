@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coprocessor.columnar.of_store import StoreReplica
 from coprocessor.duck import DuckEngine
-from coprocessor.serving import LABELS, Serving, ServingLimits, ThreadWorkers
+from coprocessor.serving import LABELS, ReplicaServing, Serving, ServingLimits, ThreadWorkers
 from kvstore.client.cluster.errors import PdUnavailable
 from kvstore.client.cluster.pd_client import PdClient
+from kvstore.client.cluster.stores import ENGINE_LABEL, ENGINES
 from kvstore.engine.rocks import RocksEngine
 from kvstore.errors import StoreError
 from kvstore.ops import process
@@ -32,7 +34,7 @@ from kvstore.rpc.grpc import GrpcServer, GrpcTransport
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.node import NodeConfig, StoreNode
 from shell.nodes import common
-from shell.nodes.kv_metrics import CoprocessorMetrics, StoreMetrics
+from shell.nodes.kv_metrics import CoprocessorMetrics, ReplicaMetrics, StoreMetrics
 
 KIND = "kv"
 MIB = 1 << 20
@@ -51,6 +53,7 @@ class KvSettings:
     advertise_status_addr: str = setting("", "the status port others are told; empty: status-addr")
     stop_grace_ms: int = setting(1_000, "how long calls under way may take when it stops", 0, 600_000)
     cache_mib: int = setting(256, "memory for blocks of data that were read", 8, 1 << 20)
+    columnar: bool = setting(False, "it holds columnar replicas, for analytic queries, and nothing else")
     raw_ttl: bool = setting(False, "raw values can expire, and there are no transactions; for a directory's whole life")
     gc_poll_ms: int = setting(10_000, "how often the safe point of garbage collection is asked for", 100, 3_600_000)
     log: common.LogSettings = field(default_factory=common.LogSettings)
@@ -108,6 +111,7 @@ class RunningKv:
     syncer: ThreadSyncer
     process: common.Process
     coprocessor: Serving
+    replica: ReplicaServing | None
     status: StatusServer | None
     ready: Mapping[str, object]
 
@@ -129,14 +133,17 @@ class RunningKv:
             raise
         syncer = ThreadSyncer(engine)
         coprocessor = make_coprocessor(settings)
-        node = make_node(settings, at, engine, transport, pd, syncer, coprocessor, prepared, rng)
-        running = cls(node, engine, transport, pd, syncer, prepared, coprocessor, None, {})
+        replica = make_replica(settings) if settings.columnar else None
+        node = make_node(settings, at, engine, transport, pd, syncer, coprocessor, replica, prepared, rng)
+        running = cls(node, engine, transport, pd, syncer, prepared, coprocessor, replica, None, {})
         try:
             await node.start()
             if node.store is not None:
                 StoreCollector(node.store).register(prepared.registry)
                 StoreMetrics(prepared.registry, node.store, lambda: free_bytes(settings.data_dir))
                 CoprocessorMetrics(prepared.registry, coprocessor)
+            if replica is not None:
+                ReplicaMetrics(prepared.registry, replica)
             running.status = await common.open_status(prepared, at.status, KvStatus(running), engine, settings)
         except BaseException:
             await running.stop(0)
@@ -159,6 +166,8 @@ class RunningKv:
         await self.transport.close()
         self.syncer.close()
         self.coprocessor.close()
+        if self.replica is not None:
+            self.replica.close()
         try:
             self.engine.close()
         except StoreError as error:
@@ -182,6 +191,13 @@ def make_coprocessor(settings: KvSettings) -> Serving:
     return Serving(lambda: DuckEngine(spill), ThreadWorkers(limits.threads), limits)
 
 
+def make_replica(settings: KvSettings) -> ReplicaServing:
+    """The columnar replica, in a file beside the data that begins empty. Raises OSError."""
+    limits = settings.coprocessor
+    engine = DuckEngine(os.path.join(settings.data_dir, "spill"))
+    return ReplicaServing(StoreReplica(engine, settings.data_dir), ThreadWorkers(limits.threads), limits)
+
+
 def make_node(
     settings: KvSettings,
     at: Places,
@@ -190,6 +206,7 @@ def make_node(
     pd: PdClient,
     syncer: ThreadSyncer,
     coprocessor: Serving,
+    replica: ReplicaServing | None,
     prepared: common.Process,
     rng: random.Random,
 ) -> StoreNode:
@@ -203,7 +220,7 @@ def make_node(
     config = NodeConfig(
         address=str(at.told),
         status_address=at.status_told,
-        labels={**settings.labels, **LABELS},
+        labels={**settings.labels, **LABELS, **({} if replica is None else {ENGINE_LABEL: ENGINES[0]})},
         store=settings.raftstore,
         limits=settings.service,
         raw_ttl=settings.raw_ttl,
@@ -222,6 +239,7 @@ def make_node(
         wall_ms=common.wall_ms,
         free_bytes=lambda: free_bytes(settings.data_dir),
         coprocessor=coprocessor,
+        replica=replica,
         registry=prepared.registry,
     )
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coprocessor.serving import Serving
+from coprocessor.serving import ReplicaServing, Serving
 from kvstore.raftstore.store import RaftStore
 
 
@@ -63,4 +63,30 @@ class CoprocessorMetrics(Collector):
         )
         yield GaugeMetricFamily(
             "sqlfront_coprocessor_requests_in_flight", "Coprocessor requests evaluated or waiting.", serving.pending
+        )
+
+
+class ReplicaMetrics(Collector):
+    """The columnar replica of a store."""
+
+    def __init__(self, registry: CollectorRegistry, serving: ReplicaServing) -> None:
+        self._serving = serving
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        serving, tables = self._serving, self._serving.replica.tables
+        yield CounterMetricFamily(
+            "sqlfront_columnar_requests_answered", "Batch requests that the replica answered.", serving.answered
+        )
+        yield CounterMetricFamily(
+            "sqlfront_columnar_requests_refused", "Batch requests left to the rows.", serving.refused
+        )
+        yield GaugeMetricFamily(
+            "sqlfront_columnar_requests_in_flight", "Batch requests evaluated or waiting.", serving.pending
+        )
+        yield GaugeMetricFamily("sqlfront_columnar_tables", "Tables that the replica holds rows of.", len(tables))
+        yield GaugeMetricFamily(
+            "sqlfront_columnar_pending_keys",
+            "Keys whose newest rows are not in the replica yet.",
+            sum(table.pending for table in tables),
         )

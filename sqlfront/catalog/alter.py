@@ -36,7 +36,6 @@ from sqlfront.errors import error, near_match, unsupported
 
 Note = Callable[[int, str], None]
 
-REPLICAS_MAX = 1  # columnar copies of a table: there is one server
 _WIDTH = {Tp.TINY: 1, Tp.SHORT: 2, Tp.INT24: 3, Tp.LONG: 4, Tp.LONGLONG: 8}
 
 
@@ -83,15 +82,16 @@ def plan_alter(
     now: dt.datetime,
     rows: Emptiness,
     note: Note,
+    columnar_servers: Callable[[], int],
 ) -> AlterPlan:
     """Applies the actions in order to a copy of the record. `now` (UTC) is the time that DEFAULT CURRENT_TIMESTAMP
-    gives.
+    gives, `columnar_servers` says how many columnar replicas there can be of a table.
     """
     replica = next((a for a in actions if isinstance(a, d.SetReplica)), None)
     if replica is not None and len(actions) > 1:
         raise unsupported("SET TIFLASH REPLICA together with other changes", position=replica.position)
     plan = AlterPlan(base.copy(), replica=replica is not None)
-    step = _Step(plan, tz, now, rows, note)
+    step = _Step(plan, tz, now, rows, note, columnar_servers)
     for action in actions:
         step.apply(action)
     final = plan.final
@@ -132,13 +132,22 @@ def _cannot_drop(name: str) -> str:
 class _Step:
     """Applies one action after the other to the plan's record."""
 
-    def __init__(self, plan: AlterPlan, tz: dt.tzinfo | None, now: dt.datetime, rows: Emptiness, note: Note) -> None:
+    def __init__(
+        self,
+        plan: AlterPlan,
+        tz: dt.tzinfo | None,
+        now: dt.datetime,
+        rows: Emptiness,
+        note: Note,
+        columnar_servers: Callable[[], int],
+    ) -> None:
         self.plan = plan
         self.info = plan.final
         self.tz = tz
         self.now = now
         self.rows = rows
         self.note = note
+        self.columnar_servers = columnar_servers
 
     def apply(self, action: d.AlterAction) -> None:
         match action:
@@ -182,10 +191,11 @@ class _Step:
             self.plan.changed = True
 
     def set_replica(self, action: d.SetReplica) -> None:
-        if action.count > REPLICAS_MAX:
+        servers = self.columnar_servers() if action.count else 0
+        if action.count > servers:
             message = (
                 f"the tiflash replica count: {action.count} should be less than the total tiflash server count: "
-                f"{REPLICAS_MAX}"
+                f"{servers}"
             )
             raise error(1105, message, position=action.position)
         old = self.info.tiflash_replica

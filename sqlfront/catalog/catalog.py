@@ -186,6 +186,10 @@ class Catalog:
         """The current schema."""
         return self._schema
 
+    def columnar_servers(self) -> int:
+        """How many columnar replicas there can be of a table."""
+        return 1
+
     def building(self, job: Job) -> AbstractContextManager[IndexBuild]:
         """Begins the build of a job's new indexes, before they are announced; ends with the block."""
         raise NotImplementedError

@@ -74,7 +74,7 @@ def alter_table(
             message = "Unsupported ALTER TiFlash settings for system table and memory table"
             raise error(8200, message, position=spec.table.position)
         rows = Emptiness(lambda: _has_rows(catalog, table))
-        plan = plan_alter(table.info, spec.actions, tz, dt.datetime.now(dt.UTC), rows, note)
+        plan = plan_alter(table.info, spec.actions, tz, dt.datetime.now(dt.UTC), rows, note, catalog.columnar_servers)
         kinds = {_ACTIONS.get(type(a), Action.MODIFY_TABLE_COMMENT) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
         if plan.rewrite:

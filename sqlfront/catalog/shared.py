@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kvstore.client.api import ReadFrom, Storage
-from kvstore.errors import CommitRejected, KvError
+from kvstore.errors import CommitRejected, KvError, NoColumnarRules
 from sqlfront.catalog.backfill import IndexBuild
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, SchemaChange, bootstrap
 from sqlfront.catalog.info import Action, SchemaDiff
@@ -23,6 +23,7 @@ from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.model import CLOSED, Database, Schema, Table, make_database
 from sqlfront.catalog.online import go_on_with_unfinished
 from sqlfront.catalog.shared_build import KeepsVersions, SharedBuild
+from sqlfront.errors import error
 from sqlfront.threads import OS_THREADS, Threads
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class SharedStorage(Storage, KeepsVersions, Protocol):
         self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER, check: CommitCheck | None = None
     ) -> Reader:
         """`check` is told the timestamp when it is drawn; what it raises comes out of the call that reads."""
+
+    def columnar_servers(self) -> int:
+        """How many stores take columnar replicas. Raises NoColumnarRules."""
 
 
 class SharedCatalog(Catalog):
@@ -85,6 +89,12 @@ class SharedCatalog(Catalog):
     def owner(self, meta: MetaReader) -> tuple[str, str]:
         held = self.lease.owner(meta)
         return ("", "") if held is None else (f"{held['server']:x}", held["where"])
+
+    def columnar_servers(self) -> int:
+        try:
+            return self.storage.columnar_servers()
+        except NoColumnarRules as exc:
+            raise error(8200, str(exc)) from exc
 
     def close(self) -> None:
         self.lease.leave()

@@ -299,7 +299,9 @@ def _pushed_lines(
     for line in reader_lines(node, (table, index), show, stats):
         took = seconds[1] if seconds is not None and line.depth == 0 else None
         actual = None if line.actual is None else (line.actual, took)
-        yield _Line(line.name, depth + line.depth, line.rows, line.task, line.obj, line.info, actual, line.execution)
+        remark = "" if line.depth else notes.remarks.get(id(scan), "")
+        info = "; ".join(part for part in (line.info, remark) if part)
+        yield _Line(line.name, depth + line.depth, line.rows, line.task, line.obj, info, actual, line.execution)
 
 
 def _name(node: Node) -> str:

@@ -1,6 +1,7 @@
 """What EXPLAIN says of a pushed scan: a reader, and under it what the regions do, named as TiDB names it.
 
-A reader is a task of `root`, which is this process; what stands under it is one of `cop[tikv]`, done once a region.
+A reader is a task of `root`, which is this process; what stands under it is one of `cop[tikv]`, done once a region, or
+of `batchCop[tiflash]`, done once a columnar store.
 EXPLAIN ANALYZE tells of each executor there how many rows it gave, own writes included, and of the reader how many
 requests there were, and what they took.
 """
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sqlfront.exec.pushing import Asked, PushStats
 
 Show = Callable[[Expr], str]
-ROOT, COP = "root", "cop[tikv]"
+ROOT, COP, BATCH_COP = "root", "cop[tikv]", "batchCop[tiflash]"
 _UNITS = ((1 << 20, "MB"), (1 << 10, "KB"))
 
 
@@ -53,7 +54,7 @@ def reader_lines(node: Scan | Aggregate, names: Sequence[str], show: Show, stats
     table, index = names
     if scan.access.kind != "index":
         chain = _chain(scan, aggregate, _Executor(scan.access.name, _scanned(scan), _keys(scan, show), table), show)
-        return _reader("TableReader", chain, "", stats)
+        return _reader("TableReader", chain, "", stats, BATCH_COP if scan.access.columnar else COP)
     entries = _Executor("IndexRangeScan" if _is_bounded(scan) else "IndexFullScan", scan.access.rows,
                         _keys(scan, show), f"{table}, {index}")  # fmt: skip
     if scan.access.cover:
@@ -123,14 +124,16 @@ def _keys(scan: Scan, show: Show) -> str:
     return "; ".join([*parts, kept[order]])
 
 
-def _reader(name: str, chain: Sequence[_Executor], role: str, stats: PushStats | None) -> list[PushLine]:
+def _reader(
+    name: str, chain: Sequence[_Executor], role: str, stats: PushStats | None, task: str = COP
+) -> list[PushLine]:
     asked = None if stats is None else stats.rows
     top = chain[-1]
     execution = "" if asked is None else f"cop_task: {_tasks(asked)}"
     actual = _given(asked, len(chain))
     return [
         PushLine(name, 0, top.rows, ROOT, "", f"data:{top.name}", actual, execution),
-        *_executors(chain, 1, role, asked),
+        *_executors(chain, 1, role, asked, task),
     ]
 
 
@@ -146,20 +149,24 @@ def _lookup(build: Sequence[_Executor], probe: Sequence[_Executor], stats: PushS
     ]
 
 
-def _executors(chain: Sequence[_Executor], depth: int, role: str, asked: Asked | None) -> list[PushLine]:
+def _executors(
+    chain: Sequence[_Executor], depth: int, role: str, asked: Asked | None, task: str = COP
+) -> list[PushLine]:
     """A chain from its top down; the role stands at the top."""
     out = []
     for i in reversed(range(len(chain))):
         at = chain[i]
         name = at.name + (role if i == len(chain) - 1 else "")
         level = depth + len(chain) - 1 - i
-        out.append(PushLine(name, level, at.rows, COP, at.obj, at.info, _given(asked, i + 1)))
+        out.append(PushLine(name, level, at.rows, task, at.obj, at.info, _given(asked, i + 1)))
     return out
 
 
 def _given(asked: Asked | None, count: int) -> int | None:
     """The rows of the executor `count` from the leaf, as far as servers told."""
     if asked is None:
+        return None
+    if asked.columnar:
         return None
     return asked.rows[count - 1] if len(asked.rows) >= count else 0
 
@@ -170,7 +177,8 @@ def _tasks(asked: Asked) -> str:
     average = asked.seconds / asked.tasks
     return (
         f"{{num: {asked.tasks}, max: {asked.seconds_max * 1e3:.2f}ms, avg: {average * 1e3:.2f}ms, "
-        f"bytes: {_size(asked.wire_bytes)}, cache hits: {asked.cache_hits}}}"
+        f"bytes: {_size(asked.wire_bytes)}, cache hits: {asked.cache_hits}"
+        f"{f', columnar: {asked.columnar}' if asked.columnar else ''}}}"
     )
 
 

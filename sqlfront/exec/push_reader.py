@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from coprocessor.arrow import batch_to_rows
+from coprocessor.arrow import batch_to_rows, duckdb_type
 from coprocessor.codec.collation import needs_restored_data
 from coprocessor.codec.keys import prefix_next
 from coprocessor.dag.build import merge_steps, run_steps, scan_index, scan_table
@@ -24,6 +24,7 @@ from coprocessor.dag.expressions import at_offsets
 from coprocessor.dag.plan import Aggregation, Dag, IndexScan, Limit, Selection, Step, TopN
 from coprocessor.dag.plan import Scan as DagScan
 from coprocessor.env import Env
+from coprocessor.errors import Unsupported
 from coprocessor.evaluate import compile_predicate
 from coprocessor.expr import Agg, Const, Expr, OrderKey
 from coprocessor.schema import IndexSchema, TableSchema
@@ -83,6 +84,8 @@ class PushReader:
             self._scan, places = _entries_scan(schema, index.schema, desc=desc)
             self._layout = {c.id: places[o] for c, o in zip(scan.cols, scan.offsets, strict=True)}
             self._output = tuple(places[o] for o in scan.offsets)
+        self._wide = _with_all_columns(self._scan, schema) if scan.access.columnar else None
+        """The scan as columnar replicas get it."""
 
     # Rows
 
@@ -143,7 +146,8 @@ class PushReader:
             return self._looked_up(run, steps)
         scan = replace(self._scan, desc=True) if run.order == "reverse" else self._scan
         dag = pushing.dag(scan, steps, self.tz, None if self._aggregate else self._output)
-        parts = pushing.parts(dag, self.plain.ranges(run.env), run.reader, run.stats.rows)
+        columnar = None if self._wide is None else replace(dag, scan=self._wide)
+        parts = pushing.parts(dag, self.plain.ranges(run.env), run.reader, run.stats.rows, columnar)
         return parts.batches(Order(bool(run.order), pushing.page_rows if run.early or stops_early(steps) else 0))
 
     def _steps(self, pushing: Pushing, conds: Sequence[Expr]) -> list[Step]:
@@ -298,6 +302,24 @@ def _as_in_keys(schema: TableSchema) -> TableSchema:
     columns = tuple(replace(c, type=_in_keys(c.type)) for c in schema.columns)
     handle = tuple(replace(part, prefix=-1) for part in schema.common_handle)
     return replace(schema, columns=columns, common_handle=handle, indexes=())
+
+
+def _with_all_columns(scan: DagScan, schema: TableSchema) -> DagScan:
+    """The scan with the table's other columns behind its own: a replica then has them at once, and reads what it needs.
+
+    What DuckDB cannot hold is left out.
+    """
+    named = {column.id for column in scan.columns}
+    others = [i for i, column in enumerate(schema.columns) if column.id not in named and _is_held(column.type)]
+    return replace(scan, columns=(*scan.columns, *scan_table(schema, others).columns))
+
+
+def _is_held(type_: FieldType) -> bool:
+    try:
+        duckdb_type(type_)
+    except Unsupported:
+        return False
+    return True
 
 
 def _points(keys: list[bytes], common: bool) -> list[KeyRange]:

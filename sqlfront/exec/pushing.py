@@ -73,9 +73,13 @@ def wire_zone(tz: dt.tzinfo | None) -> tuple[str, int]:
 
 @dataclass(slots=True)
 class Asked:
-    """What the regions answered to one executor chain; `rows[i]` is what the i-th executor gave, leaf first."""
+    """What the regions answered to one executor chain; `rows[i]` is what the i-th executor gave, leaf first.
+
+    Of the `tasks`, `columnar` are answers of columnar replicas, which do not count their executors' rows.
+    """
 
     tasks: int = 0
+    columnar: int = 0
     wire_bytes: int = 0
     cache_hits: int = 0
     seconds: float = 0.0
@@ -84,6 +88,7 @@ class Asked:
 
     def note(self, answer: PushAnswer, decoded: Answer) -> None:
         self.tasks += 1
+        self.columnar += answer.columnar
         self.wire_bytes += answer.wire_bytes
         self.cache_hits += answer.wire_bytes == 0
         self.seconds += answer.seconds
@@ -207,20 +212,24 @@ class Pushing:
     def has_own_writes(self, ranges: Sequence[KeyRange]) -> bool:
         return self._txn is not None and any(self._txn.has_dirty(start, end) for start, end in ranges)
 
-    def parts(self, dag: Dag, ranges: Sequence[KeyRange], reader: Reader, asked: Asked) -> Parts:
-        """Divides a request between the store and this process."""
+    def parts(
+        self, dag: Dag, ranges: Sequence[KeyRange], reader: Reader, asked: Asked, columnar: Dag | None = None
+    ) -> Parts:
+        """Divides a request between the store and this process; `columnar` is the same one for columnar replicas, which
+        are asked first."""
         ascending = sorted(ranges)
         try:
             data = encode_dag(dag).SerializeToString()
+            of_replicas = b"" if columnar is None else encode_dag(columnar).SerializeToString()
         except Unsupported:  # a value that has no form on the wire
             return Parts(self, dag, b"", (), (ascending, reader), reader.ts, asked)
         writes = self._own_writes(ascending)
         if not writes:
-            return Parts(self, dag, data, ascending, None, reader.ts, asked)
+            return Parts(self, dag, data, ascending, None, reader.ts, asked, of_replicas)
         if len(writes) > OWN_WRITES_MAX:
             return Parts(self, dag, data, (), (ascending, reader), reader.ts, asked)
         own = (ascending, OwnWrites(writes, reader.ts))
-        return Parts(self, dag, data, without_keys(ascending, writes), own, reader.ts, asked)
+        return Parts(self, dag, data, without_keys(ascending, writes), own, reader.ts, asked, of_replicas)
 
     def _own_writes(self, ranges: Sequence[KeyRange]) -> Writes:
         txn = self._txn
@@ -228,9 +237,13 @@ class Pushing:
             return ()
         return [write for start, end in ranges for write in txn.dirty(start, end)]
 
-    def answers(self, data: bytes, ranges: Sequence[KeyRange], ts: int, *, desc: bool, order: Order) -> Answers:
+    def answers(
+        self, data: bytes, ranges: Sequence[KeyRange], ts: int, *, desc: bool, order: Order, columnar: bytes
+    ) -> Answers:
         """Asks the regions; close it to stop them."""
-        request = PushRequest(data, ranges, ts, order.keep, desc, order.page_rows, self._concurrency, self._read)
+        request = PushRequest(
+            data, ranges, ts, order.keep, desc, order.page_rows, self._concurrency, self._read, columnar
+        )
         return cast(Answers, self._push_down.run(request, self._cancel))
 
     # What it takes
@@ -258,6 +271,7 @@ class Parts:
         here: tuple[Sequence[KeyRange], Reader] | None,
         ts: int,
         asked: Asked,
+        columnar: bytes = b"",
     ) -> None:
         self._pushing = pushing
         self._dag = dag
@@ -266,6 +280,7 @@ class Parts:
         self._here = here
         self._ts = ts
         self._asked = asked
+        self._columnar = columnar
 
     def batches(self, order: Order = ANY_ORDER) -> Batches:
         """Yields the rows of all parts. With an order to keep there must be no two parts."""
@@ -296,7 +311,9 @@ class Parts:
             return
         dag, warn = self._dag, self._pushing.env.warn
         types, tz = dag.output_types, dag.tz
-        asked = self._pushing.answers(self._data, self._ranges, self._ts, desc=dag.scan.desc, order=order)
+        asked = self._pushing.answers(
+            self._data, self._ranges, self._ts, desc=dag.scan.desc, order=order, columnar=self._columnar
+        )
         with closing(asked) as answers:
             for answer in answers:
                 decoded = read_answer(answer.data, types, tz)

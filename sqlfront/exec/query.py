@@ -244,7 +244,8 @@ class ResidualQuery:
         if self._columnar is None:
             relations = self.printed(None, wide=False).relations
             scans = {n: r for n, r in relations.items() if isinstance(r, Scan) and r.access is not None}
-            chosen = {n: r for n, r in scans.items() if r.access is not None and r.access.columnar}
+            # what is pushed down asks the stores' replicas by its requests
+            chosen = {n: r for n, r in scans.items() if r.access is not None and r.access.columnar and r.pushed is None}
             if chosen:
                 # what small tables cost apart is more than DuckDB takes to read them along
                 chosen |= {n: r for n, r in scans.items() if _goes_along(r)}
@@ -416,7 +417,7 @@ class DuckSource:
         """The scan by the keys that its driver's rows hold, if they are few; None for the scan as planned."""
         lookup = self._lookups.get(id(relation))
         driver = None if lookup is None else self._read.get(id(lookup.driver))
-        if lookup is None or driver is None:
+        if lookup is None or driver is None or relation.engine == "tiflash":
             return None
         values = driver.column(f"c{lookup.column}").unique().drop_null()
         return narrowed(lookup, values.to_pylist()) if len(values) <= LOOKUP_KEYS_MAX else None

@@ -34,17 +34,18 @@ PSEUDO_BETWEEN = 1 / 40
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What beginning an access costs, by where the data is: of gets by key, of a range, of a whole table, and of the
-    second step of a lookup. `replica`: whether there may be a columnar replica in this process."""
+    second step of a lookup. `by_requests`: a columnar replica is read by requests over ranges of records, as rows are,
+    and not beside the path to them."""
 
     point: float
     path: float
     scan: float
     lookup: float
-    replica: bool
+    by_requests: bool
 
 
-LOCAL = Costs(point=3.0, path=3.0, scan=40.0, lookup=0.0, replica=True)
-REMOTE = Costs(point=60.0, path=100.0, scan=140.0, lookup=100.0, replica=False)
+LOCAL = Costs(point=3.0, path=3.0, scan=40.0, lookup=0.0, by_requests=False)
+REMOTE = Costs(point=60.0, path=100.0, scan=140.0, lookup=100.0, by_requests=True)
 """A round trip takes about as long as stepping over a hundred rows does."""
 
 
@@ -133,15 +134,22 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
     )
     if scan.use_index:
         best = replace(best, cost=float("inf"))
-    for candidate in _candidates(scan, sargs, total, estimator, costs):
+    candidates = _candidates(scan, sargs, total, estimator, costs)
+    records = best
+    for candidate in candidates:
         if candidate.cost < best.cost:
             best = candidate
-    return replace(best, columnar=True) if _prefers_replica(scan, best, total, costs) else best
+    if not _prefers_replica(scan, best, total):
+        return best
+    if costs.by_requests:
+        ranges = [c for c in candidates if c.kind == "primary" and not c.point]
+        best = replace(min([*ranges, records], key=lambda c: c.rows), order=())
+    return replace(best, columnar=True)
 
 
-def _prefers_replica(scan: Scan, best: Access, total: float, costs: Costs) -> bool:
+def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
     """Whether a scan of the columnar replica costs less than the best path to the rows."""
-    if scan.engine or scan.use_index or not (scan.table.columnar and costs.replica):
+    if scan.engine or scan.use_index or not scan.table.columnar:
         return scan.engine == "tiflash"
     return best.cost > COLUMNAR_START_COST + total * COLUMNAR_ROW_COST
 

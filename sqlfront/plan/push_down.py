@@ -57,7 +57,7 @@ def without_parts(node: Node) -> Node:
 
 def _scan(scan: Scan) -> Scan:
     access = scan.access
-    if access is None or access.point or access.columnar or scan.engine == "tiflash":
+    if access is None or access.point:
         return scan
     left = [c for c in scan.where if c not in access.used and _pushable(c)]
     index_conds: tuple[Expr, ...] = ()

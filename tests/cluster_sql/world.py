@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
+from coprocessor.columnar.of_store import StoreReplica
 from coprocessor.duck import DuckEngine
-from coprocessor.serving import InlineWorkers, Serving, ServingLimits
+from coprocessor.serving import InlineWorkers, ReplicaServing, Serving, ServingLimits, Workers
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.storage import OPTIONS, ClusterStorage
 from kvstore.raftstore.config import KIB, StoreConfig
@@ -32,9 +34,22 @@ SMALL_REGIONS = StoreConfig(
 
 
 class World:
-    """`stores` stores, one placement driver; `server()` starts SQL servers, `connect()` sessions."""
+    """`stores` stores, one placement driver; `server()` starts SQL servers, `connect()` sessions.
 
-    def __init__(self, stores: int = 3, seed: int = 1, config: StoreConfig = SMALL_REGIONS) -> None:
+    `columnar` stores more hold columnar replicas, which `replicas` has in the order of their starts.
+    """
+
+    def __init__(
+        self,
+        stores: int = 3,
+        seed: int = 1,
+        config: StoreConfig = SMALL_REGIONS,
+        *,
+        columnar: int = 0,
+        make_workers: Callable[[], Workers] = InlineWorkers,
+    ) -> None:
+        self._make_workers = make_workers
+        self.replicas: list[ReplicaServing] = []
         self.loop = LoopThread("cluster")
         self._seeds = itertools.count(seed)
         self._open: list[Any] = []
@@ -42,12 +57,26 @@ class World:
         async def start() -> RealCluster:
             epoch_ms = time.time_ns() // 1_000_000 - int(asyncio.get_running_loop().time() * 1000)
             serving = Serving(lambda: DuckEngine(None), InlineWorkers(), ServingLimits())
-            cluster = RealCluster(stores, 1, seed, serving, config=config, epoch_ms=epoch_ms)
+            cluster = RealCluster(
+                stores,
+                1,
+                seed,
+                serving,
+                config=config,
+                epoch_ms=epoch_ms,
+                columnar=columnar,
+                make_replica=self._replica,
+            )
             await cluster.start()
             return cluster
 
         self.cluster = self.loop.run(start())
         self.first = self.server()
+
+    def _replica(self) -> ReplicaServing:
+        made = ReplicaServing(StoreReplica(DuckEngine(None), None), self._make_workers(), ServingLimits())
+        self.replicas.append(made)
+        return made
 
     def storage(self) -> ClusterStorage:
         async def connect() -> ClusterStorage:
@@ -76,6 +105,8 @@ class World:
             database._references = 1
             database.close()
         self.loop.close(self.cluster.stop())
+        for replica in self.replicas:
+            replica.close()
 
 
 class _Borrowed(LoopThread):

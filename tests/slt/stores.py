@@ -2,7 +2,8 @@
 
 `memory` and `rocksdb` are the database itself; `pushed`, `pushed-chunk` and `pushed-datum` have a storage that answers
 push-down requests as many regions do, in one encoding each; `cluster` is three stores with small regions and several
-SQL servers, over an in-memory network. `mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
+SQL servers, over an in-memory network; `columnar-cluster` has a columnar store besides, and queries read its replicas.
+`mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from tests.sql.sessions import second_session
 EMBEDDED = ("memory", "rocksdb")
 PUSHED = {"pushed": EncodeType.ARROW, "pushed-chunk": EncodeType.CHUNK, "pushed-datum": EncodeType.DEFAULT}
 CLUSTER = "cluster"
-STORES = (*EMBEDDED, *PUSHED, CLUSTER)
+COLUMNAR_CLUSTER = "columnar-cluster"
+STORES = (*EMBEDDED, *PUSHED, CLUSTER, COLUMNAR_CLUSTER)
 JUDGES = ("mariadb", "sqlite", "duckdb")
 PATHS = ("auto", "row", "duckdb")
 
@@ -95,6 +97,44 @@ class ClusterStore:
         self._world.close()
 
 
+class ColumnarSession(SqlfrontSession):
+    """A session that reads columnar replicas alone, and makes one of every table."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._connection = connection
+        self._aside = connection.cursor()
+        super().execute("SET tidb_isolation_read_engines = 'tiflash,tidb'")
+
+    def execute(self, sql: str) -> Outcome:
+        outcome = super().execute(sql)
+        if sql.lstrip()[:6].upper() in ("CREATE", "ALTER ", "TRUNCA"):
+            self._make_replicas()
+        return outcome
+
+    def _make_replicas(self) -> None:
+        from tests.cluster_columnar.worlds import wait_ready
+
+        schema = self._connection._session.database.catalog.schema
+        for table in schema.table_by_id.values():
+            if not (table.system or table.columnar):
+                self._aside.execute(f"ALTER TABLE `{table.db}`.`{table.name}` SET TIFLASH REPLICA 1")
+                wait_ready(self._aside, table.name)
+
+
+class ColumnarClusterStore(ClusterStore):
+    """A cluster with a columnar store."""
+
+    def __init__(self) -> None:
+        from tests.cluster_sql.world import World
+
+        self.world = self._world = World(columnar=1)
+        self._servers = itertools.repeat(self._world.first)
+
+    def open(self) -> Session:
+        return ColumnarSession(self._world.connect(next(self._servers)))
+
+
 class PushedStore:
     """A fresh database in memory whose storage takes push-down requests."""
 
@@ -137,6 +177,8 @@ def open_store(name: str) -> Store:
     """Makes a fresh, empty database of a kind."""
     if name == CLUSTER:
         return ClusterStore()
+    if name == COLUMNAR_CLUSTER:
+        return ColumnarClusterStore()
     if name in EMBEDDED:
         return SqlfrontStore(name)
     if name in PUSHED:

@@ -12,10 +12,11 @@ import pytest
 
 from tests.slt.__main__ import run_file
 from tests.slt.records import Query, parse_file
-from tests.slt.stores import PUSHED, STORES
+from tests.slt.stores import COLUMNAR_CLUSTER, PUSHED, STORES
 
 FILES = Path(__file__).parent / "files"
 SHOWN = 15
+COLUMNAR_TOPICS = frozenset({"aggregates", "group_by"})
 PUSHED_TOPICS = frozenset({"aggregates", "group_by", "order_limit", "subqueries", "types"})
 
 
@@ -28,6 +29,7 @@ def _cases() -> list[object]:
             slow = generated and (store != "memory" or not path.stem.endswith("_0"))
             slow = slow or (read_path == "duckdb" and path.parent.name == "transactions")
             slow = slow or (store in PUSHED and (store != "pushed" or path.parent.name not in PUSHED_TOPICS))
+            slow = slow or (store == COLUMNAR_CLUSTER and path.parent.name not in COLUMNAR_TOPICS)
             marks = [pytest.mark.slow] if slow else []
             out.append(pytest.param(path, store, read_path, id=f"{name}-{store}-{read_path}", marks=marks))
     return out

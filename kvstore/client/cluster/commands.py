@@ -62,6 +62,7 @@ UNSAFE_DESTROY_RANGE = _command("UnsafeDestroyRange")
 SPLIT_REGION = _command("SplitRegion")
 COPROCESSOR = Command(METHODS["Coprocessor"], None, bulky=True)
 """Alone, though BatchCommands has a place for it: its large answers would hold others up, and who leaves ends it."""
+BATCH_COPROCESSOR = METHODS["BatchCoprocessor"]
 RAW_GET = _command("RawGet")
 RAW_BATCH_GET = _command("RawBatchGet", bulky=True)
 RAW_PUT = _command("RawPut", bulky=True)

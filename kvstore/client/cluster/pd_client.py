@@ -19,10 +19,13 @@ from kvstore.client.cluster.heartbeats import RegionHeartbeats
 from kvstore.client.cluster.tso import Timestamps
 from kvstore.errors import PdError
 from kvstore.proto import pdpb_pb2 as pdpb
+from kvstore.proto import pdraft_pb2 as pdraft
 from kvstore.proto.metapb_pb2 import Cluster, Peer, Region, Store
 from kvstore.rpc.api import Channel, Code, Method, RpcError, Stream, Transport, methods_of
 
 METHODS = methods_of(pdpb.DESCRIPTOR, "PD")
+ADMIN_METHODS = methods_of(pdraft.DESCRIPTOR, "PdAdmin")
+"""Of our own placement drivers alone."""
 CALL_TIMEOUT_S = 3.0
 MEMBERS_TIMEOUT_S = 1.0
 SCAN_REGIONS_MAX = 1024
@@ -174,7 +177,7 @@ class PdClient:
 
     async def _call(self, name: str, request: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """One question to the leader, asked again while there is none or it does not answer."""
-        method = METHODS[name]
+        method = METHODS[name] if name in METHODS else ADMIN_METHODS[name]
         backoff = Backoff(PD_BUDGET_MS, self._rng)
         while True:
             try:
@@ -245,6 +248,25 @@ class PdClient:
         return [
             (region, leader if leader.id else None) for region, leader in zip(answer.region_metas, leaders, strict=True)
         ]
+
+    async def scan_peers(self, start: bytes, end: bytes) -> list[pdpb.Region]:
+        """The regions that meet the encoded range [start, end) with the peers that lag behind or are down."""
+        found: list[pdpb.Region] = []
+        while True:
+            request = pdpb.ScanRegionsRequest(start_key=start, end_key=end, limit=SCAN_REGIONS_MAX)
+            regions = list((await self._call("ScanRegions", request)).regions)
+            found += regions
+            start = regions[-1].region.end_key if regions else b""
+            if len(regions) < SCAN_REGIONS_MAX or not start:
+                return found
+
+    async def rules(self) -> list[pdraft.PdRule]:
+        """The placement rules. PdRefused (UNIMPLEMENTED) where the placement driver is not ours."""
+        return list((await self._call("ListRules", pdraft.PdAdminRequest())).rules)
+
+    async def set_rules(self, rules: Sequence[pdraft.PdRule]) -> None:
+        """Sets placement rules, all or none; one with count 0 is removed."""
+        await self._call("SetRules", pdraft.PdSetRulesRequest(rules=rules))
 
     async def split_regions(self, keys: Sequence[bytes], retry_limit: int = 3) -> list[int]:
         """Splits at the encoded keys; returns the new regions' ids."""

@@ -13,22 +13,23 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-
-from google.protobuf.message import DecodeError
 
 from kvstore.client.api import PushAnswer, PushRequest
 from kvstore.client.cluster import commands
 from kvstore.client.cluster.backoff import SCAN_BUDGET_MS, Backoff
+from kvstore.client.cluster.columnar import ColumnarStores
 from kvstore.client.cluster.errors import RefusedRequest
 from kvstore.client.cluster.key_ranges import KeyRange, behind_page, cut_front
 from kvstore.client.cluster.parts import Parts
+from kvstore.client.cluster.push_columnar import ColumnarPush, check_answer
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.stores import features_of
 from kvstore.errors import PushFailed
-from kvstore.proto import coprocessor_pb2, tipb_pb2
+from kvstore.proto import coprocessor_pb2
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
 TP_DAG = 103
@@ -59,6 +60,7 @@ class Push:
     def __init__(self, parts: Parts, *, cache_bytes: int = CACHE_BYTES_MAX) -> None:
         self._parts = parts
         self._cache = _Cache(cache_bytes)
+        self._columnar = ColumnarStores(parts.pd)
         self._arrow = False
         self._asked_at = -LABELS_TTL_S
 
@@ -77,7 +79,14 @@ class Push:
         """
         snapshot = Snapshot(self._parts, request.ts)
         backoff = self._parts.backoff(SCAN_BUDGET_MS)
-        waiting = deque(await self.split(backoff, request.ranges))
+        ranges = request.ranges
+        if request.columnar:
+            asked = ColumnarPush(self._parts, self._columnar, request, snapshot)
+            async with aclosing(asked.run()) as answers:
+                async for answer in answers:
+                    yield answer
+            ranges = asked.left
+        waiting = deque(await self.split(backoff, ranges))
         if request.desc:
             waiting.reverse()
         lanes: list[_Lane] = []
@@ -86,14 +95,14 @@ class Push:
                 while waiting and len(lanes) < (request.concurrency or CONCURRENCY):
                     lanes.append(_Lane(self._parts, self._cache, request, snapshot, waiting.popleft()))
                 lane = await _next(lanes, ordered=request.keep_order)
-                answer = await lane.task
+                by_rows = await lane.task
                 lanes.remove(lane)
                 if lane.left:
                     # an ordered request stays with the lane; else all have their turn
                     lanes.insert(0 if request.keep_order else len(lanes), lane)
                     lane.start()
-                if answer is not None:
-                    yield answer
+                if by_rows is not None:
+                    yield by_rows
         finally:
             for lane in lanes:
                 lane.task.cancel()
@@ -184,7 +193,7 @@ class _Lane:
                 given = cached
             else:
                 given = _given(self._request.ts, response)
-                _check(given.data)
+                check_answer(given.data)
                 if response.can_be_cached:
                     self._cache.keep(key, given)
             more = behind_page(here, given.scanned, desc=self._request.desc) if given.scanned is not None else []
@@ -216,17 +225,6 @@ class _Lane:
             paging_size=request.page_rows,
             paging_size_bytes=PAGE_BYTES,
         )
-
-
-def _check(data: bytes) -> None:
-    """Raises PushFailed when the answer is that the evaluation failed."""
-    select = tipb_pb2.SelectResponse()
-    try:
-        select.ParseFromString(data)
-    except DecodeError as error:
-        raise RefusedRequest(f"the store answered with what is no SelectResponse: {error}") from None
-    if select.HasField("error"):
-        raise PushFailed(select.error.code, select.error.msg)
 
 
 @dataclass(frozen=True, slots=True)

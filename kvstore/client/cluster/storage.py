@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kvstore.client.api import (
@@ -26,6 +26,7 @@ from kvstore.client.api import (
 )
 from kvstore.client.cluster.bulk import BulkLoad
 from kvstore.client.cluster.cluster import Cluster
+from kvstore.client.cluster.columnar import ColumnarPlacement
 from kvstore.client.cluster.key_ranges import KeyRange
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.parts import Options
@@ -438,6 +439,22 @@ class ClusterStorage:
             now = self.now_ts()
             safe_point = max((now >> LOGICAL_BITS) - self.gc_life_ms, 0) << LOGICAL_BITS
         return {"safe_point": self._loop.run(self.cluster.gc(safe_point))}
+
+    def columnar_servers(self) -> int:
+        """How many stores take columnar replicas. Raises NoColumnarRules."""
+        return self._loop.run(ColumnarPlacement(self.cluster.pd).server_count())
+
+    def columnar_placed(self) -> dict[int, int]:
+        """How many columnar replicas the placement driver was told to keep, by table id."""
+        return self._loop.run(ColumnarPlacement(self.cluster.pd).placed())
+
+    def place_columnar(self, wanted: Mapping[int, tuple[bytes, bytes, int]]) -> None:
+        """Tells the placement driver of columnar replicas: by table id the range of its records, and how many."""
+        self._loop.run(ColumnarPlacement(self.cluster.pd).place(wanted))
+
+    def columnar_progress(self, start: bytes, end: bytes, count: int) -> float:
+        """The share of a range's regions that have their columnar replicas."""
+        return self._loop.run(ColumnarPlacement(self.cluster.pd).progress(start, end, count))
 
     def stats(self) -> dict[str, Any]:
         async def stats() -> dict[str, Any]:

@@ -39,9 +39,14 @@ def version_of(store: Store) -> tuple[int, int, int] | None:
     return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 
 
+ENGINE_LABEL = "engine"
+"""The label of stores that only follow, which the placement driver puts nothing on but what names it."""
+ENGINES = ("tiflash",)
+
+
 def is_replica_engine(store: Store) -> bool:
     """Whether a store only follows (TiFlash): it is told by the log."""
-    return any(label.key == "engine" and label.value.startswith("tiflash") for label in store.labels)
+    return any(label.key == ENGINE_LABEL and label.value.startswith(ENGINES) for label in store.labels)
 
 
 def _answers_arrow(store: Store) -> bool:
