@@ -119,8 +119,9 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
     def apply(change: SchemaChange) -> None:
         counters = auto_id_database(table)
         for field in (auto_increment_field, row_id_field):
+            # What filled the copy may have drawn more ids than the table ever had.
             last = change.meta.auto_id(counters, field(table.id))
-            if last:
+            if last > change.meta.auto_id(counters, field(final.id)):
                 change.meta.set_auto_id(counters, field(final.id), last)
         change.end_job(job)
         database = change.databases[table.db.lower()]
