@@ -313,12 +313,22 @@ class Storage(Protocol):
     def safe_point(self) -> int:
         """Snapshots below it are refused."""
 
-    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
+    def load(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        commit_ts: int = 0,
+        cancel: CancelToken | None = None,
+        directory: str | None = None,
+    ) -> Ingest:
         """Starts a bulk load of keys inside [start, end), which nobody but the caller reads or writes until its end.
 
         With a `commit_ts` of the past rows lie below what was written since, and `finish` looks for no live keys. A
         load that fails may leave some of its rows, and those of a request whose answer was lost may come late: the
-        range is then loaded again with the same rows, or destroyed.
+        range is then loaded again with the same rows, or destroyed. With a `directory` for its progress, what an
+        earlier run of the same load has finished is not sent again; `finish` raises LoadDiffers when the rows are not
+        the same.
         """
 
     def destroy_range(self, start: bytes, end: bytes) -> None:

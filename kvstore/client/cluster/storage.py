@@ -18,13 +18,12 @@ from kvstore.client.api import (
     TS_MAX,
     CancelToken,
     CommitCheck,
-    Ingest,
     PushAnswer,
     PushDown,
     PushRequest,
     ReadFrom,
 )
-from kvstore.client.cluster.bulk import BulkLoad
+from kvstore.client.cluster.bulk import BulkLoad, LoadOptions, LoadReport
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.parts import Options
@@ -273,6 +272,8 @@ class StorageLoad:
         self._load = load
         self._cancel = cancel
         self._is_past = is_past
+        self.report: LoadReport | None = None
+        """What was done, when it is finished."""
 
     @property
     def commit_ts(self) -> int:
@@ -283,7 +284,7 @@ class StorageLoad:
 
     def finish(self, *, check_duplicates: bool = True) -> None:
         check_empty = check_duplicates and not self._is_past
-        self._loop.run(self._load.finish(check_empty=check_empty), self._cancel)
+        self.report = self._loop.run(self._load.finish(check_empty=check_empty), self._cancel)
 
     def abort(self) -> None:
         self._load.abort()
@@ -296,6 +297,7 @@ class ClusterStorage:
         """`cluster` lives on `loop`; both end with `close`, which calls `leave` in between."""
         self.cluster = cluster
         self.gc_life_ms = GC_LIFE_MS
+        self.load_options = LoadOptions()
         self._loop = loop
         self._leave_transport = leave
         self._push_down = _PushDown(loop, Push(cluster.parts))
@@ -396,8 +398,19 @@ class ClusterStorage:
     def safe_point(self) -> int:
         return int(self._loop.run(self.cluster.pd.gc_safe_point()))
 
-    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
-        load = self._loop.run(self.cluster.bulk_load(start, end, commit_ts=commit_ts))
+    def load(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        commit_ts: int = 0,
+        cancel: CancelToken | None = None,
+        directory: str | None = None,
+    ) -> StorageLoad:
+        options = self.load_options
+        load = self._loop.run(
+            self.cluster.bulk_load(start, end, commit_ts=commit_ts, directory=directory, options=options)
+        )
         return StorageLoad(self._loop, load, cancel, is_past=bool(commit_ts))
 
     def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
