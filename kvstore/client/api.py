@@ -209,6 +209,18 @@ class Changes(Protocol):
         """Forgets the entries of commits before `before_ts`."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a finished load has done, in keys."""
+
+    commit_ts: int
+    rows: int
+    """Of the whole load, those of earlier runs too."""
+    loaded_rows: int
+    """Sent in this run; a part that was begun anew counts once."""
+    ingests: int
+
+
 class Ingest(Protocol):
     """A bulk load in progress: sorted runs of new key-value pairs, visible all at once or not at all."""
 
@@ -218,9 +230,11 @@ class Ingest(Protocol):
     def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Adds one run: keys strictly ascending within it. Runs may interleave with each other."""
 
-    def finish(self, *, check_duplicates: bool = True) -> None:
-        """Makes all runs visible, durably. Raises KeyExists (nothing applied) when a key is there twice or already
-        live."""
+    def finish(self, *, check_duplicates: bool = True) -> LoadReport | None:
+        """Makes all runs visible, durably; says what was sent where stores are elsewhere.
+
+        Raises KeyExists (nothing applied) when a key is there twice or already live.
+        """
 
     def abort(self) -> None: ...
 

@@ -116,7 +116,7 @@ class SharedCatalog(Catalog):
             change.put_table(change.databases[table.db.lower()], info)
 
         self.change(close)
-        # Whoever leaves the table as it was opens it again, in the version that says so: `rewrite.reopen`.
+        # Whoever leaves the table as it was opens it again, in the version that says so: `rewrite`.
         yield
 
     def _go_on(self) -> None:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from kvstore.client.api import LoadReport
 from kvstore.client.cluster.backoff import SCAN_BUDGET_MS, Backoff
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.progress import PROGRESS_FILE, LoadIdentity, Progress
@@ -60,18 +61,6 @@ class LoadOptions:
     parallel: int = 4
     """Regions that are loaded at the same time."""
     scatter: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What a finished load has done."""
-
-    commit_ts: int
-    rows: int
-    """Of the whole load, those of earlier runs too."""
-    loaded_rows: int
-    """Sent in this run; a part that was begun anew counts once."""
-    ingests: int
 
 
 class BulkLoad:

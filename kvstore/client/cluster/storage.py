@@ -18,12 +18,14 @@ from kvstore.client.api import (
     TS_MAX,
     CancelToken,
     CommitCheck,
+    Ingest,
+    LoadReport,
     PushAnswer,
     PushDown,
     PushRequest,
     ReadFrom,
 )
-from kvstore.client.cluster.bulk import BulkLoad, LoadOptions, LoadReport
+from kvstore.client.cluster.bulk import BulkLoad, LoadOptions
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.parts import Options
@@ -272,8 +274,6 @@ class StorageLoad:
         self._load = load
         self._cancel = cancel
         self._is_past = is_past
-        self.report: LoadReport | None = None
-        """What was done, when it is finished."""
 
     @property
     def commit_ts(self) -> int:
@@ -282,9 +282,9 @@ class StorageLoad:
     def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         self._load.add_run(keys, values)
 
-    def finish(self, *, check_duplicates: bool = True) -> None:
+    def finish(self, *, check_duplicates: bool = True) -> LoadReport:
         check_empty = check_duplicates and not self._is_past
-        self.report = self._loop.run(self._load.finish(check_empty=check_empty), self._cancel)
+        return self._loop.run(self._load.finish(check_empty=check_empty), self._cancel)
 
     def abort(self) -> None:
         self._load.abort()
@@ -406,7 +406,7 @@ class ClusterStorage:
         commit_ts: int = 0,
         cancel: CancelToken | None = None,
         directory: str | None = None,
-    ) -> StorageLoad:
+    ) -> Ingest:
         options = self.load_options
         load = self._loop.run(
             self.cluster.bulk_load(start, end, commit_ts=commit_ts, directory=directory, options=options)
