@@ -359,12 +359,10 @@ def _load_empty(
     checkpoint: Checkpoint | None = None,
 ) -> Loaded:
     """Loads a table of several servers that is empty: another one in its place, whose rows appear with it."""
-    with _in_its_place(database, session, table, checkpoint) as copy:
+    with _in_its_place(database, session, table, checkpoint) as copy, _progress_of(copy) as directory:
         if not _is_empty(database, table):
             raise error(1105, f"table '{table.name}' is not empty any more: try again")
-        target, known, directory = copy.target, copy.job.load, None
-        if known is not None and checkpoint is not None:
-            directory = os.path.join(checkpoint.directory, str(known["commit_ts"]))
+        target, known = copy.target, copy.job.load
         last = database.autoids.last(table) if known is None else known["last_ids"]
         ids = CountedIds(last[0], last[1], most_of(target))
         ingest = database.storage.load(
@@ -410,6 +408,25 @@ def _in_its_place(
         return replaced(catalog, table, table.info.copy(), Action.TRUNCATE_TABLE, cancel, known)
     _check_same(job, checkpoint)
     return resumed(catalog, table, job, cancel)
+
+
+@contextmanager
+def _progress_of(copy: Copy) -> Iterator[str | None]:
+    """The directory of the load's progress, if it can be resumed; it goes when the block fails and nothing is kept.
+
+    It is named after the load's timestamp, so that what is left of another load is never taken for its own.
+    """
+    known = copy.job.load
+    if known is None:
+        yield None
+        return
+    directory = os.path.join(known["checkpoint"], str(known["commit_ts"]))
+    try:
+        yield directory
+    except BaseException:
+        if not copy.keep:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _check_same(job: Job, checkpoint: Checkpoint) -> None:

@@ -25,8 +25,8 @@ from kvstore.errors import Cancelled, KeyExists, KvError
 from sqlfront.catalog.alter import AlterPlan
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
 from sqlfront.catalog.info import Action, State, TableInfo
-from sqlfront.catalog.jobs import ER_CANCELLED_DDL_JOB, PAUSED, ROLLED_BACK, RUNNING, Job, running_jobs
-from sqlfront.catalog.meta import MetaReader, auto_increment_field, row_id_field
+from sqlfront.catalog.jobs import CANCELLING, ER_CANCELLED_DDL_JOB, PAUSED, ROLLED_BACK, RUNNING, Job, running_jobs
+from sqlfront.catalog.meta import DDL_JOBS, MetaReader, auto_increment_field, row_id_field
 from sqlfront.catalog.model import CLOSED, Table
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import DatabaseError, error
@@ -94,9 +94,13 @@ def replaced(
 
 
 def paused_load(catalog: Catalog, table: Table) -> Job | None:
-    """The job of a load of this table that did not come to its end."""
-    jobs = running_jobs(MetaReader(catalog.storage.snapshot()))
-    return next((job for job in jobs if job.load is not None and job.table_id == table.id), None)
+    """The job of a load of this table that did not come to its end; one that was cancelled is undone instead."""
+    for job in running_jobs(MetaReader(catalog.storage.snapshot())):
+        if job.load is not None and job.table_id == table.id:
+            if job.state != CANCELLING:
+                return job
+            roll_back_copy(catalog, job)
+    return None
 
 
 @contextmanager
@@ -122,21 +126,24 @@ def resumed(catalog: Catalog, table: Table, job: Job, cancel: CancelToken | None
         change.describe(Action(job.action), table.db_id, table.id)
 
     catalog.change(go_on)
-    with _filling(catalog, table, final, job, cancel) as copy:
-        copy.keep = True
+    with _filling(catalog, table, final, job, cancel, keep=True) as copy:
         yield copy
 
 
 @contextmanager
-def _filling(catalog: Catalog, table: Table, final: TableInfo, job: Job, cancel: CancelToken | None) -> Iterator[Copy]:
-    copy = Copy(job, catalog.table_of(final, catalog.schema.databases[table.db.lower()].info))
+def _filling(
+    catalog: Catalog, table: Table, final: TableInfo, job: Job, cancel: CancelToken | None, *, keep: bool = False
+) -> Iterator[Copy]:
+    copy: Copy | None = None
     try:
         with catalog.closing(table, cancel):
+            copy = Copy(job, catalog.table_of(final, catalog.schema.databases[table.db.lower()].info), keep)
             yield copy
             _put_in_place(catalog, table, final, job)
     except BaseException as exc:
         job.error = str(exc)
-        if not copy.keep or _is_cancelled(exc):
+        keep = keep if copy is None else copy.keep
+        if not keep or _is_cancelled(exc):
             roll_back_copy(catalog, job)
         else:
             _keep(catalog, job)
@@ -152,7 +159,7 @@ def _keep(catalog: Catalog, job: Job) -> None:
     try:
         pause_copy(catalog, job)
     except KvError:
-        pass  # of a store that is away: whoever finds the job without an owner does it
+        pass  # of a store that is away: who finds the job without an owner pauses it
     except DatabaseError as exc:
         if _is_cancelled(exc):
             roll_back_copy(catalog, job)
@@ -184,7 +191,7 @@ def _finalise(final: TableInfo, new_id: int) -> None:
 
 def roll_back_copy(catalog: Catalog, job: Job) -> None:
     """Forgets a copy that was not finished, unless it is in place already."""
-    if job.copy_id in catalog.schema.table_by_id:
+    if _is_over(catalog, job):
         return
 
     def apply(change: SchemaChange) -> None:
@@ -198,7 +205,7 @@ def roll_back_copy(catalog: Catalog, job: Job) -> None:
 
 def pause_copy(catalog: Catalog, job: Job) -> None:
     """Keeps what a load has filled, and lets writers of the table go on. Raises 8214 when the job is cancelled."""
-    if job.copy_id in catalog.schema.table_by_id:
+    if _is_over(catalog, job):
         return
 
     def apply(change: SchemaChange) -> None:
@@ -208,6 +215,12 @@ def pause_copy(catalog: Catalog, job: Job) -> None:
         _reopen(change, job.table_id)
 
     catalog.change(apply)
+
+
+def _is_over(catalog: Catalog, job: Job) -> bool:
+    """Whether the copy is in place, or was given up; the answer to the last step may have been lost."""
+    record = MetaReader(catalog.storage.snapshot()).json_field(DDL_JOBS, job.id)
+    return record is None or job.copy_id in catalog.schema.table_by_id
 
 
 def _reopen(change: SchemaChange, table_id: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from sqlfront.catalog import rewrite
 from sqlfront.catalog.jobs import PAUSED, cancel_job, past_jobs, running_jobs
 from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.online import go_on_with_unfinished
+from sqlfront.catalog.shared import SharedCatalog
 from sqlfront.database import Database
 from tests.cluster_sql.world import World
 
@@ -58,17 +61,22 @@ def parquet(tmp_path: Path) -> Path:
     return path
 
 
+async def _away() -> None:
+    raise ConnectionError("the store is away")
+
+
 class Parts:
     """Counts the parts that are sent, and fails the one after `good` of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sent = 0
         self.good: int | None = None
+        self.fail: Callable[[], Awaitable[None]] = _away
         load = RegionLoad.load
 
         async def counted(loading: RegionLoad, *args: Any) -> tuple[bytes, int]:
             if self.sent == self.good:
-                raise ConnectionError("the store is away")
+                await self.fail()
             done = await load(loading, *args)
             self.sent += 1
             return done
@@ -243,17 +251,20 @@ def test_it_ends_with_its_table(
     assert rewrite._range_of(job.copy_id) in world.first.catalog.pending_ranges()
 
 
-def test_it_can_be_cancelled(world: World, run: Run, parts: Parts, parquet: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["an owner", "the statement"])
+def test_it_can_be_cancelled(world: World, run: Run, parts: Parts, parquet: Path, tmp_path: Path, by: str) -> None:
     run(f"create table t {SCHEMA}")
     statement = f"import into t (v) from '{parquet}' with checkpoint='{tmp_path / 'cp'}'"
     stop_half_way(run, parts, statement)
     (job,) = jobs(world.first)
     assert cancel_job(world.first.storage, job.id) == "successful"
-    with world.first.catalog.ddl_mutex:
-        go_on_with_unfinished(world.first.catalog)
-    assert jobs(world.first) == []
-    assert rewrite._range_of(job.copy_id) in world.first.catalog.pending_ranges()
+    if by == "an owner":
+        with world.first.catalog.ddl_mutex:
+            go_on_with_unfinished(world.first.catalog)
+        assert jobs(world.first) == []
+        assert rewrite._range_of(job.copy_id) in world.first.catalog.pending_ranges()
     assert run(statement)[0][7:9] == (ROWS, "")
+    assert rewrite._range_of(job.copy_id) in world.first.catalog.pending_ranges()
     assert run("select count(*) from t") == [(ROWS,)]
 
 
@@ -264,6 +275,7 @@ def test_wrong_rows_leave_nothing_to_go_on_with(world: World, run: Run, tmp_path
     statement = f"import into t from '{path}' with checkpoint='{tmp_path / 'cp'}'"
     with pytest.raises(sqlfront.IntegrityError, match=r"Duplicate entry '1' for key 't.PRIMARY'"):
         run(statement)
+    assert os.listdir(tmp_path / "cp") == []
     path.write_text("1,2\n2,x\n")
     with pytest.raises(sqlfront.DataError, match=r"'x' for column 'v' at row 2 of file .*rows.csv"):
         run(statement)
@@ -271,6 +283,73 @@ def test_wrong_rows_leave_nothing_to_go_on_with(world: World, run: Run, tmp_path
     path.write_text("1,2\n2,3\n")
     assert run(statement)[0][7] == 2
     assert run("select * from t order by id") == [(1, 2), (2, 3)]
+
+
+def test_a_load_that_runs_is_cancelled(world: World, run: Run, parts: Parts, parquet: Path, tmp_path: Path) -> None:
+    run(f"create table t {SCHEMA}")
+
+    async def cancel() -> None:
+        (job,) = await asyncio.to_thread(jobs, world.first)
+        assert await asyncio.to_thread(cancel_job, world.first.storage, job.id) == "successful"
+
+    parts.fail = cancel
+    parts.fail_after(2)
+    with pytest.raises(sqlfront.Error, match="Cancelled DDL job") as raised:
+        run(f"import into t (v) from '{parquet}' with checkpoint='{tmp_path / 'cp'}'")
+    assert raised.value.code == 8214
+    assert jobs(world.first) == []
+    run("insert into t (v) values ('x')")
+    assert run("select count(*) from t") == [(1,)]
+
+
+def test_an_interrupt_is_a_pause(
+    world: World, parts: Parts, parquet: Path, tmp_path: Path, database: str, run: Run
+) -> None:
+    run(f"create table t {SCHEMA}")
+    statement = f"import into t (v) from '{parquet}' with checkpoint='{tmp_path / 'cp'}'"
+    with world.connect(database=database) as connection:
+
+        async def interrupt() -> None:
+            connection.session.interrupt()
+            await asyncio.sleep(3600)
+
+        parts.fail = interrupt
+        parts.fail_after(1)
+        with pytest.raises(sqlfront.Error) as raised:
+            connection.cursor().execute(statement)
+    assert raised.value.code == 1317
+    assert [job.state for job in jobs(world.first)] == [PAUSED]
+    parts.fail_after(None)
+    run(statement)
+    assert run("select count(*), max(id) from t") == [(ROWS, ROWS)]
+
+
+def test_a_table_whose_last_answer_was_lost_is_not_undone(
+    world: World, run: Run, parquet: Path, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(f"create table t {SCHEMA}")
+    catalog, put_in_place = world.first.catalog, rewrite._put_in_place
+    assert isinstance(catalog, SharedCatalog)
+    switch = catalog.lease.switch
+
+    def switch_unheard(*args: Any) -> Any:
+        switch(*args)
+        raise ConnectionError("the answer was lost")
+
+    def put(*args: Any) -> None:
+        with monkeypatch.context() as lossy:
+            lossy.setattr(catalog.lease, "switch", switch_unheard)
+            put_in_place(*args)
+
+    monkeypatch.setattr(rewrite, "_put_in_place", put)
+    with pytest.raises(sqlfront.Error, match="the answer was lost"):
+        run(f"import into t (v) from '{parquet}'")
+    assert jobs(world.first) == []
+    until = time.monotonic() + 10
+    while run("select count(*) from t") != [(ROWS,)]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    run("insert into t (v) values ('x')")
 
 
 def test_csv_on_a_cluster(run: Run, tmp_path: Path) -> None:
