@@ -270,25 +270,24 @@ def _converted(column: Column, text: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from coprocessor.arrow import arrow_type
+    from coprocessor.codec.columns import decimals_of_text
 
     tp = column.type.tp
+    wanted: pa.DataType | None = None
     if tp in INTEGER_TPS:
         if any(pc.any(pc.match_substring(text, x)).as_py() for x in "xX"):
             return text  # Arrow reads hexadecimal, MySQL does not
         wanted = pa.uint64() if column.type.unsigned else pa.int64()
-    elif tp == Tp.NEWDECIMAL:
-        wanted = arrow_type(column.type, inside=True)
     elif column.type.is_real:
         wanted = pa.float64()
-    elif tp == Tp.DATE:
-        wanted = pa.date32()
-    elif tp in (Tp.DATETIME, Tp.TIMESTAMP):
-        wanted = pa.timestamp("us")
-    else:
+    elif tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):
+        if pc.any(pc.starts_with(text, "0000")).as_py():
+            return text  # a year that only Arrow has
+        wanted = pa.date32() if tp == Tp.DATE else pa.timestamp("us")
+    elif tp != Tp.NEWDECIMAL:
         return text
     try:
-        values = pc.cast(text, wanted)
+        values = decimals_of_text(text, column.type.decimal) if wanted is None else pc.cast(text, wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return text
     if column.type.is_real and not pc.all(pc.is_finite(values), min_count=0).as_py():

@@ -262,3 +262,50 @@ def test_escapes_do_not_depend_on_where_blocks_end(data, block, size):
     whole = load_files._Escapes(io.BytesIO(data), b"\\").read()
     stream = load_files._Escapes(Trickle(data), b"\\")
     assert b"".join(iter(lambda: stream.read(size), b"")) == whole
+
+
+ODD = {
+    "DECIMAL(10, 2)": [
+        "1.005", "-0", "1e3", "1e39", "9" * 39, "9" * 8 + ".99", "9" * 8 + ".995", "+5", ".5", "5.", "", "x", "nan",
+    ],
+    "DECIMAL(38, 30)": ["9" * 8, "9" * 9, "4273275678194205275", "1." + "1" * 31],
+    "INT": ["1", "+1", "-0", "2147483648", "1.5", "1e2", "0x1F", " 7", "", "9" * 30],
+    "BIGINT UNSIGNED": ["18446744073709551615", "18446744073709551616", "-1"],
+    "DOUBLE": ["1e400", "inf", "nan", "-0", "1e-400", ".5e1", "0x1p3", ""],
+    "FLOAT": ["1e39", "0.1"],
+    "DATE": [
+        "2024-02-29", "2023-02-29", "0000-00-00", "0000-01-01", "2024-1-2", "20240102", "2024-01-02 03:04:05",
+        "9999-12-31",
+    ],
+    "DATETIME": [
+        "2024-01-02 03:04:05.5", "2024-01-02T03:04:05", "2024-01-02 24:00:00", "0000-01-01 00:00:00", "2024-01-02", "x",
+    ],
+    "TIMESTAMP": ["2024-01-02 03:04:05", "1969-01-01 00:00:00", "2024-01-02 03:04:05+01:00"],
+    "TIME": ["10:00:00", "-1:2:3", "839:00:00", "x"],
+    "YEAR": ["0", "1", "70", "1900", "2155"],
+    "BIT(8)": ["a", ""],
+    "ENUM('a', 'b')": ["a", "B", "1", "c"],
+    "SET('a', 'b')": ["a,b", "b,a", "c", ""],
+    "JSON": ['{"a": 1}', "x"],
+    "CHAR(3)": ["abc", "ab  ", "abcd"],
+    "VARBINARY(3)": ["abc", "abcd"],
+}  # fmt: skip
+
+
+def outcome(con, statement, *params):
+    con.execute("TRUNCATE TABLE t")
+    try:
+        con.execute(statement, params)
+    except sqlfront.Error as exc:
+        return exc.code
+    return rows(con, "SELECT v FROM t")
+
+
+@pytest.mark.parametrize("type_", ODD)
+def test_text_is_converted_as_by_an_insert(con, tmp_path, type_):
+    con.execute(f"CREATE TABLE t (v {type_})")
+    path = tmp_path / "t.csv"
+    for text in ODD[type_]:
+        path.write_text(field(text) + "\n")
+        imported = outcome(con, f"IMPORT INTO t FROM '{path}'")
+        assert repr(imported) == repr(outcome(con, "INSERT INTO t VALUES (?)", text)), text
