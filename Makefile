@@ -45,6 +45,7 @@ bench: install
 	$(BIN)/python -m benchmarks htap
 	$(BIN)/python -m benchmarks replica
 	$(BIN)/python -m benchmarks cluster
+	$(BIN)/python -m benchmarks cluster-sql
 
 demo: install
 	$(BIN)/python -m shell.demo --fresh $(DEMO)

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import chart, cluster, htap, load, olap, oltp, replica
+from benchmarks import chart, cluster, cluster_sql, htap, load, olap, oltp, replica
+from benchmarks.cluster_sql.bench import ClusterSqlSettings
 from benchmarks.engines import ENGINE_NAMES, OURS, make_engine
 from benchmarks.engines.api import Engine
 from benchmarks.engines.sqlfront import Sqlfront
@@ -27,10 +28,11 @@ TITLES = {
     "load": "Bulk load: lineitem SF {scale:g} from Parquet, with its primary key",
     "replica": "The columnar replica: lineitem SF {scale:g}",
     "cluster": "The distributed store: gRPC on loopback, all processes on this machine",
+    "cluster-sql": "SQL on a cluster: three stores on loopback, all processes on this machine",
 }
-DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "htap": 0.1, "load": 0.1, "replica": 0.1}
+DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "htap": 0.1, "load": 0.1, "replica": 0.1, "cluster-sql": 0.1}
 SQLITE_SCALE_MAX = 0.1
-QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "htap": 0.01, "load": 0.01, "replica": 0.01}
+QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "htap": 0.01, "load": 0.01, "replica": 0.01, "cluster-sql": 0.01}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -43,21 +45,34 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one object a measurement")
     parser.add_argument("--engines", type=_names, metavar="A,B", help=f"only these of {','.join(ENGINE_NAMES)}")
     parser.add_argument(
-        "--seconds", type=float, help="oltp, htap, cluster: the length of a round (default 1; htap 5, cluster 2)"
+        "--seconds",
+        type=float,
+        help="oltp, htap, cluster, cluster-sql: the length of a round (default 1; htap 5, cluster 2, cluster-sql 3)",
     )
     parser.add_argument("--tps", type=float, default=1000.0, help="htap: the paced writer's rate (default 1000)")
     parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="htap: draw the frontier of both rates")
     parser.add_argument("--threads", type=_numbers, default=(1, 8), metavar="1,8", help="oltp: numbers of threads")
     parser.add_argument(
-        "--runs", type=int, help="rounds or runs of each work (default 5; htap, load, replica, cluster 3)"
+        "--runs",
+        type=int,
+        help="rounds or runs of each work (default 5; htap, load, replica, cluster, cluster-sql 3)",
     )
     parser.add_argument("--limit", type=float, default=60.0, help="olap: the time limit of a query, in seconds")
-    parser.add_argument("--queries", type=_numbers, metavar="1,6", help="olap: only these queries")
+    parser.add_argument("--queries", type=_numbers, metavar="1,6", help="olap, cluster-sql: only these queries")
+    parser.add_argument(
+        "--parts",
+        type=_parts,
+        default=(),
+        metavar="A,B",
+        help=f"cluster-sql: only these of {','.join(cluster_sql.PARTS)}",
+    )
     parser.add_argument("--data", type=Path, default=CACHE, help="where generated input files are kept")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     args = parser.parse_args(arguments)
     if args.suite == "cluster" and (args.engines or args.scale):
         parser.error("cluster has no --engines and no --scale: it measures the distributed store beside plain gRPC")
+    if args.suite == "cluster-sql" and args.engines:
+        parser.error("cluster-sql has no --engines: each of its rows has its own peer")
     return args
 
 
@@ -66,6 +81,14 @@ def _names(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in ENGINE_NAMES:
             raise argparse.ArgumentTypeError(f"unknown engine '{name}'; there are {', '.join(ENGINE_NAMES)}")
+    return names
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    for name in names:
+        if name not in cluster_sql.PARTS:
+            raise argparse.ArgumentTypeError(f"unknown part '{name}'; there are {', '.join(cluster_sql.PARTS)}")
     return names
 
 
@@ -82,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.suite == "cluster":
         return _run_cluster(args)
     scale = args.scale or (QUICK_SCALE if args.quick else DEFAULT_SCALE)[args.suite]
+    if args.suite == "cluster-sql":
+        return _run_cluster_sql(args, scale)
     wanted, absent = _choose(args.suite, args.engines, scale)
     if not wanted:
         print("No engine can run:", file=sys.stderr)
@@ -250,6 +275,29 @@ def _run_cluster(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_json(args.json, results)
     return 0
+
+
+def _run_cluster_sql(args: argparse.Namespace, scale: float) -> int:
+    queries = args.queries or ClusterSqlSettings().queries
+    if args.quick:
+        settings = ClusterSqlSettings(0.3, args.runs or 1, 1000, 5000, 4, scale, queries, args.parts)
+    else:
+        settings = ClusterSqlSettings(
+            args.seconds or 3.0, args.runs or 3, scale=scale, queries=queries, parts=args.parts
+        )
+    with _stop_on_termination(), _started(()) as (_, directory):
+        print_heading(TITLES["cluster-sql"], machine_shape(directory), {}, {})
+        outcome = cluster_sql.run(settings, args.data, directory, _progress())
+    print(f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, taking turns; threads are clients.\n")
+    print_results(outcome.measurements)
+    print()
+    print_table(outcome.table())
+    _print_remarks(outcome.remarks)
+    if args.json is not None:
+        write_json(args.json, outcome.measurements)
+    for fault in outcome.faults:
+        print(fault, file=sys.stderr)
+    return 1 if outcome.faults else 0
 
 
 def _print_remarks(remarks: Sequence[str]) -> None:

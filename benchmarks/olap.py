@@ -66,14 +66,26 @@ def run(engines: Sequence[Engine], files: Path, settings: OlapSettings, say: Cal
             load(engine, connections[engine.name], data)
             if remark := engine.settle(connections[engine.name]):
                 results.remarks.append(f"{engine.name}: {remark}")
-        for number in settings.queries:
-            say(f"Q{number}")
-            for engine in engines:
-                _first_run(engine, connections[engine.name], number, expected[number], settings, results)
-            _warm_runs(engines, connections, number, settings, results)
-    results.measurements += _geometric_means(results, settings)
+        measure(engines, connections, expected, settings, say, results)
     note_ratios(results)
     return results
+
+
+def measure(
+    engines: Sequence[Engine],
+    connections: dict[str, Connection],
+    expected: dict[int, list[Sequence[object]]],
+    settings: OlapSettings,
+    say: Callable[[str], None],
+    results: OlapResults,
+) -> None:
+    """Measures and checks every query on loaded engines, and adds their geometric means."""
+    for number in settings.queries:
+        say(f"Q{number}")
+        for engine in engines:
+            _first_run(engine, connections[engine.name], number, expected[number], settings, results)
+        _warm_runs(engines, connections, number, settings, results)
+    results.measurements += _geometric_means(engines, results, settings)
 
 
 def load(engine: Engine, con: Connection, data: dict[str, Path]) -> None:
@@ -159,10 +171,10 @@ def _time_limit(engine: Engine, con: Connection, seconds: float) -> Iterator[Non
         timer.cancel()
 
 
-def _geometric_means(results: OlapResults, settings: OlapSettings) -> list[Measurement]:
+def _geometric_means(engines: Sequence[Engine], results: OlapResults, settings: OlapSettings) -> list[Measurement]:
     """Returns one geometric mean an engine, of those engines that answered every query."""
     means = []
-    for engine in dict.fromkeys(m.engine for m in results.measurements):
+    for engine in [one.name for one in engines if any(m.engine == one.name for m in results.measurements)]:
         found = [m for m in results.measurements if m.engine == engine]
         if len(found) < len(settings.queries):
             results.faults.append(

@@ -83,15 +83,9 @@ def run(
     engines: Sequence[Engine], files: Path, settings: OltpSettings, say: Callable[[str], None]
 ) -> list[Measurement]:
     """Loads the table into each started engine and measures every work with every number of threads."""
-    data = sysbench_file(files, settings.rows)
     for engine in engines:
         say(f"{engine.name}: loading {settings.rows:,} rows")
-        engine.prepare(data)
-        with contextlib.closing(engine.connect()) as con:
-            engine.create_table(con, SBTEST)
-            engine.create_indexes(con, SBTEST)
-            engine.append(con, SBTEST, data)
-            engine.analyze(con)
+        load(engine, sysbench_file(files, settings.rows))
     new_ids: dict[str, Iterator[int]] = {engine.name: itertools.count(FIRST_NEW_ID) for engine in engines}
     results = []
     for work, make in WORKS.items():
@@ -99,6 +93,17 @@ def run(
             say(f"{work}, {threads} thread{'s' if threads > 1 else ''}")
             results += _measure(work, make, threads, engines, settings, new_ids)
     return results
+
+
+def load(engine: Engine, data: Path, *, indexes: bool = True) -> None:
+    """Makes and fills the table, with statistics; `indexes` False leaves its secondary index out."""
+    engine.prepare(data)
+    with contextlib.closing(engine.connect()) as con:
+        engine.create_table(con, SBTEST)
+        if indexes:
+            engine.create_indexes(con, SBTEST)
+        engine.append(con, SBTEST, data)
+        engine.analyze(con)
 
 
 def _measure(
@@ -113,7 +118,7 @@ def _measure(
     with contextlib.ExitStack() as connections:
         operations = {
             engine.name: [
-                make(_client(engine, connections, thread, settings.rows, new_ids[engine.name]))
+                make(client(engine, connections, thread, settings.rows, new_ids[engine.name]))
                 for thread in range(threads)
             ]
             for engine in engines
@@ -126,7 +131,8 @@ def _measure(
     return results
 
 
-def _client(engine: Engine, connections: contextlib.ExitStack, thread: int, rows: int, ids: Iterator[int]) -> Client:
+def client(engine: Engine, connections: contextlib.ExitStack, thread: int, rows: int, ids: Iterator[int]) -> Client:
+    """Returns a thread's client; its connection is closed with `connections`."""
     con: Connection = connections.enter_context(contextlib.closing(engine.connect()))
     return Client(engine, con.cursor(), random.Random(SEED + thread), rows, ids)
 

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 from coprocessor.duck import DuckEngine
 from coprocessor.endpoint import DataVersion, Endpoint
-from kvstore.client.cluster.push import ARROW, ENCODINGS_LABEL
+from kvstore.client.cluster.stores import ARROW, ENCODINGS_LABEL
 from kvstore.histogram import Durations
 from kvstore.proto import coprocessor_pb2
 from kvstore.server.errors import busy

@@ -37,7 +37,7 @@ def _run_with_shared(
     ] = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="text or json.")] = None,
 ) -> None:
-    """Runs a process with its own settings and those that both kinds have."""
+    """Runs a process with its own settings and those that all kinds have."""
     shared = {
         "status-addr": status_addr,
         "security.ca-path": ca,
@@ -116,9 +116,20 @@ def pd(
     }
 
 
+@_process
+def db(
+    pd: Annotated[str | None, typer.Option("--pd", metavar="HOST:PORT,…", help="The placement drivers.")] = None,
+) -> tuple[Run, Mapping[str, object]]:
+    """Run a SQL server of a cluster: the schema lease and its duties; no port for SQL yet."""
+    from shell.nodes.db import run
+
+    return run, {"pd-endpoints": None if pd is None else pd.split(",")}
+
+
 def playground(
     kv: Annotated[int, typer.Option("--kv", min=1, help="How many stores.")] = 3,
     pd: Annotated[int, typer.Option("--pd", min=1, help="How many placement drivers.")] = 1,
+    db: Annotated[int, typer.Option("--db", min=0, help="How many SQL servers.")] = 1,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Keep the data there; else it is removed at the end.")
     ] = None,
@@ -129,7 +140,7 @@ def playground(
     """Run a whole cluster on this machine until Ctrl-C."""
     from shell.playground import run
 
-    raise typer.Exit(run(kv, pd, data, base_port))
+    raise typer.Exit(run(kv, pd, db, data, base_port))
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

@@ -29,7 +29,11 @@ def _show_version(wanted: bool) -> None:
 
 def open_or_run(
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The database's directory (made if missing), or :memory:.")
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="The database's directory (made if missing), :memory:, or tikv://HOST:PORT/NAME of a cluster.",
+        ),
     ],
     execute: Annotated[
         list[str] | None, typer.Option("-e", "--execute", metavar="SQL", help="Run SQL and exit; may be repeated.")
@@ -58,16 +62,23 @@ def open_or_run(
 
 
 def demo(
-    path: Annotated[str, typer.Argument(help="Where the demo's database is made.")] = "demo.db",
+    path: Annotated[str | None, typer.Argument(help="Where the demo's database is made; demo.db.")] = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep the database afterwards.")] = True,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Load only so many flights.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace a demo database that is there already.")] = False,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0, help="How long to run the workload.")] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="On three stores, of which one is killed; nothing is kept.")
+    ] = False,
 ) -> None:
     """Load the New York flights of 2013 and run transactions and analytics on them."""
-    from shell.demo import run
+    from shell.demo import run, run_cluster
 
-    raise typer.Exit(run(path, keep=keep, rows=rows, fresh=fresh, seconds=seconds))
+    if cluster:
+        if path is not None or fresh:
+            raise typer.BadParameter("the cluster's data is removed at the end: no PATH and no --fresh")
+        raise typer.Exit(run_cluster(rows=rows, seconds=seconds))
+    raise typer.Exit(run(path or "demo.db", keep=keep, rows=rows, fresh=fresh, seconds=seconds))
 
 
 def _function(name: str) -> Callable[..., None]:
@@ -79,6 +90,7 @@ def _function(name: str) -> Callable[..., None]:
         "demo": demo,
         "kv": cluster.kv,
         "pd": cluster.pd,
+        "db": cluster.db,
         "playground": cluster.playground,
     }
     return functions[name]

@@ -9,6 +9,7 @@ SUBCOMMANDS: dict[str, str] = {
     "demo": "load real data and show what the database does",
     "kv": "run a store of a cluster",
     "pd": "run a placement driver of a cluster",
+    "db": "run a SQL server of a cluster",
     "ctl": "ask a cluster and steer it",
     "playground": "run a whole cluster on this machine",
 }

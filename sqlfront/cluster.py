@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlfront.errors import InterfaceError
+from sqlfront.threads import OS_THREADS, Threads
 
 if TYPE_CHECKING:
     from kvstore.client.cluster.storage import ClusterStorage
@@ -63,15 +64,20 @@ def start_server(target: ClusterTarget) -> Database:
     return serve(ClusterStorage.connect(target.addresses, target.transport))
 
 
-def serve(storage: ClusterStorage) -> Database:
-    """A server over a connected storage, which it closes with itself, also when it cannot be started."""
+def serve(storage: ClusterStorage, threads: Threads = OS_THREADS, server_id: int | None = None) -> Database:
+    """A server over a connected storage, which it closes with itself, also when it cannot be started.
+
+    Its id among the servers is drawn when it is None. Raises InterfaceError for stores that do not know what would be
+    asked of them.
+    """
     from sqlfront.catalog.shared import SharedCatalog
     from sqlfront.server import Server
 
     try:
-        catalog = SharedCatalog(storage, storage.oldest_ts)
+        check_stores(storage)
+        catalog = SharedCatalog(storage, storage.oldest_ts, threads, server_id)
         try:
-            database = Server(storage, catalog)
+            database = Server(storage, catalog, threads)
         except BaseException:
             catalog.close()
             raise
@@ -79,3 +85,12 @@ def serve(storage: ClusterStorage) -> Database:
         storage.close()
         raise
     return database
+
+
+def check_stores(storage: ClusterStorage) -> None:
+    """Raises InterfaceError where a store is too old for this client."""
+    from kvstore.client.cluster.stores import VERSION_MIN
+
+    if too_old := storage.features().too_old:
+        least = ".".join(map(str, VERSION_MIN))
+        raise InterfaceError(f"stores before version {least} cannot be used: {', '.join(too_old)}")

@@ -21,6 +21,7 @@ from sqlfront.catalog.catalog import Catalog, LocalCatalog
 from sqlfront.catalog.stats import Statistics
 from sqlfront.columnar import Columnar, NoReplicas, Replicas
 from sqlfront.errors import OperationalError, unsupported
+from sqlfront.threads import OS_THREADS, Threads
 from sqlfront.variables import GlobalVariables
 
 if TYPE_CHECKING:
@@ -49,7 +50,14 @@ class Duty(Protocol):
 class Database:
     """One open database."""
 
-    def __init__(self, path: str | None, storage: Storage, catalog: Catalog, local: LocalStorage | None) -> None:
+    def __init__(
+        self,
+        path: str | None,
+        storage: Storage,
+        catalog: Catalog,
+        local: LocalStorage | None,
+        threads: Threads = OS_THREADS,
+    ) -> None:
         """`local` is the storage when it is in this process; `path` its directory, None in memory and for a cluster."""
         sys.setrecursionlimit(max(sys.getrecursionlimit(), PYTHON_FRAMES_MIN))
         self.path = path
@@ -57,8 +65,8 @@ class Database:
         self.local = local
         self.catalog = catalog
         self.globals = GlobalVariables()
-        self.autoids = AutoIds(storage)
-        self.statistics = Statistics(storage)
+        self.autoids = AutoIds(storage, threads)
+        self.statistics = Statistics(storage, threads)
         self.sessions: dict[int, Session] = {}
         self._references = 1
         self._mutex = threading.RLock()
@@ -115,9 +123,10 @@ class Database:
 
         with self._mutex:
             self._next_session += 1
-            session = Session(self, self._next_session)
-            self.sessions[session.id] = session
-            return session
+            number = self._next_session
+        session = Session(self, number)  # waits for the schema while a switch is on
+        self.sessions[session.id] = session
+        return session
 
     def forget(self, session: Session) -> None:
         self.sessions.pop(session.id, None)

@@ -59,7 +59,7 @@ def connect(
     owns it.
     """
     options: dict[str, Any] = {"autocommit": autocommit, "synchronous": synchronous, "database": database}
-    where = _resolve(os.fspath(path), options)
+    where = read_target(os.fspath(path), options)
     from sqlfront.database import Database
 
     if isinstance(where, str) or where is None:
@@ -82,7 +82,7 @@ def connect(
     return connection
 
 
-def _resolve(target: str, options: dict[str, Any]) -> str | ClusterTarget | None:
+def read_target(target: str, options: dict[str, Any]) -> str | ClusterTarget | None:
     """Returns the directory or cluster that `target` names, None for memory; a URL's query goes into `options`."""
     if target == MEMORY or not target:
         if not target:

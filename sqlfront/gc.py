@@ -10,7 +10,6 @@ again.
 from __future__ import annotations
 
 import json
-import threading
 from typing import TYPE_CHECKING, Protocol
 
 from kvstore.client.api import LOGICAL_BITS
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
 
     from sqlfront.catalog.lease import ServerRecord
     from sqlfront.catalog.shared import SharedCatalog, SharedStorage
+    from sqlfront.threads import Joinable, Threads
 
 LEADER = b"GCLeader"
-SERVICE = "gc_worker"
 POLL_S = 10.0
 LEADER_MS = 60_000
-KEEP_S = (1 << 63) - 1
-"""The collector's own entry among the services must not run out."""
 
 
 class Collects(Protocol):
@@ -36,35 +33,39 @@ class Collects(Protocol):
 
     gc_life_ms: int
 
-    def least_kept(self, service: str, ts: int, ttl_s: int) -> int:
-        """Notes `ts` for a service; returns the least timestamp that any service keeps."""
-
     def oldest_ts(self) -> int: ...
-    def gc(self, safe_point: int | None = None) -> dict[str, int]: ...
+    def gc(self, safe_point: int | None = None) -> dict[str, int]:
+        """Settles old locks and moves the safe point, at most to where services keep it; gives it back."""
 
 
 class GcWorker:
     """Runs on a thread of each server; only the leader's does anything. `interval_ms()` is between two runs."""
 
     def __init__(
-        self, storage: SharedStorage, collects: Collects, catalog: SharedCatalog, interval_ms: Callable[[], int]
+        self,
+        storage: SharedStorage,
+        collects: Collects,
+        catalog: SharedCatalog,
+        interval_ms: Callable[[], int],
+        threads: Threads,
     ) -> None:
         self._storage = storage
         self._collects = collects
         self._catalog = catalog
         self._interval_ms = interval_ms
         self._last_ms = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sqlfront-gc", daemon=True)
+        self._threads = threads
+        self._stopping = threads.event()
+        self._thread: Joinable | None = None
         self.error: KvError | None = None
         """Why the last run ended early."""
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = self._threads.start("sqlfront-gc", self._run)
 
     def close(self) -> None:
         self._stopping.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
@@ -87,10 +88,8 @@ class GcWorker:
         oldest = [record.oldest for record in self._servers() if record.oldest]
         own = self._collects.oldest_ts()
         wanted = min([wanted, *oldest, *([own] if own else [])])
-        target = min(wanted, self._collects.least_kept(SERVICE, wanted, KEEP_S))
-        counters = self._collects.gc(target)
+        counters = self._collects.gc(wanted)
         counters["dropped_ranges"] = self._catalog.collect_ranges(counters["safe_point"])
-        self._catalog.lease.forget_dead()
         self._catalog.forget_dead_statistics()
         return counters
 

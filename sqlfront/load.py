@@ -483,6 +483,7 @@ def _find_table(database: Database, db: str, table_name: str) -> Table:
     table = schema.need_table(db, table_name)
     if schema.need_database(db).virtual:
         raise error(1044, f"Access denied: '{db}' holds computed tables")
+    schema.check_writable(table)
     return table
 
 

@@ -9,6 +9,7 @@ from sqlfront.catalog.meta import Meta, MetaReader
 from sqlfront.catalog.stats import STATS_VERSION
 from sqlfront.database import Database
 from sqlfront.gc import GcWorker
+from sqlfront.threads import OS_THREADS, Threads
 from sqlfront.variables import Value, duration_ms
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ NEVER_MS = 1 << 62
 class Server(Database):
     """Global variables are stored, and follow those of the other servers; one server collects garbage for all."""
 
-    def __init__(self, storage: ClusterStorage, catalog: SharedCatalog) -> None:
-        super().__init__(None, storage, catalog, None)
-        self._gc = GcWorker(storage, storage, catalog, self._gc_interval_ms)
+    def __init__(self, storage: ClusterStorage, catalog: SharedCatalog, threads: Threads = OS_THREADS) -> None:
+        super().__init__(None, storage, catalog, None, threads)
+        self._gc = GcWorker(storage, storage, catalog, self._gc_interval_ms, threads)
         self.duties.append(self._gc)
         catalog.listeners.append(self._forget_gone)
         self.globals.on_set = self._store_global

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 PLAN_CACHE_SIZE = 1024
 BUILD_WAIT_S = 600.0  # for a replica that a hint asks for
 OPTIMISTIC_TRIES = 3  # of an autocommit statement, before it takes locks like a pessimistic one
+RERUNS_MAX = 8  # of a statement whose tables changed under it
 STATEMENT_RETRIES_MAX = 256  # of a statement whose rows were changed between its read and its locks
 READ_ONLY = "Cannot execute statement in a READ ONLY transaction."
 
@@ -105,7 +106,8 @@ class Session:
         self.statement = ""
         self._isolation = ""
         self._newest: Schema | None = None
-        self._readable = self.catalog.schema
+        self._readable = self._planned = self.catalog.schema
+        """`_planned` is what the running statement is bound to."""
         self._used: dict[int, int] = {}
         self._deltas: dict[int, int] = {}
         self._plans: dict[str, _CachedPlan] = {}
@@ -140,7 +142,7 @@ class Session:
                 return self._run(plan, row, sql)
         return self._first(sql, params)
 
-    def _run(self, plan: _CachedPlan, row: tuple[Any, ...], sql: str) -> Result:
+    def _run(self, plan: _CachedPlan, row: tuple[Any, ...], sql: str, reruns: int = 0) -> Result:
         if self.warnings:
             self.warnings = []
         if self.killed or self.plans_stale or self.cancel.is_set():
@@ -149,6 +151,7 @@ class Session:
             self.begin(explicit=False)
         self.statement = sql
         self._at_replicas = self.variables.replica_read
+        self._planned = plan.schema
         alone = self.txn is None
         try:
             return plan.run(self, row)
@@ -156,17 +159,16 @@ class Session:
             self.rollback()
             raise
         except kv.CommitRejected:
-            if not alone or self.plans_stale:
+            if not alone or reruns >= RERUNS_MAX:
                 raise
             # The schema moved under a statement that is a transaction of its own: once more, on the new schema.
             self._forget_plans()
-            self.plans_stale = True
             params = dict(zip(plan.names, row, strict=True)) if plan.names else row
-            return self._first(sql, params)
+            return self._first(sql, params, reruns + 1)
         finally:
             self.statement = ""
 
-    def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result:
+    def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None, reruns: int = 0) -> Result:
         """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types of its parameters."""
         typed = self._typed_plan(sql, params)
         if typed is not None:
@@ -180,7 +182,7 @@ class Session:
             self.statement = ""
         if getattr(executable, "keeps_warnings", False):
             return executable.run(self, row)
-        return self._run(plan, _normalised(row), sql)
+        return self._run(plan, _normalised(row), sql, reruns)
 
     def _prepare(
         self, sql: str, params: Sequence[object] | Mapping[str, object] | None
@@ -312,9 +314,11 @@ class Session:
         if txn is None:
             if self.variables.staleness_s:
                 return self.snapshot_at(self._stale_ts())
-            return self.storage.snapshot(read=self.variables.replica_read)
+            return self.catalog.snapshot(self._planned, self.variables.replica_read)
         if self._isolation == "READ-COMMITTED" and not self.read_only:
-            return txn.at(self.storage.now_ts())
+            ts = self.storage.now_ts()
+            self.check_read(ts)
+            return txn.at(ts)
         return txn
 
     def snapshot_at(self, ts: int) -> Reader:
@@ -334,6 +338,10 @@ class Session:
         if variables.staleness_s:
             return self.reader().get(key)
         return self.storage.get_latest(key, read=variables.replica_read)
+
+    def check_read(self, ts: int) -> None:
+        """Raises CommitRejected unless the running statement is bound to the schema of `ts`, at which it reads."""
+        self.catalog.check_read(self._planned if self.txn is None or self._newest is None else self._newest, ts)
 
     def reader_if(self, needed: bool) -> Reader | None:
         return self.reader() if needed else None
@@ -453,7 +461,13 @@ class Session:
             read_only = read_only or self.next_read_only
         elif self.variables.read_only:
             read_only = True
-        self.txn = self.storage.begin(pessimistic=pessimistic, start_ts=ts)
+        txn = self.storage.begin(pessimistic=pessimistic, start_ts=ts)
+        try:
+            self.catalog.cover(txn.start_ts)
+        except BaseException:
+            txn.rollback()
+            raise
+        self.txn = txn
         self._newest = None
         self.txn.cancel = self.cancel
         self.txn.lock_wait_ms = self.variables.lock_wait_ms

@@ -87,7 +87,31 @@ def _from_store(exc: kv.KvError, find_table: FindTable | None) -> Error:
             return error(code, message or str(exc))
     if isinstance(exc, kv.StoreError):
         return OperationalError(str(exc), _DIRECTORY_CODES.get(type(exc), 1030), "HY000")
-    return InternalError(f"{type(exc).__name__}: {exc}", 1105, "HY000")
+    return _from_cluster(exc) or InternalError(f"{type(exc).__name__}: {exc}", 1105, "HY000")
+
+
+def _from_cluster(exc: kv.KvError) -> Error | None:
+    """An error of a cluster's client, by TiDB's code for it; None for others."""
+    # not imported above: an embedded database loads nothing of a cluster's client
+    from kvstore.client.cluster import errors as cluster
+
+    match exc:
+        case cluster.UndeterminedResult():
+            return error(errors.ER_RESULT_UNDETERMINED, f"Execution result undetermined: {exc}")
+        case cluster.PdUnavailable():
+            return error(errors.ER_PD_SERVER_TIMEOUT, f"PD server timeout: {exc}")
+        case cluster.RegionUnavailable():
+            return error(errors.ER_REGION_UNAVAILABLE, f"Region is unavailable: {exc}")
+        case cluster.LocksUnresolved():
+            return error(errors.ER_RESOLVE_LOCK_TIMEOUT, f"Resolve lock timeout: {exc}")
+        case cluster.TxnAborted():
+            return error(errors.ER_TXN_RETRYABLE, f"The transaction was rolled back: {exc} [try again later]")
+        case cluster.RaftEntryTooLarge():
+            return error(errors.ER_ENTRY_TOO_LARGE, f"Entry too large: {exc}")
+        case cluster.ClusterMismatch():
+            return OperationalError(str(exc), 1105, "HY000")
+        case _:
+            return None
 
 
 def _push_failed(exc: kv.PushFailed) -> Error:
@@ -112,8 +136,11 @@ _STORE_CODES: dict[type[kv.KvError], tuple[int, str]] = {
         errors.ER_LOCK_NOWAIT,
         "Statement aborted because lock(s) could not be acquired immediately and NOWAIT is set.",
     ),
-    kv.KeyIsLocked: (9004, "Resolve lock timeout"),
-    kv.TxnNotFound: (8022, "The transaction was rolled back by another one or by the store [try again later]"),
+    kv.KeyIsLocked: (errors.ER_RESOLVE_LOCK_TIMEOUT, "Resolve lock timeout"),
+    kv.TxnNotFound: (
+        errors.ER_TXN_RETRYABLE,
+        "The transaction was rolled back by another one or by the store [try again later]",
+    ),
     kv.TxnTooLarge: (errors.ER_TXN_TOO_LARGE, ""),
     kv.SnapshotTooOld: (errors.ER_GC_TOO_EARLY, ""),
     kv.CommitRejected: (

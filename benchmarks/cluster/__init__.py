@@ -18,13 +18,14 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from benchmarks.cluster.processes import Processes, echo_server, running, usage
+from benchmarks.cluster.processes import echo_server, usage
 from benchmarks.cluster.work import KEYS, Echo, Operation, fill, get, rate, raw_put, timestamp
 from benchmarks.engines import OURS
 from benchmarks.measure import Measurement
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.errors import KvError
 from kvstore.raftstore.config import StoreConfig
+from shell.playground.local import LocalCluster, temporary_cluster
 
 IN_FLIGHT = (1, 8, 32, 64)
 REGIONS = (1, 100, 1000)
@@ -32,6 +33,7 @@ IDLE_REGIONS = 1000
 IDLE_SETTLE_S = 20.0
 IDLE_S = 20.0
 GET_KEYS = 1000
+SEED = 20130101
 MIB = 1 << 20
 
 
@@ -59,10 +61,10 @@ class ClusterBench:
         for _ in range(self.settings.rounds):
             async with echo_server() as address:
                 await self._echo(address)
-                async with running(1) as processes:
+                async with temporary_cluster(1) as processes:
                     await self._puts(processes, "raw_put_1")
                     await self._gets(processes)
-            async with running(3) as processes:
+            async with temporary_cluster(3) as processes:
                 await self._puts(processes, "raw_put_3")
         for regions in self.settings.regions:
             await self._regions(regions)
@@ -87,21 +89,21 @@ class ClusterBench:
         await self._rates("echo", echo.unary)
         await echo.close()
 
-    async def _puts(self, processes: Processes, work: str) -> None:
+    async def _puts(self, processes: LocalCluster, work: str) -> None:
         for batch, name in ((False, f"{work}_unary"), (True, work)):
-            async with processes.client(batch=batch) as cluster:
+            async with processes.client(batch=batch, seed=SEED) as cluster:
                 await self._rates(name, raw_put(cluster))
 
-    async def _gets(self, processes: Processes) -> None:
-        async with processes.client() as cluster:
+    async def _gets(self, processes: LocalCluster) -> None:
+        async with processes.client(seed=SEED) as cluster:
             ts = await fill(cluster, GET_KEYS)
             await self._rates("get_1", get(cluster, ts, GET_KEYS))
             await self._rates("tso", timestamp(cluster))
-        async with processes.client(batch=False) as cluster:
+        async with processes.client(batch=False, seed=SEED) as cluster:
             await self._rates("get_1_unary", get(cluster, ts, GET_KEYS))
 
     async def _regions(self, count: int) -> None:
-        async with running(1) as processes, processes.client() as cluster:
+        async with temporary_cluster(1) as processes, processes.client(seed=SEED) as cluster:
             await split_raw(cluster, count)
             self.say(f"raw puts over {count} regions")
             put = raw_put(cluster)
@@ -110,8 +112,8 @@ class ClusterBench:
                 self._add(f"raw_put_{count}_regions", in_flight, "per_s", value)
 
     async def _idle(self) -> None:
-        async with running(1) as processes:
-            async with processes.client() as cluster:
+        async with temporary_cluster(1) as processes:
+            async with processes.client(seed=SEED) as cluster:
                 await split_raw(cluster, self.settings.idle_regions)
             store = processes.children[processes.plan.stores[0].name]
             self.say(f"an idle store with {self.settings.idle_regions} regions")
@@ -127,7 +129,7 @@ class ClusterBench:
         timeout_s = config.election_ticks * config.tick_s
         for _ in range(self.settings.kills):
             self.say("the leading store is killed")
-            async with running(3) as processes, processes.client() as cluster:
+            async with temporary_cluster(3) as processes, processes.client(seed=SEED) as cluster:
                 await cluster.raw.put(b"k", b"v")
                 found = await cluster.pd.get_region(b"k")
                 assert found is not None

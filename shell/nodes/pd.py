@@ -11,6 +11,7 @@ from kvstore.engine.rocks import RocksEngine
 from kvstore.errors import StoreError
 from kvstore.ops import process
 from kvstore.ops.config import setting
+from kvstore.ops.metrics import GrpcMetrics
 from kvstore.ops.net import Address, AddressError, parse_address
 from kvstore.ops.process import Usage
 from kvstore.ops.status import PeerStatus, RegionStatus, StatusServer
@@ -113,8 +114,10 @@ class RunningPd:
         syncer = ThreadSyncer(engine)
         transport = GrpcTransport(tls=prepared.grpc_tls)
 
+        metrics = GrpcMetrics(prepared.registry, "pd")
+
         def server(at: str, handlers: Handlers) -> GrpcServer:
-            return GrpcServer(str(address), prepared.grpc.measured(handlers), prepared.grpc_tls)
+            return GrpcServer(str(address), metrics.measured(handlers), prepared.grpc_tls)
 
         node = PdNode(config, engine, transport, server, wall_ms=common.wall_ms, sync=syncer.sync, rng=random.Random())
         running = cls(node, engine, transport, prepared, syncer, None, {})

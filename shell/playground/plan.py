@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 HOST = "127.0.0.1"
 PD_PORT, PD_STATUS_PORT = 2379, 2479
 KV_PORT, KV_STATUS_PORT = 20160, 20180
+DB_STATUS_PORT = 10080
 PROCESSES_MAX = 20
 """Of each kind: the default ports of stores and of their status must not meet."""
 
@@ -24,16 +26,22 @@ class Member:
 
     name: str
     kind: str
-    """`pd` or `kv`: the subcommand."""
+    """`pd`, `kv` or `db`: the subcommand."""
     port: int
+    """Where it serves; 0 for a SQL server, which has its status port only."""
     status_port: int
     directory: Path
+    """Its data, if it has any."""
     log: Path
     arguments: tuple[str, ...]
 
     @property
     def address(self) -> str:
         return f"{HOST}:{self.port}"
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return tuple(port for port in (self.port, self.status_port) if port)
 
     @property
     def status_address(self) -> str:
@@ -46,38 +54,52 @@ class Plan:
 
     pds: tuple[Member, ...]
     stores: tuple[Member, ...]
+    servers: tuple[Member, ...] = ()
+    """SQL servers."""
 
     @property
     def members(self) -> tuple[Member, ...]:
-        return (*self.pds, *self.stores)
+        return (*self.pds, *self.stores, *self.servers)
 
     @property
     def pd_addresses(self) -> str:
         return ",".join(pd.address for pd in self.pds)
 
 
-def make_plan(stores: int, pds: int, data: Path, base_port: int | None, ports: Sequence[int] = ()) -> Plan:
-    """A plan on TiKV's and PD's ports, or on consecutive ones from `base_port`, or on given ones (two a process).
+def ports_of(stores: int, pds: int, servers: int) -> int:
+    """How many ports a plan has."""
+    return 2 * (stores + pds) + servers
+
+
+def make_plan(
+    stores: int, pds: int, data: Path, base_port: int | None, ports: Sequence[int] = (), *, servers: int = 0
+) -> Plan:
+    """A plan on TiKV's, PD's and TiDB's ports, or on consecutive ones from `base_port`, or on `ports_of` given ones.
 
     Raises PlanError.
     """
-    for what, count in (("stores (--kv)", stores), ("placement drivers (--pd)", pds)):
-        if not 1 <= count <= PROCESSES_MAX:
-            raise PlanError(f"{count} {what}: a playground has 1 to {PROCESSES_MAX}")
-    count = 2 * (stores + pds)
+    for what, number, least in (
+        ("stores (--kv)", stores, 1),
+        ("placement drivers (--pd)", pds, 1),
+        ("SQL servers (--db)", servers, 0),
+    ):
+        if not least <= number <= PROCESSES_MAX:
+            raise PlanError(f"{number} {what}: a playground has {least} to {PROCESSES_MAX}")
+    count = ports_of(stores, pds, servers)
     if base_port is not None:
         if not 1 <= base_port <= 65535 - count:
             raise PlanError(f"--base-port {base_port}: {count} ports from there on are needed, below 65536")
         ports = range(base_port, base_port + count)
     elif not ports:
-        pd_ports = [port for n in range(pds) for port in (PD_PORT + n, PD_STATUS_PORT + n)]
-        ports = pd_ports + [port for n in range(stores) for port in (KV_PORT + n, KV_STATUS_PORT + n)]
+        usual = [port for n in range(pds) for port in (PD_PORT + n, PD_STATUS_PORT + n)]
+        usual += [port for n in range(stores) for port in (KV_PORT + n, KV_STATUS_PORT + n)]
+        ports = usual + [DB_STATUS_PORT + n for n in range(servers)]
     cluster = ",".join(f"pd{n + 1}=http://{HOST}:{ports[2 * n]}" for n in range(pds))
     drivers = tuple(
         _member("pd", n, ports[2 * n], ports[2 * n + 1], data, _pd_arguments(n, ports, cluster)) for n in range(pds)
     )
     endpoints = ",".join(pd.address for pd in drivers)
-    at = 2 * pds
+    at, last = 2 * pds, 2 * (pds + stores)
     return Plan(
         drivers,
         tuple(
@@ -86,6 +108,7 @@ def make_plan(stores: int, pds: int, data: Path, base_port: int | None, ports: S
             )
             for n in range(stores)
         ),
+        tuple(_member("db", n, 0, ports[last + n], data, ("--pd", endpoints)) for n in range(servers)),
     )
 
 
@@ -101,19 +124,28 @@ def _kv_arguments(port: int, endpoints: str) -> tuple[str, ...]:
 def _member(kind: str, n: int, port: int, status: int, data: Path, arguments: tuple[str, ...]) -> Member:
     name = f"{kind}{n + 1}"
     directory, log = data / name, data / f"{name}.log"
-    common = ("--data", str(directory), "--status-addr", f"{HOST}:{status}", "--log-file", str(log))
+    keeps = () if kind == "db" else ("--data", str(directory))
+    common = (*keeps, "--status-addr", f"{HOST}:{status}", "--log-file", str(log))
     return Member(name, kind, port, status, directory, log, (kind, *common, *arguments))
 
 
 def taken_ports(plan: Plan) -> list[int]:
     """The plan's ports that somebody listens at."""
     taken = []
-    for member in plan.members:
-        for port in (member.port, member.status_port):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((HOST, port))
-                except OSError:
-                    taken.append(port)
+    for port in (port for member in plan.members for port in member.ports):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                taken.append(port)
     return taken
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ports that nobody listens at now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]

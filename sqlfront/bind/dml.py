@@ -101,6 +101,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     if not isinstance(target, exp.Table):
         raise refuse(ast)
     table = ctx.find_table(target.db, target.name, position_of(target))
+    ctx.check_writable(table, position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
     targets = _targets(table, names)
     rows, query = _source(ctx, ast, table, targets)
@@ -259,6 +260,7 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
         if not isinstance(node, exp.EQ) or not isinstance(node.left, exp.Column):
             raise refuse(node)
         scan = _scan_of(scope, scans, node.left)
+        ctx.check_writable(scan.table, position_of(node.left))
         column = _column(scan.table, node.left)
         value = _stored(binder, node.right, column.type)
         by_table.setdefault(scan.alias.casefold(), (scan, []))[1].append(Assignment(column.offset, value))
@@ -286,6 +288,8 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     named = ast.args.get("tables") or ([ast.this] if using else [])
     scans = _scans(plan)
     targets = [_target(scans, t) for t in named] if named else scans
+    for scan in targets:
+        ctx.check_writable(scan.table)
     simple = _as_single_scan(plan)
     if simple is not None:
         return ChangePlan(simple, None, order, limit)

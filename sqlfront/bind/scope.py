@@ -76,6 +76,10 @@ class BindContext:
         self.tables[table.id] = table
         return table
 
+    def check_writable(self, table: Table, position: int = -1) -> None:
+        """Raises 1036 for a table whose rows must not be changed here."""
+        self.schema.check_writable(table, position=position)
+
 
 class Scope:
     """Relations visible to expressions; `parent` is the query around a subquery."""

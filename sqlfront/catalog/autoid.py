@@ -16,6 +16,7 @@ from kvstore.errors import KeyIsLocked, WriteConflict
 from sqlfront.catalog.catalog import auto_id_database
 from sqlfront.catalog.meta import Meta, MetaReader, auto_increment_field, row_id_field
 from sqlfront.errors import error
+from sqlfront.threads import OS_THREADS, Threads
 
 if TYPE_CHECKING:
     from kvstore.client.api import Storage
@@ -34,11 +35,13 @@ class Allocator:
 
     __slots__ = ("_db_id", "_field", "_mutex", "_size", "_storage", "end", "most", "next")
 
-    def __init__(self, storage: Storage, db_id: int, field: bytes, most: int = INT64_MAX) -> None:
+    def __init__(
+        self, storage: Storage, db_id: int, field: bytes, most: int = INT64_MAX, threads: Threads = OS_THREADS
+    ) -> None:
         self._storage = storage
         self._db_id = db_id
         self._field = field
-        self._mutex = threading.Lock()
+        self._mutex = threads.mutex()
         self._size = RANGE_IDS
         self.most = most
         self.next = 1
@@ -166,8 +169,9 @@ class CountedIds:
 class AutoIds:
     """The allocators of all tables of one storage."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, threads: Threads = OS_THREADS) -> None:
         self._storage = storage
+        self._threads = threads
         self._mutex = threading.Lock()
         self._allocators: dict[tuple[int, bool], Allocator] = {}
 
@@ -191,9 +195,8 @@ class AutoIds:
             if found is None:
                 separate = _are_separate(table)
                 field = row_id_field(table.id) if row_id else counter_of(table)
-                found = Allocator(
-                    self._storage, auto_id_database(table), field, INT64_MAX if row_id else most_of(table)
-                )
+                most = INT64_MAX if row_id else most_of(table)
+                found = Allocator(self._storage, auto_id_database(table), field, most, self._threads)
                 self._allocators[key] = found
                 if not separate:
                     self._allocators[table.id, row_id] = found

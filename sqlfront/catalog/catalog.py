@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from kvstore.client.api import TS_MAX
+from kvstore.client.api import TS_MAX, ReadFrom
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.backfill import IndexBuild, IndexWatch, LocalBuild
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
@@ -26,7 +26,7 @@ from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_V
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CancelToken, CommitCheck, LocalStorage, Storage, Transaction
+    from kvstore.client.api import CancelToken, CommitCheck, LocalStorage, Reader, Storage, Transaction
 
 BOOTSTRAP_VERSION = 1
 DEFAULT_DATABASE = "test"
@@ -171,6 +171,8 @@ class Catalog:
     """Whether readers leave an index one version before writers do, because they may go on by the version before."""
     server = ""
     """Where this is, for the history."""
+    self_id = "1"
+    """What tells this server from the others of its cluster."""
     columnar_default = True
     """Whether tables that nobody said anything about have a columnar replica."""
 
@@ -196,6 +198,14 @@ class Catalog:
     def closing(self, table: Table, cancel: CancelToken | None) -> AbstractContextManager[object]:
         """Lets no writer of the table commit in the block; readers go on."""
         raise NotImplementedError
+
+    def owner(self, meta: MetaReader) -> tuple[str, str]:
+        """Who changes the schema now: its id, and where it is; both "" when nobody does."""
+        return self.self_id, self.server
+
+    def was_finished(self, job: Job) -> bool:
+        """Whether another server, which took this one for dead, has carried the job out; waits for its end."""
+        return False
 
     def table_of(self, info: TableInfo, db: DBInfo) -> Table:
         return make_table(info, db, columnar_default=self.columnar_default)
@@ -254,6 +264,16 @@ class Catalog:
     def commit_with(self, used: Mapping[int, int], commit: Callable[[CommitCheck], _T]) -> _T:
         """Runs `commit` of a transaction that wrote tables (by id) at these revisions, with the check that it needs."""
         return commit(lambda commit_ts: self.check_revisions(used))
+
+    def snapshot(self, schema: Schema, read: ReadFrom = ReadFrom.LEADER) -> Reader:
+        """A fresh snapshot for a statement that is bound to `schema`; `read` says which copies may answer."""
+        return self.storage.snapshot(read=read)
+
+    def cover(self, ts: int) -> None:
+        """Makes sure that the current schema is not older than that of `ts`, which was just drawn."""
+
+    def check_read(self, schema: Schema, ts: int) -> None:
+        """Raises CommitRejected unless `schema`, to which a statement is bound, is that of `ts`, at which it reads."""
 
     def check_revisions(self, used: Mapping[int, int]) -> None:
         """Raises CommitRejected when a table (by id) no longer has the revision at which it was written."""

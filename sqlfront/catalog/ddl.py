@@ -95,6 +95,8 @@ def drop_database(catalog: Catalog, spec: DropDatabase, note: Note) -> int:
             raise error(1008, message + hint, position=spec.position)
         if spec.name.lower() == SYSTEM_DATABASE:
             raise error(3552, "Access to system schema 'mysql' is rejected.", position=spec.position)
+        for table in database.tables.values():
+            catalog.schema.check_writable(table, position=spec.position)
 
         def apply(change: SchemaChange) -> None:
             change.describe(Action.DROP_SCHEMA, database.id)
@@ -137,6 +139,7 @@ def _copied(catalog: Catalog, spec: CreateTable, current_db: str) -> TableInfo:
     check_name(spec.table.name, 1103, "table", spec.table.position)
     database = resolve(catalog.schema, current_db, spec.like)
     source = catalog.schema.need_table(database.name, spec.like.name, position=spec.like.position)
+    catalog.schema.check_writable(source, position=spec.like.position)
     info = source.info.copy()
     info.name = spec.table.name
     info.indexes = [i for i in info.indexes if i.state == 5]
@@ -164,6 +167,7 @@ def drop_tables(catalog: Catalog, spec: DropTable, current_db: str, note: Note) 
             if database is None or table is None:
                 missing.append(f"{db}.{name.name}")
             else:
+                schema.check_writable(table, position=name.position)
                 found[table.id] = (database, table)
         if missing:
             message = f"Unknown table '{','.join(missing)}'"
@@ -187,6 +191,7 @@ def truncate_table(catalog: Catalog, spec: TruncateTable, current_db: str) -> tu
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
+        catalog.schema.check_writable(table, position=spec.table.position)
         made: list[Table] = []
 
         def apply(change: SchemaChange) -> None:
@@ -221,6 +226,7 @@ def rename_in(change: SchemaChange, schema: Schema, old: TableName, new: TableNa
     source = resolve(schema, current_db, old)
     target = resolve(schema, current_db, new)
     table = schema.need_table(source.name, old.name, position=old.position)
+    schema.check_writable(table, position=old.position)
     check_name(new.name, 1103, "table", new.position)
     taken = target.table(new.name)
     if taken is not None and taken.id != table.id:

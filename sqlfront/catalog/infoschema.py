@@ -91,7 +91,7 @@ def _table_rows(session: Session) -> Rows:
                 CATALOG,
                 table.db,
                 table.name,
-                "BASE TABLE",
+                table.kind,
                 "InnoDB",
                 10,
                 "Dynamic",

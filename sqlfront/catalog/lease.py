@@ -15,6 +15,15 @@ meet at one commit timestamp; so F1's intermediate states are needed for what ha
 
 So at every commit timestamp there is one schema version by which all servers write. Changes run one at a time: the
 *owner* is whoever holds a record with a deadline of its own, for one statement.
+
+Why nobody is overlooked. The owner passes over a server whose lease, as a snapshot after the publication shows it, is
+over. Such a server can only come back by a transaction (`_rejoin`) that has read the newest version, and conflicts with
+a publication that it has not read; and while a lease lasts it is only renewed by commits before its end (`_renew`). So
+however long a server stood still, it does not write its record over what it has missed.
+
+Why no commit comes late. A server answers when no commit of the tables is under way, *and* the time has passed up to
+which one whose answer was lost could still be timestamped. What became of the owner's own commit, when its answer is
+lost, is read at the newest timestamp that it could have (`_was_made`): a read there keeps later ones out.
 """
 
 from __future__ import annotations
@@ -24,7 +33,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,11 +40,13 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.client.api import LOGICAL_BITS
 from kvstore.errors import CommitRejected, KvError, TxnError
-from sqlfront.catalog.meta import SCHEMA_VERSION, MetaReader, hash_key, string_key
-from sqlfront.errors import DatabaseError, error
+from sqlfront.catalog.jobs import PAUSED
+from sqlfront.catalog.meta import DDL_JOBS, SCHEMA_VERSION, MetaReader, hash_key, string_key
+from sqlfront.errors import error
+from sqlfront.threads import OS_THREADS, Joinable, Threads
 
 if TYPE_CHECKING:
-    from kvstore.client.api import Storage
+    from kvstore.client.api import CommitCheck, Storage
 
 SERVERS = b"Servers"
 SWITCH = b"SchemaSwitch"
@@ -52,10 +62,15 @@ SWITCH_MS = 15_000
 """How long servers hold still for a switch; it is given up after that."""
 OWNER_MS = 10_000
 OWNER_POLL_S = 0.05
+FIND_OUT_S = 30.0
+"""How long an owner tries to find out whether a change was made whose answer was lost."""
+LET_GO_ATTEMPTS = 3
 FENCE_WAIT_S = 50.0
 LOCK_WAIT_MS = 2_000
 DEAD_MS = 60_000
 """So long after its lease a server's record is removed."""
+FORGET_ROUNDS = 600
+"""How many rounds there are between two looks for such records."""
 ER_SCHEMA_OUT_OF_DATE = 8027
 
 
@@ -108,8 +123,12 @@ class _Fence:
     """What commits and statements of this server have to wait for."""
 
     switch: Switch | None = None
+    is_mine: bool = False
+    """Whether this server is the owner that makes the switch."""
     busy: dict[int, int] = field(default_factory=dict)
     """Commits under way, by the tables that they write."""
+    uncertain: int = 0
+    """The newest timestamp that a commit whose answer was lost may have, or still get."""
 
 
 class SchemaLease:
@@ -118,9 +137,17 @@ class SchemaLease:
     `oldest()` gives the oldest timestamp that is read at here.
     """
 
-    def __init__(self, storage: Storage, advance: Callable[[], int], oldest: Callable[[], int]) -> None:
-        self.server_id = secrets.randbits(62) | 1
+    def __init__(
+        self,
+        storage: Storage,
+        advance: Callable[[], int],
+        oldest: Callable[[], int],
+        threads: Threads = OS_THREADS,
+        server_id: int | None = None,
+    ) -> None:
+        self.server_id = secrets.randbits(62) | 1 if server_id is None else server_id
         self._storage = storage
+        self._threads = threads
         self._advance = advance
         self._oldest = oldest
         self._record = ServerRecord(where=f"{socket.gethostname()}:{os.getpid()}")
@@ -128,9 +155,10 @@ class SchemaLease:
         self._deadline = 0.0
         """The end of the lease on the monotonic clock."""
         self._fence = _Fence()
-        self._changed = threading.Condition()
-        self._round = threading.Lock()
-        self._mutex = threading.RLock()
+        self._changed = threads.condition()
+        self._round = threads.mutex()
+        self._last_owner: Mapping[str, Any] | None = None
+        self._mutex = threads.reentrant_mutex()
         """Held by the thread that changes the schema."""
         self._depth = 0
         self._thread_of_change = 0
@@ -138,8 +166,23 @@ class SchemaLease:
         self._watched: dict[bytes, tuple[bytes | None, Callable[[], None]]] = {}
         self.on_orphans: Callable[[], None] | None = None
         """Called now and then by the background when an owner has died."""
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._stopping = threads.event()
+        self._thread: Joinable | None = None
+
+    @property
+    def version(self) -> int:
+        """The schema version that this server works by."""
+        return self._record.version
+
+    @property
+    def left_s(self) -> float:
+        """How many seconds the lease still holds; 0 without one."""
+        return max(self._deadline - self._threads.monotonic(), 0.0)
+
+    @property
+    def last_owner(self) -> Mapping[str, Any] | None:
+        """Who changed the schema when this server last looked, about a second ago; see `owner`."""
+        return self._last_owner
 
     @property
     def where(self) -> str:
@@ -154,10 +197,11 @@ class SchemaLease:
 
     def join(self) -> None:
         """Makes this server known, and takes in the schema. Raises what the store does."""
-        self._renew(0)
         self._look()
-        self._thread = threading.Thread(target=self._keep, name="sqlfront-schema-lease", daemon=True)
-        self._thread.start()
+        while not self.has_lease:
+            self._threads.sleep(POLL_S / 2)  # a switch came in between, or is on
+            self._look()
+        self._thread = self._threads.start("sqlfront-schema-lease", self._keep)
 
     def leave(self) -> None:
         """Takes this server's record away, so that nobody waits for it."""
@@ -165,7 +209,8 @@ class SchemaLease:
         if self._thread is not None:
             self._thread.join()
         self._deadline = 0.0
-        self._write({hash_key(SERVERS, b"%d" % self.server_id): None})
+        with suppress(KvError):  # then the lease runs out
+            self._write({self._key: None})
 
     def _keep(self) -> None:
         from kvstore.failpoint import fail_point
@@ -178,6 +223,8 @@ class SchemaLease:
                     looked += 1
                     if looked % 10 == 0:
                         self._look_for_orphans()
+                    if looked % FORGET_ROUNDS == 0:
+                        self.forget_dead()
             except KvError:
                 continue  # the lease runs out if this lasts
             except Exception:  # noqa: BLE001 - a server without a lease refuses statements, and says why
@@ -186,82 +233,171 @@ class SchemaLease:
                 get_logger(__name__).exception("schema_not_loaded")
 
     def _look(self) -> None:
-        """One round: takes in a newer version, answers or lifts a switch, renews the lease."""
-        with self._round:
-            snapshot = self._storage.snapshot()
-            meta = MetaReader(snapshot)
-            found = snapshot.batch_get([string_key(SCHEMA_VERSION), string_key(SWITCH), *self._watched])
-            stored = int(found.get(string_key(SCHEMA_VERSION), b"0"))
-            switch = Switch.loads(found.get(string_key(SWITCH)))
-            if stored > self._record.version and not self._depth:
-                version = self._advance()
-                self._lift(version, meta.reader.ts)
-                self._renew(version)
-                return
-            if switch is not None and switch.version > self._record.version and meta.reader.ts <= switch.until:
-                if switch.id != self._record.answered and not self._depth:
-                    self._hold(switch)
-                    if self._drained(switch):
-                        self._renew(self._record.version, switch.id)
-            elif not self._depth:
-                self._lift(self._record.version, meta.reader.ts)
-            if time.monotonic() > self._deadline - (LEASE_MS - RENEW_MS) / 1000:
-                self._renew(self._record.version, self._record.answered)
+        """One round: takes in a newer version, answers or lifts a switch, renews the lease; tells who watches keys."""
+        found = self._look_at_schema()
         for key, (known, changed) in list(self._watched.items()):
             if found.get(key) != known:
                 changed()
                 self._watched[key] = (found.get(key), changed)
 
+    def _look_at_schema(self) -> Mapping[bytes, bytes]:
+        """Returns the values of the keys that are looked at."""
+        with self._round:
+            snapshot = self._storage.snapshot()
+            found = snapshot.batch_get([string_key(SCHEMA_VERSION), string_key(SWITCH), *self._watched])
+            ts = snapshot.ts
+            stored = int(found.get(string_key(SCHEMA_VERSION), b"0"))
+            if self._depth and ts <= self._owner_until:
+                # Its own changes are taken in by who makes them. One that has lost the ownership makes none any more,
+                # and the next owner waits for this server as for any other.
+                self._renew_if_due(ts)
+                return found
+            if stored > self._record.version:
+                version = self._advance()
+                self._lift(version, ts)
+                self._renew(version)
+                return found
+            switch = Switch.loads(found.get(string_key(SWITCH)))
+            if switch is not None and switch.version > self._record.version and ts <= switch.until:
+                if switch.id != self._record.answered:
+                    self._hold(switch)
+                    if self._drained(switch, ts):
+                        self._renew(self._record.version, switch.id)
+            else:
+                self._lift(self._record.version, ts, is_gone=True)
+            self._renew_if_due(ts)
+            return found
+
+    def _renew_if_due(self, ts: int) -> None:
+        is_due = self._threads.monotonic() > self._deadline - (LEASE_MS - RENEW_MS) / 1000
+        if is_due or ts > self._until:  # the timestamps' clock may run ahead of ours
+            self._renew(self._record.version, self._record.answered)
+
     def _renew(self, version: int, answered: int = 0) -> None:
-        begun = time.monotonic()
+        """Writes this server's record anew, with a new lease; there is none afterwards if the server is behind."""
+        begun = self._threads.monotonic()
+        held = self._until
         until = _later(self._storage.now_ts(), LEASE_MS)
         record = ServerRecord(version, answered, until, self._oldest(), self._record.where)
-        self._write({hash_key(SERVERS, b"%d" % self.server_id): record.dumps()})
+
+        def check(ts: int) -> None:
+            if ts > held:
+                raise CommitRejected("the lease ran out before it was renewed")
+
+        try:
+            self._write({self._key: record.dumps()}, check)
+        except CommitRejected:
+            if not self._rejoin(record):
+                return
         with self._changed:
-            self._record, self._until, self._deadline = record, until, begun + LEASE_MS / 1000
+            self._record, self._until, self._deadline = record, record.until, begun + LEASE_MS / 1000
             self._changed.notify_all()
         if self._owner_until:
             self._renew_ownership()
 
-    def _write(self, writes: dict[bytes, bytes | None]) -> int:
-        return self._storage.write(writes, (), wait_ms=LOCK_WAIT_MS)
+    def _rejoin(self, record: ServerRecord) -> bool:
+        """Takes a lease when the last one is over: a switch may have been made, or be made, that did not wait for it.
+
+        Gives False, and no lease, when there is something to be taken in first.
+        """
+        txn = self._storage.begin(pessimistic=False)
+        try:
+            if MetaReader(txn).schema_version() != record.version:
+                return False
+            switch = Switch.loads(txn.get(string_key(SWITCH)))
+            if switch is not None and switch.version > record.version and txn.start_ts <= switch.until:
+                held = self._fence.switch
+                if held is None or held.id != switch.id or not (self._fence.is_mine or record.answered == switch.id):
+                    return False
+            # With a switch that is published from now on this transaction has a conflict.
+            txn.lock_keys([string_key(SWITCH)], for_update_ts=txn.start_ts, wait_ms=LOCK_WAIT_MS)
+            record.until = _later(txn.start_ts, LEASE_MS)
+            txn.put(self._key, record.dumps())
+            txn.commit()
+            return True
+        except TxnError:
+            return False
+        finally:
+            txn.rollback()
+
+    @property
+    def _key(self) -> bytes:
+        return hash_key(SERVERS, b"%d" % self.server_id)
+
+    def _write(self, writes: dict[bytes, bytes | None], check: CommitCheck | None = None) -> int:
+        return self._storage.write(writes, (), wait_ms=LOCK_WAIT_MS, check=check)
 
     # Statements and commits
 
     @property
+    def has_lease(self) -> bool:
+        return self._threads.monotonic() < self._deadline
+
+    @property
     def is_settled(self) -> bool:
         """Whether statements may begin: there is a lease, and no switch."""
-        return self._fence.switch is None and time.monotonic() < self._deadline
+        return self._fence.switch is None and self.has_lease
 
     def settle(self) -> None:
         """Waits for the end of a switch, or for a lease. Raises 8027."""
-        until = time.monotonic() + FENCE_WAIT_S
-        with self._changed:
-            while self._fence.switch is not None and time.monotonic() < until:
-                self._changed.wait(0.1)
-        if not self.is_settled:
+        until = self._threads.monotonic() + FENCE_WAIT_S
+        while not self.is_settled:
+            if self._threads.monotonic() > until:
+                raise _out_of_date()
+            if not self.has_lease:
+                try:
+                    self._look()
+                except KvError as exc:
+                    raise _out_of_date() from exc
+            with self._changed:
+                if not self.is_settled:
+                    self._changed.wait(0.1)
+
+    def covers(self, ts: int) -> bool:
+        """Whether every switch up to `ts`, which was drawn before the call, is taken in here."""
+        switch = self._fence.switch
+        return ts <= self._until and (switch is None or ts < switch.id)
+
+    def cover(self, ts: int) -> None:
+        """Waits until `covers(ts)`. Raises 8027."""
+        if self.covers(ts):
+            return
+        self.settle()
+        if not self.covers(ts):  # the clock of the timestamps has jumped
             try:
                 self._look()
             except KvError as exc:
                 raise _out_of_date() from exc
-        if not self.is_settled:
+        if not self.covers(ts):
             raise _out_of_date()
 
     @contextmanager
     def committing(self, tables: Collection[int]) -> Iterator[Callable[[int], None]]:
         """Holds a switch of these tables up while the block commits; gives the check of its timestamp."""
-        if time.monotonic() > self._deadline - COMMIT_MARGIN_MS / 1000:
+        if self._threads.monotonic() > self._deadline - COMMIT_MARGIN_MS / 1000:
             self.settle()
         busy = self._fence.busy
         with self._changed:
-            until = time.monotonic() + FENCE_WAIT_S
+            until = self._threads.monotonic() + FENCE_WAIT_S
             while self._fence.switch is not None and not self._fence.switch.tables.isdisjoint(tables):
-                if not self._changed.wait(0.1) and time.monotonic() > until:
+                if not self._changed.wait(0.1) and self._threads.monotonic() > until:
                     raise CommitRejected("Information schema is out of date: a change of the table does not end")
             for table in tables:
                 busy[table] = busy.get(table, 0) + 1
+        newest = 0
+
+        def check(commit_ts: int) -> None:
+            nonlocal newest
+            self._check(commit_ts)
+            newest = max(newest, commit_ts)
+
         try:
-            yield self._check
+            yield check
+        except TxnError:
+            raise
+        except BaseException:
+            self._fence.uncertain = max(self._fence.uncertain, newest)
+            raise
         finally:
             with self._changed:
                 for table in tables:
@@ -276,58 +412,110 @@ class SchemaLease:
 
     # A switch, on every server
 
-    def _hold(self, switch: Switch) -> None:
+    def _hold(self, switch: Switch, *, is_mine: bool = False) -> None:
         with self._changed:
-            self._fence.switch = switch
+            self._fence.switch, self._fence.is_mine = switch, is_mine
 
-    def _drained(self, switch: Switch) -> bool:
+    def _drained(self, switch: Switch, ts: int) -> bool:
+        """Whether, as of `ts`, which is past, no commit of the tables is under way; waits a little for that."""
         with self._changed:
-            until = time.monotonic() + POLL_S
+            until = self._threads.monotonic() + POLL_S
             while not switch.tables.isdisjoint(self._fence.busy):
                 self._changed.wait(0.01)
-                if time.monotonic() > until:
+                if self._threads.monotonic() > until:
                     return False
-            return True
+            return self._fence.uncertain < ts
 
-    def _lift(self, version: int, ts: int) -> None:
-        """Ends the fence when the switch was made, or can no longer be: nothing commits it after its deadline."""
+    def _lift(self, version: int, ts: int, *, is_gone: bool = False) -> None:
+        """Ends the fence when the switch was made, or can no longer be: nothing commits it after its deadline.
+
+        `is_gone` when its record was not there at `ts`: its owner, or the next one, gave it up. That of this server's
+        own switch may not be there yet.
+        """
         with self._changed:
-            switch = self._fence.switch
-            if switch is not None and (version >= switch.version or ts > switch.until):
-                self._fence.switch = None
+            fence = self._fence
+            switch = fence.switch
+            if switch is None:
+                return
+            if version >= switch.version or ts > switch.until or (is_gone and not fence.is_mine):
+                fence.switch = None
                 self._changed.notify_all()
 
     # A switch, by the owner
 
-    def switch(self, tables: Collection[int], version: int, commit: Callable[[Callable[[int], None]], int]) -> int:
+    def switch(
+        self, tables: Collection[int], version: int, commit: Callable[[CommitCheck], int]
+    ) -> tuple[int, BaseException | None]:
         """Runs `commit` of the transaction that makes `version`; with `tables` all servers hold still for it.
 
-        Raises 1105 when a server does not answer in time: nothing has changed then.
+        Returns its timestamp, or one that is not before it, and the interrupt that came while it was made. Raises 1105
+        when a server does not answer in time. Nothing has changed when this raises, unless for `FIND_OUT_S` nobody
+        could say; then the next look shows it.
         """
         owned = self._owner_until
         if not tables:
-            return commit(lambda ts: self._check_owner(ts, owned))
+            return self._commit(version, commit, lambda ts: self._check_owner(ts, owned))
         now = self._storage.now_ts()
         switch = Switch(now, version, frozenset(tables), _later(now, SWITCH_MS))
-        self._hold(switch)
+        self._hold(switch, is_mine=True)
+
+        def check(ts: int) -> None:
+            self._check_owner(ts, self._owner_until)
+            if ts > switch.until:
+                raise CommitRejected("the schema change came too late")
+
+        is_certain = True
         try:
             self._write({string_key(SWITCH): switch.dumps()})
-            while not self._drained(switch):
+            while not self._drained(switch, self._storage.now_ts()):
                 self._give_up_if_late(switch)
             self._wait_for(lambda record: record.answered == switch.id, lambda: self._give_up_if_late(switch))
-
-            def check(ts: int) -> None:
-                self._check_owner(ts, self._owner_until)
-                if ts > switch.until:
-                    raise CommitRejected("the schema change came too late")
-
-            return commit(check)
-        except (TxnError, DatabaseError):
-            # Certain not to have been made. Anything else is found out by the next look, or at the deadline.
-            with suppress(KvError):
-                self._write({string_key(SWITCH): None})
-                self._unhold(switch)
+            is_certain = False
+            return self._commit(version, commit, check)
+        except BaseException as exc:
+            # Where it is not certain that nothing was made, the next look shows it, or the deadline passes.
+            if is_certain or isinstance(exc, TxnError):
+                with suppress(KvError):
+                    self._write({string_key(SWITCH): None})
+                    self._unhold(switch)
             raise
+
+    def _commit(
+        self, version: int, commit: Callable[[CommitCheck], int], check: CommitCheck
+    ) -> tuple[int, BaseException | None]:
+        """Commits; when the answer is lost, finds out. Raises TxnError when nothing was made."""
+        newest = 0
+
+        def watched(ts: int) -> None:
+            nonlocal newest
+            check(ts)
+            newest = max(newest, ts)
+
+        try:
+            return commit(watched), None
+        except TxnError:
+            raise
+        except BaseException as exc:
+            if not newest or not self._was_made(version, newest):
+                if isinstance(exc, Exception):
+                    raise CommitRejected(f"the schema change was not made: {exc}") from exc
+                raise
+            return newest, None if isinstance(exc, Exception) else exc
+
+    def _was_made(self, version: int, newest: int) -> bool:
+        """Whether a commit made `version` at `newest` at the latest. Raises KvError when nobody can say.
+
+        No other owner made it: the ownership of this one lasts until after `newest`.
+        """
+        until = self._threads.monotonic() + FIND_OUT_S
+        while True:
+            try:
+                if self._storage.now_ts() > newest:
+                    return MetaReader(self._storage.snapshot(newest)).schema_version() >= version
+            except KvError:
+                if self._threads.monotonic() > until:
+                    raise
+            self._threads.sleep(POLL_S)
 
     def _unhold(self, switch: Switch) -> None:
         with self._changed:
@@ -338,8 +526,9 @@ class SchemaLease:
     def made(self, version: int) -> None:
         """`version` is in place here; waits for the others, so that the next statement anywhere sees it."""
         with self._round:
-            self._lift(version, 0)
-            self._renew(version)
+            if version >= self._record.version:
+                self._lift(version, 0)
+                self._renew(version)
         self._wait_for(lambda record: record.version >= version, lambda: None)
 
     def _give_up_if_late(self, switch: Switch) -> None:
@@ -356,7 +545,7 @@ class SchemaLease:
             if all(done(record) or record.until < meta.reader.ts for record in others.values()):
                 return
             tick()
-            time.sleep(pause)
+            self._threads.sleep(pause)
             pause = min(pause * 2, POLL_S / 2)
 
     def servers(self, meta: MetaReader) -> dict[int, ServerRecord]:
@@ -364,11 +553,18 @@ class SchemaLease:
         return {int(name): ServerRecord.loads(value) for name, value in meta.hash_fields(SERVERS)}
 
     def forget_dead(self) -> None:
-        """Removes the records of servers that are long gone."""
-        meta = MetaReader(self._storage.snapshot())
-        for server, record in self.servers(meta).items():
-            if _later(record.until, DEAD_MS) < meta.reader.ts:
-                self._write({hash_key(SERVERS, b"%d" % server): None})
+        """Removes the records of servers that are long gone; one that comes back meanwhile is a conflict."""
+        txn = self._storage.begin(pessimistic=False)
+        try:
+            for server, record in self.servers(MetaReader(txn)).items():
+                if _later(record.until, DEAD_MS) < txn.start_ts:
+                    txn.delete(hash_key(SERVERS, b"%d" % server))
+            if txn.is_dirty:
+                txn.commit()
+        except TxnError:
+            return
+        finally:
+            txn.rollback()
 
     # The owner
 
@@ -377,13 +573,18 @@ class SchemaLease:
         """Whether the calling thread is the one that changes the schema."""
         return self._thread_of_change == threading.get_ident()
 
+    @property
+    def owns(self) -> bool:
+        """Whether this server is still the owner. Raises KvError."""
+        return self._storage.now_ts() <= self._owner_until
+
     @contextmanager
     def owning(self, timeout_s: float | None = None) -> Iterator[bool]:
         """Makes this server the one that changes the schema, for the block; re-entrant in a thread.
 
         Gives False, and changes nothing, when `timeout_s` is over before.
         """
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        until = None if timeout_s is None else self._threads.monotonic() + timeout_s
         if not self._mutex.acquire(timeout=-1 if timeout_s is None else timeout_s):
             yield False
             return
@@ -391,10 +592,10 @@ class SchemaLease:
             stack.callback(self._mutex.release)
             if not self._depth:
                 while not self._take_ownership():
-                    if until is not None and time.monotonic() > until:
+                    if until is not None and self._threads.monotonic() > until:
                         yield False
                         return
-                    time.sleep(OWNER_POLL_S)
+                    self._threads.sleep(OWNER_POLL_S)
                 stack.callback(self._disown)
                 # What an owner before us made is everywhere, so that there are two versions at most.
                 self._catch_up()
@@ -408,8 +609,10 @@ class SchemaLease:
     def _disown(self) -> None:
         self._thread_of_change = 0
         self._owner_until = 0
-        with suppress(KvError):
-            self._let_go()
+        for _ in range(LET_GO_ATTEMPTS):
+            with suppress(KvError):
+                self._let_go()
+                return
 
     def _catch_up(self) -> None:
         """Takes in the newest version, and waits until all others have."""
@@ -417,7 +620,7 @@ class SchemaLease:
             self._look()
             version = self._record.version
             if self._fence.switch is not None:
-                time.sleep(POLL_S / 2)  # of an owner that died: it passes
+                self._threads.sleep(POLL_S / 2)  # of an owner that died: it passes
                 continue
             self._wait_for(lambda record, version=version: record.version >= version, lambda: None)  # type: ignore[misc]
             return
@@ -479,11 +682,15 @@ class SchemaLease:
         return None if held is None else json.loads(held)
 
     def _look_for_orphans(self) -> None:
+        meta = MetaReader(self._storage.snapshot())
+        self._last_owner = owner = self.owner(meta)
         if self.on_orphans is None or self._depth:
             return
-        meta = MetaReader(self._storage.snapshot())
-        owner = self.owner(meta)
-        if owner is not None and owner["until"] < meta.reader.ts:
+        if owner is not None:
+            is_orphan = owner["until"] < meta.reader.ts
+        else:  # an owner that could neither finish its job nor undo it has gone
+            is_orphan = any(record["state"] != PAUSED for record in meta.json_fields(DDL_JOBS).values())
+        if is_orphan:
             self.on_orphans()
 
 

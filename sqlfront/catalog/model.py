@@ -17,6 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.types import BLOB_TPS, STRING_TPS, TEXT_CHARSET, TEXT_COLLATE, FieldType, Tp
+from sqlfront.catalog.foreign import (
+    IS_REFERENCED,
+    is_keyed_as_here,
+    reason_against_reading,
+    reason_against_writing,
+    referenced_tables,
+)
 from sqlfront.catalog.info import ColumnInfo, DBInfo, Flag, IndexInfo, State, TableInfo, TypeInfo
 from sqlfront.errors import error, near_match
 
@@ -140,6 +147,23 @@ class Table:
         every user table of an embedded database."""
         replica = self.info.tiflash_replica
         return not self.system and (self.columnar_default if replica is None else replica.count > 0)
+
+    @property
+    def kind(self) -> str:
+        """As the information schema says it."""
+        if self.info.view:
+            return "VIEW"
+        return "SEQUENCE" if self.info.sequence else "BASE TABLE"
+
+    @cached_property
+    def unreadable(self) -> str | None:
+        """Why its rows cannot be read here, None where they can; then it has no columns."""
+        return reason_against_reading(self.info)
+
+    @cached_property
+    def read_only(self) -> str | None:
+        """Why its own record forbids that rows are changed here, None where it does not."""
+        return reason_against_writing(self.info)
 
     @property
     def closed(self) -> bool:
@@ -276,7 +300,24 @@ class Schema:
                 raise error(1412, message, position=position, sqlstate="HY000")
             hint = near_match(name, [t.name for t in database.tables.values()])
             raise error(1146, f"Table '{db}.{name}' doesn't exist{hint}", position=position)
+        if found.unreadable is not None:
+            message = f"Table '{found.db}.{found.name}' cannot be read here: it {found.unreadable}"
+            raise error(8200, message, position=position)
         return found
+
+    def check_writable(self, table: Table, *, position: int = -1) -> None:
+        """Raises 1036 when the table holds what this code does not maintain."""
+        reason = table.read_only
+        if reason is None and (table.db.lower(), table.name.lower()) in self._referenced:
+            reason = IS_REFERENCED
+        if reason is not None:
+            message = f"Table '{table.db}.{table.name}' is read only here: it {reason}"
+            raise error(1036, message, position=position)
+
+    @cached_property
+    def _referenced(self) -> frozenset[tuple[str, str]]:
+        tables = self.table_by_id.values()
+        return referenced_tables((t.db, t.info) for t in tables if t.info.fk_info)
 
 
 def _database_at(database: Database, ts: int) -> Database:
@@ -355,19 +396,27 @@ def make_column(info: ColumnInfo) -> Column:
     )
 
 
-def _make_index(info: IndexInfo) -> Index:
-    columns = tuple(IndexColumn(c.offset, c.length) for c in info.columns)
+def _make_index(info: IndexInfo, places: Mapping[int, int]) -> Index:
+    """`places` are those of the shown columns by their stored offsets."""
+    columns = tuple(IndexColumn(places[c.offset], c.length) for c in info.columns)
     state = State(info.state)
     return Index(info.id, info.name, columns, info.unique, info.primary, state, info.comment, info.complete_ts)
 
 
 def make_table(info: TableInfo, db: DBInfo, *, columnar_default: bool = True) -> Table:
-    """The immutable table of a stored one."""
-    public = sorted((c for c in info.columns if c.state == State.PUBLIC), key=lambda c: c.offset)
+    """The immutable table of a stored one.
+
+    Columns that are not shown, and indexes whose entries are not made here as TiDB makes them, have no place in it.
+    """
+    if reason_against_reading(info) is not None:
+        info, stored = TableInfo(id=info.id, name=info.name), info
+        return replace(make_table(info, db, columnar_default=columnar_default), info=stored, revision=stored.revision)
+    public = sorted((c for c in info.columns if c.state == State.PUBLIC and not c.hidden), key=lambda c: c.offset)
     columns = tuple(replace(make_column(c), offset=i) for i, c in enumerate(public))
+    places = {c.offset: i for i, c in enumerate(public)}
     handle_offset = -1
     common: tuple[IndexColumn, ...] = ()
-    indexes = [_make_index(i) for i in info.indexes]
+    indexes = [_make_index(i, places) for i in info.indexes if is_keyed_as_here(info, i)]
     primary = next((i for i in indexes if i.primary), None)
     if info.pk_is_handle:
         handle_offset = next(i for i, c in enumerate(public) if c.has(Flag.PRI_KEY))

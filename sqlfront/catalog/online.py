@@ -69,6 +69,7 @@ def alter_table(
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
+        catalog.schema.check_writable(table, position=spec.table.position)
         if table.system and any(isinstance(a, SetReplica) for a in spec.actions):
             message = "Unsupported ALTER TiFlash settings for system table and memory table"
             raise error(8200, message, position=spec.table.position)
@@ -85,7 +86,8 @@ def alter_table(
             _run(catalog, _new_job(catalog, table, plan, action, current_db), plan, cancel)
         elif plan.changed or plan.rename is not None:
             _finish(catalog, table, plan, action, None, current_db)
-        return catalog.schema.table_by_id[table.id], plan
+        # When another server has carried the job out, yet others may have replaced the table since.
+        return catalog.schema.table_by_id.get(table.id, table), plan
 
 
 def _has_rows(catalog: Catalog, table: Table) -> bool:
@@ -146,6 +148,8 @@ def _run(catalog: Catalog, job: Job, plan: AlterPlan, cancel: CancelToken | None
             table = catalog.schema.table_by_id[job.table_id]
             _finish(catalog, table, plan, Action(job.action), job, job.current_db)
         except BaseException as exc:
+            if isinstance(exc, Exception) and catalog.was_finished(job):
+                return
             job.error = str(exc)
             roll_back(catalog, job)
             raise
@@ -179,6 +183,7 @@ def _build(catalog: Catalog, build: IndexBuild, job: Job, plan: AlterPlan, cance
     for index in table.building:
         if index.id in job.indexes:
             rows = build.fill(table, index, cancel)
+            job.rows = max(job.rows, rows)
             plan.rows = rows if build.untouched else None
 
 

@@ -7,26 +7,26 @@ the others take it in by its Diff, reading again only what it names.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from kvstore.client.api import Storage
+from kvstore.client.api import ReadFrom, Storage
 from kvstore.errors import CommitRejected, KvError
 from sqlfront.catalog.backfill import IndexBuild
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, SchemaChange, bootstrap
 from sqlfront.catalog.info import Action, SchemaDiff
-from sqlfront.catalog.jobs import Job
+from sqlfront.catalog.jobs import SYNCED, Job, past_jobs, running_jobs
 from sqlfront.catalog.lease import POLL_S, SchemaLease
 from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.model import CLOSED, Database, Schema, Table, make_database
 from sqlfront.catalog.online import go_on_with_unfinished
 from sqlfront.catalog.shared_build import KeepsVersions, SharedBuild
+from sqlfront.threads import OS_THREADS, Threads
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CancelToken, CommitCheck, Transaction
+    from kvstore.client.api import CancelToken, CommitCheck, Reader, Transaction
 
 _T = TypeVar("_T")
 COPY_WAIT_S = 50.0
@@ -38,6 +38,11 @@ _OF_DATABASES = frozenset({Action.CREATE_SCHEMA, Action.DROP_SCHEMA})
 class SharedStorage(Storage, KeepsVersions, Protocol):
     """A storage that several servers share."""
 
+    def snapshot(
+        self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER, check: CommitCheck | None = None
+    ) -> Reader:
+        """`check` is told the timestamp when it is drawn; what it raises comes out of the call that reads."""
+
 
 class SharedCatalog(Catalog):
     """`oldest` gives the oldest timestamp that is read at in this process, 0 if none."""
@@ -46,10 +51,20 @@ class SharedCatalog(Catalog):
     hides_first = True
     storage: SharedStorage
 
-    def __init__(self, storage: SharedStorage, oldest: Callable[[], int]) -> None:
-        self.lease = SchemaLease(storage, self._advance, oldest)
-        super().__init__(storage, _Ownership(self.lease))
+    def __init__(
+        self,
+        storage: SharedStorage,
+        oldest: Callable[[], int],
+        threads: Threads = OS_THREADS,
+        server_id: int | None = None,
+    ) -> None:
+        self._threads = threads
+        self._taking_in = threads.mutex()
+        """Held to put a schema in place: an older one never follows a newer one."""
+        self.lease = SchemaLease(storage, self._advance, oldest, threads, server_id)
+        super().__init__(storage, _Ownership(self.lease, self._finish_jobs))
         self.server = self.lease.where
+        self.self_id = f"{self.lease.server_id:x}"
         self.lease.on_orphans = self._go_on
         self.lease.join()
         try:
@@ -67,8 +82,23 @@ class SharedCatalog(Catalog):
             self.lease.settle()
         return self._schema
 
+    def owner(self, meta: MetaReader) -> tuple[str, str]:
+        held = self.lease.owner(meta)
+        return ("", "") if held is None else (f"{held['server']:x}", held["where"])
+
     def close(self) -> None:
         self.lease.leave()
+
+    def snapshot(self, schema: Schema, read: ReadFrom = ReadFrom.LEADER) -> Reader:
+        return self.storage.snapshot(read=read, check=lambda ts: self.check_read(schema, ts))
+
+    def cover(self, ts: int) -> None:
+        self.lease.cover(ts)
+
+    def check_read(self, schema: Schema, ts: int) -> None:
+        # Only then is no switch at or before `ts` unknown here: what the statement reads is what it was bound to.
+        if schema is not self._schema or not self.lease.covers(ts):
+            raise CommitRejected("Information schema is changed during the execution of the statement")
 
     def commit_with(self, used: Mapping[int, int], commit: Callable[[CommitCheck], _T]) -> _T:
         self._wait_until_open(used)
@@ -82,19 +112,31 @@ class SharedCatalog(Catalog):
 
     def _wait_until_open(self, tables: Collection[int]) -> None:
         """Waits for the end of the copy of a table."""
-        until = time.monotonic() + COPY_WAIT_S
+        until = self._threads.monotonic() + COPY_WAIT_S
         while any(table is not None and table.closed for table in map(self._schema.table_by_id.get, tables)):
-            if time.monotonic() > until:
+            if self._threads.monotonic() > until:
                 raise CommitRejected("Information schema is changed during the execution of the statement: a copy")
-            time.sleep(POLL_S / 2)
+            self._threads.sleep(POLL_S / 2)
 
     # Changes by this server
 
+    def change(self, apply: Callable[[SchemaChange], None]) -> Schema:
+        with self.ddl_mutex:
+            # A step before this one may have been made after all, though nobody could say so at the time.
+            self._advance()
+            return super().change(apply)
+
     def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
+        if after.version != before.version + 1:
+            raise CommitRejected(f"schema version {before.version} was changed by another server")
         affected = _affected(before, after)
-        commit_ts = self.lease.switch(affected, after.version, txn.commit)
-        self._schema = after
+        commit_ts, interrupt = self.lease.switch(affected, after.version, txn.commit)
+        with self._taking_in:
+            if after.version > self._schema.version:
+                self._schema = after
         self.lease.made(after.version)
+        if interrupt is not None:
+            raise interrupt
         return commit_ts
 
     @contextmanager
@@ -119,26 +161,40 @@ class SharedCatalog(Catalog):
         # Whoever leaves the table as it was opens it again, in the version that says so: `rewrite`.
         yield
 
+    def was_finished(self, job: Job) -> bool:
+        until = self._threads.monotonic() + COPY_WAIT_S
+        while not self.lease.owns and self._threads.monotonic() < until:
+            meta = MetaReader(self.storage.snapshot())
+            if any(running.id == job.id for running in running_jobs(meta)):
+                self._threads.sleep(POLL_S)
+                continue
+            self._advance()
+            return any(past.id == job.id and past.state == SYNCED for past in past_jobs(meta))
+        return False
+
     def _go_on(self) -> None:
         """Takes over from an owner that died."""
         if self.ddl_mutex.acquire(timeout=0):
-            try:
-                go_on_with_unfinished(self)
-            finally:
-                self.ddl_mutex.release()
+            self.ddl_mutex.release()
+
+    def _finish_jobs(self) -> None:
+        """What every new owner does first: the record of a job has the table as it is to be in the end, so nothing
+        else may change before. Raises KvError when a job can be neither finished nor undone now."""
+        go_on_with_unfinished(self)
 
     # Changes by others
 
     def _advance(self) -> int:
         """Takes in the stored schema; returns its version."""
-        before = self._schema
-        meta = MetaReader(self.storage.snapshot())
-        version = meta.schema_version()
-        if version == before.version:
-            return version
-        names = self._touched(meta, before.version, version)
-        after = self._read(meta) if names is None else self._patched(meta, before, version, names)
-        self._schema = after
+        with self._taking_in:
+            before = self._schema
+            meta = MetaReader(self.storage.snapshot())
+            version = meta.schema_version()
+            if version == before.version:
+                return version
+            names = self._touched(meta, before.version, version)
+            after = self._read(meta) if names is None else self._patched(meta, before, version, names)
+            self._schema = after
         for listener in self.listeners:
             listener(before, after)
         return version
@@ -212,10 +268,11 @@ def _affected(before: Schema, after: Schema) -> frozenset[int]:
 
 
 class _Ownership:
-    """The owner's place in the cluster, as a lock."""
+    """The owner's place in the cluster, as a lock. `begin` runs first whenever this server becomes the owner."""
 
-    def __init__(self, lease: SchemaLease) -> None:
+    def __init__(self, lease: SchemaLease, begin: Callable[[], None]) -> None:
         self._lease = lease
+        self._begin = begin
         self._held = threading.local()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -227,6 +284,12 @@ class _Ownership:
             return False
         stacks: list[ExitStack] = self._held.__dict__.setdefault("stacks", [])
         stacks.append(stack)
+        if len(stacks) == 1:
+            try:
+                self._begin()
+            except BaseException:
+                self.release()
+                raise
         return True
 
     def release(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kvstore.errors import StoreError, TxnError
+from kvstore.errors import KvError, StoreError
 from sqlfront.catalog.histogram import (
     PSEUDO_BETWEEN,
     PSEUDO_EQUAL,
@@ -28,6 +28,7 @@ from sqlfront.catalog.histogram import (
 from sqlfront.catalog.meta import ROW_COUNTS, STATS, Meta, MetaReader
 from sqlfront.errors import error
 from sqlfront.result import Result, ResultColumn, rows_result
+from sqlfront.threads import OS_THREADS, Event, Joinable, Threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,17 +118,18 @@ class _Counted:
 class Statistics:
     """The statistics of all tables of one storage. Any thread may use it."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, threads: Threads = OS_THREADS) -> None:
         self._storage = storage
+        self._threads = threads
         self._mutex = threading.Lock()
-        self._write_mutex = threading.Lock()
+        self._write_mutex = threads.mutex()
         self._counts: dict[int, _Counted] = {}
         """What was counted here since it was written last."""
         self._analyzed: set[int] = set()
         self._gone: set[int] = set()
-        self._changed = threading.Event()
-        self._stopping = threading.Event()
-        self._flusher: threading.Thread | None = None
+        self._changed = threads.event()
+        self._stopping = threads.event()
+        self._flusher: Joinable | None = None
         self._tables: dict[int, TableStats] = {}
         self.reload()
 
@@ -242,11 +244,9 @@ class Statistics:
         with self._mutex:
             if self._flusher is None and not self._stopping.is_set():
                 ends = (self._changed, self._stopping)
-                self._flusher = threading.Thread(
-                    target=_keep_flushed, args=(weakref.ref(self), *ends), name="sqlfront-statistics", daemon=True
-                )
                 weakref.finalize(self, _stop, *ends)
-                self._flusher.start()
+                reference = weakref.ref(self)
+                self._flusher = self._threads.start("sqlfront-statistics", lambda: _keep_flushed(reference, *ends))
 
     def close(self) -> None:
         """Stops the background thread and writes what is not written yet."""
@@ -314,12 +314,12 @@ class Statistics:
         return 1 / rows if alone else max(PSEUDO_EQUAL, 1 / rows)
 
 
-def _stop(changed: threading.Event, stopping: threading.Event) -> None:
+def _stop(changed: Event, stopping: Event) -> None:
     stopping.set()
     changed.set()
 
 
-def _keep_flushed(ref: weakref.ref[Statistics], changed: threading.Event, stopping: threading.Event) -> None:
+def _keep_flushed(ref: weakref.ref[Statistics], changed: Event, stopping: Event) -> None:
     """The background thread: writes changed counts now and then, until the statistics or the store are closed."""
     while True:
         changed.wait()
@@ -330,10 +330,10 @@ def _keep_flushed(ref: weakref.ref[Statistics], changed: threading.Event, stoppi
             return
         try:
             statistics.flush()
-        except TxnError:
-            changed.set()  # in the next round
         except StoreError:
             return  # closed, or stopped by a failed write: nothing can be written any more
+        except KvError:
+            changed.set()  # in the next round: a conflict, or a cluster that does not answer now
         del statistics
 
 

@@ -50,7 +50,7 @@ def execute_admin_check(session: Session, statement: AdminCheckTable | AdminChec
             indexes = (index,)
         work.append((table, indexes))
     for table, indexes in work:
-        check_table(session.database.storage.snapshot(), table, indexes, session.cancel)
+        check_table(session.database.catalog.snapshot(schema), table, indexes, session.cancel)
     return Result()
 
 

@@ -63,6 +63,8 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
             return lambda s: _analyze(s, statement)
         case parse.AdminCheckTable() | parse.AdminCheckIndex():
             return lambda s: _check(s, statement)
+        case parse.AdminShowDdl() | parse.AdminShowDdlJobs() | parse.AdminCancelDdlJobs():
+            return lambda s: _ddl_jobs(s, statement)
         case parse.Query() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain():
             raise AssertionError(statement)
         case _:
@@ -333,3 +335,11 @@ def _check(session: Session, statement: parse.AdminCheckTable | parse.AdminCheck
     from sqlfront.exec.check import execute_admin_check
 
     return execute_admin_check(session, statement)
+
+
+def _ddl_jobs(
+    session: Session, statement: parse.AdminShowDdl | parse.AdminShowDdlJobs | parse.AdminCancelDdlJobs
+) -> Result:
+    from sqlfront.exec.ddl_jobs import execute_ddl_jobs
+
+    return execute_ddl_jobs(session, statement)

@@ -75,6 +75,7 @@ class LockingQuery:
     def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)
         ts = session.storage.now_ts() if pessimistic else txn.start_ts
+        session.check_read(ts)
         reader = txn.at(ts) if pessimistic else txn
         take = self._taker(session, txn, ts)
         if self.direct is not None:

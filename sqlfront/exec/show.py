@@ -114,7 +114,7 @@ def _tables(session: Session, show: Show) -> tuple[Columns, Rows]:
     if database.virtual:
         rows: Rows = [(n, "SYSTEM VIEW") for n in infoschema.names()]
     else:
-        rows = [(n, "BASE TABLE") for n in sorted((t.name for t in database.tables.values()), key=str.lower)]
+        rows = [(t.name, t.kind) for t in sorted(database.tables.values(), key=lambda t: t.name.lower())]
     if show.full:
         return _text(column, "Table_type"), rows
     return _text(column), [row[:1] for row in rows]

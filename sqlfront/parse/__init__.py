@@ -21,8 +21,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sqlfront.parse.statements import (
+    AdminCancelDdlJobs,
     AdminCheckIndex,
     AdminCheckTable,
+    AdminShowDdl,
+    AdminShowDdlJobs,
     AnalyzeTable,
     Assignment,
     Backup,
@@ -60,8 +63,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FUNCTION_MARK",
+    "AdminCancelDdlJobs",
     "AdminCheckIndex",
     "AdminCheckTable",
+    "AdminShowDdl",
+    "AdminShowDdlJobs",
     "AnalyzeTable",
     "Assignment",
     "Backup",

@@ -12,8 +12,11 @@ from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
 from sqlfront.parse.statements import (
+    AdminCancelDdlJobs,
     AdminCheckIndex,
     AdminCheckTable,
+    AdminShowDdl,
+    AdminShowDdlJobs,
     AnalyzeTable,
     Assignment,
     Backup,
@@ -58,6 +61,8 @@ from sqlfront.parse.tokens import (
 from sqlfront.parse.trees import parse_tree
 
 STATEMENT_BYTES_MAX = 64 << 20
+DDL_JOBS_SHOWN = 10
+"""Jobs that are over which ADMIN SHOW DDL JOBS lists, where it does not say how many."""
 
 _QUERY_STARTS = frozenset(
     """
@@ -577,10 +582,32 @@ class Commands:
             index = self.name()
             self.end()
             return AdminCheckIndex(table, index)
+        if self.accept("SHOW", "DDL"):
+            return self._admin_show_ddl()
+        if self.accept("CANCEL", "DDL", "JOBS"):
+            ids = [self._number()]
+            while self.accept(","):
+                ids.append(self._number())
+            self.end()
+            return AdminCancelDdlJobs(ids)
         if self.accept("GC"):
             self.end()
             return RunGc()
         raise unsupported("ADMIN " + self.peek(), position=self.tokens[0].start)
+
+    def _admin_show_ddl(self) -> Statement:
+        if not self.accept("JOBS"):
+            self.end()
+            return AdminShowDdl()
+        count = DDL_JOBS_SHOWN if self.at == len(self.tokens) else self._number()
+        self.end()
+        return AdminShowDdlJobs(count)
+
+    def _number(self) -> int:
+        token = self.take()
+        if token.token_type != TokenType.NUMBER or not token.text.isdigit():
+            raise self.syntax_error(self.at - 1)
+        return int(token.text)
 
     def _backup(self) -> Backup:
         self.take()

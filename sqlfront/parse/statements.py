@@ -144,6 +144,25 @@ class AdminCheckIndex:
 
 
 @dataclass(slots=True)
+class AdminShowDdl:
+    """ADMIN SHOW DDL: which version there is, and who changes it."""
+
+
+@dataclass(slots=True)
+class AdminShowDdlJobs:
+    """ADMIN SHOW DDL JOBS [count]: those under way, and at most `count` that are over."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class AdminCancelDdlJobs:
+    """ADMIN CANCEL DDL JOBS id, ..."""
+
+    ids: list[int]
+
+
+@dataclass(slots=True)
 class Backup:
     """BACKUP DATABASE ... TO path."""
 
@@ -201,8 +220,8 @@ class Kill:
 
 Statement: TypeAlias = (
     Query | Insert | Update | Delete | Ddl | RenameTable | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint
-    | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | Backup | RunGc
-    | ImportInto | Prepare | Execute | Deallocate | Kill
+    | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | AdminShowDdl
+    | AdminShowDdlJobs | AdminCancelDdlJobs | Backup | ImportInto | RunGc | Prepare | Execute | Deallocate | Kill
 )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -17,6 +16,7 @@ from kvstore.client.cluster.cluster import Cluster
 from kvstore.proto.tikvpb_pb2 import BatchCommandsResponse
 from kvstore.rpc.api import Call, Handlers, Transport
 from kvstore.rpc.grpc import GrpcServer, GrpcTransport
+from shell.playground.plan import HOST, free_ports
 from tests.cluster_client.mock import METHODS, MockCluster
 
 IN_FLIGHT = (1, 8, 64)
@@ -68,20 +68,14 @@ async def measure(name: str, cluster: MockCluster, transport: Transport, *, batc
             print(f"timestamps/s, {name}:", *(f"{found:,}" for found in stamps))
 
 
-def free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
-
-
 async def main() -> None:
     memory = Answering()
     await memory.start()
     await measure("in-memory transport", memory, memory.network.transport("client"))
 
     wire = Answering()
-    wire.pd.addresses = [free_address()]
-    wire.pd.stores[1].address = free_address()
+    pd, wire.pd.stores[1].address = (f"{HOST}:{port}" for port in free_ports(2))
+    wire.pd.addresses = [pd]
     servers = [
         GrpcServer(wire.pd.addresses[0], wire.pd._handlers(0)),
         GrpcServer(wire.pd.stores[1].address, wire._handlers(1)),

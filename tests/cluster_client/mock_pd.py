@@ -40,6 +40,8 @@ class MockPd:
         self.heartbeats: list[pdpb.RegionHeartbeatRequest] = []
         self.orders: list[pdpb.RegionHeartbeatResponse] = []
         self.safe_point = 0
+        self.services: dict[bytes, int] = {}
+        """Safe points of services, which do not expire here."""
         self.calls: list[str] = []
         self.next_id = 1000
         self.servers: list[MemoryServer] = []
@@ -218,3 +220,14 @@ class _Member:
     async def UpdateGCSafePoint(self, request: pdpb.UpdateGCSafePointRequest) -> pdpb.UpdateGCSafePointResponse:
         self.pd.safe_point = max(self.pd.safe_point, request.safe_point)
         return pdpb.UpdateGCSafePointResponse(new_safe_point=self.pd.safe_point)
+
+    async def UpdateServiceGCSafePoint(
+        self, request: pdpb.UpdateServiceGCSafePointRequest
+    ) -> pdpb.UpdateServiceGCSafePointResponse:
+        services = self.pd.services
+        if request.TTL <= 0:
+            services.pop(request.service_id, None)
+        elif request.safe_point >= min(services.values(), default=0):
+            services[request.service_id] = request.safe_point
+        least = min(services.values(), default=0)
+        return pdpb.UpdateServiceGCSafePointResponse(service_id=request.service_id, min_safe_point=least)

@@ -250,7 +250,7 @@ def test_heartbeats_go_on_after_the_placement_driver_refused_a_lookup() -> None:
 @pytest.mark.parametrize("refused", [False, True], ids=["committed", "refused"])
 def test_what_a_cancelled_lock_call_may_have_locked_is_given_back_by_the_commit(refused: bool) -> None:
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
-        def refuse() -> None:
+        def refuse(commit_ts: int) -> None:
             if refused:
                 raise CommitRejected("schema changed")
 
@@ -293,7 +293,7 @@ def test_a_dropped_transaction_is_not_kept_alive() -> None:
 @pytest.mark.parametrize("options", [Options(), ASYNC, TWO_PHASES], ids=["1pc", "async", "2pc"])
 def test_a_commit_refused_before_it_began_gives_its_pessimistic_locks_back(options: Options) -> None:
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
-        def refuse() -> None:
+        def refuse(commit_ts: int) -> None:
             raise CommitRejected("schema changed")
 
         txn = await client.begin()

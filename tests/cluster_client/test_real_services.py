@@ -150,6 +150,21 @@ def test_raw_access() -> None:
     with_real_cluster(scenario)
 
 
+def test_gc_leaves_what_a_service_holds() -> None:
+    async def scenario(cluster: RealCluster, client: Cluster) -> None:
+        await put_all(client, {b"a": b"1"})
+        held = await client.now_ts()
+        await client.pd.update_service_safe_point("a reader", 600, held)
+        await put_all(client, {b"a": b"2"})
+        assert await client.gc(await client.now_ts()) == held
+        assert await client.snapshot(held).get(b"a") == b"1"
+        await client.pd.update_service_safe_point("a reader", 0, held)
+        now = await client.now_ts()
+        assert await client.gc(now) == now
+
+    with_real_cluster(scenario)
+
+
 def test_gc_moves_the_safe_point_and_old_locks_are_settled() -> None:
     async def scenario(cluster: RealCluster, client: Cluster) -> None:
         await put_all(client, {b"a": b"1"})

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 import sqlfront
 from kvstore.client.cluster.bulk import LoadOptions
 from kvstore.client.cluster.region_load import RegionLoad
-from sqlfront.catalog import rewrite
+from sqlfront.catalog import online, rewrite
 from sqlfront.catalog.jobs import PAUSED, cancel_job, past_jobs, running_jobs
 from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.online import go_on_with_unfinished
@@ -104,6 +105,15 @@ def stop_half_way(run: Run, parts: Parts, statement: str) -> None:
     parts.fail_after(None)
 
 
+@contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever fails here leaves all as it is, and nobody takes over."""
+    with monkeypatch.context() as patched:
+        for module in (rewrite, online):
+            patched.setattr(module, "pause_copy", lambda catalog, job: None)
+        yield
+
+
 def test_a_file_into_an_empty_table(world: World, run: Run, database: str, parquet: Path) -> None:
     run(f"create table t {SCHEMA}")
     job, source, target, table_id, phase, status, size, rows, message, *_ = run(f"import into t (v) from '{parquet}'")[
@@ -179,11 +189,10 @@ def test_a_process_that_was_killed(
     two = tmp_path / "two.parquet"
     pq.write_table(pa.table({"v": [f"v{i % 97}" for i in range(ROWS)], "w": range(ROWS)}), two)
     statement = f"import into t from '{two}' with checkpoint='{tmp_path / 'cp'}'"
-    with monkeypatch.context() as killed:
-        killed.setattr(rewrite, "pause_copy", lambda catalog, job: None)
+    with killed(monkeypatch):
         stop_half_way(run, parts, statement)
-    assert [job.state for job in jobs(world.first)] == ["running"]
-    assert world.first.catalog.schema.need_table(database, "t").closed
+        assert [job.state for job in jobs(world.first)] == ["running"]
+        assert world.first.catalog.schema.need_table(database, "t").closed
     for name in (tmp_path / "cp").iterdir():
         (name / "progress.jsonl").unlink()
     with world.connect(second, database=database) as other:
@@ -199,8 +208,7 @@ def test_an_orphan_is_paused(
     world: World, run: Run, parts: Parts, parquet: Path, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(f"create table t {SCHEMA}")
-    with monkeypatch.context() as killed:
-        killed.setattr(rewrite, "pause_copy", lambda catalog, job: None)
+    with killed(monkeypatch):
         stop_half_way(run, parts, f"import into t (v) from '{parquet}' with checkpoint='{tmp_path / 'cp'}'")
     with world.first.catalog.ddl_mutex:
         go_on_with_unfinished(world.first.catalog)
@@ -257,7 +265,8 @@ def test_it_can_be_cancelled(world: World, run: Run, parts: Parts, parquet: Path
     statement = f"import into t (v) from '{parquet}' with checkpoint='{tmp_path / 'cp'}'"
     stop_half_way(run, parts, statement)
     (job,) = jobs(world.first)
-    assert cancel_job(world.first.storage, job.id) == "successful"
+    assert run("admin show ddl jobs 0")[0][11] == "paused"
+    assert run(f"admin cancel ddl jobs {job.id}") == [(str(job.id), "successful")]
     if by == "an owner":
         with world.first.catalog.ddl_mutex:
             go_on_with_unfinished(world.first.catalog)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import sqlfront
-from sqlfront.dbapi import _resolve
+from sqlfront.dbapi import read_target
 from sqlfront.result import Result
 from tests.dbapi.fakes import open_fake
 
@@ -33,12 +33,12 @@ def options():
     ],
 )
 def test_where(target, path):
-    assert _resolve(target, options()) == path
+    assert read_target(target, options()) == path
 
 
 def test_url_options():
     found = options()
-    assert _resolve("sqlfront:///x?database=shop&autocommit=on&synchronous=off", found) == "/x"
+    assert read_target("sqlfront:///x?database=shop&autocommit=on&synchronous=off", found) == "/x"
     assert found == {"autocommit": True, "synchronous": False, "database": "shop"}
 
 
@@ -63,7 +63,7 @@ def test_url_options():
 )
 def test_refused_targets(target):
     with pytest.raises(sqlfront.InterfaceError):
-        _resolve(target, options())
+        read_target(target, options())
 
 
 def test_exceptions_are_attributes():

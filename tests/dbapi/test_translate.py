@@ -11,6 +11,7 @@ from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSche
 from coprocessor.table import TableCodec
 from coprocessor.types import BIGINT, INT, UBIGINT, varchar
 from kvstore import errors as kv
+from kvstore.client.cluster import errors as cluster
 from sqlfront.translate import translate
 
 
@@ -154,3 +155,22 @@ def test_others():
     assert type(translate(KeyError("x"))) is sqlfront.InternalError
     mine = sqlfront.ProgrammingError("x", 1064)
     assert translate(mine) is mine
+
+
+CLUSTER = [
+    (cluster.UndeterminedResult("the answer was lost"), 8501, False),
+    (cluster.PdUnavailable("gave up"), 9001, True),
+    (cluster.RegionUnavailable("gave up"), 9005, True),
+    (cluster.LocksUnresolved("gave up"), 9004, True),
+    (cluster.TxnAborted("by others"), 8022, True),
+    (cluster.RaftEntryTooLarge(7, 9 << 20), 8025, False),
+    (cluster.ClusterMismatch("another cluster"), 1105, False),
+]
+
+
+@pytest.mark.parametrize(("raised", "code", "retryable"), CLUSTER)
+def test_errors_of_a_cluster_have_tidbs_codes(raised, code, retryable):
+    out = translate(raised)
+    assert isinstance(out, sqlfront.OperationalError)
+    assert (out.code, out.sqlstate, out.retryable) == (code, "HY000", retryable)
+    assert str(raised) in out.message

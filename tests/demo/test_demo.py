@@ -15,6 +15,7 @@ import pytest
 import sqlfront
 from shell import demo
 from shell.demo.data import SCHEMA, arrow_tables
+from shell.options import invoke
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +114,17 @@ def test_the_whole_demo_runs_from_the_command_line(tmp_path: Path) -> None:
     assert "every index agrees with the rows" in done.stdout
     with contextlib.closing(sqlfront.connect(str(tmp_path / "demo.db"), autocommit=True)) as con:
         assert con.execute("SELECT COUNT(*) FROM flights").fetchone() == (336_776,)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_with_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.run_cluster(rows=4000, seconds=3.0) == 0
+    output = capsys.readouterr().out
+    assert "✗" not in output
+    assert "none is lost" in output
+    assert "seconds without an answer to anybody" in output
+
+
+def test_a_cluster_has_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["demo", "--cluster", "here.db"]) == 2
+    assert "no PATH and no --fresh" in capsys.readouterr().err

@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -28,12 +27,12 @@ from kvstore.rpc.api import RpcError
 from kvstore.rpc.grpc import GrpcTransport
 from shell.ctl.session import CtlError, Session
 from shell.playground.children import Child, tail_of
-from tests.e2e.proxy import HOST, OUTSIDE, Network
+from shell.playground.local import PROGRAM, READY_S, leaders
+from shell.playground.local import STOP_GRACE_S as STOP_S
+from shell.playground.plan import HOST, free_ports
+from tests.e2e.proxy import OUTSIDE, Network
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = (sys.executable, "-m", "shell")
-READY_S = 60.0
-STOP_S = 15.0
 POLL_S = 0.05
 TEST_S = 240.0
 """A test that takes longer hangs."""
@@ -41,18 +40,6 @@ CLEANUP_S = 60.0
 STATUS_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 T = TypeVar("T")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]], within_s: float = TEST_S) -> T:
@@ -276,12 +263,7 @@ class Cluster:
 
     async def leaders(self) -> dict[str, int]:
         """How many regions each store leads, as the placement driver knows it."""
-        names = {number: name for name, number in (await self.store_ids()).items()}
-        led = dict.fromkeys(names.values(), 0)
-        for _, leader in await self.pd.scan_regions(b"", b""):
-            if leader is not None and leader.store_id in names:
-                led[names[leader.store_id]] += 1
-        return led
+        return await leaders(self.pd, {self.members[name].address: name for name in self.stores})
 
     async def replicated(self, replicas: int, within_s: float) -> None:
         """Waits until every region has so many voters and a leader, and no other peers."""

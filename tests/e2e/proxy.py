@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-HOST = "127.0.0.1"
+from shell.playground.plan import HOST
+
 PIECE_BYTES = 64 << 10
 OUTSIDE = "client"
 """The name of everybody who is no process of the test."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from coprocessor.serving import LABELS
 from kvstore.client.cluster.cluster import Cluster as Client
 from shell.ctl.options import make_app
 from shell.options import invoke
@@ -161,7 +162,8 @@ async def keeps_stores(person: Person, store: int) -> None:
     await person.asks(f"store-labels {store} zone=z1 host=h1")
     await person.asks(f"store-weight {store} 2 0.5")
     found = await person.asks(f"store {store}")
-    assert (found["labels"], found["leader_weight"], found["region_weight"]) == ({"zone": "z1", "host": "h1"}, 2, 0.5)
+    assert found["labels"] == {"zone": "z1", "host": "h1", **LABELS}
+    assert (found["leader_weight"], found["region_weight"]) == (2, 0.5)
     await person.asks(f"scheduler add evict-leader --store {store}")
     await person.asks(f"store-set {store} offline")
     await person.sees(f"store {store}", state="Offline")

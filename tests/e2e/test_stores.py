@@ -20,8 +20,10 @@ import pytest
 from kvstore.client.cluster.cluster import Cluster as Client
 from shell.ctl import steer
 from shell.playground.children import ChildFailed
+from shell.playground.local import PROGRAM
+from shell.playground.plan import free_ports
 from tests.e2e.bank import Bank
-from tests.e2e.harness import PROGRAM, ROOT, Cluster, free_ports, run, until
+from tests.e2e.harness import ROOT, Cluster, run, until
 
 BACK_S = 10.0
 MOVE_S = 120.0

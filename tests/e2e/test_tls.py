@@ -21,8 +21,9 @@ from kvstore.proto.kvrpcpb_pb2 import RawGetRequest
 from kvstore.proto.pdpb_pb2 import GetMembersRequest
 from kvstore.rpc.api import methods_of
 from kvstore.rpc.grpc import GrpcTransport, Tls
-from tests.e2e.harness import PROGRAM, ROOT, Cluster, free_ports, run, until
-from tests.e2e.proxy import HOST
+from shell.playground.local import PROGRAM
+from shell.playground.plan import HOST, free_ports
+from tests.e2e.harness import ROOT, Cluster, run, until
 from tests.ops.certificates import Certificates, make_certificates
 
 RAW_GET = methods_of(tikvpb_pb2.DESCRIPTOR, "Tikv")["RawGet"]

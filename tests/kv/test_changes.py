@@ -151,7 +151,7 @@ def test_what_does_not_commit_is_not_logged(store: EmbeddedStore) -> None:
     with pytest.raises(KeyExists):
         duplicate.commit()
 
-    def refuse() -> None:
+    def refuse(commit_ts: int) -> None:
         raise RuntimeError("no")
 
     refused = store.begin()

@@ -189,7 +189,7 @@ def test_rejected_commit_leaves_nothing(store: EmbeddedStore) -> None:
     txn = store.begin()
     txn.put(b"k", b"v")
 
-    def refuse() -> None:
+    def refuse(commit_ts: int) -> None:
         raise errors.CommitRejected("schema changed")
 
     with pytest.raises(errors.CommitRejected):

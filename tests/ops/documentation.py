@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from kvstore.ops.config import Section, described
 from shell.ctl.options import make_app
+from shell.nodes.db import DbSettings
 from shell.nodes.kv import KvSettings
 from shell.nodes.pd import PdSettings
 
@@ -128,6 +129,7 @@ def tables() -> dict[str, str]:
     return {
         "settings of pd": settings(PdSettings),
         "settings of kv": settings(KvSettings),
+        "settings of db": settings(DbSettings),
         "metrics": metrics(),
         "failpoints": failpoints(),
         "ctl": commands(),

@@ -1,4 +1,4 @@
-"""Stands for `sqlfront pd` and `sqlfront kv` in tests of the playground: listens, is ready, and waits for its end.
+"""Stands for `sqlfront pd`, `kv` and `db` in tests of the playground: listens, is ready, and waits for its end.
 
 The environment says what goes wrong, by name: FAKE_DIES (after it was ready), FAKE_BROKEN, FAKE_MUTE (never ready).
 """
@@ -17,22 +17,23 @@ from kvstore.ops.process import PARENT_FD
 def main(arguments: list[str]) -> int:
     kind = arguments[0]
     options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
-    name = Path(options["--data"]).name
+    place = Path(options["--log-file"]).with_suffix("")
+    name = place.name
     if os.environ.get("FAKE_BROKEN") == name:
         print("the disk is gone", file=sys.stderr)
         return 1
 
     def stop(*_: object) -> None:
-        Path(f"{options['--data']}.stopped").touch()
+        place.with_suffix(".stopped").touch()
         os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=lambda: (os.read(int(os.environ[PARENT_FD]), 1), stop()), daemon=True).start()
-    started = Path(f"{options['--data']}.started")
+    started = place.with_suffix(".started")
     started.with_suffix(".new").write_text(str(os.getpid()))
     started.with_suffix(".new").rename(started)
     if os.environ.get("FAKE_MUTE") != name:
-        print("ready", kind, f"addr={options.get('--addr') or options['--client-addr']}", flush=True)
+        print("ready", kind, f"status={options['--status-addr']}", flush=True)
     if os.environ.get("FAKE_DIES") == name:
         os.kill(os.getpid(), signal.SIGKILL)
 

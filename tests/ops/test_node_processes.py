@@ -22,7 +22,7 @@ from kvstore.proto.pdpb_pb2 import GetMembersRequest
 from kvstore.rpc.api import RpcError
 from kvstore.rpc.grpc import GrpcTransport
 from shell.options import invoke
-from tests.e2e.harness import free_ports
+from shell.playground.plan import free_ports
 from tests.ops.certificates import make_certificates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +101,33 @@ def test_a_store_that_is_told_wrongly(
     given = [str(tmp_path / argument) if argument in ("c", "d") else argument for argument in arguments]
     assert complaint in refused("kv", *given)
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "where are the placement drivers? give --pd HOST:PORT"),
+        (["--pd", "nowhere"], "--pd: placement driver 'nowhere' is not host:port"),
+        (["--pd", "127.0.0.1:1", "--status-addr", "0.0.0.0:1"], "--status-addr 0.0.0.0:1 can be reached by others"),
+        (["--pd", "127.0.0.1:1", "--cert", "x"], "missing"),
+    ],
+)
+def test_a_sql_server_that_is_told_wrongly(refused: Callable[..., str], arguments: list[str], complaint: str) -> None:
+    said = refused("db", *arguments)
+    assert said.startswith("sqlfront db: ")
+    assert complaint in said
+
+
+def test_a_sql_server_that_finds_no_cluster_waits_and_can_be_stopped() -> None:
+    (pd, status) = free_ports(2)
+    command_line = command("db", "--pd", f"127.0.0.1:{pd}", "--status-addr", f"127.0.0.1:{status}")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command_line, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "no placement driver answers; trying again" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["pd", "kv"])

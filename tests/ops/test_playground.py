@@ -22,7 +22,12 @@ RUN = """
 import sys
 from pathlib import Path
 from shell.playground import run
-raise SystemExit(run(2, 1, Path(sys.argv[1]), int(sys.argv[2]), (sys.executable, "-m", "tests.ops.fake_member")))
+
+async def at_once(plan):
+    pass
+
+program = (sys.executable, "-m", "tests.ops.fake_member")
+raise SystemExit(run(2, 1, 1, Path(sys.argv[1]), int(sys.argv[2]), program, at_once))
 """
 
 
@@ -36,7 +41,7 @@ def free_base(count: int) -> int:
 
 def start(data: Path, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(data), str(free_base(6))],
+        [sys.executable, "-c", RUN, str(data), str(free_base(8))],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         stdout=subprocess.PIPE,
@@ -77,14 +82,14 @@ def alive(data: Path) -> list[str]:
 def test_ctrl_c_stops_all(tmp_path: Path) -> None:
     process = start(tmp_path)
     lines = read_until(process, "Ctrl-C")
-    assert lines[0] == f"1 placement driver and 2 stores run; data and logs are in {tmp_path}"
-    assert [line.split()[0] for line in lines[1:4]] == ["pd1", "kv1", "kv2"]
-    assert alive(tmp_path) == ["kv1", "kv2", "pd1"]
+    assert lines[0] == f"1 placement driver, 2 stores and 1 SQL server run; data and logs are in {tmp_path}"
+    assert [line.split()[0] for line in lines[1:5]] == ["pd1", "kv1", "kv2", "db1"]
+    assert alive(tmp_path) == ["db1", "kv1", "kv2", "pd1"]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, out, err) == (0, "stopping\n", "")
     assert alive(tmp_path) == []
-    assert len(list(tmp_path.glob("*.stopped"))) == 3
+    assert len(list(tmp_path.glob("*.stopped"))) == 4
 
 
 def test_a_child_that_dies_stops_the_others_and_is_named(tmp_path: Path) -> None:
@@ -133,6 +138,12 @@ def test_a_plan_has_tikvs_ports_or_consecutive_ones() -> None:
         "kv", "--data", "/d/kv1", "--status-addr", "127.0.0.1:5003", "--log-file", "/d/kv1.log",
         "--addr", "127.0.0.1:5002", "--pd", "127.0.0.1:5000",
     )  # fmt: skip
+    served = make_plan(1, 1, Path("/d"), 5000, servers=2)
+    assert [member.ports for member in served.servers] == [(5004,), (5005,)]
+    assert served.servers[0].arguments == (
+        "db", "--status-addr", "127.0.0.1:5004", "--log-file", "/d/db1.log", "--pd", "127.0.0.1:5000",
+    )  # fmt: skip
+    assert "sqlfront tikv://127.0.0.1:5000/test\n" in describe(served, keep=False)
     assert plan.pds[1].arguments[-1] == "pd1=http://127.0.0.1:2379,pd2=http://127.0.0.1:2380"
     assert "sqlfront ctl --pd 127.0.0.1:5000 stores" in describe(moved, keep=False)
 
@@ -144,9 +155,9 @@ def test_plans_that_cannot_be(stores: int, pds: int, base: int | None) -> None:
 
 
 def test_no_two_members_share_a_port() -> None:
-    plan = make_plan(20, 20, Path("/d"), None)
-    ports = [port for member in plan.members for port in (member.port, member.status_port)]
-    assert len(ports) == len(set(ports)) == 80
+    plan = make_plan(20, 20, Path("/d"), None, servers=20)
+    ports = [port for member in plan.members for port in member.ports]
+    assert len(ports) == len(set(ports)) == 100
 
 
 def test_ports_in_use_are_found() -> None:

@@ -20,6 +20,7 @@ from kvstore.client.embedded import EmbeddedStore
 from kvstore.errors import Cancelled, PushFailed
 from kvstore.proto import coprocessor_pb2, tipb_pb2
 from pd.oracle import LocalOracle
+from sqlfront.catalog.catalog import LocalCatalog
 from sqlfront.database import Database
 from sqlfront.dbapi import DEFAULT_DATABASE, Connection
 
@@ -125,7 +126,7 @@ class PushedDatabase(Database):
         store = EmbeddedStore.open(None, LocalOracle)
         self.regions = Regions(store, seed, encode)
         store.push_down = self.regions
-        super().__init__(None, store)
+        super().__init__(None, store, LocalCatalog(store), store)
 
     def _shut(self) -> None:
         super()._shut()

@@ -12,7 +12,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 def test_the_tour_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert [block.split()[1] for block in blocks] == ["sqlfront", "asyncio"]
+    assert [block.split()[1] for block in blocks] == ["sqlfront", "sqlfront", "asyncio"]
     assert len(blocks[0].strip().splitlines()) <= 12
     for _ in range(2):
         done = subprocess.run(

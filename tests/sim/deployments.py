@@ -10,6 +10,7 @@ from tests.sim.nemesis import LANES
 from tests.sim.pd_group import PdGroup
 from tests.sim.raft_group import RaftGroup
 from tests.sim.run import Report, simulate
+from tests.sim.sql_run import simulate_sql
 from tests.sim.store_cluster import Shape, StoreCluster
 from tests.sim.variants import unusual
 from tests.sim.workloads.api import Workload
@@ -57,10 +58,16 @@ def bulk_load(seed: int, seconds: float) -> Report:
     return simulate(seed, lambda world: StoreCluster(world, shape, splits), workloads, seconds, lanes, clients_each=2)
 
 
+def sql(seed: int, seconds: float) -> Report:
+    """SQL servers whose schema changes beside writers."""
+    return simulate_sql(seed, seconds)
+
+
 DEPLOYMENTS: dict[str, Callable[[int, float], Report]] = {
     "cluster": cluster,
     "bulk-load": bulk_load,
     "raft-group": raft_group,
     "pd-group": pd_group,
+    "sql": sql,
 }
 """The first is the default."""

@@ -77,6 +77,22 @@ async def crash(cluster: Cluster, rng: random.Random) -> AsyncIterator[str]:
                 cluster.restart(machine)
 
 
+@contextlib.asynccontextmanager
+async def blackout(cluster: Cluster, rng: random.Random) -> AsyncIterator[str]:
+    """All machines lose power at once, and come back one after the other."""
+    machines = [machine for machine in cluster.machines if machine.running]
+    rng.shuffle(machines)
+    for machine in machines:
+        machine.crash(power=True)
+    try:
+        yield f"power loss of all; back in the order {', '.join(machine.name for machine in machines)}"
+    finally:
+        for machine in machines:
+            if not machine.running:
+                cluster.restart(machine)
+            await asyncio.sleep(rng.random())
+
+
 def _everyone(cluster: Cluster) -> list[str]:
     return [*(machine.name for machine in cluster.machines), *cluster.others]
 

@@ -57,7 +57,7 @@ class Backoff:
     """The pauses of one request; `wait` sleeps, or raises the kind's error when the budget is spent."""
 
     CAUSES_MAX = 8
-    """How many of the last causes the final error names."""
+    """How many of the last different causes the final error names."""
 
     __slots__ = ("_attempts", "_causes", "_rng", "budget_ms", "maybe_executed", "spent_ms")
 
@@ -99,7 +99,8 @@ class Backoff:
         """Sleeps before the next attempt. Raises `kind.error`, at once, when the budget is used up."""
         if self._causes is None:
             self._causes = []
-        self._causes.append(f"{kind.name}: {cause}")
+        if (named := f"{kind.name}: {cause}") not in self._causes:
+            self._causes.append(named)
         del self._causes[: -self.CAUSES_MAX]
         if self.spent_ms >= self.budget_ms:
             error = kind.error(f"gave up after {self.budget_ms:.0f} ms of retries: {'; '.join(self._causes)}")

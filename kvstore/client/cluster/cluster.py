@@ -33,6 +33,9 @@ from kvstore.rpc.api import Code, RpcError, Transport
 GC_LOCKS_MAX = 256
 """Locks looked at in one request of the garbage collection."""
 DESTROY_TIMEOUT_S = 60.0
+GC_WORKER = "gc_worker"
+"""The service that stands for garbage collection itself among those that hold safe points."""
+FOREVER_S = (1 << 63) - 1
 
 
 class Cluster:
@@ -139,8 +142,11 @@ class Cluster:
     async def gc(self, safe_point: int) -> int:
         """Settles all locks of transactions up to `safe_point`, then lets versions below it be removed.
 
-        Returns the safe point that holds now. Raises LocksUnresolved when a transaction that old is still alive.
+        What a service holds with a safe point of its own stays (TiDB's `pkg/store/gcworker`). Returns the safe point
+        that holds now. Raises LocksUnresolved when a transaction that old is still alive.
         """
+        least = await self.pd.update_service_safe_point(GC_WORKER, FOREVER_S, safe_point)
+        safe_point = min(safe_point, least)
         await self._settle_locks_below(safe_point)
         return await self.pd.update_gc_safe_point(safe_point)
 

@@ -26,16 +26,12 @@ from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.cluster.snapshot import Snapshot
-from kvstore.client.cluster.stores import is_replica_engine
+from kvstore.client.cluster.stores import features_of
 from kvstore.errors import PushFailed
 from kvstore.proto import coprocessor_pb2, tipb_pb2
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
-from kvstore.proto.metapb_pb2 import Tombstone
 
 TP_DAG = 103
-ENCODINGS_LABEL = "engine_encodings"
-"""A store's label that names the encodings it answers in beside TiKV's."""
-ARROW = "arrow"
 CONCURRENCY = 15
 """Regions asked at a time (TiDB's `tidb_distsql_scan_concurrency`)."""
 PAGE_BYTES = 16 << 20
@@ -46,6 +42,15 @@ CACHE_BYTES_MAX = 64 << 20
 CACHED_ANSWER_BYTES_MAX = 8 << 20
 LABELS_TTL_S = 10.0
 """For so long what the placement driver said of the stores' labels is taken for true."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionPart:
+    """The part of a request's ranges that lies in one region, and the store whose peer is taken for its leader."""
+
+    region_id: int
+    store_id: int
+    ranges: list[KeyRange]
 
 
 class Push:
@@ -61,12 +66,7 @@ class Push:
         """Whether every store says that it answers in Arrow. Raises PdUnavailable, PdError."""
         now = asyncio.get_running_loop().time()
         if now - self._asked_at >= LABELS_TTL_S:
-            stores = await self._parts.pd.get_all_stores()
-            alive = [store for store in stores if store.state != Tombstone and not is_replica_engine(store)]
-            self._arrow = bool(alive) and all(
-                any(label.key == ENCODINGS_LABEL and ARROW in label.value.split(",") for label in store.labels)
-                for store in alive
-            )
+            self._arrow = features_of(await self._parts.pd.get_all_stores()).answers_arrow
             self._asked_at = now
         return self._arrow
 
@@ -101,8 +101,15 @@ class Push:
 
     async def split(self, backoff: Backoff, ranges: Sequence[KeyRange]) -> list[list[KeyRange]]:
         """The ranges cut at the bounds of regions, in key order: those of one region together."""
+        return [part.ranges for part in await self._by_region(backoff, ranges)]
+
+    async def by_region(self, ranges: Sequence[KeyRange]) -> list[RegionPart]:
+        """The ranges cut at the bounds of regions, in key order. Raises ClusterError, PdError."""
+        return await self._by_region(self._parts.backoff(SCAN_BUDGET_MS), ranges)
+
+    async def _by_region(self, backoff: Backoff, ranges: Sequence[KeyRange]) -> list[RegionPart]:
         regions = self._parts.regions
-        parts: list[list[KeyRange]] = []
+        parts: list[RegionPart] = []
         left = [(start, end) for start, end in ranges if not end or start < end]
         while left:
             region = regions.find(left[0][0])
@@ -110,7 +117,7 @@ class Push:
                 await regions.prefetch(left[0][0], left[-1][1])
                 region = await regions.locate(backoff, left[0][0])
             here, left = cut_front(left, region.start, region.end, desc=False)
-            parts.append(here)
+            parts.append(RegionPart(region.id, region.leader.store_id, here))
         return parts
 
 

@@ -5,8 +5,8 @@ Each call of a thread is one trip to the loop. A timestamp is drawn when a snaps
 
 from __future__ import annotations
 
+import asyncio
 import random
-import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -27,10 +27,12 @@ from kvstore.client.api import (
 )
 from kvstore.client.cluster.bulk import BulkLoad, LoadOptions
 from kvstore.client.cluster.cluster import Cluster
+from kvstore.client.cluster.key_ranges import KeyRange
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.parts import Options
-from kvstore.client.cluster.push import Push
+from kvstore.client.cluster.push import Push, RegionPart
 from kvstore.client.cluster.snapshot import Snapshot
+from kvstore.client.cluster.stores import StoreFeatures, features_of
 from kvstore.client.cluster.transaction import ClusterTransaction, MergedReader
 from kvstore.client.write_buffer import Pair
 from kvstore.errors import SnapshotTooOld, WriteConflict
@@ -124,15 +126,18 @@ async def _closing(answers: AsyncGenerator[Any, None]) -> None:
 class SnapshotReader(ClusterReader):
     """A reader of what is committed; `ts` 0 is drawn with the first read."""
 
-    def __init__(self, loop: LoopThread, cluster: Cluster, ts: int, read: ReadFrom) -> None:
+    def __init__(self, loop: LoopThread, cluster: Cluster, ts: int, read: ReadFrom, check: CommitCheck | None) -> None:
         super().__init__(loop, ts)
         self._cluster = cluster
         self._read = read
+        self._check = check
         self._snapshot = cluster.snapshot(ts, read=read) if ts else None
 
     async def _reading(self) -> Snapshot:
         if self._snapshot is None:
             ts = await self._cluster.now_ts()
+            if self._check is not None:
+                self._check(ts)
             if self._snapshot is None:  # by another thread's read
                 self._snapshot = self._cluster.snapshot(ts, read=self._read)
                 self._ts = ts
@@ -257,6 +262,9 @@ class _PushDown:
     def arrow(self) -> bool:
         return self._loop.run(self._push.arrow())
 
+    def by_region(self, ranges: Sequence[KeyRange]) -> list[RegionPart]:
+        return self._loop.run(self._push.by_region(ranges))
+
     def run(self, request: PushRequest, cancel: CancelToken | None = None) -> Iterator[PushAnswer]:
         answers = self._push.run(request)
         try:
@@ -337,6 +345,18 @@ class ClusterStorage:
     def push_down(self) -> PushDown | None:
         return self._push_down
 
+    def by_region(self, ranges: Sequence[KeyRange]) -> list[RegionPart]:
+        """Cuts ascending, disjoint ranges at the bounds of regions, in key order."""
+        return self._push_down.by_region(ranges)
+
+    def features(self) -> StoreFeatures:
+        """What the cluster's stores can be asked for. Raises PdUnavailable, PdError."""
+
+        async def features() -> StoreFeatures:
+            return features_of(await self.cluster.pd.get_all_stores())
+
+        return self._loop.run(features())
+
     def oldest_ts(self) -> int:
         """The oldest timestamp that is read at, 0 if none is: garbage collection has to stay below it."""
         while True:
@@ -354,8 +374,11 @@ class ClusterStorage:
         self._readers.add(made)
         return made
 
-    def snapshot(self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER) -> ClusterReader:
-        reader = SnapshotReader(self._loop, self.cluster, ts or 0, read)
+    def snapshot(
+        self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER, check: CommitCheck | None = None
+    ) -> ClusterReader:
+        """`check` is told the timestamp when it is drawn; what it raises comes out of the call that reads."""
+        reader = SnapshotReader(self._loop, self.cluster, ts or 0, read, check)
         self._readers.add(reader)
         return reader
 
@@ -371,13 +394,13 @@ class ClusterStorage:
         cancel: CancelToken | None = None,
         check: CommitCheck | None = None,
     ) -> int:
-        deadline = time.monotonic() + wait_ms / 1000
-
         async def write() -> int:
+            clock = asyncio.get_running_loop().time
+            deadline = clock() + wait_ms / 1000
             while True:
                 txn = await self.cluster.begin(pessimistic=False)
                 txn.cancel = cancel
-                txn.lock_wait_ms = max(int((deadline - time.monotonic()) * 1000), 0)
+                txn.lock_wait_ms = max(int((deadline - clock()) * 1000), 0)
                 for key, value in writes.items():
                     if value is None:
                         txn.delete(key)
@@ -389,7 +412,7 @@ class ClusterStorage:
                     return await txn.commit(check)
                 except WriteConflict:
                     # somebody committed since the timestamp was drawn; nothing was read that could be old by now
-                    if time.monotonic() >= deadline:
+                    if clock() >= deadline:
                         raise
 
         return self._loop.run(write(), to_its_end=True)
@@ -415,13 +438,9 @@ class ClusterStorage:
 
     def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
         """Keeps what a reader at `ts` sees for so long; 0 seconds lets it go. Raises SnapshotTooOld."""
-        least = self.least_kept(service, ts, ttl_s)
+        least = self._loop.run(self.cluster.pd.update_service_safe_point(service, ttl_s, ts))
         if ttl_s and least > ts:
             raise SnapshotTooOld(ts, least)
-
-    def least_kept(self, service: str, ts: int, ttl_s: int) -> int:
-        """Notes `ts` for a service, for so long; returns the least timestamp that any service keeps."""
-        return int(self._loop.run(self.cluster.pd.update_service_safe_point(service, ttl_s, ts)))
 
     def destroy_range(self, start: bytes, end: bytes) -> None:
         self._loop.run(self.cluster.destroy_range(start, end))

@@ -1,0 +1,193 @@
+"""What a stored table may carry that this code does not do: why such a table is only read here, or not even that.
+
+A TiDB server and this code share the records of the schema (`info.py`), and TiDB's hold more: partitions, foreign keys,
+expression indexes, collations with weights of their own. A writer who does not know of these breaks what others rely
+on, and a reader may give wrong rows. Both are decided from the record alone, so that the answer is the same on every
+server. A property that is not known here counts as one that writers have to know.
+
+The reasons complete the sentences "table t is read only here: it …" and "table t cannot be read here: it …".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.types import STRING_TPS, Tp
+from sqlfront.catalog.info import State
+
+if TYPE_CHECKING:
+    from sqlfront.catalog.info import ColumnInfo, IndexInfo, TableInfo
+
+PADDING_BIN = frozenset({"", "binary", "utf8mb4_bin", "utf8_bin", "utf8mb3_bin", "ascii_bin", "latin1_bin"})
+"""Collations whose keys are the bytes of the text, but for trailing spaces."""
+KEYED_AS_HERE = PADDING_BIN | {"utf8mb4_0900_bin"}
+"""Collations whose keys are made here as TiDB makes them; the others have weights, or other encodings, in keys."""
+IS_REFERENCED = "is referenced by foreign keys, which are not checked here"
+"""The reason that only other tables' records tell."""
+_TPS = frozenset(int(tp) for tp in Tp)
+_BACKFILL_NONE = 0
+_HARMLESS_OF_TABLE = frozenset(
+    {"auto_inc_id_extra", "affinity", "engine_attribute", "storage_class_tier", "sqlfront_closed"}
+)
+"""Tags of a table that no reader and no writer of rows has to look at; the last one is ours."""
+_HARMLESS_OF_INDEX = frozenset({"global_index_version", "affect_column"})
+_TEMPORARY = {1: "global", 2: "local"}
+_MODES = {1: "being imported into", 2: "being restored"}
+
+
+def reason_against_reading(info: TableInfo) -> str | None:
+    """Returns why reading the table's records would give wrong rows, None when it does not."""
+    return next(_against_reading(info), None)
+
+
+def reason_against_writing(info: TableInfo) -> str | None:
+    """Returns why rows of the table must not be changed here, None when its own record does not forbid it.
+
+    Foreign keys of other tables may: see `referenced_tables` and `IS_REFERENCED`.
+    """
+    return reason_against_reading(info) or next(_against_writing(info), None)
+
+
+def is_keyed_as_here(info: TableInfo, index: IndexInfo) -> bool:
+    """Whether the index has one entry for each row, with a key that is made here as TiDB makes it."""
+    return next(_against_index(info, index), None) is None
+
+
+def referenced_tables(tables: Iterable[tuple[str, TableInfo]]) -> frozenset[tuple[str, str]]:
+    """Returns (database, table), in lower case, of what the foreign keys of `tables` (database, record) point to."""
+    return frozenset(
+        (key["ref_schema"]["L"] or db.lower(), key["ref_table"]["L"])
+        for db, info in tables
+        for key in info.fk_info or ()
+        if _is_enforced_key(key)
+    )
+
+
+# Reading
+
+
+def _against_reading(info: TableInfo) -> Iterator[str]:
+    if info.view:
+        yield "is a view"
+    if info.sequence:
+        yield "is a sequence"
+    if info.state != State.PUBLIC:
+        yield "is being created or dropped"
+    if info.partition and info.partition.get("enable"):
+        yield "is partitioned"
+    if info.temp_table_type:
+        yield f"is a {_TEMPORARY.get(info.temp_table_type, '')} temporary table".replace("  ", " ")
+    if info.is_columnar:
+        yield "has no rows in the row store"
+    if mode := info.extra.get("mode"):
+        yield f"is {_MODES.get(mode, f'in mode {mode}')}"
+    for column in info.columns:
+        if column.state == State.PUBLIC and not column.hidden:
+            yield from _column_against_reading(column)
+    yield from _handle_against_reading(info)
+
+
+def _column_against_reading(column: ColumnInfo) -> Iterator[str]:
+    name = f"column '{column.name}'"
+    if column.type.tp not in _TPS or column.type.array:
+        yield f"has {name} of a type that is not known here ({column.type.tp})"
+    if column.generated_expr_string and not column.generated_stored:
+        yield f"has the virtual generated {name}"
+    if column.type.charset != column.type.charset.lower() or column.type.collate != column.type.collate.lower():
+        yield f"has {name} whose character set was stored before TiDB 2.1.9"
+    if column.type.elems_is_binary_lit and any(column.type.elems_is_binary_lit):
+        yield f"has {name} with members that are binary literals"
+    if column.version == 0 and column.type.tp == Tp.TIMESTAMP and column.origin_default:
+        yield f"has {name} whose default is in an unknown time zone"
+
+
+def _handle_against_reading(info: TableInfo) -> Iterator[str]:
+    """A clustered key is in the records' keys, which point reads make."""
+    if not info.is_common_handle:
+        return
+    if info.common_handle_version == 0:
+        yield "has a clustered key of the form before TiDB 5.0"
+    for index in info.indexes:
+        if index.primary:
+            yield from _against_index(info, index)
+
+
+# Writing
+
+
+def _against_writing(info: TableInfo) -> Iterator[str]:
+    if any(_is_enforced_key(key) for key in info.fk_info or ()):
+        yield "has foreign keys"
+    if any(check.get("enforced") for check in info.constraint_info or ()):
+        yield "has CHECK constraints"
+    if info.auto_random_bits:
+        yield "has an AUTO_RANDOM key"
+    if info.cache_table_status:
+        yield "is a cached table"
+    if info.lock and info.lock.get("Sessions"):
+        yield "is locked by LOCK TABLES"
+    if info.exchange_partition_info:
+        yield "takes part in an exchange of partitions"
+    yield from _unknown("the table", info.extra, _HARMLESS_OF_TABLE | {"mode"})
+    for column in info.columns:
+        yield from _column_against_writing(column)
+    for index in info.indexes:
+        yield from _against_index(info, index)
+        if index.backfill_state != _BACKFILL_NONE:
+            yield f"has index '{index.name}' that is being built beside it"
+
+
+def _column_against_writing(column: ColumnInfo) -> Iterator[str]:
+    name = f"column '{column.name}'"
+    if column.state != State.PUBLIC:
+        yield f"has {name} that is being added or dropped"
+    if column.change_state_info or column.extra.get("changing_type"):
+        yield f"has {name} whose type is being changed"
+    if column.hidden:
+        yield "has an index over an expression"
+    if column.generated_expr_string:
+        yield f"has the generated {name}"
+    if column.version == 0 and column.type.tp == Tp.TIMESTAMP and column.default:
+        yield f"has {name} whose default is in an unknown time zone"
+    yield from _unknown(name, column.extra, frozenset({"changing_type"}))
+
+
+def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
+    name = f"index '{index.name}'"
+    if index.mv_index:
+        yield f"has the multi-valued {name}"
+    if index.is_global:
+        yield f"has the global {name}"
+    if index.vector_index or index.extra.get("inverted_index") or index.extra.get("full_text_index"):
+        yield f"has the columnar {name}"
+    if index.extra.get("condition_expr_string"):
+        yield f"has the partial {name}"
+    known = frozenset({"inverted_index", "full_text_index", "condition_expr_string"})
+    yield from _unknown(name, index.extra, _HARMLESS_OF_INDEX | known)
+    columns = _columns_of(info, index)
+    if any(column.hidden for column in columns):
+        yield f"has {name} over an expression"
+    if any(column.state != State.PUBLIC for column in columns):
+        yield f"has {name} over a column that is being added or dropped"
+    if any(part.extra.get("using_changing_type") for part in index.columns):
+        yield f"has {name} over a column whose type is being changed"
+    for column in columns:
+        if column.type.tp in STRING_TPS and column.type.collate not in KEYED_AS_HERE:
+            yield f"has {name} over column '{column.name}' of collation {column.type.collate}"
+
+
+def _columns_of(info: TableInfo, index: IndexInfo) -> list[ColumnInfo]:
+    by_offset = {column.offset: column for column in info.columns}
+    return [by_offset[part.offset] for part in index.columns]
+
+
+def _is_enforced_key(key: dict[str, Any]) -> bool:
+    """Foreign keys of version 0 were only written down."""
+    return bool(key.get("version"))
+
+
+def _unknown(where: str, extra: dict[str, Any], known: frozenset[str]) -> Iterator[str]:
+    for tag, value in extra.items():
+        if value and tag not in known:
+            yield f"has a property that is not known here: '{tag}' of {where}"

@@ -1,0 +1,178 @@
+"""Tables as TiDB stores them (tests/catalog/foreign/*.json): what is read, what is written, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sqlfront.catalog.foreign import IS_REFERENCED, reason_against_reading, reason_against_writing, referenced_tables
+from sqlfront.catalog.info import TableInfo
+from sqlfront.catalog.meta import Meta
+from sqlfront.catalog.model import Table
+from sqlfront.dbapi import Connection, connect
+from sqlfront.errors import OperationalError
+
+CORPUS = Path(__file__).parent / "foreign"
+
+WRITABLE = {
+    "adding_index",
+    "auto_id_cache_1",
+    "check_not_enforced",
+    "ci_column",
+    "common_handle",
+    "foreign_key_of_old",
+    "invisible_index",
+    "parent",
+    "placement",
+    "plain",
+    "prefix_index",
+    "shard_row_id_bits",
+    "ttl",
+}
+READ_ONLY = {
+    "adding_column": "has column 'late' that is being added or dropped",
+    "adding_index_fast": "has index 'by_n' that is being built beside it",
+    "auto_random": "has an AUTO_RANDOM key",
+    "cached": "is a cached table",
+    "changing_column": "has column '_Col$_n_0' that is being added or dropped",
+    "check_constraint": "has CHECK constraints",
+    "ci_index": "has index 'by_v' over column 'v' of collation utf8mb4_general_ci",
+    "exchanging": "takes part in an exchange of partitions",
+    "expression_index": "has an index over an expression",
+    "foreign_key": "has foreign keys",
+    "full_text": "has the columnar index 'ft'",
+    "gbk_index": "has index 'by_v' over column 'v' of collation gbk_bin",
+    "generated_stored": "has the generated column 'twice'",
+    "locked": "is locked by LOCK TABLES",
+    "multi_valued_index": "has an index over an expression",
+    "of_the_future": "has a property that is not known here: 'row_shape' of the table",
+    "partial_index": "has the partial index 'some'",
+}
+REFUSED = {
+    "binary_members": "has column 'e' with members that are binary literals",
+    "ci_clustered": "has index 'PRIMARY' over column 'k' of collation utf8mb4_0900_ai_ci",
+    "dropping": "is being created or dropped",
+    "generated_virtual": "has the virtual generated column 'twice'",
+    "global_temporary": "is a global temporary table",
+    "importing": "is being imported into",
+    "old_charset_version": "has column 'v' whose character set was stored before TiDB 2.1.9",
+    "partitioned": "is partitioned",
+    "sequence": "is a sequence",
+    "timestamp_of_old": "has column 'ts' whose default is in an unknown time zone",
+    "vector": "has column 'embedding' of a type that is not known here (225)",
+    "view": "is a view",
+}
+CHANGES = (
+    "INSERT INTO {} (id) VALUES (1)",
+    "REPLACE INTO {} (id) VALUES (1)",
+    "UPDATE {} SET id = 2",
+    "DELETE FROM {}",
+    "TRUNCATE TABLE {}",
+    "ALTER TABLE {} ADD COLUMN more INT",
+    "RENAME TABLE {} TO other_name",
+    "CREATE TABLE copied LIKE {}",
+    "DROP TABLE {}",
+)
+ALL = sorted(path.stem for path in CORPUS.glob("*.json"))
+
+
+def stored(name: str) -> TableInfo:
+    return TableInfo.loads((CORPUS / f"{name}.json").read_bytes())
+
+
+def test_every_record_of_the_corpus_is_decided() -> None:
+    assert sorted([*WRITABLE, *READ_ONLY, *REFUSED]) == ALL
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_reasons(name: str) -> None:
+    info = stored(name)
+    assert reason_against_reading(info) == REFUSED.get(name)
+    assert reason_against_writing(info) == (REFUSED | READ_ONLY).get(name)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_record_is_written_back_as_it_was(name: str) -> None:
+    info = stored(name)
+    assert TableInfo.loads(info.dumps()).to_json() == info.to_json()
+
+
+def test_tables_that_foreign_keys_point_to() -> None:
+    parents = referenced_tables([("test", stored("foreign_key")), ("test", stored("foreign_key_of_old"))])
+    assert parents == {("test", "parent")}
+
+
+# In a catalog
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Connection:
+    """A database whose schema has the whole corpus, each table under an id of its own."""
+    connection = connect(str(tmp_path / "db"))
+    storage = connection._database.storage
+    txn = storage.begin(pessimistic=False)
+    meta = Meta(txn)
+    test = next(info for info in meta.databases() if info.name == "test")
+    for number, name in enumerate(ALL):
+        info = stored(name)
+        info.id = 500 + number
+        meta.put_table(test.id, info)
+    txn.commit()
+    connection.close()
+    return connect(str(tmp_path / "db"))
+
+
+def refused(db: Connection, sql: str) -> tuple[int, str]:
+    with pytest.raises(OperationalError) as caught:
+        db.cursor().execute(sql)
+    return caught.value.code, caught.value.message
+
+
+def test_statements_over_the_corpus(db: Connection) -> None:
+    cursor = db.cursor()
+    for name in ALL:
+        if name in REFUSED:
+            code, message = refused(db, f"SELECT * FROM {name}")
+            assert (code, message) == (8200, f"Table 'test.{name}' cannot be read here: it {REFUSED[name]}")
+            assert refused(db, f"DROP TABLE {name}")[0] == 1036
+        else:
+            cursor.execute(f"SELECT * FROM {name}")
+            assert cursor.fetchall() == []
+        if name in READ_ONLY:
+            expected = (1036, f"Table 'test.{name}' is read only here: it {READ_ONLY[name]}")
+            for sql in CHANGES:
+                assert refused(db, sql.format(name)) == expected
+    assert refused(db, "DELETE FROM parent") == (1036, f"Table 'test.parent' is read only here: it {IS_REFERENCED}")
+    assert refused(db, "DROP DATABASE test")[0] == 1036
+    cursor.execute("SHOW TABLES")
+    assert sorted(row[0] for row in cursor.fetchall()) == ALL
+    cursor.execute("SHOW FULL TABLES")
+    kinds = dict(cursor.fetchall())
+    assert (kinds["view"], kinds["sequence"], kinds["plain"]) == ("VIEW", "SEQUENCE", "BASE TABLE")
+    cursor.execute("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'test'")
+    assert dict(cursor.fetchall()) == kinds
+    cursor.execute("SELECT COUNT(*) FROM information_schema.columns WHERE table_name = 'partitioned'")
+    assert cursor.fetchall() == [(0,)]
+    db.close()
+
+
+def test_rows_of_writable_tables(db: Connection) -> None:
+    cursor = db.cursor()
+    for name in sorted(WRITABLE - {"common_handle", "ttl", "parent"}):
+        cursor.execute(f"INSERT INTO {name} (id, v, n) VALUES (7, 'a', 3), (8, 'b', 4)")
+        cursor.execute(f"UPDATE {name} SET n = 5 WHERE id = 7")
+        cursor.execute(f"DELETE FROM {name} WHERE v = 'b'")
+        cursor.execute(f"SELECT id, v, n FROM {name} WHERE n = 5")
+        assert cursor.fetchall() == [(7, "a", 5)]
+        cursor.execute(f"ADMIN CHECK TABLE {name}")
+    db.close()
+
+
+def test_hidden_columns_are_not_shown_and_their_indexes_not_read(db: Connection) -> None:
+    table: Table = db._database.catalog.schema.need_table("test", "expression_index")
+    assert [column.name for column in table.columns] == ["id", "v", "n", "late"]
+    assert [(index.name, [part.offset for part in index.columns]) for index in table.indexes] == [("by_late", [3])]
+    weighted = db._database.catalog.schema.need_table("test", "ci_index")
+    assert [index.name for index in weighted.indexes] == ["by_n"]
+    db.close()
