@@ -319,10 +319,10 @@ def _decimal_caster(target: _Target) -> Caster:
             value = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
         try:
             fixed = quantize(value, unit)
-        except InvalidOperation:
+            if least <= fixed <= biggest:
+                return fixed if fixed else abs(fixed)
+        except InvalidOperation:  # NaN too, which is in no order
             return clip(value, row)
-        if least <= fixed <= biggest:
-            return fixed if fixed else abs(fixed)
         return clip(fixed, row)
 
     return cast

@@ -29,6 +29,7 @@ KvError
 │   └── ReadOnlyTxn
 ├── PdError                 the placement driver refused (`type`: pdpb.ErrorType); asking again is no help
 ├── NoColumnarRules         the placement driver takes no rules for columnar replicas: it is not ours
+├── LoadDiffers             a bulk load does not go on with the rows that the directory of its progress is of
 ├── PushFailed              a pushed-down request met a value that cannot be computed, or is not one the store knows
 └── Cancelled               interrupted by the user while it waited
 
@@ -272,6 +273,10 @@ class PushFailed(KvError):
     def __init__(self, code: int, message: str) -> None:
         self.code = code
         super().__init__(message)
+
+
+class LoadDiffers(KvError, ValueError):
+    """A bulk load does not go on with the range, timestamp and rows that the directory of its progress is of."""
 
 
 class Cancelled(KvError):

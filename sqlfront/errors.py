@@ -179,6 +179,8 @@ _CODES: dict[int, tuple[type[DatabaseError], str]] = {
     1242: (ProgrammingError, "21000"),
     1243: (ProgrammingError, "HY000"),
     1260: (DataError, "HY000"),
+    1261: (DataError, "01000"),
+    1262: (DataError, "01000"),
     1264: (DataError, "22003"),
     1265: (DataError, "01000"),
     1290: (OperationalError, "HY000"),
@@ -205,6 +207,12 @@ _CODES: dict[int, tuple[type[DatabaseError], str]] = {
     3819: (IntegrityError, "HY000"),
     8003: (InternalError, "HY000"),
     8055: (DataError, "HY000"),
+    8157: (NotSupportedError, "HY000"),
+    8158: (ProgrammingError, "HY000"),
+    8163: (ProgrammingError, "HY000"),
+    8164: (ProgrammingError, "HY000"),
+    8165: (ProgrammingError, "HY000"),
+    8166: (ProgrammingError, "HY000"),
 }
 
 

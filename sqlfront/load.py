@@ -1,4 +1,4 @@
-"""Bulk load: `Connection.append`. Arrow, frames, Parquet files or tuples into a table, past the transaction layer.
+"""Bulk load: `Connection.append` and IMPORT INTO. Arrow, frames, files or tuples into a table, past the transactions.
 
 A load is a transaction of its own. Its rows come in chunks; each chunk is cast and encoded to record and index entries
 in bulk (`coprocessor.codec.vector_encode`) and handed to the store as sorted runs: one for the records, one for each
@@ -6,33 +6,49 @@ index. `Ingest.finish` checks for duplicates and makes all runs visible at once;
 was and writers of it wait. Schema changes wait too: the load holds the catalog's mutex. Only one chunk is in memory at
 a time.
 
-A few rows are not worth an ingest: under `TRANSACTIONAL_ROWS_MAX` they are inserted by an ordinary statement.
+A few rows are not worth an ingest: under `TRANSACTIONAL_ROWS_MAX` `append` inserts them by an ordinary statement.
+
+In a cluster an empty table is loaded as another one that takes its place (`catalog.rewrite`). With a `Checkpoint` that
+load can be resumed. Its job's record says what a later run must have the same, so that it encodes the same bytes: the
+files, the settings, the table's form and new id, commit_ts, which is the clock of CURRENT_TIMESTAMP too, and the ids in
+use before it, from which AUTO_INCREMENT values and hidden row ids are counted. The checkpoint's directory says which
+ranges are in (`kvstore.client.cluster.progress`); without it they are all sent again, to the same end.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.errors import CoprocessorError
 from coprocessor.types import Tp
-from kvstore.errors import KeyExists
-from sqlfront.errors import DatabaseError, InterfaceError, ProgrammingError, error, near_match, unsupported
+from kvstore.client.api import LOGICAL_BITS
+from kvstore.errors import KeyExists, LoadDiffers
+from sqlfront.catalog.autoid import CountedIds, most_of
+from sqlfront.errors import DatabaseError, Error, InterfaceError, ProgrammingError, error, near_match, unsupported
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kvstore.client.api import Ingest
+    from coprocessor.codec.vector_encode import EncodedBatch
+    from kvstore.client.api import Ingest, LoadReport
+    from sqlfront.catalog.autoid import IdSource
+    from sqlfront.catalog.jobs import Job
     from sqlfront.catalog.model import Column, Table
+    from sqlfront.catalog.rewrite import Copy
     from sqlfront.database import Database
     from sqlfront.session import Session
 
 CHUNK_ROWS = 131_072
 TRANSACTIONAL_ROWS_MAX = 1000
 DDL_WAIT_STEP_S = 0.05
+ER_PRECHECK_FAILED = 8173
 
 Progress = Callable[[int, int | None], None]
 
@@ -49,11 +65,13 @@ def to_arrow_table(data: object) -> pa.Table:
 
 @dataclass(slots=True)
 class Chunk:
-    """Some rows by column: Arrow arrays, or lists of Python values. `first_row` counts from 1."""
+    """Some rows by column: Arrow arrays, or lists of Python values. `first_row` counts from 1, in `file` if there is
+    one."""
 
     columns: Sequence[Any]
     rows: int
     first_row: int
+    file: str = ""
 
     def values(self, at: int) -> list[Any]:
         """One column as Python values."""
@@ -113,29 +131,31 @@ def _parquet(path: str, table: Table) -> Source:
         file = pq.ParquetFile(path, memory_map=True)
     except (OSError, ValueError) as exc:
         raise InterfaceError(f"{path!r} cannot be read as Parquet: {exc}") from exc
-    _match(file.schema_arrow.names, table)
+    match_columns(file.schema_arrow.names, table)
     return _arrow(file.schema_arrow, file.iter_batches(batch_size=CHUNK_ROWS), file.metadata.num_rows)
 
 
 def _arrow(schema: pa.Schema, batches: Iterable[pa.RecordBatch], total: int | None) -> Source:
-    return Source(list(schema.names), total, _arrow_chunks(schema, batches))
+    return Source(list(schema.names), total, arrow_chunks(schema, batches))
 
 
-def _arrow_chunks(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Chunk]:
+def arrow_chunks(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], first_row: int = 1, file: str = ""
+) -> Iterator[Chunk]:
     """Yields chunks of at most CHUNK_ROWS rows, small batches put together."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []
-    rows, first_row = 0, 1
+    rows = 0
     for batch in chain.from_iterable(_sliced(b) for b in batches):
         if held and rows + batch.num_rows > CHUNK_ROWS:
-            yield _chunk(pa.Table.from_batches(held, schema), first_row)
+            yield _chunk(pa.Table.from_batches(held, schema), first_row, file)
             first_row += rows
             held, rows = [], 0
         held.append(batch)
         rows += batch.num_rows
     if rows:
-        yield _chunk(pa.Table.from_batches(held, schema), first_row)
+        yield _chunk(pa.Table.from_batches(held, schema), first_row, file)
 
 
 def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -143,14 +163,14 @@ def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield batch.slice(start, CHUNK_ROWS)
 
 
-def _chunk(rows: pa.Table, first_row: int) -> Chunk:
+def _chunk(rows: pa.Table, first_row: int, file: str) -> Chunk:
     import pyarrow as pa
 
     columns = []
     for column in rows.columns:
         whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         columns.append(pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole)
-    return Chunk(columns, rows.num_rows, first_row)
+    return Chunk(columns, rows.num_rows, first_row, file)
 
 
 def _tuples(data: Iterable[object], table: Table) -> Source:
@@ -171,7 +191,7 @@ def _tuple_chunks(rows: Iterator[object], width: int) -> Iterator[Chunk]:
         first_row += len(part)
 
 
-def _match(names: Sequence[str], table: Table) -> list[Column]:
+def match_columns(names: Sequence[str], table: Table) -> list[Column]:
     """Returns the table's column of every name; 1054 for an unknown one, 1110 for one that is there twice."""
     found: list[Column] = []
     for name in names:
@@ -205,9 +225,9 @@ def append(
         raise unsupported(f"append with on_duplicate={on_duplicate!r}")
     table = _table_of(database, session, name)
     source = open_source(data, table)
-    columns = _match(source.names, table)
+    columns = match_columns(source.names, table)
     _check_defaults(table, columns)
-    _end_clean_transaction(session)
+    end_clean_transaction(session)
     session.cancel.clear()
     session.statement = f"append {name}"  # so that `interrupt` finds something to stop
     try:
@@ -225,25 +245,97 @@ def _ingest(
     database: Database, session: Session, name: str, source: Source, chunks: Iterator[Chunk], progress: Progress | None
 ) -> int:
     """Loads in bulk, with schema changes shut out."""
-    mutex = database.catalog.ddl_mutex
-    while not mutex.acquire(timeout=DDL_WAIT_STEP_S):
-        session.check_cancelled()
-    try:
+    with _schema_held(database, session):
         table = _table_of(database, session, name)  # as it is now that nobody changes it
-        local, columns = database.local, _match(source.names, table)
+        local, columns = database.local, match_columns(source.names, table)
         if local is not None:
             load = BulkLoad(database, session, table, columns)
-            ingest = local.ingest(*_range_of(table), cancel=session.cancel)
+            ingest: Ingest = local.ingest(*_range_of(table), cancel=session.cancel)
             rows = load.run(ingest, chunks, source.total, progress)
         elif _is_empty(database, table):
-            return _load_empty(database, session, table, columns, chunks, source.total, progress)
+            return _load_empty(database, session, table, columns, chunks, source.total, progress).rows
         else:
             load = BulkLoad(database, session, table, columns)
             rows = load.run(_OneTransaction(database, session, table), chunks, source.total, progress)
         database.statistics.note_changes(table.id, rows)
         return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What makes a load resumable: a directory for its progress, and what has to be the same in all its runs."""
+
+    directory: str
+    identity: dict[str, Any]
+    """JSON; see `load_files.Files.identity`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A load that is done. `job_id` is 0 where there is no job; `report` says what was sent in this run."""
+
+    table_id: int
+    rows: int
+    job_id: int = 0
+    report: LoadReport | None = None
+
+
+def load_into_empty(
+    database: Database,
+    session: Session,
+    db: str,
+    name: str,
+    open_rows: Callable[[Table], Source],
+    checkpoint: Checkpoint | None,
+) -> Loaded:
+    """Loads rows into a table that has to be empty (8173); the caller has ended the session's transaction.
+
+    `open_rows` is called when nobody changes the table any more. With a `checkpoint` (in a cluster) a load that fails
+    once rows were sent is kept, and goes on when it is run again.
+    """
+    with _schema_held(database, session):
+        table = _find_table(database, db, name)
+        _refuse_rows(database, table)
+        source = open_rows(table)
+        columns = match_columns(source.names, table)
+        _check_defaults(table, columns)
+        local = database.local
+        if local is None:
+            return _load_empty(database, session, table, columns, source.chunks, source.total, None, checkpoint)
+        if checkpoint is not None:
+            raise unsupported("checkpoint in an embedded database, where a load that fails leaves nothing")
+        load = BulkLoad(database, session, table, columns)
+        ingest = local.ingest(*_range_of(table), cancel=session.cancel)
+        try:
+            _refuse_rows(database, table)  # now that writers wait
+        except BaseException:
+            ingest.abort()
+            raise
+        rows = load.run(ingest, source.chunks, source.total, None)
+        database.statistics.note_changes(table.id, rows)
+        return Loaded(table.id, rows)
+
+
+@contextmanager
+def _schema_held(database: Database, session: Session) -> Iterator[None]:
+    """Shuts schema changes out for the block."""
+    catalog = database.catalog
+    while not catalog.ddl_mutex.acquire(timeout=DDL_WAIT_STEP_S):
+        session.check_cancelled()
+    try:
+        catalog.query = session.statement
+        yield
     finally:
-        mutex.release()
+        catalog.ddl_mutex.release()
+
+
+def precheck_failed(why: str) -> DatabaseError:
+    return error(ER_PRECHECK_FAILED, f"PreCheck failed: {why}")
+
+
+def _refuse_rows(database: Database, table: Table) -> None:
+    if not _is_empty(database, table):
+        raise precheck_failed("target table is not empty")
 
 
 def _range_of(table: Table) -> tuple[bytes, bytes]:
@@ -264,21 +356,94 @@ def _load_empty(
     chunks: Iterator[Chunk],
     total: int | None,
     progress: Progress | None,
-) -> int:
+    checkpoint: Checkpoint | None = None,
+) -> Loaded:
     """Loads a table of several servers that is empty: another one in its place, whose rows appear with it."""
-    from sqlfront.catalog.info import Action
-    from sqlfront.catalog.rewrite import replaced
-
-    with replaced(database.catalog, table, table.info.copy(), Action.TRUNCATE_TABLE, session.cancel) as target:
+    with _in_its_place(database, session, table, checkpoint) as copy, _progress_of(copy) as directory:
         if not _is_empty(database, table):
             raise error(1105, f"table '{table.name}' is not empty any more: try again")
-        load = BulkLoad(database, session, target, _match([c.name for c in columns], target))
-        ingest = database.storage.load(*_range_of(target), cancel=session.cancel)
+        target, known = copy.target, copy.job.load
+        last = database.autoids.last(table) if known is None else known["last_ids"]
+        ids = CountedIds(last[0], last[1], most_of(target))
+        ingest = database.storage.load(
+            *_range_of(target),
+            commit_ts=0 if known is None else known["commit_ts"],
+            cancel=session.cancel,
+            directory=directory,
+        )
+        load = BulkLoad(database, session, target, match_columns([c.name for c in columns], target), ids, ingest)
+        if known is not None:
+            load.keeping(copy)
         rows = load.run(ingest, chunks, total, progress)
+        ids.store(database.autoids, target)
+    if directory is not None:
+        shutil.rmtree(directory, ignore_errors=True)
     database.autoids.forget(table.id)
     database.statistics.forget(table.id)
     database.statistics.set_rows(target.id, rows)
-    return rows
+    return Loaded(target.id, rows, copy.job.id, load.report)
+
+
+def _in_its_place(
+    database: Database, session: Session, table: Table, checkpoint: Checkpoint | None
+) -> AbstractContextManager[Copy]:
+    """What takes the place of an empty table: a new one, or that of a load under this checkpoint that stopped.
+
+    Raises 8173 when another load of the table has stopped half way.
+    """
+    from sqlfront.catalog.info import Action
+    from sqlfront.catalog.rewrite import paused_load, replaced, resumed
+
+    catalog, cancel = database.catalog, session.cancel
+    if checkpoint is None:
+        return replaced(catalog, table, table.info.copy(), Action.TRUNCATE_TABLE, cancel)
+    job = paused_load(catalog, table)
+    if job is None:
+        known = {
+            "checkpoint": checkpoint.directory,
+            "identity": checkpoint.identity,
+            "commit_ts": database.storage.now_ts(),
+            "last_ids": database.autoids.last(table),
+        }
+        return replaced(catalog, table, table.info.copy(), Action.TRUNCATE_TABLE, cancel, known)
+    _check_same(job, checkpoint)
+    return resumed(catalog, table, job, cancel)
+
+
+@contextmanager
+def _progress_of(copy: Copy) -> Iterator[str | None]:
+    """The directory of the load's progress, if it can be resumed; it goes when the block fails and nothing is kept.
+
+    It is named after the load's timestamp, so that what is left of another load is never taken for its own.
+    """
+    known = copy.job.load
+    if known is None:
+        yield None
+        return
+    directory = os.path.join(known["checkpoint"], str(known["commit_ts"]))
+    try:
+        yield directory
+    except BaseException:
+        if not copy.keep:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _check_same(job: Job, checkpoint: Checkpoint) -> None:
+    """Raises 8173 when a job's load is not the one that is to go on."""
+    assert job.load is not None
+    ends = f"ADMIN CANCEL DDL JOBS {job.id} ends that"
+    if job.load["checkpoint"] != checkpoint.directory:
+        raise precheck_failed(
+            f"a load of this table stopped half way, under the checkpoint '{job.load['checkpoint']}'; {ends}"
+        )
+    known = job.load["identity"]
+    changed = [name for name, value in checkpoint.identity.items() if known.get(name) != value]
+    if changed:
+        raise precheck_failed(
+            f"the load under the checkpoint '{checkpoint.directory}' was another one "
+            f"(its {', '.join(changed)} differed); {ends}"
+        )
 
 
 class _OneTransaction:
@@ -308,8 +473,10 @@ class _OneTransaction:
 
 def _table_of(database: Database, session: Session, name: str) -> Table:
     db, dot, table_name = name.rpartition(".")
-    if not dot:
-        db = session.current_db
+    return _find_table(database, db if dot else session.current_db, table_name)
+
+
+def _find_table(database: Database, db: str, table_name: str) -> Table:
     if not db:
         raise error(1046, "No database selected")
     schema = database.catalog.schema
@@ -326,12 +493,12 @@ def _check_defaults(table: Table, given: Sequence[Column]) -> None:
         if column in given or column.auto_increment:
             continue
         if column.generated is not None or column.default.kind == "expr":
-            raise unsupported(f"append without column '{column.name}', whose value is an expression")
+            raise unsupported(f"a bulk load without column '{column.name}', whose value is an expression")
         if column.default.kind == "none":
             raise error(1364, f"Field '{column.name}' doesn't have a default value")
 
 
-def _end_clean_transaction(session: Session) -> None:
+def end_clean_transaction(session: Session) -> None:
     """A load ends an open transaction that changed nothing, as DDL does; one with changes is the user's to end."""
     if session.read_only or session.variables.read_only:
         raise error(1792, "Cannot execute statement in a READ ONLY transaction.")
@@ -386,30 +553,48 @@ def _quoted(name: str) -> str:
 class BulkLoad:
     """One load of a table, under the catalog's mutex."""
 
-    def __init__(self, database: Database, session: Session, table: Table, given: Sequence[Column]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        session: Session,
+        table: Table,
+        given: Sequence[Column],
+        ids: IdSource | None = None,
+        ingest: Ingest | None = None,
+    ) -> None:
+        """`ids` None: drawn from the table's counters. With an `ingest` its commit_ts is the clock of defaults."""
         from coprocessor.codec.vector_encode import BatchEncoder
 
         self._database = database
         self._session = session
+        self._ids: IdSource = ids or database.autoids
+        self._copy: Copy | None = None
+        self.report: LoadReport | None = None
+        """What was sent, when `run` has come to its end in a cluster."""
         self._table = table
         self._zone = session.variables.zone
         self._sources = {column.offset: i for i, column in enumerate(given)}
         self._encoder = BatchEncoder(table.write_codec, self._zone)
-        self._now = dt.datetime.now(self._zone).replace(tzinfo=None)
+        now = dt.datetime.now(self._zone) if ingest is None else _time_of(ingest.commit_ts, self._zone)
+        self._now = now.replace(tzinfo=None)
+
+    def keeping(self, copy: Copy) -> None:
+        """Has what is loaded into `copy` kept when the load fails from when rows are sent on."""
+        self._copy = copy
 
     def run(self, ingest: Ingest, chunks: Iterable[Chunk], total: int | None, progress: Progress | None) -> int:
         """Adds all rows to `ingest` and finishes it; returns how many."""
         done = 0
         try:
             for chunk in chunks:
-                self._session.check_cancelled()
+                self._check()
                 for keys, values in self._runs(chunk):
                     ingest.add_run(keys, values)
                 done += chunk.rows
                 if progress is not None:
                     progress(done, total)
-            self._session.check_cancelled()
-            ingest.finish()
+            self._check()
+            self._finish(ingest)
         except KeyExists as exc:
             ingest.abort()
             raise self._duplicate(exc) from exc
@@ -418,18 +603,57 @@ class BulkLoad:
             raise
         return done
 
+    def _check(self) -> None:
+        """Raises 1317 when the statement was interrupted, 8214 when its job was cancelled."""
+        self._session.check_cancelled()
+        if self._copy is not None:
+            self._copy.job.check(self._database.storage)
+
+    def _finish(self, ingest: Ingest) -> None:
+        copy = self._copy
+        if copy is None:
+            self.report = ingest.finish()
+            return
+        kept, copy.keep = copy.keep, True
+        try:
+            self.report = ingest.finish()
+        except KeyExists:  # found before anything is sent
+            copy.keep = kept
+            raise
+        except LoadDiffers as exc:
+            raise precheck_failed("the rows are not those of the load that stopped half way") from exc
+
     def _runs(self, chunk: Chunk) -> Iterator[tuple[Sequence[bytes], Sequence[bytes]]]:
         """Yields the sorted runs of one chunk: its records, then each index."""
-        import pyarrow as pa
-
         from coprocessor.codec.vector_encode import sort_run
 
-        arrays = [self._array(column, chunk) for column in self._table.columns]
-        batch = pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
-        encoded = self._encoder.encode(batch, self._handles(chunk.rows), first_row=chunk.first_row)
+        try:
+            encoded = self._encode(chunk)
+        except (DatabaseError, CoprocessorError) as exc:
+            if not chunk.file:
+                raise
+            raise _in_file(exc, chunk.file) from exc
         yield sort_run(encoded.keys, encoded.values)
         for run in encoded.indexes:
             yield sort_run(run.keys, run.values)
+
+    def _encode(self, chunk: Chunk) -> EncodedBatch:
+        import pyarrow as pa
+
+        arrays = [self._array(column, chunk) for column in self._table.columns]
+        if chunk.file:
+            self._check_nulls(arrays, chunk)
+        batch = pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
+        return self._encoder.encode(batch, self._handles(chunk.rows), first_row=chunk.first_row)
+
+    def _check_nulls(self, arrays: Sequence[pa.Array], chunk: Chunk) -> None:
+        """Raises 1048 with the row of the first NULL where there must be none."""
+        import pyarrow.compute as pc
+
+        for column, array in zip(self._table.columns, arrays, strict=True):
+            if array.null_count and (column.not_null or column.offset in self._table.primary_key):
+                row = chunk.first_row + pc.index(array.is_null(), True).as_py()
+                raise error(1048, f"Column '{column.name}' cannot be null at row {row}")
 
     def _handles(self, rows: int) -> Any:
         """Row ids for a table that hides them."""
@@ -437,7 +661,7 @@ class BulkLoad:
 
         if self._table.clustered:
             return None
-        first = self._database.autoids.allocate_row_ids(self._table, rows)
+        first = self._ids.allocate_row_ids(self._table, rows)
         return np.arange(first, first + rows, dtype=np.int64)
 
     def _array(self, column: Column, chunk: Chunk) -> pa.Array:
@@ -494,14 +718,13 @@ class BulkLoad:
         missing = pc.is_null(array)
         if not self._session.variables.no_auto_value_on_zero:
             missing = pc.or_kleene(missing, pc.fill_null(pc.equal(array, 0), False))
-        autoids = self._database.autoids
         highest = pc.max(array).as_py()
         if highest is not None:
-            autoids.rebase(self._table, int(highest))
+            self._ids.rebase(self._table, int(highest))
         count = int(pc.sum(missing).as_py() or 0)
         if not count:
             return array
-        first = autoids.allocate(self._table, count)
+        first = self._ids.allocate(self._table, count)
         ids = pa.array(np.arange(first, first + count, dtype=np.uint64)).cast(arrow_type(column.type, inside=True))
         return pc.replace_with_mask(array, missing, ids)
 
@@ -512,6 +735,20 @@ class BulkLoad:
         found = translate(exc, find)
         assert isinstance(found, DatabaseError)
         return found
+
+
+def _in_file(exc: DatabaseError | CoprocessorError, file: str) -> Error:
+    """An error about the values of a file, with its name."""
+    from sqlfront.translate import translate
+
+    found = translate(exc)
+    if not isinstance(found, DatabaseError):
+        return found
+    return type(found)(f"{found.message} of file '{file}'", found.code, found.sqlstate)
+
+
+def _time_of(ts: int, zone: dt.tzinfo) -> dt.datetime:
+    return dt.datetime.fromtimestamp((ts >> LOGICAL_BITS) / 1000, zone)
 
 
 def _exact_integers(column: Column, array: pa.Array) -> pa.Array:

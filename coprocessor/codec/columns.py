@@ -34,6 +34,9 @@ from coprocessor.values import (
 MAX_DURATION_MICROS = (838 * 3600 + 59 * 60 + 59) * MICROS_PER_SECOND
 _DAY_MIN, _DAY_MAX = -719_162, 2_932_896
 _MICRO_MIN, _MICRO_MAX = _DAY_MIN * 86_400 * MICROS_PER_SECOND, (_DAY_MAX + 1) * 86_400 * MICROS_PER_SECOND - 1
+FLOAT_FRACTION_MAX = 18
+"""Digits behind the point of a double that becomes a DECIMAL without a look at each value."""
+DECIMAL128_DIGITS = 38
 _EPOCH = dt.datetime(1970, 1, 1)
 _MICRO = dt.timedelta(microseconds=1)
 
@@ -136,15 +139,30 @@ def _to_ints(column: Any, type_: FieldType, tz: dt.tzinfo | None) -> Any:
 
 def _to_decimals(column: Any, type_: FieldType, tz: dt.tzinfo | None) -> Any:
     wanted = arrow_type(type_, inside=True)
-    if pa.types.is_boolean(column.type):
-        raise _NotSettled
     if pa.types.is_integer(column.type):
-        return _unsigned_checked(column.cast(pa.decimal128(20, 0)).cast(wanted), type_)
-    if not pa.types.is_decimal(column.type):
+        column = column.cast(pa.decimal128(20, 0))
+    elif pa.types.is_float64(column.type):
+        # by the shortest text that stands for the number, as `repr` has it
+        column = decimals_of_text(column.cast(pa.string()), FLOAT_FRACTION_MAX)
+    elif not pa.types.is_decimal(column.type):
         raise _NotSettled
     if column.type.scale > wanted.scale:
         column = pc.round(column, ndigits=wanted.scale, round_mode="half_towards_infinity")
+    # Arrow multiplies to the wanted scale without a look at what does not fit in 128 bits.
+    limit = 10 ** (wanted.precision - wanted.scale)
+    _within(column, -limit, limit)
     return _unsigned_checked(column if column.type == wanted else column.cast(wanted), type_)
+
+
+def decimals_of_text(text: Any, scale: int) -> Any:
+    """Numbers that are written without an exponent as decimals with `scale` digits behind the point.
+
+    Raises ArrowInvalid for what is none, or could be too long: Arrow does not see when a number leaves its 128 bits.
+    """
+    digits = pc.max(pc.binary_length(text)).as_py() or 0
+    if digits > DECIMAL128_DIGITS - scale or any(pc.any(pc.match_substring(text, e)).as_py() for e in "eE"):
+        raise pa.ArrowInvalid("an exponent, or too many digits")
+    return text.cast(pa.decimal128(DECIMAL128_DIGITS, scale))
 
 
 def _unsigned_checked(column: Any, type_: FieldType) -> Any:

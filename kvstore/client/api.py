@@ -209,6 +209,18 @@ class Changes(Protocol):
         """Forgets the entries of commits before `before_ts`."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a finished load has done, in keys."""
+
+    commit_ts: int
+    rows: int
+    """Of the whole load, those of earlier runs too."""
+    loaded_rows: int
+    """Sent in this run; a part that was begun anew counts once."""
+    ingests: int
+
+
 class Ingest(Protocol):
     """A bulk load in progress: sorted runs of new key-value pairs, visible all at once or not at all."""
 
@@ -218,9 +230,11 @@ class Ingest(Protocol):
     def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Adds one run: keys strictly ascending within it. Runs may interleave with each other."""
 
-    def finish(self, *, check_duplicates: bool = True) -> None:
-        """Makes all runs visible, durably. Raises KeyExists (nothing applied) when a key is there twice or already
-        live."""
+    def finish(self, *, check_duplicates: bool = True) -> LoadReport | None:
+        """Makes all runs visible, durably; says what was sent where stores are elsewhere.
+
+        Raises KeyExists (nothing applied) when a key is there twice or already live.
+        """
 
     def abort(self) -> None: ...
 
@@ -318,12 +332,22 @@ class Storage(Protocol):
     def safe_point(self) -> int:
         """Snapshots below it are refused."""
 
-    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
+    def load(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        commit_ts: int = 0,
+        cancel: CancelToken | None = None,
+        directory: str | None = None,
+    ) -> Ingest:
         """Starts a bulk load of keys inside [start, end), which nobody but the caller reads or writes until its end.
 
         With a `commit_ts` of the past rows lie below what was written since, and `finish` looks for no live keys. A
         load that fails may leave some of its rows, and those of a request whose answer was lost may come late: the
-        range is then loaded again with the same rows, or destroyed.
+        range is then loaded again with the same rows, or destroyed. With a `directory` for its progress, what an
+        earlier run of the same load has finished is not sent again; `finish` raises LoadDiffers when the rows are not
+        the same.
         """
 
     def destroy_range(self, start: bytes, end: bytes) -> None:

@@ -340,9 +340,17 @@ class EmbeddedStore:
         self.check_running()
         return open_ingest(self, start, end, cancel)
 
-    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
-        if commit_ts:
-            raise ValueError("loads of this store are as new as their end")
+    def load(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        commit_ts: int = 0,
+        cancel: CancelToken | None = None,
+        directory: str | None = None,
+    ) -> Ingest:
+        if commit_ts or directory is not None:
+            raise ValueError("loads of this store are as new as their end, and leave nothing when they fail")
         return self.ingest(start, end, cancel=cancel)
 
     def sees_loads(self, ts: int, start: bytes, end: bytes) -> bool:

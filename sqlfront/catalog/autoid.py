@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kvstore.errors import KeyIsLocked, WriteConflict
 from sqlfront.catalog.catalog import auto_id_database
@@ -79,7 +79,7 @@ class Allocator:
         def advance(last: int) -> int:
             first = self.next if last == self.end and self.end else last + 1
             if first + n - 1 > self.most:
-                raise error(1467, "Failed to read auto-increment value from storage engine", sqlstate="HY000")
+                raise _exhausted()
             took.append(first)
             return min(max(first + n - 1, last + self._size), self.most)
 
@@ -104,7 +104,7 @@ class Allocator:
                 txn.rollback()
                 raise
             return value
-        raise error(1467, "Failed to read auto-increment value from storage engine", sqlstate="HY000")
+        raise _exhausted()
 
     def peek(self) -> int:
         """The id that would come next (SHOW TABLE STATUS)."""
@@ -125,6 +125,45 @@ class Allocator:
             end, used = self.end, self.next - 1
             self.end = used
             self._advance(lambda last: used if last == end else last)
+
+
+class IdSource(Protocol):
+    """Where a bulk load has its ids from: as `AutoIds`."""
+
+    def allocate(self, table: Table, n: int = 1) -> int: ...
+    def rebase(self, table: Table, value: int) -> None: ...
+    def allocate_row_ids(self, table: Table, n: int = 1) -> int: ...
+
+
+class CountedIds:
+    """Ids of a table that a load fills alone, counted on from the last ones that were in use.
+
+    Nothing is stored, so that a load that is run again with the same rows gives them the same ids.
+    """
+
+    def __init__(self, last: int, last_row_id: int, most: int) -> None:
+        self._last = last
+        self._last_row_id = last_row_id
+        self._most = most
+
+    def allocate(self, table: Table, n: int = 1) -> int:
+        if self._last + n > self._most:
+            raise _exhausted()
+        self._last += n
+        return self._last - n + 1
+
+    def rebase(self, table: Table, value: int) -> None:
+        self._last = max(self._last, value)
+
+    def allocate_row_ids(self, table: Table, n: int = 1) -> int:
+        self._last_row_id += n
+        return self._last_row_id - n + 1
+
+    def store(self, autoids: AutoIds, table: Table) -> None:
+        """Moves the table's counters past what was given out."""
+        autoids.rebase(table, self._last)
+        if not table.clustered:
+            autoids.allocator(table, row_id=True).rebase(self._last_row_id)
 
 
 class AutoIds:
@@ -156,12 +195,17 @@ class AutoIds:
             if found is None:
                 separate = _are_separate(table)
                 field = row_id_field(table.id) if row_id else counter_of(table)
-                most = INT64_MAX if row_id else _most(table)
+                most = INT64_MAX if row_id else most_of(table)
                 found = Allocator(self._storage, auto_id_database(table), field, most, self._threads)
                 self._allocators[key] = found
                 if not separate:
                     self._allocators[table.id, row_id] = found
             return found
+
+    def last(self, table: Table) -> tuple[int, int]:
+        """The greatest AUTO_INCREMENT value and hidden row id that any server may have handed out, as stored."""
+        meta, db_id = MetaReader(self._storage.snapshot()), auto_id_database(table)
+        return meta.auto_id(db_id, counter_of(table)), meta.auto_id(db_id, row_id_field(table.id))
 
     def next_value(self, table: Table) -> int:
         """The AUTO_INCREMENT value that would come next."""
@@ -182,6 +226,10 @@ class AutoIds:
             allocator.give_back()
 
 
+def _exhausted() -> Exception:
+    return error(1467, "Failed to read auto-increment value from storage engine", sqlstate="HY000")
+
+
 def _are_separate(table: Table) -> bool:
     """One counter served both before TiDB's table version 5, and where AUTO_ID_CACHE is not 1."""
     return table.info.version >= 5 and table.info.auto_id_cache == 1
@@ -192,7 +240,7 @@ def counter_of(table: Table) -> bytes:
     return auto_increment_field(table.id) if _are_separate(table) else row_id_field(table.id)
 
 
-def _most(table: Table) -> int:
+def most_of(table: Table) -> int:
     """The greatest value of the AUTO_INCREMENT column's type."""
     from coprocessor.convert import int_bounds
 

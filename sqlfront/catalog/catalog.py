@@ -21,7 +21,7 @@ from kvstore.client.api import TS_MAX, ReadFrom
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.backfill import IndexBuild, IndexWatch, LocalBuild
 from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, TableInfo
-from sqlfront.catalog.jobs import SYNCED, Job
+from sqlfront.catalog.jobs import CANCELLED, SYNCED, Job, running_jobs
 from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_VERSION, STATS, Meta, MetaReader
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
 
@@ -133,6 +133,11 @@ class SchemaChange:
 
         self.drop_range(table_range(table.id))
         self.meta.drop_auto_ids(auto_id_database(table), table.id)
+        for job in running_jobs(self.meta):
+            if job.table_id == table.id and job.copy_id:
+                # A load that was to be resumed has nothing to go on with.
+                job.end(self.meta, CANCELLED)
+                self.drop_range(table_range(job.copy_id))
 
     def drop_range(self, key_range: KeyRange) -> None:
         """Records a key range that nothing refers to any more."""

@@ -22,7 +22,8 @@ HISTORY_COUNT = b"DDLHistoryCount"
 HISTORY_MAX = 512
 """Jobs that are remembered after their end."""
 SYNCED, ROLLED_BACK, CANCELLED = "synced", "rollback done", "cancelled"
-RUNNING, CANCELLING = "running", "cancelling"
+RUNNING, PAUSED, CANCELLING = "running", "paused", "cancelling"
+ER_CANCELLED_DDL_JOB = 8214
 
 
 def action_text(action: int) -> str:
@@ -50,6 +51,9 @@ def state_text(state: int) -> str:
 class Job:
     """One schema change. Ids of indexes and columns are the table's own.
 
+    `load` is there for a copy that is filled by a load which can be resumed: what its later runs have to know (see
+    `sqlfront.load`). Such a job is paused when it fails, and goes on when its statement is run again.
+
     `entries_ts` is the commit_ts of index entries that are built, 0 where they are not made beside writers of other
     servers. `filled` has, by index, the key of the first record that is not indexed yet; "" when all are.
     """
@@ -74,6 +78,7 @@ class Job:
     columns: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     copy_id: int = 0
+    load: dict[str, Any] | None = None
     final: dict[str, Any] | None = None
     rename: list[str] | None = None
     current_db: str = ""
@@ -89,10 +94,14 @@ class Job:
         self._refuse_if_cancelled(meta)
         meta.put_json(DDL_JOBS, self.id, asdict(self))
 
-    def _refuse_if_cancelled(self, meta: Meta) -> None:
+    def check(self, storage: Storage) -> None:
+        """Raises 8214 when somebody has cancelled it."""
+        self._refuse_if_cancelled(MetaReader(storage.snapshot()))
+
+    def _refuse_if_cancelled(self, meta: MetaReader) -> None:
         stored = meta.json_fields(DDL_JOBS).get(self.id)
         if stored is not None and stored["state"] == CANCELLING:
-            raise error(8214, "Cancelled DDL job")
+            raise error(ER_CANCELLED_DDL_JOB, "Cancelled DDL job")
 
     def end(self, meta: Meta, state: str = SYNCED) -> None:
         """Moves the record to the history. Raises 8214 when it is to be done but somebody has cancelled it."""
@@ -106,7 +115,7 @@ class Job:
         self.state, self.ended_ms = state, time.time_ns() // 1_000_000
         self.schema_state = int(State.PUBLIC if state == SYNCED else State.NONE)
         number = meta.increment(HISTORY_COUNT)
-        kept = asdict(self) | {"final": None, "filled": {}}
+        kept = asdict(self) | {"final": None, "filled": {}, "load": None}
         meta.put_json(HISTORY, number % HISTORY_MAX, kept)
 
     def save(self, storage: Storage) -> None:
@@ -116,7 +125,7 @@ class Job:
             meta = Meta(txn)
             stored = meta.json_fields(DDL_JOBS).get(self.id)
             if stored is None or stored["state"] == CANCELLING:
-                raise error(8214, "Cancelled DDL job")
+                raise error(ER_CANCELLED_DDL_JOB, "Cancelled DDL job")
             self.put(meta)
             txn.commit()
         finally:
@@ -137,7 +146,7 @@ def past_jobs(meta: MetaReader) -> list[Job]:
 def cancel_job(storage: Storage, job_id: int) -> str:
     """Asks for a job to be undone; returns "successful", or why it is not.
 
-    The owner sees it at the next step.
+    The owner sees it at the next step; a job that is paused is undone by the next one who looks for such jobs.
     """
     txn = storage.begin(pessimistic=False)
     try:

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.client.api import LOGICAL_BITS
 from kvstore.errors import CommitRejected, KvError, TxnError
+from sqlfront.catalog.jobs import PAUSED
 from sqlfront.catalog.meta import DDL_JOBS, SCHEMA_VERSION, MetaReader, hash_key, string_key
 from sqlfront.errors import error
 from sqlfront.threads import OS_THREADS, Joinable, Threads
@@ -688,7 +689,7 @@ class SchemaLease:
         if owner is not None:
             is_orphan = owner["until"] < meta.reader.ts
         else:  # an owner that could neither finish its job nor undo it has gone
-            is_orphan = bool(meta.json_fields(DDL_JOBS))
+            is_orphan = any(record["state"] != PAUSED for record in meta.json_fields(DDL_JOBS).values())
         if is_orphan:
             self.on_orphans()
 

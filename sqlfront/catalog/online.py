@@ -37,10 +37,10 @@ from sqlfront.catalog.definition import (
     TableName,
 )
 from sqlfront.catalog.info import Action, ColumnInfo, Flag, State, TableInfo
-from sqlfront.catalog.jobs import CANCELLING, ROLLED_BACK, Job, running_jobs
+from sqlfront.catalog.jobs import CANCELLING, PAUSED, ROLLED_BACK, Job, running_jobs
 from sqlfront.catalog.meta import Meta, MetaReader
 from sqlfront.catalog.model import Schema, Table
-from sqlfront.catalog.rewrite import Terms, rewrite_table, roll_back_copy
+from sqlfront.catalog.rewrite import Terms, pause_copy, rewrite_table, roll_back_copy
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import DatabaseError, error
 
@@ -319,10 +319,15 @@ def roll_back_unfinished(catalog: Catalog) -> int:
 def go_on_with_unfinished(catalog: Catalog) -> int:
     """After the death of an owner, by the next one: finishes every job that was under way; returns how many.
 
-    A copy of a table is undone instead. A job that cannot be finished is undone too, as it would have been.
+    A copy of a table is undone instead, or paused when it is filled by a load that can be resumed: whoever began that
+    runs it again. A job that cannot be finished is undone too, as it would have been.
     """
     jobs = running_jobs(MetaReader(catalog.storage.snapshot()))
     for job in jobs:
+        if job.load is not None and job.state != CANCELLING:
+            if job.state != PAUSED:
+                pause_copy(catalog, job)
+            continue
         if job.copy_id or job.state == CANCELLING:
             roll_back(catalog, job)
             continue

@@ -5,6 +5,10 @@
     copy          rows of a snapshot, changed columns converted as an INSERT in strict mode would, all indexes built
     put in place  one version: the table has the new id, the old ranges are dropped, the job record is gone
 
+A load that can be resumed fills its table in the same way. When it fails its job is *paused*: the table is as it was
+and open, what was filled stays under the new id, and `resumed` closes the table again and goes on. Dropping or
+truncating the table, or replacing it, ends such a job.
+
 Writers that waited find the old table id gone and are refused at commit (error 8028, autocommit runs again), as after
 TRUNCATE. Whatever fails before the last version leaves the table as it was.
 """
@@ -17,15 +21,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvstore.errors import Cancelled, KeyExists
+from kvstore.errors import Cancelled, KeyExists, KvError
 from sqlfront.catalog.alter import AlterPlan
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
 from sqlfront.catalog.info import Action, State, TableInfo
-from sqlfront.catalog.jobs import ROLLED_BACK, Job
-from sqlfront.catalog.meta import auto_increment_field, row_id_field
+from sqlfront.catalog.jobs import CANCELLING, ER_CANCELLED_DDL_JOB, PAUSED, ROLLED_BACK, RUNNING, Job, running_jobs
+from sqlfront.catalog.meta import DDL_JOBS, MetaReader, auto_increment_field, row_id_field
 from sqlfront.catalog.model import CLOSED, Table
 from sqlfront.catalog.table_builder import set_key_flags
-from sqlfront.errors import error
+from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
     from kvstore.client.api import CancelToken, Ingest, PackedBatch
@@ -43,37 +47,132 @@ class Terms:
 
 def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms) -> int:
     """Copies the table into its final form and puts that in place; returns the new table id."""
-    with replaced(catalog, table, plan.final, Action.MODIFY_COLUMN, terms.cancel) as target:
-        plan.rows = _copy(catalog, table, target, terms)
-    return target.id
+    with replaced(catalog, table, plan.final, Action.MODIFY_COLUMN, terms.cancel) as copy:
+        plan.rows = _copy(catalog, table, copy.target, terms)
+    return copy.target.id
+
+
+@dataclass(slots=True)
+class Copy:
+    """A table that is filled to take the place of another."""
+
+    job: Job
+    target: Table
+    keep: bool = False
+    """Whether what is filled stays when the block fails, for `resumed`."""
 
 
 @contextmanager
 def replaced(
-    catalog: Catalog, table: Table, final: TableInfo, action: Action, cancel: CancelToken | None
-) -> Iterator[Table]:
+    catalog: Catalog,
+    table: Table,
+    final: TableInfo,
+    action: Action,
+    cancel: CancelToken | None,
+    load: dict[str, Any] | None = None,
+) -> Iterator[Copy]:
     """Has the block fill a table of the form `final`, which gets a new id, and then puts that in the table's place.
 
-    No writer of the table commits meanwhile. When the block fails all is as it was.
+    No writer of the table commits meanwhile. When the block fails all is as it was, unless it has asked to `keep` what
+    is filled; `load` is what a later run needs to go on.
     """
     job = Job(0, int(action), table.db_id, table.id, table.db, table.name, catalog.query, catalog.server)
+    job.load = load
 
     def announce(change: SchemaChange) -> None:
         job.id, job.copy_id = change.meta.new_id(), change.meta.new_id()
         job.schema_state = int(State.WRITE_REORG)
+        if load is not None:
+            load["form"] = _form(final, job.copy_id)
         change.go_on(job)
         change.describe(action, table.db_id, table.id)
 
     catalog.change(announce)
     _finalise(final, job.copy_id)
+    with _filling(catalog, table, final, job, cancel) as copy:
+        yield copy
+
+
+def paused_load(catalog: Catalog, table: Table) -> Job | None:
+    """The job of a load of this table that did not come to its end; one that was cancelled is undone instead."""
+    for job in running_jobs(MetaReader(catalog.storage.snapshot())):
+        if job.load is not None and job.table_id == table.id:
+            if job.state != CANCELLING:
+                return job
+            roll_back_copy(catalog, job)
+    return None
+
+
+@contextmanager
+def resumed(catalog: Catalog, table: Table, job: Job, cancel: CancelToken | None) -> Iterator[Copy]:
+    """As `replaced`, for a load that did not come to its end; it is kept again when the block fails.
+
+    Raises 8173 when the table has another form now, 8214 when the job is cancelled.
+    """
+    final = table.info.copy()
+    final.extra.pop(CLOSED, None)
+    assert job.load is not None
+    if _form(final, job.copy_id) != job.load["form"]:
+        raise error(
+            8173,
+            f"PreCheck failed: table '{table.name}' was altered since its load stopped; "
+            f"ADMIN CANCEL DDL JOBS {job.id} ends that",
+        )
+    _finalise(final, job.copy_id)
+
+    def go_on(change: SchemaChange) -> None:
+        job.state, job.error, job.query, job.server = RUNNING, "", catalog.query, catalog.server
+        change.go_on(job)
+        change.describe(Action(job.action), table.db_id, table.id)
+
+    catalog.change(go_on)
+    with _filling(catalog, table, final, job, cancel, keep=True) as copy:
+        yield copy
+
+
+@contextmanager
+def _filling(
+    catalog: Catalog, table: Table, final: TableInfo, job: Job, cancel: CancelToken | None, *, keep: bool = False
+) -> Iterator[Copy]:
+    copy: Copy | None = None
     try:
         with catalog.closing(table, cancel):
-            yield catalog.table_of(final, catalog.schema.databases[table.db.lower()].info)
+            copy = Copy(job, catalog.table_of(final, catalog.schema.databases[table.db.lower()].info), keep)
+            yield copy
             _put_in_place(catalog, table, final, job)
     except BaseException as exc:
         job.error = str(exc)
-        roll_back_copy(catalog, job)
+        keep = keep if copy is None else copy.keep
+        if not keep or _is_cancelled(exc):
+            roll_back_copy(catalog, job)
+        else:
+            _keep(catalog, job)
         raise
+
+
+def _is_cancelled(exc: BaseException) -> bool:
+    return isinstance(exc, DatabaseError) and exc.code == ER_CANCELLED_DDL_JOB
+
+
+def _keep(catalog: Catalog, job: Job) -> None:
+    """Pauses a job, or undoes it when somebody has cancelled it meanwhile."""
+    try:
+        pause_copy(catalog, job)
+    except KvError:
+        pass  # of a store that is away: who finds the job without an owner pauses it
+    except DatabaseError as exc:
+        if _is_cancelled(exc):
+            roll_back_copy(catalog, job)
+
+
+def _form(info: TableInfo, new_id: int) -> dict[str, Any]:
+    """What of a table decides the bytes of its rows, and which indexes it has."""
+    final = info.copy()
+    _finalise(final, new_id)
+    for index in final.indexes:
+        index.table = ""  # it may have another name by now
+    form = final.to_json()
+    return {tag: form[tag] for tag in ("id", "cols", "index_info", "pk_is_handle", "is_common_handle")}
 
 
 def _range_of(table_id: int) -> tuple[bytes, bytes]:
@@ -92,19 +191,39 @@ def _finalise(final: TableInfo, new_id: int) -> None:
 
 def roll_back_copy(catalog: Catalog, job: Job) -> None:
     """Forgets a copy that was not finished, unless it is in place already."""
-    if job.copy_id in catalog.schema.table_by_id:
+    if _is_over(catalog, job):
         return
 
     def apply(change: SchemaChange) -> None:
         change.end_job(job, ROLLED_BACK)
         change.describe(Action.MODIFY_COLUMN, job.db_id, job.table_id)
         change.drop_range(_range_of(job.copy_id))
-        reopen(change, job.table_id)
+        _reopen(change, job.table_id)
 
     catalog.change(apply)
 
 
-def reopen(change: SchemaChange, table_id: int) -> None:
+def pause_copy(catalog: Catalog, job: Job) -> None:
+    """Keeps what a load has filled, and lets writers of the table go on. Raises 8214 when the job is cancelled."""
+    if _is_over(catalog, job):
+        return
+
+    def apply(change: SchemaChange) -> None:
+        job.state = PAUSED
+        change.go_on(job)
+        change.describe(Action.MODIFY_COLUMN, job.db_id, job.table_id)
+        _reopen(change, job.table_id)
+
+    catalog.change(apply)
+
+
+def _is_over(catalog: Catalog, job: Job) -> bool:
+    """Whether the copy is in place, or was given up; the answer to the last step may have been lost."""
+    record = MetaReader(catalog.storage.snapshot()).json_field(DDL_JOBS, job.id)
+    return record is None or job.copy_id in catalog.schema.table_by_id
+
+
+def _reopen(change: SchemaChange, table_id: int) -> None:
     """Lets writers of a table that was closed go on."""
     table = change.base.table_by_id.get(table_id)
     if table is not None and table.closed:
@@ -119,8 +238,9 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
     def apply(change: SchemaChange) -> None:
         counters = auto_id_database(table)
         for field in (auto_increment_field, row_id_field):
+            # What filled the copy may have drawn more ids than the table ever had.
             last = change.meta.auto_id(counters, field(table.id))
-            if last:
+            if last > change.meta.auto_id(counters, field(final.id)):
                 change.meta.set_auto_id(counters, field(final.id), last)
         change.end_job(job)
         database = change.databases[table.db.lower()]

@@ -168,7 +168,7 @@ class SharedCatalog(Catalog):
             change.put_table(change.databases[table.db.lower()], info)
 
         self.change(close)
-        # Whoever leaves the table as it was opens it again, in the version that says so: `rewrite.reopen`.
+        # Whoever leaves the table as it was opens it again, in the version that says so: `rewrite`.
         yield
 
     def was_finished(self, job: Job) -> bool:

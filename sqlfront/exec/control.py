@@ -49,6 +49,8 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
             return lambda s: _kill(s, statement)
         case parse.Backup():
             return lambda s: _backup(s, statement)
+        case parse.ImportInto():
+            return lambda s: _import(s, statement)
         case parse.RunGc():
             return _gc
         case parse.Ddl() | parse.RenameTable():
@@ -251,6 +253,12 @@ def _backup(session: Session, statement: parse.Backup) -> Result:
     session.database.statistics.flush()
     local.backup(statement.path)
     return Result()
+
+
+def _import(session: Session, statement: parse.ImportInto) -> Result:
+    from sqlfront.exec.import_into import execute_import
+
+    return execute_import(session, statement)
 
 
 def _gc(session: Session) -> Result:

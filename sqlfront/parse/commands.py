@@ -28,6 +28,8 @@ from sqlfront.parse.statements import (
     Describe,
     Execute,
     Explain,
+    ImportInto,
+    ImportOption,
     Insert,
     Kill,
     Parsed,
@@ -69,7 +71,7 @@ _QUERY_STARTS = frozenset(
 )
 _KNOWN_COMMANDS = frozenset(
     """
-    LOCK UNLOCK FLUSH LOAD GRANT REVOKE CALL DO HANDLER IMPORT XA OPTIMIZE REPAIR CHECK CHECKSUM RESET SIGNAL RESTORE
+    LOCK UNLOCK FLUSH LOAD GRANT REVOKE CALL DO HANDLER XA OPTIMIZE REPAIR CHECK CHECKSUM RESET SIGNAL RESTORE
     INSTALL
     """.split()
 )
@@ -619,6 +621,52 @@ class Commands:
         self.end()
         return Backup(path)
 
+    def _import(self) -> ImportInto:
+        first = self.take()
+        if self.peek() != "INTO":
+            raise unsupported("IMPORT " + self.peek(), position=first.start)
+        self.take()
+        table = self.table()
+        columns: list[str] = []
+        if self.accept("("):
+            while True:
+                if self.peek() == "@":
+                    raise unsupported("IMPORT INTO of user variables", position=self.tokens[self.at].start)
+                columns.append(self.name())
+                if not self.accept(","):
+                    break
+            self.expect(")")
+        if self.peek() == "SET" or (self.peek() == "FROM" and self.peek(1) in (*_QUERY_STARTS,)):
+            what = "SET" if self.peek() == "SET" else "FROM a query"
+            raise unsupported(f"IMPORT INTO with {what}", position=self.tokens[self.at].start)
+        self.expect("FROM")
+        path = self.string()
+        format_ = self.string().lower() if self.accept("FORMAT") else ""
+        options = []
+        if self.accept("WITH"):
+            options.append(self._import_option())
+            while self.accept(","):
+                options.append(self._import_option())
+        self.end()
+        return ImportInto(table, columns, path, format_, options)
+
+    def _import_option(self) -> ImportOption:
+        position = self.tokens[self.at].start if self.at < len(self.tokens) else len(self.text)
+        option = ImportOption(self.name().lower(), None, position)
+        if not self.accept("="):
+            return option
+        negative = self.accept("-")
+        token = self.take()
+        if token.token_type == TokenType.STRING and not negative:
+            option.value = str(token.text)
+        elif token.token_type == TokenType.NUMBER and token.text.isdigit():
+            option.value = -int(token.text) if negative else int(token.text)
+        elif token.text.upper() in ("TRUE", "FALSE") and not negative:
+            option.value = token.text.upper() == "TRUE"
+        else:
+            raise self.syntax_error(self.at - 1)
+        return option
+
     def _prepare(self) -> Prepare:
         self.take()
         name = self.name()
@@ -683,6 +731,7 @@ _READERS: dict[str, Callable[[Commands], Statement]] = {
     "ANALYZE": Commands._analyze,
     "ADMIN": Commands._admin,
     "BACKUP": Commands._backup,
+    "IMPORT": Commands._import,
     "PREPARE": Commands._prepare,
     "EXECUTE": Commands._execute,
     "DEALLOCATE": Commands._deallocate,

@@ -170,6 +170,26 @@ class Backup:
 
 
 @dataclass(slots=True)
+class ImportOption:
+    """One of WITH's options; `value` None when it is only named, or NULL."""
+
+    name: str
+    value: str | int | bool | None
+    position: int
+
+
+@dataclass(slots=True)
+class ImportInto:
+    """IMPORT INTO table [(columns)] FROM path [FORMAT format] [WITH options]; `format` in lower case, perhaps empty."""
+
+    table: exp.Table
+    columns: list[str]
+    path: str
+    format: str
+    options: list[ImportOption]
+
+
+@dataclass(slots=True)
 class RunGc:
     """ADMIN GC: collect old versions now."""
 
@@ -201,7 +221,7 @@ class Kill:
 Statement: TypeAlias = (
     Query | Insert | Update | Delete | Ddl | RenameTable | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint
     | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | AdminShowDdl
-    | AdminShowDdlJobs | AdminCancelDdlJobs | Backup | RunGc | Prepare | Execute | Deallocate | Kill
+    | AdminShowDdlJobs | AdminCancelDdlJobs | Backup | ImportInto | RunGc | Prepare | Execute | Deallocate | Kill
 )  # fmt: skip
 
 

@@ -164,6 +164,15 @@ def test_loads_of_an_empty_table_appear_whole(both: Both) -> None:
     both.run(1, "admin check table t")
 
 
+def test_a_load_into_an_emptied_table_leaves_the_counters_above_its_ids(both: Both) -> None:
+    both.run(0, "create table t (id int primary key auto_increment, v int)")
+    both.run(0, "insert into t (v) values (1)")
+    both.run(0, "delete from t")
+    assert both.connections[0].append("t", pa.table({"v": range(9000)})) == 9000
+    both.run(1, "insert into t (v) values (-1)")
+    assert both.run(0, "select id > (select max(id) from t where v >= 0) from t where v = -1") == [(1,)]
+
+
 def test_global_variables_are_those_of_all_servers(both: Both) -> None:
     both.run(0, "set global innodb_lock_wait_timeout = 17")
     until = time.monotonic() + 5

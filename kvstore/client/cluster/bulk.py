@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from kvstore.client.api import LoadReport
 from kvstore.client.cluster.backoff import SCAN_BUDGET_MS, Backoff
 from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.progress import PROGRESS_FILE, LoadIdentity, Progress
@@ -36,7 +37,7 @@ from kvstore.client.cluster.runs import RowFile, Runs
 from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.cluster.splitting import split_regions
-from kvstore.errors import KeyExists, PdError, TxnNotFound
+from kvstore.errors import KeyExists, LoadDiffers, PdError, TxnNotFound
 from kvstore.proto.pdpb_pb2 import OperatorStatus
 from kvstore.rpc.api import RpcError
 
@@ -60,18 +61,6 @@ class LoadOptions:
     parallel: int = 4
     """Regions that are loaded at the same time."""
     scatter: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What a finished load has done."""
-
-    commit_ts: int
-    rows: int
-    """Of the whole load, those of earlier runs too."""
-    loaded_rows: int
-    """Sent in this run; a part that was begun anew counts once."""
-    ingests: int
 
 
 class BulkLoad:
@@ -104,7 +93,7 @@ class BulkLoad:
     ) -> BulkLoad:
         """Begins or resumes a load. `commit_ts` 0: that of the load in `directory`, else a fresh timestamp.
 
-        Raises ValueError when `directory` has another load, PdUnavailable.
+        Raises LoadDiffers when `directory` has another load, PdUnavailable.
         """
         if end and start >= end:
             raise ValueError(f"the range {start.hex()} .. {end.hex()} is empty")
@@ -125,7 +114,7 @@ class BulkLoad:
     def _resume(self, known: LoadIdentity) -> None:
         other_ts = self._commit_ts not in (0, known.commit_ts)
         if other_ts or (known.start, known.end) != (self._start.hex(), self._end.hex()):
-            raise ValueError(f"the directory has another load: {known}")
+            raise LoadDiffers(f"the directory has another load: {known}")
         self._commit_ts = known.commit_ts
 
     @property
@@ -160,7 +149,7 @@ class BulkLoad:
 
         Raises KeyExists, nothing loaded, for a key that two runs have, and with `check_empty` for a live key in the
         range (not when a load is resumed: what it finds may be its own); without, rows lie above what was there. Raises
-        ValueError when the directory has another load, ClusterError, PdError.
+        LoadDiffers when the directory has another load, ClusterError, PdError.
         """
         if self._over:
             raise TxnNotFound("the bulk load is over")

@@ -10,6 +10,8 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
+from kvstore.errors import LoadDiffers
+
 PROGRESS_FILE = "progress.jsonl"
 
 
@@ -50,7 +52,7 @@ class Progress:
                     self.identity = LoadIdentity(**entry)
 
     def begin(self, identity: LoadIdentity) -> None:
-        """Raises ValueError when the file is another load's."""
+        """Raises LoadDiffers when the file is another load's."""
         if self.identity is None:
             self.identity = identity
             if self._path is not None and os.path.exists(self._path):
@@ -58,7 +60,7 @@ class Progress:
             self._write(asdict(identity))
             self._sync_name()
         elif self.identity != identity:
-            raise ValueError(f"{self._path} is of another load: {self.identity}, this one is {identity}")
+            raise LoadDiffers(f"{self._path} is of another load: {self.identity}, this one is {identity}")
 
     def _sync_name(self) -> None:
         """A load that began is never taken for one that did not: that would have another commit_ts."""

@@ -15,7 +15,7 @@ import struct
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 
 from kvstore.errors import KeyExists
 
@@ -150,7 +150,7 @@ class Runs:
         first = min(run[0][0] for run in self._waiting)
         if not self._files or self._files[-1].last >= first:
             self._files.append(self._new_file())
-        self._files[-1].append(_merged(self._waiting))
+        self._files[-1].append(_sorted(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
 
     def _new_file(self) -> RowFile:
@@ -181,6 +181,17 @@ class Runs:
             file.remove()
         self._files.clear()
         self._waiting.clear()
+
+
+def _sorted(runs: Sequence[list[Row]]) -> list[Row]:
+    """Rows of ascending runs that are in memory, in order. Raises KeyExists for a key that two of them have."""
+    if len(runs) == 1:
+        return runs[0]
+    rows = sorted(chain.from_iterable(runs), key=operator.itemgetter(0))  # which finds the runs, and merges them
+    keys = [key for key, _ in rows]
+    if any(map(operator.eq, keys, islice(keys, 1, None))):
+        raise KeyExists(next(before for before, after in pairwise(keys) if before == after))
+    return rows
 
 
 def _merged(runs: Sequence[Iterable[Row]]) -> Iterator[Row]:

@@ -19,12 +19,13 @@ from kvstore.client.api import (
     CancelToken,
     CommitCheck,
     Ingest,
+    LoadReport,
     PushAnswer,
     PushDown,
     PushRequest,
     ReadFrom,
 )
-from kvstore.client.cluster.bulk import BulkLoad
+from kvstore.client.cluster.bulk import BulkLoad, LoadOptions
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.columnar import ColumnarPlacement
 from kvstore.client.cluster.key_ranges import KeyRange
@@ -290,9 +291,9 @@ class StorageLoad:
     def add_run(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         self._load.add_run(keys, values)
 
-    def finish(self, *, check_duplicates: bool = True) -> None:
+    def finish(self, *, check_duplicates: bool = True) -> LoadReport:
         check_empty = check_duplicates and not self._is_past
-        self._loop.run(self._load.finish(check_empty=check_empty), self._cancel)
+        return self._loop.run(self._load.finish(check_empty=check_empty), self._cancel)
 
     def abort(self) -> None:
         self._load.abort()
@@ -305,6 +306,7 @@ class ClusterStorage:
         """`cluster` lives on `loop`; both end with `close`, which calls `leave` in between."""
         self.cluster = cluster
         self.gc_life_ms = GC_LIFE_MS
+        self.load_options = LoadOptions()
         self._loop = loop
         self._leave_transport = leave
         self._push_down = _PushDown(loop, Push(cluster.parts))
@@ -420,8 +422,19 @@ class ClusterStorage:
     def safe_point(self) -> int:
         return int(self._loop.run(self.cluster.pd.gc_safe_point()))
 
-    def load(self, start: bytes, end: bytes, *, commit_ts: int = 0, cancel: CancelToken | None = None) -> Ingest:
-        load = self._loop.run(self.cluster.bulk_load(start, end, commit_ts=commit_ts))
+    def load(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        commit_ts: int = 0,
+        cancel: CancelToken | None = None,
+        directory: str | None = None,
+    ) -> Ingest:
+        options = self.load_options
+        load = self._loop.run(
+            self.cluster.bulk_load(start, end, commit_ts=commit_ts, directory=directory, options=options)
+        )
         return StorageLoad(self._loop, load, cancel, is_past=bool(commit_ts))
 
     def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
