@@ -10,7 +10,16 @@ import pytest
 
 import coprocessor
 
-WIRE = ("google.protobuf", "grpc", "kvstore.proto", "coprocessor.dag", "coprocessor.endpoint", "coprocessor.serving")
+WIRE = (
+    "google.protobuf",
+    "grpc",
+    "kvstore.proto",
+    "coprocessor.dag",
+    "coprocessor.endpoint",
+    "coprocessor.serving",
+    "coprocessor.columnar.of_store",
+    "coprocessor.columnar.stored",
+)
 ROOT = Path(coprocessor.__path__[0]).parent
 NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("coprocessor/**/*.py")]
 OTHERS = [name for name in NAMES if not name.startswith(WIRE) and not name.endswith(("__init__", "__main__"))]
