@@ -12,12 +12,16 @@ import pytest
 
 from tests.slt.__main__ import run_file
 from tests.slt.records import Query, parse_file
-from tests.slt.stores import COLUMNAR_CLUSTER, PUSHED, STORES
+from tests.slt.stores import CLUSTER, COLUMNAR_CLUSTER, EMBEDDED, STORES
 
 FILES = Path(__file__).parent / "files"
 SHOWN = 15
-COLUMNAR_TOPICS = frozenset({"aggregates", "group_by"})
-PUSHED_TOPICS = frozenset({"aggregates", "group_by", "order_limit", "subqueries", "types"})
+FAST_TOPICS = {
+    "pushed": frozenset({"aggregates", "group_by", "order_limit", "subqueries", "types"}),
+    CLUSTER: frozenset({"ddl", "dml", "indexes", "joins", "transactions"}),
+    COLUMNAR_CLUSTER: frozenset({"aggregates", "group_by"}),
+}
+"""What the fast run has of stores whose files take longer; none of those that are not named."""
 
 
 def _cases() -> list[object]:
@@ -28,8 +32,7 @@ def _cases() -> list[object]:
             generated = path.parent.name == "generated"
             slow = generated and (store != "memory" or not path.stem.endswith("_0"))
             slow = slow or (read_path == "duckdb" and path.parent.name == "transactions")
-            slow = slow or (store in PUSHED and (store != "pushed" or path.parent.name not in PUSHED_TOPICS))
-            slow = slow or (store == COLUMNAR_CLUSTER and path.parent.name not in COLUMNAR_TOPICS)
+            slow = slow or (store not in EMBEDDED and path.parent.name not in FAST_TOPICS.get(store, ()))
             marks = [pytest.mark.slow] if slow else []
             out.append(pytest.param(path, store, read_path, id=f"{name}-{store}-{read_path}", marks=marks))
     return out
