@@ -14,8 +14,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 from kvstore.client.api import TS_MAX, ReadFrom
 from kvstore.errors import CommitRejected
@@ -27,6 +27,7 @@ from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, mak
 
 if TYPE_CHECKING:
     from kvstore.client.api import CancelToken, CommitCheck, LocalStorage, Reader, Storage, Transaction
+    from sqlfront.threads import Mutex
 
 BOOTSTRAP_VERSION = 1
 DEFAULT_DATABASE = "test"
@@ -35,17 +36,6 @@ _INFORMATION_SCHEMA_ID = -1
 
 KeyRange = tuple[bytes, bytes]
 _T = TypeVar("_T")
-
-
-class DdlMutex(Protocol):
-    """Shuts other schema changes out; re-entrant."""
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-    def release(self) -> None: ...
-    def __enter__(self) -> bool: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class SchemaChange:
@@ -176,7 +166,7 @@ class Catalog:
     columnar_default = True
     """Whether tables that nobody said anything about have a columnar replica."""
 
-    def __init__(self, storage: Storage, ddl_mutex: DdlMutex) -> None:
+    def __init__(self, storage: Storage, ddl_mutex: Mutex) -> None:
         self.storage = storage
         self.ddl_mutex = ddl_mutex
         """Held by who changes the schema: re-entrant."""
