@@ -49,6 +49,11 @@ REGIONS_SAVED_TOGETHER = 512
 _log = logging.getLogger(__name__)
 
 
+def _note_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("a change whose caller has gone was not made, or nobody knows: %s", error)
+
+
 class Leadership:
     """One term of leading; every method that writes raises NotLeader or Undetermined when that ends."""
 
@@ -132,7 +137,12 @@ class Leadership:
             async with self._changing:
                 await change()
 
-        await asyncio.shield(asyncio.ensure_future(locked()))
+        task = asyncio.ensure_future(locked())
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_note_failure)  # there is nobody left to tell
+            raise
 
     async def bootstrap(self, cluster_id: int, store: Store, region: Region) -> None:
         """Takes the first store and the region that holds all keys. Raises Refused when that was done before.

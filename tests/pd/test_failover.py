@@ -256,3 +256,27 @@ def test_a_directory_of_another_group_is_refused() -> None:
             await alone.start()
 
     simulate(test)
+
+
+def test_a_change_whose_caller_has_gone_and_that_fails_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(group: Group) -> None:
+        node = group.leader().node
+        assert node is not None
+        leadership = node.leadership
+        assert leadership is not None
+        failing = asyncio.Event()
+
+        async def change() -> None:
+            await failing.wait()
+            raise OSError("the outcome is unknown")
+
+        caller = asyncio.ensure_future(leadership.alone(change))
+        await asyncio.sleep(0.1)
+        caller.cancel()
+        failing.set()
+        await asyncio.wait([caller])
+        await asyncio.sleep(0.1)
+        assert caller.cancelled()
+
+    simulate(test)
+    assert "the outcome is unknown" in caplog.text

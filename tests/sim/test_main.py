@@ -44,8 +44,12 @@ def test_seeds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [7, 8, 9]
 
 
+TESTED_ELSEWHERE = {"bulk-load", "sql"}
+"""By `test_loads` and `test_sql`, with seeds of their own."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("deployment", sorted(deployments.DEPLOYMENTS))
+@pytest.mark.parametrize("deployment", sorted(deployments.DEPLOYMENTS.keys() - TESTED_ELSEWHERE))
 @pytest.mark.parametrize("first", range(0, 100, 10))
 def test_many_seeds(deployment: str, first: int) -> None:
     for seed in range(1000 + first, 1010 + first):

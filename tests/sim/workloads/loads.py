@@ -76,6 +76,8 @@ class Loads:
         await insist(read)
 
     def check(self) -> list[Anomaly]:
+        if not self._found:
+            return []  # the run did not come to its end, and says why
         found = self._found[-1]
         anomalies: list[Anomaly] = []
         known: Rows = {}
