@@ -75,7 +75,7 @@ def serve(storage: ClusterStorage, threads: Threads = OS_THREADS, server_id: int
 
     try:
         check_stores(storage)
-        catalog = SharedCatalog(storage, storage.oldest_ts, threads, server_id)
+        catalog = SharedCatalog(storage, threads, server_id)
         try:
             database = Server(storage, catalog, threads)
         except BaseException:

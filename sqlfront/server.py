@@ -29,7 +29,7 @@ class Server(Database):
     def __init__(self, storage: ClusterStorage, catalog: SharedCatalog, threads: Threads = OS_THREADS) -> None:
         super().__init__(None, storage, catalog, None, threads)
         self.columnar = ClusterReplicas(catalog, storage)
-        self._gc = GcWorker(storage, storage, catalog, self._gc_interval_ms, threads)
+        self._gc = GcWorker(storage, catalog, self._gc_interval_ms, threads)
         self.duties.append(self._gc)
         catalog.listeners.append(self._forget_gone)
         self.globals.on_set = self._store_global

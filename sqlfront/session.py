@@ -116,6 +116,8 @@ class Session:
         self._running_mutex = threading.Lock()
         self._at_replicas = ReadFrom.LEADER
         """Which copies the running statement reads."""
+        if self.variables.replica_read is not ReadFrom.LEADER or self.variables.staleness_s:
+            self._read_otherwise()
         for name in ("tidb_replica_read", "tidb_read_staleness"):
             self.variables.on_change(name, self._read_otherwise)
         for name in ("time_zone", "sql_mode", "sql_select_limit", "tidb_isolation_read_engines"):
@@ -329,7 +331,7 @@ class Session:
     def _stale_ts(self) -> int:
         return self.storage.now_ts() - (self.variables.staleness_s * 1000 << LOGICAL_BITS)
 
-    def _read_otherwise(self, _value: object) -> None:
+    def _read_otherwise(self, _value: object = None) -> None:
         """Point reads go the short way only where they read what is newest from the leader."""
         self.get_latest = self._get_by_variables
 

@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "connect" in metafunc.fixturenames:
         storages: list[Any] = ["embedded"]
         where = metafunc.definition.nodeid
-        if where.startswith(ON_A_CLUSTER) and not metafunc.definition.get_closest_marker("embedded"):
+        if where.startswith(ON_A_CLUSTER):
             storages.append(pytest.param("cluster", marks=pytest.mark.slow))
         metafunc.parametrize("connect", storages, indirect=True)
 

@@ -394,6 +394,24 @@ class LocalStorage(Storage, Protocol):
         """Writes a consistent copy that opens as a database; `path` must not exist."""
 
 
+class SharedStorage(Storage, Protocol):
+    """A store that several processes share."""
+
+    def snapshot(
+        self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER, check: CommitCheck | None = None
+    ) -> Reader:
+        """`check` is told the timestamp when it is drawn; what it raises comes out of the call that reads."""
+
+    def oldest_ts(self) -> int:
+        """The oldest timestamp that is read at in this process, 0 if none is."""
+
+    def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
+        """Keeps what a reader at `ts` sees for so long; 0 seconds lets it go. Raises SnapshotTooOld."""
+
+    def columnar_servers(self) -> int:
+        """How many stores take columnar replicas. Raises NoColumnarRules."""
+
+
 class Oracle(Protocol):
     """Gives out timestamps, each greater than every one before it, also over restarts."""
 

@@ -74,8 +74,5 @@ class Tracker:
     def is_voter(self, node: int) -> bool:
         return node in self.conf.incoming or node in self.conf.outgoing
 
-    def is_singleton(self) -> bool:
-        return len(self.conf.incoming) == 1 and not self.conf.outgoing
-
     def only_voter_is_self(self) -> bool:
         return self.voter_ids == (self._self_id,) and self._self_id != NO_ID

@@ -10,7 +10,7 @@ from kvstore.engine.api import Engine
 from kvstore.errors import KvError
 from kvstore.proto.errorpb_pb2 import Error
 from kvstore.proto.kvrpcpb_pb2 import Context
-from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch, Store
+from kvstore.proto.metapb_pb2 import Peer, Region, Store
 from kvstore.proto.pdpb_pb2 import (
     RegionHeartbeatRequest,
     RegionHeartbeatResponse,
@@ -158,8 +158,3 @@ class Placement(Protocol):
 
     async def get_ts(self) -> int: ...
     async def gc_safe_point(self) -> int: ...
-
-
-def epoch_newer(a: RegionEpoch, b: RegionEpoch) -> bool:
-    """Whether `a` is ahead of `b` in either part."""
-    return a.version > b.version or a.conf_ver > b.conf_ver

@@ -12,6 +12,7 @@ exclude each other, whoever sees a new schema knows that no transaction will com
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType
@@ -50,10 +51,8 @@ class SchemaChange:
         self.version = version
         self.databases: dict[str, Database] = dict(base.databases)
         self.diff = SchemaDiff(version=version)
-        self.dropped: list[KeyRange] = []
         self.is_step = False
         """Whether it is one version of a job that keeps a record of its own, or ends one."""
-        self._ranges: list[tuple[int, KeyRange]] = []
 
     def describe(
         self, action: Action, db_id: int, table_id: int = 0, old_table_id: int = 0, old_db_id: int = 0
@@ -133,13 +132,7 @@ class SchemaChange:
         """Records a key range that nothing refers to any more."""
         start, end = key_range
         range_id = self.meta.new_id()
-        record = {"start": start.hex(), "end": end.hex(), "ts": self.meta.txn.start_ts}
-        self.meta.put_json(DELETE_RANGES, range_id, record)
-        self._ranges.append((range_id, key_range))
-
-    @property
-    def ranges(self) -> list[tuple[int, KeyRange]]:
-        return self._ranges
+        self.meta.put_json(DELETE_RANGES, range_id, {"start": start.hex(), "end": end.hex()})
 
     def _replace(self, db: str, *, remove_id: int, add: Table | None = None) -> None:
         database = self.databases[db.lower()]
@@ -154,7 +147,7 @@ def auto_id_database(table: Table) -> int:
     return table.info.old_schema_id or table.db_id
 
 
-class Catalog:
+class Catalog(ABC):
     """The schema of one storage. Any thread may use it. `SharedCatalog` is the one that several servers have."""
 
     hides_first = False
@@ -185,13 +178,13 @@ class Catalog:
         """How many columnar replicas there can be of a table."""
         return 1
 
+    @abstractmethod
     def building(self, job: Job) -> AbstractContextManager[IndexBuild]:
         """Begins the build of a job's new indexes, before they are announced; ends with the block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closing(self, table: Table, cancel: CancelToken | None) -> AbstractContextManager[object]:
         """Lets no writer of the table commit in the block; readers go on."""
-        raise NotImplementedError
 
     def owner(self, meta: MetaReader) -> tuple[str, str]:
         """Who changes the schema now: its id, and where it is; both "" when nobody does."""
@@ -238,22 +231,18 @@ class Catalog:
                     change.note(self.query, self.server)
                 meta.put_diff(change.diff)
                 after = Schema(change.version, MappingProxyType(_with_virtual(change.databases)))
-                commit_ts = self._make(txn, before, after)
+                self._make(txn, before, after)
             except BaseException:
                 with suppress(Exception):
                     txn.rollback()
                 raise
-            self._made(change, commit_ts)
             for listener in self.listeners:
                 listener(before, after)
             return after
 
-    def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
-        """Commits the transaction of a change and puts the new schema in place; returns commit_ts."""
-        raise NotImplementedError
-
-    def _made(self, change: SchemaChange, commit_ts: int) -> None:
-        """Called when a change is made."""
+    @abstractmethod
+    def _make(self, txn: Transaction, before: Schema, after: Schema) -> None:
+        """Commits the transaction of a change and puts the new schema in place."""
 
     def commit_with(self, used: Mapping[int, int], commit: Callable[[CommitCheck], _T]) -> _T:
         """Runs `commit` of a transaction that wrote tables (by id) at these revisions, with the check that it needs."""
@@ -263,9 +252,11 @@ class Catalog:
         """A fresh snapshot for a statement that is bound to `schema`; `read` says which copies may answer."""
         return self.storage.snapshot(read=read)
 
+    @abstractmethod
     def cover(self, ts: int) -> None:
         """Makes sure that the current schema is not older than that of `ts`, which was just drawn."""
 
+    @abstractmethod
     def check_read(self, schema: Schema, ts: int) -> None:
         """Raises CommitRejected unless `schema`, to which a statement is bound, is that of `ts`, at which it reads."""
 
@@ -280,12 +271,7 @@ class Catalog:
 
     def pending_ranges(self) -> list[KeyRange]:
         """The key ranges of dropped objects that are still there."""
-        return [key_range for _, key_range in self._stored_ranges().values()]
-
-    def _stored_ranges(self) -> dict[int, tuple[int, KeyRange]]:
-        """The ranges of dropped objects by their record's id: until when somebody may read there, and the range."""
-        found = MetaReader(self.storage.snapshot()).json_fields(DELETE_RANGES)
-        return {i: (r["ts"], (bytes.fromhex(r["start"]), bytes.fromhex(r["end"]))) for i, r in found.items()}
+        return list(_stored_ranges(self.storage.snapshot()).values())
 
     def collect_ranges(self, oldest_ts: int) -> int:
         """Destroys the key ranges that were dropped before every reader at or above `oldest_ts`; returns how many.
@@ -293,17 +279,18 @@ class Catalog:
         The caller knows that nobody reads at an older timestamp: the least start_ts of the running statements and
         transactions, or the GC safe point. Safe to run at any time and again after a crash.
         """
-        ready = [(i, r) for i, (ts, r) in self._stored_ranges().items() if ts < oldest_ts]
-        for range_id, (start, end) in ready:
-            self.storage.destroy_range(start, end)
+        there = _stored_ranges(self.storage.snapshot())
+        if not there:
+            return 0
+        # Who sees the record of a drop sees the drop.
+        seen = _stored_ranges(self.storage.snapshot(min(oldest_ts, self.storage.now_ts())))
+        ready = there.keys() & seen.keys()
+        for range_id in sorted(ready):
+            self.storage.destroy_range(*there[range_id])
             txn = self.storage.begin(pessimistic=False)
             Meta(txn).delete_json(DELETE_RANGES, range_id)
             txn.commit()
-            self._range_gone(range_id)
         return len(ready)
-
-    def _range_gone(self, range_id: int) -> None:
-        """Called when a range is destroyed."""
 
     def forget_dead_statistics(self) -> None:
         """Removes the statistics of tables that are gone: a killed process did not come to it."""
@@ -319,6 +306,7 @@ class Catalog:
             meta.delete_json(key, table_id)
         txn.commit()
 
+    @abstractmethod
     def close(self) -> None:
         """Ends what goes on in the background."""
 
@@ -330,8 +318,6 @@ class LocalCatalog(Catalog):
 
     def __init__(self, storage: LocalStorage) -> None:
         super().__init__(storage, threading.RLock())
-        self._range_mutex = threading.Lock()
-        self._ranges: dict[int, tuple[int, KeyRange]] = {}
         self._index_watch: IndexWatch | None = None
         self._open()
 
@@ -342,7 +328,6 @@ class LocalCatalog(Catalog):
             self.change(bootstrap)
         else:
             self.reload()
-        self._ranges = super()._stored_ranges()
         self.forget_dead_statistics()
         roll_back_unfinished(self)
         # One process owns the directory and has just opened it: nobody reads yet.
@@ -366,9 +351,9 @@ class LocalCatalog(Catalog):
         finally:
             closed.abort()
 
-    def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
+    def _make(self, txn: Transaction, before: Schema, after: Schema) -> None:
         try:
-            return txn.commit(lambda commit_ts: self._put_in_place(after))
+            txn.commit(lambda commit_ts: self._put_in_place(after))
         except BaseException:
             self._schema = before
             raise
@@ -376,18 +361,20 @@ class LocalCatalog(Catalog):
     def _put_in_place(self, schema: Schema) -> None:
         self._schema = schema
 
-    def _made(self, change: SchemaChange, commit_ts: int) -> None:
-        with self._range_mutex:
-            for range_id, key_range in change.ranges:
-                self._ranges[range_id] = (commit_ts, key_range)
+    def cover(self, ts: int) -> None:
+        """It always is: changes are made here."""
 
-    def _stored_ranges(self) -> dict[int, tuple[int, KeyRange]]:
-        with self._range_mutex:
-            return dict(self._ranges)
+    def check_read(self, schema: Schema, ts: int) -> None:
+        """Nothing is checked: a statement that was bound just before an index was dropped may read by it once more."""
 
-    def _range_gone(self, range_id: int) -> None:
-        with self._range_mutex:
-            self._ranges.pop(range_id, None)
+    def close(self) -> None:
+        """Nothing goes on."""
+
+
+def _stored_ranges(reader: Reader) -> dict[int, KeyRange]:
+    """The ranges of dropped objects, by their records' ids."""
+    found = MetaReader(reader).json_fields(DELETE_RANGES)
+    return {i: (bytes.fromhex(record["start"]), bytes.fromhex(record["end"])) for i, record in found.items()}
 
 
 def _bootstrap_key() -> bytes:

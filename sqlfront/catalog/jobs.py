@@ -99,7 +99,7 @@ class Job:
         self._refuse_if_cancelled(MetaReader(storage.snapshot()))
 
     def _refuse_if_cancelled(self, meta: MetaReader) -> None:
-        stored = meta.json_fields(DDL_JOBS).get(self.id)
+        stored = meta.json_field(DDL_JOBS, self.id)
         if stored is not None and stored["state"] == CANCELLING:
             raise error(ER_CANCELLED_DDL_JOB, "Cancelled DDL job")
 
@@ -123,8 +123,7 @@ class Job:
         txn = storage.begin(pessimistic=False)
         try:
             meta = Meta(txn)
-            stored = meta.json_fields(DDL_JOBS).get(self.id)
-            if stored is None or stored["state"] == CANCELLING:
+            if meta.json_field(DDL_JOBS, self.id) is None:
                 raise error(ER_CANCELLED_DDL_JOB, "Cancelled DDL job")
             self.put(meta)
             txn.commit()
@@ -151,7 +150,7 @@ def cancel_job(storage: Storage, job_id: int) -> str:
     txn = storage.begin(pessimistic=False)
     try:
         meta = Meta(txn)
-        record = meta.json_fields(DDL_JOBS).get(job_id)
+        record = meta.json_field(DDL_JOBS, job_id)
         if record is None:
             past = any(job.id == job_id for job in past_jobs(meta))
             return f"error: [ddl:{8225 if past else 8224}]" + (

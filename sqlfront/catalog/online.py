@@ -38,7 +38,7 @@ from sqlfront.catalog.definition import (
 )
 from sqlfront.catalog.info import Action, ColumnInfo, Flag, State, TableInfo
 from sqlfront.catalog.jobs import CANCELLING, PAUSED, ROLLED_BACK, Job, running_jobs
-from sqlfront.catalog.meta import Meta, MetaReader
+from sqlfront.catalog.meta import DDL_JOBS, Meta, MetaReader
 from sqlfront.catalog.model import Schema, Table
 from sqlfront.catalog.rewrite import Terms, pause_copy, rewrite_table, roll_back_copy
 from sqlfront.catalog.table_builder import set_key_flags
@@ -277,7 +277,7 @@ def _set_reorg(catalog: Catalog, job: Job) -> Table:
 
 def roll_back(catalog: Catalog, job: Job) -> None:
     """Undoes a job's half of a change: its indexes, new columns and NOT NULLs go."""
-    if all(found.id != job.id for found in running_jobs(MetaReader(catalog.storage.snapshot()))):
+    if MetaReader(catalog.storage.snapshot()).json_field(DDL_JOBS, job.id) is None:
         return
     if job.copy_id:
         roll_back_copy(catalog, job)

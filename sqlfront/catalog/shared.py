@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from kvstore.client.api import ReadFrom, Storage
+from kvstore.client.api import ReadFrom
 from kvstore.errors import CommitRejected, KvError, NoColumnarRules
 from sqlfront.catalog.backfill import IndexBuild
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA, Catalog, SchemaChange, bootstrap
@@ -22,12 +22,12 @@ from sqlfront.catalog.lease import POLL_S, SchemaLease
 from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.model import CLOSED, Database, Schema, Table, make_database
 from sqlfront.catalog.online import go_on_with_unfinished
-from sqlfront.catalog.shared_build import KeepsVersions, SharedBuild
+from sqlfront.catalog.shared_build import SharedBuild
 from sqlfront.errors import error
 from sqlfront.threads import OS_THREADS, Threads
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CancelToken, CommitCheck, Reader, Transaction
+    from kvstore.client.api import CancelToken, CommitCheck, Reader, SharedStorage, Transaction
 
 _T = TypeVar("_T")
 COPY_WAIT_S = 50.0
@@ -36,20 +36,8 @@ DIFFS_MAX = 256
 _OF_DATABASES = frozenset({Action.CREATE_SCHEMA, Action.DROP_SCHEMA})
 
 
-class SharedStorage(Storage, KeepsVersions, Protocol):
-    """A storage that several servers share."""
-
-    def snapshot(
-        self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER, check: CommitCheck | None = None
-    ) -> Reader:
-        """`check` is told the timestamp when it is drawn; what it raises comes out of the call that reads."""
-
-    def columnar_servers(self) -> int:
-        """How many stores take columnar replicas. Raises NoColumnarRules."""
-
-
 class SharedCatalog(Catalog):
-    """`oldest` gives the oldest timestamp that is read at in this process, 0 if none."""
+    """The schema that this server has of a storage that several share."""
 
     columnar_default = False
     hides_first = True
@@ -58,14 +46,13 @@ class SharedCatalog(Catalog):
     def __init__(
         self,
         storage: SharedStorage,
-        oldest: Callable[[], int],
         threads: Threads = OS_THREADS,
         server_id: int | None = None,
     ) -> None:
         self._threads = threads
         self._taking_in = threads.mutex()
         """Held to put a schema in place: an older one never follows a newer one."""
-        self.lease = SchemaLease(storage, self._advance, oldest, threads, server_id)
+        self.lease = SchemaLease(storage, self._advance, storage.oldest_ts, threads, server_id)
         super().__init__(storage, _Ownership(self.lease, self._finish_jobs))
         self.server = self.lease.where
         self.self_id = f"{self.lease.server_id:x}"
@@ -136,22 +123,21 @@ class SharedCatalog(Catalog):
             self._advance()
             return super().change(apply)
 
-    def _make(self, txn: Transaction, before: Schema, after: Schema) -> int:
+    def _make(self, txn: Transaction, before: Schema, after: Schema) -> None:
         if after.version != before.version + 1:
             raise CommitRejected(f"schema version {before.version} was changed by another server")
         affected = _affected(before, after)
-        commit_ts, interrupt = self.lease.switch(affected, after.version, txn.commit)
+        _, interrupt = self.lease.switch(affected, after.version, txn.commit)
         with self._taking_in:
             if after.version > self._schema.version:
                 self._schema = after
         self.lease.made(after.version)
         if interrupt is not None:
             raise interrupt
-        return commit_ts
 
     @contextmanager
     def building(self, job: Job) -> Iterator[IndexBuild]:
-        build = SharedBuild(self.storage, self.storage, job)
+        build = SharedBuild(self.storage, job)
         try:
             yield build
         finally:

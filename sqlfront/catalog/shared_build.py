@@ -14,23 +14,16 @@ Two rows with one key of a unique index are found as `backfill` says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sqlfront.catalog.backfill import EntryEncoder, check_unique, read_entries, stop_if, written_before
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CancelToken, Storage
+    from kvstore.client.api import CancelToken, SharedStorage
     from sqlfront.catalog.jobs import Job
     from sqlfront.catalog.model import Index, Table
 
 KEEP_S = 600
-
-
-class KeepsVersions(Protocol):
-    """A storage whose garbage collection several clients steer."""
-
-    def keep_versions(self, service: str, ts: int, ttl_s: int) -> None:
-        """Keeps what a reader at `ts` sees for so long; 0 seconds lets it go. Raises SnapshotTooOld."""
 
 
 class SharedBuild:
@@ -38,9 +31,8 @@ class SharedBuild:
 
     untouched = False
 
-    def __init__(self, storage: Storage, versions: KeepsVersions, job: Job) -> None:
+    def __init__(self, storage: SharedStorage, job: Job) -> None:
         self._storage = storage
-        self._versions = versions
         self._job = job
 
     @property
@@ -84,9 +76,9 @@ class SharedBuild:
 
     def _keep(self) -> None:
         """Notes how far it is, which fails when the job is cancelled or another server goes on with it."""
-        self._versions.keep_versions(self._service, self._job.entries_ts, KEEP_S)
+        self._storage.keep_versions(self._service, self._job.entries_ts, KEEP_S)
         self._job.save(self._storage)
 
     def close(self) -> None:
         if self._job.entries_ts:
-            self._versions.keep_versions(self._service, self._job.entries_ts, 0)
+            self._storage.keep_versions(self._service, self._job.entries_ts, 0)

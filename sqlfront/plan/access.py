@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery, walk
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param, walk
 from coprocessor.functions import lookup
 from coprocessor.types import STRING_TPS, FieldType, Tp
 from sqlfront.catalog.model import Index, Table
@@ -449,7 +449,3 @@ def _alternatives(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg 
     first = parts[0]
     assert first is not None
     return Sarg(first.offset, "eq", cond, tuple(values), exact=all(p.exact for p in parts if p is not None))
-
-
-def has_subquery(expr: Expr) -> bool:
-    return any(isinstance(p, Subquery) for p in walk(expr))

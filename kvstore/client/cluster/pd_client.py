@@ -290,10 +290,6 @@ class PdClient:
         request = pdpb.GetAllStoresRequest(exclude_tombstone_stores=exclude_tombstones)
         return list((await self._call("GetAllStores", request)).stores)
 
-    async def get_members(self) -> pdpb.GetMembersResponse:
-        answer: pdpb.GetMembersResponse = await self._call("GetMembers", pdpb.GetMembersRequest())
-        return answer
-
     async def get_cluster_config(self) -> Cluster:
         answer: pdpb.GetClusterConfigResponse = await self._call("GetClusterConfig", pdpb.GetClusterConfigRequest())
         return answer.cluster

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ OPTIONS = Options(scan_batch=4096)
 _Reading = Snapshot | MergedReader
 
 
-class ClusterReader:
+class ClusterReader(ABC):
     """`api.Reader` at one timestamp, drawn when it is wanted."""
 
     def __init__(self, loop: LoopThread, ts: int) -> None:
@@ -55,9 +56,9 @@ class ClusterReader:
         self.is_over = False
         """Whether nothing will be read any more."""
 
+    @abstractmethod
     async def _reading(self) -> _Reading:
         """What is read, on the loop; the same every time."""
-        raise NotImplementedError
 
     @property
     def ts(self) -> int:
@@ -242,13 +243,11 @@ class StorageTransaction(ClusterReader):
     def rollback(self) -> None:
         if not self.is_over:
             self.is_over = True
-            if self._txn.holds_locks:
+            if not self._txn.end_at_hand():
                 self._loop.run(self._txn.rollback(), to_its_end=True)
-            else:
-                self._loop.spawn(self._txn.rollback())
 
     def __del__(self) -> None:
-        if not self.is_over:
+        if not self.is_over and not self._txn.end_at_hand():
             self._loop.spawn(self._txn.rollback())
 
 

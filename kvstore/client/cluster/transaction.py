@@ -114,10 +114,6 @@ class ClusterTransaction(MergedReader):
         """Whether anything is buffered."""
         return bool(self._buffer.writes)
 
-    @property
-    def holds_locks(self) -> bool:
-        return bool(self._locks.held or self._locks.stray)
-
     def at(self, ts: int) -> MergedReader:
         """A reader at another timestamp, with the transaction's own writes merged over it."""
         return MergedReader(Snapshot(self._parts, ts), self._buffer)
@@ -216,6 +212,12 @@ class ClusterTransaction(MergedReader):
             if self._locks.stray:
                 self._parts.background.spawn(self._locks.release_stray())
         return self.commit_ts
+
+    def end_at_hand(self) -> bool:
+        """Ends the transaction if that takes no call: there is no lock to give back."""
+        if not self._over and not (self._locks.held or self._locks.stray):
+            self._over = True
+        return self._over
 
     async def rollback(self) -> None:
         """Ends the transaction and releases its locks; harmless when it is over."""
