@@ -529,6 +529,9 @@ class SchemaLease:
             if version >= self._record.version:
                 self._lift(version, 0)
                 self._renew(version)
+        self._wait_for_version(version)
+
+    def _wait_for_version(self, version: int) -> None:
         self._wait_for(lambda record: record.version >= version, lambda: None)
 
     def _give_up_if_late(self, switch: Switch) -> None:
@@ -622,7 +625,7 @@ class SchemaLease:
             if self._fence.switch is not None:
                 self._threads.sleep(POLL_S / 2)  # of an owner that died: it passes
                 continue
-            self._wait_for(lambda record, version=version: record.version >= version, lambda: None)  # type: ignore[misc]
+            self._wait_for_version(version)
             return
 
     def _take_ownership(self) -> bool:
