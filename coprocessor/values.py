@@ -303,8 +303,8 @@ def _decimal_caster(target: _Target) -> Caster:
     prec, frac = decimal_shape(target.type)
     unit = Decimal((0, (1,), -frac))
     limit = Decimal(10) ** (prec - frac)
-    biggest = limit - unit
-    least = Decimal(0).quantize(unit) if target.type.unsigned else -biggest
+    biggest = CONTEXT.subtract(limit, unit)  # the ambient context rounds to 28 digits
+    least = Decimal(0).quantize(unit) if target.type.unsigned else CONTEXT.minus(biggest)
     quantize = CONTEXT.quantize
 
     def clip(number: Decimal, row: int) -> Decimal:

@@ -45,6 +45,7 @@ def test_doubles_become_decimals(values: list[float | None], precision: int, sca
     equal_casts(pa.array(values, pa.float64()), ColumnSchema(1, "c", type_))
 
 
+@example([1], 1, 29)
 @example([4273275678194205275], 38, 30)
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=6), st.integers(1, 38), SCALES)
 def test_integers_become_decimals(values: list[int | None], precision: int, scale: int) -> None:

@@ -36,7 +36,16 @@ class LoopThread:
             self._loop.run_forever()
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()  # whoever waits for it is told that the store is closed
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left))
             self._loop.close()
+
+    def time(self) -> float:
+        """The loop's clock, in seconds."""
+        return self._loop.time()
 
     def run(self, work: Awaitable[T], cancel: CancelToken | None = None, *, to_its_end: bool = False) -> T:
         """Returns what `work` returns, or raises what it raises.
@@ -63,7 +72,7 @@ class LoopThread:
                     self._post(call.cancel)
                 call.done.acquire()
                 raise
-        return call.outcome(cancel)
+        return call.outcome()
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Starts `work` without waiting for it; any thread, garbage collection included, may call this."""
@@ -140,13 +149,13 @@ class _Call(Generic[T]):
             self._cancelled = True
             self._task.cancel()
 
-    def outcome(self, cancel: CancelToken | None) -> T:
+    def outcome(self) -> T:
         error = self._error
         if error is None:
             return self._result  # type: ignore[return-value]
         self._error = None
-        if isinstance(error, asyncio.CancelledError) and (self._cancelled or cancel is not None):
-            raise Cancelled from None
+        if isinstance(error, asyncio.CancelledError):
+            raise (Cancelled() if self._cancelled else StoreClosed("the store is closed")) from None
         try:
             raise error
         finally:

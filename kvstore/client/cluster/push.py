@@ -64,10 +64,14 @@ class Push:
         self._arrow = False
         self._asked_at = -LABELS_TTL_S
 
+    def arrow_at_hand(self, now: float) -> bool | None:
+        """What `arrow` gives without asking at this time of the loop, None when somebody has to be asked."""
+        return self._arrow if now - self._asked_at < LABELS_TTL_S else None
+
     async def arrow(self) -> bool:
         """Whether every store says that it answers in Arrow. Raises PdUnavailable, PdError."""
         now = asyncio.get_running_loop().time()
-        if now - self._asked_at >= LABELS_TTL_S:
+        if self.arrow_at_hand(now) is None:
             self._arrow = features_of(await self._parts.pd.get_all_stores()).answers_arrow
             self._asked_at = now
         return self._arrow

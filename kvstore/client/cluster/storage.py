@@ -260,7 +260,8 @@ class _PushDown:
 
     @property
     def arrow(self) -> bool:
-        return self._loop.run(self._push.arrow())
+        known = self._push.arrow_at_hand(self._loop.time())
+        return self._loop.run(self._push.arrow()) if known is None else known
 
     def by_region(self, ranges: Sequence[KeyRange]) -> list[RegionPart]:
         return self._loop.run(self._push.by_region(ranges))
