@@ -147,6 +147,15 @@ class Transaction(Reader, Protocol):
         keys, so that commit checks them.
         """
 
+    def lock_and_get(self, keys: Sequence[bytes], *, for_update_ts: int = 0, wait_ms: int) -> dict[bytes, bytes]:
+        """Locks keys as `lock_keys` does and returns the values of those that have one: the newest there are, the
+        transaction's own writes over them. Where the store is elsewhere that is one call.
+
+        With `for_update_ts` 0 it is the newest timestamp at hand, which may be behind a key's last commit: then
+        WriteConflict is raised, and the next call has a newer one. An optimistic transaction marks the keys and reads
+        at `start_ts`.
+        """
+
     def mark(self) -> int:
         """Remembers the buffer's state; `undo_to(mark)` goes back to it (locks stay, as in MySQL)."""
 

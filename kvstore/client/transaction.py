@@ -205,6 +205,17 @@ class EmbeddedTransaction:
             raise
         return locked
 
+    def lock_and_get(self, keys: Sequence[bytes], *, for_update_ts: int = 0, wait_ms: int) -> dict[bytes, bytes]:
+        ts = for_update_ts or self._store.now_ts()
+        self.lock_keys(keys, for_update_ts=ts, wait_ms=wait_ms)
+        reader: Reader = self.at(ts) if self.pessimistic else self
+        found: dict[bytes, bytes] = {}
+        for key in keys:
+            value = reader.get(key)
+            if value is not None:
+                found[key] = value
+        return found
+
     # -- the end
 
     def commit(self, check: CommitCheck | None = None) -> int:

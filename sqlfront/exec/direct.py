@@ -42,6 +42,7 @@ Rows = Iterable[Row]
 Step = Callable[[Rows, Env], Rows]
 Source = Callable[["Reader | None", Env, "Pushing | None"], Iterator[list[Row]]]
 LockRows = Callable[[Rows], Iterator[Row]]
+Pair = tuple[bytes, bytes]
 
 DIRECT_ROWS_MAX = 2000.0  # estimated rows up to which Python beats starting a DuckDB query
 
@@ -131,16 +132,28 @@ def _is_pushed(node: Node) -> bool:
 
 
 class LockingPlan:
-    """A chain over one scan whose rows carry their record keys until they are locked."""
+    """A chain over one scan whose rows carry their record keys until they are locked; `limited` when not all are."""
 
-    def __init__(self, scan: ScanReader, reverse: bool, before: Sequence[Step], after: Sequence[Step]) -> None:
+    def __init__(
+        self, scan: ScanReader, reverse: bool, before: Sequence[Step], after: Sequence[Step], *, limited: bool
+    ) -> None:
         self._scan = scan
         self._reverse = reverse
         self._before = tuple(before)
         self._after = tuple(after)
+        self.limited = limited
 
-    def run(self, reader: Reader, env: Env, take: LockRows) -> Rows:
-        rows: Rows = self._scan.keyed_rows(reader, env, reverse=self._reverse)
+    def points(self, env: Env) -> list[bytes] | None:
+        """The record keys of the rows, where they are known and all are wanted."""
+        return None if self.limited or self._reverse else self._scan.points(env)
+
+    def pairs(self, reader: Reader, env: Env) -> Iterator[Pair]:
+        """The records to choose from."""
+        return self._scan.pairs(reader, env, reverse=self._reverse)
+
+    def run(self, pairs: Iterable[Pair], env: Env, take: LockRows) -> Rows:
+        """The query's rows from records; those that `take` passes on are locked."""
+        rows: Rows = self._scan.keyed(pairs, env)
         for step in self._before:
             rows = step(rows, env)
         rows = (row[:-1] for row in take(rows))
@@ -183,7 +196,7 @@ def compile_locking(root: Node, tz: dt.tzinfo | None) -> LockingPlan | None:
     # The record key is read with the row: an index alone does not give it.
     assert node.access is not None
     scan = ScanReader(replace(node, access=replace(node.access, cover=False)), tz)
-    return LockingPlan(scan, reverse, before, after)
+    return LockingPlan(scan, reverse, before, after, limited=cut < len(chain))
 
 
 def _keyed_project(exprs: Sequence[Expr], layout: dict[int, int]) -> Step:

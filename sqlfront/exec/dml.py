@@ -415,8 +415,7 @@ class TableChange:
     ) -> Result:
         env = environment(session, params, writing=True)
         writer = RowWriter(session, txn, self.table, pessimistic, check_now=self.plan.ignore)
-        targets = self._targets(writer.reader, env)
-        writer.lock([key for key, _ in targets])
+        targets = self._targets(writer, env)
         if self.assignments is None:
             for i, (key, row) in enumerate(targets):
                 if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
@@ -455,13 +454,16 @@ class TableChange:
             return False
         return True
 
-    def _targets(self, reader: Reader, env: Env) -> list[tuple[bytes, Row]]:
-        """The rows to change with their record keys, in order, as many as LIMIT allows."""
+    def _targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row]]:
+        """The rows to change with their record keys, locked, in order, as many as LIMIT allows."""
         reading = self.reading
         decode, predicates = reading._decode, reading.predicates
         out: list[tuple[bytes, Row]] = []
         limit = self._limit(env) if self.sort is None else None
-        for key, value in reading.pairs(reader, env):
+        # Keys that are known are locked and read at once, whether or not the rows satisfy all conditions.
+        keys = reading.points(env) if writer.pessimistic and self.plan.limit is None else None
+        pairs = reading.pairs(writer.reader, env) if keys is None else writer.locked(keys).items()
+        for key, value in pairs:
             if limit is not None and len(out) >= limit:
                 break
             row = decode(key, value)
@@ -471,6 +473,8 @@ class TableChange:
             ordered = self.sort([(*row, key) for key, row in out], env)
             limit = self._limit(env)
             out = [(row[-1], row[:-1]) for row in (ordered if limit is None else ordered[:limit])]
+        if keys is None:
+            writer.lock([key for key, _ in out])
         return out
 
     def _limit(self, env: Env) -> int | None:
@@ -517,7 +521,7 @@ class JoinedChange:
         affected = 0
         for target, writer, filler in zip(self.plan.targets, writers, self.fillers, strict=True):
             # Every target reads its rows as the query did: at the first writer's timestamp.
-            writer.ts, writer.reader = writers[0].ts, reader
+            writer.reads_as(writers[0])
             affected += self._change(session, target, writer, filler, found, env)
         return Result(None, None, affected)
 
@@ -536,13 +540,13 @@ class JoinedChange:
             if key is not None:
                 # A record that several joined rows match is changed once, by the first.
                 rows.setdefault(key, row)
-        writer.lock(list(rows))
+        values = writer.locked(list(rows))
         count = 0
         changed = None if target.assigned is None else _with_on_update(target.table, {o for o, _ in target.assigned})
         for i, (key, row) in enumerate(rows.items()):
             if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                 session.check_cancelled()
-            value = writer.reader.get(key)
+            value = values.get(key)
             if value is None:
                 continue
             old = writer.decode(key, value)

@@ -1,22 +1,25 @@
 """SELECT ... FOR UPDATE and FOR SHARE: current reads that lock the rows they return.
 
-Over one table the rows are locked one by one as the query takes them, after the order and before the limit, so
-`ORDER BY ... LIMIT 1 FOR UPDATE SKIP LOCKED` locks one row. With joins, aggregates or subqueries every row that a
-table's own conditions select is locked, and the query then reads at the locks' timestamp. Outside a transaction the
-locks end with the statement. FOR SHARE locks as FOR UPDATE does: TiKV has no shared pessimistic locks here.
+Over one table the rows are locked as the query takes them, after the order and before the limit, so `ORDER BY ...
+LIMIT 1 FOR UPDATE SKIP LOCKED` locks one row; rows whose keys are known are locked and read at once. With joins,
+aggregates or subqueries every row that a table's own conditions select is locked, and the query then reads at the
+locks' timestamp. Outside a transaction the locks end with the statement. FOR SHARE locks as FOR UPDATE does: TiKV has
+no shared pessimistic locks here.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvstore.client.api import Transaction
 from kvstore.errors import WriteConflict
 from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
 from sqlfront.exec.context import environment
-from sqlfront.exec.direct import LockRows, compile_locking
+from sqlfront.exec.direct import Row, compile_locking
 from sqlfront.exec.query import ResidualQuery, compile_query, result_columns
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.nodes import QueryPlan, Scan, walk_nodes
@@ -24,6 +27,8 @@ from sqlfront.result import ListSource, Result
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
+
+LOCK_CHUNK_ROWS = 256
 
 
 class LockingQuery:
@@ -76,25 +81,33 @@ class LockingQuery:
         env = environment(session, params)
         ts = session.storage.now_ts() if pessimistic else txn.start_ts
         session.check_read(ts)
+        wait_ms = 0 if self.lock.wait else session.variables.lock_wait_ms
+        skip = self.lock.wait == "skip locked"
+        if self.direct is not None and not skip:
+            keys = self.direct.points(env)
+            if keys is not None:
+                found = txn.lock_and_get(keys, for_update_ts=ts, wait_ms=wait_ms) if keys else {}
+                rows = list(self.direct.run(found.items(), env, iter))
+                return Result(self.columns, ListSource(self.columns, rows))
         reader = txn.at(ts) if pessimistic else txn
-        take = self._taker(session, txn, ts)
+        lock = functools.partial(txn.lock_keys, for_update_ts=ts, wait_ms=wait_ms, skip_locked=skip)
         if self.direct is not None:
-            rows = list(self.direct.run(reader, env, take))
+            # Behind a limit nobody knows how many rows will be wanted: they are locked as they are taken.
+            chunk = 1 if skip or self.direct.limited else LOCK_CHUNK_ROWS
+            rows = list(self.direct.run(self.direct.pairs(reader, env), env, functools.partial(_take, lock, chunk)))
             return Result(self.columns, ListSource(self.columns, rows))
         for scan in self.scans:
-            for _ in take(scan.keyed_rows(reader, env)):
+            for _ in _take(lock, LOCK_CHUNK_ROWS, scan.keyed_rows(reader, env)):
                 pass
         query = ResidualQuery(self.plan, self.columns, self.zone)
         return query.run_at(session, params, reader)
 
-    def _taker(self, session: Session, txn: Transaction, ts: int) -> LockRows:
-        """Returns the function that locks rows (their last value is the record key) and passes on those it got."""
-        skip = self.lock.wait == "skip locked"
-        wait_ms = 0 if self.lock.wait else session.variables.lock_wait_ms
 
-        def take(rows: Any) -> Iterator[Any]:
-            for row in rows:
-                if txn.lock_keys([row[-1]], for_update_ts=ts, wait_ms=wait_ms, skip_locked=skip):
-                    yield row
-
-        return take
+def _take(lock: Callable[[Sequence[bytes]], Sequence[bytes]], chunk: int, rows: Iterable[Row]) -> Iterator[Row]:
+    """Locks rows (their last value is the record key), `chunk` at a time, and passes on those it got."""
+    left = iter(rows)
+    while some := list(itertools.islice(left, chunk)):
+        locked = set(lock([row[-1] for row in some]))
+        for row in some:
+            if row[-1] in locked:
+                yield row

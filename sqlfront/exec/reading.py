@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,11 @@ class ScanReader:
         """The key ranges of the access path, of records or of index entries."""
         return self._keys.ranges(env)
 
+    def points(self, env: Env) -> list[bytes] | None:
+        """The record keys of an access path that knows them, in their order; None for any other."""
+        access = self.access
+        return self._keys.points(env) if access.point and access.kind == "primary" else None
+
     # Rows
 
     def rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:
@@ -79,10 +84,14 @@ class ScanReader:
         predicates = self.predicates
         return ([row for row in chunk if all(p(row, env) for p in predicates)] for chunk in chunks)
 
-    def keyed_rows(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[Row]:
+    def keyed_rows(self, reader: Reader, env: Env) -> Iterator[Row]:
         """Yields the scan's rows with their record key as one value more."""
+        return self.keyed(self.pairs(reader, env), env)
+
+    def keyed(self, pairs: Iterable[tuple[bytes, bytes]], env: Env) -> Iterator[Row]:
+        """The same from the access path's records."""
         decode, predicates = self._decode, self.predicates
-        for key, value in self.pairs(reader, env, reverse=reverse):
+        for key, value in pairs:
             row = decode(key, value)
             if all(p(row, env) for p in predicates):
                 yield (*row, key)

@@ -1,6 +1,6 @@
 """Writing rows: records and their index entries into a transaction's buffer, with the checks that uniqueness asks for.
 
-In a pessimistic statement the keys that decide are locked first and then read at the locks' timestamp, so a duplicate
+In a pessimistic statement the keys that decide are locked and their newest values come with the locks, so a duplicate
 is known at once. In an optimistic one they are buffered as inserts, which the commit checks.
 """
 
@@ -34,17 +34,37 @@ class RowWriter:
         self.check_now = pessimistic or check_now
         self.tz = session.variables.zone
         self.wait_ms = session.variables.lock_wait_ms
-        self.ts = session.storage.now_ts() if pessimistic else txn.start_ts
-        self.reader: Reader = txn.at(self.ts) if pessimistic else txn
+        self._ts = 0
+        self._reader: Reader | None = None if pessimistic else txn
         self.clustered = table.clustered
         self._fixed_keys = frozenset(
             {table.handle_offset} if table.handle_offset >= 0 else {c.offset for c in table.common_handle}
         )
 
+    @property
+    def reader(self) -> Reader:
+        """What the statement reads by; of a pessimistic one at a timestamp drawn when this is first asked for."""
+        if self._reader is None:
+            self._ts = self.session.storage.now_ts()
+            self._reader = self.txn.at(self._ts)
+        return self._reader
+
+    def reads_as(self, other: RowWriter) -> None:
+        """Reads and locks as of the same timestamp as another writer of the statement."""
+        self._reader, self._ts = other.reader, other._ts
+
     def lock(self, keys: Sequence[bytes]) -> None:
-        """Locks keys as of the statement's timestamp (pessimistic statements only)."""
+        """Locks keys that were read by `reader` (pessimistic statements only)."""
         if self.pessimistic and keys:
-            self.txn.lock_keys(keys, for_update_ts=self.ts, wait_ms=self.wait_ms)
+            self.txn.lock_keys(keys, for_update_ts=self._ts, wait_ms=self.wait_ms)
+
+    def locked(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Locks keys and returns the newest values of those that have one; an optimistic statement only reads."""
+        if not keys:
+            return {}
+        if self.pessimistic:
+            return self.txn.lock_and_get(keys, for_update_ts=self._ts, wait_ms=self.wait_ms)
+        return self.reader.batch_get(keys)
 
     def handle(self, values: Row) -> Handle:
         """The handle of a new row: its primary key, or the next hidden row id."""
@@ -65,7 +85,6 @@ class RowWriter:
             unique = [e[1] for e in entries if e[3]]
             if self.clustered:
                 unique.append(key)
-            self.lock(unique)
             self._refuse_existing(unique)
         if self.pessimistic:
             txn.put(key, value)
@@ -83,18 +102,16 @@ class RowWriter:
                 txn.put(entry_key, entry_value)
 
     def _refuse_existing(self, keys: Sequence[bytes]) -> None:
-        reader = self.reader
-        for key in keys:
-            found = reader.get(key)
-            if found is not None:
-                raise kv.KeyExists(key, found)
+        """Locks keys that must not be there. Raises KeyExists for the first that is."""
+        for key, value in self.locked(keys).items():
+            raise kv.KeyExists(key, value)
 
     def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes]]:
         """Returns (record key, row value) of the rows that a new row would collide with, the primary key's first.
 
         `handle` is None for a table of hidden row ids.
         """
-        codec, reader = self.codec, self.reader
+        codec = self.codec
         values = codec.utc_row(values, self.tz)
         keys: list[tuple[Any, bytes]] = []
         if handle is not None:
@@ -102,23 +119,19 @@ class RowWriter:
         for index, key, _, distinct in codec.index_entries(values, handle if handle is not None else 0):
             if distinct:
                 keys.append((index, key))
-        self.lock([k for _, k in keys])
+        there = self.locked([k for _, k in keys])
         out: dict[bytes, bytes] = {}
         for index, key in keys:
-            found = reader.get(key)
+            found = there.get(key)
             if found is None:
                 continue
             record = key if index is None else codec.record_key(codec.handle_from_index(index, key, found))
             if record in out:
                 continue
-            if index is not None:
-                self.lock([record])
-                row = reader.get(record)
-                if row is None:
-                    continue
-                out[record] = row
-            else:
+            if index is None:
                 out[record] = found
+            else:
+                out |= self.locked([record])
         return list(out.items())
 
     def decode(self, key: bytes, value: bytes) -> tuple[Any, ...]:
@@ -146,7 +159,6 @@ class RowWriter:
                 continue
             if distinct:
                 if self.check_now:
-                    self.lock([new_key])
                     self._refuse_existing([new_key])
                 if self.pessimistic:
                     txn.put(new_key, new_value)

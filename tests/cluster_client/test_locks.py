@@ -151,6 +151,42 @@ def test_pessimistic_locks_wait_and_see_the_newest_value() -> None:
     with_cluster(scenario)
 
 
+def test_locks_bring_the_newest_values() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        cluster.split(b"g")
+        await put_all(client, {b"a": b"1", b"h": b"1", b"i": b"1"})
+        txn = await client.begin()
+        txn.put(b"h", b"own")
+        txn.delete(b"i")
+        found = await txn.lock_and_get([b"n", b"h", b"a", b"i"], wait_ms=0)
+        assert list(found.items()) == [(b"h", b"own"), (b"a", b"1")]
+        assert locks(cluster) == [b"a", b"h", b"i", b"n"]
+        # what is held already is read
+        assert await txn.lock_and_get([b"a", b"b"], wait_ms=0) == {b"a": b"1"}
+        await txn.rollback()
+
+        behind = await client.begin()
+        await put_all(client, {b"a": b"2"})
+        with pytest.raises(WriteConflict):
+            await behind.lock_and_get([b"a"], wait_ms=0)
+        assert locks(cluster) == []
+        assert await behind.lock_and_get([b"a"], wait_ms=0) == {b"a": b"2"}
+        assert await behind.lock_and_get([b"a"], wait_ms=0) == {b"a": b"2"}
+        assert await behind.get(b"a") == b"1"
+        behind.put(b"a", b"3")
+        await behind.commit()
+
+        optimistic = await client.begin(pessimistic=False)
+        assert await optimistic.lock_and_get([b"a", b"b"], wait_ms=0) == {b"a": b"3"}
+        assert locks(cluster) == []
+        await put_all(client, {b"a": b"4"})
+        optimistic.put(b"z", b"1")
+        with pytest.raises(WriteConflict):
+            await optimistic.commit()
+
+    with_cluster(scenario)
+
+
 def test_skip_locked_returns_the_free_keys() -> None:
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
         first = await client.begin()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import sqlfront
+from kvstore.client.cluster.sender import RegionSender
 from tests.cluster_sql.test_servers import Both, both
 
 __all__ = ["both"]
@@ -132,3 +133,36 @@ def test_a_transaction_over_its_limit_is_refused(rows: Both) -> None:
         rows.run(0, "rollback")
     finally:
         object.__setattr__(parts, "options", before)
+
+
+def test_a_row_that_is_known_by_its_key_is_locked_and_read_in_one_call(
+    rows: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    send = RegionSender.send
+
+    def noting(self: RegionSender, backoff: Any, command: Any, *args: Any, **options: Any) -> Any:
+        sent.append(command.method.name)
+        return send(self, backoff, command, *args, **options)
+
+    monkeypatch.setattr(RegionSender, "send", noting)
+    rows.run(0, "begin")
+    for sql, calls in (
+        ("update t set v = v + 1 where id = 1", ["KvPessimisticLock"]),
+        ("delete from t where id in (2, 9) and v = 20", ["KvPessimisticLock"]),
+        ("insert into t values (4, 40, 4)", ["KvPessimisticLock"]),
+        ("select v from t where id = 3 for update", ["KvPessimisticLock"]),
+        ("select v from t where id = 3 for update", ["KvBatchGet"]),
+    ):
+        sent.clear()
+        rows.run(0, sql)
+        assert sent == calls, sql
+    # another server's commit since the transaction began: the first try is behind it
+    sent.clear()
+    rows.run(1, "insert into t values (5, 50, 5)")
+    sent.clear()
+    rows.run(0, "update t set v = v + 1 where id = 5")
+    assert sent == ["KvPessimisticLock", "KVPessimisticRollback", "KvPessimisticLock"]
+    assert code_of(rows, 0, "insert into t values (5, 0, 6)") == 1062
+    rows.run(0, "commit")
+    assert rows.run(1, "select id, v from t order by id") == [(1, 11), (3, 30), (4, 40), (5, 51)]

@@ -56,6 +56,29 @@ def test_nowait_timeout_and_skip_locked(store: EmbeddedStore) -> None:
     assert not store.lock_table.owners
 
 
+def test_locks_bring_the_newest_values(store: EmbeddedStore) -> None:
+    txn = store.begin()
+    assert txn.get(b"a") is None
+    put(store, a=b"1", b=b"1")
+    txn.put(b"b", b"own")
+    assert txn.lock_and_get([b"c", b"b", b"a"], wait_ms=0) == {b"b": b"own", b"a": b"1"}
+    assert set(store.lock_table.owners) == {b"a", b"b", b"c"}
+    with pytest.raises(errors.LockNowait):
+        store.begin().lock_and_get([b"a"], wait_ms=0)
+    stale = store.now_ts()
+    txn.rollback()
+    put(store, a=b"2")
+    with pytest.raises(errors.WriteConflict):
+        store.begin().lock_and_get([b"a"], for_update_ts=stale, wait_ms=0)
+    optimistic = store.begin(pessimistic=False)
+    assert optimistic.lock_and_get([b"a"], wait_ms=0) == {b"a": b"2"}
+    assert not store.lock_table.owners
+    put(store, a=b"3")
+    optimistic.put(b"z", b"1")
+    with pytest.raises(errors.WriteConflict):
+        optimistic.commit()
+
+
 def test_failed_lock_call_keeps_nothing(store: EmbeddedStore) -> None:
     holder, txn, third = store.begin(), store.begin(), store.begin()
     lock(holder, b"z")

@@ -228,6 +228,10 @@ class StorageTransaction(ClusterReader):
         work = txn.lock_keys(keys, for_update_ts=for_update_ts, wait_ms=wait_ms, skip_locked=skip_locked)
         return self._loop.run(work, self.cancel)
 
+    def lock_and_get(self, keys: Sequence[bytes], *, for_update_ts: int = 0, wait_ms: int) -> dict[bytes, bytes]:
+        work = self._txn.lock_and_get(keys, for_update_ts=for_update_ts, wait_ms=wait_ms)
+        return self._loop.run(work, self.cancel)
+
     def mark(self) -> int:
         return self._txn.mark()
 

@@ -15,7 +15,7 @@ from kvstore.client.cluster.parts import Parts
 from kvstore.client.cluster.pessimistic import PessimisticLocks
 from kvstore.client.cluster.snapshot import Snapshot
 from kvstore.client.write_buffer import Overlay, Pair, WriteBuffer, laid_over
-from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge
+from kvstore.errors import KeyExists, ReadOnlyTxn, TxnNotFound, TxnTooLarge, WriteConflict
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
 _LOCKED = kvrpcpb.PrewriteRequest.DO_PESSIMISTIC_CHECK
@@ -104,6 +104,8 @@ class ClusterTransaction(MergedReader):
         self._keep_alive = KeepAlive(parts, snapshot.ts)
         self._locks = PessimisticLocks(parts, snapshot.ts, self._keep_alive)
         self._marked: dict[bytes, None] = {}
+        self._lock_ts = snapshot.ts
+        """The newest timestamp at hand to lock at."""
 
     @property
     def start_ts(self) -> int:
@@ -168,9 +170,33 @@ class ClusterTransaction(MergedReader):
         """
         if self.lock_at_hand(keys):
             return list(keys)
+        self._lock_ts = max(self._lock_ts, for_update_ts)
         return await self._locks.lock(
             keys, for_update_ts=for_update_ts, wait_ms=wait_ms, skip_locked=skip_locked, values=values
         )
+
+    async def lock_and_get(self, keys: Sequence[bytes], *, for_update_ts: int = 0, wait_ms: int) -> dict[bytes, bytes]:
+        """Takes pessimistic locks; returns the values of the keys that have one, the newest there are, own writes over
+        them. See `kvstore.client.api.Transaction.lock_and_get`.
+        """
+        self._open()
+        if not self.pessimistic:
+            self.lock_at_hand(keys)
+            return await self.batch_get(keys)
+        self._lock_ts = max(self._lock_ts, for_update_ts)
+        ts = for_update_ts or self._lock_ts
+        values: dict[bytes, bytes | None] = {}
+        try:
+            await self._locks.lock(keys, for_update_ts=ts, wait_ms=wait_ms, values=values)
+        except WriteConflict:
+            self._lock_ts = max(self._lock_ts, await self._parts.pd.get_ts())
+            raise
+        found = {key: value for key, value in values.items() if value is not None}
+        # nobody has written what was locked before since then
+        before = [key for key in keys if key not in values and key not in self._buffer.writes]
+        if before:
+            found |= await Snapshot(self._parts, self._lock_ts).batch_get(before)
+        return self._buffer.over(found, keys)
 
     async def commit(self, check: CommitCheck | None = None) -> int:
         """Commits and returns commit_ts (start_ts if nothing was written).
