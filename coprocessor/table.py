@@ -240,6 +240,14 @@ class TableCodec:
 
     # Ranges
 
+    def records_at_most(self, start: bytes, end: bytes) -> int | None:
+        """How many records there can be between two keys; None when these do not tell."""
+        prefix, size = self.record_prefix, len(self.record_prefix) + _I64.size
+        told = not self.is_common_handle and len(start) == len(end) == size
+        if not (told and start.startswith(prefix) and end.startswith(prefix)):
+            return None
+        return int.from_bytes(end[-8:], "big") - int.from_bytes(start[-8:], "big")
+
     def handle_range(
         self, low: int | None = None, high: int | None = None, low_open: bool = False, high_open: bool = False
     ) -> list[KeyRange]:

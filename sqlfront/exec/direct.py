@@ -11,7 +11,7 @@ import datetime as dt
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -59,7 +59,8 @@ class DirectPlan:
     """A compiled chain: a source, then steps over its rows.
 
     `lazy` tells that a LIMIT ends the source early; any other source is refused beyond DIRECT_ROWS_CAP rows, since what
-    was expected of it may be wrong, or unknown before the parameters were.
+    was expected of it may be wrong, or unknown before the parameters were. `few` is the same plan over plain reads, for
+    executions in which it turns out that a store has very little to compute.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class DirectPlan:
         source: Source,
         steps: Sequence[Step],
         lazy: bool = False,
+        few: FewRows | None = None,
     ) -> None:
         self.scan = scan
         self._source = source
         self._steps = tuple(steps)
         self._lazy = lazy
+        self._few = few
 
     def run(
         self,
@@ -83,8 +86,11 @@ class DirectPlan:
     ) -> Rows:
         """Returns the result's rows; `tap` sees the source's rows as they pass. Raises TooManyRows.
 
-        `pushing` is needed where the plan's source is pushed down.
+        `pushing` is needed where the plan's source is pushed down; what is measured always is.
         """
+        few = self._few
+        if few is not None and pushing is not None and not pushing.measuring and few.holds(env):
+            return few.plan.run(reader, env, tap)
         chunks = self._source(reader, env, pushing)
         rows: Rows = itertools.chain.from_iterable(chunks) if self._lazy else _capped(chunks)
         if tap is not None:
@@ -92,6 +98,14 @@ class DirectPlan:
         for step in self._steps:
             rows = step(rows, env)
         return rows
+
+
+@dataclass(frozen=True, slots=True)
+class FewRows:
+    """A plan that reads rows itself, and when that is better than to have the stores compute."""
+
+    plan: DirectPlan
+    holds: Callable[[Env], bool]
 
 
 def _capped(chunks: Iterator[list[Row]]) -> list[Row]:
@@ -318,7 +332,8 @@ def _compile(
     if isinstance(source, Aggregate) or (isinstance(source, Scan) and source.pushed is not None):
         order = "" if not sorted_by_path else "reverse" if reverse else "forward"
         early = isinstance(source, Scan) and _stops_early(source, chain[::-1])
-        return _pushed(source, tz, steps, order, early=early, lazy=early or not capped)
+        plain = _without_pushing(chain, source, tz)
+        return _pushed(source, tz, steps, order, plain, early=early, lazy=early or not capped)
     if isinstance(source, Scan):
         scan = ScanReader(source, tz)
 
@@ -331,13 +346,31 @@ def _compile(
     return DirectPlan(None, lambda reader, env, _: iter(([make((), env) for make in makers],)), steps, lazy=True)
 
 
+def _without_pushing(chain: Sequence[Node], source: Scan | Aggregate, tz: dt.tzinfo | None) -> DirectPlan | None:
+    """The same plan with all of it done here; None where the direct executor cannot."""
+    scan = source if isinstance(source, Scan) else source.child
+    assert isinstance(scan, Scan)
+    above = [*chain] if source is scan else [source, *chain]
+    try:
+        return _compile(above, replace(scan, pushed=None), tz)
+    except Unsupported:
+        return None
+
+
 def _has_order(source: Scan | Values | Aggregate) -> TypeGuard[Scan]:
     """Whether rows can come in the order of an access path: not once regions have cut them by another one."""
     return isinstance(source, Scan) and not (source.pushed is not None and source.pushed.keys)
 
 
 def _pushed(
-    source: Scan | Aggregate, tz: dt.tzinfo | None, steps: Sequence[Step], order: str, *, early: bool, lazy: bool
+    source: Scan | Aggregate,
+    tz: dt.tzinfo | None,
+    steps: Sequence[Step],
+    order: str,
+    plain: DirectPlan | None,
+    *,
+    early: bool,
+    lazy: bool,
 ) -> DirectPlan:
     """The plan over what the store gives of a scan or of an aggregate."""
     from sqlfront.exec.push_reader import PushReader
@@ -351,7 +384,8 @@ def _pushed(
             pushed.row_chunks(reader, env, pushing, pushing.stats_of(source), order=order, early=early)
         )
 
-    return DirectPlan(pushed.plain, ask, steps, lazy=lazy)
+    few = None if plain is None else FewRows(plain, pushed.has_few_rows)
+    return DirectPlan(pushed.plain, ask, steps, lazy=lazy, few=few)
 
 
 def _stored_chars(source: Scan | Values | Aggregate) -> frozenset[int]:

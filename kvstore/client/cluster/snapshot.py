@@ -22,7 +22,7 @@ from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.write_buffer import Pair
 from kvstore.proto import kvrpcpb_pb2 as kvrpcpb
 
-FIRST_BATCH = 64
+FIRST_BATCH = 256
 """Rows in the first answer of a scan, which is often the only one wanted."""
 BATCH_GET_KEYS_MAX = 5120
 """Keys of one region in one request."""

@@ -33,7 +33,7 @@ from kvstore.client.cluster.key_ranges import KeyRange
 from kvstore.client.cluster.loop_thread import LoopThread
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.push import Push, RegionPart
-from kvstore.client.cluster.snapshot import Snapshot
+from kvstore.client.cluster.snapshot import FIRST_BATCH, Snapshot
 from kvstore.client.cluster.stores import StoreFeatures, features_of
 from kvstore.client.cluster.transaction import ClusterTransaction, MergedReader
 from kvstore.client.write_buffer import Pair
@@ -105,17 +105,22 @@ class ClusterReader(ABC):
             return
         scan: AsyncGenerator[list[Pair], None] | None = None
 
-        async def first() -> list[Pair] | None:
+        async def first() -> list[list[Pair]]:
+            """The first batch, and the end of the scan if that comes with it."""
             nonlocal scan
             scan = (await self._reading()).scan_batches(start, end, reverse=reverse)
-            return await anext(scan, None)
+            batches: list[list[Pair]] = []
+            while (batch := await anext(scan, None)) is not None:
+                batches.append(batch)
+                if len(batches) > 1 or len(batch) >= FIRST_BATCH:
+                    return batches
+            scan = None
+            return batches
 
         try:
-            batch = self._loop.run(first())
-            while batch is not None:
+            yield from self._loop.run(first())
+            while scan is not None and (batch := self._loop.run(anext(scan, None))) is not None:
                 yield batch
-                assert scan is not None
-                batch = self._loop.run(anext(scan, None))
         finally:
             if scan is not None:
                 self._loop.spawn(_closing(scan))
