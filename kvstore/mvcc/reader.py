@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvstore.codec import CodecError
@@ -52,6 +53,8 @@ class MvccReader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock, self._write = engine.view((CF_LOCK, CF_WRITE))
+        self.in_memory: Mapping[bytes, Lock] = {}
+        """Locks of user keys that are in no engine; `load_lock` has them first, `scan_locks` has not."""
 
     def close(self) -> None:
         self._lock.release()
@@ -84,6 +87,9 @@ class MvccReader:
 
     def load_lock(self, key: bytes) -> Lock | None:
         """The lock on user key `key`."""
+        lock = self.in_memory.get(key)
+        if lock is not None:
+            return lock
         encoded = data_key(key)
         # A seek goes through all locks that were deleted behind the key, and of those there are very many. What is
         # there now is what this reader's state has when no write has begun since.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,6 +78,10 @@ class WriteObserver(Protocol):
         write: it goes, is ingested, or a snapshot takes its place. Until that is done no read in it is granted."""
 
 
+Leaving = Callable[[Region, Peer], Awaitable[None]]
+"""Told of a region and of its peer here."""
+
+
 class RegionStore(Protocol):
     """Regions of one store. Every method checks store id, region, peer, leader, term and epoch of the context first."""
 
@@ -127,6 +131,12 @@ class RegionStore(Protocol):
 
     def observe_writes(self, observer: WriteObserver) -> None:
         """Tells the observer of everything that is written from now on."""
+
+    def before_leaving(self, call: Leaving) -> None:
+        """Awaits `call` before a region led here is split, merged into another, or handed over on an order.
+
+        It must not raise; it has its own limit of time.
+        """
 
 
 PLACEMENT_ERRORS = (RpcError, KvError)

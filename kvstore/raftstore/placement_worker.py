@@ -104,7 +104,7 @@ async def execute_order(store: RaftStore, order: RegionHeartbeatResponse) -> Non
         changes = [ChangePeerRequest(change_type=c.change_type, peer=c.peer) for c in order.change_peer_v2.changes]
         await change_peers(store, peer, changes)
     elif order.HasField("transfer_leader"):
-        transfer_leader(store, peer, [order.transfer_leader.peer, *order.transfer_leader.peers])
+        await hand_over(store, peer, [order.transfer_leader.peer, *order.transfer_leader.peers])
     elif order.HasField("merge"):
         await begin_merge(store, peer, order.merge.target)
     elif order.HasField("split_region"):
@@ -151,6 +151,15 @@ def _check_quorum(peer: Peer, after: Region) -> None:
         raise checks.refused(f"only {healthy} of {len(voters)} voters would have the log")
 
 
+async def hand_over(store: RaftStore, peer: Peer, candidates: Sequence[PeerPb]) -> None:
+    """Hands the lead of a region over when what has to be written before is."""
+    _check_leads(peer)
+    await store.prepare_to_leave(peer)
+    if peer.destroyed:
+        raise checks.region_not_found(peer.region_id)
+    transfer_leader(store, peer, candidates)
+
+
 def transfer_leader(store: RaftStore, peer: Peer, candidates: Sequence[PeerPb]) -> None:
     """Hands the lead to the candidate whose log is longest; it may come to nothing."""
     _check_leads(peer)
@@ -168,6 +177,8 @@ def transfer_leader(store: RaftStore, peer: Peer, candidates: Sequence[PeerPb]) 
 
 async def begin_merge(store: RaftStore, peer: Peer, target: Region) -> Region:
     """Prepares the merge of a region led here into its neighbour; what follows goes by itself."""
+    _check_leads(peer)
+    await store.prepare_to_leave(peer)
     _check_leads(peer)
     request = merge.prepare_request(store, peer, target)
     regions: list[Region] = await store.propose_admin(peer, request)

@@ -13,7 +13,7 @@ from kvstore.engine.batch import encode_changes
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore import checks
-from kvstore.raftstore.api import Entry, Grant, RegionObserver, WriteObserver
+from kvstore.raftstore.api import Entry, Grant, Leaving, RegionObserver, WriteObserver
 from kvstore.raftstore.bootstrap import first_region
 from kvstore.raftstore.config import ENTRY_BYTES_MAX
 from kvstore.raftstore.rounds import Syncer
@@ -118,3 +118,6 @@ class SingleRegionStore:
 
     def observe_writes(self, observer: WriteObserver) -> None:
         self._write_observers.append(observer)
+
+    def before_leaving(self, call: Leaving) -> None:
+        """The region stays as it is."""

@@ -25,7 +25,15 @@ from kvstore.proto.raft_serverpb_pb2 import RaftMessage, SnapshotChunk
 from kvstore.raft.config import Rng
 from kvstore.raft.types import MessageType, Role
 from kvstore.raftstore import checks, keys, messages, sleep, upkeep
-from kvstore.raftstore.api import PLACEMENT_ERRORS, Entry, Grant, Placement, RegionObserver, WriteObserver
+from kvstore.raftstore.api import (
+    PLACEMENT_ERRORS,
+    Entry,
+    Grant,
+    Leaving,
+    Placement,
+    RegionObserver,
+    WriteObserver,
+)
 from kvstore.raftstore.apply import serve_apply_waiters
 from kvstore.raftstore.config import ENTRY_BYTES_MAX, SPLIT_KEYS_MAX, StoreConfig
 from kvstore.raftstore.execute import AdminExecutor
@@ -73,6 +81,7 @@ class RaftStore:
         self.tree = RegionTree()
         self.observers: list[RegionObserver] = []
         self.write_observers: list[WriteObserver] = []
+        self._leaving: list[Leaving] = []
         self.snapshots = Snapshots(self)
         self.imports = Imports(self)
         self.stepped_snapshots: dict[int, Region] = {}
@@ -109,6 +118,14 @@ class RaftStore:
 
     def observe_writes(self, observer: WriteObserver) -> None:
         self.write_observers.append(observer)
+
+    def before_leaving(self, call: Leaving) -> None:
+        self._leaving.append(call)
+
+    async def prepare_to_leave(self, peer: Peer) -> None:
+        """Before a region led here changes its bounds or its leader on order."""
+        for call in self._leaving:
+            await call(peer.region, peer.peer)
 
     def regions(self) -> list[Region]:
         return self.tree.all()
@@ -300,8 +317,9 @@ class RaftStore:
             raise checks.server_is_busy(
                 f"the placement driver gives no ids: {error}", self.config.busy_backoff_ms
             ) from error
+        await self.prepare_to_leave(peer)
         if peer.destroyed or peer.region.region_epoch != epoch:
-            raise checks.epoch_not_match("it changed while ids were asked for", [peer.region])
+            raise checks.epoch_not_match("it changed while the split was prepared", [peer.region])
         admin = AdminRequest(cmd_type=AdminCmdType.BatchSplit)
         admin.splits.right_derive = True
         for key, split_id in zip(wanted, ids, strict=True):

@@ -40,5 +40,7 @@ class ServiceLimits:
     lock_wait_default_ms: int = 1000
     """How long a pessimistic lock request that does not say waits (TiKV's `wait-for-lock-timeout`)."""
     lock_waiters_max: int = 100_000
+    memory_lock_bytes_max: int = 64 << 20
+    """What pessimistic locks in memory may take; 0: each is written through the log."""
     deadline_default_s: float = 60.0
     """How long a request that does not say may take before it is written."""

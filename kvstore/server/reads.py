@@ -18,6 +18,7 @@ from kvstore.server.access import ResponseSize, check_count, clamp, deadline_of,
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import Refused, key_error, lock_info
 from kvstore.server.limits import RESOLVE_BATCH_LOCKS, SCAN_ROWS_MAX, ServiceLimits
+from kvstore.server.memory_locks import MemoryLocks
 from kvstore.server.replica import ReplicaReads
 from kvstore.server.scheduler import breathe
 from kvstore.server.snapshot import SnapshotReads, isolation_of
@@ -30,11 +31,13 @@ class Reads:
         self,
         store: RegionStore,
         concurrency: ConcurrencyManager,
+        memory: MemoryLocks,
         replicas: ReplicaReads,
         limits: ServiceLimits,
     ) -> None:
         self._store = store
         self._concurrency = concurrency
+        self._memory = memory
         self._replicas = replicas
         self._limits = limits
         self.snapshot = SnapshotReads(store.engine, concurrency)
@@ -145,12 +148,21 @@ class Reads:
         low, high = clamped_user_range(granted, request.start_key, request.end_key, reverse=False)
         self._concurrency.update_max_ts(request.max_version)
         self._concurrency.check_range(low, high, request.max_version)
-        locks = self.locks(low, high, request.max_version, request.limit)
+        locks = self._locks(granted, low, high, request.max_version, request.limit)
         response, size = pb.ScanLockResponse(), ResponseSize()
         for info in locks:
             size.add(len(info.key) + len(info.primary_lock))
             response.locks.append(info)
         return response
+
+    def _locks(self, granted: Grant, low: bytes, high: bytes, max_ts: int, limit: int) -> list[pb.LockInfo]:
+        """The locks in the engine and in memory."""
+        found = self.locks(low, high, max_ts, limit)
+        more = self._memory.between(granted.region.id, granted.term, low, high, max_ts)
+        if not more:
+            return found
+        found += [lock_info(key, lock) for key, lock in more]
+        return sorted(found, key=lambda info: info.key)[: limit or None]
 
     def locks(self, low: bytes, high: bytes, max_ts: int, limit: int) -> list[pb.LockInfo]:
         """The locks in the engine of low <= key < high; a limit of 0 is what an answer holds."""
@@ -164,7 +176,12 @@ class Reads:
         """The locks of the whole region, in batches; others have the loop in between. Raises RegionError."""
         low: bytes | None = None
         while True:
-            region = (await grant(self._store, context, deadline)).region
+            granted = await grant(self._store, context, deadline)
+            region = granted.region
+            if low is None and (in_memory := self._memory.of(region.id, granted.term)):
+                yield list(in_memory.items())
+                granted = await grant(self._store, context, deadline)
+                region = granted.region
             start = first_user_key(region.start_key) if low is None else low
             found = self._reader.refresh().scan_locks(TS_MAX, start, RESOLVE_BATCH_LOCKS, data_end(region.end_key))
             yield found

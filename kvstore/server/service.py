@@ -31,6 +31,7 @@ from kvstore.server.errors import Refused, busy
 from kvstore.server.expiry import ExpiryWorker
 from kvstore.server.limits import ServiceLimits
 from kvstore.server.lock_wait import Waits
+from kvstore.server.memory_locks import MemoryLocks
 from kvstore.server.pessimistic import PessimisticLocks
 from kvstore.server.raw import ExpiringValues, PlainValues, Raw
 from kvstore.server.reads import Reads
@@ -76,10 +77,13 @@ class Service:
         self.detector = DeadlockDetector(store, transport, directory)
         self.waits = Waits(self.detector)
         self.detector.on_circle = self.waits.fail
-        self.scheduler = Scheduler(store)
+        self.memory_locks = MemoryLocks(self.limits.memory_lock_bytes_max)
+        store.observe(self.memory_locks)
+        self.scheduler = Scheduler(store, self.memory_locks)
+        store.before_leaving(self.scheduler.hand_over)
         self.scheduler.on_released = self.waits.released
         replicas = ReplicaReads(store, transport, directory)
-        self.reads = Reads(store, self.concurrency, replicas, self.limits)
+        self.reads = Reads(store, self.concurrency, self.memory_locks, replicas, self.limits)
         self.coprocess = Coprocess(store, self.concurrency, replicas, coprocessor, self.limits, replica)
         self._writes = Writes(self.scheduler, self.concurrency, self.reads, self.limits)
         self._locks = PessimisticLocks(self.scheduler, self.waits, self.limits)

@@ -12,16 +12,20 @@ class Changes:
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, bytes, bytes | None]] = []
+        self.locked: dict[bytes, Lock] = {}
+        """The locks that are put."""
         self.released: list[tuple[bytes, int]] = []
         """Keys whose lock goes with these changes, and whose it was: their waiters can be woken."""
 
     def clear(self) -> None:
         """Forgets all changes."""
         self.entries.clear()
+        self.locked.clear()
         self.released.clear()
 
     def put_lock(self, key: bytes, lock: Lock) -> None:
         self.entries.append((CF_LOCK, data_key(key), lock.encode()))
+        self.locked[key] = lock
 
     def unlock(self, key: bytes, lock: Lock) -> None:
         self.entries.append((CF_LOCK, data_key(key), None))

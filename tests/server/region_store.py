@@ -11,7 +11,7 @@ from kvstore.engine.memory import MemoryEngine
 from kvstore.proto import errorpb_pb2
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch
-from kvstore.raftstore.api import Entry, Grant, RegionError, RegionObserver
+from kvstore.raftstore.api import Entry, Grant, Leaving, RegionError, RegionObserver
 
 STORE_ID = 1
 
@@ -27,12 +27,14 @@ class TestStore:
         self.write_delay_s = 0.0
         self.write_error: RegionError | None = None
         self.has_lease = True
-        self.term = 6
+        self.terms: dict[int, int] = {}
+        """Of regions that had more than one leader."""
         self.reads: tuple[tuple[int, int, int], ...] = ()
         self.applied = 10
         self.leaders: dict[int, Peer | None] = {}
         self._regions: dict[int, Region] = {}
         self._observers: list[RegionObserver] = []
+        self.leaving: list[Leaving] = []
         self.add(1, b"", b"")
 
     def add(self, region_id: int, start: bytes, end: bytes, *, leads: bool = True) -> Region:
@@ -52,11 +54,14 @@ class TestStore:
 
     def set_leader(self, region_id: int, leader: Peer | None) -> None:
         self.leaders[region_id] = leader
-        self.term += 1
+        self.terms[region_id] = self.term_of(region_id) + 1
         region = self._regions[region_id]
         ours = leader is not None and leader.store_id == self.store_id
         for observer in self._observers:
-            observer.on_role(region, region.peers[0], is_leader=ours, term=self.term)
+            observer.on_role(region, region.peers[0], is_leader=ours, term=self.term_of(region_id))
+
+    def term_of(self, region_id: int) -> int:
+        return self.terms.get(region_id, 6)
 
     # -- the seam
 
@@ -82,12 +87,13 @@ class TestStore:
 
     def try_read(self, context: Context) -> Grant | None:
         region = self._check(context)
-        return Grant(region, self.term, self.applied) if self.has_lease else None
+        return Grant(region, self.term_of(region.id), self.applied) if self.has_lease else None
 
     async def read(self, context: Context, deadline: float | None = None) -> Grant:
         self._check(context)
         await asyncio.sleep(0.001)
-        return Grant(self._check(context), self.term, self.applied)
+        region = self._check(context)
+        return Grant(region, self.term_of(region.id), self.applied)
 
     def check_key(self, region: Region, key: bytes) -> None:
         if key < region.start_key or (region.end_key and key >= region.end_key):
@@ -101,7 +107,7 @@ class TestStore:
 
     async def write(self, context: Context, entries: Sequence[Entry], *, term: int = 0) -> int:
         region = self._check(context)
-        if term and term != self.term:
+        if term and term != self.term_of(region.id):
             raise RegionError(errorpb_pb2.Error(stale_command=errorpb_pb2.StaleCommand()))
         if self.write_error is not None:
             raise self.write_error
@@ -131,6 +137,8 @@ class TestStore:
         region = self._check(context)
         for key in keys:
             self.check_key(region, key)
+        for call in self.leaving:
+            await call(region, self.leaders[region.id])
         bounds = [region.start_key, *keys, region.end_key]
         version = region.region_epoch.version + len(keys)
         made: list[Region] = []
@@ -153,6 +161,9 @@ class TestStore:
 
     def leader_of(self, region_id: int) -> Peer | None:
         return self.leaders.get(region_id)
+
+    def before_leaving(self, call: Leaving) -> None:
+        self.leaving.append(call)
 
     def observe(self, observer: RegionObserver) -> None:
         self._observers.append(observer)
