@@ -166,8 +166,13 @@ class Scheduler:
         """Runs work with the keys latched, to its end even if the caller goes away."""
         task = asyncio.ensure_future(self._in_turn(sorted(set(keys)), deadline, work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # who waited for it may be gone
 
     async def _in_turn(self, keys: Sequence[bytes], deadline: float, work: Callable[[], Awaitable[R]]) -> R:
         await self._acquire(keys, deadline)
