@@ -292,6 +292,10 @@ class PushDown(Protocol):
     def arrow(self) -> bool:
         """Whether every store answers in Arrow when it is asked to; else it has to be TypeChunk or TypeDefault."""
 
+    @property
+    def few_rows(self) -> int:
+        """So many rows of one range are read plainly in less time than a request takes."""
+
     def run(self, request: PushRequest, cancel: CancelToken | None = None) -> Iterator[PushAnswer]:
         """Yields the answers of all regions, each key's rows in exactly one; locks and moved regions are dealt with.
 

@@ -43,6 +43,18 @@ class ServiceMetrics(Collector):
             "tikv_concurrency_manager_max_ts", "The newest timestamp read here.", service.concurrency.max_ts
         )
         yield from scheduler.durations.collect()
+        memory = service.memory_locks
+        locking = CounterMetricFamily(
+            "tikv_in_memory_pessimistic_locking",
+            "Locks kept in memory, and those there was no room for.",
+            labels=("result",),
+        )
+        locking.add_metric(("success",), memory.taken)
+        locking.add_metric(("full",), memory.refused)
+        yield locking
+        yield GaugeMetricFamily(
+            "sqlfront_memory_lock_bytes", "What pessimistic locks in memory take, about.", memory.bytes
+        )
         yield from self._waits()
 
     def _waits(self) -> Iterable[Metric]:

@@ -89,7 +89,7 @@ class DirectPlan:
         `pushing` is needed where the plan's source is pushed down; what is measured always is.
         """
         few = self._few
-        if few is not None and pushing is not None and not pushing.measuring and few.holds(env):
+        if few is not None and pushing is not None and not pushing.measuring and few.holds(env, pushing):
             return few.plan.run(reader, env, tap)
         chunks = self._source(reader, env, pushing)
         rows: Rows = itertools.chain.from_iterable(chunks) if self._lazy else _capped(chunks)
@@ -105,7 +105,7 @@ class FewRows:
     """A plan that reads rows itself, and when that is better than to have the stores compute."""
 
     plan: DirectPlan
-    holds: Callable[[Env], bool]
+    holds: Callable[[Env, Pushing], bool]
 
 
 def _capped(chunks: Iterator[list[Row]]) -> list[Row]:

@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 
-FEW_ROWS_MAX = 256
-"""Rows that come in the first answer of a plain scan, and take less time than a request that computes."""
-FEW_ROWS_GUESSED = 64.0
-"""The same by an estimate, which may be wrong."""
+GUESS_MARGIN = 4
+"""How many times more rows than estimated there may be before it was wrong to read them plainly."""
 FIRST_LOOKUP_ROWS = 1024
 """Handles whose rows are asked for first; the next time it is twice as many, up to tidb_index_lookup_size."""
 LIMIT_MAX = 1 << 62
@@ -91,17 +89,17 @@ class PushReader:
         self._wide = _with_all_columns(self._scan, schema) if scan.access.columnar else None
         """The scan as columnar replicas get it."""
 
-    def has_few_rows(self, env: Env) -> bool:
+    def has_few_rows(self, env: Env, pushing: Pushing) -> bool:
         """Whether the path's rows are so few that to read them takes less than a request that computes."""
         ranges = self.plain.ranges(env)
         if len(ranges) != 1:
             return not ranges
         most = self._codec.records_at_most(*ranges[0])
         if most is not None:
-            return most <= FEW_ROWS_MAX
+            return most <= pushing.few_rows
         access = self.scan.access
         assert access is not None
-        return access.kind == "index" and access.rows <= FEW_ROWS_GUESSED
+        return access.kind == "index" and access.rows * GUESS_MARGIN <= pushing.few_rows
 
     # Rows
 

@@ -148,6 +148,7 @@ class Pushing:
         self._cancel = cancel
         self._read = read
         self.measuring = measuring
+        self.few_rows = push_down.few_rows
         self._quota = variables.mem_quota
         self._held = 0
         self._concurrency = int(variables.get("tidb_distsql_scan_concurrency"))

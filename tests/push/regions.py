@@ -39,6 +39,7 @@ class Regions:
         self._engine = DuckEngine()
         self._endpoint = Endpoint(self._engine)
         self.arrow = encode == EncodeType.ARROW
+        self.few_rows = -1
         self.requests: list[PushRequest] = []
         self.open_requests = 0
 

@@ -173,6 +173,7 @@ class _Answers:
     """A `PushDown` that lets the test have a say in every answer."""
 
     arrow = True
+    few_rows = -1
 
     def __init__(self, regions: Regions, each: Callable[[PushAnswer], PushAnswer]) -> None:
         self._regions = regions

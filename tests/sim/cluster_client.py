@@ -139,6 +139,8 @@ class SimTxn:
 
     async def get_for_update(self, key: bytes) -> bytes | None:
         async def lock() -> bytes | None:
+            if self._client.rng.random() < 0.5:
+                return (await self._transaction.lock_and_get([key], wait_ms=LOCK_WAIT_MS)).get(key)
             for_update_ts = await self._client.now_ts()
             await self._transaction.lock_keys([key], for_update_ts=for_update_ts, wait_ms=LOCK_WAIT_MS)
             return await self._transaction.at(for_update_ts).get(key)

@@ -5,16 +5,19 @@ Those of the Raft core and of the placement driver are planted in `test_raft_gro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.safe_point import SafePoint
+from kvstore.mvcc.record import Lock
 from kvstore.raftstore import apply
 from kvstore.raftstore.rounds import Rounds
+from kvstore.server.memory_locks import MemoryLocks
 from kvstore.server.replica import ReplicaReads
+from kvstore.server.scheduler import Scheduler
 from tests.sim.cluster_client import Habits
 from tests.sim.deployments import cluster
 from tests.sim.nemesis import Lane, blackout, isolate, slow_all, slow_disk, split, transfer_leader
@@ -120,6 +123,10 @@ COLLECTING = (
 )
 
 
+PLAIN = Shape(stores=3, pds=1)
+LEADERS = (Lane((slow_all,), lasts_s=3.0, pause_s=0.2), Lane((transfer_leader,), lasts_s=0.02, pause_s=0.1))
+
+
 async def nothing(*_: object) -> None:
     """In place of what is planted."""
 
@@ -134,15 +141,42 @@ def safe_point_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SafePoint, "check", nothing)
 
 
+def locks_outlive_the_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that comes back finds its locks in memory as they were, whatever another has committed meanwhile."""
+    of, take = MemoryLocks.of, MemoryLocks.take
+
+    def of_any_term(memory: MemoryLocks, region_id: int, term: int) -> Mapping[bytes, Lock]:
+        held = memory._regions.get(region_id)
+        return of(memory, region_id, term if held is None else held.term)
+
+    def take_in_any_term(memory: MemoryLocks, region_id: int, term: int, *args: Any) -> bool:
+        held = memory._regions.get(region_id)
+        return take(memory, region_id, term if held is None else held.term, *args)
+
+    monkeypatch.setattr(MemoryLocks, "of", of_any_term)
+    monkeypatch.setattr(MemoryLocks, "take", take_in_any_term)
+    monkeypatch.setattr(MemoryLocks, "on_role", lambda *_, **__: None)
+    monkeypatch.setattr(Scheduler, "hand_over", nothing)
+
+
 @pytest.mark.parametrize(
-    ("plant", "shape", "lanes"),
-    [(unannounced_reads, FOLLOWERS, SLOW), (safe_point_ignored, OLD_SNAPSHOTS, COLLECTING)],
+    ("plant", "shape", "lanes", "first"),
+    [
+        (unannounced_reads, FOLLOWERS, SLOW, 0),
+        (safe_point_ignored, OLD_SNAPSHOTS, COLLECTING, 0),
+        (locks_outlive_the_lead, PLAIN, LEADERS, 19),
+    ],
 )
-def test_planted_bug_tears_snapshots(
-    plant: Callable[[pytest.MonkeyPatch], None], shape: Shape, lanes: Sequence[Lane], monkeypatch: pytest.MonkeyPatch
+def test_planted_bug_breaks_the_bank(
+    plant: Callable[[pytest.MonkeyPatch], None],
+    shape: Shape,
+    lanes: Sequence[Lane],
+    first: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """`first` only saves time, as above."""
     plant(monkeypatch)
-    for seed in range(HUNT_SEEDS):
+    for seed in range(first, first + HUNT_SEEDS):
         bank = Bank()
 
         def deploy(world: World, splits: Sequence[bytes] = bank.splits) -> StoreCluster:

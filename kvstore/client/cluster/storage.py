@@ -263,6 +263,8 @@ class StorageTransaction(ClusterReader):
 class _PushDown:
     """`api.PushDown` for threads."""
 
+    few_rows = FIRST_BATCH  # one answer of a scan
+
     def __init__(self, loop: LoopThread, push: Push) -> None:
         self._loop = loop
         self._push = push
