@@ -134,6 +134,7 @@ def playground(
     kv: Annotated[int, typer.Option("--kv", min=1, help="How many stores.")] = 3,
     pd: Annotated[int, typer.Option("--pd", min=1, help="How many placement drivers.")] = 1,
     db: Annotated[int, typer.Option("--db", min=0, help="How many SQL servers.")] = 1,
+    columnar: Annotated[int, typer.Option("--columnar", min=0, help="How many stores of columnar replicas.")] = 0,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Keep the data there; else it is removed at the end.")
     ] = None,
@@ -144,7 +145,7 @@ def playground(
     """Run a whole cluster on this machine until Ctrl-C."""
     from shell.playground import run
 
-    raise typer.Exit(run(kv, pd, db, data, base_port))
+    raise typer.Exit(run(kv, pd, db, columnar, data, base_port))
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

@@ -22,6 +22,8 @@ from benchmarks.engines.postgresql_pair import PostgreSQLPair
 from shell.playground.local import background_cluster
 
 STORES = 3
+COLUMNAR = {"tpch": 1}
+"""Stores of columnar replicas beside them."""
 PARTS: Mapping[str, Callable[[Bench], None]] = {
     "points": points.run,
     "transactions": transactions.run,
@@ -41,7 +43,7 @@ def run(settings: ClusterSqlSettings, files: Path, directory: Path, say: Callabl
             say(f"{part}: a cluster of {STORES} stores starts")
             place = directory / part
             place.mkdir()
-            with background_cluster(STORES) as cluster:
+            with background_cluster(STORES, columnar=COLUMNAR.get(part, 0)) as cluster:
                 engine = SqlfrontCluster(cluster.url())
                 with contextlib.closing(engine):
                     engine.start(place)

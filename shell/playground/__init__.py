@@ -28,6 +28,7 @@ def run(
     stores: int,
     pds: int,
     servers: int,
+    columnar: int,
     data: Path | None,
     base_port: int | None,
     program: Sequence[str] = PROGRAM,
@@ -36,7 +37,7 @@ def run(
     """Runs a playground until Ctrl-C; returns the exit code."""
     directory = data or Path(tempfile.mkdtemp(prefix="sqlfront-playground-"))
     try:
-        plan = make_plan(stores, pds, directory, base_port, servers=servers)
+        plan = make_plan(stores, pds, directory, base_port, servers=servers, columnar=columnar)
         taken = taken_ports(plan)
         if taken:
             raise PlanError(f"ports in use: {', '.join(map(str, taken))}; choose others by --base-port")
@@ -90,7 +91,12 @@ async def _watch(children: Sequence[Child], telling: asyncio.Task[Literal[True]]
 def describe(plan: Plan, *, keep: bool) -> str:
     """What a person needs to know of a running playground."""
     directory = plan.pds[0].directory.parent
-    kinds = [("placement driver", plan.pds), ("store", plan.stores), ("SQL server", plan.servers)]
+    kinds = [
+        ("placement driver", plan.pds),
+        ("store", plan.stores),
+        ("columnar store", plan.columnar),
+        ("SQL server", plan.servers),
+    ]
     counts = [f"{len(members)} {what}{'s' * (len(members) > 1)}" for what, members in kinds if members]
     return "\n".join(
         [
@@ -109,4 +115,4 @@ def describe(plan: Plan, *, keep: bool) -> str:
 
 def _line(member: Member) -> str:
     where = member.address if member.port else "no SQL port"
-    return f"  {member.name:5} {where:22} status http://{member.status_address}  log {member.log}"
+    return f"  {member.name:9} {where:22} status http://{member.status_address}  log {member.log}"

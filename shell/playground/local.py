@@ -82,7 +82,7 @@ class LocalCluster:
     async def __aenter__(self) -> LocalCluster:
         try:
             # all of a kind are started before the first is waited for
-            for members in (self.plan.pds, self.plan.stores):
+            for members in (self.plan.pds, (*self.plan.stores, *self.plan.columnar)):
                 await self._start(members)
             await self._settle(self.plan)
             await self._start(self.plan.servers)
@@ -109,7 +109,7 @@ class LocalCluster:
 
     async def stop(self) -> None:
         """Stops each kind before those that it may still need."""
-        for members in (self.plan.servers, self.plan.stores, self.plan.pds):
+        for members in (self.plan.servers, (*self.plan.stores, *self.plan.columnar), self.plan.pds):
             running = [self.children[one.name] for one in members if one.name in self.children]
             await asyncio.gather(*(child.stop(STOP_GRACE_S) for child in running))
 
@@ -153,11 +153,14 @@ def url_of(plan: Plan, database: str = "test") -> str:
 
 
 @contextlib.asynccontextmanager
-async def temporary_cluster(stores: int, pds: int = 1, servers: int = 0) -> AsyncIterator[LocalCluster]:
+async def temporary_cluster(
+    stores: int, pds: int = 1, servers: int = 0, columnar: int = 0
+) -> AsyncIterator[LocalCluster]:
     """A cluster on free ports, in a temporary directory that is removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="sqlfront-cluster-"))
     try:
-        plan = make_plan(stores, pds, directory, None, free_ports(ports_of(stores, pds, servers)), servers=servers)
+        ports = free_ports(ports_of(stores, pds, servers, columnar))
+        plan = make_plan(stores, pds, directory, None, ports, servers=servers, columnar=columnar)
         async with LocalCluster(plan) as cluster:
             yield cluster
     finally:
@@ -165,11 +168,11 @@ async def temporary_cluster(stores: int, pds: int = 1, servers: int = 0) -> Asyn
 
 
 @contextlib.contextmanager
-def background_cluster(stores: int, pds: int = 1, servers: int = 0) -> Iterator[LocalCluster]:
+def background_cluster(stores: int, pds: int = 1, servers: int = 0, columnar: int = 0) -> Iterator[LocalCluster]:
     """`temporary_cluster` for code that is not in an event loop; the one that watches the processes is on a thread."""
     loop = LoopThread("local-cluster")
     stack = contextlib.AsyncExitStack()
     try:
-        yield loop.run(stack.enter_async_context(temporary_cluster(stores, pds, servers)))
+        yield loop.run(stack.enter_async_context(temporary_cluster(stores, pds, servers, columnar)))
     finally:
         loop.close(stack.aclose())

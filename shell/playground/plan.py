@@ -11,6 +11,7 @@ from pathlib import Path
 HOST = "127.0.0.1"
 PD_PORT, PD_STATUS_PORT = 2379, 2479
 KV_PORT, KV_STATUS_PORT = 20160, 20180
+COLUMNAR_PORT, COLUMNAR_STATUS_PORT = 3930, 20292
 DB_STATUS_PORT = 10080
 PROCESSES_MAX = 20
 """Of each kind: the default ports of stores and of their status must not meet."""
@@ -54,38 +55,49 @@ class Plan:
 
     pds: tuple[Member, ...]
     stores: tuple[Member, ...]
+    columnar: tuple[Member, ...] = ()
+    """Stores of columnar replicas."""
     servers: tuple[Member, ...] = ()
     """SQL servers."""
 
     @property
     def members(self) -> tuple[Member, ...]:
-        return (*self.pds, *self.stores, *self.servers)
+        return (*self.pds, *self.stores, *self.columnar, *self.servers)
 
     @property
     def pd_addresses(self) -> str:
         return ",".join(pd.address for pd in self.pds)
 
 
-def ports_of(stores: int, pds: int, servers: int) -> int:
+def ports_of(stores: int, pds: int, servers: int, columnar: int = 0) -> int:
     """How many ports a plan has."""
-    return 2 * (stores + pds) + servers
+    return 2 * (stores + pds + columnar) + servers
 
 
 def make_plan(
-    stores: int, pds: int, data: Path, base_port: int | None, ports: Sequence[int] = (), *, servers: int = 0
+    stores: int,
+    pds: int,
+    data: Path,
+    base_port: int | None,
+    ports: Sequence[int] = (),
+    *,
+    servers: int = 0,
+    columnar: int = 0,
 ) -> Plan:
-    """A plan on TiKV's, PD's and TiDB's ports, or on consecutive ones from `base_port`, or on `ports_of` given ones.
+    """A plan on TiKV's, PD's, TiFlash's and TiDB's ports, or on consecutive ones from `base_port`, or on `ports_of`
+    given ones.
 
     Raises PlanError.
     """
     for what, number, least in (
         ("stores (--kv)", stores, 1),
         ("placement drivers (--pd)", pds, 1),
+        ("columnar stores (--columnar)", columnar, 0),
         ("SQL servers (--db)", servers, 0),
     ):
         if not least <= number <= PROCESSES_MAX:
             raise PlanError(f"{number} {what}: a playground has {least} to {PROCESSES_MAX}")
-    count = ports_of(stores, pds, servers)
+    count = ports_of(stores, pds, servers, columnar)
     if base_port is not None:
         if not 1 <= base_port <= 65535 - count:
             raise PlanError(f"--base-port {base_port}: {count} ports from there on are needed, below 65536")
@@ -93,36 +105,37 @@ def make_plan(
     elif not ports:
         usual = [port for n in range(pds) for port in (PD_PORT + n, PD_STATUS_PORT + n)]
         usual += [port for n in range(stores) for port in (KV_PORT + n, KV_STATUS_PORT + n)]
+        usual += [port for n in range(columnar) for port in (COLUMNAR_PORT + n, COLUMNAR_STATUS_PORT + n)]
         ports = usual + [DB_STATUS_PORT + n for n in range(servers)]
-    cluster = ",".join(f"pd{n + 1}=http://{HOST}:{ports[2 * n]}" for n in range(pds))
+    left = iter(ports)
+    pairs = [(next(left), next(left)) for _ in range(pds)]
+    cluster = ",".join(f"pd{n + 1}=http://{HOST}:{port}" for n, (port, _) in enumerate(pairs))
     drivers = tuple(
-        _member("pd", n, ports[2 * n], ports[2 * n + 1], data, _pd_arguments(n, ports, cluster)) for n in range(pds)
+        _member("pd", n, port, status, data, _pd_arguments(n, port, cluster)) for n, (port, status) in enumerate(pairs)
     )
     endpoints = ",".join(pd.address for pd in drivers)
-    at, last = 2 * pds, 2 * (pds + stores)
+
+    def store(n: int, *options: str, name: str = "") -> Member:
+        port, status = next(left), next(left)
+        arguments = ("--addr", f"{HOST}:{port}", "--pd", endpoints, *options)
+        return _member("kv", n, port, status, data, arguments, name)
+
     return Plan(
         drivers,
-        tuple(
-            _member(
-                "kv", n, ports[at + 2 * n], ports[at + 2 * n + 1], data, _kv_arguments(ports[at + 2 * n], endpoints)
-            )
-            for n in range(stores)
-        ),
-        tuple(_member("db", n, 0, ports[last + n], data, ("--pd", endpoints)) for n in range(servers)),
+        tuple(store(n) for n in range(stores)),
+        tuple(store(n, "--columnar", name="columnar") for n in range(columnar)),
+        tuple(_member("db", n, 0, next(left), data, ("--pd", endpoints)) for n in range(servers)),
     )
 
 
-def _pd_arguments(n: int, ports: Sequence[int], cluster: str) -> tuple[str, ...]:
-    name = f"pd{n + 1}"
-    return ("--name", name, "--client-addr", f"{HOST}:{ports[2 * n]}", "--initial-cluster", cluster)
+def _pd_arguments(n: int, port: int, cluster: str) -> tuple[str, ...]:
+    return ("--name", f"pd{n + 1}", "--client-addr", f"{HOST}:{port}", "--initial-cluster", cluster)
 
 
-def _kv_arguments(port: int, endpoints: str) -> tuple[str, ...]:
-    return ("--addr", f"{HOST}:{port}", "--pd", endpoints)
-
-
-def _member(kind: str, n: int, port: int, status: int, data: Path, arguments: tuple[str, ...]) -> Member:
-    name = f"{kind}{n + 1}"
+def _member(
+    kind: str, n: int, port: int, status: int, data: Path, arguments: tuple[str, ...], name: str = ""
+) -> Member:
+    name = f"{name or kind}{n + 1}"
     directory, log = data / name, data / f"{name}.log"
     keeps = () if kind == "db" else ("--data", str(directory))
     common = (*keeps, "--status-addr", f"{HOST}:{status}", "--log-file", str(log))

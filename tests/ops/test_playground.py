@@ -27,7 +27,7 @@ async def at_once(plan):
     pass
 
 program = (sys.executable, "-m", "tests.ops.fake_member")
-raise SystemExit(run(2, 1, 1, Path(sys.argv[1]), int(sys.argv[2]), program, at_once))
+raise SystemExit(run(2, 1, 1, 0, Path(sys.argv[1]), int(sys.argv[2]), program, at_once))
 """
 
 
@@ -143,6 +143,14 @@ def test_a_plan_has_tikvs_ports_or_consecutive_ones() -> None:
     assert served.servers[0].arguments == (
         "db", "--status-addr", "127.0.0.1:5004", "--log-file", "/d/db1.log", "--pd", "127.0.0.1:5000",
     )  # fmt: skip
+    analytic = make_plan(1, 1, Path("/d"), 5000, servers=1, columnar=1)
+    assert [member.name for member in analytic.members] == ["pd1", "kv1", "columnar1", "db1"]
+    assert [member.ports for member in (*analytic.columnar, *analytic.servers)] == [(5004, 5005), (5006,)]
+    assert analytic.columnar[0].arguments == (
+        "kv", "--data", "/d/columnar1", "--status-addr", "127.0.0.1:5005", "--log-file", "/d/columnar1.log",
+        "--addr", "127.0.0.1:5004", "--pd", "127.0.0.1:5000", "--columnar",
+    )  # fmt: skip
+    assert "1 placement driver, 1 store, 1 columnar store and 1 SQL server run" in describe(analytic, keep=False)
     assert "sqlfront tikv://127.0.0.1:5000/test\n" in describe(served, keep=False)
     assert plan.pds[1].arguments[-1] == "pd1=http://127.0.0.1:2379,pd2=http://127.0.0.1:2380"
     assert "sqlfront ctl --pd 127.0.0.1:5000 stores" in describe(moved, keep=False)
@@ -155,9 +163,9 @@ def test_plans_that_cannot_be(stores: int, pds: int, base: int | None) -> None:
 
 
 def test_no_two_members_share_a_port() -> None:
-    plan = make_plan(20, 20, Path("/d"), None, servers=20)
+    plan = make_plan(20, 20, Path("/d"), None, servers=20, columnar=20)
     ports = [port for member in plan.members for port in member.ports]
-    assert len(ports) == len(set(ports)) == 100
+    assert len(ports) == len(set(ports)) == 140
 
 
 def test_ports_in_use_are_found() -> None:
