@@ -58,6 +58,12 @@ from kvstore.mvcc.packed import pack_pairs, unpack
 BATCH_ROWS_MAX = 65_536
 POINT_KEYS_MAX = 1024
 """Keys of one batched get."""
+MANY_RANGES = 8
+"""So many ranges of one request may be short ones."""
+SHORT_RANGE_ROWS = 64
+"""Rows of a range beyond which it is read by itself."""
+SHORT_ROWS_MAX = 4096
+"""Rows of short ranges in one batch."""
 DECODERS_MAX = 256
 """Decoders kept: a request's scan is decoded alike in every region."""
 INT_RECORD_KEY_LEN = RECORD_PREFIX_LEN + 8
@@ -90,7 +96,6 @@ class Source:
         self._check = check
         self._batch_rows = batch_rows
         self._rows_max = rows_max
-        self._points = scan.unique if isinstance(scan, IndexScan) else not scan.primary_columns
         self._decode = record_decoder(scan, tz) if isinstance(scan, TableScan) else _index_decoder(scan, tz)
         self._position: bytes | None = None
         self.batches_read = 0
@@ -131,16 +136,46 @@ class Source:
         """The packed batches, and where the scan stands after each: the bound of what it has read."""
         at = 0
         ordered = self._ranges[::-1] if self._scan.desc else self._ranges
+        many = len(ordered) >= MANY_RANGES
+        enough = min(SHORT_ROWS_MAX, self._rows_max or SHORT_ROWS_MAX)
+        short: list[tuple[bytes, bytes]] = []
+        behind = b""
         while at < len(ordered):
             points = self._point_run(ordered, at)
             if points:
                 at += len(points)
-                yield self._got([start for start, _ in points])
-                continue
-            start, end = self._clipped(*ordered[at])
-            at += 1
-            if start < end:
-                yield from self._reversed(start, end) if self._scan.desc else self._forward(start, end)
+                pairs, behind = self._got(points)
+                short += pairs
+            else:
+                start, end = self._clipped(*ordered[at])
+                at += 1
+                if start < end and many and not self._scan.desc:
+                    pairs, start = self._begun(start, end)
+                    short += pairs
+                    behind = start or end
+                if start and start < end:
+                    if short:
+                        yield pack_pairs(short, 0), behind
+                        short = []
+                    yield from self._reversed(start, end) if self._scan.desc else self._forward(start, end)
+            if len(short) >= enough:
+                yield pack_pairs(short, 0), behind
+                short = []
+        if short:
+            yield pack_pairs(short, 0), behind
+
+    def _begun(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """The first rows of one range of many, and where it goes on; empty when that was all.
+
+        Many short ranges are decoded together: a batch for each would cost more than its rows.
+        """
+        chunks = self._reader.scan_chunks(start, end)
+        pairs: list[tuple[bytes, bytes]] = []
+        for chunk in chunks:
+            pairs += chunk.pairs()
+            if len(pairs) >= SHORT_RANGE_ROWS:
+                return pairs, pairs[-1][0] + b"\0"
+        return pairs, b""
 
     def _forward(self, start: bytes, end: bytes) -> Iterator[tuple[PackedBatch, bytes]]:
         for packed in self._reader.scan_packed(start, end, batch_rows=self._batch_rows):
@@ -163,23 +198,30 @@ class Source:
     def _point_run(self, ordered: Sequence[KeyRange], at: int) -> Sequence[KeyRange]:
         """The ranges from `at` on that are one key each."""
         stop = at
-        while self._points and stop < min(len(ordered), at + POINT_KEYS_MAX) and self._is_point(*ordered[stop]):
+        while stop < min(len(ordered), at + POINT_KEYS_MAX) and self._is_point(*ordered[stop]):
             stop += 1
         return ordered[at:stop]
 
     def _is_point(self, start: bytes, end: bytes) -> bool:
+        if len(end) == len(start) + 1 and end[-1] == 0 and end.startswith(start):
+            return True
         if len(start) != len(end) or end != prefix_next(start):
             return False
-        if isinstance(self._scan, TableScan):
-            return len(start) == INT_RECORD_KEY_LEN
-        return _is_whole_entry(start, len(self._scan.columns) - self._scan.handle_columns)
+        scan = self._scan
+        if isinstance(scan, IndexScan):
+            return scan.unique and _is_whole(start, INDEX_PREFIX_LEN, len(scan.columns) - scan.handle_columns)
+        if scan.primary_columns:
+            return _is_whole(start, RECORD_PREFIX_LEN, len(scan.primary_columns))
+        return len(start) == INT_RECORD_KEY_LEN
 
-    def _got(self, keys: list[bytes]) -> tuple[PackedBatch, bytes]:
+    def _got(self, points: Sequence[KeyRange]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """The pairs of single keys, and where the scan stands behind them."""
+        keys = [start for start, _ in points]
         for key in keys:
             self._prefix(key)
         found = self._reader.batch_get(keys)
         pairs = [(key, found[key]) for key in keys if key in found]
-        return pack_pairs(pairs, 0), keys[-1] if self._scan.desc else prefix_next(keys[-1])
+        return pairs, points[-1][0 if self._scan.desc else 1]
 
     def _prefix(self, start: bytes) -> bytes:
         """The prefix of the records or entries that the range at `start` is of. Raises BadRequest if it is of none.
@@ -203,9 +245,8 @@ class Source:
         return max(start, prefix), min(end, stop) if end else stop
 
 
-def _is_whole_entry(key: bytes, datums: int) -> bool:
-    """Whether an index key has all of the index's columns, none of them NULL, and nothing else."""
-    at = INDEX_PREFIX_LEN
+def _is_whole(key: bytes, at: int, datums: int) -> bool:
+    """Whether a key has so many datums from `at` on, none of them NULL, and nothing else."""
     try:
         for _ in range(datums):
             if key[at] == NIL_FLAG:

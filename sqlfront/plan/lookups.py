@@ -111,8 +111,8 @@ def _lookup(target: _End, driver: _End, estimator: Estimator) -> Lookup | None:
         return None
     if not narrowable or scan.access is None or source.access is None or scan.access.kind != "scan":
         return None
-    if source.access.kind == "scan" and source.access.table_rows > DRIVER_ROWS_MAX:
-        return None
+    if source.access.kind == "scan" and source.access.table_rows > DRIVER_ROWS_MAX and source.pushed is None:
+        return None  # of a pushed scan only what it selects comes here
     if source.access.rows > DRIVER_ROWS_MAX or scan.use_index or scan.ignore_index:
         return None
     offset = dict(zip((c.id for c in scan.cols), scan.offsets, strict=True))[column.id]

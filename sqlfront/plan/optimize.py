@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coprocessor.expr import Expr, Subquery, transform
+from coprocessor.expr import Column, Expr, Subquery, transform
 from sqlfront.plan.access import LOCAL, REMOTE, Estimator, choose_access
-from sqlfront.plan.nodes import Node, Scan, map_exprs, with_children
+from sqlfront.plan.nodes import Limit, Node, Project, Scan, map_exprs, with_children
 from sqlfront.plan.rules import RULES
 
 
@@ -28,7 +28,10 @@ def optimize(root: Node, estimator: Estimator, *, remote: bool = False) -> Node:
 def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
     def inner(expr: Expr) -> Expr:
         if isinstance(expr, Subquery):
-            return replace(expr, plan=optimize(_plan_of(expr), estimator, remote=remote))
+            plan = _plan_of(expr)
+            if expr.kind == "exists":
+                plan = _any_column(plan)
+            return replace(expr, plan=optimize(plan, estimator, remote=remote))
         return expr
 
     node = with_children(node, lambda child: _finish(child, estimator, remote))
@@ -36,6 +39,17 @@ def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
     if not isinstance(node, Scan):
         return node
     return replace(node, access=choose_access(node, estimator, REMOTE if remote else LOCAL))
+
+
+def _any_column(plan: Node) -> Node:
+    """The plan of EXISTS with one column, since nobody looks at what it gives."""
+    if isinstance(plan, Limit):
+        return replace(plan, child=_any_column(plan.child))
+    if not isinstance(plan, Project) or len(plan.cols) < 2:
+        return plan
+    pairs = zip(plan.cols, plan.exprs, strict=True)
+    column, value = min(pairs, key=lambda pair: not (isinstance(pair[1], Column) and pair[0].type.is_numeric))
+    return replace(plan, cols=(column,), exprs=(value,))
 
 
 def _plan_of(expr: Subquery) -> Node:

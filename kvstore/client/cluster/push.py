@@ -39,8 +39,8 @@ PAGE_BYTES = 16 << 20
 """Bytes of an answer; more come in pages."""
 CALL_TIMEOUT_S = 60.0
 """How long a store may take over one page before another peer is tried."""
-CACHE_BYTES_MAX = 64 << 20
-CACHED_ANSWER_BYTES_MAX = 8 << 20
+CACHE_BYTES_MAX = 256 << 20
+CACHED_ANSWER_BYTES_MAX = 32 << 20
 LABELS_TTL_S = 10.0
 """For so long what the placement driver said of the stores' labels is taken for true."""
 
