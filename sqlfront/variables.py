@@ -435,6 +435,7 @@ VARIABLES: dict[str, Variable] = {
         _sw("tidb_enable_paging", 1),
         _int("tidb_min_paging_size", 128, 1, _U31),
         _int("tidb_executor_concurrency", 5, 1, 256),
+        _en("tidb_ddl_reorg_priority", "PRIORITY_LOW", ("PRIORITY_LOW", "PRIORITY_NORMAL", "PRIORITY_HIGH")),
         _sw("tidb_allow_mpp", 1),
         _sw("tidb_enforce_mpp", 0),
         _sw("tidb_enable_prepared_plan_cache", 1),

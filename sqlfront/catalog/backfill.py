@@ -205,9 +205,13 @@ class EntryRun:
 
 
 def read_entries(
-    storage: Storage, encode: EntryEncoder, key_range: tuple[bytes, bytes], cancel: CancelToken | None
+    storage: Storage,
+    encode: EntryEncoder,
+    key_range: tuple[bytes, bytes],
+    cancel: CancelToken | None,
+    rows_max: int | None = None,
 ) -> EntryRun | None:
-    """The entries of at most about `BATCH_ROWS` rows of a fresh snapshot; None when there are none.
+    """The entries of at most about `rows_max` (BATCH_ROWS) rows of a fresh snapshot; None when there are none.
 
     Raises 1062 when two of them have one key of a unique index.
     """
@@ -217,8 +221,9 @@ def read_entries(
     values: list[bytes] = []
     last = b""
     more = False
+    wanted = BATCH_ROWS if rows_max is None else rows_max
     snapshot = storage.snapshot()
-    for packed in snapshot.scan_packed(*key_range, batch_rows=min(SCAN_ROWS, BATCH_ROWS)):
+    for packed in snapshot.scan_packed(*key_range, batch_rows=min(SCAN_ROWS, wanted)):
         stop_if(cancel)
         if not packed.count:
             continue
@@ -226,7 +231,7 @@ def read_entries(
         keys += run.keys
         values += run.values
         last = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
-        more = len(keys) >= BATCH_ROWS
+        more = len(keys) >= wanted
         if more:
             break
     if not keys:

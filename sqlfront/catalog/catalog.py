@@ -166,6 +166,8 @@ class Catalog(ABC):
         self._schema = Schema(0, MappingProxyType({}))
         self.query = ""
         """The statement that changes the schema, for the history."""
+        self.priority = ""
+        """Its `tidb_ddl_reorg_priority`."""
         self.listeners: list[Callable[[Schema, Schema], None]] = []
         """Called after a change with the schema before and after; they must not raise."""
 

@@ -54,6 +54,8 @@ class Job:
     `load` is there for a copy that is filled by a load which can be resumed: what its later runs have to know (see
     `sqlfront.load`). Such a job is paused when it fails, and goes on when its statement is run again.
 
+    `priority` says how much of the stores' time a build may take (`tidb_ddl_reorg_priority` of who began it).
+
     `entries_ts` is the commit_ts of index entries that are built, 0 where they are not made beside writers of other
     servers. `filled` has, by index, the key of the first record that is not indexed yet; "" when all are.
     """
@@ -83,6 +85,7 @@ class Job:
     rename: list[str] | None = None
     current_db: str = ""
     auto_increment: int | None = None
+    priority: str = ""
     entries_ts: int = 0
     filled: dict[str, str] = field(default_factory=dict)
 

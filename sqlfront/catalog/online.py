@@ -124,6 +124,7 @@ def _new_job(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, cu
         rename=None if plan.rename is None else [plan.rename.db or "", plan.rename.name],
         current_db=current_db,
         auto_increment=plan.auto_increment,
+        priority=catalog.priority,
     )
 
 

@@ -137,7 +137,7 @@ class SharedCatalog(Catalog):
 
     @contextmanager
     def building(self, job: Job) -> Iterator[IndexBuild]:
-        build = SharedBuild(self.storage, job)
+        build = SharedBuild(self.storage, job, self._threads)
         try:
             yield build
         finally:

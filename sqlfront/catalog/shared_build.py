@@ -10,6 +10,8 @@ Garbage collection stays below W for as long as the build goes on: else a delete
 older version is loaded.
 
 Two rows with one key of a unique index are found as `backfill` says.
+
+A build rests after every batch, for as long as its priority says: the stores have other work.
 """
 
 from __future__ import annotations
@@ -22,8 +24,22 @@ if TYPE_CHECKING:
     from kvstore.client.api import CancelToken, SharedStorage
     from sqlfront.catalog.jobs import Job
     from sqlfront.catalog.model import Index, Table
+    from sqlfront.threads import Threads
 
 KEEP_S = 600
+BATCH_ROWS = 65_536
+"""Rows between two rests."""
+REST = {"PRIORITY_LOW": 1.0, "PRIORITY_NORMAL": 0.5, "PRIORITY_HIGH": 0.0}
+"""How long a build rests, as a share of the time that it worked: `tidb_ddl_reorg_priority`."""
+REST_SLICE_S = 0.1
+
+
+def rest(threads: Threads, seconds: float, cancel: CancelToken | None) -> None:
+    """Sleeps; raises what `stop_if` does when the statement is interrupted meanwhile."""
+    until = threads.monotonic() + seconds
+    while (left := until - threads.monotonic()) > 0:
+        stop_if(cancel)
+        threads.sleep(min(left, REST_SLICE_S))
 
 
 class SharedBuild:
@@ -31,9 +47,10 @@ class SharedBuild:
 
     untouched = False
 
-    def __init__(self, storage: SharedStorage, job: Job) -> None:
+    def __init__(self, storage: SharedStorage, job: Job, threads: Threads) -> None:
         self._storage = storage
         self._job = job
+        self._threads = threads
 
     @property
     def _service(self) -> str:
@@ -49,15 +66,19 @@ class SharedBuild:
         known = job.filled.get(str(index.id))
         if known is not None:
             start = bytes.fromhex(known) if known else end
+        share = REST.get(job.priority, 0.0)
         while start < end:
             stop_if(cancel)
-            run = read_entries(self._storage, encode, (start, end), cancel)
+            begun = self._threads.monotonic()
+            run = read_entries(self._storage, encode, (start, end), cancel, BATCH_ROWS)
             if run is not None:
                 self._load(encode, index, run.keys, run.values, cancel)
                 job.rows += run.rows
             start = run.next if run is not None and run.next is not None else end
             job.filled[str(index.id)] = start.hex() if start < end else ""
             self._keep()
+            if start < end:
+                rest(self._threads, share * (self._threads.monotonic() - begun), cancel)
         if index.unique:
             check_unique(self._storage, table, index, cancel)
         return job.rows

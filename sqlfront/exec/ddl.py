@@ -29,6 +29,7 @@ def execute_definition(session: Session, spec: d.Definition) -> Result:
     catalog = session.database.catalog
     with catalog.ddl_mutex:
         catalog.query = session.statement
+        catalog.priority = str(session.variables.get("tidb_ddl_reorg_priority"))
         return _execute(session, catalog, spec)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import sqlfront
-from sqlfront.catalog import online
+from kvstore.client.api import CancelToken
+from kvstore.errors import Cancelled
+from sqlfront.catalog import online, shared_build
 from sqlfront.catalog.jobs import CANCELLED, cancel_job, past_jobs, running_jobs
 from sqlfront.catalog.lease import OWNER
 from sqlfront.catalog.meta import MetaReader, string_key
 from sqlfront.catalog.shared_build import SharedBuild
+from sqlfront.threads import OS_THREADS
 from tests.cluster_sql.world import World
 
 
@@ -56,6 +61,34 @@ def leave_job(cursor: Any, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
             patch.setattr(server.catalog.lease, "on_orphans", None)
         with pytest.raises(sqlfront.Error):
             cursor.execute(sql)
+
+
+@pytest.mark.parametrize(("priority", "share"), [("LOW", 1.0), ("NORMAL", 0.5), ("HIGH", 0.0)])
+def test_a_build_rests_between_batches(
+    cursors: list[Any], monkeypatch: pytest.MonkeyPatch, priority: str, share: float
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(shared_build, "BATCH_ROWS", 1)
+    monkeypatch.setattr(shared_build, "rest", lambda threads, seconds, cancel: rests.append(seconds))
+    first, second = cursors
+    first.execute(f"SET tidb_ddl_reorg_priority = PRIORITY_{priority}")
+    first.execute("INSERT INTO t VALUES (11, 1, 1), (12, 2, 2), (13, 3, 3)")
+    began = time.monotonic()
+    first.execute("ALTER TABLE t ADD INDEX ib (b)")
+    took = time.monotonic() - began
+    assert len(rests) >= 2  # not after the last
+    assert 0 <= sum(rests) <= share * took
+    assert (sum(rests) > 0) == (share > 0)
+    second.execute("ADMIN CHECK TABLE t")
+
+
+def test_a_rest_ends_when_the_statement_is_interrupted() -> None:
+    cancel = CancelToken()
+    began = time.monotonic()
+    threading.Timer(0.2, cancel.set).start()
+    with pytest.raises(Cancelled):
+        shared_build.rest(OS_THREADS, 60.0, cancel)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("are_of_now", [False, True])
