@@ -22,6 +22,7 @@ from sqlfront.exec.ddl import execute_definition
 from sqlfront.exec.show import execute_describe, execute_show
 from sqlfront.parse import AdminCheckIndex, AdminCheckTable, AnalyzeTable, Describe, Show, parse
 from sqlfront.result import Result
+from sqlfront.variables import VARIABLES
 
 
 @dataclass
@@ -31,6 +32,9 @@ class FakeVariables:
     def all(self, scope: str = "session") -> Iterator[tuple[str, str]]:
         yield ("autocommit", "ON")
         yield ("time_zone", scope)
+
+    def get(self, name: str) -> object:
+        return VARIABLES[name].default
 
 
 class FakeDatabase:

@@ -72,7 +72,7 @@ def test_a_build_rests_between_batches(
     monkeypatch.setattr(shared_build, "rest", lambda threads, seconds, cancel: rests.append(seconds))
     first, second = cursors
     first.execute(f"SET tidb_ddl_reorg_priority = PRIORITY_{priority}")
-    first.execute("INSERT INTO t VALUES (11, 1, 1), (12, 2, 2), (13, 3, 3)")
+    first.execute("INSERT INTO t VALUES " + ", ".join(f"({n}, {n}, {n})" for n in range(10, 2000)))
     began = time.monotonic()
     first.execute("ALTER TABLE t ADD INDEX ib (b)")
     took = time.monotonic() - began
