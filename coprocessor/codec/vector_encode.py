@@ -110,12 +110,18 @@ class BatchEncoder:
     def encode_columns(self, columns: Sequence[Any], count: int, handles: Ints | None = None) -> EncodedBatch:
         """Encodes arrays that are cast and checked already: inside types, TIMESTAMPs in UTC, one per table column."""
         columns = [_contiguous(column) for column in columns]
-        record_keys, common = self._record_keys(columns, count, handles)
+        by_offset = dict(enumerate(columns))
+        record_keys, common = self._record_keys(by_offset, count, handles)
         values = self._rows(columns, count)
         encoded = EncodedBatch(record_keys, values)
         if self.codec.schema.indexes:
-            encoded.indexes = self._index_runs(dict(enumerate(columns)), record_keys, common=common)
+            encoded.indexes = self._index_runs(by_offset, record_keys, common=common)
         return encoded
+
+    def record_keys(self, columns: Mapping[int, Any], count: int, handles: Ints | None = None) -> list[bytes]:
+        """The keys of `count` rows by the columns of their key, arrays as `encode_columns` takes them, by offset."""
+        whole = {offset: _contiguous(column) for offset, column in columns.items()}
+        return self._record_keys(whole, count, handles)[0]
 
     def encode_indexes(self, columns: Mapping[int, Any], record_keys: list[bytes]) -> list[IndexRun]:
         """Encodes index entries alone, of rows that are stored under `record_keys`.
@@ -205,10 +211,10 @@ class BatchEncoder:
 
     # Keys
 
-    def _record_keys(self, columns: Sequence[Any], count: int, handles: Ints | None) -> tuple[list[bytes], bool]:
+    def _record_keys(self, columns: Mapping[int, Any], count: int, handles: Ints | None) -> tuple[list[bytes], bool]:
         codec = self.codec
         if codec.is_common_handle:
-            parts = [self._key_part(dict(enumerate(columns)), part) for part in codec.schema.common_handle]
+            parts = [self._key_part(columns, part) for part in codec.schema.common_handle]
             made = _joined(codec.record_prefix, parts, count)
             shortest = keys.RECORD_PREFIX_LEN + keys.COMMON_HANDLE_LEN_MIN
             return [key if len(key) >= shortest else key.ljust(shortest, b"\x00") for key in made], True

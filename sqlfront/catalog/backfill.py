@@ -18,13 +18,14 @@ the values from a row deletes the entry. So equal counts mean that every row has
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvstore.errors import Cancelled, StoreError, TxnError
+from sqlfront.catalog.pushed_columns import pushed_columns
 from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
@@ -223,17 +224,15 @@ def read_entries(
     more = False
     wanted = BATCH_ROWS if rows_max is None else rows_max
     snapshot = storage.snapshot()
-    for packed in snapshot.scan_packed(*key_range, batch_rows=min(SCAN_ROWS, wanted)):
-        stop_if(cancel)
-        if not packed.count:
-            continue
-        run = encode(packed)[0]
-        keys += run.keys
-        values += run.values
-        last = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
-        more = len(keys) >= wanted
-        if more:
-            break
+    with closing(encode.runs(storage, snapshot, key_range, wanted, cancel)) as runs:
+        for run, key in runs:
+            stop_if(cancel)
+            last = key
+            keys += run.keys
+            values += run.values
+            more = len(keys) >= wanted
+            if more:
+                break
     if not keys:
         return None
     count = len(keys)
@@ -246,7 +245,7 @@ def read_entries(
 
 
 class EntryEncoder:
-    """Makes index entries of packed records, a batch at a time; decodes only the indexes' columns."""
+    """Makes index entries of records, a batch at a time; decodes only the indexes' columns."""
 
     def __init__(self, table: Table, indexes: tuple[IndexSchema, ...]) -> None:
         from coprocessor.codec.vector import BatchDecoder
@@ -264,6 +263,28 @@ class EntryEncoder:
         """Returns the entries of a batch that is not empty, one run for each index, in row order."""
         columns = dict(zip(self._offsets, self._decoder.decode(packed).columns, strict=True))
         return self._encoder.encode_indexes(columns, slices(packed.keys, packed.key_starts, packed.key_ends))
+
+    def runs(
+        self,
+        storage: Storage,
+        snapshot: Reader,
+        key_range: tuple[bytes, bytes],
+        rows: int,
+        cancel: CancelToken | None,
+    ) -> Generator[tuple[IndexRun, bytes], None, None]:
+        """Yields the first index's entries of a range's rows in the order of their keys, `rows` of which are wanted at
+        a time, and the last record's key; close it to stop. A store that computes gives the columns alone."""
+        pushed = pushed_columns(storage, self.codec, self._offsets, key_range, snapshot, rows, cancel)
+        if pushed is None:
+            for packed in snapshot.scan_packed(*key_range, batch_rows=min(SCAN_ROWS, rows)):
+                if packed.count:
+                    last = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
+                    yield self(packed)[0], last
+            return
+        with closing(pushed):
+            for columns, handles, count in pushed:
+                keys = self._encoder.record_keys(columns, count, handles)
+                yield self._encoder.encode_indexes(columns, keys)[0], keys[-1]
 
 
 def slices(data: Any, starts: Any, ends: Any) -> list[bytes]:
