@@ -17,12 +17,13 @@ What the replica does not answer, a value that cannot be computed too, the clien
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -32,8 +33,9 @@ from coprocessor.codec.keys import RECORD_PREFIX_LEN, is_record_key, record_rang
 from coprocessor.columnar.coverage import KeyRange, joined
 from coprocessor.columnar.held import PENDING_LAID_MAX, HeldTable, NotHeld, take_snapshot
 from coprocessor.columnar.stored import StoredTable
+from coprocessor.columnar.whole import WholeQuery, decode_whole
 from coprocessor.dag.codec import decode_dag
-from coprocessor.dag.plan import Dag, TableScan
+from coprocessor.dag.plan import Dag, ScanColumn, TableScan
 from coprocessor.dag.run import QUOTA_BYTES, as_schema
 from coprocessor.dag.sql import print_steps
 from coprocessor.duck import DuckEngine, query_errors
@@ -41,9 +43,11 @@ from coprocessor.duck_expr import is_decimal_overflow, translate_error
 from coprocessor.endpoint import PAGE_BYTES_MAX, TP_DAG, Chunks, Warnings
 from coprocessor.env import Env
 from coprocessor.errors import CodecError, CoprocessorError
+from kvstore.client.cluster.push_columnar import TP_WHOLE
 from kvstore.engine.api import CF_WRITE
 from kvstore.engine.batch import puts_of
 from kvstore.mvcc.keys import TS_BYTES, TS_MAX, user_key
+from kvstore.proto import tipb_pb2
 from kvstore.proto.coprocessor_pb2 import BatchRequest, BatchResponse
 from kvstore.raftstore.api import RegionStore
 from kvstore.server.access import first_user_key
@@ -91,6 +95,8 @@ class StoreReplica:
         self._root = engine.take()
         self._root.execute(f"ATTACH '{_new_file(directory)}' AS replica")
         self._root.execute("CREATE TABLE replica.main.format (version INTEGER)")
+        # Texts of queries come from SQL servers: none of them reads or writes a file.
+        self._root.execute("SET enable_external_access = false")
 
     def begin(self, store: RegionStore) -> None:
         """Follows a store's writes from now on."""
@@ -137,10 +143,12 @@ class StoreReplica:
         Raises MetLock, and what the reader does.
         """
         try:
+            reader = reader_at(request.start_ts)
+            if request.tp == TP_WHOLE:
+                return self._answer_whole(decode_whole(request.data), joined(ranges), reader)
             if request.tp != TP_DAG:
                 raise NotHeld(f"a request of type {request.tp}")
-            dag = decode_dag(request.data)
-            return self._answer(dag, joined(ranges), reader_at(request.start_ts))
+            return self._answer(decode_dag(request.data), joined(ranges), reader)
         except (NotHeld, CoprocessorError) as error:
             # also of a value that cannot be computed: the rows tell what their reader is to be told
             return [BatchResponse(other_error=str(error) or type(error).__name__)]
@@ -177,36 +185,79 @@ class StoreReplica:
         assert isinstance(scan, TableScan)
         not_null = [i for i, column in enumerate(scan.columns) if column.not_null]
         printed = print_steps(dag.types_at(0), dag.steps, not_null=not_null, desc=scan.desc, wide=wide)
+        with self._read([(scan, ranges)], reader) as reading:
+            sql = f"WITH scan AS ({reading.sql(0, scan.columns, dag.tz)}) {printed.sql}"
+        env = Env(tz=dag.tz, warn=warnings.add)
+        query = self._engine.query(
+            sql, {}, reading.relations, printed.udfs, env, reading.transaction, quota=QUOTA_BYTES
+        )
+        query.start()
+        return list(query.batches(streamed=False))
+
+    def _answer_whole(self, query: WholeQuery, ranges: list[KeyRange], reader: RegionReader) -> list[BatchResponse]:
+        """The rows as DuckDB has them, as Arrow streams."""
+        names = list(query.relations)
+        scans = []
+        for name in names:
+            scan = query.relations[name].scan
+            low, high = record_range(scan.table_id)
+            scans.append((scan, [one for one in ranges if low <= one[0] and one[1] <= high]))
+        if sum(len(own) for own in {scan.table_id: own for scan, own in scans}.values()) != len(ranges):
+            raise NotHeld("ranges of other tables than are read")
+        if any(len(own) > RANGES_MAX for _, own in scans):
+            raise NotHeld(f"more than {RANGES_MAX} ranges of one table")
+        with self._read(scans, reader) as reading:
+            sources = {
+                name: f"({reading.sql(at, one.scan.columns[: one.width], one.dag.tz)})"
+                for at, (name, one) in enumerate(query.relations.items())
+            }
+            sql = query.sql(sources)
+            _check_select(sql)
+        env = Env(tz=dt.UTC, warn=lambda code, message: None)
+        running = self._engine.query(
+            sql, query.params, reading.relations, {}, env, reading.transaction, quota=QUOTA_BYTES
+        )
+        running.start()
+        return list(_whole_parts(running.batches(streamed=False)))
+
+    @contextmanager
+    def _read(self, scans: Sequence[tuple[TableScan, list[KeyRange]]], reader: RegionReader) -> Iterator[_Reading]:
+        """All that scans read, at one state of the replica: the block prints the query. Raises NotHeld, MetLock."""
         # a lock first: a commit at or below the timestamp is then seen as a lock, or was told
-        known = [key for one in ranges for key in reader.check_locks(*one)]
-        held = self._held(table_id, scan)
-        with held.mutex:
-            if held.is_dropped:
-                raise NotHeld("the table takes another form")
-            try:
-                held.cover(ranges, reader, lambda gap: [] if reader.is_stable else reader.newer(*gap))
-                if held.pending > PENDING_LAID_MAX:
-                    held.bring_in(self._rows_at(reader.check))
-            except (CodecError, pa.ArrowException, *query_errors()) as error:
-                self._forget(held)
-                raise NotHeld(f"the replica of table {table_id} is built anew: {error}") from error
-            keys = sorted({*held.laid_keys(ranges, reader.ts), *known})
+        known = [[key for one in ranges for key in reader.check_locks(*one)] for _, ranges in scans]
+        for scan, _ in scans:
+            self._held(scan.table_id, scan)
+        tables = [self._held(scan.table_id, scan) for scan, _ in scans]
+        with ExitStack() as stack:
+            for held in sorted(dict.fromkeys(tables), key=lambda one: one.stored.table_id):
+                stack.enter_context(held.mutex)
+            for held, (_, ranges) in zip(tables, scans, strict=True):
+                if held.is_dropped:
+                    raise NotHeld("the table takes another form")
+                try:
+                    held.cover(ranges, reader, lambda gap: [] if reader.is_stable else reader.newer(*gap))
+                    if held.pending > PENDING_LAID_MAX:
+                        held.bring_in(self._rows_at(reader.check))
+                except (CodecError, pa.ArrowException, *query_errors()) as error:
+                    self._forget(held)
+                    raise NotHeld(f"the replica of table {held.stored.table_id} is built anew: {error}") from error
+            laid = [
+                sorted({*held.laid_keys(ranges, reader.ts), *locked})
+                for held, (_, ranges), locked in zip(tables, scans, known, strict=True)
+            ]
             transaction = _Transaction(take_snapshot(self._engine))
         try:
-            relations: dict[str, pa.Table] = {}
-            if keys:
-                relations["gone"] = pa.Table.from_batches([held.stored.keys(keys)])
-                come = held.rows_of(reader.batch_get(keys))
-                if come is not None:
-                    relations["come"] = come
-            sql = f"WITH scan AS ({_scan_sql(held.stored, scan, dag, ranges, relations)}) {printed.sql}"
+            reading = _Reading(transaction, [held.stored for held in tables], [ranges for _, ranges in scans])
+            for at, (held, keys) in enumerate(zip(tables, laid, strict=True)):
+                if keys:
+                    reading.relations[f"gone{at}"] = pa.Table.from_batches([held.stored.keys(keys)])
+                    come = held.rows_of(reader.batch_get(keys))
+                    if come is not None:
+                        reading.relations[f"come{at}"] = come
+            yield reading
         except BaseException:
             self._engine.end(transaction.connection)
             raise
-        env = Env(tz=dag.tz, warn=warnings.add)
-        query = self._engine.query(sql, {}, relations, printed.udfs, env, transaction, quota=QUOTA_BYTES)
-        query.start()
-        return list(query.batches(streamed=False))
 
     def _held(self, table_id: int, scan: TableScan) -> HeldTable:
         """The table in a form that has the scan's columns; one that lacks some is replaced."""
@@ -295,16 +346,58 @@ def _table_of(ranges: Sequence[KeyRange]) -> int | None:
     return table_id if low <= ranges[0][0] and ranges[-1][1] <= high else None
 
 
-def _scan_sql(
-    stored: StoredTable, scan: TableScan, dag: Dag, ranges: Sequence[KeyRange], relations: dict[str, pa.Table]
-) -> str:
-    columns = stored.select_list(scan.columns, dag.tz)
-    sql = f"SELECT {columns} FROM {stored.name} AS t WHERE ({stored.within_sql(ranges)})"
-    if "gone" in relations:
-        sql += " AND NOT EXISTS (SELECT 1 FROM gone AS g WHERE g._handle = t._handle)"
-    if "come" in relations:
-        sql += f" UNION ALL SELECT {columns} FROM come"
-    return sql
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a query reads of the replica in one transaction: scans by their places, and the rows laid over them."""
+
+    transaction: _Transaction
+    stored: Sequence[StoredTable]
+    ranges: Sequence[Sequence[KeyRange]]
+    relations: dict[str, pa.Table] = field(default_factory=dict)
+
+    def sql(self, at: int, columns: Sequence[ScanColumn], tz: dt.tzinfo) -> str:
+        """A SELECT of a scan's columns, TIMESTAMPs in zone `tz`."""
+        stored = self.stored[at]
+        wanted = stored.select_list(columns, tz)
+        sql = f"SELECT {wanted} FROM {stored.name} AS t WHERE ({stored.within_sql(self.ranges[at])})"
+        if f"gone{at}" in self.relations:
+            sql += f" AND NOT EXISTS (SELECT 1 FROM gone{at} AS g WHERE g._handle = t._handle)"
+        if f"come{at}" in self.relations:
+            sql += f" UNION ALL SELECT {wanted} FROM come{at}"
+        return sql
+
+
+def _check_select(sql: str) -> None:
+    """Raises NotHeld for what is not one SELECT: the text comes from elsewhere."""
+    import duckdb
+
+    statements = duckdb.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
+        raise NotHeld("a whole query is one SELECT")
+
+
+def _whole_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[BatchResponse]:
+    """The rows as SelectResponses of one Arrow stream each; one without where there are none. Raises NotHeld."""
+    size = 0
+    for whole in batches:
+        for batch in _sliced(whole):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            data = sink.getvalue().to_pybytes()
+            size += len(data)
+            if size > ANSWER_BYTES_MAX:
+                raise NotHeld(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+            yield _whole_part([data])
+    if not size:
+        yield _whole_part([])
+
+
+def _whole_part(chunks: Sequence[bytes]) -> BatchResponse:
+    response = tipb_pb2.SelectResponse(encode_type=tipb_pb2.TypeArrow)
+    for data in chunks:
+        response.chunks.add(rows_data=data)
+    return BatchResponse(data=response.SerializeToString())
 
 
 def _parts(dag: Dag, batches: Sequence[pa.RecordBatch], warnings: Warnings) -> Iterator[BatchResponse]:

@@ -303,6 +303,13 @@ class PushDown(Protocol):
         request met, Cancelled, and what reads raise.
         """
 
+    def run_whole(self, request: PushRequest, cancel: CancelToken | None = None) -> Sequence[PushAnswer] | None:
+        """The answer to a whole query (`columnar` of the request) over ranges of several tables, by one columnar store
+        that has all of them; None where there is none, or it does not answer: then the tables are to be asked for.
+
+        Raises Cancelled, and what reads raise.
+        """
+
 
 class Storage(Protocol):
     """A transactional store."""

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from kvstore.client.cluster.key_ranges import behind_page
+from kvstore.client.cluster.push_columnar import TP_WHOLE
 from kvstore.codec import encode_bytes
 from kvstore.errors import Cancelled
 from kvstore.failpoint import fail_point_async
@@ -186,7 +187,7 @@ class Coprocess:
                 return [BatchResponse(locked=locked)]
             granted = [wanted for wanted, found in zip(regions, asked, strict=True) if found is None]
             retry = [found for found in asked if isinstance(found, Region)]
-            if not granted:
+            if not granted or (retry and request.tp == TP_WHOLE):
                 return [BatchResponse(retry_regions=retry)]
             check = _all_checked(readings, deadline)
             isolation = isolation_of(request.context)

@@ -7,13 +7,15 @@ needs a qualifier and a correlated reference means the column it names.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from coprocessor.duck_expr import Printer, duck_type
+from coprocessor.env import Env
 from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
@@ -62,6 +64,19 @@ class PrintedQuery:
         parts = self.template.split(_MARK)
         parts[1::2] = [sources.get(name, name) for name in parts[1::2]]
         return "".join(parts)
+
+    def pieces(self) -> tuple[list[str], list[str]]:
+        """The text between the relations, and what stands in between."""
+        parts = self.template.split(_MARK)
+        return parts[0::2], parts[1::2]
+
+    def values(self, env: Env) -> dict[str, Any]:
+        """The parameters' values in one execution, as DuckDB takes them."""
+        values: dict[str, Any] = {}
+        for name, node in self.params.items():
+            value = env.params[node.index] if isinstance(node, Param) else env.context[node.key]
+            values[name] = value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
+        return values
 
 
 @dataclass(slots=True)

@@ -86,7 +86,7 @@ class PushReader:
             self._scan, places = _entries_scan(schema, index.schema, desc=desc)
             self._layout = {c.id: places[o] for c, o in zip(scan.cols, scan.offsets, strict=True)}
             self._output = tuple(places[o] for o in scan.offsets)
-        self._wide = _with_all_columns(self._scan, schema) if scan.access.columnar else None
+        self._wide = with_all_columns(self._scan, schema) if scan.access.columnar else None
         """The scan as columnar replicas get it."""
 
     def has_few_rows(self, env: Env, pushing: Pushing) -> bool:
@@ -318,7 +318,7 @@ def _as_in_keys(schema: TableSchema) -> TableSchema:
     return replace(schema, columns=columns, common_handle=handle, indexes=())
 
 
-def _with_all_columns(scan: DagScan, schema: TableSchema) -> DagScan:
+def with_all_columns(scan: DagScan, schema: TableSchema) -> DagScan:
     """The scan with the table's other columns behind its own: a replica then has them at once, and reads what it needs.
 
     What DuckDB cannot hold is left out.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from coprocessor.duck import query_errors
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from coprocessor.columnar.view import View
     from coprocessor.duck import DuckQuery
     from sqlfront.exec.push_reader import PushReader
+    from sqlfront.exec.whole import WholePlan
     from sqlfront.session import Session
 
 
@@ -259,6 +261,13 @@ class ResidualQuery:
             self._columnar = {name: scan for name, scan in chosen.items() if not by_rows(scan)}
         return self._columnar
 
+    @cached_property
+    def whole(self) -> WholePlan | None:
+        """The query for one columnar store that has all of its tables; None where there can be none."""
+        from sqlfront.exec.whole import compile_whole
+
+        return compile_whole(self.plan.root, self.tz)
+
     def lookups(self, estimator: Estimator) -> dict[int, Lookup]:
         """The scans that are read by another's keys, by the identity of their nodes."""
         if self._lookups is None:
@@ -317,6 +326,10 @@ class DuckSource:
         self._wide = False
         self._rows: list[Row] | None = None
         try:
+            self._whole = None if measuring else self._ask_whole()
+            if self._whole is not None:
+                self._start_whole(self._whole)
+                return
             self._read_relations({n: r for n, r in printed.relations.items() if n not in self._columnar})
             padded = [c for name, table in self._relations.items() for c in _padded(table, printed.relations[name])]
             if view is not None:
@@ -328,6 +341,24 @@ class DuckSource:
         except BaseException:
             self._end_view()
             raise
+
+    def _ask_whole(self) -> pa.Table | None:
+        """The result of the query where one columnar store computes it."""
+        session, reader, pushing = self._session, self._reader, self.pushing
+        push_down = session.storage.push_down
+        if push_down is None or reader is None or pushing is None or not session.variables.get("tidb_allow_mpp"):
+            return None
+        plan = self._query.whole
+        return None if plan is None else plan.ask(session, push_down, pushing, self._env, reader)
+
+    def _start_whole(self, result: pa.Table) -> None:
+        """Goes on with a result that is there."""
+        names = [f"c{at}" for at in range(len(self._query.columns))]
+        if not result.num_columns:
+            result = _empty(names, [c.type for c in self._query.columns])
+        self._hold(result.nbytes)
+        relations = {"whole_answer": result.rename_columns(names)}
+        self._running = self._session.start_duck("SELECT * FROM whole_answer", {}, relations, {}, self._env, None)
 
     def _read_relations(self, relations: Mapping[str, Relation]) -> None:
         # Tables that are looked up by another's keys are read after it.
@@ -425,10 +456,7 @@ class DuckSource:
     def _start(self) -> None:
         """Starts the query in DuckDB; a decimal overflow makes it go on in the next form that can hold the numbers."""
         printed = self._query.printed(self._padded, wide=self._wide)
-        params: dict[str, Any] = {}
-        for name, node in printed.params.items():
-            value = self._env.params[node.index] if isinstance(node, Param) else self._env.context[node.key]
-            params[name] = value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
+        params = printed.values(self._env)
         try:
             if self._columnar and self._view is None:
                 self._renew_view()

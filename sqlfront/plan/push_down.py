@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from coprocessor.codec.collation import needs_restored_data
 from coprocessor.dag.expressions import can_group_by, can_push, can_push_agg
-from coprocessor.expr import Agg, Column, Context, Expr, OrderKey, columns, walk
+from coprocessor.expr import Agg, Column, Context, Expr, OrderKey, Subquery, columns, transform, walk
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
     Aggregate,
@@ -24,6 +24,7 @@ from sqlfront.plan.nodes import (
     Pushed,
     Scan,
     Sort,
+    map_exprs,
     with_children,
 )
 from sqlfront.plan.path_order import path_direction
@@ -50,6 +51,21 @@ def without_parts(node: Node) -> Node:
     if isinstance(node, Aggregate) and node.pushed:
         node = replace(node, pushed="")
     return with_children(node, without_parts)
+
+
+def unpushed(node: Node) -> Node:
+    """Returns the plan with nothing pushed, in its subqueries either: for who computes all of it at once."""
+    if isinstance(node, Scan):
+        return replace(node, pushed=None)
+    if isinstance(node, Aggregate):
+        node = replace(node, pushed="")
+
+    def inner(expr: Expr) -> Expr:
+        if isinstance(expr, Subquery):
+            return replace(expr, plan=unpushed(expr.plan))  # type: ignore[arg-type]
+        return expr
+
+    return map_exprs(with_children(node, unpushed), lambda e: transform(e, inner))
 
 
 # Conditions

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from kvstore.client.cluster.errors import PdRefused
 from kvstore.client.cluster.pd_client import PdClient
-from kvstore.client.cluster.stores import ENGINE_LABEL, ENGINES, is_replica_engine
+from kvstore.client.cluster.stores import ENGINE_LABEL, ENGINES, answers_arrow, is_replica_engine
 from kvstore.codec import encode_bytes
 from kvstore.errors import NoColumnarRules
 from kvstore.proto import pdraft_pb2 as pdraft
@@ -32,6 +32,7 @@ class ColumnarStores:
     def __init__(self, pd: PdClient) -> None:
         self._pd = pd
         self._known: dict[int, str] = {}
+        self._ours: set[int] = set()
         self._asked_at: float | None = None
 
     async def addresses(self) -> dict[int, str]:
@@ -39,9 +40,16 @@ class ColumnarStores:
         now = asyncio.get_running_loop().time()
         if self._asked_at is None or now - self._asked_at >= STORES_TTL_S:
             stores = await self._pd.get_all_stores()
-            self._known = {s.id: s.address for s in stores if is_replica_engine(s) and s.state != Tombstone}
+            engines = [store for store in stores if is_replica_engine(store) and store.state != Tombstone]
+            self._known = {store.id: store.address for store in engines}
+            self._ours = {store.id for store in engines if answers_arrow(store)}
             self._asked_at = now
         return self._known
+
+    async def ours(self) -> set[int]:
+        """The ids of those that are stores of ours, which answer more than TiFlash does. Raises as `addresses`."""
+        await self.addresses()
+        return set(self._ours)
 
 
 class ColumnarPlacement:

@@ -23,7 +23,7 @@ from kvstore.client.cluster.columnar import ColumnarStores
 from kvstore.client.cluster.errors import RefusedRequest
 from kvstore.client.cluster.key_ranges import KeyRange, behind_page, cut_front
 from kvstore.client.cluster.parts import Parts
-from kvstore.client.cluster.push_columnar import ColumnarPush, check_answer
+from kvstore.client.cluster.push_columnar import ColumnarPush, WholePush, check_answer
 from kvstore.client.cluster.regions import CachedRegion
 from kvstore.client.cluster.sender import RegionChanged
 from kvstore.client.cluster.snapshot import Snapshot
@@ -111,6 +111,10 @@ class Push:
             for lane in lanes:
                 lane.task.cancel()
             await asyncio.gather(*(lane.task for lane in lanes), return_exceptions=True)
+
+    async def whole(self, request: PushRequest) -> list[PushAnswer] | None:
+        """The answer of one columnar store to a whole query. See `kvstore.client.api.PushDown.run_whole`."""
+        return await WholePush(self._parts, self._columnar, request, Snapshot(self._parts, request.ts)).run()
 
     async def split(self, backoff: Backoff, ranges: Sequence[KeyRange]) -> list[list[KeyRange]]:
         """The ranges cut at the bounds of regions, in key order: those of one region together."""

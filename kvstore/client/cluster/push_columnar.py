@@ -32,17 +32,23 @@ ROUNDS_MAX = 3
 CALL_TIMEOUT_S = 300.0
 """A store may build what it lacks before it answers."""
 TP_DAG = 103
+TP_WHOLE = 10_101
+"""A request of our own, for columnar stores of ours: a whole query over several tables."""
 
 
 class ColumnarPush:
     """One request; `left` is what the rows are to be read of, once `run` has ended."""
 
-    def __init__(self, parts: Parts, stores: ColumnarStores, request: PushRequest, snapshot: Snapshot) -> None:
+    def __init__(
+        self, parts: Parts, stores: ColumnarStores, request: PushRequest, snapshot: Snapshot, *, tp: int = TP_DAG
+    ) -> None:
         self._parts = parts
         self._stores = stores
         self._request = request
         self._snapshot = snapshot
-        self._failed: set[int] = set()
+        self._tp = tp
+        self.failed: set[int] = set()
+        """Stores that could not be reached."""
         self.left: list[KeyRange] = []
 
     async def run(self) -> AsyncGenerator[PushAnswer, None]:
@@ -52,7 +58,7 @@ class ColumnarPush:
         for round_ in range(ROUNDS_MAX):
             batches = await self._divided(backoff, waiting)
             waiting = []
-            tasks = [asyncio.ensure_future(self._ask(backoff, *batch)) for batch in batches.items()]
+            tasks = [asyncio.ensure_future(self.ask(backoff, *batch)) for batch in batches.items()]
             try:
                 for task in asyncio.as_completed(tasks):
                     answers, again = await task
@@ -73,7 +79,7 @@ class ColumnarPush:
         self, backoff: Backoff, ranges: Sequence[KeyRange]
     ) -> dict[int, list[tuple[CachedRegion, list[KeyRange]]]]:
         """The regions by the store that is to answer; those without one are `left`."""
-        stores = {store for store in await self._stores.addresses() if store not in self._failed}
+        stores = {store for store in await self._stores.addresses() if store not in self.failed}
         batches: dict[int, list[tuple[CachedRegion, list[KeyRange]]]] = {}
         ordered = sorted(ranges)
         regions = self._parts.regions
@@ -85,7 +91,7 @@ class ColumnarPush:
                 region = await regions.locate(backoff, ordered[0][0])
             having = [peer.store_id for peer in region.meta.peers if peer.store_id in stores]
             if not having and not looked_up:
-                self._forget_without(stores, ordered)
+                self.forget_without(stores, ordered)
                 looked_up = True
                 continue
             here = below(ordered, region.end)
@@ -98,7 +104,7 @@ class ColumnarPush:
         self.left += ordered
         return batches
 
-    def _forget_without(self, stores: set[int], ranges: Sequence[KeyRange]) -> None:
+    def forget_without(self, stores: set[int], ranges: Sequence[KeyRange]) -> None:
         """Drops from the cache the regions of ranges that had no replica when they were cached."""
         regions = self._parts.regions
         left = list(ranges)
@@ -107,7 +113,7 @@ class ColumnarPush:
                 regions.drop(region)
             left = from_key(left, region.end) if region.end else []
 
-    async def _ask(
+    async def ask(
         self, backoff: Backoff, store: int, batch: Sequence[tuple[CachedRegion, list[KeyRange]]]
     ) -> tuple[list[PushAnswer], list[KeyRange]]:
         """A store's answers, and the ranges that are to be asked again."""
@@ -117,7 +123,7 @@ class ColumnarPush:
         try:
             responses = await self._responses(address, self._message(batch))
         except RpcError:
-            self._failed.add(store)
+            self.failed.add(store)
             return [], ranges
         locked = next((response.locked for response in responses if response.HasField("locked")), None)
         if locked is not None:
@@ -156,7 +162,7 @@ class ColumnarPush:
         return responses
 
     def _message(self, batch: Sequence[tuple[CachedRegion, list[KeyRange]]]) -> pb.BatchRequest:
-        message = pb.BatchRequest(tp=TP_DAG, data=self._request.columnar, start_ts=self._request.ts)
+        message = pb.BatchRequest(tp=self._tp, data=self._request.columnar, start_ts=self._request.ts)
         message.context.max_execution_duration_ms = int(CALL_TIMEOUT_S * 1000)
         self._snapshot.tell_known(message.context)
         for region, ranges in batch:
@@ -164,6 +170,55 @@ class ColumnarPush:
             for start, end in ranges:
                 wanted.ranges.add(start=start, end=end)
         return message
+
+
+class WholePush:
+    """A whole query for one columnar store, which has to have a peer of every region of its ranges."""
+
+    def __init__(self, parts: Parts, stores: ColumnarStores, request: PushRequest, snapshot: Snapshot) -> None:
+        self._parts = parts
+        self._stores = stores
+        self._snapshot = snapshot
+        self._request = request
+        self._asking = ColumnarPush(parts, stores, request, snapshot, tp=TP_WHOLE)
+
+    async def run(self) -> list[PushAnswer] | None:
+        """The answer's parts; None where no store has all of it, or the one that has it does not answer."""
+        backoff = self._parts.backoff(SCAN_BUDGET_MS)
+        for round_ in range(ROUNDS_MAX):
+            found = await self._store_of_all(backoff)
+            if found is None:
+                return None
+            answers, again = await self._asking.ask(backoff, *found)
+            if self._asking.left or self._asking.failed:
+                return None
+            if not again:
+                return answers
+            if round_ + 1 < ROUNDS_MAX:
+                await backoff.wait(REGION_MISS, "regions of columnar replicas have changed")
+        return None
+
+    async def _store_of_all(self, backoff: Backoff) -> tuple[int, list[tuple[CachedRegion, list[KeyRange]]]] | None:
+        """A store with a peer of every region, and the regions with what is wanted of each."""
+        left = sorted(self._request.ranges)
+        stores = await self._stores.ours()
+        regions = self._parts.regions
+        batch: list[tuple[CachedRegion, list[KeyRange]]] = []
+        looked_up = False
+        while left and stores:
+            region = regions.find(left[0][0])
+            if region is None:
+                await regions.prefetch(left[0][0], left[-1][1])
+                region = await regions.locate(backoff, left[0][0])
+            having = stores & {peer.store_id for peer in region.meta.peers}
+            if not having and not looked_up:
+                self._asking.forget_without(stores, left)
+                looked_up = True
+                continue
+            stores = having
+            batch.append((region, below(left, region.end)))
+            left = from_key(left, region.end) if region.end else []
+        return (min(stores), batch) if stores and batch else None
 
 
 def check_answer(data: bytes) -> None:

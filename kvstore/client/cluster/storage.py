@@ -277,6 +277,9 @@ class _PushDown:
     def by_region(self, ranges: Sequence[KeyRange]) -> list[RegionPart]:
         return self._loop.run(self._push.by_region(ranges))
 
+    def run_whole(self, request: PushRequest, cancel: CancelToken | None = None) -> Sequence[PushAnswer] | None:
+        return self._loop.run(self._push.whole(request), cancel)
+
     def run(self, request: PushRequest, cancel: CancelToken | None = None) -> Iterator[PushAnswer]:
         answers = self._push.run(request)
         try:

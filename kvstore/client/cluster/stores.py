@@ -30,7 +30,7 @@ def features_of(stores: Iterable[Store]) -> StoreFeatures:
     """Judges a cluster by its stores; those that are gone, and replica engines, do not count."""
     alive = [store for store in stores if store.state != Tombstone and not is_replica_engine(store)]
     old = (f"{store.address} ({store.version})" for store in alive if (version_of(store) or VERSION_MIN) < VERSION_MIN)
-    return StoreFeatures(bool(alive) and all(map(_answers_arrow, alive)), tuple(old))
+    return StoreFeatures(bool(alive) and all(map(answers_arrow, alive)), tuple(old))
 
 
 def version_of(store: Store) -> tuple[int, int, int] | None:
@@ -49,5 +49,6 @@ def is_replica_engine(store: Store) -> bool:
     return any(label.key == ENGINE_LABEL and label.value.startswith(ENGINES) for label in store.labels)
 
 
-def _answers_arrow(store: Store) -> bool:
+def answers_arrow(store: Store) -> bool:
+    """Whether a store says that it answers in Arrow: only stores of ours do."""
     return any(label.key == ENCODINGS_LABEL and ARROW in label.value.split(",") for label in store.labels)
