@@ -19,6 +19,7 @@ from coprocessor.errors import BadRequest, Unsupported
 
 VERSION = 1
 _KEY = b"sqlfront.whole_query"
+_INT64_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def encode_whole(query: WholeQuery) -> bytes:
         "params": list(query.params),
     }
     try:
-        arrays = [pa.array([value]) for value in query.params.values()]
+        arrays = [_array(value) for value in query.params.values()]
     except (pa.ArrowException, OverflowError, TypeError) as error:
         raise Unsupported(f"a parameter has no form on the wire: {error}") from None
     names = [f"p{at}" for at in range(len(arrays))]
@@ -79,6 +80,10 @@ def encode_whole(query: WholeQuery) -> bytes:
         if arrays:
             writer.write_batch(pa.record_batch(arrays, schema=schema))
     return bytes(sink.getvalue())
+
+
+def _array(value: object) -> pa.Array:
+    return pa.array([value], pa.uint64() if isinstance(value, int) and value > _INT64_MAX else None)
 
 
 def decode_whole(data: bytes) -> WholeQuery:

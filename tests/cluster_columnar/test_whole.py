@@ -45,7 +45,7 @@ QUERIES = [
     ),
     "SELECT a.id, b.id FROM o a JOIN o b ON a.c = b.c AND a.id < b.id WHERE a.note = b.note ORDER BY 1, 2 LIMIT 60",
     "SELECT c.name FROM c JOIN o ON o.note = c.name ORDER BY o.id",
-    "SELECT DISTINCT o.note FROM o JOIN c ON o.c = c.id ORDER BY 1",
+    "SELECT COUNT(DISTINCT o.note) FROM o JOIN c ON o.c = c.id",
     "SELECT COUNT(*) FROM o JOIN c ON o.c = c.id WHERE c.id < 0",
     "SELECT o.id, o.span, o.e, o.s FROM o JOIN c ON o.c = c.id WHERE c.id < 0 ORDER BY 1",
     "SELECT o.e, o.s, o.span, o.b, o.y, o.j FROM o JOIN c ON o.c = c.id ORDER BY o.id LIMIT 30",

@@ -20,6 +20,7 @@ WIRE = (
     "coprocessor.columnar.of_store",
     "coprocessor.columnar.stored",
     "coprocessor.columnar.held",
+    "coprocessor.columnar.whole",
 )
 ROOT = Path(coprocessor.__path__[0]).parent
 NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("coprocessor/**/*.py")]
