@@ -27,6 +27,17 @@ ON_A_CLUSTER = ("tests/dbapi/", "tests/session/", "tests/sql/")
 """Where a test of the fixture `connect` runs on a cluster too."""
 
 
+PROCESSES = ("tests/e2e/", "tests/tikv_client/")
+"""Whose clusters are processes: one at a time, since two at once would take each other's processors."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(PROCESSES) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "connect" in metafunc.fixturenames:
         storages: list[Any] = ["embedded"]

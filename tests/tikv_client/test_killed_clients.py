@@ -21,7 +21,7 @@ from tests.tikv_client.suite import Suite, running
 
 tikv = pytest.importorskip("tikv_client.asynchronous")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tikv_client_killed")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 LEFT = b"left behind"
 GONE_S = 40.0

@@ -12,7 +12,7 @@ from tests.tikv_client.suite import Suite, running
 
 tikv = pytest.importorskip("tikv_client.asynchronous")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tikv_client_raw")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 KEYS = 60
 

@@ -17,7 +17,7 @@ from tests.tikv_client.suite import Suite, running
 
 tikv = pytest.importorskip("tikv_client.asynchronous")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tikv_client_transactions")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 KEYS = 40
 both = pytest.mark.parametrize("pessimistic", [False, True], ids=["optimistic", "pessimistic"])
