@@ -196,12 +196,10 @@ class StoreReplica:
 
     def _answer_whole(self, query: WholeQuery, ranges: list[KeyRange], reader: RegionReader) -> list[BatchResponse]:
         """The rows as DuckDB has them, as Arrow streams."""
-        names = list(query.relations)
         scans = []
-        for name in names:
-            scan = query.relations[name].scan
-            low, high = record_range(scan.table_id)
-            scans.append((scan, [one for one in ranges if low <= one[0] and one[1] <= high]))
+        for relation in query.relations.values():
+            low, high = record_range(relation.scan.table_id)
+            scans.append((relation.scan, [one for one in ranges if low <= one[0] and one[1] <= high]))
         if sum(len(own) for own in {scan.table_id: own for scan, own in scans}.values()) != len(ranges):
             raise NotHeld("ranges of other tables than are read")
         if any(len(own) > RANGES_MAX for _, own in scans):
