@@ -289,8 +289,12 @@ class _PlanPrinter:
         items: list[str] = []
         for col, key, expr in zip(node.cols, keys, node.groups, strict=False):
             value = self.expr.value(expr)
-            # Where strings that differ are equal to the collation, any of the group's may stand for it.
-            items.append(self._item(value if value == key else f"any_value({value})", col))
+            if value != key:
+                # Where strings that differ are equal to the collation, any of the group's may stand for it.
+                value = f"any_value({value})"
+                if node.rollup:
+                    value = f"CASE WHEN grouping({key}) = 0 THEN {value} END"
+            items.append(self._item(value, col))
         with self.expr.sharing() as shared:
             aggs = [self.expr.value(agg) for agg in node.aggs]
         # what reads shared texts alone is computed above the groups

@@ -98,7 +98,7 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("sql", QUERIES)
-@pytest.mark.parametrize("zone", ["+00:00", "Asia/Tokyo"])
+@pytest.mark.parametrize("zone", ["Asia/Tokyo"])
 def test_the_rows_are_those_of_the_row_store(cursor: Any, whole: list[str], sql: str, zone: str) -> None:
     cursor.execute(f"SET time_zone = '{zone}'")
     columnar, rows = by_both(cursor, sql)
