@@ -42,6 +42,14 @@ def query_errors() -> tuple[type[Exception], ...]:
     return (duckdb.Error,)
 
 
+def is_one_select(sql: str) -> bool:
+    """Whether a text is a single SELECT. Raises DuckDB's errors where it cannot be read."""
+    import duckdb
+
+    statements = duckdb.extract_statements(sql)
+    return len(statements) == 1 and statements[0].type is duckdb.StatementType.SELECT
+
+
 def file_errors() -> tuple[type[Exception], ...]:
     """What DuckDB and the system raise over a file."""
     return (OSError, *query_errors())

@@ -38,7 +38,7 @@ from coprocessor.dag.codec import decode_dag
 from coprocessor.dag.plan import Dag, ScanColumn, TableScan
 from coprocessor.dag.run import QUOTA_BYTES, as_schema
 from coprocessor.dag.sql import print_steps
-from coprocessor.duck import DuckEngine, query_errors
+from coprocessor.duck import DuckEngine, is_one_select, query_errors
 from coprocessor.duck_expr import is_decimal_overflow, translate_error
 from coprocessor.endpoint import PAGE_BYTES_MAX, TP_DAG, Chunks, Warnings
 from coprocessor.env import Env
@@ -210,7 +210,8 @@ class StoreReplica:
                 for at, (name, one) in enumerate(query.relations.items())
             }
             sql = query.sql(sources)
-            _check_select(sql)
+            if not is_one_select(sql):  # it comes from elsewhere
+                raise NotHeld("a whole query is one SELECT")
         env = Env(tz=dt.UTC, warn=lambda code, message: None)
         running = self._engine.query(
             sql, query.params, reading.relations, {}, env, reading.transaction, quota=QUOTA_BYTES
@@ -224,7 +225,7 @@ class StoreReplica:
         # a lock first: a commit at or below the timestamp is then seen as a lock, or was told
         known = [[key for one in ranges for key in reader.check_locks(*one)] for _, ranges in scans]
         for scan, _ in scans:
-            self._held(scan.table_id, scan)
+            self._held(scan.table_id, scan)  # in a form for all scans of it, which the last of them completes
         tables = [self._held(scan.table_id, scan) for scan, _ in scans]
         with ExitStack() as stack:
             for held in sorted(dict.fromkeys(tables), key=lambda one: one.stored.table_id):
@@ -363,15 +364,6 @@ class _Reading:
         if f"come{at}" in self.relations:
             sql += f" UNION ALL SELECT {wanted} FROM come{at}"
         return sql
-
-
-def _check_select(sql: str) -> None:
-    """Raises NotHeld for what is not one SELECT: the text comes from elsewhere."""
-    import duckdb
-
-    statements = duckdb.extract_statements(sql)
-    if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
-        raise NotHeld("a whole query is one SELECT")
 
 
 def _whole_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[BatchResponse]:

@@ -177,11 +177,10 @@ class Reads:
         low: bytes | None = None
         while True:
             granted = await grant(self._store, context, deadline)
-            region = granted.region
-            if low is None and (in_memory := self._memory.of(region.id, granted.term)):
+            if low is None and (in_memory := self._memory.of(granted.region.id, granted.term)):
                 yield list(in_memory.items())
                 granted = await grant(self._store, context, deadline)
-                region = granted.region
+            region = granted.region
             start = first_user_key(region.start_key) if low is None else low
             found = self._reader.refresh().scan_locks(TS_MAX, start, RESOLVE_BATCH_LOCKS, data_end(region.end_key))
             yield found

@@ -102,29 +102,38 @@ class Scheduler:
 
     async def _write(self, context: Context, granted: Grant, changes: Changes) -> None:
         """Replicates and applies the changes; what they do to locks in memory is done then. Raises RegionError."""
-        entries, touched = changes.entries, []
+        entries: Sequence[Entry] = changes.entries
+        touched: Collection[bytes] = ()
         if known := self._reader.in_memory:
             gone = {key for key, _ in changes.released if key in known}
             touched = [*gone, *(key for key in changes.locked if key in known)]
             deletes = {data_key(key) for key in gone}
             entries = [entry for entry in entries if not _deletes_lock(entry, deletes)]
         await fail_point_async("scheduler::before_write")
+        await self._replace(context, granted, entries, touched)
+        await fail_point_async("scheduler::after_write")
+
+    async def _replace(
+        self, context: Context, granted: Grant, entries: Sequence[Entry], in_memory: Collection[bytes]
+    ) -> None:
+        """Writes what takes the place of locks in memory; they stay if nothing was written. Raises RegionError."""
         try:
             if entries:
                 await self._store.write(context, entries, term=granted.term)
         except RegionError as error:
             if not error.undetermined:
-                touched = []
+                in_memory = ()
             raise
         finally:
-            self._memory.forget(granted.region.id, touched)
-        await fail_point_async("scheduler::after_write")
+            self._memory.forget(granted.region.id, in_memory)
 
     async def hand_over(self, region: Region, peer: Peer) -> None:
         """Writes the region's locks in memory to the log, and takes no more there for a while: the region is going to
         have another leader or other bounds. What cannot be written in time is left to be lost."""
         now = asyncio.get_running_loop().time()
         keys = self._memory.pause(region.id, now)
+        if not keys:
+            return
         context = Context(region_id=region.id, region_epoch=region.region_epoch, peer=peer)
 
         async def write() -> None:
@@ -134,12 +143,8 @@ class Scheduler:
             for key in keys:
                 if key in known:
                     changes.put_lock(key, known[key])
-            if changes.entries:
-                await self._store.write(context, changes.entries, term=granted.term)
-                self._memory.forget(region.id, changes.locked)
+            await self._replace(context, granted, changes.entries, changes.locked)
 
-        if not keys:
-            return
         try:
             await self.in_turn(keys, now + HAND_OVER_S, write)
         except RegionError as error:

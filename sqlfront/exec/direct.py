@@ -347,9 +347,12 @@ def _compile(
 
 
 def _without_pushing(chain: Sequence[Node], source: Scan | Aggregate, tz: dt.tzinfo | None) -> DirectPlan | None:
-    """The same plan with all of it done here; None where the direct executor cannot."""
+    """The same plan with all of it done here; None where the direct executor cannot, or rows are never few."""
     scan = source if isinstance(source, Scan) else source.child
     assert isinstance(scan, Scan)
+    assert scan.access is not None
+    if scan.access.kind == "scan":
+        return None
     above = [*chain] if source is scan else [source, *chain]
     try:
         return _compile(above, replace(scan, pushed=None), tz)

@@ -129,10 +129,7 @@ class Push:
         parts: list[RegionPart] = []
         left = [(start, end) for start, end in ranges if not end or start < end]
         while left:
-            region = regions.find(left[0][0])
-            if region is None:
-                await regions.prefetch(left[0][0], left[-1][1])
-                region = await regions.locate(backoff, left[0][0])
+            region = await regions.front(backoff, left[0][0], left[-1][1])
             here, left = cut_front(left, region.start, region.end, desc=False)
             parts.append(RegionPart(region.id, region.leader.store_id, here))
         return parts

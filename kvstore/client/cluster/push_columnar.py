@@ -85,10 +85,7 @@ class ColumnarPush:
         regions = self._parts.regions
         looked_up = False
         while ordered and stores:
-            region = regions.find(ordered[0][0])
-            if region is None:
-                await regions.prefetch(ordered[0][0], ordered[-1][1])
-                region = await regions.locate(backoff, ordered[0][0])
+            region = await regions.front(backoff, ordered[0][0], ordered[-1][1])
             having = [peer.store_id for peer in region.meta.peers if peer.store_id in stores]
             if not having and not looked_up:
                 self.forget_without(stores, ordered)
@@ -178,7 +175,6 @@ class WholePush:
     def __init__(self, parts: Parts, stores: ColumnarStores, request: PushRequest, snapshot: Snapshot) -> None:
         self._parts = parts
         self._stores = stores
-        self._snapshot = snapshot
         self._request = request
         self._asking = ColumnarPush(parts, stores, request, snapshot, tp=TP_WHOLE)
 
@@ -206,10 +202,7 @@ class WholePush:
         batch: list[tuple[CachedRegion, list[KeyRange]]] = []
         looked_up = False
         while left and stores:
-            region = regions.find(left[0][0])
-            if region is None:
-                await regions.prefetch(left[0][0], left[-1][1])
-                region = await regions.locate(backoff, left[0][0])
+            region = await regions.front(backoff, left[0][0], left[-1][1])
             having = stores & {peer.store_id for peer in region.meta.peers}
             if not having and not looked_up:
                 self._asking.forget_without(stores, left)

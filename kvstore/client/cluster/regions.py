@@ -184,15 +184,20 @@ class RegionCache:
             if located is None or not (self.insert(located) or self._insert_outdated(located, _before(end))):
                 await backoff.wait(REGION_MISS, f"no region before key {end.hex()}")
 
+    async def front(self, backoff: Backoff, start: bytes, end: bytes) -> CachedRegion:
+        """The region of `start`, for who goes on to `end`: a miss fetches those behind it too. Raises as `locate`."""
+        region = self.find(start)
+        if region is None:
+            await self.prefetch(start, end)
+            region = await self.locate(backoff, start)
+        return region
+
     async def locate_all(self, backoff: Backoff, start: bytes, end: bytes) -> list[CachedRegion]:
         """The regions that meet [start, end), in key order (empty end: no bound)."""
         found: list[CachedRegion] = []
         key = start
         while True:
-            region = self.find(key)
-            if region is None:
-                await self.prefetch(key, end)
-                region = await self.locate(backoff, key)
+            region = await self.front(backoff, key, end)
             found.append(region)
             key = region.end
             if not key or (end and key >= end):
