@@ -407,6 +407,12 @@ class Session:
             if columnar.problem is not None:
                 self.warn(ER_UNKNOWN_ERROR, f"the columnar replica is not available: {columnar.problem}")
             return None
+        if ts is None:
+            try:
+                self.check_read(view.ts)
+            except BaseException:
+                view.close()
+                raise
         for table in tables.values():
             writes = self.dirty_writes(*table.codec.record_range)
             if writes and view.has(table.codec):

@@ -250,9 +250,9 @@ class Catalog(ABC):
         """Runs `commit` of a transaction that wrote tables (by id) at these revisions, with the check that it needs."""
         return commit(lambda commit_ts: self.check_revisions(used))
 
+    @abstractmethod
     def snapshot(self, schema: Schema, read: ReadFrom = ReadFrom.LEADER) -> Reader:
         """A fresh snapshot for a statement that is bound to `schema`; `read` says which copies may answer."""
-        return self.storage.snapshot(read=read)
 
     @abstractmethod
     def cover(self, ts: int) -> None:
@@ -321,6 +321,8 @@ class LocalCatalog(Catalog):
     def __init__(self, storage: LocalStorage) -> None:
         super().__init__(storage, threading.RLock())
         self._index_watch: IndexWatch | None = None
+        self._switching = False
+        """Whether a change may have drawn its timestamp and not put its schema in place yet."""
         self._open()
 
     def _open(self) -> None:
@@ -354,20 +356,31 @@ class LocalCatalog(Catalog):
             closed.abort()
 
     def _make(self, txn: Transaction, before: Schema, after: Schema) -> None:
+        self._switching = True
         try:
             txn.commit(lambda commit_ts: self._put_in_place(after))
         except BaseException:
             self._schema = before
             raise
+        finally:
+            self._switching = False
 
     def _put_in_place(self, schema: Schema) -> None:
         self._schema = schema
 
+    def snapshot(self, schema: Schema, read: ReadFrom = ReadFrom.LEADER) -> Reader:
+        reader = self.storage.snapshot(read=read)
+        self.check_read(schema, reader.ts)
+        return reader
+
     def cover(self, ts: int) -> None:
-        """It always is: changes are made here."""
+        if self._switching:
+            self.storage.wait_until(ts)
 
     def check_read(self, schema: Schema, ts: int) -> None:
-        """Nothing is checked: a statement that was bound just before an index was dropped may read by it once more."""
+        self.cover(ts)
+        if schema is not self._schema:
+            raise CommitRejected("Information schema is changed during the execution of the statement")
 
     def close(self) -> None:
         """Nothing goes on."""

@@ -1,4 +1,4 @@
-"""Sessions on one database in memory."""
+"""Sessions on one database: in memory, or in a cluster."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from tests.session.statements import Connect
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Opens sessions on one fresh database, in its database `test`."""
-    database = Database.open(None)
+    if request.param == "cluster":
+        from tests.cluster_sql.world import World
+
+        world = World()
+        database, close = world.first, world.close
+    else:
+        database = Database.open(None)
+        close = database.close
     opened: list[Session] = []
 
     def open_session() -> Session:
         session = database.session()
-        session.execute("create database if not exists test")
         session.use("test")
         opened.append(session)
         return session
@@ -27,7 +33,7 @@ def connect() -> Iterator[Connect]:
     yield open_session
     for session in opened:
         session.close()
-    database.close()
+    close()
 
 
 @pytest.fixture
