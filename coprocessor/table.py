@@ -22,8 +22,9 @@ from coprocessor.codec.index_row import (
     compile_record_key,
     handle_of_entry,
 )
-from coprocessor.codec.index_write import EntriesFn, compile_entries
+from coprocessor.codec.index_write import EntriesFn, RestoredFn, compile_entries, restored_row
 from coprocessor.codec.keys import Handle
+from coprocessor.codec.restored import entry_offsets, restored_data
 from coprocessor.codec.row import (
     RowsDecoderFn,
     compile_decoder,
@@ -84,6 +85,8 @@ class TableCodec:
             index.id: tuple(_KeyColumn(schema, column) for column in index.columns) for index in schema.indexes
         }
         self._index_prefix = {index.id: keys.index_prefix(schema.table_id, index.id) for index in schema.indexes}
+        self._entry_offsets: dict[int, frozenset[int]] = {}
+        self._restores: dict[int, RestoredFn | None] = {}
         self._split_handle = handle_splitter(schema, range(len(schema.common_handle)))
         self._timestamps = tuple(i for i, column in enumerate(schema.columns) if column.type.tp == Tp.TIMESTAMP)
         self._decode_all = compile_decoder(schema)
@@ -182,7 +185,16 @@ class TableCodec:
         distinct = index.unique and NIL not in parts
         if not distinct:
             key += keys.handle_suffix(handle)
-        return key, keys.index_value(handle, distinct=distinct), distinct
+        value = keys.index_value(handle, distinct=distinct)
+        restore = self._restore_of(index)
+        return key, value if restore is None else keys.add_restored(value, restore(values)), distinct
+
+    def entry_offsets(self, index: IndexSchema) -> frozenset[int]:
+        """Returns the offsets of the columns on whose values an entry depends besides its handle."""
+        found = self._entry_offsets.get(index.id)
+        if found is None:
+            found = self._entry_offsets[index.id] = entry_offsets(self.schema, index)
+        return found
 
     def unique_key(self, index: IndexSchema, parts: Sequence[Any]) -> bytes | None:
         """Returns the key of a unique index's only possible entry with these column values; None if one is NULL."""
@@ -231,6 +243,12 @@ class TableCodec:
             # An index being built may not be in this schema version yet.
             columns = self._index_columns[index.id] = tuple(_KeyColumn(self.schema, c) for c in index.columns)
         return columns
+
+    def _restore_of(self, index: IndexSchema) -> RestoredFn | None:
+        if index.id not in self._restores:
+            restored = restored_data(self.schema, index)
+            self._restores[index.id] = None if restored is None else restored_row(restored)
+        return self._restores[index.id]
 
     def _prefix_of(self, index: IndexSchema) -> bytes:
         prefix = self._index_prefix.get(index.id)

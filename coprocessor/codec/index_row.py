@@ -31,6 +31,8 @@ _U64 = struct.Struct(">Q")
 _I64 = struct.Struct(">q")
 _IN_KEY = keys.INDEX_VALUE_IN_KEY
 _COMMON_IN_KEY = keys.index_value(b"", distinct=False)
+_COMMON_HEADS = (_COMMON_IN_KEY, _COMMON_IN_KEY + bytes((keys.RESTORED_DATA_FLAG,)))
+"""How the values of entries begin that have a common handle in their keys."""
 
 
 def handle_of_entry(index: IndexSchema, key: bytes, value: bytes, *, common: bool) -> Handle:
@@ -52,11 +54,16 @@ def compile_record_key(schema: TableSchema, index: IndexSchema) -> RecordKeyOf:
 
     def record_key(key: bytes, value: bytes) -> bytes:
         # The handle's datum in the key has the same eight bytes as a record key.
-        if value == _IN_KEY and key[-NUMBER_DATUM_LEN] == INT_FLAG:
+        if (value == _IN_KEY or _has_no_handle(value)) and key[-NUMBER_DATUM_LEN] == INT_FLAG:
             return prefix + key[-8:]
         return any_form(key, value)
 
     return record_key
+
+
+def _has_no_handle(value: bytes) -> bool:
+    """Whether a value of an int-handle table with restored data has no handle."""
+    return len(value) > keys.OLD_INDEX_VALUE_LEN_MAX and value[0] < keys.HANDLE_TAIL_LEN
 
 
 def compile_index_decoder(
@@ -82,7 +89,7 @@ class _IndexCompiler:
         self._handle_types = [schema.columns[column.offset].type for column in schema.common_handle]
         self.picks = [self._pick(offset) for offset in offsets]
         self.names: dict[str, Any] = {"unpack_u64": _U64.unpack_from, "unpack_i64": _I64.unpack, "IN_KEY": _IN_KEY}
-        self.names["COMMON_IN_KEY"] = _COMMON_IN_KEY
+        self.names |= {"COMMON_HEADS": _COMMON_HEADS, "has_no_handle": _has_no_handle}
 
     def _pick(self, offset: int) -> tuple[str, int]:
         """Where a column's value is: a datum of the index, the handle, or a datum of the common handle."""
@@ -108,7 +115,7 @@ class _IndexCompiler:
         self.names["slow"] = slow
         checks = [f"key[{_place(i)}] != {NUMBER_FLAGS[wire_kind(type_)]}" for i, type_ in enumerate(self.types[:read])]
         if in_common:
-            checks.append("value != COMMON_IN_KEY")
+            checks.append(f"value[:{len(_COMMON_HEADS[1])}] not in COMMON_HEADS")
         lines = ["def decode(key, value):"]
         if checks:
             lines += [f"    if {' or '.join(checks)}:", "        return slow(key, value)"]
@@ -141,7 +148,7 @@ class _IndexCompiler:
     def _handle_lines(self) -> list[str]:
         unsigned = " & 0xFFFFFFFFFFFFFFFF" if self.schema.unsigned_handle else ""
         return [
-            f"    if value == IN_KEY and key[-9] == {INT_FLAG}:",
+            f"    if (value == IN_KEY or has_no_handle(value)) and key[-9] == {INT_FLAG}:",
             f"        handle = (unpack_u64(key, len(key) - 8)[0] - {SIGN}){unsigned}",
             "    elif len(value) == 8:",
             f"        handle = unpack_i64(value)[0]{unsigned}",

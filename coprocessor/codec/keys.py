@@ -5,8 +5,9 @@ index   `t` EncodeInt(table id) `_i` EncodeInt(index id), the comparable datums,
         (a plain index, or a unique one with a NULL): 03 EncodeInt(handle), or the common handle's bytes
 
 Index value of an int-handle table: `30` when the handle is in the key, else the 8 big-endian bytes of the handle. Of a
-common-handle table: 00 7D 01, then 7F, u16 length and the handle when it is not in the key. What TiDB writes beside
-these (partition ids, restored data) is read over: nothing here needs it, since strings are always read from the row.
+common-handle table: 00 7D 01, then 7F, u16 length and the handle when it is not in the key. Behind either there may be
+restored data (`restored.py`); of an int-handle table the value is then the length of its tail, the data, and the tail:
+the handle, or zeros up to ten bytes in all. What else TiDB writes (partition ids) is read over.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ RECORD_KEY_LEN = 19
 INDEX_PREFIX_LEN = 19
 COMMON_HANDLE_LEN_MIN = 9
 OLD_INDEX_VALUE_LEN_MAX = 9
+HANDLE_TAIL_LEN = 8
 
 COMMON_HANDLE_FLAG = 0x7F
 PARTITION_ID_FLAG = 0x7E
@@ -33,6 +35,7 @@ RESTORED_DATA_FLAG = 0x80
 
 INDEX_VALUE_IN_KEY = b"0"
 _CLUSTERED_V1 = b"\x00\x7d\x01"
+_HANDLE_TAIL = bytes((HANDLE_TAIL_LEN,))
 
 _U64 = struct.Struct(">Q")
 _U16 = struct.Struct(">H")
@@ -147,6 +150,16 @@ def index_value(handle: Handle, *, distinct: bool) -> bytes:
     return _U64.pack(handle & U64_MASK) if distinct else INDEX_VALUE_IN_KEY
 
 
+def add_restored(value: bytes, restored: bytes) -> bytes:
+    """The value of an index entry with restored data, out of the one without."""
+    if len(value) == HANDLE_TAIL_LEN:
+        return _HANDLE_TAIL + restored + value
+    if value.startswith(_CLUSTERED_V1):
+        return value + restored
+    missing = OLD_INDEX_VALUE_LEN_MAX - len(restored)
+    return b"\0" + restored if missing <= 0 else bytes((missing,)) + restored + bytes(missing)
+
+
 def handle_from_index_value(value: bytes) -> Handle | None:
     """Returns the handle in the value of an index entry, None when it is in the key. Reads all of TiDB's forms."""
     if len(value) <= OLD_INDEX_VALUE_LEN_MAX:
@@ -160,8 +173,8 @@ def handle_from_index_value(value: bytes) -> Handle | None:
         if len(options) < 3 + length:
             raise CodecError(f"index value cut short: {value.hex()}")
         return options[3 : 3 + length]
-    if tail_len >= 8:
-        return _signed(tail[-9:-1] if tail_len == 9 else tail[-8:])
+    if tail_len >= HANDLE_TAIL_LEN:
+        return _signed(tail[:HANDLE_TAIL_LEN])
     return None
 
 

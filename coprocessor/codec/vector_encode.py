@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coprocessor.arrow import column_values
+from coprocessor.arrow import arrow_type, column_values
 from coprocessor.codec import keys
 from coprocessor.codec.columns import cast_column, check_not_null
 from coprocessor.codec.datum import (
@@ -44,6 +44,7 @@ from coprocessor.codec.datum import (
 from coprocessor.codec.decimals import bin_size, word_layout
 from coprocessor.codec.gather import Bytes, Ints, windows
 from coprocessor.codec.keys import INDEX_VALUE_IN_KEY
+from coprocessor.codec.restored import RestoredData, restored_data
 from coprocessor.codec.row import SMALL_ID_MAX, SMALL_VALUES_MAX, make_header, stored_offsets
 from coprocessor.codec.temporal import NANOS_PER_MICRO, days_to_packed, micros_to_packed
 from coprocessor.errors import CodecError
@@ -97,6 +98,11 @@ class BatchEncoder:
         schema = codec.schema
         self._stored = stored_offsets(schema)
         self._ids = [schema.columns[offset].id for offset in self._stored]
+        self._restored: dict[int, tuple[RestoredData, BatchEncoder]] = {}
+        for index in schema.indexes:
+            restored = restored_data(schema, index)
+            if restored is not None:
+                self._restored[index.id] = restored, BatchEncoder(TableCodec(restored.rows))
 
     def encode(
         self, batch: pa.RecordBatch | pa.Table, handles: Ints | None = None, *, first_row: int = 1
@@ -126,7 +132,7 @@ class BatchEncoder:
     def encode_indexes(self, columns: Mapping[int, Any], record_keys: list[bytes]) -> list[IndexRun]:
         """Encodes index entries alone, of rows that are stored under `record_keys`.
 
-        `columns` maps the offsets of the indexes' columns to arrays as `encode_columns` takes them.
+        `columns` maps the offsets of `TableCodec.entry_offsets` to arrays as `encode_columns` takes them.
         """
         whole = {offset: _contiguous(column) for offset, column in columns.items()}
         return self._index_runs(whole, record_keys, common=self.codec.is_common_handle)
@@ -272,18 +278,38 @@ class BatchEncoder:
         prefix = keys.index_prefix(self.codec.table_id, index.id)
         parts = [self._key_part(columns, part) for part in index.columns]
         in_key = keys.index_value(b"", distinct=False) if self.codec.is_common_handle else INDEX_VALUE_IN_KEY
-        made = _joined(prefix, parts, count)
-        if not index.unique:
-            return IndexRun(index, list(map(operator.add, made, suffixes)), [in_key] * count)
+        made, values = _joined(prefix, parts, count), in_value
         nullable = [columns[part.offset] for part in index.columns if columns[part.offset].null_count]
-        if not nullable:
-            return IndexRun(index, made, in_value)
-        has_null = np.zeros(count, np.bool_)
-        for column in nullable:
-            has_null |= column.is_null().to_numpy(zero_copy_only=False)
-        loose = has_null.tolist()
-        made = [key + suffix if null else key for key, suffix, null in zip(made, suffixes, loose, strict=True)]
-        return IndexRun(index, made, [in_key if null else value for value, null in zip(in_value, loose, strict=True)])
+        if not index.unique:
+            made, values = list(map(operator.add, made, suffixes)), [in_key] * count
+        elif nullable:
+            has_null = np.zeros(count, np.bool_)
+            for column in nullable:
+                has_null |= column.is_null().to_numpy(zero_copy_only=False)
+            loose = has_null.tolist()
+            made = [key + suffix if null else key for key, suffix, null in zip(made, suffixes, loose, strict=True)]
+            values = [in_key if null else value for value, null in zip(in_value, loose, strict=True)]
+        restored = self._restored.get(index.id)
+        if restored is not None:
+            values = list(map(keys.add_restored, values, _restored_rows(*restored, columns, count)))
+        return IndexRun(index, made, values)
+
+
+def _restored_rows(
+    restored: RestoredData, encoder: BatchEncoder, columns: Mapping[int, Any], count: int
+) -> list[bytes]:
+    """The rows of the restored data of a batch's entries."""
+    made = []
+    for part, schema in zip(restored.parts, restored.rows.columns, strict=True):
+        column = columns[part.offset]
+        if part.prefix >= 0:
+            of_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            column = (pc.utf8_slice_codeunits if of_text else pc.binary_slice)(column, 0, part.prefix)
+        if part.counted:
+            spaces = pc.subtract(pc.binary_length(column), pc.binary_length(pc.utf8_rtrim(column, " ")))
+            column = pc.fill_null(spaces, 0).cast(arrow_type(schema.type))
+        made.append(column)
+    return encoder._rows(made, count)
 
 
 def sort_run(run_keys: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[bytes]]:

@@ -255,7 +255,7 @@ class EntryEncoder:
         self.table = table
         self.indexes = indexes
         self.codec = TableCodec(replace(table.schema, indexes=indexes))
-        self._offsets = sorted({part.offset for index in indexes for part in index.columns})
+        self._offsets = sorted(frozenset().union(*map(self.codec.entry_offsets, indexes)))
         self._decoder = BatchDecoder(self.codec.schema, self._offsets)
         self._encoder = BatchEncoder(self.codec)
 

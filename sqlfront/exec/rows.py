@@ -151,11 +151,13 @@ class RowWriter:
                 return
         txn.put(key, codec.encode_row(new_utc))
         for index in codec.schema.indexes:
-            if changed is not None and not any(c.offset in changed for c in index.columns):
+            if changed is not None and changed.isdisjoint(codec.entry_offsets(index)):
                 continue
-            old_key, _, _ = codec.index_key_value(index, old_utc, handle)
+            old_key, old_value, _ = codec.index_key_value(index, old_utc, handle)
             new_key, new_value, distinct = codec.index_key_value(index, new_utc, handle)
             if old_key == new_key:
+                if old_value != new_value:  # spaces at the end of a text
+                    txn.put(new_key, new_value)
                 continue
             if distinct:
                 if self.check_now:

@@ -164,10 +164,69 @@ def test_index_entries_of_a_common_handle() -> None:
     assert entries == [(datum + handle, "007d01"), (datum, "007d017f0012" + handle.hex())]
 
 
+def test_restored_data_of_an_integer_handle() -> None:
+    """All columns of the index as the index cuts them, of any type; NULLs by their ids."""
+    plain = IndexSchema(1, "s", (IndexColumn(2),), unique=False)
+    unique = IndexSchema(2, "ks", (IndexColumn(1), IndexColumn(2, 3)), unique=True)
+    codec = TableCodec(int_table(indexes=(plain, unique)))
+
+    def values(*row: object) -> list[str]:
+        return [value.hex(" ") for _, _, value, _ in codec.index_entries(row, 5)]
+
+    assert values(5, 9, "a  b ") == [
+        "00 80 00 01 00 00 00 03 05 00 61 20 20 62 20",
+        "08 80 00 02 00 00 00 02 03 01 00 04 00 09 61 20 20 00 00 00 00 00 00 00 05",
+    ]
+    assert values(5, 9, None) == [
+        "02 80 00 00 00 01 00 03 00 00",
+        "00 80 00 01 00 01 00 02 03 01 00 09",
+    ]
+
+
+def test_restored_data_of_a_common_handle() -> None:
+    """How many spaces were cut: of text of the index, and of the primary key; none of NULL."""
+    columns = (
+        ColumnSchema(1, "p", varchar(10), True),
+        ColumnSchema(2, "n", BIGINT, True),
+        ColumnSchema(3, "s", varchar(10)),
+    )
+    plain = IndexSchema(1, "s", (IndexColumn(2),), unique=False)
+    unique = IndexSchema(2, "sp", (IndexColumn(2, 2), IndexColumn(0, 2)), unique=True)
+    schema = TableSchema(5, "t", columns, common_handle=(IndexColumn(0, 4), IndexColumn(1)), indexes=(plain, unique))
+    codec = TableCodec(schema)
+
+    def values(*row: object) -> list[str]:
+        return [value.hex(" ") for _, _, value, _ in codec.index_entries(row, codec.handle_of(row))]
+
+    # the key holds "x", which is all of the first four characters but spaces
+    handle = "01 78 00 00 00 00 00 00 00 f8 03 80 00 00 00 00 00 00 07"
+    assert values("x      ", 7, "a  b") == [
+        "00 7d 01 80 00 02 00 00 00 01 03 01 00 02 00 03 00",
+        f"00 7d 01 7f 00 13 {handle} 80 00 02 00 00 00 01 03 01 00 02 00 03 01",
+    ]
+    assert values("x", 7, None) == ["00 7d 01 80 00 02 00 00 00 01 03 01 00 02 00 00 00"] * 2
+
+
+def test_text_whose_key_tells_all_has_no_restored_data() -> None:
+    columns = (
+        ColumnSchema(1, "id", BIGINT, True),
+        ColumnSchema(2, "c", FieldType(Tp.STRING, 9, charset="utf8mb4", collate="utf8mb4_bin")),
+        ColumnSchema(3, "v", FieldType(Tp.VARCHAR, 9, charset="binary", collate="binary")),
+        ColumnSchema(4, "t", FieldType(Tp.BLOB, charset="utf8mb4", collate="utf8mb4_bin")),
+    )
+    indexes = tuple(IndexSchema(i, "i", (IndexColumn(i, -1 if i < 3 else 2),), unique=False) for i in (1, 2, 3))
+    codec = TableCodec(TableSchema(5, "t", columns, 0, indexes=indexes))
+    assert [value for _, _, value, _ in codec.index_entries((5, "a", b"b ", "c "), 5)] == [b"0"] * 3
+
+
 @pytest.mark.parametrize(
     ("value", "handle"),
     [
         ("30", None),
+        # Version 0, nothing but NULLs and padding.
+        ("02 80000000010003 0000", None),
+        # Version 1 with restored data.
+        ("007d01 80000100000003010002", None),
         ("0000000000000007", 7),
         ("ffffffffffffffff", -1),
         ("007d01", None),

@@ -159,11 +159,29 @@ KEY_TYPES = [
 def test_common_handles_both_ways(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from(KEY_TYPES), min_size=1, max_size=3))
     places = data.draw(st.permutations(range(len(names) + 1)))
-    columns = tuple(IndexColumn(i) for i in places[: data.draw(st.integers(1, 2))])
+    columns = tuple(index_column(data, i, [*names, "int"][i]) for i in places[: data.draw(st.integers(1, 2))])
     index = IndexSchema(9, "i", columns, unique=data.draw(st.booleans()))
     schema = common_table(*(TYPES[name] for name in names), indexes=(index,))
     rows = data.draw(st.lists(rows_of(schema), min_size=1, max_size=5))
     check_both_ways(schema, rows)
+
+
+def index_column(data: st.DataObject, offset: int, name: str) -> IndexColumn:
+    """The column as a part of an index, some text and bytes by a prefix."""
+    can_be_cut = name.startswith("var") or name == "char"
+    return IndexColumn(offset, data.draw(st.sampled_from([-1, 1, 3])) if can_be_cut else -1)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_indexes_over_any_columns_both_ways(data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(KEY_TYPES), min_size=1, max_size=3))
+    columns = [ColumnSchema(1, "id", BIGINT, True)]
+    columns += [ColumnSchema(300 - i, f"c{i}", TYPES[name]) for i, name in enumerate(names)]
+    parts = tuple(index_column(data, i + 1, name) for i, name in enumerate(names))
+    index = IndexSchema(9, "i", parts, unique=data.draw(st.booleans()))
+    schema = TableSchema(5, "t", tuple(columns), 0, indexes=(index,))
+    check_both_ways(schema, data.draw(st.lists(rows_of(schema), min_size=1, max_size=5)))
 
 
 @given(st.data(), st.sampled_from([None, ZoneInfo("Europe/Berlin")]))
