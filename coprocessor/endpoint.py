@@ -21,7 +21,7 @@ from coprocessor.dag.checksum import checksum_of
 from coprocessor.dag.codec import decode_dag
 from coprocessor.dag.plan import Aggregation, Dag, Limit, TopN
 from coprocessor.dag.run import DIRECT_ROWS_MAX, Execution
-from coprocessor.dag.scan import BATCH_ROWS_MAX, Source
+from coprocessor.dag.scan import BATCH_ROWS_MAX, Kept, Source
 from coprocessor.duck import DuckEngine
 from coprocessor.env import Env
 from coprocessor.errors import BadRequest, CoprocessorError, EvalError, Unsupported
@@ -96,17 +96,19 @@ class Endpoint:
         request: coprocessor_pb2.Request,
         reader_at: Callable[[int], Reader],
         version: DataVersion | None = None,
+        kept: Kept | None = None,
     ) -> coprocessor_pb2.Response:
         """Answers one request from what `reader_at(start_ts)` sees.
 
-        `version` lets the client cache the answer, and be told that what it has is still right.
+        `version` lets the client cache the answer, and be told that what it has is still right. `kept` has columns of
+        what the reader sees.
         """
         try:
             if version is not None and _is_hit(request, version):
                 return coprocessor_pb2.Response(
                     is_cache_hit=True, cache_last_version=version.number, can_be_cached=True
                 )
-            response = self._answer(request, reader_at)
+            response = self._answer(request, reader_at, kept)
         except KeyIsLocked as error:
             return coprocessor_pb2.Response(locked=_lock_info(error))
         except DeadlineExceeded:
@@ -120,12 +122,14 @@ class Endpoint:
             response.cache_last_version = version.number
         return response
 
-    def _answer(self, request: coprocessor_pb2.Request, reader_at: Callable[[int], Reader]) -> coprocessor_pb2.Response:
+    def _answer(
+        self, request: coprocessor_pb2.Request, reader_at: Callable[[int], Reader], kept: Kept | None
+    ) -> coprocessor_pb2.Response:
         ranges = _ranges(request)
         check = self._deadline(request)
         check()
         if request.tp == TP_DAG:
-            return self._dag(request, ranges, reader_at(request.start_ts), check)
+            return self._dag(request, ranges, reader_at(request.start_ts), check, kept)
         if request.tp == TP_CHECKSUM:
             return _checksum(request, ranges, reader_at(request.start_ts), check)
         if request.tp == TP_ANALYZE:
@@ -146,15 +150,22 @@ class Endpoint:
         return check
 
     def _dag(
-        self, request: coprocessor_pb2.Request, ranges: list[KeyRange], reader: Reader, check: Callable[[], None]
+        self,
+        request: coprocessor_pb2.Request,
+        ranges: list[KeyRange],
+        reader: Reader,
+        check: Callable[[], None],
+        kept: Kept | None,
     ) -> coprocessor_pb2.Response:
         dag = decode_dag(request.data)
         batch_rows = _batch_rows(dag, request.paging_size)
         rows_max = 0
+        if not _reads_all(dag, request.paging_size):
+            kept = None
         while True:
 
-            def make_source(batch_rows: int = batch_rows, rows_max: int = rows_max) -> Source:
-                return Source(dag.scan, ranges, reader, dag.tz, check, batch_rows, rows_max)
+            def make_source(batch_rows: int = batch_rows, rows_max: int = rows_max, kept: Kept | None = kept) -> Source:
+                return Source(dag.scan, ranges, reader, dag.tz, check, batch_rows, rows_max, kept)
 
             try:
                 return self._page(request, dag, make_source, rows_max)
@@ -162,6 +173,7 @@ class Endpoint:
                 if error.rows <= 1 or batch_rows == 1 or not _takes_pages(request) or not _can_part(dag):
                     raise
                 # nothing of it fits into an answer: what its front gives does
+                kept = None
                 batch_rows = max(1, min(batch_rows, error.rows) // SHRINK)
                 if isinstance(dag.steps[-1] if dag.steps else None, Aggregation | TopN):
                     rows_max = batch_rows
@@ -291,6 +303,13 @@ def _ranges(request: coprocessor_pb2.Request) -> list[KeyRange]:
             raise BadRequest(f"ranges that do not ascend, at {start.hex()}")
         before = end or None  # nothing is behind a range without an end
     return ranges
+
+
+def _reads_all(dag: Dag, paging_size: int) -> bool:
+    """Whether the request reads its ranges to their end, or far."""
+    if any(isinstance(step, Aggregation | TopN) for step in dag.steps):
+        return not any(isinstance(step, Limit) for step in dag.steps)
+    return not paging_size and not any(isinstance(step, Limit) for step in dag.steps)
 
 
 def _batch_rows(dag: Dag, paging_size: int) -> int:

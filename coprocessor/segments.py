@@ -10,9 +10,12 @@ them are newer than its rows, those keys alone are read and laid over the rows. 
 again. A reader older than the rows goes the other way: over a copy of the rows it lays, as of its own timestamp, all
 keys written since; when that is not known any more, it reads the range directly.
 
-A renewal is free of races without stopping writers: the table is marked as being built, then a *fresh* snapshot is
-taken and read. A commit at or below the snapshot is in what is read; a later one is reported while the mark stands, and
-is applied to the new segments before they are published.
+A renewal is free of races without stopping writers: the table is marked as being built, then a *fresh* reader is
+taken. What it shows of the commits is in what is read; every other one is reported while the mark stands, and is
+applied to the new segments before they are published.
+
+*Where the rows are* is the business of `Views`: in an embedded store, whose commits are reported at their timestamps,
+or in a region of a cluster's store, where they are reported as they are written (`region_columns.py`).
 
 *Memory.* A scan is decoded batch by batch; packed rows go at once, but for a share of the budget that keeps those of
 small tables for columns that are asked for later. Without them a further column costs a scan of its segment. Beyond the
@@ -31,9 +34,10 @@ import datetime as dt
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -42,7 +46,7 @@ from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import BatchDecoder, empty_columns
 from coprocessor.scan import DirtyRow, KeyedBatch, merge_dirty
 from coprocessor.segment_rows import ColumnKey, RowsBuilder, SegmentRows, caught_up, column_keys, decode_more, edited
-from coprocessor.table import TableCodec
+from coprocessor.table import KeyRange, TableCodec
 from kvstore.client.api import LocalStorage, PackedBatch, Reader
 from kvstore.mvcc.packed import pack_pairs
 
@@ -56,6 +60,7 @@ PATCH_SHARE = 10
 CHANGES_MIN = 64
 """So many changed keys are remembered however small the segment is."""
 LOADS_MAX = 1024
+LOSSES_MAX = 1024
 FOREVER = 1 << 64
 
 
@@ -138,12 +143,53 @@ class _Load:
     visible_by: int = 0
 
 
+class Views(Protocol):
+    """The rows that lie under a cache, as one scan may read them."""
+
+    @property
+    def shows_reported(self) -> bool:
+        """Whether a fresh reader shows every commit that was reported before it reads, whatever its timestamp."""
+
+    def settle(self, start: bytes, end: bytes) -> None:
+        """Returns when every commit to the range that the scan's reader sees was reported."""
+
+    def fresh(self) -> Reader:
+        """A reader that sees what its timestamp says, at least all that the scan's reader sees."""
+
+    def at(self, ts: int) -> Reader:
+        """A reader at the scan's timestamp or another that was settled."""
+
+
+class _Snapshots:
+    """The rows of an embedded store."""
+
+    shows_reported = False
+
+    def __init__(self, storage: LocalStorage, reader: Reader) -> None:
+        self._storage = storage
+        self._reader = reader
+
+    def settle(self, start: bytes, end: bytes) -> None:
+        # a read waits for the commits below its timestamp that are on their way, and then they have been reported
+        next(iter(self._reader.scan(start, end)), None)
+
+    def fresh(self) -> Reader:
+        return self._storage.snapshot()
+
+    def at(self, ts: int) -> Reader:
+        return self._storage.snapshot(ts)
+
+
 @dataclass(slots=True, frozen=True)
 class _Scan:
     """What one scan wants."""
 
     ts: int
     reader: Reader
+    views: Views
+    start: bytes
+    end: bytes
+    since: int
     codec: TableCodec
     offsets: tuple[int, ...]
     tz: dt.tzinfo | None
@@ -152,33 +198,50 @@ class _Scan:
 
 
 class SegmentCache:
-    """Caches decoded tables within `budget_bytes`, for any number of threads. It observes `storage` from the start."""
+    """Caches decoded tables within `budget_bytes`, for any number of threads. It observes `storage` from the start;
+    without one (None) its owner reports, and scans bring their views."""
 
-    def __init__(self, storage: LocalStorage, budget_bytes: int | None = None) -> None:
+    def __init__(self, storage: LocalStorage | None, budget_bytes: int | None = None) -> None:
         self._storage = storage
         self.budget_bytes = default_budget() if budget_bytes is None else budget_bytes
         self._mutex = threading.Lock()
         self._tables: dict[bytes, _Table] = {}
         self._loads: list[_Load] = []
+        self._losses: list[KeyRange] = []
+        self._lost = 0
         self._clock = 0
         self._bytes = 0
         self._packed_bytes = 0
         self._builds = 0
         self._patches = 0
         self._decodes = 0
-        storage.observe(self)
-        self._born = storage.now_ts()
+        self._born = 0
         """Older readers are served directly: what was reported before is not known."""
+        if storage is not None:
+            storage.observe(self)
+            self._born = storage.now_ts()
 
     # What the store reports
 
     def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Ends the segments that the commit's keys fall in."""
+        if self._tables:
+            self.note([(commit_ts, key) for key, _ in writes])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no table."""
+        return not self._tables
+
+    def is_followed(self, key: bytes) -> bool:
+        """Whether the record key is of a table that is here."""
+        return key[:RECORD_PREFIX_LEN] in self._tables
+
+    def note(self, written: Iterable[tuple[int, bytes]]) -> None:
+        """Ends the segments that keys fall in, which commits at these timestamps wrote."""
         tables = self._tables
-        if not tables:
-            return
         with self._mutex:
-            for key, _ in writes:
+            for commit_ts, key in written:
                 table = tables.get(key[:RECORD_PREFIX_LEN])
                 if table is None:
                     continue
@@ -202,6 +265,42 @@ class SegmentCache:
         """Forgets a table: after DROP or TRUNCATE."""
         with self._mutex:
             self._forget(codec.record_prefix)
+
+    def lose(self, start: bytes, end: bytes) -> None:
+        """Forgets the tables that have records in a range (an empty end: no bound), and what is being built of them."""
+        with self._mutex:
+            self._losses = [*self._losses[-(LOSSES_MAX - 1) :], (start, end)]
+            self._lost += 1
+            for prefix, table in list(self._tables.items()):
+                if _overlap((start, end), (table.start, table.end)):
+                    for segment in table.segments:  # of scans that are on their way
+                        segment.valid_until, segment.changes, segment.known_from = 0, {}, FOREVER
+                    self._forget(prefix)
+
+    @property
+    def losses(self) -> int:
+        """How often something was lost. A scan that began when it was less may not know of it."""
+        return self._lost
+
+    def _was_lost(self, table: _Table, since: int) -> bool:
+        """Whether some of a table was lost after `since` losses."""
+        new = self._lost - since
+        return new > len(self._losses) or any(
+            _overlap(one, (table.start, table.end)) for one in self._losses[len(self._losses) - new :]
+        )
+
+    def begins_at(self, codec: TableCodec, key: bytes) -> bool:
+        """Whether a segment of the table begins at a key."""
+        with self._mutex:
+            table = self._tables.get(codec.record_prefix)
+            return table is not None and table.start <= key and _begins_at(table, key)
+
+    def is_at_rest(self, codec: TableCodec, start: bytes, end: bytes, ts: int) -> bool:
+        """Whether the segments of a range are here, and no commit above `ts` is known in it."""
+        with self._mutex:
+            table = self._tables.get(codec.record_prefix)
+            segments = [] if table is None else [s for s in table.segments if s.start < end and start < s.end]
+            return bool(segments) and all(s.serves(ts) and s.valid_until == FOREVER for s in segments)
 
     def _forget(self, prefix: bytes) -> None:
         table = self._tables.pop(prefix, None)
@@ -246,25 +345,49 @@ class SegmentCache:
         rows. `reader` is only asked for its timestamp's rows where no segment can serve it, and then may or may not
         merge those writes itself.
         """
-        wanted = tuple(offsets)
-        names = tuple(column_keys(codec.schema, wanted, tz))
-        scan = _Scan(reader_ts, reader, codec, wanted, tz, names, BatchDecoder(codec.schema, wanted, tz))
-        try:
-            pieces = list(self._pieces(scan))
-        finally:
-            # Only now: what this scan has just decoded is not to be decoded again for itself.
-            with self._mutex:
-                self._shrink()
+        assert self._storage is not None
+        views = _Snapshots(self._storage, reader)
+        pieces = list(self.pieces(reader_ts, reader, views, codec, offsets, tz))
         if dirty:
             return merge_dirty(pieces, codec, dirty, offsets, tz)
         return [piece.batch for piece in pieces if piece.batch.num_rows]
 
+    def pieces(
+        self,
+        reader_ts: int,
+        reader: Reader,
+        views: Views,
+        codec: TableCodec,
+        offsets: Sequence[int],
+        tz: dt.tzinfo | None = None,
+        *,
+        key_range: KeyRange | None = None,
+        since: int | None = None,
+    ) -> Iterator[KeyedBatch]:
+        """Yields what `scan` gives, of a range of the table (None: all of it), with the keys; some may be empty.
+
+        What is lost after `since` losses (None: from now on) is not kept.
+        """
+        wanted = tuple(offsets)
+        names = tuple(column_keys(codec.schema, wanted, tz))
+        start, end = codec.record_range if key_range is None else key_range
+        decoder = BatchDecoder(codec.schema, wanted, tz)
+        try:
+            known = self._lost if since is None else since
+            scan = _Scan(reader_ts, reader, views, start, end, known, codec, wanted, tz, names, decoder)
+            yield from self._pieces(scan)
+        finally:
+            # Only now: what this scan has just decoded is not to be decoded again for itself.
+            with self._mutex:
+                self._shrink()
+
     def _pieces(self, scan: _Scan) -> Iterator[KeyedBatch]:
         table = self._table(scan.codec)
-        # A read waits for the commits below its timestamp that are on their way, and then they have been reported.
-        next(iter(scan.reader.scan(table.start, table.end)), None)
+        for bound in (scan.start, scan.end):
+            self._cut(table, bound)
+        scan.views.settle(scan.start, scan.end)
         with self._mutex:
-            segments = list(table.segments)
+            segments = [s for s in table.segments if scan.start <= s.start and s.end <= scan.end]
         for segment in segments:
             if segment.serves(scan.ts):
                 yield self._read(segment, scan)
@@ -274,6 +397,20 @@ class SegmentCache:
                     yield self._read(fresh, scan)
                 else:
                     yield from self._apart(fresh, scan)
+
+    def _cut(self, table: _Table, at: bytes) -> None:
+        """Has a segment of a table end at a key. What it held is given up: bounds of regions move seldom."""
+        with self._mutex:
+            if at in (table.start, table.end) or _begins_at(table, at):
+                return
+        with table.builder, self._mutex:
+            if _begins_at(table, at):
+                return
+            place = bisect_right(table.starts, at) - 1
+            whole = table.segments[place]
+            self._count_bytes(whole, None)
+            table.segments[place : place + 1] = [_Segment(whole.start, at), _Segment(at, whole.end)]
+            table.starts[place : place + 1] = [whole.start, at]
 
     def _table(self, codec: TableCodec) -> _Table:
         with self._mutex:
@@ -298,7 +435,7 @@ class SegmentCache:
         if missing:
             # The rows at any timestamp that the segment serves are the segment's rows.
             decoder = BatchDecoder(scan.codec.schema, [scan.offsets[i] for i in missing], scan.tz)
-            reader = self._storage.snapshot(scan.ts)
+            reader = scan.views.at(scan.ts)
             decoded = decode_more(
                 rows, values, decoder, lambda: reader.scan_packed(segment.start, segment.end, batch_rows=SEGMENT_ROWS)
             )
@@ -379,7 +516,7 @@ class SegmentCache:
             if patch:
                 built, ts_built = self._patched(table, known, scan)
             else:
-                built, ts_built = self._build(stale, scan)
+                built, ts_built = self._build(table, stale, scan)
         except BaseException:
             with self._mutex:
                 table.during_build = None
@@ -390,29 +527,33 @@ class SegmentCache:
 
     def _patched(self, table: _Table, known: _Segment, scan: _Scan) -> tuple[list[_Segment], int]:
         """Lays the keys changed since over a segment's rows, as of a fresh snapshot."""
-        snapshot = self._storage.snapshot()
-        next(iter(snapshot.scan(known.start, known.end)), None)
+        snapshot = scan.views.fresh()
+        if not scan.views.shows_reported:
+            next(iter(snapshot.scan(known.start, known.end)), None)
         # Whatever is at or below the snapshot has been reported by now, before the mark or since.
         with self._mutex:
             for commit_ts, key in table.during_build or ():
                 if commit_ts <= snapshot.ts and known.start <= key < known.end:
                     known.note(commit_ts, key)
+            settled = _settled(table, scan, snapshot)
             assert known.rows is not None
             base = known.rows.copy()
         if known.known_from == FOREVER:
             # Too much came meanwhile; what is known of it serves nobody, and the next scan builds.
-            return [_Segment(known.start, known.end)], snapshot.ts
+            return [_Segment(known.start, known.end)], settled
         changed = known.changed_since(snapshot.ts)
         values = snapshot.batch_get(changed)
         rows = edited(base, scan.codec.schema, [(key, values.get(key)) for key in changed], scan.names)
         newest = max((known.valid_from, *(known.changes[key] for key in changed)))
         fresh = _Segment(known.start, known.end, newest, FOREVER, rows, known.known_from, known.changes)
         fresh.last_used = known.last_used
-        return [fresh], snapshot.ts
+        return [fresh], settled
 
-    def _build(self, stale: _Segment, scan: _Scan) -> tuple[list[_Segment], int]:
-        """Scans a range at a fresh snapshot into segments; returns them and the snapshot's timestamp."""
-        snapshot = self._storage.snapshot()
+    def _build(self, table: _Table, stale: _Segment, scan: _Scan) -> tuple[list[_Segment], int]:
+        """Scans a range by a fresh reader into segments; returns them and what `_settled` gives."""
+        snapshot = scan.views.fresh()
+        with self._mutex:
+            settled = _settled(table, scan, snapshot)
         newest = 0
 
         def batches() -> Iterator[PackedBatch]:
@@ -431,7 +572,7 @@ class SegmentCache:
         return [
             _Segment(start, end, newest, FOREVER, rows, newest)
             for rows, (start, end) in zip(runs, pairwise(bounds), strict=True)
-        ], snapshot.ts
+        ], settled
 
     def _publish(
         self, table: _Table, old: _Segment, built: list[_Segment], ts_built: int, scan: _Scan, patch: bool
@@ -443,7 +584,8 @@ class SegmentCache:
             if commit_ts > ts_built and built[0].start <= key < built[-1].end:
                 built[bisect_right(starts, key) - 1].note(commit_ts, key)
         settled = patch or self._settle_loads(table, built, ts_built)
-        if self._tables.get(scan.codec.record_prefix) is not table or not settled:
+        lost = self._was_lost(table, scan.since)
+        if self._tables.get(scan.codec.record_prefix) is not table or not settled or lost:
             # A load that is not visible yet, or a table forgotten meanwhile, which reports no longer reach: what was
             # built serves nobody.
             for segment in built:
@@ -454,10 +596,11 @@ class SegmentCache:
         else:
             self._builds += len(built)
             self._decodes += len(built) * len(scan.names)
-        at = table.segments.index(old)
+        # what the budget had no room for meanwhile has an empty segment in its place
+        at = bisect_right(table.starts, old.start) - 1
+        self._count_bytes(table.segments[at], None)
         table.segments[at : at + 1] = built
         table.starts[at : at + 1] = starts
-        self._count_bytes(old, None)
         for segment in built:
             self._count_bytes(segment, segment.rows)
 
@@ -516,6 +659,27 @@ class SegmentCache:
         """Puts an empty segment in the place of this one, which scans on their way may still be reading."""
         self._count_bytes(segment, None)
         table.segments[table.segments.index(segment)] = _Segment(segment.start, segment.end)
+
+
+def _overlap(one: KeyRange, other: KeyRange) -> bool:
+    return (not other[1] or one[0] < other[1]) and (not one[1] or other[0] < one[1])
+
+
+def _settled(table: _Table, scan: _Scan, fresh: Reader) -> int:
+    """The timestamp up to which the fresh reader shows the commits that are reported while it reads.
+
+    Those that were reported before are noted already, or read anew: a reader that shows them all forgets them.
+    """
+    if not scan.views.shows_reported:
+        return fresh.ts
+    if table.during_build is not None:
+        table.during_build.clear()
+    return 0
+
+
+def _begins_at(table: _Table, key: bytes) -> bool:
+    """Whether a segment of the table begins at a key."""
+    return table.starts[bisect_right(table.starts, key) - 1] == key
 
 
 def _is_patchable(segment: _Segment) -> bool:

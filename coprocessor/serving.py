@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from coprocessor.columnar.of_store import StoreReplica
+from coprocessor.dag.scan import Kept
 from coprocessor.duck import DuckEngine
 from coprocessor.endpoint import DataVersion, Endpoint
+from coprocessor.region_columns import RegionColumns
 from kvstore.client.cluster.stores import ARROW, ENCODINGS_LABEL
 from kvstore.histogram import Durations
 from kvstore.proto import coprocessor_pb2
@@ -31,6 +34,7 @@ LABELS = {ENCODINGS_LABEL: ARROW}
 KINDS = {103: "select", 104: "analyze", 105: "checksum"}
 """Requests by `tp`, in TiKV's words."""
 BUSY_BACKOFF_MS = 100
+MIB = 1 << 20
 
 T = TypeVar("T")
 
@@ -43,6 +47,8 @@ class ServingLimits:
     """Requests that are evaluated at the same time."""
     queue_max: int = 256
     """Requests that wait for a thread; over it ServerIsBusy."""
+    columns_mib: int = -1
+    """MiB of memory for columns that are kept decoded; 0 keeps none, -1 is an eighth of the machine's, at most 1024."""
 
 
 class Workers(Protocol):
@@ -78,7 +84,10 @@ class InlineWorkers:
 
 
 class Serving:
-    """See `kvstore.server.api.CoprocessorHandler`. DuckDB is started when it is needed first, on a worker."""
+    """See `kvstore.server.api.CoprocessorHandler`: of one store, or of several that share its workers.
+
+    DuckDB is started when it is needed first, on a worker.
+    """
 
     def __init__(self, make_engine: Callable[[], DuckEngine], workers: Workers, limits: ServingLimits) -> None:
         self._make_engine = make_engine
@@ -87,6 +96,8 @@ class Serving:
         self._engine: DuckEngine | None = None
         self._endpoint: Endpoint | None = None
         self._making = threading.Lock()
+        self.columns: list[RegionColumns] = []
+        """What is kept decoded of the stores."""
         self.pending = 0
         """Requests that are evaluated or wait for it."""
         self.errors: dict[str, int] = {}
@@ -101,8 +112,16 @@ class Serving:
             "tikv_coprocessor_request_wait_seconds", "How long requests of the coprocessor waited for a thread.", "req"
         )
 
+    def begin(self, store: RegionStore) -> ServingOfStore:
+        columns: RegionColumns | None = None
+        if self._limits.columns_mib:
+            columns = RegionColumns(None if self._limits.columns_mib < 0 else self._limits.columns_mib * MIB)
+            columns.begin(store)
+            self.columns.append(columns)
+        return ServingOfStore(self, columns)
+
     async def handle(
-        self, request: coprocessor_pb2.Request, reader: RegionReader, data_version: int
+        self, request: coprocessor_pb2.Request, reader: RegionReader, data_version: int, kept: Kept | None
     ) -> coprocessor_pb2.Response:
         """Raises RegionError when too many requests wait, and what the reader does."""
         if self.pending >= self._limits.threads + self._limits.queue_max:
@@ -118,7 +137,7 @@ class Serving:
             try:
                 reader.check()
                 version = DataVersion(data_version, lambda: reader.is_stable)
-                return self._the_endpoint().handle(request, lambda ts: reader, version)
+                return self._the_endpoint().handle(request, lambda ts: reader, version, kept)
             finally:
                 reader.close()
 
@@ -164,6 +183,21 @@ class Serving:
         self._workers.close()
         if self._engine is not None:
             self._engine.close()
+
+
+class ServingOfStore:
+    """See `kvstore.server.api.CoprocessorOfStore`."""
+
+    def __init__(self, serving: Serving, columns: RegionColumns | None) -> None:
+        self._serving = serving
+        self._columns = columns
+
+    async def handle(
+        self, request: coprocessor_pb2.Request, reader: RegionReader, data_version: int
+    ) -> coprocessor_pb2.Response:
+        """Raises RegionError when too many requests wait, and what the reader does."""
+        kept = None if self._columns is None else partial(self._columns.scan, since=self._columns.losses)
+        return await self._serving.handle(request, reader, data_version, kept)
 
 
 class ReplicaServing:

@@ -43,15 +43,13 @@ from coprocessor.duck_expr import is_decimal_overflow, translate_error
 from coprocessor.endpoint import PAGE_BYTES_MAX, TP_DAG, Chunks, Warnings
 from coprocessor.env import Env
 from coprocessor.errors import CodecError, CoprocessorError
+from coprocessor.written import written_keys
 from kvstore.client.cluster.push_columnar import TP_WHOLE
-from kvstore.engine.api import CF_WRITE
-from kvstore.engine.batch import puts_of
-from kvstore.mvcc.keys import TS_BYTES, TS_MAX, user_key
 from kvstore.proto import tipb_pb2
 from kvstore.proto.coprocessor_pb2 import BatchRequest, BatchResponse
 from kvstore.raftstore.api import RegionStore
 from kvstore.server.access import first_user_key
-from kvstore.server.region_reader import CHANGES, RegionReader
+from kvstore.server.region_reader import RegionReader
 from kvstore.server.snapshot import Isolation
 
 if TYPE_CHECKING:
@@ -115,14 +113,8 @@ class StoreReplica:
         if not tables:
             return
         told: dict[bytes, list[tuple[bytes, int]]] = {}
-        for record in records:
-            for encoded, value in puts_of(record, CF_WRITE):
-                if value[:1] in CHANGES:
-                    key = user_key(encoded)
-                    prefix = key[:RECORD_PREFIX_LEN]
-                    if prefix in tables:
-                        commit_ts = int.from_bytes(encoded[-TS_BYTES:], "big") ^ TS_MAX
-                        told.setdefault(prefix, []).append((key, commit_ts))
+        for commit_ts, key in written_keys(records, lambda key: key[:RECORD_PREFIX_LEN] in tables):
+            told.setdefault(key[:RECORD_PREFIX_LEN], []).append((key, commit_ts))
         for prefix, keys in told.items():
             if tables[prefix].note(keys) >= PENDING_DUE:
                 self.on_due()
@@ -224,6 +216,8 @@ class StoreReplica:
         """All that scans read, at one state of the replica: the block prints the query. Raises NotHeld, MetLock."""
         # a lock first: a commit at or below the timestamp is then seen as a lock, or was told
         known = [[key for one in ranges for key in reader.check_locks(*one)] for _, ranges in scans]
+        assert self._store is not None
+        self._store.wait_told()
         for scan, _ in scans:
             self._held(scan.table_id, scan)  # in a form for all scans of it, which the last of them completes
         tables = [self._held(scan.table_id, scan) for scan, _ in scans]

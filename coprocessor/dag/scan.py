@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import starmap, takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,9 +33,12 @@ from coprocessor.codec.datum import (
 from coprocessor.codec.gather import big_u64, windows
 from coprocessor.codec.index_row import compile_index_decoder
 from coprocessor.codec.keys import (
+    HANDLE_TAIL_LEN,
     INDEX_PREFIX_LEN,
     INDEX_VALUE_IN_KEY,
+    OLD_INDEX_VALUE_LEN_MAX,
     RECORD_PREFIX_LEN,
+    RESTORED_DATA_FLAG,
     index_prefix,
     index_value,
     prefix_next,
@@ -49,6 +52,7 @@ from coprocessor.codec.vector_keys import HandleDecoder
 from coprocessor.dag.datum_rows import DAMAGE
 from coprocessor.dag.plan import IndexScan, Scan, ScanColumn, TableScan
 from coprocessor.errors import BadRequest, CodecError, Unsupported
+from coprocessor.scan import KeyedBatch
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.table import KeyRange
 from coprocessor.types import BIGINT, BYTES, DOUBLE, DURATION, UBIGINT, FieldType, decimal_type
@@ -68,16 +72,19 @@ DECODERS_MAX = 256
 """Decoders kept: a request's scan is decoded alike in every region."""
 INT_RECORD_KEY_LEN = RECORD_PREFIX_LEN + 8
 _COMMON_IN_KEY = index_value(b"", distinct=False)
-_CUT = 0
+CUT = 0
 """The prefix length that says that a key holds less than the column; how much less is not asked."""
 
+T = TypeVar("T")
 Decode = Callable[[PackedBatch], pa.RecordBatch]
+Kept = Callable[[TableScan, KeyRange, Reader, dt.tzinfo], Iterator[KeyedBatch] | None]
+"""The columns of a range of records that are kept decoded; None where the reader has to be asked."""
 
 
 class Source:
     """The scan of one request, read once. `check` is called before every batch and may raise (a deadline).
 
-    With `rows_max` it ends behind the batch in which so many rows were there.
+    With `rows_max` it ends behind the batch in which so many rows were there. `kept` is for those that read to the end.
     """
 
     def __init__(
@@ -89,8 +96,11 @@ class Source:
         check: Callable[[], None],
         batch_rows: int = BATCH_ROWS_MAX,
         rows_max: int = 0,
+        kept: Kept | None = None,
     ) -> None:
         self._scan = scan
+        self._tz = tz
+        self._kept = kept
         self._ranges = list(ranges)
         self._reader = reader
         self._check = check
@@ -107,23 +117,16 @@ class Source:
         """
         self._check()
         rows = 0
-        for packed, position in self._packed():
+        for batch, position in self._parts():
             self._position = position
-            if packed.count:
+            if batch is not None:
                 self.batches_read += 1
-                rows += packed.count
-                yield self._decoded(packed)
+                rows += batch.num_rows
+                yield batch
             if self._rows_max and rows >= self._rows_max:
                 return
             self._check()
         self._position = None
-
-    def _decoded(self, packed: PackedBatch) -> pa.RecordBatch:
-        try:
-            with np.errstate(all="ignore"):  # what does not fit the type that the request says
-                return self._decode(packed)
-        except (pa.ArrowException, *DAMAGE) as error:
-            raise CodecError(f"a damaged record or index entry: {error}") from None
 
     def scanned(self) -> KeyRange | None:
         """The part of the ranges that the batches so far came from; None when nothing is left."""
@@ -132,8 +135,20 @@ class Source:
         first, last = self._ranges[0][0], self._ranges[-1][1]
         return (self._position, last) if self._scan.desc else (first, self._position)
 
+    def _parts(self) -> Iterator[tuple[pa.RecordBatch | None, bytes]]:
+        """The batches (None: one without rows), and where the scan stands after each: the bound of what it has read."""
+        if self._kept is not None and len(self._ranges) == 1 and isinstance(self._scan, TableScan):
+            start, end = self._clipped(*self._ranges[0])
+            pieces = self._kept(self._scan, (start, end), self._reader, self._tz) if start < end else None
+            if pieces is not None:
+                while (piece := _undamaged(lambda: next(pieces, None))) is not None:
+                    yield piece.batch if piece.batch.num_rows else None, piece.end
+                return
+        for packed, position in self._packed():
+            yield _undamaged(partial(self._decode, packed)) if packed.count else None, position
+
     def _packed(self) -> Iterator[tuple[PackedBatch, bytes]]:
-        """The packed batches, and where the scan stands after each: the bound of what it has read."""
+        """The packed batches, and where the scan stands after each."""
         at = 0
         ordered = self._ranges[::-1] if self._scan.desc else self._ranges
         many = len(ordered) >= MANY_RANGES
@@ -245,6 +260,15 @@ class Source:
         return max(start, prefix), min(end, stop) if end else stop
 
 
+def _undamaged(decode: Callable[[], T]) -> T:
+    """What decoding gives. Raises CodecError for damaged values."""
+    try:
+        with np.errstate(all="ignore"):  # what does not fit the type that the request says
+            return decode()
+    except (pa.ArrowException, *DAMAGE) as error:
+        raise CodecError(f"a damaged record or index entry: {error}") from None
+
+
 def _is_whole(key: bytes, at: int, datums: int) -> bool:
     """Whether a key has so many datums from `at` on, none of them NULL, and nothing else."""
     try:
@@ -282,7 +306,7 @@ class _TableDecoder:
     def decode(self, packed: PackedBatch) -> pa.RecordBatch:
         if self._decode is None:
             key = packed.keys[packed.key_starts[0] : packed.key_ends[0]].tobytes()
-            self._decode = self._decoder(_datum_types(key, len(self._scan.primary_columns)))
+            self._decode = self._decoder(datum_types(key, len(self._scan.primary_columns)))
         return self._decode(packed)
 
     def _decoder(self, primary_types: Sequence[FieldType]) -> Decode:
@@ -296,12 +320,12 @@ class _TableDecoder:
             if column_id not in place:
                 place[column_id] = len(columns)
                 columns.append(ColumnSchema(column_id, f"c{len(columns)}", type_, True))
-            parts.append(IndexColumn(place[column_id], _CUT if column_id in scan.primary_prefixes else -1))
+            parts.append(IndexColumn(place[column_id], CUT if column_id in scan.primary_prefixes else -1))
         schema = TableSchema(scan.table_id, "", tuple(columns), handle, tuple(parts) if handle < 0 else ())
         return BatchDecoder(schema, range(len(scan.columns)), self._tz).decode
 
 
-def _datum_types(key: bytes, count: int) -> list[FieldType]:
+def datum_types(key: bytes, count: int) -> list[FieldType]:
     """Types that have the datums of a record key's handle: enough to find where each ends."""
     types = []
     at = RECORD_PREFIX_LEN
@@ -365,18 +389,38 @@ class _IndexDecoder:
         """The columns where all entries have the form that non-unique or unique ones have here; else None."""
         if not self._tail:
             return self._of_index.decode(packed)
-        in_key = _COMMON_IN_KEY if self._common and not self._int_handle else INDEX_VALUE_IN_KEY
+        if self._handles_in_keys(packed):
+            return self._of_key.decode(packed)
+        if not self._int_handle or not packed.count:
+            return None
+        # The handle is all of the value, or its tail behind restored data.
         lengths = packed.value_ends - packed.value_starts
-        if bool((lengths == len(in_key)).all()):
-            values = windows(packed.values, packed.value_starts, len(in_key))
-            if bool((values == np.frombuffer(in_key, np.uint8)).all()):
-                return self._of_key.decode(packed)
-        if self._int_handle and bool((lengths == 8).all()):
-            bits = big_u64(packed.values, packed.value_starts)
-            handles = bits if self._types[-1].unsigned else bits.view(np.int64)
-            columns = self._of_index.decode(packed)
-            return None if columns is None else [*columns, integers(self._types[-1], handles)]
-        return None
+        heads = packed.values[packed.value_starts]
+        plain = lengths == HANDLE_TAIL_LEN
+        if not bool((plain | ((lengths > OLD_INDEX_VALUE_LEN_MAX) & (heads == HANDLE_TAIL_LEN))).all()):
+            return None
+        bits = big_u64(packed.values, packed.value_ends - HANDLE_TAIL_LEN)
+        handles = bits if self._types[-1].unsigned else bits.view(np.int64)
+        columns = self._of_index.decode(packed)
+        return None if columns is None else [*columns, integers(self._types[-1], handles)]
+
+    def _handles_in_keys(self, packed: PackedBatch) -> bool:
+        """Whether no value has a handle."""
+        lengths = packed.value_ends - packed.value_starts
+        if not packed.count or not int(lengths.min()):
+            return False
+        if self._common and not self._int_handle:
+            if int(lengths.min()) < len(_COMMON_IN_KEY):
+                return False
+            heads = windows(packed.values, packed.value_starts, len(_COMMON_IN_KEY))
+            if not bool((heads == np.frombuffer(_COMMON_IN_KEY, np.uint8)).all()):
+                return False
+            longer = lengths > len(_COMMON_IN_KEY)
+            after = packed.values[packed.value_starts[longer] + len(_COMMON_IN_KEY)]
+            return bool((after == RESTORED_DATA_FLAG).all())
+        heads = packed.values[packed.value_starts]
+        plain = (lengths == 1) & (heads == INDEX_VALUE_IN_KEY[0])
+        return bool((plain | ((lengths > OLD_INDEX_VALUE_LEN_MAX) & (heads < HANDLE_TAIL_LEN))).all())
 
 
 class _HandleColumns:

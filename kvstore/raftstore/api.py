@@ -132,6 +132,9 @@ class RegionStore(Protocol):
     def observe_writes(self, observer: WriteObserver) -> None:
         """Tells the observer of everything that is written from now on."""
 
+    def wait_told(self) -> None:
+        """Returns when the observers of writes were told of all that the caller may have seen. On any thread."""
+
     def before_leaving(self, call: Leaving) -> None:
         """Awaits `call` before a region led here is split, merged into another, or handed over on an order.
 

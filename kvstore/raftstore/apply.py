@@ -67,13 +67,14 @@ class Applying:
             if not peer.destroyed:
                 peer.storage.save_apply_state(self.batch)
         fail_point("raftstore::before_apply_write")
-        self.store.engine.write(self.batch)
+        with self.store.telling:
+            self.store.engine.write(self.batch)
+            records, self._records = self._records, []
+            if records:
+                for observer in self.store.write_observers:
+                    observer.on_written(records)
         self.store.counters.apply_batches += 1
         self.batch = self.store.engine.batch()
-        if self._records:
-            records, self._records = self._records, []
-            for observer in self.store.write_observers:
-                observer.on_written(records)
         after, self._after = self._after, []
         for action in after:
             action()

@@ -6,6 +6,7 @@ does, and its writes are applied one after the other.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from kvstore.engine.api import Engine
@@ -33,6 +34,7 @@ class SingleRegionStore:
         self._region = first_region(region_id, peer_id, store_id)
         self._observers: list[RegionObserver] = []
         self._write_observers: list[WriteObserver] = []
+        self._telling = threading.Lock()
         self._applied = 0
 
     @property
@@ -80,9 +82,10 @@ class SingleRegionStore:
             raise checks.raft_entry_too_large(self._region.id, len(record))
         batch = self._engine.batch()
         batch.add_record(record)
-        self._engine.write(batch)
-        for written in self._write_observers:
-            written.on_written([record])
+        with self._telling:
+            self._engine.write(batch)
+            for written in self._write_observers:
+                written.on_written([record])
         self._applied += 1
         applied = self._applied
         for observer in self._observers:
@@ -118,6 +121,10 @@ class SingleRegionStore:
 
     def observe_writes(self, observer: WriteObserver) -> None:
         self._write_observers.append(observer)
+
+    def wait_told(self) -> None:
+        with self._telling:
+            """Whoever held it has told."""
 
     def before_leaving(self, call: Leaving) -> None:
         """The region stays as it is."""

@@ -7,6 +7,7 @@ rests on is durable. Anything that fails in between ends `run` with the error, a
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -81,6 +82,8 @@ class RaftStore:
         self.tree = RegionTree()
         self.observers: list[RegionObserver] = []
         self.write_observers: list[WriteObserver] = []
+        self.telling = threading.Lock()
+        """Held from before a write until its observers were told of it."""
         self._leaving: list[Leaving] = []
         self.snapshots = Snapshots(self)
         self.imports = Imports(self)
@@ -118,6 +121,10 @@ class RaftStore:
 
     def observe_writes(self, observer: WriteObserver) -> None:
         self.write_observers.append(observer)
+
+    def wait_told(self) -> None:
+        with self.telling:
+            """Whoever held it has told."""
 
     def before_leaving(self, call: Leaving) -> None:
         self._leaving.append(call)

@@ -22,6 +22,13 @@ class Directory(Protocol):
 
 
 class CoprocessorHandler(Protocol):
+    """Evaluates coprocessor requests of stores' regions."""
+
+    def begin(self, store: RegionStore) -> CoprocessorOfStore:
+        """What answers the requests to a store; it follows the store's writes from now on."""
+
+
+class CoprocessorOfStore(Protocol):
     """Evaluates coprocessor requests over a region's data; errors of a request are in its answer."""
 
     async def handle(self, request: Request, reader: RegionReader, data_version: int) -> Response:

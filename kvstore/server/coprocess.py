@@ -28,7 +28,7 @@ from kvstore.proto.kvrpcpb_pb2 import Context, LockInfo
 from kvstore.proto.metapb_pb2 import Peer, Region
 from kvstore.raftstore.api import Grant, RegionError, RegionStore
 from kvstore.raftstore.checks import region_not_found
-from kvstore.server.access import deadline_of, grant
+from kvstore.server.access import deadline_of, first_user_key, grant
 from kvstore.server.api import CoprocessorHandler, ReplicaHandler
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.errors import LockedAtLeader, Refused, deadline_exceeded, key_not_in_region, lock_info
@@ -68,7 +68,7 @@ class Coprocess:
         self._store = store
         self._concurrency = concurrency
         self._replicas = replicas
-        self._handler = handler
+        self._handler = None if handler is None else handler.begin(store)
         self._limits = limits
         self._readings: dict[_Reading, None] = {}
         self._replica = replica
@@ -93,7 +93,10 @@ class Coprocess:
         except LockedAtLeader as met:
             return Response(locked=met.info)
         reading = _Reading(granted.region)
-        reader = RegionReader(self._store.engine, request.start_ts, isolation_of(context), _checked(reading, deadline))
+        region = granted.region
+        bounds = first_user_key(region.start_key), first_user_key(region.end_key)
+        check = _checked(reading, deadline)
+        reader = RegionReader(self._store.engine, request.start_ts, isolation_of(context), check, bounds)
         self._readings[reading] = None
         try:
             await fail_point_async("coprocessor::before_evaluation")

@@ -39,11 +39,20 @@ class RegionReader:
     Used by one thread at a time; `check` is called before every step.
     """
 
-    def __init__(self, engine: Engine, ts: int, isolation: Isolation, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ts: int,
+        isolation: Isolation,
+        check: Callable[[], None],
+        bounds: Range = (b"", b""),
+    ) -> None:
+        """`bounds` are the region's, as keys of users; an empty end is none."""
         self._engine = engine
         self._ts = ts
         self._isolation = isolation
         self.check = check
+        self.bounds = bounds
         self._points: SnapshotReads | None = None
         self.keys = 0
         self.bytes = 0
@@ -55,6 +64,15 @@ class RegionReader:
     @property
     def ts(self) -> int:
         return self._ts
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it reads its timestamp's snapshot, and every lock below that is in the way."""
+        return self._isolation == Isolation()
+
+    def newest(self, ts: int = TS_MAX) -> RegionReader:
+        """A reader of what is committed at or below `ts`, whatever is locked: for whoever looked at the locks."""
+        return RegionReader(self._engine, ts, Isolation(ignore_locks=True), self.check, self.bounds)
 
     def close(self) -> None:
         """Drops iterators."""
@@ -72,7 +90,7 @@ class RegionReader:
         found = self._reads().get(key, data_key(key), self._ts, self._isolation)
         if found is None:
             return None
-        self._count(1, len(key) + len(found[0]))
+        self.count(1, len(key) + len(found[0]))
         return found[0]
 
     def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -93,7 +111,7 @@ class RegionReader:
                 continue
             for chunk in scan_chunks(self._engine, *part, self._ts, self._load, self.check, reverse=reverse):
                 self.check()
-                self._count(len(chunk), sum(map(len, chunk.values)))
+                self.count(len(chunk), sum(map(len, chunk.values)))
                 yield chunk
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
@@ -110,7 +128,7 @@ class RegionReader:
                 self.check()
                 self.is_stable = self.is_stable and not packed.has_newer
                 size = packed.key_ends - packed.key_starts + packed.value_ends - packed.value_starts
-                self._count(packed.count, int(size.sum()))
+                self.count(packed.count, int(size.sum()))
                 yield packed
 
     def check_locks(self, start: bytes, end: bytes) -> list[bytes]:
@@ -119,6 +137,7 @@ class RegionReader:
         low, high = data_range(start, end)
         if self._isolation.ignore_locks or low >= high or not self._has_locks(low, high):
             return []
+        self.is_stable = False
         self.check()
         found: list[bytes] = []
         for row in locks_in(self._engine, low, high, self._ts, self._isolation, False):
@@ -165,7 +184,7 @@ class RegionReader:
                 raise MetLock(row.key, row.lock)
             value = value_of_lock(self._engine, data_key(row.key), row.lock)
             if value is not None:
-                self._count(1, len(row.key) + len(value))
+                self.count(1, len(row.key) + len(value))
                 yield [(row.key, value)]
         if start < end or not end:
             yield start, end
@@ -183,7 +202,7 @@ class RegionReader:
         for row in self._reads().scan(start, end, self._ts, self._isolation, reverse=reverse):
             if isinstance(row, MetLock):
                 raise row
-            self._count(1, len(row[0]) + len(row[1]))
+            self.count(1, len(row[0]) + len(row[1]))
             pairs.append(row)
             if len(pairs) >= rows:
                 self.check()
@@ -195,6 +214,7 @@ class RegionReader:
     def _load(self, encoded: bytes, start_ts: int) -> bytes:
         return load_default(self._engine, encoded, start_ts)
 
-    def _count(self, keys: int, size: int) -> None:
+    def count(self, keys: int, size: int) -> None:
+        """Notes what was given out."""
         self.keys += keys
         self.bytes += size

@@ -61,6 +61,16 @@ class CoprocessorMetrics(Collector):
         yield CounterMetricFamily(
             "sqlfront_coprocessor_cache_hits", "Answers that the client had already.", serving.cache_hits
         )
+        kept = [columns.stats() for columns in serving.columns]
+        yield GaugeMetricFamily(
+            "sqlfront_coprocessor_columns_bytes", "Decoded columns that are kept.", sum(one["bytes"] for one in kept)
+        )
+        segments = CounterMetricFamily(
+            "sqlfront_coprocessor_column_segments", "Segments of kept columns, by how they were made.", labels=("by",)
+        )
+        for by, name in (("scan", "builds"), ("patch", "patches")):
+            segments.add_metric((by,), sum(one[name] for one in kept))
+        yield segments
         yield GaugeMetricFamily(
             "sqlfront_coprocessor_requests_in_flight", "Coprocessor requests evaluated or waiting.", serving.pending
         )

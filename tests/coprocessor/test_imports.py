@@ -21,6 +21,8 @@ WIRE = (
     "coprocessor.columnar.stored",
     "coprocessor.columnar.held",
     "coprocessor.columnar.whole",
+    "coprocessor.region_columns",
+    "coprocessor.written",
 )
 ROOT = Path(coprocessor.__path__[0]).parent
 NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("coprocessor/**/*.py")]

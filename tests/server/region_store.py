@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 
 from kvstore.engine.api import Engine
+from kvstore.engine.batch import encode_changes
 from kvstore.engine.memory import MemoryEngine
 from kvstore.proto import errorpb_pb2
 from kvstore.proto.kvrpcpb_pb2 import Context
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch
-from kvstore.raftstore.api import Entry, Grant, Leaving, RegionError, RegionObserver
+from kvstore.raftstore.api import Entry, Grant, Leaving, RegionError, RegionObserver, WriteObserver
 
 STORE_ID = 1
 
@@ -34,6 +36,8 @@ class TestStore:
         self.leaders: dict[int, Peer | None] = {}
         self._regions: dict[int, Region] = {}
         self._observers: list[RegionObserver] = []
+        self._write_observers: list[WriteObserver] = []
+        self._telling = threading.Lock()
         self.leaving: list[Leaving] = []
         self.add(1, b"", b"")
 
@@ -112,21 +116,23 @@ class TestStore:
         if self.write_error is not None:
             raise self.write_error
         await asyncio.sleep(self.write_delay_s)
+        record = b"".join(encode_changes(entries))
         batch = self.engine.batch()
-        for cf, key, value in entries:
-            if value is None:
-                batch.delete(key, self.engine.handle(cf))
-            else:
-                batch.put(key, value, self.engine.handle(cf))
-        self.engine.write(batch)
+        batch.add_record(record)
+        with self._telling:
+            self.engine.write(batch)
+            for told in self._write_observers:
+                told.on_written([record])
         self.applied += 1
         for observer in self._observers:
             observer.on_applied(region, sum(len(key) + len(value or b"") for _, key, value in entries))
         return self.applied
 
     async def delete_range(self, context: Context, cf: str, start: bytes, end: bytes) -> None:
-        self._check(context)
+        region = self._check(context)
         await asyncio.sleep(self.write_delay_s)
+        for told in self._write_observers:
+            told.on_range_changed(region.start_key, region.end_key)
         self.engine.delete_range(cf, start, end)
 
     async def read_index(self, context: Context) -> int:
@@ -164,6 +170,13 @@ class TestStore:
 
     def before_leaving(self, call: Leaving) -> None:
         self.leaving.append(call)
+
+    def observe_writes(self, observer: WriteObserver) -> None:
+        self._write_observers.append(observer)
+
+    def wait_told(self) -> None:
+        with self._telling:
+            """Whoever held it has told."""
 
     def observe(self, observer: RegionObserver) -> None:
         self._observers.append(observer)
