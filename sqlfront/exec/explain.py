@@ -1,8 +1,8 @@
 """EXPLAIN and EXPLAIN ANALYZE: the plan as a table, one line a node, with the access path of every table.
 
 `task` says who runs the node: `kv` is an access path over keys, `direct` our own executor, `duckdb` the residual;
-`root` and `cop[tikv]` are what is pushed down (explain_push.py). ANALYZE runs the statement and adds what each access
-path really read and how long that took.
+`root` and `cop[tikv]` are what is pushed down (explain_push.py), `mpp[tiflash]` what one columnar store computes.
+ANALYZE runs the statement and adds what each access path really read and how long that took.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sqlfront.errors import unsupported
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows
 from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
-from sqlfront.exec.explain_push import ROOT, aggregate_info, reader_lines
-from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
+from sqlfront.exec.explain_push import MPP, ROOT, aggregate_info, reader_lines, tasks
+from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query, may_compute_whole
 from sqlfront.exec.statement import bind_context, plan_query, tell
 from sqlfront.plan.access import Access
 from sqlfront.plan.lookups import Lookup
@@ -59,6 +59,8 @@ class Measured:
 
     scans: dict[int, tuple[int, float]] = field(default_factory=dict)
     pushes: Mapping[int, PushStats] = field(default_factory=dict)
+    is_whole: bool = False
+    """Whether one columnar store computed the query."""
     rows: int = 0
     seconds: float = 0.0
 
@@ -157,10 +159,38 @@ def _explain_query(
         if id(scan) not in notes.columnar and (scan.engine == "tiflash" or (scan.access and scan.access.columnar)):
             notes.remarks[id(scan)] = _replica_note(session, scan)
     notes.pushes = None if measured is None else measured.pushes
-    lines = list(_lines(root, 0, task, measured, notes))
+    whole = _whole_of(session, query, measured, notes)
+    if whole is not None:
+        lines = _whole_lines(whole, notes)
+    else:
+        lines = list(_lines(root, 0, task, measured, notes))
     if measured is not None and lines:
         lines[0].actual = (measured.rows, measured.seconds)
     return lines
+
+
+def _whole_of(
+    session: Session, query: PointQuery | DirectQuery | ResidualQuery, measured: Measured | None, notes: _Notes
+) -> Node | None:
+    """The plan of a query that one columnar store computes: as it was, or as it will be if some store has all of it."""
+    if not isinstance(query, ResidualQuery) or (measured is not None and not measured.is_whole):
+        return None
+    if measured is None and (any(notes.remarks.values()) or not may_compute_whole(session)):
+        return None
+    return None if query.whole is None else query.whole.root
+
+
+def _whole_lines(root: Node, notes: _Notes) -> list[_Line]:
+    """A reader, and under it what the store does."""
+    stats = None if notes.pushes is None else notes.pushes.get(id(root))
+    told = "" if stats is None else f"mpp_task: {tasks(stats.rows)}"
+    reader = _Line("WholeReader", 0, _estimate(root), ROOT, "", "by a columnar store that has all of it", None, told)
+    inner = _Notes()
+    inner.columnar = {id(scan): "" for scan in _all_scans(root)}
+    lines = list(_lines(root, 1, MPP, None, inner))
+    for line in lines:
+        line.task = MPP
+    return [reader, *lines]
 
 
 def _with_scan(node: Node, scan: Scan, measured: Measured | None) -> Node:
@@ -197,6 +227,7 @@ def _measure(session: Session, query: PointQuery | DirectQuery | ResidualQuery, 
             source = query.source(session, params, measuring=True)
             out.scans = dict(source.measures)
             out.pushes = {} if source.pushing is None else source.pushing.stats
+            out.is_whole = source.is_whole
             out.rows = sum(len(batch) for batch in source.rows())
     out.seconds = time.perf_counter() - begun
     return out

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlfront.exec.pushing import Asked, PushStats
 
 Show = Callable[[Expr], str]
-ROOT, COP, BATCH_COP = "root", "cop[tikv]", "batchCop[tiflash]"
+ROOT, COP, BATCH_COP, MPP = "root", "cop[tikv]", "batchCop[tiflash]", "mpp[tiflash]"
 _UNITS = ((1 << 20, "MB"), (1 << 10, "KB"))
 
 
@@ -129,7 +129,7 @@ def _reader(
 ) -> list[PushLine]:
     asked = None if stats is None else stats.rows
     top = chain[-1]
-    execution = "" if asked is None else f"cop_task: {_tasks(asked)}"
+    execution = "" if asked is None else f"cop_task: {tasks(asked)}"
     actual = _given(asked, len(chain))
     return [
         PushLine(name, 0, top.rows, ROOT, "", f"data:{top.name}", actual, execution),
@@ -141,7 +141,7 @@ def _lookup(build: Sequence[_Executor], probe: Sequence[_Executor], stats: PushS
     entries, rows = (None, None) if stats is None else (stats.entries, stats.rows)
     execution = ""
     if entries is not None and rows is not None:
-        execution = f"index_task: {_tasks(entries)}, table_task: {_tasks(rows)}"
+        execution = f"index_task: {tasks(entries)}, table_task: {tasks(rows)}"
     return [
         PushLine("IndexLookUp", 0, probe[-1].rows, ROOT, "", "", _given(rows, len(probe)), execution),
         *_executors(build, 1, "(Build)", entries),
@@ -171,7 +171,8 @@ def _given(asked: Asked | None, count: int) -> int | None:
     return asked.rows[count - 1] if len(asked.rows) >= count else 0
 
 
-def _tasks(asked: Asked) -> str:
+def tasks(asked: Asked) -> str:
+    """What the requests of a chain took."""
     if not asked.tasks:
         return "{num: 0}"
     average = asked.seconds / asked.tasks

@@ -86,14 +86,15 @@ class Asked:
     seconds_max: float = 0.0
     rows: list[int] = field(default_factory=list)
 
-    def note(self, answer: PushAnswer, decoded: Answer) -> None:
+    def note(self, answer: PushAnswer, decoded: Answer | None = None) -> None:
         self.tasks += 1
         self.columnar += answer.columnar
         self.wire_bytes += answer.wire_bytes
         self.cache_hits += answer.wire_bytes == 0
         self.seconds += answer.seconds
         self.seconds_max = max(self.seconds_max, answer.seconds)
-        self.add_rows([summary.rows for summary in decoded.summaries])
+        if decoded is not None:
+            self.add_rows([summary.rows for summary in decoded.summaries])
 
     def add_rows(self, counts: Sequence[int]) -> None:
         """Adds what each executor gave."""

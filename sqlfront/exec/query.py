@@ -326,7 +326,7 @@ class DuckSource:
         self._wide = False
         self._rows: list[Row] | None = None
         try:
-            self._whole = None if measuring else self._ask_whole()
+            self._whole = self._ask_whole()
             if self._whole is not None:
                 self._start_whole(self._whole)
                 return
@@ -346,10 +346,15 @@ class DuckSource:
         """The result of the query where one columnar store computes it."""
         session, reader, pushing = self._session, self._reader, self.pushing
         push_down = session.storage.push_down
-        if push_down is None or reader is None or pushing is None or not session.variables.get("tidb_allow_mpp"):
+        if push_down is None or reader is None or pushing is None:
             return None
-        plan = self._query.whole
+        plan = self._query.whole if may_compute_whole(session) else None
         return None if plan is None else plan.ask(session, push_down, pushing, self._env, reader)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one columnar store has computed the query."""
+        return self._whole is not None
 
     def _start_whole(self, result: pa.Table) -> None:
         """Goes on with a result that is there."""
@@ -577,10 +582,22 @@ def _raise(exc: Exception) -> NoReturn:
     raise exc
 
 
+def may_compute_whole(session: Session) -> bool:
+    """Whether the session's queries may be computed whole by a columnar store, where they can be."""
+    return session.storage.push_down is not None and bool(session.variables.get("tidb_allow_mpp"))
+
+
 def _empty(names: Sequence[str], types: Sequence[FieldType]) -> pa.Table:
+    """No rows, in types that DuckDB reads."""
+    import pyarrow as pa
+
     from coprocessor.arrow import arrow_schema
 
-    return arrow_schema(names, types, inside=True).empty_table()
+    fields = []
+    for field in arrow_schema(names, types, inside=True):
+        is_wide = pa.types.is_decimal256(field.type)
+        fields.append(field.with_type(pa.decimal128(38, field.type.scale)) if is_wide else field)
+    return pa.schema(fields).empty_table()
 
 
 def _padded(table: pa.Table, relation: Relation) -> list[int]:

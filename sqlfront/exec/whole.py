@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 class WholePlan:
     """A query as one store computes it."""
 
-    def __init__(self, printed: PrintedQuery, scans: dict[str, Scan], tz: dt.tzinfo | None) -> None:
+    def __init__(self, root: Node, printed: PrintedQuery, scans: dict[str, Scan], tz: dt.tzinfo | None) -> None:
+        self.root = root
+        """The plan, of which nothing is left to be done by tables."""
         self._printed = printed
         self._scans = scans
         name, offset = wire_zone(tz)
@@ -60,7 +62,9 @@ class WholePlan:
         if answers is None:
             return None
         batches = []
+        asked = pushing.stats_of(self.root).rows
         for answer in answers:
+            asked.note(answer)
             for batch in _batches_of(answer.data):
                 pushing.hold(batch.nbytes)
                 batches.append(batch)
@@ -82,7 +86,7 @@ def compile_whole(root: Node, tz: dt.tzinfo | None) -> WholePlan | None:
         # what the store has of texts is not known here
         padded = frozenset(c.id for scan in scans.values() for c in scan.cols if c.type.is_text)
         printed = print_query(plain, padded=padded)
-        return None if printed.udfs else WholePlan(printed, scans, tz)
+        return None if printed.udfs else WholePlan(plain, printed, scans, tz)
     except (Unsupported, Error):
         return None
 

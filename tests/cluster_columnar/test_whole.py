@@ -48,6 +48,7 @@ QUERIES = [
     "SELECT COUNT(DISTINCT o.note) FROM o JOIN c ON o.c = c.id",
     "SELECT COUNT(*) FROM o JOIN c ON o.c = c.id WHERE c.id < 0",
     "SELECT o.id, o.span, o.e, o.s FROM o JOIN c ON o.c = c.id WHERE c.id < 0 ORDER BY 1",
+    "SELECT c.name, SUM(o.id), SUM(IF(o.c > 3, o.id, 0)) FROM o JOIN c ON o.c = c.id WHERE c.id < 0 GROUP BY c.name",
     "SELECT o.e, o.s, o.span, o.b, o.y, o.j FROM o JOIN c ON o.c = c.id ORDER BY o.id LIMIT 30",
 ]
 
@@ -154,6 +155,28 @@ def test_own_writes_snapshots_and_later_commits(world: World, cursor: Any, whole
     assert columnar == rows != before
     assert len(whole) == 3  # the store does not know what is written here
     writing.rollback()
+
+
+def test_explained(cursor: Any, whole: list[str]) -> None:
+    sql = "SELECT c.name, COUNT(*) FROM o JOIN c ON o.c = c.id WHERE o.amount > 20 GROUP BY c.name"
+    cursor.execute("SET tidb_isolation_read_engines = 'tiflash'")
+    cursor.execute(f"EXPLAIN {sql}")
+    lines = cursor.fetchall()
+    assert lines[0][0] == "WholeReader"
+    assert {line[2] for line in lines[1:]} == {"mpp[tiflash]"}
+    assert not whole
+    cursor.execute(f"EXPLAIN ANALYZE {sql}")
+    measured = cursor.fetchall()
+    assert [line[0] for line in measured] == [line[0] for line in lines]
+    assert measured[0][2] == "12"
+    assert "mpp_task: {num: 1, " in measured[0][-1]
+    assert len(whole) == 1
+    cursor.execute("SET tidb_allow_mpp = 0")
+    for explain in ("EXPLAIN", "EXPLAIN ANALYZE"):
+        cursor.execute(f"{explain} {sql}")
+        assert "mpp" not in str(cursor.fetchall())
+    cursor.execute("SET tidb_allow_mpp = 1")
+    cursor.execute("SET tidb_isolation_read_engines = 'tikv,tiflash,tidb'")
 
 
 def test_what_is_not_computed_whole_is_computed_by_parts(cursor: Any, whole: list[str]) -> None:

@@ -186,7 +186,7 @@ class WholePush:
             if found is None:
                 return None
             answers, again = await self._asking.ask(backoff, *found)
-            if self._asking.left or self._asking.failed:
+            if self._asking.left:
                 return None
             if not again:
                 return answers
@@ -197,7 +197,7 @@ class WholePush:
     async def _store_of_all(self, backoff: Backoff) -> tuple[int, list[tuple[CachedRegion, list[KeyRange]]]] | None:
         """A store with a peer of every region, and the regions with what is wanted of each."""
         left = sorted(self._request.ranges)
-        stores = await self._stores.ours()
+        stores = await self._stores.ours() - self._asking.failed
         regions = self._parts.regions
         batch: list[tuple[CachedRegion, list[KeyRange]]] = []
         looked_up = False
@@ -211,7 +211,7 @@ class WholePush:
             stores = having
             batch.append((region, below(left, region.end)))
             left = from_key(left, region.end) if region.end else []
-        return (min(stores), batch) if stores and batch else None
+        return (self._parts.rng.choice(sorted(stores)), batch) if stores and batch else None
 
 
 def check_answer(data: bytes) -> None:
