@@ -31,8 +31,8 @@ Main = Callable[[Crew, Database, int], None]
 """What a server does once it serves: starts threads of its crew. The number is the server's own."""
 
 
-class SimStorage(ClusterStorage):
-    """A storage that is asked for rows only: simulated stores evaluate nothing."""
+class PlainStorage(ClusterStorage):
+    """A storage that is asked for rows only: its stores evaluate nothing."""
 
     @property
     def push_down(self) -> PushDown | None:
@@ -92,12 +92,13 @@ class SqlCluster(StoreCluster):
 
         catalog._make, catalog.commit_with = made, committed
 
-    def _connect(self, crew: Crew) -> SimStorage:
+    def _connect(self, crew: Crew) -> ClusterStorage:
         life = crew.life
         loop = SimLoopThread(crew)
         transport = life.transport()
         work = Cluster.connect(self.pd_addresses, transport=transport, rng=life.rng, options=self.shape.options)
-        return SimStorage(loop, loop.run(work), transport.close)
+        storage = ClusterStorage if self.shape.computes else PlainStorage
+        return storage(loop, loop.run(work), transport.close)
 
     async def start_servers(self) -> None:
         for machine in self.sql_machines:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from coprocessor import segments
 from kvstore.client.cluster.parts import Options
 from kvstore.errors import KvError
 from sqlfront.catalog import backfill
@@ -42,6 +43,8 @@ SESSIONS = 3
 """Of each server, besides the one that changes the schema."""
 BATCH_ROWS = 6
 """Rows of one batch of an index build: so that builds have several."""
+SEGMENT_ROWS = 16
+"""Rows of a segment of the stores' decoded columns."""
 CHECKS_MAX = 20
 """Attempts at the last look; what is wrong ends it at once, what is out of reach does not."""
 FINISHED_S = 90.0
@@ -142,18 +145,18 @@ def _check(crew: Crew, database: Database, model: Model, versions: set[int]) -> 
 
 @contextmanager
 def _conditions() -> Iterator[None]:
-    """Small batches, plain evaluation, and no garbage collection at moments that no seed says."""
+    """Small batches, plain evaluation, and no garbage collection of Python's at moments that no seed says."""
     from tests.slt.stores import forced_path
 
-    before = backfill.BATCH_ROWS
+    before = backfill.BATCH_ROWS, segments.SEGMENT_ROWS
     gc.collect()
     gc.disable()
-    backfill.BATCH_ROWS = BATCH_ROWS
+    backfill.BATCH_ROWS, segments.SEGMENT_ROWS = BATCH_ROWS, SEGMENT_ROWS
     try:
         with forced_path("row"):
             yield
     finally:
-        backfill.BATCH_ROWS = before
+        backfill.BATCH_ROWS, segments.SEGMENT_ROWS = before
         gc.enable()
 
 
@@ -163,7 +166,7 @@ def simulate_sql(seed: int, seconds: float, lanes: Sequence[Lane] = LANES, serve
     model = Model()
     world = World(seed)
     report = Report(seed)
-    options = Options(scan_batch=16, one_pc=rng.random() < 0.7, async_commit=rng.random() < 0.7)
+    options = Options(scan_batch=16, one_pc=rng.random() < 0.7, async_commit=rng.random() < 0.7, recent_ms=0)
 
     def main(crew: Crew, database: Database, number: int) -> None:
         while not model.is_ready:
@@ -175,7 +178,8 @@ def simulate_sql(seed: int, seconds: float, lanes: Sequence[Lane] = LANES, serve
         changes = random.Random(crew.life.rng.random())
         crew.start("ddl", partial(_work, model, partial(Changer, crew, database, model, changes, number)))
 
-    cluster = SqlCluster(world, Shape(stores=3, pds=1, options=options), servers, main, model)
+    shape = Shape(stores=3, pds=1, options=options, computes=rng.random() < 0.7)
+    cluster = SqlCluster(world, shape, servers, main, model)
     run = SqlRun(world, cluster, [], seconds, lanes)
     run.model, run.cluster = model, cluster
     with _conditions():
@@ -185,6 +189,7 @@ def simulate_sql(seed: int, seconds: float, lanes: Sequence[Lane] = LANES, serve
             pass
         except (Exception, Stuck, BaseExceptionGroup) as error:  # noqa: BLE001 a run reports whatever it is
             world.fail(error, "the run")
+        cluster.close()
         try:
             model.check_commits()
         except AssertionError as error:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from kvstore.client.api import LOGICAL_BITS
 from kvstore.errors import KvError, TxnError
 from kvstore.rpc.api import RpcError
 from sqlfront.database import Database
@@ -17,6 +18,10 @@ from tests.sim.threads import Crew
 PAUSE_S = 0.15
 LONG_PAUSE_S = 4.0
 DDL_PAUSE_S = 1.0
+COLLECTS = 0.3
+"""After so many of the changes garbage is collected."""
+KEPT_MS = 6000
+"""How far back garbage collection leaves versions."""
 SHARED = (901, 902, 903)
 CREATE = (
     "CREATE TABLE t (id INT PRIMARY KEY, a BIGINT NOT NULL, b INT, c VARCHAR(20), d BIGINT)",
@@ -268,6 +273,19 @@ class Changer:
                 model.count("ddl lost")
             model.note(f"{self._crew.monotonic():.6f} ddl{self._number} {sql}: {outcome}")
             self._crew.sleep(self._rng.expovariate(1 / DDL_PAUSE_S))
+            if self._rng.random() < COLLECTS:
+                self._collect()
+
+    def _collect(self) -> None:
+        """Lets go of versions that only transactions and statements read which last far longer than usual."""
+        storage = self._client.database.storage
+        try:
+            safe_point = storage.now_ts() - (KEPT_MS << LOGICAL_BITS)
+            storage.gc(safe_point)
+            self._model.count("gc")
+        except (KvError, RpcError) as exc:
+            self._model.note(f"{self._crew.monotonic():.6f} ddl{self._number} gc: {type(exc).__name__}")
+            self._model.count("gc failed")
 
     def _statement(self) -> str:
         self._crew.sleep(0.01)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from coprocessor.duck import DuckEngine
+from coprocessor.serving import LABELS, InlineWorkers, Serving, ServingLimits
 from kvstore.client.cluster.errors import PdUnavailable
 from kvstore.client.cluster.parts import Options
 from kvstore.client.cluster.pd_client import PdClient
@@ -90,6 +92,8 @@ class Shape:
     """Wall clocks are wrong by up to so much from the start, each in its own way."""
     clients: Habits = field(default_factory=Habits)
     """How clients behave."""
+    computes: bool = False
+    """Whether the stores have a coprocessor."""
 
 
 class _Syncer:
@@ -120,6 +124,7 @@ class StoreCluster:
         self.nodes: dict[str, StoreNode] = {}
         self._lives: dict[str, Life] = {}
         self._observer = Observer(world.invariants, (machine.name for machine in self._kv_machines))
+        self._duck: DuckEngine | None = None
 
     # processes
 
@@ -160,6 +165,7 @@ class StoreCluster:
     def _kv_main(self, number: int) -> Callable[[Life], Any]:
         address = f"kv{number + 1}:20160"
         labels = {"zone": chr(ord("a") + number % self.shape.zones), "host": f"kv{number + 1}"}
+        labels |= LABELS if self.shape.computes else {}
 
         async def main(life: Life) -> None:
             transport = life.transport()
@@ -176,6 +182,7 @@ class StoreCluster:
                 clock=self.world.loop.time,
                 wall_ms=life.clock,
                 free_bytes=lambda: 0 if life.machine.disk.full else 1 << 40,
+                coprocessor=self._coprocessor(),
             )
             try:
                 await node.start()
@@ -188,6 +195,20 @@ class StoreCluster:
             life.spawn(self._watch(life, node.failed()))
 
         return main
+
+    def _coprocessor(self) -> Serving | None:
+        """Evaluates on the loop; of the requests only those over many rows come to the cluster's one DuckDB."""
+        return Serving(self._engine, InlineWorkers(), ServingLimits(columns_mib=4)) if self.shape.computes else None
+
+    def _engine(self) -> DuckEngine:
+        if self._duck is None:
+            self._duck = DuckEngine(None)
+        return self._duck
+
+    def close(self) -> None:
+        """Ends what is no process: nothing simulated uses it any more."""
+        if self._duck is not None:
+            self._duck.close()
 
     async def _find_pd(self, life: Life, transport: Any) -> PdClient:
         while True:

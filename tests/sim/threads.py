@@ -328,6 +328,9 @@ class SimLoopThread(LoopThread):
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
 
+    def time(self) -> float:
+        return self._crew.loop.time()
+
     def run(self, work: Awaitable[T], cancel: CancelToken | None = None, *, to_its_end: bool = False) -> T:
         tasks: list[asyncio.Task[T]] = []
 
