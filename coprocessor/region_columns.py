@@ -46,8 +46,7 @@ class RegionColumns:
     """The columns that one store keeps. Its loop tells it of writes (`kvstore.raftstore.api.WriteObserver`); scans come
     from any thread."""
 
-    def __init__(self, budget_bytes: int | None = None) -> None:
-        """`budget_bytes` None: a share of the memory, as an embedded database has."""
+    def __init__(self, budget_bytes: int) -> None:
         self._cache = SegmentCache(None, budget_bytes)
         self._store: RegionStore | None = None
         self._mutex = threading.Lock()

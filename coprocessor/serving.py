@@ -22,6 +22,7 @@ from coprocessor.dag.scan import Kept
 from coprocessor.duck import DuckEngine
 from coprocessor.endpoint import DataVersion, Endpoint
 from coprocessor.region_columns import RegionColumns
+from coprocessor.segments import default_budget
 from kvstore.client.cluster.stores import ARROW, ENCODINGS_LABEL
 from kvstore.histogram import Durations
 from kvstore.proto import coprocessor_pb2
@@ -47,8 +48,8 @@ class ServingLimits:
     """Requests that are evaluated at the same time."""
     queue_max: int = 256
     """Requests that wait for a thread; over it ServerIsBusy."""
-    columns_mib: int = -1
-    """MiB of memory for columns that are kept decoded; 0 keeps none, -1 is an eighth of the machine's, at most 1024."""
+    columns_mib: int = 1024
+    """MiB of memory for columns that are kept decoded, at most an eighth of the machine's; 0 keeps none."""
 
 
 class Workers(Protocol):
@@ -115,7 +116,7 @@ class Serving:
     def begin(self, store: RegionStore) -> ServingOfStore:
         columns: RegionColumns | None = None
         if self._limits.columns_mib:
-            columns = RegionColumns(None if self._limits.columns_mib < 0 else self._limits.columns_mib * MIB)
+            columns = RegionColumns(min(self._limits.columns_mib * MIB, default_budget()))
             columns.begin(store)
             self.columns.append(columns)
         return ServingOfStore(self, columns)

@@ -141,8 +141,12 @@ class Source:
             start, end = self._clipped(*self._ranges[0])
             pieces = self._kept(self._scan, (start, end), self._reader, self._tz) if start < end else None
             if pieces is not None:
+                names = [f"c{i}" for i in range(len(self._scan.columns))]
                 while (piece := _undamaged(lambda: next(pieces, None))) is not None:
-                    yield piece.batch if piece.batch.num_rows else None, piece.end
+                    batch = piece.batch
+                    if names:
+                        batch = pa.RecordBatch.from_arrays(batch.columns, names)
+                    yield batch if batch.num_rows else None, piece.end
                 return
         for packed, position in self._packed():
             yield _undamaged(partial(self._decode, packed)) if packed.count else None, position

@@ -8,7 +8,7 @@ are the store's business. Timestamps are `physical_ms << 18 | logical`. All meth
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -127,9 +127,21 @@ class Transaction(Reader, Protocol):
     def delete(self, key: bytes) -> None: ...
 
     def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
-        """Returns the buffered writes in [start, end) in key order; None is a delete."""
+        """Returns the buffered writes in [start, end), and what shades them, in key order; None is a delete."""
 
     def has_dirty(self, start: bytes, end: bytes) -> bool: ...
+
+    def before(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The values of those keys that have one at `start_ts`, whatever the transaction has written."""
+
+    def shade(self, prefix: bytes, shades: Mapping[bytes, bytes | None]) -> None:
+        """Lays shades (None hides) over what reads at `start_ts` see of the keys with a prefix.
+
+        They are never committed, and gone with the next write, or `at`.
+        """
+
+    def is_shaded(self, prefix: bytes) -> bool:
+        """Whether the keys with that prefix are shaded, be it with nothing."""
 
     def lock_keys(
         self,

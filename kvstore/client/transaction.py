@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kvstore.client.api import LOCK_WAIT_MS, CancelToken, CommitCheck, PackedBatch, Reader
@@ -115,24 +115,37 @@ class EmbeddedTransaction:
         return snapshot
 
     def get(self, key: bytes) -> bytes | None:
-        writes = self._buffer.writes
+        writes = self._buffer.view().writes
         if writes and key in writes:
             return writes[key]
         return self._base().get(key)
 
     def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        return _merged_batch_get(self._base(), self._buffer, keys)
+        return _merged_batch_get(self._base(), self._buffer.view(), keys)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        return MergedReader(self._base(), self._buffer).scan(start, end, reverse=reverse)
+        return self._merged().scan(start, end, reverse=reverse)
 
     def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
-        return MergedReader(self._base(), self._buffer).scan_chunks(start, end, reverse=reverse)
+        return self._merged().scan_chunks(start, end, reverse=reverse)
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
-        return MergedReader(self._base(), self._buffer).scan_packed(start, end, batch_rows=batch_rows)
+        return self._merged().scan_packed(start, end, batch_rows=batch_rows)
+
+    def _merged(self) -> MergedReader:
+        return MergedReader(self._base(), self._buffer.view())
+
+    def before(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        return self._base().batch_get(keys)
+
+    def shade(self, prefix: bytes, shades: Mapping[bytes, bytes | None]) -> None:
+        self._buffer.shade(prefix, shades)
+
+    def is_shaded(self, prefix: bytes) -> bool:
+        return self._buffer.is_shaded(prefix)
 
     def at(self, ts: int) -> Reader:
+        self._buffer.unshade()
         return MergedReader(Snapshot(self._store, ts), self._buffer)
 
     # -- writing
@@ -159,10 +172,10 @@ class EmbeddedTransaction:
         self._writable().set(key, None)
 
     def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
-        return self._buffer.entries(start, end)
+        return self._buffer.view().entries(start, end)
 
     def has_dirty(self, start: bytes, end: bytes) -> bool:
-        return self._buffer.touches(start, end)
+        return self._buffer.view().touches(start, end)
 
     def mark(self) -> int:
         return self._buffer.mark()

@@ -21,9 +21,14 @@ _MISSING: Final = _Missing()
 
 
 class WriteBuffer:
-    """Uncommitted writes in key order when asked, with an undo log once a mark was taken."""
+    """Uncommitted writes in key order when asked, with an undo log once a mark was taken.
 
-    __slots__ = ("_logging", "_sorted", "_undo", "bytes", "inserts", "writes")
+    *Shades* lie over the writes for whoever reads the transaction's snapshot (`view`), and are never committed. The
+    next write takes them away.
+    """
+
+    __slots__ = ("_changes", "_logging", "_shaded", "_shades", "_shades_at", "_sorted", "_undo", "bytes", "inserts",
+                 "writes")  # fmt: skip
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}
@@ -32,6 +37,9 @@ class WriteBuffer:
         self._sorted: list[bytes] = []
         self._undo: list[tuple[bytes, bytes | _Missing | None, bool]] = []
         self._logging = False
+        self._changes = self._shades_at = 0
+        self._shades: dict[bytes, Mapping[bytes, bytes | None]] = {}
+        self._shaded: WriteBuffer | None = None
 
     def set(self, key: bytes, value: bytes | None) -> None:
         writes = self.writes
@@ -39,6 +47,7 @@ class WriteBuffer:
         if self._logging:
             self._undo.append((key, old, key in self.inserts))
         writes[key] = value
+        self._changes += 1
         self.bytes += len(value) if value is not None else 0
         if isinstance(old, _Missing):
             self.bytes += len(key)
@@ -62,6 +71,7 @@ class WriteBuffer:
         undo = self._undo
         if not 0 <= mark <= len(undo):
             raise ValueError(f"mark {mark} is not one of this transaction's ({len(undo)} changes)")
+        self._changes += 1
         while len(undo) > mark:
             key, old, inserted = undo.pop()
             current = self.writes[key]
@@ -78,6 +88,38 @@ class WriteBuffer:
                 self.inserts.discard(key)
             if len(self._sorted) > len(self.writes):
                 self._sorted = []
+
+    def shade(self, prefix: bytes, shades: Mapping[bytes, bytes | None]) -> None:
+        """Lays shades over the keys with a prefix, until the next write."""
+        if self._shades_at != self._changes:
+            self._shades.clear()
+        self._shades[prefix] = shades
+        self._shades_at = self._changes
+        self._shaded = None
+
+    def is_shaded(self, prefix: bytes) -> bool:
+        return self._shades_at == self._changes and prefix in self._shades
+
+    def unshade(self) -> None:
+        """Takes the shades away: for whoever reads something newer than the snapshot."""
+        self._shades.clear()
+        self._shaded = None
+
+    def view(self) -> WriteBuffer:
+        """The writes with the shades over them."""
+        if not self._shades:
+            return self
+        if self._shades_at != self._changes:
+            self.unshade()
+            return self
+        if self._shaded is None:
+            if not any(self._shades.values()):
+                return self
+            self._shaded = shaded = WriteBuffer()
+            shaded.writes = dict(self.writes)
+            for shades in self._shades.values():
+                shaded.writes.update(shades)
+        return self._shaded
 
     def range(self, start: bytes, end: bytes) -> list[bytes]:
         """The buffered keys in [start, end), ascending; an empty `end` means no bound."""

@@ -32,6 +32,7 @@ from coprocessor.table import KeyRange, TableCodec
 from coprocessor.types import BYTES, FieldType, Tp
 from kvstore.client.api import Reader
 from kvstore.mvcc.chunks import pairs_of
+from sqlfront.exec.own_rows import show_own_rows
 from sqlfront.exec.pushing import Asked, Batches, Order, Parts, Pushing, PushStats, stops_early
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.nodes import Aggregate, Pushed, Scan
@@ -79,6 +80,7 @@ class PushReader:
         self._layout = {c.id: i for i, c in enumerate(scan.cols)}
         self._output: tuple[int, ...] | None = None
         index = scan.access.index
+        self._index = None if index is None else index.schema
         if is_lookup(scan):
             assert index is not None
             self._entries = _Entries(schema, index.schema, scan)
@@ -114,6 +116,8 @@ class PushReader:
         import pyarrow as pa
 
         names = [f"c{c.id}" for c in self.cols]
+        if self._index is not None:
+            show_own_rows(reader, self._codec, self._index)
         run = _Run(reader, env, pushing, stats, order, early)
         with closing(self._scanned(run) if self._aggregate is None else self._merged(run)) as made:
             for batch in made:

@@ -19,6 +19,7 @@ from coprocessor.table import KeyRange
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Chunk, Reader
 from kvstore.mvcc.chunks import pairs_of
+from sqlfront.exec.own_rows import show_own_rows
 from sqlfront.plan.access import Access
 from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
 
@@ -106,6 +107,8 @@ class ScanReader:
 
     def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         """The keys and values of the access path itself: records, or index entries."""
+        if self.access.index is not None:
+            show_own_rows(reader, self.codec, self.access.index.schema)
         if self.access.point:
             keys = self._keys.points(env)
             if len(keys) == 1:

@@ -224,6 +224,16 @@ class StorageTransaction(ClusterReader):
     def has_dirty(self, start: bytes, end: bytes) -> bool:
         return self._txn.has_dirty(start, end)
 
+    def before(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        wanted = list(keys)
+        return self._loop.run(self._txn.before(wanted)) if wanted else {}
+
+    def shade(self, prefix: bytes, shades: Mapping[bytes, bytes | None]) -> None:
+        self._txn.shade(prefix, shades)
+
+    def is_shaded(self, prefix: bytes) -> bool:
+        return self._txn.is_shaded(prefix)
+
     def lock_keys(
         self, keys: Sequence[bytes], *, for_update_ts: int, wait_ms: int, skip_locked: bool = False
     ) -> list[bytes]:

@@ -6,7 +6,7 @@ The methods are `kvstore.client.api.Transaction`'s, awaited.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
 from kvstore.client.api import LOCK_WAIT_MS, CancelToken, CommitCheck
 from kvstore.client.cluster.committer import Committer, Mutation
@@ -35,7 +35,7 @@ class MergedReader:
 
     def buffered(self, key: bytes) -> tuple[bytes | None] | None:
         """The transaction's own value of the key (None: deleted), as the one item; None if it has not written it."""
-        writes = self._buffer.writes
+        writes = self._buffer.view().writes
         return (writes[key],) if key in writes else None
 
     async def get(self, key: bytes) -> bytes | None:
@@ -45,10 +45,10 @@ class MergedReader:
 
     async def batch_get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The values of those keys that have one."""
-        writes = self._buffer.writes
+        view = self._buffer.view()
         wanted = list(dict.fromkeys(keys))
-        found = await self._snapshot.batch_get(key for key in wanted if key not in writes)
-        return self._buffer.over(found, wanted)
+        found = await self._snapshot.batch_get(key for key in wanted if key not in view.writes)
+        return view.over(found, wanted)
 
     async def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
@@ -72,7 +72,7 @@ class MergedReader:
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> AsyncGenerator[list[Pair], None]:
         """The same in batches. Writes made while it runs are not seen."""
-        overlay = Overlay(self._buffer.entries(start, end), reverse=reverse)
+        overlay = Overlay(self._buffer.view().entries(start, end), reverse=reverse)
         below = self._snapshot.scan_batches(start, end, reverse=reverse)
         try:
             async for batch in below:
@@ -118,6 +118,7 @@ class ClusterTransaction(MergedReader):
 
     def at(self, ts: int) -> MergedReader:
         """A reader at another timestamp, with the transaction's own writes merged over it."""
+        self._buffer.unshade()
         return MergedReader(Snapshot(self._parts, ts), self._buffer)
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -131,11 +132,22 @@ class ClusterTransaction(MergedReader):
         self._writable(key, b"").set(key, None)
 
     def dirty(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
-        """The buffered writes in [start, end) in key order; None is a delete."""
-        return self._buffer.entries(start, end)
+        """The buffered writes in [start, end), and what shades them, in key order; None is a delete."""
+        return self._buffer.view().entries(start, end)
 
     def has_dirty(self, start: bytes, end: bytes) -> bool:
-        return self._buffer.touches(start, end)
+        return self._buffer.view().touches(start, end)
+
+    async def before(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The values of keys in the snapshot, whatever the transaction has written."""
+        return await self._snapshot.batch_get(keys)
+
+    def shade(self, prefix: bytes, shades: Mapping[bytes, bytes | None]) -> None:
+        """See `WriteBuffer.shade`."""
+        self._buffer.shade(prefix, shades)
+
+    def is_shaded(self, prefix: bytes) -> bool:
+        return self._buffer.is_shaded(prefix)
 
     def mark(self) -> int:
         """Remembers the buffer's state; `undo_to` goes back to it (locks stay)."""
