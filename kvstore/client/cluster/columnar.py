@@ -8,8 +8,9 @@ table's records, called `table-<id>-r` as TiDB calls it. Rules go by the adminis
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kvstore.client.cluster.errors import PdRefused
 from kvstore.client.cluster.pd_client import PdClient
@@ -29,8 +30,10 @@ STORES_TTL_S = 5.0
 class ColumnarStores:
     """The addresses of the cluster's columnar stores, as far as they are known."""
 
-    def __init__(self, pd: PdClient) -> None:
+    def __init__(self, pd: PdClient, rng: random.Random) -> None:
         self._pd = pd
+        self._rng = rng
+        self._ranks: dict[int, float] = {}
         self._known: dict[int, str] = {}
         self._ours: set[int] = set()
         self._asked_at: float | None = None
@@ -50,6 +53,13 @@ class ColumnarStores:
         """The ids of those that are stores of ours, which answer more than TiFlash does. Raises as `addresses`."""
         await self.addresses()
         return set(self._ours)
+
+    def favourite(self, stores: Iterable[int]) -> int:
+        """One of the stores: always the same here, whose caches then know the queries, and another elsewhere."""
+        for store in sorted(stores):
+            if store not in self._ranks:
+                self._ranks[store] = self._rng.random()
+        return min(stores, key=lambda store: self._ranks[store])
 
 
 class ColumnarPlacement:

@@ -60,7 +60,7 @@ class Push:
     def __init__(self, parts: Parts, *, cache_bytes: int = CACHE_BYTES_MAX) -> None:
         self._parts = parts
         self._cache = _Cache(cache_bytes)
-        self._columnar = ColumnarStores(parts.pd)
+        self._columnar = ColumnarStores(parts.pd, parts.rng)
         self._arrow = False
         self._asked_at = -LABELS_TTL_S
 

@@ -211,7 +211,7 @@ class WholePush:
             stores = having
             batch.append((region, below(left, region.end)))
             left = from_key(left, region.end) if region.end else []
-        return (self._parts.rng.choice(sorted(stores)), batch) if stores and batch else None
+        return (self._stores.favourite(stores), batch) if stores and batch else None
 
 
 def check_answer(data: bytes) -> None:
