@@ -22,7 +22,7 @@ from kvstore.mvcc.scan import scan_chunks
 from kvstore.server.concurrency import ConcurrencyManager
 from kvstore.server.snapshot import Isolation, SnapshotReads, load_default, locks_in, value_of_lock
 
-PACKED_ROWS_MAX = 16_384
+PACKED_ROWS_MAX = 4096
 """Rows taken from the engine at once: that holds the interpreter, and the store's loop waits for it."""
 ROW_WISE_ROWS = 256
 """Rows of a chunk where each has to be looked at for newer versions."""
