@@ -19,7 +19,7 @@ from tests.sim.sql_cluster import stall, stall_owner
 from tests.sim.sql_run import SERVERS_ONLY, simulate_sql
 
 SECONDS = 12.0
-FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 4, 50, 5
+FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 4, 30, 5
 STANDSTILL = (
     Lane((stall, stall_owner), lasts_s=2.0, pause_s=2.0),
     Lane((slow_all,), lasts_s=8.0, pause_s=1.0),
@@ -115,8 +115,8 @@ def no_commit_check(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (no_fence, SERVERS_ONLY, 0),
         (early_lift, SERVERS_ONLY, 0),
-        (blind_renewal, STANDSTILL, 8),
-        (jobs_left_lying, SERVERS_ONLY, 7),
+        (blind_renewal, STANDSTILL, 2),
+        (jobs_left_lying, SERVERS_ONLY, 17),
         (no_commit_check, SERVERS_ONLY, 0),
     ],
 )
