@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
-# One more than there are processors: the tests of clusters of processes, one at a time, mostly wait.
-SLOW_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 DEMO ?= demo.db
 
 .PHONY: install test test-slow check bench demo format proto build clean
@@ -22,7 +20,7 @@ test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 test-slow: install
-	$(BIN)/python -m pytest -n $(SLOW_WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 check: install
 	$(BIN)/ruff format --check .

@@ -118,7 +118,7 @@ def values_of(type_: FieldType) -> st.SearchStrategy[Any]:
         return JSON_VALUES.map(dump)
     if type_.is_binary:
         return st.binary(max_size=40)
-    return TEXTS.map(lambda s: s.rstrip(" ")[:20]) if tp == Tp.STRING else TEXTS | TEXTS.map(lambda s: s + "  ")
+    return TEXTS.map(lambda s: s.rstrip(" ")[:20]) if tp == Tp.STRING else TEXTS | TEXTS.map(lambda s: s[:38] + "  ")
 
 
 def wide_table(**changes: Any) -> TableSchema:
