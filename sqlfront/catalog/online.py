@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.errors import CoprocessorError
+from kvstore.errors import CommitRejected
 from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
 from sqlfront.catalog.autoid import counter_of
 from sqlfront.catalog.backfill import IndexBuild, check_not_null
@@ -139,6 +140,14 @@ def _plan_of(job: Job) -> AlterPlan:
     return plan
 
 
+def _table_of(catalog: Catalog, job: Job) -> Table:
+    """The table of a job. Raises CommitRejected when it is gone: this server stood still, and others went on."""
+    table = catalog.schema.table_by_id.get(job.table_id)
+    if table is None:
+        raise CommitRejected(f"another server has changed the table of job {job.id} (table id {job.table_id})")
+    return table
+
+
 def _run(catalog: Catalog, job: Job, plan: AlterPlan, cancel: CancelToken | None) -> None:
     """Carries a job out, from the beginning or from where its record says that it is."""
     with catalog.building(job) as build:
@@ -146,8 +155,7 @@ def _run(catalog: Catalog, job: Job, plan: AlterPlan, cancel: CancelToken | None
             _announce(catalog, job, plan)
         try:
             _build(catalog, build, job, plan, cancel)
-            table = catalog.schema.table_by_id[job.table_id]
-            _finish(catalog, table, plan, Action(job.action), job, job.current_db)
+            _finish(catalog, _table_of(catalog, job), plan, Action(job.action), job, job.current_db)
         except BaseException as exc:
             if isinstance(exc, Exception) and catalog.was_finished(job):
                 return
@@ -176,7 +184,7 @@ def _build(catalog: Catalog, build: IndexBuild, job: Job, plan: AlterPlan, cance
     """Fills the new indexes and proves the NOT NULLs."""
     if not (job.indexes or job.not_null):
         return
-    table = catalog.schema.table_by_id[job.table_id]
+    table = _table_of(catalog, job)
     if job.schema_state != State.WRITE_REORG:
         table = _set_reorg(catalog, job)
     if job.not_null:
@@ -341,7 +349,7 @@ def go_on_with_unfinished(catalog: Catalog) -> int:
 
 def _raise_counter(catalog: Catalog, job: Job) -> None:
     """Does what AUTO_INCREMENT = n in a statement whose server died asks for."""
-    table = catalog.schema.table_by_id[job.table_id]
+    table = _table_of(catalog, job)
     txn = catalog.storage.begin(pessimistic=False)
     try:
         meta = Meta(txn)
