@@ -77,7 +77,7 @@ class RegionColumns:
             self._cache.note(written)
 
     def on_range_changed(self, start: bytes, end: bytes) -> None:
-        self._cache.lose(first_user_key(start), first_user_key(end) if end else b"")
+        self._cache.lose(first_user_key(start), first_user_key(end))
 
     # Scans
 
@@ -96,8 +96,10 @@ class RegionColumns:
         low, high = max(reader.bounds[0], prefix), prefix_next(prefix)
         if reader.bounds[1]:
             high = min(high, reader.bounds[1])
+        if end != high or not (start == low or self._cache.begins_at(prefix, start)):
+            return None
         form = self._form(scan, prefix, reader, key_range)
-        if form is None or end != high or not (start == low or self._cache.begins_at(form.codec, start)):
+        if form is None:
             return None
         offsets = [form.places[column.id] for column in scan.columns]
         return self._scan(form.codec, offsets, key_range, reader, tz, since)
@@ -117,7 +119,7 @@ class RegionColumns:
             reader.check()
             reader.count(piece.batch.num_rows, piece.batch.nbytes)
             yield piece
-        if not self._cache.is_at_rest(codec, *key_range, reader.ts):
+        if not self._cache.is_at_rest(codec.record_prefix, *key_range, reader.ts):
             reader.is_stable = False
 
     def _form(self, scan: TableScan, prefix: bytes, reader: RegionReader, key_range: KeyRange) -> _Form | None:
@@ -154,7 +156,7 @@ class _Rows:
         self._reader.check_locks(start, end)
         self._store.wait_told()
 
-    def fresh(self) -> Reader:
+    def fresh(self, start: bytes, end: bytes) -> Reader:
         return self._reader.newest()
 
     def at(self, ts: int) -> Reader:

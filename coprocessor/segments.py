@@ -153,8 +153,8 @@ class Views(Protocol):
     def settle(self, start: bytes, end: bytes) -> None:
         """Returns when every commit to the range that the scan's reader sees was reported."""
 
-    def fresh(self) -> Reader:
-        """A reader that sees what its timestamp says, at least all that the scan's reader sees."""
+    def fresh(self, start: bytes, end: bytes) -> Reader:
+        """A reader at a timestamp not below the scan's; what it sees of the range was reported by now."""
 
     def at(self, ts: int) -> Reader:
         """A reader at the scan's timestamp or another that was settled."""
@@ -170,14 +170,20 @@ class _Snapshots:
         self._reader = reader
 
     def settle(self, start: bytes, end: bytes) -> None:
-        # a read waits for the commits below its timestamp that are on their way, and then they have been reported
-        next(iter(self._reader.scan(start, end)), None)
+        _wait_reported(self._reader, start, end)
 
-    def fresh(self) -> Reader:
-        return self._storage.snapshot()
+    def fresh(self, start: bytes, end: bytes) -> Reader:
+        snapshot = self._storage.snapshot()
+        _wait_reported(snapshot, start, end)
+        return snapshot
 
     def at(self, ts: int) -> Reader:
         return self._storage.snapshot(ts)
+
+
+def _wait_reported(reader: Reader, start: bytes, end: bytes) -> None:
+    """A read waits for the commits below its timestamp that are on their way, and then they have been reported."""
+    next(iter(reader.scan(start, end)), None)
 
 
 @dataclass(slots=True, frozen=True)
@@ -254,12 +260,7 @@ class SegmentCache:
         with self._mutex:
             self._loads = [load for load in self._loads if (load.start, load.end) != (start, end)]
             self._loads = [*self._loads[-(LOADS_MAX - 1) :], _Load(commit_ts, start, end)]
-            for prefix, table in list(self._tables.items()):
-                if start < table.end and (not end or table.start < end):
-                    for segment in table.segments:
-                        segment.valid_until = min(segment.valid_until, commit_ts)
-                        segment.changes, segment.known_from = {}, FOREVER
-                    self._forget(prefix)
+            self._give_up(start, end, commit_ts)
 
     def drop(self, codec: TableCodec) -> None:
         """Forgets a table: after DROP or TRUNCATE."""
@@ -271,11 +272,16 @@ class SegmentCache:
         with self._mutex:
             self._losses = [*self._losses[-(LOSSES_MAX - 1) :], (start, end)]
             self._lost += 1
-            for prefix, table in list(self._tables.items()):
-                if _overlap((start, end), (table.start, table.end)):
-                    for segment in table.segments:  # of scans that are on their way
-                        segment.valid_until, segment.changes, segment.known_from = 0, {}, FOREVER
-                    self._forget(prefix)
+            self._give_up(start, end, 0)
+
+    def _give_up(self, start: bytes, end: bytes, ts: int) -> None:
+        """Forgets the tables in a range; for scans that are on their way their segments end at `ts`."""
+        for prefix, table in list(self._tables.items()):
+            if _overlap((start, end), (table.start, table.end)):
+                for segment in table.segments:
+                    segment.valid_until = min(segment.valid_until, ts)
+                    segment.changes, segment.known_from = {}, FOREVER
+                self._forget(prefix)
 
     @property
     def losses(self) -> int:
@@ -289,16 +295,16 @@ class SegmentCache:
             _overlap(one, (table.start, table.end)) for one in self._losses[len(self._losses) - new :]
         )
 
-    def begins_at(self, codec: TableCodec, key: bytes) -> bool:
-        """Whether a segment of the table begins at a key."""
+    def begins_at(self, prefix: bytes, key: bytes) -> bool:
+        """Whether a segment of the table with this prefix of records begins at a key."""
         with self._mutex:
-            table = self._tables.get(codec.record_prefix)
+            table = self._tables.get(prefix)
             return table is not None and table.start <= key and _begins_at(table, key)
 
-    def is_at_rest(self, codec: TableCodec, start: bytes, end: bytes, ts: int) -> bool:
+    def is_at_rest(self, prefix: bytes, start: bytes, end: bytes, ts: int) -> bool:
         """Whether the segments of a range are here, and no commit above `ts` is known in it."""
         with self._mutex:
-            table = self._tables.get(codec.record_prefix)
+            table = self._tables.get(prefix)
             segments = [] if table is None else [s for s in table.segments if s.start < end and start < s.end]
             return bool(segments) and all(s.serves(ts) and s.valid_until == FOREVER for s in segments)
 
@@ -527,9 +533,7 @@ class SegmentCache:
 
     def _patched(self, table: _Table, known: _Segment, scan: _Scan) -> tuple[list[_Segment], int]:
         """Lays the keys changed since over a segment's rows, as of a fresh snapshot."""
-        snapshot = scan.views.fresh()
-        if not scan.views.shows_reported:
-            next(iter(snapshot.scan(known.start, known.end)), None)
+        snapshot = scan.views.fresh(known.start, known.end)
         # Whatever is at or below the snapshot has been reported by now, before the mark or since.
         with self._mutex:
             for commit_ts, key in table.during_build or ():
@@ -551,7 +555,7 @@ class SegmentCache:
 
     def _build(self, table: _Table, stale: _Segment, scan: _Scan) -> tuple[list[_Segment], int]:
         """Scans a range by a fresh reader into segments; returns them and what `_settled` gives."""
-        snapshot = scan.views.fresh()
+        snapshot = scan.views.fresh(stale.start, stale.end)
         with self._mutex:
             settled = _settled(table, scan, snapshot)
         newest = 0

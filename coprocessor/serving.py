@@ -27,6 +27,7 @@ from kvstore.client.cluster.stores import ARROW, ENCODINGS_LABEL
 from kvstore.histogram import Durations
 from kvstore.proto import coprocessor_pb2
 from kvstore.raftstore.api import RegionStore
+from kvstore.raftstore.config import MIB
 from kvstore.server.errors import busy
 from kvstore.server.region_reader import RegionReader
 
@@ -35,7 +36,6 @@ LABELS = {ENCODINGS_LABEL: ARROW}
 KINDS = {103: "select", 104: "analyze", 105: "checksum"}
 """Requests by `tp`, in TiKV's words."""
 BUSY_BACKOFF_MS = 100
-MIB = 1 << 20
 
 T = TypeVar("T")
 

@@ -54,6 +54,8 @@ class RegionReader:
         self.check = check
         self.bounds = bounds
         self._points: SnapshotReads | None = None
+        self._others: list[RegionReader] = []
+        """Made by `newest`."""
         self.keys = 0
         self.bytes = 0
         """What was given out."""
@@ -72,10 +74,14 @@ class RegionReader:
 
     def newest(self, ts: int = TS_MAX) -> RegionReader:
         """A reader of what is committed at or below `ts`, whatever is locked: for whoever looked at the locks."""
-        return RegionReader(self._engine, ts, Isolation(ignore_locks=True), self.check, self.bounds)
+        made = RegionReader(self._engine, ts, Isolation(ignore_locks=True), self.check, self.bounds)
+        self._others.append(made)
+        return made
 
     def close(self) -> None:
-        """Drops iterators."""
+        """Drops iterators, and those of the readers it has made."""
+        for other in self._others:
+            other.close()
         if self._points is not None:
             self._points.release()
 

@@ -345,10 +345,10 @@ class DuckSource:
     def _ask_whole(self) -> pa.Table | None:
         """The result of the query where one columnar store computes it."""
         session, reader, pushing = self._session, self._reader, self.pushing
-        push_down = session.storage.push_down
+        push_down = session.storage.push_down if may_compute_whole(session) else None
         if push_down is None or reader is None or pushing is None:
             return None
-        plan = self._query.whole if may_compute_whole(session) else None
+        plan = self._query.whole
         return None if plan is None else plan.ask(session, push_down, pushing, self._env, reader)
 
     @property

@@ -261,12 +261,13 @@ def test_what_was_built_of_rows_that_went_is_not_kept(duck: DuckEngine) -> None:
         columns.begin(node.store)
         await filled(node, 10)
         scan = dag_over((0,)).scan
+        assert isinstance(scan, TableScan)
 
         def reader() -> RegionReader:
             return RegionReader(node.store.engine, 30, Isolation(), lambda: None)
 
         def ids(of: RegionReader, since: int) -> list[Any]:
-            found = columns.scan(scan, CODEC.record_range, of, dt.UTC, since)  # type: ignore[arg-type]
+            found = columns.scan(scan, CODEC.record_range, of, dt.UTC, since)
             assert found is not None
             return [i for piece in found for i in piece.batch.column(0).to_pylist()]
 

@@ -16,6 +16,21 @@ from tests.session.statements import Connect, rows, run
 BOTH = "select (select count(*) from t) + (select count(*) from u)"
 
 
+def before_a_snapshot(monkeypatch: pytest.MonkeyPatch, session: Session, *statements: str) -> list[str]:
+    """Runs statements of another session just before the next snapshot is drawn; returns what was run, then."""
+    storage, taken = session.storage, list[str]()
+    snapshot = storage.snapshot
+
+    def late(*args: Any, **options: Any) -> Any:
+        if threading.current_thread() is threading.main_thread() and not taken:
+            taken.extend(statements)
+            run(session, *statements)
+        return snapshot(*args, **options)
+
+    monkeypatch.setattr(storage, "snapshot", late)
+    return taken
+
+
 @pytest.fixture
 def c(connect: Connect) -> Session:
     return connect()
@@ -27,18 +42,9 @@ def test_a_snapshot_drawn_after_a_truncate_reads_by_it(
     """Both tables are never full at once: who sees the rows of `u` sees that `t` was emptied before."""
     run(a, "create table u (id int primary key)")
     assert rows(b, BOTH) == [(3,)]
-    storage, taken = b.storage, [False]
-    snapshot = storage.snapshot
-
-    def late(*args: Any, **options: Any) -> Any:
-        if threading.current_thread() is threading.main_thread() and not taken[0]:
-            taken[0] = True
-            run(c, "truncate table t", "insert into u values (1), (2), (3)")
-        return snapshot(*args, **options)
-
-    monkeypatch.setattr(storage, "snapshot", late)
+    taken = before_a_snapshot(monkeypatch, c, "truncate table t", "insert into u values (1), (2), (3)")
     assert rows(b, BOTH) == [(3,)]
-    assert taken[0]
+    assert taken
 
 
 def test_a_lookup_by_an_index_that_was_just_dropped_is_done_anew(
@@ -47,18 +53,11 @@ def test_a_lookup_by_an_index_that_was_just_dropped_is_done_anew(
     """The index has no entry of a row that came after it."""
     query = "select id from t use index (v) where v >= 10 order by id"
     assert rows(b, query) == [(1,), (2,), (3,)]
-    storage, taken = b.storage, [False]
-    snapshot = storage.snapshot
-
-    def late(*args: Any, **options: Any) -> Any:
-        if threading.current_thread() is threading.main_thread() and not taken[0]:
-            taken[0] = True
-            run(c, "alter table t drop index v, add index v (v, s)", "insert into t values (4, 40, 'd')")
-        return snapshot(*args, **options)
-
-    monkeypatch.setattr(storage, "snapshot", late)
+    taken = before_a_snapshot(
+        monkeypatch, c, "alter table t drop index v, add index v (v, s)", "insert into t values (4, 40, 'd')"
+    )
     assert rows(b, query) == [(1,), (2,), (3,), (4,)]
-    assert taken[0]
+    assert taken
 
 
 def test_a_transaction_begins_when_a_change_before_it_is_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
