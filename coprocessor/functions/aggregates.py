@@ -10,7 +10,7 @@ from typing import Any
 
 from coprocessor.convert import CTX, quantize, to_text
 from coprocessor.env import Env
-from coprocessor.errors import InvalidArgument
+from coprocessor.errors import InvalidArgument, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Expr, Window
 from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
@@ -468,6 +468,15 @@ def _plain_duck(name: str) -> Callable[[DuckPrinter, Agg | Window], str]:
     return lambda p, node: f"{name}({_distinct(node)}{p.value(node.args[0])}){over(p, node)}"
 
 
+def _no_rollup(node: Agg, closures: Sequence[Closure]) -> Callable[[], AggState]:
+    raise Unsupported("WITH ROLLUP where DuckDB cannot compute the query")
+
+
+def _grouping_duck(p: DuckPrinter, node: Agg | Window) -> str:
+    """GROUPING: a bit for each argument that the row is a total over."""
+    return f"CAST(grouping({', '.join(p.group_key(a) for a in node.args)}) AS BIGINT)"
+
+
 def _concat_duck(p: DuckPrinter, node: Agg | Window) -> str:
     assert isinstance(node, Agg)
     from coprocessor.functions import cast_to
@@ -491,8 +500,6 @@ def _concat_distinct(p: DuckPrinter, node: Agg, text: str, separator: str) -> st
     The first order key of each distinct text counts. One direction for all keys is needed by list_sort.
     """
     if len({k.desc for k in node.order_by}) > 1:
-        from coprocessor.errors import Unsupported
-
         raise Unsupported("GROUP_CONCAT(DISTINCT … ORDER BY …) with mixed directions")
     keys = ", ".join(f"k{i} := {p.sort_value(k.expr)}" for i, k in enumerate(node.order_by))
     packed = f"list(DISTINCT struct_pack({keys}, t := {text})) FILTER ({text} IS NOT NULL)"
@@ -533,6 +540,7 @@ _add("sum", 1, 1, _sum_infer, _summed(_sum_finish), _sum_duck, "Sum")
 _add("avg", 1, 1, _avg_infer, _summed(_avg_finish), _avg_duck, "Avg")
 _add("min", 1, 1, _same, _extreme(False), _extreme_duck("min", "arg_min"), "Min")
 _add("max", 1, 1, _same, _extreme(True), _extreme_duck("max", "arg_max"), "Max")
+_add("grouping", 1, 64, lambda args: (tuple(None for _ in args), BIGINT), _no_rollup, _grouping_duck)
 _add("any_value", 1, 1, _same, _any_state, _plain_duck("any_value"), "First")
 _add(
     "bit_and",

@@ -5,10 +5,11 @@ MySQL's.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from coprocessor.codec.json_binary import encode_text
 from coprocessor.errors import InvalidArgument, ResolveError
 from coprocessor.expr import Call, Expr
 from coprocessor.functions.json_value import (
@@ -17,14 +18,18 @@ from coprocessor.functions.json_value import (
     dump_json,
     is_json,
     is_single,
+    json_order,
     json_text,
+    ordered_keys,
     parse_json,
     parse_path,
+    path_leg,
     type_name,
     walk_path,
 )
+from coprocessor.functions.patterns import like_matcher
 from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
-from coprocessor.types import BIGINT, BOOL, JSON, TEXT, Tp
+from coprocessor.types import BIGINT, BOOL, JSON, TEXT, Tp, varchar
 
 SUBJECT = "JSON"
 
@@ -163,7 +168,7 @@ def _keys(doc: str, path: str | None = None) -> str | None:
     there, value = _at(doc, path)
     if not there or not isinstance(value, dict):
         return None
-    return dump_json(sorted(value, key=lambda k: (len(k.encode()), k.encode())))
+    return dump_json(ordered_keys(value))
 
 
 def _contains(doc: str, candidate: str, path: str | None = None) -> int | None:
@@ -171,11 +176,14 @@ def _contains(doc: str, candidate: str, path: str | None = None) -> int | None:
     return int(contains(value, parse_json(candidate))) if there else None
 
 
+def _check_mode(name: str, mode: str) -> None:
+    if mode.lower() not in ("one", "all"):
+        raise InvalidArgument(f"The oneOrAll argument to {name} may take these values: 'one' or 'all'.", code=3154)
+
+
 def _contains_path(doc: str, mode: str, *paths: str) -> int:
     value = parse_json(doc)
-    if mode.lower() not in ("one", "all"):
-        raise InvalidArgument("The oneOrAll argument to json_contains_path may take these values: 'one' or 'all'.",
-                              code=3154)  # fmt: skip
+    _check_mode("json_contains_path", mode)
     hits = [any(True for _ in walk_path(value, path_of(p))) for p in paths]
     return int(any(hits) if mode.lower() == "one" else all(hits))
 
@@ -189,6 +197,92 @@ def _member_of_kernel(call: Call) -> Kernel:
         return int(any(value == i and isinstance(value, bool) == isinstance(i, bool) for i in items))
 
     return member
+
+
+def _overlaps(a: str, b: str) -> int:
+    """Two arrays share an element, two objects a member; another value counts as an array of one."""
+    left, right = parse_json(a), parse_json(b)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return int(any(k in right and _same(v, right[k]) for k, v in left.items()))
+    ours = left if isinstance(left, list) else [left]
+    theirs = right if isinstance(right, list) else [right]
+    return int(any(_same(x, y) for x in ours for y in theirs))
+
+
+def _same(a: Any, b: Any) -> bool:
+    return json_order(a) == json_order(b)
+
+
+def _found_strings(value: Any, path: Path, at: str) -> Iterator[tuple[str, str]]:
+    """Yields the strings at and below what a path finds, each with its own path."""
+    if path:
+        (kind, arg), rest = path[0], path[1:]
+        if kind == "deep":
+            yield from _found_strings(value, rest, at)
+            for child, where in _children(value, at):
+                yield from _found_strings(child, path, where)
+        elif isinstance(value, dict) and kind in ("key", "any"):
+            for key in [arg] if kind == "key" else value:
+                if key in value:
+                    yield from _found_strings(value[key], rest, at + path_leg(key))
+        elif isinstance(value, list) and kind == "all":
+            for child, where in _children(value, at):
+                yield from _found_strings(child, rest, where)
+        elif kind in ("index", "last"):
+            items = value if isinstance(value, list) else [value]
+            i = arg if kind == "index" else len(items) - 1 - arg
+            if 0 <= i < len(items):
+                yield from _found_strings(items[i], rest, f"{at}[{i}]" if isinstance(value, list) else at)
+    elif isinstance(value, str):
+        yield at, value
+    else:
+        for child, where in _children(value, at):
+            yield from _found_strings(child, (), where)
+
+
+def _children(value: Any, at: str) -> Iterator[tuple[Any, str]]:
+    if isinstance(value, list):
+        yield from ((child, f"{at}[{i}]") for i, child in enumerate(value))
+    elif isinstance(value, dict):
+        yield from ((value[key], at + path_leg(key)) for key in ordered_keys(value))
+
+
+def _search(
+    doc: str | None, mode: str | None, wanted: str | None, escape: str | None = "\\", *paths: str | None
+) -> str | None:
+    """JSON_SEARCH: the path, or the array of paths, of the strings that are LIKE the wanted one."""
+    if doc is None or mode is None or wanted is None or None in paths:
+        return None
+    value = parse_json(doc)
+    _check_mode("json_search", mode)
+    if escape is not None and len(escape) > 1:
+        raise InvalidArgument("Incorrect arguments to ESCAPE", code=1210)
+    match = like_matcher(wanted, escape or "\\", False)
+    found: dict[str, None] = {}
+    for path in paths or ("$",):
+        for where, text in _found_strings(value, path_of(str(path)), "$"):
+            if match(text):
+                found[where] = None
+                if mode.lower() == "one":
+                    return dump_json(where)
+    if not found:
+        return None
+    return dump_json(next(iter(found)) if len(found) == 1 else list(found))
+
+
+def _storage_free(doc: str) -> int:
+    """Nothing: a document is stored anew whenever it changes."""
+    parse_json(doc)
+    return 0
+
+
+def _value(doc: str, path: str) -> str | None:
+    """JSON_VALUE without its clauses: a scalar as text; NULL for what is not there and for what is no scalar."""
+    parsed = path_of(path)
+    found = list(walk_path(parse_json(doc), parsed))
+    if not is_single(parsed) or len(found) != 1 or isinstance(found[0], dict | list) or found[0] is None:
+        return None
+    return found[0] if isinstance(found[0], str) else dump_json(found[0])
 
 
 add(Function("json_valid", 1, 1, _valid_infer, SUBJECT, kernel=_valid_kernel, tipb="JsonValidStringSig"))
@@ -210,6 +304,11 @@ add(Function("json_contains_path", 3, None, _doc_infer(BOOL, TEXT), SUBJECT, py=
              tipb="JsonContainsPathSig"))  # fmt: skip
 add(Function("json_member_of", 2, 2, lambda args: ((None, document(args[1])), BOOL), SUBJECT, kernel=_member_of_kernel,
              tipb="JsonMemberOfSig", syntax="v MEMBER OF (doc)"))  # fmt: skip
+add(Function("json_overlaps", 2, 2, lambda args: ((document(args[0]), document(args[1])), BOOL), SUBJECT, py=_overlaps))
+add(Function("json_search", 3, None, _doc_infer(JSON, TEXT), SUBJECT, py=_search, nulls=True))
+add(Function("json_value", 2, 2, _doc_infer(varchar(512), TEXT), SUBJECT, py=_value))
+add(Function("json_storage_size", 1, 1, _doc_infer(BIGINT), SUBJECT, py=lambda doc: len(encode_text(doc))))
+add(Function("json_storage_free", 1, 1, _doc_infer(BIGINT), SUBJECT, py=lambda doc: _storage_free(doc)))
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
@@ -236,6 +335,12 @@ def _change(value: Any, path: Path, new: Any, *, insert: bool, replace: bool) ->
     return value
 
 
+def _wildcards() -> InvalidArgument:
+    return InvalidArgument(
+        "In this situation, path expressions may not contain the * and ** tokens.", code=3149, sqlstate="42000"
+    )
+
+
 def _changer(insert: bool, replace: bool) -> Callable[[Call], Kernel]:
     def make(call: Call) -> Kernel:
         makers = [json_text(a.type) for a in call.args]
@@ -247,8 +352,7 @@ def _changer(insert: bool, replace: bool) -> Callable[[Call], Kernel]:
             for i in range(1, len(args), 2):
                 path = path_of(args[i])
                 if not is_single(path):
-                    raise InvalidArgument("In this situation, path expressions may not contain the * and ** tokens.",
-                                          code=3149, sqlstate="42000")  # fmt: skip
+                    raise _wildcards()
                 new = None if args[i + 1] is None else parse_json(makers[i + 1](args[i + 1]))
                 value = _change(value, path, new, insert=insert, replace=replace)
             return dump_json(value)
@@ -267,6 +371,52 @@ def _change_infer(args: Sequence[Expr]) -> Inferred:
 for _name, _insert, _replace in (("json_set", True, True), ("json_insert", True, False), ("json_replace", False, True)):
     add(Function(_name, 3, None, _change_infer, SUBJECT, kernel=_changer(_insert, _replace), nulls=True,
                  tipb=f"Json{_name[5:].capitalize()}Sig"))  # fmt: skip
+
+
+def _array_change(into: Callable[[Any, Path, Any], Any]) -> Callable[[Call], Kernel]:
+    """JSON_ARRAY_APPEND and JSON_ARRAY_INSERT: pairs of a path and a value, done one after the other."""
+
+    def make(call: Call) -> Kernel:
+        makers = [json_text(a.type) for a in call.args]
+
+        def change(*args: Any) -> str | None:
+            if args[0] is None or None in args[1::2]:
+                return None
+            value = parse_json(args[0])
+            for i in range(1, len(args), 2):
+                path = path_of(args[i])
+                if not is_single(path):
+                    raise _wildcards()
+                new = None if args[i + 1] is None else parse_json(makers[i + 1](args[i + 1]))
+                value = into(value, path, new)
+            return dump_json(value)
+
+        return change
+
+    return make
+
+
+def _append(value: Any, path: Path, new: Any) -> Any:
+    found = list(walk_path(value, path))
+    if not found:
+        return value
+    grown = [*found[0], new] if isinstance(found[0], list) else [found[0], new]
+    return _change(value, path, grown, insert=False, replace=True)
+
+
+def _insert_cell(value: Any, path: Path, new: Any) -> Any:
+    if not path or path[-1][0] not in ("index", "last"):
+        raise InvalidArgument("A path expression is not a path to a cell in an array.", code=3165, sqlstate="42000")
+    found = list(walk_path(value, path[:-1]))
+    if found and isinstance(found[0], list):
+        kind, arg = path[-1]
+        at = arg if kind == "index" else max(len(found[0]) - 1 - arg, 0)
+        found[0].insert(at, new)
+    return value
+
+
+for _name, _into in (("json_array_append", _append), ("json_array_insert", _insert_cell)):
+    add(Function(_name, 3, None, _change_infer, SUBJECT, kernel=_array_change(_into), nulls=True))
 
 
 def _remove_at(value: Any, path: Path) -> None:

@@ -40,8 +40,8 @@ def is_json(text: str) -> bool:
 def dump_json(value: Any) -> str:
     """Prints a value in MySQL's normal form: keys by length, then bytes; `, ` and `: ` between."""
     if isinstance(value, dict):
-        items = sorted(value.items(), key=lambda kv: (len(kv[0].encode()), kv[0].encode()))
-        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {dump_json(v)}" for k, v in items) + "}"
+        keys = ordered_keys(value)
+        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {dump_json(value[k])}" for k in keys) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(dump_json(v) for v in value) + "]"
     if isinstance(value, Decimal):
@@ -49,6 +49,11 @@ def dump_json(value: Any) -> str:
     if isinstance(value, float):
         return repr(value).replace("e+", "e")
     return json.dumps(value, ensure_ascii=False)
+
+
+def ordered_keys(value: dict[str, Any]) -> list[str]:
+    """The keys in MySQL's order."""
+    return sorted(value, key=lambda k: (len(k.encode()), k.encode()))
 
 
 def json_text(ft: FieldType) -> Callable[[Any], str]:
@@ -77,10 +82,11 @@ _RANK = {"NULL": 0, "NUMBER": 1, "STRING": 2, "OBJECT": 3, "ARRAY": 4, "BOOLEAN"
 
 def json_key(text: str) -> Any:
     """Returns what JSON texts compare by: the precedence of types, then the value."""
-    return _order(parse_json(text))
+    return json_order(parse_json(text))
 
 
-def _order(v: Any) -> tuple[int, Any]:
+def json_order(v: Any) -> tuple[int, Any]:
+    """Returns what parsed values compare by."""
     if v is None:
         return 0, 0
     if isinstance(v, bool):
@@ -90,8 +96,8 @@ def _order(v: Any) -> tuple[int, Any]:
     if isinstance(v, str):
         return 2, v
     if isinstance(v, dict):
-        return 3, tuple(sorted((k, _order(x)) for k, x in v.items()))
-    return 4, tuple(_order(x) for x in v)
+        return 3, tuple(sorted((k, json_order(x)) for k, x in v.items()))
+    return 4, tuple(json_order(x) for x in v)
 
 
 def type_name(v: Any) -> str:
@@ -114,6 +120,8 @@ _LEG = re.compile(
     |\[\s*(?:(?P<all>\*)|(?P<index>\d+)|last(?:\s*-\s*(?P<last>\d+))?)\s*\]|(?P<deep>\*\*))""",
     re.VERBOSE,
 )
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 
 
 def parse_path(text: str) -> Path:
@@ -148,6 +156,11 @@ def _leg(m: re.Match[str]) -> tuple[str, Any]:
     if m["deep"]:
         return "deep", None
     return "last", int(m["last"] or 0)
+
+
+def path_leg(key: str) -> str:
+    """A member's leg in a path, quoted where it has to be."""
+    return f".{key}" if _PLAIN_KEY.fullmatch(key) else f".{json.dumps(key, ensure_ascii=False)}"
 
 
 def _bad_path(text: str) -> InvalidArgument:
@@ -193,4 +206,4 @@ def contains(target: Any, candidate: Any) -> bool:
         return any(contains(t, candidate) for t in target)
     if isinstance(target, dict):
         return isinstance(candidate, dict) and all(k in target and contains(target[k], v) for k, v in candidate.items())
-    return not isinstance(candidate, dict | list) and _order(target) == _order(candidate)
+    return not isinstance(candidate, dict | list) and json_order(target) == json_order(candidate)

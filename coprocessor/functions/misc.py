@@ -6,14 +6,17 @@ import base64
 import binascii
 import hashlib
 import ipaddress
+import os
 import uuid
+import zlib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from coprocessor.convert import quantize
 from coprocessor.env import Env
-from coprocessor.expr import Call, Context, Expr
+from coprocessor.errors import InvalidArgument
+from coprocessor.expr import Call, Const, Context, Expr
 from coprocessor.functions.inference import collate_type, kind, numeric_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
@@ -21,6 +24,8 @@ from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldT
 
 SUBJECT = "miscellaneous"
 U64 = 2**64
+UNCOMPRESSED_BYTES_MAX = 64 << 20
+"""What UNCOMPRESS unpacks to at most (max_allowed_packet); more is NULL."""
 
 
 # --- encodings ----------------------------------------------------------------------------------------------------
@@ -112,6 +117,43 @@ def _from_base64(s: str) -> bytes | None:
         return None
 
 
+def _compress(v: bytes) -> bytes:
+    """MySQL's form: the length in four bytes, zlib's stream, and a point where that ends in a space."""
+    if not v:
+        return b""
+    packed = (len(v) & 0x3FFFFFFF).to_bytes(4, "little") + zlib.compress(v)
+    return packed + b"." if packed.endswith(b" ") else packed
+
+
+def _uncompress(v: bytes) -> bytes | None:
+    if not v:
+        return b""
+    length = _uncompressed_length(v)
+    if len(v) <= 4 or length > UNCOMPRESSED_BYTES_MAX:
+        return None
+    try:
+        unpacked = zlib.decompressobj().decompress(v[4:], length + 1)
+    except zlib.error:
+        return None
+    return unpacked if len(unpacked) == length else None
+
+
+def _uncompressed_length(v: bytes) -> int:
+    return int.from_bytes(v[:4], "little") & 0x3FFFFFFF if len(v) > 4 else 0
+
+
+add(Function("compress", 1, 1, fixed([BYTES], BYTES), SUBJECT, py=_compress))
+add(Function("uncompress", 1, 1, fixed([BYTES], BYTES), SUBJECT, py=_uncompress))
+add(Function("uncompressed_length", 1, 1, fixed([BYTES], BIGINT), SUBJECT, py=_uncompressed_length))
+
+
+def _random_bytes(count: int) -> bytes:
+    if not 1 <= count <= 1024:
+        raise InvalidArgument("length value is out of range in 'random_bytes'", code=1690, sqlstate="22003")
+    return os.urandom(count)
+
+
+add(Function("random_bytes", 1, 1, fixed([BIGINT], BYTES), SUBJECT, py=_random_bytes, deterministic=False))
 add(Function("to_base64", 1, 1, fixed([BYTES], TEXT), SUBJECT, py=_to_base64, tipb="ToBase64"))
 add(Function("from_base64", 1, 1, fixed([TEXT], BYTES), SUBJECT, py=_from_base64, tipb="FromBase64"))
 
@@ -265,6 +307,14 @@ add(Function("inet6_aton", 1, 1, fixed([TEXT], BYTES), SUBJECT, py=_inet6_aton, 
 add(Function("inet6_ntoa", 1, 1, fixed([BYTES], varchar(45)), SUBJECT, py=_inet6_ntoa, tipb="Inet6Ntoa"))
 add(Function("is_ipv4", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_ip(ipaddress.IPv4Address), tipb="IsIPv4"))
 add(Function("is_ipv6", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_ip(ipaddress.IPv6Address), tipb="IsIPv6"))
+
+
+def _is_embedded_ipv4(prefix: bytes) -> Callable[[bytes], int]:
+    return lambda v: int(len(v) == 16 and v.startswith(prefix))
+
+
+add(Function("is_ipv4_compat", 1, 1, fixed([BYTES], BOOL), SUBJECT, py=_is_embedded_ipv4(bytes(12))))
+add(Function("is_ipv4_mapped", 1, 1, fixed([BYTES], BOOL), SUBJECT, py=_is_embedded_ipv4(bytes(10) + b"\xff\xff")))
 add(Function("uuid", 0, 0, fixed([], varchar(36)), SUBJECT, py=lambda: str(uuid.uuid1()),
              duck="CAST(uuid() AS VARCHAR)",             deterministic=False))  # fmt: skip
 
@@ -292,6 +342,31 @@ def _bin_to_uuid(v: bytes, swap: int = 0) -> str | None:
 add(Function("is_uuid", 1, 1, fixed([TEXT], BOOL), SUBJECT, py=_is_uuid, tipb="IsUUID"))
 add(Function("uuid_to_bin", 1, 2, fixed([TEXT, BIGINT], BYTES), SUBJECT, py=_uuid_to_bin))
 add(Function("bin_to_uuid", 1, 2, fixed([BYTES, BIGINT], varchar(36)), SUBJECT, py=_bin_to_uuid))
+
+
+def _format_nano_time(v: float) -> str:
+    for unit, size in (("d", 86_400e9), ("h", 3_600e9), ("min", 60e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if abs(v) >= size:
+            return f"{v / size:.2f} {unit}"
+    return f"{int(v):3d} ns"
+
+
+add(Function("format_nano_time", 1, 1, fixed([DOUBLE], TEXT), SUBJECT, py=_format_nano_time))
+
+
+add(Function("tidb_parse_tso_logical", 1, 1, fixed([BIGINT], BIGINT), SUBJECT,
+             py=lambda ts: ts & 0x3FFFF if ts > 0 else None))  # fmt: skip
+
+
+def _type_word(word: Callable[[FieldType], str]) -> Callable[[Sequence[Expr]], Expr]:
+    return lambda args: Const(word(args[0].type), varchar(64))
+
+
+add(Function("charset", 1, 1, fixed([None], varchar(64)), SUBJECT,
+             rewrite=_type_word(lambda ft: "utf8mb4" if ft.is_text else "binary")))  # fmt: skip
+add(Function("collation", 1, 1, fixed([None], varchar(64)), SUBJECT,
+             rewrite=_type_word(lambda ft: ft.collate if ft.is_text else "binary")))  # fmt: skip
+add(Function("name_const", 2, 2, fixed([None], TEXT), SUBJECT, rewrite=lambda args: args[1]))
 
 
 def _sleep(env: Env, seconds: float) -> int:

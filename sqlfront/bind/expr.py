@@ -17,7 +17,14 @@ from coprocessor.types import FieldType
 from sqlfront.bind import literals
 from sqlfront.bind.scope import BindContext, Scope
 from sqlfront.bind.types import cast_type
-from sqlfront.errors import ER_INVALID_GROUP_FUNC_USE, ER_OPERAND_COLUMNS, DatabaseError, error, unsupported
+from sqlfront.errors import (
+    ER_INVALID_GROUP_FUNC_USE,
+    ER_OPERAND_COLUMNS,
+    ER_PARSE,
+    DatabaseError,
+    error,
+    unsupported,
+)
 from sqlfront.parse import FUNCTION_MARK
 from sqlfront.plan.nodes import Node, PlanColumn, Project
 
@@ -200,10 +207,14 @@ class ExprBinder:
     def add(self, node: exp.Binary) -> Expr:
         interval = isinstance(node.right, exp.Interval), isinstance(node.left, exp.Interval)
         name = "interval_add" if isinstance(node, exp.Add) else "interval_sub"
-        if interval[0]:
+        if interval[0] and node.right.args.get("unit") is not None:
             return self.interval(name, node.left, node.right)
-        if interval[1] and name == "interval_add":
-            return self.interval(name, node.right, node.left)
+        if interval[1]:
+            if name == "interval_sub":
+                raise refuse(node.left)
+            # sqlglot takes a string after `INTERVAL 1 DAY +` for one more interval, without a unit
+            base = node.right.this if interval[0] else node.right
+            return self.interval(name, base, node.left)
         parts: list[exp.Binary] = []
         current: exp.Expression = node
         while isinstance(current, (exp.Add, exp.Sub)) and not isinstance(current.right, exp.Interval):
@@ -368,6 +379,26 @@ class ExprBinder:
             charset = str(target.args.get("kind") or "").lower()
             return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
         return fn.explicit_cast(inner, cast_type(target))
+
+    def binary_call(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """BINARY before parentheses, which sqlglot takes for a call."""
+        if len(args) != 1:
+            raise error(ER_PARSE, "BINARY takes one operand", position=position_of(node))
+        return self._to_binary(args[0])
+
+    def get_format(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """GET_FORMAT(DATE, 'EUR'): its first argument is a word."""
+        if len(args) != 2 or not isinstance(args[0], exp.Column) or args[0].name.upper() not in _FORMATTED:
+            raise error(ER_PARSE, "GET_FORMAT takes DATE, TIME, DATETIME or TIMESTAMP, and a place",
+                        position=position_of(node))  # fmt: skip
+        return fn.resolve(name, [literals.text(args[0].name.upper()), self.bind(args[1])])
+
+    def binary_operator(self, node: exp.Sqrt) -> Expr:
+        """BINARY before another unary operator, see `mark_functions`."""
+        return self._to_binary(node.this)
+
+    def _to_binary(self, node: exp.Expression) -> Expr:
+        return fn.explicit_cast(self.bind(node), cast_type(exp.DataType(this=exp.DataType.Type.BINARY)))
 
     def temporal_literal(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         """DATE '...', TIME '...', TIMESTAMP '...': checked at once, the fraction kept."""
@@ -541,6 +572,10 @@ class ExprBinder:
                 1064, "You have an error in your SQL syntax: COUNT needs an argument", position=position_of(node)
             )
         return fn.resolve_agg(name, self._aggregate_args(args), distinct=distinct)
+
+    def approx_count_distinct(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """Counted exactly."""
+        return self.aggregate("count", [exp.Distinct(expressions=list(args))], node)
 
     def _aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
         self._inside_aggregate = True
@@ -732,6 +767,8 @@ _SESSION_VALUES: dict[str, tuple[str, FieldType]] = {
     "tidb_version": ("tidb_version", t.TEXT),
 }  # fmt: skip
 
+_FORMATTED = frozenset({"DATE", "TIME", "DATETIME", "TIMESTAMP"})
+
 _Special = Callable[[ExprBinder, str, Sequence[exp.Expression], exp.Expression], Expr]
 
 _SPECIAL: dict[str, _Special] = {
@@ -739,6 +776,9 @@ _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(_SESSION_VALUES, ExprBinder.context),
     **dict.fromkeys(("date_add", "date_sub", "adddate", "subdate"), ExprBinder.date_arithmetic),
     **dict.fromkeys(("timestampdiff", "timestampadd"), ExprBinder.unit_first),
+    "approx_count_distinct": ExprBinder.approx_count_distinct,
+    "binary": ExprBinder.binary_call,
+    "get_format": ExprBinder.get_format,
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
     **dict.fromkeys(("date_literal", "time_literal", "timestamp_literal"), ExprBinder.temporal_literal),
@@ -759,6 +799,7 @@ _BINDERS: dict[type, Any] = {
     exp.GTE: ExprBinder.compare, exp.Neg: ExprBinder.negate, exp.Not: ExprBinder.invert, exp.Is: ExprBinder.is_,
     exp.Like: ExprBinder.like, exp.Escape: ExprBinder.escape, exp.RegexpLike: ExprBinder.regexp,
     exp.Between: ExprBinder.between, exp.In: ExprBinder.in_, exp.Case: ExprBinder.case, exp.Cast: ExprBinder.cast,
+    exp.Sqrt: ExprBinder.binary_operator,
     exp.Collate: ExprBinder.collate, exp.Anonymous: ExprBinder.anonymous, exp.CurrentTimestamp: ExprBinder.no_paren,
     exp.CurrentDate: ExprBinder.no_paren, exp.CurrentTime: ExprBinder.no_paren, exp.CurrentUser: ExprBinder.no_paren,
     exp.Localtime: ExprBinder.no_paren, exp.Localtimestamp: ExprBinder.no_paren,

@@ -35,6 +35,7 @@ from sqlfront.bind.scope import Scope
 from sqlfront.errors import (
     ER_BAD_FIELD,
     ER_BAD_TABLE,
+    ER_INVALID_GROUP_FUNC_USE,
     ER_WRONG_FIELD_WITH_GROUP,
     DatabaseError,
     error,
@@ -179,9 +180,22 @@ class SelectBinder:
         new_order = [
             OrderKey(self._lift(k.expr, f"Expression #{i + 1} of ORDER BY", ""), k.desc) for i, k in enumerate(order)
         ]
+        self._check_grouping(rollup)
         cols = tuple(c for _, c in self.groups) + tuple(c for _, c in self.aggs)
         node = Aggregate(plan, cols, tuple(e for e, _ in self.groups), tuple(a for a, _ in self.aggs), rollup)
         return node, new_items, new_having, new_order
+
+    def _check_grouping(self, rollup: bool) -> None:
+        """GROUPING tells totals from groups: it needs WITH ROLLUP, and what is grouped by."""
+        grouped = [e for e, _ in self.groups]
+        for agg, _ in self.aggs:
+            if agg.func != "grouping":
+                continue
+            if not rollup:
+                raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function")
+            for i, arg in enumerate(agg.args):
+                if arg not in grouped or isinstance(arg, Const):
+                    raise error(3602, f"Argument #{i} of GROUPING function is not in GROUP BY")
 
     def _rollup(self, group: exp.Group) -> bool:
         rollup = group.args.get("rollup")

@@ -56,6 +56,7 @@ from sqlfront.parse.tokens import (
     mark_functions,
     number_placeholders,
     select_item_texts,
+    spell_values,
     tokenize,
 )
 from sqlfront.parse.trees import parse_tree
@@ -282,7 +283,7 @@ class Commands:
                 del tokens[i]
                 break
         tokens = insert_set_form(tokens)
-        tokens = add_into(tokens)
+        tokens = add_into(spell_values(tokens))
         for token, after in pairwise(tokens):
             if token.token_type == TokenType.VALUES:
                 if after.text.upper() not in ("(", "ROW"):

@@ -67,15 +67,26 @@ def number_placeholders(tokens: Sequence[Token], names: list[str]) -> tuple[list
     return out, count
 
 
-# Calls with a grammar of their own, which sqlglot reads into trees that keep every word of it.
-_SPECIAL_CALLS = frozenset(
+SELECT_OPTIONS = frozenset(
     """
+    DISTINCT ALL DISTINCTROW STRAIGHT_JOIN SQL_CALC_FOUND_ROWS HIGH_PRIORITY SQL_SMALL_RESULT
+    SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_NO_CACHE SQL_CACHE
+    """.split()
+)
+
+# Calls with a grammar of their own, which sqlglot reads into trees that keep every word of it.
+_SPECIAL_CALLS = (
+    frozenset(
+        """
     CAST CONVERT EXTRACT TRIM GROUP_CONCAT CHAR POSITION SUBSTRING SUBSTR MID VALUES IN EXISTS ANY ALL
+    BOTH LEADING TRAILING FOR ESCAPE EXPLAIN DESCRIBE DESC VALUE
     SOME OVER AS AND OR NOT XOR WHERE ON USING SELECT FROM JOIN BY HAVING WHEN THEN ELSE CASE LIKE
     BETWEEN IS DIV ROW INTERVAL SET WITH UNION DISTINCT LIMIT MATCH AGAINST KEY INDEX JSON_TABLE
     WEIGHT_STRING REGEXP RLIKE RETURNING SEPARATOR PARTITION INTERSECT EXCEPT MEMBER OF DECIMAL NUMERIC
     DEC FLOAT DOUBLE VARCHAR NCHAR DATETIME SIGNED BINARY LATERAL INTO TABLE FORCE IGNORE USE SOUNDS
     """.split()
+    )
+    | SELECT_OPTIONS
 )
 _NAME_BEFORE = frozenset(
     """
@@ -119,6 +130,11 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
         if token.text == "~~" and token.token_type != TokenType.STRING:
             out.append(Token(TokenType.TILDE, "~", token.line, token.col, token.start, token.start))
             token = Token(TokenType.TILDE, "~", token.line, token.col, token.end, token.end)
+        elif token.token_type == TokenType.PIPE_SLASH:
+            raise error(ER_PARSE, "no operator '|/'", position=token.start)
+        elif word == "BINARY" and after is not None and after.text.upper() in ("-", "~", "!", "BINARY"):
+            # Before another unary operator sqlglot doesn't see it; its |/ (exp.Sqrt), unknown to MySQL, binds like it.
+            token = Token(TokenType.PIPE_SLASH, token.text, token.line, token.col, token.start, token.end)
         if after is not None and after.token_type == TokenType.L_PAREN and _is_call(tokens, i):
             mark = FUNCTION_MARK + token.text
             token = Token(TokenType.VAR, mark, token.line, token.col, token.start, token.end, token.comments)
@@ -140,10 +156,10 @@ def _literal_call(kind: str, first: Token, text: Token, last: Token) -> list[Tok
 _OPERAND_BEFORE = frozenset(
     """
     ( , + - * / % = < > <= >= <> != <=> & | ^ ~ ! << >> && || :=
-    SELECT WHERE AND OR NOT XOR WHEN THEN ELSE CASE BY HAVING ON IN BETWEEN LIKE DIV MOD SET DISTINCT ALL IS RETURN
-    INTERVAL VALUES LIMIT OFFSET
+    SELECT WHERE AND OR NOT XOR WHEN THEN ELSE CASE BY HAVING ON IN BETWEEN LIKE DIV MOD SET IS RETURN
+    INTERVAL VALUES LIMIT OFFSET REGEXP RLIKE ESCAPE BINARY RETURNING
     """.split()
-) | {"ORDER BY", "GROUP BY", "PARTITION BY"}
+) | {"ORDER BY", "GROUP BY", "PARTITION BY", *SELECT_OPTIONS}
 
 
 def _operand_follows(token: Token) -> bool:
@@ -159,6 +175,8 @@ def _is_call(tokens: Sequence[Token], index: int) -> bool:
     before = tokens[index - 1].text.upper() if index else ""
     if token.text.upper() in _SPECIAL_CALLS or before in _NAME_BEFORE:
         return False
+    if token.token_type == TokenType.MOD and index and not _operand_follows(tokens[index - 1]):
+        return False  # the operator, before an operand in parentheses
     # A name in a list may be a CTE's (`WITH a AS (...), b(n) AS (...)`): a call is never followed by AS and "(".
     return not (token.token_type == TokenType.VAR and before in (",", "") and _is_cte_name(tokens, index))
 
@@ -186,12 +204,6 @@ _ITEM_ENDS = frozenset(
     FROM WHERE HAVING LIMIT UNION EXCEPT INTERSECT FOR INTO WINDOW
     """.split()
 ) | {"GROUP BY", "ORDER BY"}
-SELECT_OPTIONS = frozenset(
-    """
-    DISTINCT ALL DISTINCTROW STRAIGHT_JOIN SQL_CALC_FOUND_ROWS HIGH_PRIORITY SQL_SMALL_RESULT
-    SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_NO_CACHE SQL_CACHE
-    """.split()
-)
 
 
 def select_item_texts(text: str, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -293,6 +305,21 @@ def insert_set_form(tokens: list[Token]) -> list[Token]:
     for i, value in enumerate(values):
         out += [comma, *value] if i else value
     return [*out, right, *tokens[stop:]]
+
+
+def spell_values(tokens: list[Token]) -> list[Token]:
+    """Turns the VALUE of an INSERT, MySQL's other word for it, into VALUES."""
+    for i, token in enumerate(tokens[2:-1], 2):
+        if token.token_type in (TokenType.SELECT, TokenType.VALUES):
+            break
+        named = tokens[i - 1].text.upper() in ("INTO", ".") or token.token_type in (
+            TokenType.STRING,
+            TokenType.IDENTIFIER,
+        )
+        if token.text.upper() == "VALUE" and tokens[i + 1].token_type == TokenType.L_PAREN and not named:
+            spelled = Token(TokenType.VALUES, token.text, token.line, token.col, token.start, token.end)
+            return [*tokens[:i], spelled, *tokens[i + 1 :]]
+    return tokens
 
 
 def add_into(tokens: list[Token]) -> list[Token]:

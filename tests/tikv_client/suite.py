@@ -38,6 +38,12 @@ DRIVERS = """
 patrol-interval-ms = 20
 schedule-interval-ms = 200
 """
+STILL = """
+leader-schedule-limit = 0
+region-schedule-limit = 0
+hot-region-schedule-limit = 0
+"""
+"""Nobody but the test moves anything: this client, told that a region has no leader just now, does not ask again."""
 
 T = TypeVar("T")
 
@@ -90,10 +96,13 @@ class Suite:
 
 
 @contextmanager
-def running(directory: Path, stores: int) -> Iterator[Suite]:
-    """One placement driver and some stores with three replicas of everything, until the block ends."""
+def running(directory: Path, stores: int, *, balanced: bool = False) -> Iterator[Suite]:
+    """One placement driver and some stores with three replicas of everything, until the block ends.
+
+    With `balanced` the placement driver moves leaders and peers as it sees fit.
+    """
     with asyncio.Runner() as runner:
-        cluster = Cluster(directory, 1, stores, STORES, DRIVERS)
+        cluster = Cluster(directory, 1, stores, STORES, DRIVERS if balanced else DRIVERS + STILL)
         runner.run(cluster.__aenter__())
         try:
             runner.run(cluster.replicated(3, 60))

@@ -78,7 +78,7 @@ class RawWriter:
 
 
 def test_every_acknowledged_raw_put_is_read_back(tmp_path: Path) -> None:
-    with running(tmp_path, 4) as suite:
+    with running(tmp_path, 4, balanced=True) as suite:
 
         async def test() -> None:
             await suite.split([raw_key(writer, 0) for writer in range(1, WRITERS)])
@@ -102,7 +102,7 @@ def test_every_acknowledged_raw_put_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_total_of_a_bank_is_constant(tmp_path: Path) -> None:
-    with running(tmp_path, 4) as suite:
+    with running(tmp_path, 4, balanced=True) as suite:
 
         async def split(keys: Sequence[bytes]) -> None:
             await suite.split([encode_bytes(key) for key in keys])
