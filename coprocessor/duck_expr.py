@@ -27,7 +27,7 @@ from coprocessor.functions.casts import duck_type
 from coprocessor.functions.collation import duck_key
 from coprocessor.functions.inference import type_digits
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS
-from coprocessor.types import FieldType, Tp
+from coprocessor.types import BYTES, FieldType, Tp
 
 if TYPE_CHECKING:
     import duckdb
@@ -246,6 +246,8 @@ class Printer:
     def sort_value(self, expr: Expr) -> str:
         """Prints what rows are ordered by."""
         ft = expr.type
+        if ft.tp == Tp.JSON:
+            return self.value(Call("json_sort_key", (expr,), BYTES))
         if ft.tp == Tp.ENUM and ft.elems:
             members = ", ".join(quote_string(e) for e in ft.elems)
             return f"list_position([{members}], {self.value(expr)})"

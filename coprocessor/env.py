@@ -25,7 +25,8 @@ class Env:
     `params` is the parameter row, `context` the session's values by `Context.key`. `writing` is True while an INSERT,
     UPDATE or DELETE computes values to store: in strict mode, bad conversions and divisions by zero are then errors,
     else they are warnings. `warn(code, message)` collects warnings,
-    `remember_id(value)` sets what LAST_INSERT_ID() gives from now on.
+    `remember_id(value)` sets what LAST_INSERT_ID() gives from now on. `recursions` holds, by id, the iterations
+    and rows so far of each recursive common table expression, of which `recursion_depth_max` iterations are allowed.
     """
 
     params: Sequence[object] = ()
@@ -37,3 +38,5 @@ class Env:
     warn: Warn = _ignore
     remember_id: Callable[[int], None] = _forget
     div_precision_increment: int = 4
+    recursion_depth_max: int = 1000
+    recursions: dict[int, tuple[int, int]] = field(default_factory=dict)

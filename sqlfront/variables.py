@@ -392,7 +392,7 @@ VARIABLES: dict[str, Variable] = {
         _en("default_storage_engine", "InnoDB", ("InnoDB",)),
         _sw("sql_require_primary_key", 0, only=True),
         _en("block_encryption_mode", "aes-128-ecb", ("aes-128-ecb",)),
-        _int("cte_max_recursion_depth", 1000, 0, _U32, only=True),
+        _int("cte_max_recursion_depth", 1000, 0, _U32),
         # Character sets: text is Unicode inside, so these only tell what a client is told.
         _str("character_set_client", "utf8mb4", BOTH, _charset),
         _str("character_set_connection", "utf8mb4", BOTH, _charset),
@@ -603,6 +603,7 @@ class Variables:
     mem_quota: int = QUERY_MEMORY
     select_limit: int | None = None
     div_precision_increment: int = 4
+    recursion_depth_max: int = 1000
     foreign_key_checks: bool = True
     read_engines: frozenset[str] = frozenset()
     replica_read: ReadFrom = ReadFrom.LEADER
@@ -744,6 +745,7 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "tidb_mem_quota_query": _attribute("mem_quota", int),
     "sql_select_limit": _apply_select_limit,
     "div_precision_increment": _attribute("div_precision_increment", int),
+    "cte_max_recursion_depth": _attribute("recursion_depth_max", int),
     "foreign_key_checks": _attribute("foreign_key_checks", bool),
     "tidb_isolation_read_engines": _apply_read_engines,
     "tidb_replica_read": _attribute("replica_read", lambda v: _REPLICAS[str(v)]),

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coprocessor.env import Env
+from coprocessor.errors import InvalidArgument
 from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.inference import collate_type, comparable, kind, refine, unify
 from coprocessor.functions.operators import compare_key, truth_type
-from coprocessor.functions.registry import Closure, DuckPrinter, Function, Inferred, add
+from coprocessor.functions.registry import Closure, DuckPrinter, Function, Inferred, add, fixed
 from coprocessor.types import BIGINT, BYTES, DOUBLE, FieldType, Tp
 
 SUBJECT = "control flow"
@@ -130,16 +131,14 @@ def _extreme_refine(name: str) -> Callable[[Sequence[Expr]], Expr]:
 
 
 def _extreme_infer(args: Sequence[Expr]) -> Inferred:
-    """GREATEST and LEAST: one common type; strings among numbers make it DOUBLE, among dates a date."""
+    """GREATEST and LEAST: one common type; strings among numbers make it a string, among dates a date."""
     ft = unify(a.type for a in args)
     kinds = {kind(a.type) for a in args} - {"null"}
     if "string" in kinds and len(kinds) > 1:
         common = args[0].type
         for arg in args[1:]:
             common = comparable(common, arg.type)
-        if common.is_real:
-            ft = DOUBLE
-        elif common.is_temporal:
+        if common.is_temporal:
             ft = common
     if ft.is_string:
         ft = collate_type(args)
@@ -195,3 +194,26 @@ def _interval(*values: Any) -> int:
 
 add(Function("interval", 2, None, _interval_infer, SUBJECT, py=_interval, nulls=True,
              tipb={"int": "IntervalInt", "real": "IntervalReal"}, syntax="INTERVAL(n, a, b, …)"))  # fmt: skip
+
+
+# --- recursion ----------------------------------------------------------------------------------------------------
+
+
+def _recursion_goes_on(env: Env, cte: int, wanted: int | None, rows: int) -> int:
+    """Asked before every iteration of a recursive query, with the rows of the last one: 0 once there are enough."""
+    iterations, total = env.recursions.get(cte, (0, 0))
+    iterations, total = iterations + 1, total + rows
+    env.recursions[cte] = iterations, total
+    if wanted is not None and total >= wanted:
+        return 0
+    if iterations > env.recursion_depth_max:
+        raise InvalidArgument(
+            f"Recursive query aborted after {iterations} iterations. "
+            "Try increasing @@cte_max_recursion_depth to a larger value.",
+            code=3636,
+        )
+    return 1
+
+
+add(Function("recursion_goes_on", 3, 3, fixed([BIGINT], BIGINT), SUBJECT, py=_recursion_goes_on, env=True, nulls=True,
+             deterministic=False, syntax="WITH RECURSIVE"))  # fmt: skip

@@ -5,7 +5,9 @@ Pure functions over `FieldType`s and expressions; nothing here evaluates rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from coprocessor import convert
 from coprocessor.expr import Call, Const, Context, Expr, Param
@@ -190,7 +192,8 @@ def refine(const: Const, other: FieldType) -> Const | None:
                 return Const(int(number), BIGINT if abs(number) < 2**63 else decimal_type(65, 0))
             return Const(number, decimal_type(len(number.as_tuple().digits) + 1, -int(number.as_tuple().exponent)))
         if okind == "time":
-            return _refine_temporal(convert.parse_datetime(value), other)
+            before = datetime.min if _BEFORE_DATES.match(value) else None
+            return _refine_temporal(convert.parse_datetime(value) or before, other)
         if okind == "duration":
             td = convert.parse_duration(value)
             return None if td is None else Const(td, DURATION.with_(decimal=6 if td.microseconds else 0))
@@ -199,9 +202,11 @@ def refine(const: Const, other: FieldType) -> Const | None:
     return None
 
 
-def _refine_temporal(dt: object, other: FieldType) -> Const | None:
-    from datetime import datetime
+_BEFORE_DATES = re.compile(r"\s*0000-\d\d?-\d\d?(?:[ T:]|\s*$)")
+"""Dates of the year 0, as '0000-00-00', which no value can be: they are compared as the earliest one."""
 
+
+def _refine_temporal(dt: object, other: FieldType) -> Const | None:
     if not isinstance(dt, datetime):
         return None
     if other.tp == Tp.DATE and dt.time() == datetime.min.time():

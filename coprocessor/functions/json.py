@@ -19,6 +19,7 @@ from coprocessor.functions.json_value import (
     is_json,
     is_single,
     json_order,
+    json_sort_key,
     json_text,
     ordered_keys,
     parse_json,
@@ -29,7 +30,7 @@ from coprocessor.functions.json_value import (
 )
 from coprocessor.functions.patterns import like_matcher
 from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
-from coprocessor.types import BIGINT, BOOL, JSON, TEXT, Tp, varchar
+from coprocessor.types import BIGINT, BOOL, BYTES, JSON, TEXT, Tp, varchar
 
 SUBJECT = "JSON"
 
@@ -66,7 +67,7 @@ def _extract(doc: str, *paths: str) -> str | None:
 def _unquote(text: str) -> str:
     if len(text) >= 2 and text[0] == text[-1] == '"':
         try:
-            value = json.loads(text)
+            value = json.loads(text, strict=False)
         except ValueError as e:
             raise InvalidArgument(f"Invalid JSON text: {e}", code=3141, sqlstate="22032") from e
         return value if isinstance(value, str) else text
@@ -304,6 +305,7 @@ add(Function("json_contains_path", 3, None, _doc_infer(BOOL, TEXT), SUBJECT, py=
              tipb="JsonContainsPathSig"))  # fmt: skip
 add(Function("json_member_of", 2, 2, lambda args: ((None, document(args[1])), BOOL), SUBJECT, kernel=_member_of_kernel,
              tipb="JsonMemberOfSig", syntax="v MEMBER OF (doc)"))  # fmt: skip
+add(Function("json_sort_key", 1, 1, fixed([JSON], BYTES), SUBJECT, py=json_sort_key, syntax="ORDER BY a document"))
 add(Function("json_overlaps", 2, 2, lambda args: ((document(args[0]), document(args[1])), BOOL), SUBJECT, py=_overlaps))
 add(Function("json_search", 3, None, _doc_infer(JSON, TEXT), SUBJECT, py=_search, nulls=True))
 add(Function("json_value", 2, 2, _doc_infer(varchar(512), TEXT), SUBJECT, py=_value))

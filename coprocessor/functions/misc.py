@@ -86,8 +86,8 @@ add(Function("hex", 1, 1, _hex_infer, SUBJECT, py=_hex,
              duck=lambda p, c: None if c.args[0].type.is_numeric else f"hex({p.value(c.args[0])})",
              tipb={"int": "HexIntArg", "string": "HexStrArg"}))  # fmt: skip
 add(Function("unhex", 1, 1, fixed([TEXT], BYTES), SUBJECT, py=_unhex, tipb="UnHex"))
-add(Function("bin", 1, 1, fixed([UBIGINT], TEXT), SUBJECT, py=lambda n: f"{n:b}", tipb="Bin"))
-add(Function("oct", 1, 1, fixed([UBIGINT], TEXT), SUBJECT, py=lambda n: f"{n:o}", tipb="OctInt"))
+add(Function("bin", 1, 1, fixed([TEXT], TEXT), SUBJECT, py=lambda text: _conv(text, 10, 2)))
+add(Function("oct", 1, 1, fixed([TEXT], TEXT), SUBJECT, py=lambda text: _conv(text, 10, 8), tipb="OctString"))
 add(Function("conv", 3, 3, fixed([TEXT, BIGINT, BIGINT], TEXT), SUBJECT, py=_conv, tipb="Conv"))
 add(Function("bit_count", 1, 1, fixed([UBIGINT], BIGINT), SUBJECT, py=int.bit_count,
              duck="CAST(bit_count(CAST({0} AS HUGEINT)) AS BIGINT)", tipb="BitCount"))  # fmt: skip
@@ -240,10 +240,17 @@ def _format_infer(args: Sequence[Expr]) -> Inferred:
     return (DOUBLE if number.is_real else number, BIGINT, TEXT)[: len(args)], TEXT
 
 
+_POINTS_OF_THOUSANDS = frozenset(
+    """
+    da_dk de_be de_de de_lu es_ar es_cl es_es fo_fo id_id is_is it_it nb_no nl_nl no_no pt_br ro_ro tr_tr vi_vn
+    """.split()
+)
+
+
 def _format(v: Any, places: int, locale: str = "en_US") -> str:
     exact = Decimal(repr(v)) if isinstance(v, float) else Decimal(v)
     text = f"{quantize(exact, min(max(places, 0), 30)):,f}"
-    if locale.lower() in ("de_de", "es_es", "nl_nl", "it_it", "pt_br", "id_id"):
+    if locale.lower() in _POINTS_OF_THOUSANDS:
         return text.translate(str.maketrans(",.", ".,"))
     return text
 
@@ -287,7 +294,14 @@ def _inet6_aton(s: str) -> bytes | None:
 
 
 def _inet6_ntoa(v: bytes) -> str | None:
-    return str(ipaddress.ip_address(v)) if len(v) in (4, 16) else None
+    """An address as inet_ntop prints it: one that embeds an IPv4 address shows that with its points."""
+    if len(v) not in (4, 16):
+        return None
+    if len(v) == 16 and v.startswith(bytes(10) + b"\xff\xff"):
+        return f"::ffff:{ipaddress.IPv4Address(v[12:])}"
+    if len(v) == 16 and v.startswith(bytes(12)) and any(v[12:14]):
+        return f"::{ipaddress.IPv4Address(v[12:])}"
+    return str(ipaddress.ip_address(v))
 
 
 def _is_ip(cls: Callable[[str], object]) -> Callable[[str], int]:

@@ -24,7 +24,7 @@ from coprocessor.functions.inference import (
     refine,
     type_digits,
 )
-from coprocessor.functions.quotients import quotient_scale
+from coprocessor.functions.quotients import compared, quotient_scale
 from coprocessor.functions.registry import Closure, DuckPrinter, Function, Infer, Inferred, Kernel, add
 from coprocessor.types import BIGINT, BOOL, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
 
@@ -357,6 +357,18 @@ def _bits_infer(args: Sequence[Expr]) -> Inferred:
     return tuple(UBIGINT for _ in args), UBIGINT
 
 
+def _bits_refine(name: str) -> Callable[[Sequence[Expr]], Expr]:
+    """What is no integer is made a signed one first: the bits of -1.5 are those of -2."""
+
+    def refine(args: Sequence[Expr]) -> Expr:
+        from coprocessor.functions.casting import cast_to
+
+        whole = (a if kind(a.type) in ("int", "null") or a.type.is_binary else cast_to(a, BIGINT) for a in args)
+        return Call(name, tuple(cast_to(a, UBIGINT) for a in whole), UBIGINT)
+
+    return refine
+
+
 def _shift_duck(op: str) -> Callable[[DuckPrinter, Call], str]:
     def form(p: DuckPrinter, call: Call) -> str:
         a, b = p.value(call.args[0]), p.value(call.args[1])
@@ -378,28 +390,86 @@ def _rshift(a: int, b: int) -> int:
 
 add(
     Function(
-        "bitand", 2, 2, _bits_infer, SUBJECT, py=operator.and_, duck="({0} & {1})", tipb="BitAndSig", syntax="a & b"
-    )
-)
-add(Function("bitor", 2, 2, _bits_infer, SUBJECT, py=operator.or_, duck="({0} | {1})", tipb="BitOrSig", syntax="a | b"))
-add(
-    Function(
-        "bitxor", 2, 2, _bits_infer, SUBJECT, py=operator.xor, duck="xor({0}, {1})", tipb="BitXorSig", syntax="a ^ b"
-    )
-)
-add(
-    Function(
-        "bitneg", 1, 1, _bits_infer, SUBJECT, py=lambda a: a ^ U64_MAX, duck="(~{0})", tipb="BitNegSig", syntax="~a"
-    )
-)
-add(
-    Function(
-        "lshift", 2, 2, _bits_infer, SUBJECT, py=_lshift, duck=_shift_duck("<<"), tipb="LeftShift", syntax="a << b"
+        "bitand",
+        2,
+        2,
+        _bits_infer,
+        SUBJECT,
+        refine=_bits_refine("bitand"),
+        py=operator.and_,
+        duck="({0} & {1})",
+        tipb="BitAndSig",
+        syntax="a & b",
     )
 )
 add(
     Function(
-        "rshift", 2, 2, _bits_infer, SUBJECT, py=_rshift, duck=_shift_duck(">>"), tipb="RightShift", syntax="a >> b"
+        "bitor",
+        2,
+        2,
+        _bits_infer,
+        SUBJECT,
+        refine=_bits_refine("bitor"),
+        py=operator.or_,
+        duck="({0} | {1})",
+        tipb="BitOrSig",
+        syntax="a | b",
+    )
+)
+add(
+    Function(
+        "bitxor",
+        2,
+        2,
+        _bits_infer,
+        SUBJECT,
+        refine=_bits_refine("bitxor"),
+        py=operator.xor,
+        duck="xor({0}, {1})",
+        tipb="BitXorSig",
+        syntax="a ^ b",
+    )
+)
+add(
+    Function(
+        "bitneg",
+        1,
+        1,
+        _bits_infer,
+        SUBJECT,
+        refine=_bits_refine("bitneg"),
+        py=lambda a: a ^ U64_MAX,
+        duck="(~{0})",
+        tipb="BitNegSig",
+        syntax="~a",
+    )
+)
+add(
+    Function(
+        "lshift",
+        2,
+        2,
+        _bits_infer,
+        SUBJECT,
+        refine=_bits_refine("lshift"),
+        py=_lshift,
+        duck=_shift_duck("<<"),
+        tipb="LeftShift",
+        syntax="a << b",
+    )
+)
+add(
+    Function(
+        "rshift",
+        2,
+        2,
+        _bits_infer,
+        SUBJECT,
+        refine=_bits_refine("rshift"),
+        py=_rshift,
+        duck=_shift_duck(">>"),
+        tipb="RightShift",
+        syntax="a >> b",
     )
 )
 
@@ -434,7 +504,7 @@ def _compare_rewrite(name: str) -> Callable[[Sequence[Expr]], Expr]:
     def rewrite(args: Sequence[Expr]) -> Expr:
         from coprocessor.functions.casting import cast_to
 
-        refined = _refined(args)
+        refined = [compared(a) for a in _refined(args)]
         types = comparison_types(refined)
         if any(t is not None and t.tp == Tp.JSON for t in types):
             typed = tuple(_json_comparand(a) for a in refined)

@@ -1,9 +1,9 @@
 """The digits that MySQL keeps of a quotient beyond those it shows.
 
-A decimal division gives whole words of nine digits, cut off; only what is shown, stored or compared is rounded to the
-scale of the type. So 2 / 3 * 3 is 0.666666666 * 3, shown as 2.0000, not 0.6667 * 3. Here the type of a node says how
-many digits its value has: `precise` makes of an operand the same node with the longer type, for those who compute with
-it. Both forms of evaluation follow the types, and so agree.
+A decimal division gives whole words of nine digits, cut off; only what is shown or stored is rounded to the scale of
+the type. So 2 / 3 * 3 is 0.666666666 * 3, shown as 2.0000, and 1 / 100000 is more than 0. Here the type of a node says
+how many digits its value has: `precise` makes of an operand the same node with the longer type, for those who compute
+with it, `compared` for those who compare it. Both forms of evaluation follow the types, and so agree.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from coprocessor.functions.inference import DIV_PRECISION_INCREMENT
 from coprocessor.types import FieldType, decimal_type
 
 WORD_DIGITS = 9
-HIDDEN_SCALE_MAX = 18  # leaves 20 of DuckDB's 38 digits to the whole part
+DECIMAL_DIGITS_MAX = 38  # DuckDB's
+HIDDEN_SCALE_MAX = 18  # leaves 20 of these to the whole part
 
 
 def _words(scale: int) -> int:
@@ -107,6 +108,17 @@ def _implicit_cast(call: Call) -> Expr:
         return call
     ft = _longer(call.type, inner.type.decimal)
     return call if ft is call.type else Call("cast", (inner,), ft)
+
+
+def compared(expr: Expr) -> Expr:
+    """Returns what a comparison takes of an operand: a quotient with its hidden digits, if DuckDB has room for them.
+
+    An aggregate's value is rounded before.
+    """
+    if isinstance(expr, Agg):
+        return expr
+    longer = precise(expr)
+    return longer if longer.type.flen <= DECIMAL_DIGITS_MAX else expr
 
 
 def for_cast(expr: Expr, target: FieldType) -> Expr:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import random
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ COLUMNAR_PORT, COLUMNAR_STATUS_PORT = 3930, 20292
 DB_STATUS_PORT = 10080
 PROCESSES_MAX = 20
 """Of each kind: the default ports of stores and of their status must not meet."""
+LISTENED = range(21_000, 32_000)
+"""Where `free_ports` looks: above the defaults, below what systems give to the near end of a connection."""
 
 
 class PlanError(ValueError):
@@ -156,9 +160,14 @@ def taken_ports(plan: Plan) -> list[int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports that nobody listens at now."""
+    """So many different ports that nobody listens at now, and that no connection gets for its own end meanwhile."""
+    free: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
+        for port in random.SystemRandom().sample(LISTENED, len(LISTENED)):
+            probe = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                free.append(port)
+            if len(free) == count:
+                return free
+    raise OSError(errno.EADDRINUSE, f"no {count} free ports from {LISTENED.start} to {LISTENED.stop - 1}")

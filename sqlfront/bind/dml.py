@@ -17,7 +17,7 @@ from sqlfront.catalog.model import Column as CatalogColumn
 from sqlfront.catalog.model import Table
 from sqlfront.errors import ER_BAD_FIELD, ER_WRONG_VALUE_COUNT_ON_ROW, error, near_match, unsupported
 from sqlfront.parse import Delete, Insert, Update
-from sqlfront.plan.nodes import Filter, Join, Limit, Node, PlanColumn, Project, Scan, Sort, Values
+from sqlfront.plan.nodes import Cte, Filter, Join, Limit, Node, PlanColumn, Project, Scan, Sort, Values, With
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +227,12 @@ def _on_duplicate(
 
 
 def _stored(binder: ExprBinder, node: exp.Expression, column: FieldType) -> Expr | DefaultValue:
-    """Binds the value of a column: a number keeps the digits of a quotient that only a longer column shows."""
-    return DEFAULT if _is_default(node) else fn.for_cast(binder.bind(node), column)
+    """Binds the value of a column: a number keeps the digits of a quotient that only a longer column shows, and a
+    hexadecimal or bit literal is a number for a column of numbers.
+    """
+    if _is_default(node):
+        return DEFAULT
+    return fn.for_cast(binder.number(node) if column.is_numeric else binder.bind(node), column)
 
 
 def _assignments(nodes: Sequence[exp.Expression], table: Table, binder: ExprBinder) -> tuple[Assignment, ...]:
@@ -251,7 +255,7 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
     for key in ("returning", "from_"):
         if ast.args.get(key):
             raise refuse(ast)
-    scope, plan = _from(ctx, ast.this, ast.args.get("with_"), ast)
+    scope, plan, ctes = _from(ctx, ast.this, ast)
     queries = QueryBinder(ctx)
     binder = ExprBinder(ctx, scope, queries)
     by_table: dict[str, tuple[Scan, list[Assignment]]] = {}
@@ -271,7 +275,7 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
         return ChangePlan(simple, tuple(assignments), order, limit, statement.ignore)
     if order or limit is not None:
         raise unsupported("ORDER BY or LIMIT in an UPDATE with joins or subqueries")
-    return _joined(ctx, plan, [(s, a) for s, a in by_table.values()], statement.ignore)
+    return _joined(ctx, plan, ctes, [(s, a) for s, a in by_table.values()], statement.ignore)
 
 
 def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChangePlan:
@@ -282,10 +286,10 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
             raise refuse(ast)
     using = ast.args.get("using")
     source = ast.this if not using else using[0]
-    scope, plan = _from(ctx, source, ast.args.get("with_"), ast, also=using[1:] if using else ())
+    scope, plan, ctes = _from(ctx, source, ast, also=using[1:] if using else ())
     queries = QueryBinder(ctx)
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
-    named = ast.args.get("tables") or ([ast.this] if using else [])
+    named = ast.args.get("tables") or (_listed(ast.this) if using else [])
     scans = _scans(plan)
     targets = [_target(scans, t) for t in named] if named else scans
     for scan in targets:
@@ -297,27 +301,33 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
         raise unsupported("ORDER BY or LIMIT in a DELETE with joins or subqueries")
     if not named and len(targets) != 1:
         raise refuse(ast)
-    return _joined(ctx, plan, [(s, None) for s in targets])
+    return _joined(ctx, plan, ctes, [(s, None) for s in targets])
+
+
+def _listed(first: exp.Expression) -> list[exp.Expression]:
+    """The tables of DELETE FROM a, b USING ...: sqlglot hangs all but the first on it, as joins."""
+    joined = first.args.get("joins") or []
+    if any(set(join.args) - {"this"} and any(v for k, v in join.args.items() if k != "this") for join in joined):
+        raise refuse(first)
+    return [first, *(join.this for join in joined)]
 
 
 def _from(
     ctx: BindContext,
     source: exp.Expression,
-    definitions: exp.Expression | None,
     ast: exp.Expression,
     also: Sequence[exp.Expression] = (),
-) -> tuple[Scope, Node]:
-    if definitions is not None:
-        raise refuse(ast)
+) -> tuple[Scope, Node, tuple[Cte, ...]]:
     ctx.locking = True
     scope = Scope()
     queries = QueryBinder(ctx)
+    ctes = queries.definitions(ast, scope)
     plan = queries.table_item(source, scope)
     for item in also:
         plan = Join("inner", plan, queries.table_item(item, scope), ())
     for join in ast.args.get("joins") or []:
         plan = queries._join(plan, join, scope)
-    return scope, plan
+    return scope, plan, ctes
 
 
 def _tail(
@@ -384,7 +394,11 @@ def _has_subquery(expr: Expr | DefaultValue) -> bool:
 
 
 def _joined(
-    ctx: BindContext, plan: Node, changes: Sequence[tuple[Scan, Sequence[Assignment] | None]], ignore: bool = False
+    ctx: BindContext,
+    plan: Node,
+    ctes: tuple[Cte, ...],
+    changes: Sequence[tuple[Scan, Sequence[Assignment] | None]],
+    ignore: bool = False,
 ) -> JoinedChangePlan:
     """A query whose rows hold, for every target, the key of its record and the assigned values."""
     exprs: list[Expr] = []
@@ -410,7 +424,8 @@ def _joined(
         if assignments is not None:
             assigned = tuple((a.offset, add(_value(a, table))) for a in assignments)
         targets.append(TargetPlan(table, key, assigned))
-    return JoinedChangePlan(Project(plan, tuple(cols), tuple(exprs)), tuple(targets), ignore)
+    query: Node = Project(plan, tuple(cols), tuple(exprs))
+    return JoinedChangePlan(With(ctes, query) if ctes else query, tuple(targets), ignore)
 
 
 def _value(assignment: Assignment, table: Table) -> Expr:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
@@ -98,7 +98,8 @@ class ExprBinder:
         position = position_of(node)
         if self.aliases and not table:
             alias = self.aliases.get(name.casefold())
-            if alias is not None and (self.clause == "order clause" or self.scope.local("", "", name) is None):
+            first = self.clause in _ITEMS_FIRST and not self._inside_aggregate
+            if alias is not None and (first or self.scope.local("", "", name) is None):
                 return alias
         found = self.scope.resolve(db, table, name, position, self.clause)
         if found is None:
@@ -374,7 +375,7 @@ class ExprBinder:
 
     def cast(self, node: exp.Cast) -> Expr:
         target = node.to
-        inner = self.bind(node.this)
+        inner = self.number(node.this) if target.this not in _TEXT_TARGETS else self.bind(node.this)
         if target.this == exp.DataType.Type.CHARACTER_SET:
             charset = str(target.args.get("kind") or "").lower()
             return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
@@ -579,7 +580,8 @@ class ExprBinder:
 
     def _aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
         self._inside_aggregate = True
-        saved, self.aliases = self.aliases, {}
+        saved = self.aliases
+        self.aliases = {n: e for n, e in saved.items() if not has_aggregate(e)}
         try:
             return self.bind_all(args)
         finally:
@@ -719,8 +721,13 @@ class ExprBinder:
         return Subquery("all" if every else "any", plan, t.BOOL, tuple(lefts), name, outer=frozenset(outer))
 
 
+def aggregates(expr: Expr) -> Iterator[Agg]:
+    """The aggregate calls in an expression."""
+    return (n for n in walk(expr) if isinstance(n, Agg))
+
+
 def has_aggregate(expr: Expr) -> bool:
-    return any(isinstance(n, Agg) for n in walk(expr))
+    return any(True for _ in aggregates(expr))
 
 
 def _unparen(node: exp.Expression) -> exp.Expression:
@@ -768,6 +775,16 @@ _SESSION_VALUES: dict[str, tuple[str, FieldType]] = {
 }  # fmt: skip
 
 _FORMATTED = frozenset({"DATE", "TIME", "DATETIME", "TIMESTAMP"})
+
+_TEXT_TARGETS = frozenset(
+    {exp.DataType.Type.CHARACTER_SET, exp.DataType.Type.CHAR, exp.DataType.Type.VARCHAR, exp.DataType.Type.NCHAR,
+     exp.DataType.Type.NVARCHAR, exp.DataType.Type.TEXT, exp.DataType.Type.BINARY, exp.DataType.Type.VARBINARY,
+     exp.DataType.Type.JSON}
+)  # fmt: skip
+"""What a hexadecimal or bit literal is cast to as bytes; to anything else it is a number."""
+
+_ITEMS_FIRST = ("order clause", "having clause")
+"""Where a name is an item of the select list before it is a column."""
 
 _Special = Callable[[ExprBinder, str, Sequence[exp.Expression], exp.Expression], Expr]
 

@@ -21,6 +21,7 @@ from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.errors import (
     ER_BAD_FIELD,
     error,
+    unsupported,
 )
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
@@ -71,7 +72,7 @@ class QueryBinder:
     def query(self, node: exp.Expression, scope: Scope | None, item_texts: Sequence[str] = ()) -> Node:
         """Binds SELECT, a set operation, VALUES or a parenthesised one. `scope` is the (empty) scope around it."""
         around = scope if scope is not None else Scope()
-        definitions = self._with(node, around)
+        definitions = self.definitions(node, around)
         match node:
             case exp.Subquery() | exp.Paren():
                 inner = self.query(node.this, around, item_texts)
@@ -92,7 +93,8 @@ class QueryBinder:
 
     # Common table expressions
 
-    def _with(self, node: exp.Expression, scope: Scope) -> tuple[Cte, ...]:
+    def definitions(self, node: exp.Expression, scope: Scope) -> tuple[Cte, ...]:
+        """Binds the WITH of a statement and puts what it defines into scope."""
         clause = node.args.get("with_")
         if clause is None:
             return ()
@@ -105,13 +107,11 @@ class QueryBinder:
             names.add(name.casefold())
             columns = [c.name for c in (item.args["alias"].args.get("columns") or [])]
             recursive = bool(clause.args.get("recursive")) and _reads(item.this, name)
-            cte = (
-                self._recursive(item, name, columns, scope)
-                if recursive
-                else self._plain_cte(item, name, columns, scope)
-            )
-            scope.ctes[name.casefold()] = cte
-            out.append(cte)
+            if recursive:
+                out += self._recursive(item, name, columns, scope)
+            else:
+                out.append(self._plain_cte(item, name, columns, scope))
+            scope.ctes[name.casefold()] = out[-1]
         return tuple(out)
 
     def _plain_cte(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> Cte:
@@ -121,7 +121,8 @@ class QueryBinder:
         self.ctx.next_cte += 1
         return Cte(self.ctx.next_cte, name, _renamed(plan.cols, columns, position_of(item)), plan)
 
-    def _recursive(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> Cte:
+    def _recursive(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> list[Cte]:
+        """The recursion, and with LIMIT a second one over it, which has the name."""
         union = item.this
         if not isinstance(union, exp.Union) or _reads(union.left, name):
             raise error(
@@ -143,9 +144,20 @@ class QueryBinder:
             raise error(
                 1222, "The used SELECT statements have a different number of columns", position=position_of(item)
             )
-        return Cte(
-            cte_id, name, cols, self._cast_all(seed, cols), self._cast_all(step, cols), bool(union.args["distinct"])
-        )
+        seed, step = self._cast_all(seed, cols), self._cast_all(step, cols)
+        recursion = Cte(cte_id, name, cols, seed, step, bool(union.args["distinct"]))
+        if union.args.get("order") is not None:
+            raise unsupported("ORDER BY over UNION in recursive Common Table Expression")
+        every = CteRef(cte_id, name, tuple(replace(c, id=self.ctx.new_id()) for c in cols))
+        limited = self.limited(every, union)
+        if not isinstance(limited, Limit):
+            return [recursion]
+        if inner.outer or scope.outer:
+            raise unsupported("LIMIT in a recursive Common Table Expression that reads an outer query")
+        self.ctx.next_cte += 1
+        enough = [n for n in (limited.count, limited.offset) if n is not None]
+        recursion = replace(recursion, enough=fn.resolve("plus", enough) if len(enough) > 1 else enough[0])
+        return [recursion, Cte(self.ctx.next_cte, name, every.cols, limited)]
 
     def _cast_all(self, plan: Node, cols: Sequence[PlanColumn]) -> Node:
         """Projects a plan to the types of `cols`."""
@@ -219,6 +231,8 @@ class QueryBinder:
         match node:
             case exp.Table():
                 plan = self._table(node, scope)
+            case exp.Subquery() if not node.alias and isinstance(node.this, exp.Subquery):
+                plan = self.table_item(node.this, scope)  # parentheses around what is in parentheses
             case exp.Subquery() if isinstance(node.this, exp.Query):
                 plan = self._derived(node, node.this, scope)
             case exp.Values():
@@ -374,7 +388,9 @@ class QueryBinder:
         left_scope.relations, right_scope.relations = before, added
         left_scope.merged = scope.merged
         on: list[Expr] = []
-        for name in names:
+        first = added if side == "RIGHT" else before
+        places = {key: i for i, key in enumerate(key for relation in first for key in relation.by_name)}
+        for name in sorted(names, key=lambda name: places.get(name.casefold(), -1)):
             a = left_scope.local("", "", name, position, "from clause")
             b = right_scope.local("", "", name, position, "from clause")
             if a is None or b is None:

@@ -28,9 +28,10 @@ from coprocessor.expr import (
     Subquery,
     Window,
     children,
+    transform,
     walk,
 )
-from sqlfront.bind.expr import ExprBinder, has_aggregate, position_of, refuse, text_of
+from sqlfront.bind.expr import ExprBinder, aggregates, has_aggregate, position_of, refuse, text_of
 from sqlfront.bind.scope import Scope
 from sqlfront.errors import (
     ER_BAD_FIELD,
@@ -81,12 +82,12 @@ class SelectBinder:
         items = self._items(item_texts)
         having, order = self._having(items), self._order(items)
         group = node.args.get("group")
-        aggregated = (
-            group is not None
-            or any(has_aggregate(e) for _, e in items)
-            or any(has_aggregate(e) for e in (*having, *(k.expr for k in order)))
-        )
-        if aggregated:
+        used = {a.func for e in (*(e for _, e in items), *having, *(k.expr for k in order)) for a in aggregates(e)}
+        if group is None and used == {"any_value"}:  # which makes no group of the rows: it is each row's value
+            items = [(name, transform(e, _as_it_is)) for name, e in items]
+            having = [transform(e, _as_it_is) for e in having]
+            order = [OrderKey(transform(k.expr, _as_it_is), k.desc) for k in order]
+        elif group is not None or used:
             plan, items, having, order = self._aggregate(plan, group, items, having, order)
         if having:
             plan = Filter(plan, tuple(having))
@@ -139,7 +140,11 @@ class SelectBinder:
         if clause is None:
             return []
         binder = self._binder("having clause", aggregates=True)
-        binder.aliases = _aliases(self.node, items)
+        group = self.node.args.get("group")
+        names = {g.name.casefold() for g in group.expressions if isinstance(g, exp.Column)} if group else set()
+        # of an item and a column with one name the column counts where it is grouped by, else the item
+        grouped = {name for name in names if self.scope.local("", "", name) is not None}
+        binder.aliases = {n: e for n, e in _aliases(self.node, items).items() if n not in grouped}
         return binder.bind_condition(clause.this)
 
     def _order(self, items: Sequence[tuple[str, Expr]]) -> list[OrderKey]:
@@ -224,6 +229,7 @@ class SelectBinder:
         grouped = {e.id for e, _ in self.groups if isinstance(e, Column)}
         grouped |= _equated(plan, grouped)
         for scan in _scans(plan):
+            self.dependent.update({c.id: c for c in scan.cols if c.id in grouped})
             by_offset = dict(zip(scan.offsets, scan.cols, strict=True))
             keys = [scan.table.primary_key] if scan.table.primary_key else []
             for index in scan.table.indexes:
@@ -431,8 +437,13 @@ def _scans(node: Node) -> list[Scan]:
             return []
 
 
+def _as_it_is(expr: Expr) -> Expr:
+    return expr.args[0] if isinstance(expr, Agg) and expr.func == "any_value" else expr
+
+
 def _equated(node: Node, grouped: set[int]) -> set[int]:
-    """Columns that an inner join or filter makes equal to a group column."""
+    """Columns that an inner join or filter makes equal to a group column or to one value."""
+    constants: set[int] = set()
     pairs: list[tuple[int, int]] = []
     stack = [node]
     while stack:
@@ -449,7 +460,11 @@ def _equated(node: Node, grouped: set[int]) -> set[int]:
                 a, b = cond.args
                 if isinstance(a, Column) and isinstance(b, Column):
                     pairs.append((a.id, b.id))
-    out = set(grouped)
+                elif isinstance(a, Column) and isinstance(b, (Const, Param)):
+                    constants.add(a.id)
+                elif isinstance(b, Column) and isinstance(a, (Const, Param)):
+                    constants.add(b.id)
+    out = grouped | constants
     changed = True
     while changed:
         changed = False

@@ -27,6 +27,7 @@ from coprocessor.evaluate import (
 )
 from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Param, Subquery, Window, walk
 from coprocessor.functions.collation import is_ci, sort_key
+from coprocessor.functions.json_value import json_sort_key
 from coprocessor.types import Tp
 from kvstore.client.api import Reader
 from sqlfront.exec.reading import ScanReader
@@ -536,6 +537,8 @@ def _null_first(value: Any) -> tuple[Any, ...]:
 def _order_value(expr: Expr, trimmed: frozenset[int]) -> Callable[[Any], Any] | None:
     if expr.type.tp in (Tp.ENUM, Tp.SET):
         return number_of(expr.type)
+    if expr.type.tp == Tp.JSON:
+        return json_sort_key
     return _collation_key(expr, trimmed)
 
 

@@ -135,6 +135,8 @@ class ColumnFiller:
             return self.casters[offset](now, 1)
         if column.auto_increment:
             return None
+        if column.type.tp.name == "ENUM":  # whose default is its first member
+            return implicit_default(column)
         if self.strict or self.warn is None:
             raise error(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
         self.warn(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
@@ -434,25 +436,9 @@ class TableChange:
                 new = _touch(self.table, old, new, self.assigned, filler, env)
             if new == old:
                 continue
-            if self._update(session, writer, key, old, new):
-                changed += 1
+            changed += _update(session, writer, key, old, new, self.changed, ignore=self.plan.ignore)
         info = f"Rows matched: {len(targets)}  Changed: {changed}  Warnings: {len(session.warnings)}"
         return Result(None, None, changed, 0, info)
-
-    def _update(self, session: Session, writer: RowWriter, key: bytes, old: list[Any], new: list[Any]) -> bool:
-        if not self.plan.ignore:
-            writer.update(key, old, new, self.changed)
-            return True
-        mark = writer.txn.mark()
-        try:
-            writer.update(key, old, new, self.changed)
-        except kv.KeyExists as exc:
-            from sqlfront.translate import translate
-
-            writer.txn.undo_to(mark)
-            session.warn(ER_DUP_ENTRY, translate(exc, session.database.find_table).message)
-            return False
-        return True
 
     def _targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row]]:
         """The rows to change with their record keys, locked, in order, as many as LIMIT allows."""
@@ -484,6 +470,32 @@ class TableChange:
         return int(compile_expr(limit.count, {})((), env))
 
 
+def _update(
+    session: Session,
+    writer: RowWriter,
+    key: bytes,
+    old: list[Any],
+    new: list[Any],
+    changed: frozenset[int],
+    *,
+    ignore: bool,
+) -> bool:
+    """Writes a changed row; with IGNORE one whose unique key is taken stays as it is, with a warning: False then."""
+    if not ignore:
+        writer.update(key, old, new, changed)
+        return True
+    mark = writer.txn.mark()
+    try:
+        writer.update(key, old, new, changed)
+    except kv.KeyExists as exc:
+        from sqlfront.translate import translate
+
+        writer.txn.undo_to(mark)
+        session.warn(ER_DUP_ENTRY, translate(exc, session.database.find_table).message)
+        return False
+    return True
+
+
 def _planned_scan(session: Session, scan: Scan) -> Scan:
     """The scan with its access path; it reads whole rows, so no index covers it."""
     folded = fold_constants(scan)
@@ -501,9 +513,7 @@ class JoinedChange:
         self.plan = plan
         self.query = compile_source(session, plan.query)
         self.tz = session.variables.zone
-        self.fillers = [
-            ColumnFiller(t.table, self.tz, strict=session.variables.strict and not plan.ignore) for t in plan.targets
-        ]
+        self.strict = session.variables.strict and not plan.ignore
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         def work(txn: Transaction, pessimistic: bool) -> Result:
@@ -515,13 +525,15 @@ class JoinedChange:
 
     def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
         env = environment(session, params, writing=True)
-        writers = [RowWriter(session, txn, t.table, pessimistic) for t in self.plan.targets]
+        check_now = self.plan.ignore
+        writers = [RowWriter(session, txn, t.table, pessimistic, check_now=check_now) for t in self.plan.targets]
         reader = writers[0].reader
         found = list(rows_of(session, self.query, reader, params))
         affected = 0
-        for target, writer, filler in zip(self.plan.targets, writers, self.fillers, strict=True):
+        for target, writer in zip(self.plan.targets, writers, strict=True):
             # Every target reads its rows as the query did: at the first writer's timestamp.
             writer.reads_as(writers[0])
+            filler = ColumnFiller(target.table, self.tz, strict=self.strict, warn=session.warn)
             affected += self._change(session, target, writer, filler, found, env)
         return Result(None, None, affected)
 
@@ -542,7 +554,8 @@ class JoinedChange:
                 rows.setdefault(key, row)
         values = writer.locked(list(rows))
         count = 0
-        changed = None if target.assigned is None else _with_on_update(target.table, {o for o, _ in target.assigned})
+        assigned = {offset for offset, _ in target.assigned or ()}
+        changed = _with_on_update(target.table, assigned)
         for i, (key, row) in enumerate(rows.items()):
             if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                 session.check_cancelled()
@@ -557,10 +570,9 @@ class JoinedChange:
             new = list(old)
             for offset, position in target.assigned:
                 new[offset] = filler.cast(offset, row[position], 1)
-            new = _touch(target.table, list(old), new, {o for o, _ in target.assigned}, filler, env)
+            new = _touch(target.table, list(old), new, assigned, filler, env)
             if new != list(old):
-                writer.update(key, old, new, changed)
-                count += 1
+                count += _update(session, writer, key, list(old), new, changed, ignore=self.plan.ignore)
         if target.assigned is None:
             session.changed(target.table, -count)
         return count

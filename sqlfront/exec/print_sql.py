@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.env import Env
-from coprocessor.expr import Call, Const, Context, Expr, Param, Subquery
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery
+from coprocessor.types import BIGINT
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
     Aggregate,
@@ -386,11 +387,15 @@ class _PlanPrinter:
     def _definition(self, cte: Cte) -> str:
         names = ", ".join(f"c{c.id}" for c in cte.cols)
         body = self.query(cte.plan)
-        if cte.step is not None:
-            body = (
-                f"SELECT * FROM ({body}) UNION {'' if cte.distinct else 'ALL '}SELECT * FROM ({self.query(cte.step)})"
-            )
-        return f"cte{cte.id}({names}) AS ({body})"
+        if cte.step is None:
+            return f"cte{cte.id}({names}) AS ({body})"
+        # DuckDB computes a subquery without columns of the outer query once an iteration, its cte the last one's rows.
+        enough = "NULL" if cte.enough is None else self.expr.value(cte.enough)
+        goes_on = self.expr.udf(_GOES_ON, [str(cte.id), enough, f"(SELECT count(*) FROM cte{cte.id})"])
+        step = f"SELECT step.* FROM ({self.query(cte.step)}) AS step, (SELECT {goes_on} AS goes_on) WHERE goes_on = 1"
+        union = "UNION" if cte.distinct else "UNION ALL"
+        # materialized, as the iterations are counted for the whole statement
+        return f"cte{cte.id}({names}) AS MATERIALIZED (SELECT * FROM ({body}) {union} {step})"
 
     def _row_in(self, node: Subquery, plan: Node, sql: str) -> str:
         """(a, b) IN (SELECT x, y ...): true on a match, unknown where only NULLs stand in the way of one, else
@@ -423,6 +428,9 @@ class _PlanPrinter:
                 op = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}[node.op]
                 return f"({self.expr.value(node.args[0])} {op} {node.kind.upper()} ({sql}))"
         raise unsupported(f"a subquery of kind {node.kind}")
+
+
+_GOES_ON = Call("recursion_goes_on", tuple(Column(i, BIGINT) for i in range(3)), BIGINT)
 
 
 def _operands(node: SetOp) -> list[Node]:

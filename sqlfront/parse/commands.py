@@ -240,9 +240,11 @@ class Commands:
 
     # Queries and changes
 
-    def _query(self) -> Query:
+    def _query(self) -> Query | Update | Delete:
         tokens, as_of = self._take_as_of(self.tokens[self.at :])
         tree = self.tree(tokens)
+        if isinstance(tree, (exp.Update, exp.Delete)) and as_of is None:  # after WITH
+            return Update(tree) if isinstance(tree, exp.Update) else Delete(tree)
         if not isinstance(tree, (exp.Query, exp.Values)):
             raise self.syntax_error(self.at)
         return Query(tree, select_item_texts(self.text, self.tokens[self.at :]), as_of)

@@ -135,6 +135,8 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
         elif word == "BINARY" and after is not None and after.text.upper() in ("-", "~", "!", "BINARY"):
             # Before another unary operator sqlglot doesn't see it; its |/ (exp.Sqrt), unknown to MySQL, binds like it.
             token = Token(TokenType.PIPE_SLASH, token.text, token.line, token.col, token.start, token.end)
+        if out and out[-1].token_type == TokenType.DOT and is_word(token) and token.token_type not in _NAMES:
+            token = Token(TokenType.VAR, token.text, token.line, token.col, token.start, token.end)
         if after is not None and after.token_type == TokenType.L_PAREN and _is_call(tokens, i):
             mark = FUNCTION_MARK + token.text
             token = Token(TokenType.VAR, mark, token.line, token.col, token.start, token.end, token.comments)
@@ -143,6 +145,7 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
     return out
 
 
+_NAMES = (TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING)  # tokens that are names, or might be, as they are
 _RESERVED = frozenset({"ORDER", "GROUP"})  # with BY they are tokens of their own; alone sqlglot takes them for names
 
 
@@ -175,6 +178,8 @@ def _is_call(tokens: Sequence[Token], index: int) -> bool:
     before = tokens[index - 1].text.upper() if index else ""
     if token.text.upper() in _SPECIAL_CALLS or before in _NAME_BEFORE:
         return False
+    if index and tokens[index - 1].token_type == TokenType.R_PAREN:
+        return False  # the name of a derived table, before its columns'
     if token.token_type == TokenType.MOD and index and not _operand_follows(tokens[index - 1]):
         return False  # the operator, before an operand in parentheses
     # A name in a list may be a CTE's (`WITH a AS (...), b(n) AS (...)`): a call is never followed by AS and "(".

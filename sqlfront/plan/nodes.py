@@ -223,7 +223,10 @@ class CteRef:
 
 @dataclass(frozen=True, slots=True)
 class Cte:
-    """A definition; a recursive one is `plan` UNION [ALL] `step`, which reads it by CteRef."""
+    """A definition; a recursive one is `plan` UNION [ALL] `step`, which reads it by CteRef.
+
+    A recursive one ends early once it has `enough` rows (a constant or an expression over parameters).
+    """
 
     id: int
     name: str
@@ -231,6 +234,7 @@ class Cte:
     plan: Node
     step: Node | None = None
     distinct: bool = False
+    enough: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
