@@ -14,6 +14,7 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.temporal import to_utc
+from coprocessor.convert import CTX
 from coprocessor.evaluate import Closure, Env, compile_expr, compile_predicate
 from coprocessor.table import KeyRange
 from coprocessor.types import FieldType, Tp
@@ -290,28 +291,41 @@ class KeyMaker:
         return itertools.product(*parts)
 
     def _bounds(self, env: Env) -> tuple[Any, Any, bool, bool] | None:
-        """The range's bounds as column values; None when a bound is NULL, which nothing satisfies."""
+        """The range's bounds as column values; None when nothing satisfies one: it is NULL, or past what the column
+        holds."""
         low = high = None
         low_open = high_open = False
         type_ = self._types[len(self._prefix)] if len(self._prefix) < len(self._types) else None
         if self._low is not None and self.access.low is not None and type_ is not None:
             value = self._low((), env)
-            if value is None:
+            beyond = _beyond(value, type_)
+            if value is None or beyond > 0:
                 return None
-            # x > 5.5 is x > 5 for whole x, and so is x >= 5.5.
-            low, exact = narrow(value, type_, self._tz)
-            low_open = self.access.low.open or not exact
+            if beyond == 0:
+                # x > 5.5 is x > 5 for whole x, and so is x >= 5.5.
+                low, exact = narrow(value, type_, self._tz)
+                low_open = self.access.low.open or not exact
         if self._high is not None and self.access.high is not None and type_ is not None:
             value = self._high((), env)
-            if value is None:
+            beyond = _beyond(value, type_)
+            if value is None or beyond < 0:
                 return None
-            high, exact = narrow(value, type_, self._tz)
-            high_open = self.access.high.open and exact
+            if beyond == 0:
+                high, exact = narrow(value, type_, self._tz)
+                high_open = self.access.high.open and exact
         return low, high, low_open, high_open
 
 
 def _fits_handle(value: int, type_: FieldType) -> bool:
     return 0 <= value < 1 << 64 if type_.unsigned else -(1 << 63) <= value < 1 << 63
+
+
+def _beyond(value: Any, type_: FieldType) -> int:
+    """Whether a value lies above (1) or below (-1) all that a DECIMAL column holds."""
+    if value is None or not type_.is_decimal:
+        return 0
+    limit = 10 ** (type_.flen - max(type_.decimal, 0))
+    return int(value >= limit) - int(value <= -limit)
 
 
 def narrow(value: Any, type_: FieldType, tz: dt.tzinfo | None) -> tuple[Any, bool]:
@@ -328,7 +342,9 @@ def narrow(value: Any, type_: FieldType, tz: dt.tzinfo | None) -> tuple[Any, boo
     if type_.is_decimal:
         scale = max(type_.decimal, 0)
         exact = value if isinstance(value, Decimal) else Decimal(value)
-        floored = exact.quantize(Decimal(1).scaleb(-scale), rounding=ROUND_FLOOR)
+        if _beyond(exact, type_):
+            return exact, False
+        floored = exact.quantize(Decimal(1).scaleb(-scale), rounding=ROUND_FLOOR, context=CTX)
         return floored, floored == exact
     if type_.is_real:
         return float(value), True

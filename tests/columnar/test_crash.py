@@ -14,7 +14,7 @@ from tests.crash import verify
 from tests.crash.verify import Promise, check_items, check_pairs, reopened
 from tests.crash.writer import ACCOUNTS, START
 
-ROUNDS = 10
+ROUNDS = 7
 AT_MOST_SECONDS = {"mixed": 1.0, "load": 2.0, "define": 1.5}
 WRITER = "tests.columnar.crash_writer"
 

@@ -14,7 +14,7 @@ import sqlfront
 from tests.crash.verify import ROOT, Promise, kill_after, reopened, settle
 from tests.crash.writer import ACCOUNTS, INDEXED_ROWS, has_index
 
-SHORT, LONG = 3, 15
+SHORT, LONG = 3, 10
 AT_MOST_SECONDS = 0.8
 
 
