@@ -41,7 +41,7 @@ class InsertPlan:
     """Rows for `targets` (column offsets), from literal rows or a query.
 
     `existing` and `new` are the column ids of the row in place and of the row that was to be inserted, for
-    `on_duplicate`.
+    `on_duplicate`; `beside` are those of more columns that the query gives for it, after those of `targets`.
     """
 
     table: Table
@@ -53,6 +53,7 @@ class InsertPlan:
     on_duplicate: tuple[Assignment, ...]
     existing: tuple[int, ...]
     new: tuple[int, ...]
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,39 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     ctx.check_writable(table, position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
     targets = _targets(table, names)
-    rows, query = _source(ctx, ast, table, targets)
     existing = tuple(ctx.new_id() for _ in table.columns)
     new = tuple(ctx.new_id() for _ in table.columns)
     on_duplicate: tuple[Assignment, ...] = ()
     conflict = ast.args.get("conflict")
+    scope = Scope() if conflict is None else _conflict_scope(conflict, table, existing, new, ast)
+    wanted = [] if conflict is None else _selected_beside(conflict, scope, ast.expression)
+    rows, query = _source(ctx, ast, table, targets, wanted)
+    beside = () if query is None else query.cols[len(targets) :]
     if conflict is not None:
-        on_duplicate = _on_duplicate(ctx, conflict, table, existing, new, ast)
+        by_table: dict[tuple[str, str], list[PlanColumn]] = {}
+        for column, node in zip(beside, wanted, strict=True):
+            named = replace(column, name=node.name, nullable=True)
+            by_table.setdefault((node.table.casefold(), node.db.casefold()), []).append(named)
+        for (name, db), columns in by_table.items():
+            scope.add(Relation(name, db, tuple(columns)))
+        binder = ExprBinder(ctx, scope, QueryBinder(ctx))
+        binder.values_row = {
+            c.name.casefold(): Column(i, c.type, c.name) for i, c in zip(new, table.columns, strict=True)
+        }
+        on_duplicate = _assignments(conflict.expressions, table, binder)
     ignore = bool(ast.args.get("ignore"))
-    return InsertPlan(table, targets, rows, query, statement.replace, ignore, on_duplicate, existing, new)
+    return InsertPlan(
+        table,
+        targets,
+        rows,
+        query,
+        statement.replace,
+        ignore,
+        on_duplicate,
+        existing,
+        new,
+        tuple(c.id for c in beside),
+    )
 
 
 def _targets(table: Table, names: Sequence[exp.Expression]) -> tuple[int, ...]:
@@ -136,7 +161,7 @@ def _column(table: Table, node: exp.Expression) -> CatalogColumn:
 
 
 def _source(
-    ctx: BindContext, ast: exp.Insert, table: Table, targets: tuple[int, ...]
+    ctx: BindContext, ast: exp.Insert, table: Table, targets: tuple[int, ...], beside: Sequence[exp.Column]
 ) -> tuple[tuple[tuple[Expr | DefaultValue, ...], ...], Node | None]:
     source = ast.expression
     if source is None and ast.args.get("default"):
@@ -145,8 +170,11 @@ def _source(
         return _value_rows(ctx, source, table, targets)
     if source is None:
         raise refuse(ast)
+    if beside:
+        source = _unwrapped(source).copy()
+        source.set("expressions", [*source.expressions, *(column.copy() for column in beside)])
     query = QueryBinder(ctx).bind(source).root
-    if len(query.cols) != len(targets):
+    if len(query.cols) != len(targets) + len(beside):
         raise error(ER_WRONG_VALUE_COUNT_ON_ROW, "Column count doesn't match value count at row 1")
     return (), query
 
@@ -198,14 +226,14 @@ def _is_default(node: exp.Expression) -> bool:
     )
 
 
-def _on_duplicate(
-    ctx: BindContext,
+def _conflict_scope(
     conflict: exp.Expression,
     table: Table,
     existing: tuple[int, ...],
     new: tuple[int, ...],
     ast: exp.Insert,
-) -> tuple[Assignment, ...]:
+) -> Scope:
+    """What ON DUPLICATE KEY UPDATE sees: the row in place, and the new one by its alias."""
     if not conflict.args.get("duplicate"):
         raise refuse(conflict)
     scope = Scope()
@@ -213,8 +241,6 @@ def _on_duplicate(
         PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(existing, table.columns, strict=True)
     )
     scope.add(Relation(table.name, table.db, old_cols))
-    binder = ExprBinder(ctx, scope, QueryBinder(ctx))
-    binder.values_row = {c.name.casefold(): Column(i, c.type, c.name) for i, c in zip(new, table.columns, strict=True)}
     alias = ast.args.get("alias")
     if alias is not None:
         new_cols = tuple(
@@ -223,7 +249,28 @@ def _on_duplicate(
         relation = Relation(alias.name, "", new_cols)
         relation.hidden = set(relation.by_name)
         scope.add(relation)
-    return _assignments(conflict.expressions, table, binder)
+    return scope
+
+
+def _selected_beside(conflict: exp.Expression, scope: Scope, source: exp.Expression | None) -> list[exp.Column]:
+    """The columns that ON DUPLICATE KEY UPDATE reads of the SELECT's tables, of which each row stands for one."""
+    select = None if source is None else _unwrapped(source)
+    if not isinstance(select, exp.Select) or any(select.args.get(key) for key in ("distinct", "group", "having")):
+        return []
+    out: dict[tuple[str, str, str], exp.Column] = {}
+    for assignment in conflict.expressions:
+        for node in assignment.find_all(exp.Column) if isinstance(assignment, exp.EQ) else ():
+            inside = node.find_ancestor(exp.Select, exp.Insert)
+            key = (node.db.casefold(), node.table.casefold(), node.name.casefold())
+            if not isinstance(inside, exp.Select) and scope.local(node.db, node.table, node.name) is None:
+                out.setdefault(key, node)
+    return list(out.values())
+
+
+def _unwrapped(source: exp.Expression) -> exp.Expression:
+    while isinstance(source, exp.Subquery) and not source.alias:
+        source = source.this
+    return source
 
 
 def _stored(binder: ExprBinder, node: exp.Expression, column: FieldType) -> Expr | DefaultValue:

@@ -181,8 +181,7 @@ class InsertChange:
         self.filler_warns = plan.ignore or not session.variables.strict
         self.missing = tuple(c.offset for c in self.table.columns if c.offset not in plan.targets)
         self.auto = self.table.auto_increment
-        n = len(self.table.columns)
-        layout = {i: p for p, i in enumerate(plan.existing)} | {i: n + p for p, i in enumerate(plan.new)}
+        layout = {i: p for p, i in enumerate((*plan.existing, *plan.new, *plan.beside))}
         self.on_duplicate = _compile_assignments(plan.on_duplicate, layout)
         self.changed = _with_on_update(self.table, {a.offset for a in plan.on_duplicate})
         self.alone = compile_alone(session, plan, self.filler)
@@ -228,12 +227,13 @@ class _InsertRun:
     def run(self) -> Result:
         change, plan = self.change, self.change.plan
         simple = not (plan.replace or plan.ignore or plan.on_duplicate)
+        width = len(plan.targets)
         count = 0
         for values in self._source():
             count += 1
             if count % CANCEL_CHECK_ROWS == 0:
                 self.session.check_cancelled()
-            row = self._complete(values, count)
+            row = self._complete(values[:width] if plan.beside else values, count)
             if simple:
                 self.writer.insert(row)
                 self.affected += 1
@@ -241,7 +241,7 @@ class _InsertRun:
             elif plan.replace:
                 self._replace(row)
             else:
-                self._insert_or(row)
+                self._insert_or(row, values[width:])
         self.session.changed(change.table, self.added)
         if self.generated:
             self.session.last_insert_id = self.generated
@@ -296,8 +296,8 @@ class _InsertRun:
         self.affected += 1
         self.added += 1
 
-    def _insert_or(self, row: list[Any]) -> None:
-        """INSERT IGNORE and ON DUPLICATE KEY UPDATE."""
+    def _insert_or(self, row: list[Any], beside: Sequence[Any]) -> None:
+        """INSERT IGNORE and ON DUPLICATE KEY UPDATE, which sees what the query gives beside the row too."""
         writer, change = self.writer, self.change
         handle = writer.codec.handle_of(writer.codec.utc_row(row, writer.tz)) if writer.clustered else None
         conflicts = writer.conflicts(row, handle)
@@ -311,7 +311,7 @@ class _InsertRun:
             self._warn_duplicate(key, value)
             return
         old = writer.decode(key, value)
-        new = _assign(change.on_duplicate, (*old, *row), list(old), self.filler, self.env)
+        new = _assign(change.on_duplicate, (*old, *row, *beside), list(old), self.filler, self.env)
         new = _touch(change.table, list(old), new, {a.offset for a in change.plan.on_duplicate}, self.filler, self.env)
         if new == list(old):
             return
