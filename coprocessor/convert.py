@@ -420,7 +420,8 @@ def _to_json(src: FieldType, dst: FieldType) -> Convert:
         return lambda env, v: format(v, "f")
     if src.is_numeric:
         return lambda env, v: dump_json(v)
-    return lambda env, v: dump_json(to_text(v, src))
+    shown = src if src.tp == Tp.DATE or not src.is_temporal else src.with_(decimal=6)  # all digits of a fraction
+    return lambda env, v: dump_json(to_text(v, shown))
 
 
 def _to_year(src: FieldType, dst: FieldType) -> Convert:

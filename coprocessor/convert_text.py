@@ -14,7 +14,7 @@ _DATE_PARTS = re.compile(
     r"^\s*(\d{1,4})[^\w\s](\d{1,2})[^\w\s](\d{1,2})"
     r"(?:(?:[ \t]+|T)(\d{1,2})(?:[^\w\s](\d{1,2})(?:[^\w\s](\d{1,2})(?:\.(\d*))?)?)?)?\s*(Z|[+-]\d{2}:\d{2})?\s*$"
 )
-_COMPACT = re.compile(r"^\s*(\d{14}|\d{12}|\d{8}|\d{6})(?:\.(\d*))?\s*$")
+_COMPACT = re.compile(r"^\s*(\d{14}|\d{5,12})(?:\.(\d*))?\s*$")
 _COMPACT_T = re.compile(r"^\s*(\d{8}|\d{6})T(\d{6})(?:\.(\d*))?\s*$")
 _CLOCK = re.compile(r"^\s*(-)?(?:(\d+)[ \t]+)?(\d+)(?::(\d{1,2})(?::(\d{1,2}))?)?(?:\.(\d*))?\s*$")
 
@@ -156,18 +156,17 @@ def _at_zone(dt: datetime, zone: str) -> datetime:
 
 
 def _compact(digits: str, frac: str) -> datetime | None:
-    if len(digits) in (6, 12):
-        digits = f"{full_year(int(digits[:2])):04d}{digits[2:]}"
-    digits = digits.ljust(14, "0")
-    return _make(
-        int(digits[:4]),
-        int(digits[4:6]),
-        int(digits[6:8]),
-        int(digits[8:10]),
-        int(digits[10:12]),
-        int(digits[12:]),
-        frac,
-    )
+    """Digits alone: a year of four with 8 or 14 of them, else of two, then pairs. A point before the seconds is one of
+    the marks that may stand between the parts: 970101.1205 is five past noon.
+    """
+    wide = 4 if len(digits) in (8, 14) else 2
+    year = int(digits[:wide]) if wide == 4 else full_year(int(digits[:wide]))
+    parts = [digits[i : i + 2] for i in range(wide, len(digits), 2)]
+    if len(parts) < 5:
+        parts += [frac[i : i + 2] for i in range(0, len(frac), 2)][: 5 - len(parts)]
+        frac = ""
+    month, day, hour, minute, second = (int(part) for part in (*parts, "0", "0", "0")[:5])
+    return _make(year, month, day, hour, minute, second, frac)
 
 
 def int_to_datetime(n: int) -> datetime | None:

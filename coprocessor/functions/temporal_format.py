@@ -172,7 +172,7 @@ def _str_to_date_type(args: Sequence[Expr]) -> FieldType:
 
 
 def parse_by_format(text: str, fmt: str) -> dict[str, int] | None:
-    """Reads text by a DATE_FORMAT format; None where it does not match."""
+    """Reads text by a DATE_FORMAT format, as much of that as there is text; None where it does not match."""
     for spec, expansion in _EXPANDED.items():
         fmt = fmt.replace(f"%{spec}", expansion)
     out: dict[str, int] = {}
@@ -181,10 +181,12 @@ def parse_by_format(text: str, fmt: str) -> dict[str, int] | None:
     for token in tokens:
         while i < len(text) and text[i].isspace():
             i += 1
+        if i == len(text):
+            break
         if token.isspace():
             continue
         if token[0] != "%":
-            if i >= len(text) or text[i] != token:
+            if text[i] != token:
                 return None
             i += 1
             continue

@@ -15,7 +15,14 @@ from sqlfront.bind.query import QueryBinder
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.catalog.model import Column as CatalogColumn
 from sqlfront.catalog.model import Table
-from sqlfront.errors import ER_BAD_FIELD, ER_WRONG_VALUE_COUNT_ON_ROW, error, near_match, unsupported
+from sqlfront.errors import (
+    ER_BAD_FIELD,
+    ER_WRONG_VALUE_COUNT_ON_ROW,
+    DatabaseError,
+    error,
+    near_match,
+    unsupported,
+)
 from sqlfront.parse import Delete, Insert, Update
 from sqlfront.plan.nodes import Cte, Filter, Join, Limit, Node, PlanColumn, Project, Scan, Sort, Values, With
 
@@ -41,7 +48,8 @@ class InsertPlan:
     """Rows for `targets` (column offsets), from literal rows or a query.
 
     `existing` and `new` are the column ids of the row in place and of the row that was to be inserted, for
-    `on_duplicate`; `beside` are those of more columns that the query gives for it, after those of `targets`.
+    `on_duplicate`; `beside` are those of more columns that the query gives for it, after those of `targets`. With
+    `reads_row`, literal rows have expressions over `new`: the values before them, and the defaults of those after.
     """
 
     table: Table
@@ -54,6 +62,7 @@ class InsertPlan:
     existing: tuple[int, ...]
     new: tuple[int, ...]
     beside: tuple[int, ...] = ()
+    reads_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     conflict = ast.args.get("conflict")
     scope = Scope() if conflict is None else _conflict_scope(conflict, table, existing, new, ast)
     wanted = [] if conflict is None else _selected_beside(conflict, scope, ast.expression)
-    rows, query = _source(ctx, ast, table, targets, wanted)
+    rows, query = _source(ctx, ast, table, targets, new, wanted)
     beside = () if query is None else query.cols[len(targets) :]
     if conflict is not None:
         by_table: dict[tuple[str, str], list[PlanColumn]] = {}
@@ -120,7 +129,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
             by_table.setdefault((node.table.casefold(), node.db.casefold()), []).append(named)
         for (name, db), columns in by_table.items():
             scope.add(Relation(name, db, tuple(columns)))
-        binder = ExprBinder(ctx, scope, QueryBinder(ctx))
+        binder = _row_binder(ctx, scope, table)
         binder.values_row = {
             c.name.casefold(): Column(i, c.type, c.name) for i, c in zip(new, table.columns, strict=True)
         }
@@ -137,6 +146,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         existing,
         new,
         tuple(c.id for c in beside),
+        any(_reads(e, frozenset(new)) for row in rows for e in row),
     )
 
 
@@ -161,13 +171,29 @@ def _column(table: Table, node: exp.Expression) -> CatalogColumn:
 
 
 def _source(
-    ctx: BindContext, ast: exp.Insert, table: Table, targets: tuple[int, ...], beside: Sequence[exp.Column]
+    ctx: BindContext,
+    ast: exp.Insert,
+    table: Table,
+    targets: tuple[int, ...],
+    new: tuple[int, ...],
+    beside: Sequence[exp.Column],
 ) -> tuple[tuple[tuple[Expr | DefaultValue, ...], ...], Node | None]:
     source = ast.expression
     if source is None and ast.args.get("default"):
         return ((DEFAULT,) * len(targets),), None
     if isinstance(source, exp.Values):
-        return _value_rows(ctx, source, table, targets)
+        try:
+            return _value_rows(_row_binder(ctx, Scope(), table), source, table, targets)
+        except DatabaseError as exc:
+            if exc.code != ER_BAD_FIELD:
+                raise
+        # Columns of the row itself are rare: looked for when there is a name to be found.
+        scope = Scope()
+        cols = (
+            PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(new, table.columns, strict=True)
+        )
+        scope.add(Relation(table.name, table.db, tuple(cols)))
+        return _value_rows(_row_binder(ctx, scope, table), source, table, targets)
     if source is None:
         raise refuse(ast)
     if beside:
@@ -180,9 +206,8 @@ def _source(
 
 
 def _value_rows(
-    ctx: BindContext, values: exp.Values, table: Table, targets: tuple[int, ...]
+    binder: ExprBinder, values: exp.Values, table: Table, targets: tuple[int, ...]
 ) -> tuple[tuple[tuple[Expr | DefaultValue, ...], ...], Node | None]:
-    binder = ExprBinder(ctx, Scope(), QueryBinder(ctx))
     rows: list[tuple[Expr | DefaultValue, ...]] = []
     subqueries = False
     for number, item in enumerate(values.expressions, 1):
@@ -203,8 +228,10 @@ def _value_rows(
         return tuple(rows), None
     if any(isinstance(e, DefaultValue) for r in rows for e in r):
         raise unsupported("DEFAULT beside a subquery in VALUES")
+    if binder.scope.relations:
+        raise unsupported("columns beside a subquery in VALUES")
     first = rows[0]
-    cols = tuple(ctx.column("", table.columns[o].type if isinstance(e, DefaultValue) else e.type)
+    cols = tuple(binder.ctx.column("", table.columns[o].type if isinstance(e, DefaultValue) else e.type)
                  for o, e in zip(targets, first, strict=True))  # fmt: skip
     from coprocessor import functions as fn
 
@@ -213,6 +240,16 @@ def _value_rows(
         for r in rows
     )
     return (), Values(cols, cast)
+
+
+def _row_binder(ctx: BindContext, scope: Scope, table: Table) -> ExprBinder:
+    binder = ExprBinder(ctx, scope, QueryBinder(ctx))
+    binder.default_of = lambda node: _column(table, node)
+    return binder
+
+
+def _reads(expr: Expr | DefaultValue, ids: frozenset[int]) -> bool:
+    return not isinstance(expr, DefaultValue) and any(isinstance(p, Column) and p.id in ids for p in walk(expr))
 
 
 def _is_default(node: exp.Expression) -> bool:
@@ -307,6 +344,7 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
     binder = ExprBinder(ctx, scope, queries)
     by_table: dict[str, tuple[Scan, list[Assignment]]] = {}
     scans = _scans(plan)
+    binder.default_of = lambda node: _column(_scan_of(scope, scans, node).table, node)
     for node in ast.expressions:
         if not isinstance(node, exp.EQ) or not isinstance(node.left, exp.Column):
             raise refuse(node)

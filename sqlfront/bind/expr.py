@@ -30,6 +30,7 @@ from sqlfront.plan.nodes import Node, PlanColumn, Project
 
 if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
+    from sqlfront.catalog.model import Column as CatalogColumn
 
 
 def position_of(node: exp.Expression) -> int:
@@ -66,6 +67,8 @@ class ExprBinder:
         self.aliases: dict[str, Expr] = {}
         self.windows: dict[str, exp.Expression] = {}
         self.values_row: dict[str, Column] | None = None
+        self.default_of: Callable[[exp.Column], CatalogColumn] | None = None
+        """Finds the column of DEFAULT(column), where rows are written."""
         self._inside_aggregate = False
 
     def bind(self, node: exp.Expression) -> Expr:
@@ -277,6 +280,10 @@ class ExprBinder:
         if a is not None and isinstance(right, exp.Subquery) and name in ("eq", "ne"):
             found = self.in_subquery(a, right)
             return found if name == "eq" else fn.resolve("not", [found])
+        if a is not None and isinstance(right, exp.Subquery):
+            return self.row_subquery(right, len(a), lambda row: type(node)(this=node.left.copy(), expression=row))
+        if b is not None and isinstance(left, exp.Subquery):
+            return self.row_subquery(left, len(b), lambda row: type(node)(this=row, expression=node.right.copy()))
         if a is None or b is None or len(a) != len(b):
             columns = len(a if a is not None else b or ())
             raise error(ER_OPERAND_COLUMNS, f"Operand should contain {columns} column(s)", position=position_of(node))
@@ -287,12 +294,25 @@ class ExprBinder:
             ]
             whole = _chain("and", each)
             return fn.resolve("not", [whole]) if name == "ne" else whole
-        strict = name[:2]
+        strict = {"le": "lt", "ge": "gt"}.get(name, name)
         out = fn.resolve(name, [lefts[-1], rights[-1]])
         for x, y in zip(reversed(lefts[:-1]), reversed(rights[:-1]), strict=True):
             tied = fn.resolve("and", [fn.resolve("eq", [x, y]), out])
             out = fn.resolve("or", [fn.resolve(strict, [x, y]), tied])
         return out
+
+    def row_subquery(
+        self, query: exp.Subquery, width: int, compared: Callable[[exp.Expression], exp.Expression]
+    ) -> Expr:
+        """A comparison with the one row of a query: the query's own, of what it gives. NULL without a row."""
+        listed = query.this.expressions if isinstance(query.this, exp.Select) else []
+        if listed and len(listed) != width and not any(item.is_star for item in listed):
+            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {width} column(s)", position=position_of(query))
+        names = [f"row_subquery_{i}" for i in range(width)]
+        alias = exp.TableAlias(this=exp.to_identifier("row_subquery"), columns=[exp.to_identifier(n) for n in names])
+        row = exp.Tuple(expressions=[exp.column(name, table="row_subquery") for name in names])
+        select = exp.select(compared(row)).from_(exp.Subquery(this=query.this.copy(), alias=alias))
+        return self.bind(exp.Subquery(this=select))
 
     def negate(self, node: exp.Neg) -> Expr:
         inner = self.bind(node.this)
@@ -344,6 +364,11 @@ class ExprBinder:
     def in_(self, node: exp.In) -> Expr:
         query = node.args.get("query")
         row = _row_items(_unparen(node.this))
+        left = _unparen(node.this)
+        if isinstance(left, exp.Subquery) and isinstance(left.this, exp.Select) and len(left.this.expressions) > 1:
+            rest = {k: v.copy() if isinstance(v, exp.Expression) else [e.copy() for e in v]
+                    for k, v in node.args.items() if k != "this" and v}  # fmt: skip
+            return self.row_subquery(left, len(left.this.expressions), lambda row: exp.In(this=row, **rest))
         if query is not None:
             return self.in_subquery(row if row is not None else [node.this], query)
         if node.args.get("unnest") or node.args.get("field"):
@@ -510,6 +535,17 @@ class ExprBinder:
         return column
 
     def default_function(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """DEFAULT(column), where rows are written."""
+        if self.default_of is None or len(args) != 1 or not isinstance(args[0], exp.Column):
+            raise refuse(node)
+        column = self.default_of(args[0])
+        match column.default.kind:
+            case "const" if not column.default.utc:
+                return Const(column.default.value, column.type)
+            case "now":
+                return Context(("now", int(column.default.value or 0)), column.type)
+            case "none":
+                raise error(1364, f"Field '{column.name}' doesn't have a default value", position=position_of(node))
         raise refuse(node)
 
     def trim(self, node: exp.Trim) -> Expr:

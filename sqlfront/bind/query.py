@@ -459,7 +459,12 @@ class QueryBinder:
         value = node.expression
         if isinstance(value, exp.Placeholder):
             return ExprBinder(self.ctx, Scope(), self).bind(value)
-        if not isinstance(value, exp.Literal) or value.is_string or not value.this.isdigit():
+        if (
+            not isinstance(value, exp.Literal)
+            or value.is_string
+            or not value.this.isdigit()
+            or int(value.this) >= 1 << 64
+        ):
             raise error(
                 1064, "You have an error in your SQL syntax: LIMIT takes whole numbers", position=position_of(node)
             )

@@ -174,7 +174,8 @@ class InsertChange:
         self.plan = plan
         self.table = plan.table
         self.query = None if plan.query is None else compile_source(session, plan.query)
-        self.rows = [[None if isinstance(e, DefaultValue) else compile_expr(e, {}) for e in row] for row in plan.rows]
+        own = {i: p for p, i in enumerate(plan.new)} if plan.reads_row else {}
+        self.rows = [[None if isinstance(e, DefaultValue) else compile_expr(e, own) for e in row] for row in plan.rows]
         self.filler = ColumnFiller(
             self.table, session.variables.zone, strict=session.variables.strict and not plan.ignore
         )
@@ -257,8 +258,28 @@ class _InsertRun:
         if change.query is not None:
             # Read to the end before the first row is written: the table may be its own source.
             return list(rows_of(self.session, change.query, self.writer.reader, self.params))
+        if change.plan.reads_row:
+            return map(self._reading_itself, change.rows)
         env = self.env
         return ([_DEFAULT if c is None else c((), env) for c in row] for row in change.rows)
+
+    def _reading_itself(self, closures: Sequence[Closure | None]) -> list[Any]:
+        """The values of a row of which some read those before them, or the defaults of those that are still to come."""
+        change, filler = self.change, self.filler
+        row = [self._before(column) for column in change.table.columns]
+        values: list[Any] = []
+        for offset, closure in zip(change.plan.targets, closures, strict=True):
+            value = _DEFAULT if closure is None else closure(row, self.env)
+            values.append(value)
+            if closure is not None:
+                row[offset] = filler.casters[offset](value, 1)
+        return values
+
+    def _before(self, column: Column) -> Any:
+        """What a column is to expressions before it has got its value."""
+        if column.default.kind in ("const", "now"):
+            return self.filler.default(column.offset, self.env)
+        return None if column.type.is_temporal else implicit_default(column)
 
     def _complete(self, values: Sequence[Any], number: int) -> list[Any]:
         """A whole row of stored values: what was given, converted; defaults for the rest; the auto-increment value."""

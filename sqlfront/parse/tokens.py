@@ -127,6 +127,9 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
                 out += _literal_call(kind, token, tokens[i + 2], tokens[i + 3])
                 i += 4
                 continue
+        if word in ("SIGNED", "UNSIGNED") and after is not None and after.text.upper() == "INT":
+            del tokens[i + 1]
+            after = tokens[i + 1] if i + 1 < len(tokens) else None
         if token.text == "~~" and token.token_type != TokenType.STRING:
             out.append(Token(TokenType.TILDE, "~", token.line, token.col, token.start, token.start))
             token = Token(TokenType.TILDE, "~", token.line, token.col, token.end, token.end)
