@@ -61,11 +61,13 @@ def interval_of(amount: int | Decimal | float | str, unit: str) -> Interval:
 
 
 def _compound(text: str, parts: tuple[str, ...]) -> Interval:
-    """Reads 'D H:M:S.f' and the like: any punctuation, missing parts are the leftmost."""
+    """Reads 'D H:M:S.f' and the like: any punctuation, missing parts are the leftmost, and microseconds are a
+    fraction's digits.
+    """
     sign = -1 if text.lstrip().startswith("-") else 1
     groups = re.findall(r"\d+", text)[: len(parts)]
-    if len(groups) == len(parts) and parts[-1] == "microsecond":
-        groups[-1] = groups[-1].ljust(6, "0")[:6]
+    if groups and parts[-1] == "microsecond":
+        groups[-1] = groups[-1].ljust(6, "0")
     months, delta = 0, timedelta()
     for part, digits in zip(reversed(parts), reversed(groups), strict=False):
         if part in MONTH_UNITS:

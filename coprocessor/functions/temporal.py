@@ -376,6 +376,8 @@ _CLOCK_FIELDS = frozenset({"hour", "minute", "second", "microsecond"})
 def _extract_infer(args: Sequence[Expr]) -> Inferred:
     unit = unit_of(args[0])
     clock = set(_EXTRACT_FIELDS.get(unit, ("day",))) <= _CLOCK_FIELDS
+    if unit.startswith("day_") and (args[1].type.is_text or args[1].type.tp == Tp.DURATION):
+        return (None, None), BIGINT  # a day of the month or none, as the value is
     return (None, as_clock(args[1]) if clock else as_time(args[1])), BIGINT
 
 
@@ -407,14 +409,23 @@ def _extract_kernel(call: Call) -> Kernel:
             n = n * (1_000_000 if name == "microsecond" else 100) + _field(v, name)
         return -n if isinstance(v, timedelta) and v < timedelta() else n
 
+    if call.args[1].type.is_text:
+        return lambda _, v: None if (read := _date_or_clock(v)) is None else extract(None, read)
     return extract
+
+
+def _date_or_clock(text: str) -> Any:
+    """Reads what has a date as a datetime, else a TIME; None for what is neither."""
+    if "-" in text.strip()[1:]:
+        return parse_datetime(text)
+    return parse_duration(text)
 
 
 def _extract_duck(p: DuckPrinter, call: Call) -> str | None:
     unit = unit_of(call.args[0])
     arg = call.args[1]
     text = p.value(arg)
-    if arg.type.tp == Tp.DURATION:
+    if arg.type.tp == Tp.DURATION or arg.type.is_text:
         return None
     if unit in ("year", "month", "quarter", "day"):
         return f"{unit}({text})"

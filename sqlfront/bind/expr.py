@@ -211,7 +211,7 @@ class ExprBinder:
     def add(self, node: exp.Binary) -> Expr:
         interval = isinstance(node.right, exp.Interval), isinstance(node.left, exp.Interval)
         name = "interval_add" if isinstance(node, exp.Add) else "interval_sub"
-        if interval[0] and node.right.args.get("unit") is not None:
+        if interval[0] and (node.right.args.get("unit") is not None or not interval[1]):
             return self.interval(name, node.left, node.right)
         if interval[1]:
             if name == "interval_sub":
@@ -403,6 +403,8 @@ class ExprBinder:
         inner = self.number(node.this) if target.this not in _TEXT_TARGETS else self.bind(node.this)
         if target.this == exp.DataType.Type.CHARACTER_SET:
             charset = str(target.args.get("kind") or "").lower()
+            if charset not in _CHARSETS:
+                raise error(1115, f"Unknown character set: '{charset}'", position=position_of(node))
             return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
         return fn.explicit_cast(inner, cast_type(target))
 
@@ -818,6 +820,9 @@ _TEXT_TARGETS = frozenset(
      exp.DataType.Type.JSON}
 )  # fmt: skip
 """What a hexadecimal or bit literal is cast to as bytes; to anything else it is a number."""
+
+_CHARSETS = frozenset({"utf8mb4", "utf8", "utf8mb3", "ascii", "latin1", "binary", "gbk", "gb18030"})
+"""What CONVERT(... USING ...) takes; text stays what it is."""
 
 _ITEMS_FIRST = ("order clause", "having clause")
 """Where a name is an item of the select list before it is a column."""

@@ -7,7 +7,7 @@ import math
 from decimal import Decimal
 
 from coprocessor import types as t
-from coprocessor.convert import CTX
+from coprocessor.convert import CTX, quantize
 from coprocessor.expr import Const
 from coprocessor.types import FieldType, decimal_type, varchar
 from sqlfront.errors import InterfaceError, error
@@ -25,7 +25,10 @@ def number(text: str) -> Const:
         return Const(float(text), t.DOUBLE)
     if "." in text:
         value = Decimal(text)
-        return Const(value, decimal_of(value))
+        type_ = decimal_of(value)
+        if -int(value.as_tuple().exponent) > type_.decimal:  # more digits after the point than a DECIMAL has
+            value = quantize(value, type_.decimal)
+        return Const(value, type_)
     return integer(int(text), len(text))
 
 

@@ -9,13 +9,14 @@ another.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kvstore.errors import KvError, StoreError
+from kvstore.errors import KvError, StoreError, WriteConflict
 from sqlfront.catalog.histogram import (
     PSEUDO_BETWEEN,
     PSEUDO_EQUAL,
@@ -42,6 +43,8 @@ FORMAT_VERSION = 1
 STATS_VERSION = b"StatsVersion"
 """Grows when statistics are written."""
 FLUSH_INTERVAL_S = 5.0
+WRITES_MAX = 10
+"""How often changes are written before a conflict with other servers is an error."""
 """How long changed row counts wait before they are written."""
 
 
@@ -208,7 +211,7 @@ class Statistics:
             if not counts and not records and not gone:
                 return 0
             try:
-                self._write(counts, records, gone)
+                self._write_over_others(counts, records, gone)
             except BaseException:
                 with self._mutex:
                     for table_id in counts.keys() & self._tables.keys():
@@ -217,6 +220,15 @@ class Statistics:
                     self._gone |= gone
                 raise
             return len(counts.keys() | analyzed | gone)
+
+    def _write_over_others(
+        self, counts: dict[int, _Counted], records: dict[int, dict[str, Any]], gone: set[int]
+    ) -> None:
+        """Writes once more where another server wrote at the same time: who closes has no later time."""
+        for _ in range(WRITES_MAX - 1):
+            with contextlib.suppress(WriteConflict):
+                return self._write(counts, records, gone)
+        return self._write(counts, records, gone)
 
     def _write(self, counts: dict[int, _Counted], records: dict[int, dict[str, Any]], gone: set[int]) -> None:
         txn = self._storage.begin(pessimistic=False)

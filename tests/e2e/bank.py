@@ -66,6 +66,7 @@ class Bank:
         self._customers = customers
         self._tasks: list[asyncio.Task[None]] = []
         self._next = 0
+        self._closed = False
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
         self.unknown: set[int] = set()
@@ -92,6 +93,7 @@ class Bank:
 
     async def close(self) -> None:
         """Sends all home and looks at the books. Raises AssertionError, and what made a customer stop."""
+        self._closed = True  # a transfer that ends just then may not notice that its customer is sent home
         for task in self._tasks:
             task.cancel()
         for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -112,12 +114,13 @@ class Bank:
         await until(served, within_s, f"transfers in all regions (errors: {dict(self.errors)}, served {self._served})")
 
     async def _customer(self) -> None:
-        while True:
+        while not self._closed:
             self._next += 1
             transfer, began = self._next, time.monotonic()
             a, b = self._rng.sample(range(ACCOUNTS), 2)
             try:
-                await asyncio.wait_for(self._transfer(transfer, a, b, self._rng.randrange(1, 10)), CALL_S)
+                async with asyncio.timeout(CALL_S):
+                    await self._transfer(transfer, a, b, self._rng.randrange(1, 10))
             except (UndeterminedResult, TimeoutError) as error:
                 self.unknown.add(transfer)
                 self.errors[type(error).__name__] += 1
@@ -145,7 +148,7 @@ class Bank:
         await transaction.commit()
 
     async def _auditor(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 await self._balanced()
                 self.audits += 1
