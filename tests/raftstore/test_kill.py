@@ -61,4 +61,4 @@ def test_states_survive_kill(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_states_survive_many_kills(tmp_path: Path) -> None:
-    kill_rounds(str(tmp_path), 25)
+    kill_rounds(str(tmp_path), 12)

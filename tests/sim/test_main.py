@@ -50,7 +50,7 @@ TESTED_ELSEWHERE = {"bulk-load", "sql"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("deployment", sorted(deployments.DEPLOYMENTS.keys() - TESTED_ELSEWHERE))
-@pytest.mark.parametrize("first", range(0, 30, 10))
+@pytest.mark.parametrize("first", range(0, 20, 10))
 def test_many_seeds(deployment: str, first: int) -> None:
     for seed in range(1000 + first, 1010 + first):
         report = deployments.DEPLOYMENTS[deployment](seed, 30.0)

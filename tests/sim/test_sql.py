@@ -19,7 +19,7 @@ from tests.sim.sql_cluster import stall, stall_owner
 from tests.sim.sql_run import SERVERS_ONLY, simulate_sql
 
 SECONDS = 12.0
-FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 4, 30, 5
+FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 4, 20, 5
 STANDSTILL = (
     Lane((stall, stall_owner), lasts_s=2.0, pause_s=2.0),
     Lane((slow_all,), lasts_s=8.0, pause_s=1.0),

@@ -1,8 +1,8 @@
 """Every `.slt` file on every store, and once more with DuckDB doing all that it can; failures come with their lines.
 
 The generated files are long, so the fast run has one of each kind in memory; the others are marked slow. So are the
-stores that answer push-down requests, but for the topics that these matter most for. Columnar replicas, over which they
-take longest, and the two encodings for other clients have one generated file of each kind.
+stores that answer push-down requests, but for the topics that these matter most for. Clusters, on which they take
+longest, and the two encodings for other clients have one generated file of each kind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FAST_TOPICS = {
 """What the fast run has of stores whose files take longer; none of those that are not named."""
 
 
-ONE_OF_A_KIND = frozenset({COLUMNAR_CLUSTER, "pushed-chunk", "pushed-datum"})
+ONE_OF_A_KIND = frozenset({CLUSTER, COLUMNAR_CLUSTER, "pushed-chunk", "pushed-datum"})
 """Stores that run one generated file of each kind."""
 MANY_TABLES = frozenset({"chains_of_up_to_64_tables"})
 """Files whose every table would get a replica of its own first."""
