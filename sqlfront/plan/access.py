@@ -130,7 +130,7 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
     selectivity = _all_selectivity(table, sargs, scan.where, estimator)
     out_rows = max(1.0, total * selectivity) if scan.where else total
     best = Access(
-        "scan", rows=out_rows, table_rows=total, cost=costs.scan + total * SCAN_ROW_COST, order=_scan_order(table)
+        "scan", rows=out_rows, table_rows=total, cost=costs.scan + total * SCAN_ROW_COST, order=scan_order(table)
     )
     if scan.use_index:
         best = replace(best, cost=float("inf"))
@@ -154,7 +154,8 @@ def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
     return best.cost > COLUMNAR_START_COST + total * COLUMNAR_ROW_COST
 
 
-def _scan_order(table: Table) -> tuple[int, ...]:
+def scan_order(table: Table) -> tuple[int, ...]:
+    """The columns in whose order a scan of the whole table gives its rows."""
     if table.handle_offset >= 0:
         # Unsigned handles above 2**63 lie before the smaller ones.
         return () if table.columns[table.handle_offset].type.unsigned else (table.handle_offset,)

@@ -2,20 +2,22 @@
 
 An equality between a column of a small relation (the driver) and the leading key column of a table that would be
 scanned whole lets the executor read the driver first and then fetch only the matching keys. The residual stays as it
-is: the rows that are left out would have found no partner. That holds for both sides of an inner join, and for the
-optional side of a left join.
+is: the rows that are left out would have found no partner. That holds for both sides of an inner join, for the
+optional side of a left join, for both sides of IN and EXISTS, and for the rows of a subquery that must equal a column
+of the rows around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from coprocessor.expr import Call, Column, Const, Expr
+from coprocessor.expr import Call, Column, Const, Expr, Subquery, walk
 from coprocessor.types import FieldType, Tp
 from sqlfront.catalog.model import Index
 from sqlfront.plan.access import LOOKUP_COST, SCAN_ROW_COST, Access, Estimator
-from sqlfront.plan.nodes import Filter, Join, Node, Scan, node_children
+from sqlfront.plan.nodes import Filter, Join, Node, Project, Scan, node_children, node_exprs, plan_of
+from sqlfront.plan.rules.push_filters import substitute
 
 DRIVER_ROWS_MAX = 500.0  # estimated rows of a driver
 LOOKUP_KEYS_MAX = 1000  # distinct keys that are looked up; more make the table be scanned after all
@@ -51,7 +53,7 @@ def find_lookups(root: Node, estimator: Estimator) -> tuple[Lookup, ...]:
     """Returns the lookups of a plan; a scan is the target of one at most, and no driver is a target itself."""
     out: dict[int, Lookup] = {}
     drivers: set[int] = set()
-    for left, right in _edges(root):
+    for left, right in _edges(root, {}):
         for target, driver in ((right, left), (left, right)):
             lookup = _lookup(target, driver, estimator)
             if lookup is None or id(target[0]) in out or id(target[0]) in drivers or id(driver[0]) in out:
@@ -65,29 +67,89 @@ def find_lookups(root: Node, estimator: Estimator) -> tuple[Lookup, ...]:
 _End = tuple[Scan, Column, bool]
 
 
-def _edges(node: Node) -> Iterator[tuple[_End, _End]]:
-    """Yields the column equalities of the joins, each end with its scan and whether that scan may be narrowed by it."""
+def _edges(node: Node, outer: Mapping[int, Scan]) -> Iterator[tuple[_End, _End]]:
+    """Yields the column equalities of joins and subqueries, each end with its scan and whether that may be narrowed.
+
+    `outer` are the columns of the queries around this one.
+    """
+    if isinstance(node, Join):
+        yield from _join_edges(node)
+    for child in node_children(node):
+        yield from _edges(child, outer)
     if isinstance(node, Filter):
-        yield from _edges(node.child)
-        return
-    if not isinstance(node, Join):
+        here = dict(_columns(node.child))
+        for cond in node.conds:
+            yield from _outer_edges(cond, here, outer)
+            yield from _semi_join_edges(cond, here)
+    subqueries = [part for expr in node_exprs(node) for part in walk(expr) if isinstance(part, Subquery)]
+    if subqueries:
+        around = dict(outer)
         for child in node_children(node):
-            yield from _edges(child)
-        return
+            around |= _columns(child)
+        for subquery in subqueries:
+            yield from _edges(plan_of(subquery), around)
+
+
+def _join_edges(node: Join) -> Iterator[tuple[_End, _End]]:
     left, right = dict(_columns(node.left)), dict(_columns(node.right))
     inner = node.kind == "inner"
     for cond in node.on:
-        if not isinstance(cond, Call) or cond.func != "eq":
+        pair = _equal_columns(cond)
+        if pair is None:
             continue
-        a, b = cond.args
-        if not isinstance(a, Column) or not isinstance(b, Column):
-            continue
+        a, b = pair
         if a.id in right and b.id in left:
             a, b = b, a
         if a.id in left and b.id in right:
             yield (left[a.id], a, inner), (right[b.id], b, True)
-    yield from _edges(node.left)
-    yield from _edges(node.right)
+
+
+def _outer_edges(cond: Expr, here: Mapping[int, Scan], outer: Mapping[int, Scan]) -> Iterator[tuple[_End, _End]]:
+    """A subquery's own rows count only where they equal a column of some outer row."""
+    for a, b in _both_ways(cond):
+        if a.id in here and b.id in outer:
+            yield (outer[b.id], b, False), (here[a.id], a, True)
+
+
+def _semi_join_edges(cond: Expr, here: Mapping[int, Scan]) -> Iterator[tuple[_End, _End]]:
+    """Of IN and EXISTS as conditions either side is narrowed by the other, if the subquery only selects its rows."""
+    if not isinstance(cond, Subquery) or cond.kind not in ("in", "exists") or cond.negated:
+        return
+    plan = plan_of(cond)
+    given: Sequence[Expr] = [c.ref() for c in plan.cols]
+    while isinstance(plan, Project):
+        given = [substitute(e, dict(zip((c.id for c in plan.cols), plan.exprs, strict=True))) for e in given]
+        plan = plan.child
+    if isinstance(plan, Filter) and cond.kind == "exists":
+        pairs = [pair for c in plan.conds for pair in _both_ways(c)]
+    else:
+        plain = ((_column(a), _column(g)) for a, g in zip(cond.args, given, strict=False))
+        pairs = [(b, a) for a, b in plain if a is not None and b is not None]
+    inside = dict(_columns(plan))
+    for a, b in pairs:
+        if a.id in inside and b.id in here:
+            yield (here[b.id], b, True), (inside[a.id], a, True)
+
+
+def _equal_columns(cond: Expr) -> tuple[Column, Column] | None:
+    if not isinstance(cond, Call) or cond.func != "eq":
+        return None
+    a, b = map(_column, cond.args)
+    return None if a is None or b is None else (a, b)
+
+
+def _both_ways(cond: Expr) -> list[tuple[Column, Column]]:
+    pair = _equal_columns(cond)
+    return [] if pair is None else [pair, pair[::-1]]
+
+
+def _column(expr: Expr) -> Column | None:
+    """The column, also where an integer is only widened."""
+    if isinstance(expr, Call) and expr.func == "cast" and isinstance(expr.args[0], Column):
+        narrow = expr.args[0]
+        same = narrow.type.is_integer and expr.type.is_integer and narrow.type.unsigned == expr.type.unsigned
+        return narrow if same else None
+    return expr if isinstance(expr, Column) else None
 
 
 def _columns(node: Node) -> Iterator[tuple[int, Scan]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Window
+from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Subquery, Window
 from coprocessor.schema import HANDLE_OFFSET as HANDLE_OFFSET
 from coprocessor.types import FieldType
 
@@ -382,6 +382,11 @@ def walk_nodes(node: Node) -> Iterator[Node]:
     yield node
     for child in node_children(node):
         yield from walk_nodes(child)
+
+
+def plan_of(expr: Subquery) -> Node:
+    """The plan of a subquery, which is opaque to the coprocessor."""
+    return expr.plan  # type: ignore[return-value]
 
 
 ONE_ROW = Values((), ((),))

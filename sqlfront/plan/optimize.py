@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from coprocessor.expr import Column, Expr, Subquery, transform
 from sqlfront.plan.access import LOCAL, REMOTE, Estimator, choose_access
-from sqlfront.plan.nodes import Limit, Node, Project, Scan, map_exprs, with_children
+from sqlfront.plan.nodes import Limit, Node, Project, Scan, map_exprs, plan_of, with_children
 from sqlfront.plan.rules import RULES
 
 
@@ -28,7 +28,7 @@ def optimize(root: Node, estimator: Estimator, *, remote: bool = False) -> Node:
 def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
     def inner(expr: Expr) -> Expr:
         if isinstance(expr, Subquery):
-            plan = _plan_of(expr)
+            plan = plan_of(expr)
             if expr.kind == "exists":
                 plan = _any_column(plan)
             return replace(expr, plan=optimize(plan, estimator, remote=remote))
@@ -50,7 +50,3 @@ def _any_column(plan: Node) -> Node:
     pairs = zip(plan.cols, plan.exprs, strict=True)
     column, value = min(pairs, key=lambda pair: not (isinstance(pair[1], Column) and pair[0].type.is_numeric))
     return replace(plan, cols=(column,), exprs=(value,))
-
-
-def _plan_of(expr: Subquery) -> Node:
-    return expr.plan  # type: ignore[return-value]

@@ -101,6 +101,14 @@ def _query() -> st.SearchStrategy[str]:
                 f" from t) d where {c}"
             )
         ),
+        st.tuples(st.sampled_from(["max", "min"]), _columns("t"), st.sampled_from(["", " where t.id > 0"])).map(
+            lambda t: f"select {t[0]}({t[1]}) from t{t[2]}"
+        ),
+        st.tuples(join, join, on, both, _condition("t", "u", "v")).map(
+            lambda t: (
+                f"select t.id, u.id, v.id from t {t[0]} u on {t[2]} {t[1]} u v on u.b = v.b and {t[3]} where {t[4]}"
+            )
+        ),
         derived.map(lambda c: f"with d as (select id, a + 1 as a, b, s from t) select * from d where {c}"),
         derived.map(lambda c: f"select d.id from (select * from t order by id limit 3) d where {c}"),
         st.tuples(one, derived).map(

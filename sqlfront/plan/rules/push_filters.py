@@ -1,12 +1,17 @@
-"""Moves each conjunct as far down as its columns allow, into scans where an access path can use it."""
+"""Moves each conjunct as far down as its columns allow, into scans where an access path can use it.
+
+What a condition says of one column of a join holds for the columns that are equal to it: `a.id = b.id AND a.id = 5`
+reads both tables by key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from coprocessor.expr import Call, Column, Const, Context, Expr, Subquery, columns, transform, walk
 from coprocessor.functions import lookup
+from coprocessor.types import FieldType
 from sqlfront.plan.nodes import (
     Aggregate,
     Distinct,
@@ -68,14 +73,60 @@ def _join(node: Join, conds: tuple[Expr, ...]) -> Node:
     left_ids = {c.id for c in node.left.cols}
     right_ids = {c.id for c in node.right.cols}
     if node.kind == "inner":
-        left, right, both = _split(node.on + conds, left_ids, right_ids)
+        known = node.on + conds
+        left, right, both = _split((*known, *_implied(known)), left_ids, right_ids)
         # What holds a subquery or outer columns stays in a filter above, where DuckDB can unnest it.
         on = tuple(c for c in both if columns(c) <= left_ids | right_ids and not _has_subquery(c))
         rest = tuple(c for c in both if c not in on)
         return _stay(replace(node, left=_push(node.left, left), right=_push(node.right, right), on=on), rest)
     left, _, above = _split(conds, left_ids, set())
     _, right, on = _split(node.on, set(), right_ids)
+    right += tuple(c for c in _implied(node.on + left) if columns(c) <= right_ids)
     return _stay(replace(node, left=_push(node.left, left), right=_push(node.right, right), on=on), above)
+
+
+_COMPARISONS = ("eq", "lt", "le", "gt", "ge", "in", "between")
+
+
+def _implied(conds: Sequence[Expr]) -> Iterator[Expr]:
+    """Yields what comparisons of a column with constants say of the columns that other conditions make equal to it."""
+    equal: dict[Column, set[Column]] = {}
+    for cond in conds:
+        match cond:
+            case Call("eq", (Column() as a, Column() as b)) if _alike(a.type, b.type):
+                together = equal.get(a, {a}) | equal.get(b, {b})
+                equal.update(dict.fromkeys(together, together))
+    known = set(conds)
+    for cond in conds if equal else ():
+        column = _compared(cond)
+        if column is None:
+            continue
+        for other in equal.get(column, ()):
+            implied = substitute(cond, {column.id: other})
+            if implied not in known:
+                known.add(implied)
+                yield implied
+
+
+def _compared(cond: Expr) -> Column | None:
+    """The column that a condition compares with what no row changes, in the column's own terms."""
+    if not isinstance(cond, Call) or cond.func not in _COMPARISONS:
+        return None
+    found = [arg for arg in cond.args if isinstance(arg, Column)]
+    others = [arg for arg in cond.args if not isinstance(arg, Column)]
+    if len(found) != 1 or any(columns(o) or not movable(o) for o in others):
+        return None
+    (column,) = found
+    return column if not column.type.is_text or all(_alike(column.type, o.type) for o in others) else None
+
+
+def _alike(a: FieldType, b: FieldType) -> bool:
+    """Whether values of the two types are compared with each other just as with a third."""
+    if a.is_integer and b.is_integer:
+        return a.unsigned == b.unsigned
+    if a.is_text and b.is_text:
+        return a.collate == b.collate
+    return a == b
 
 
 def _split(
