@@ -31,7 +31,7 @@ from coprocessor.functions.json_value import json_sort_key
 from coprocessor.types import Tp
 from kvstore.client.api import Reader
 from sqlfront.exec.reading import ScanReader
-from sqlfront.plan.access import Access, ordered_offsets
+from sqlfront.plan.access import LOCAL, REMOTE, ends_of_indexes
 from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Limit, Node, Project, Scan, Sort, Values, node_exprs
 from sqlfront.plan.path_order import path_direction
 
@@ -131,11 +131,11 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
         return _compile(chain[::-1], node, tz, capped=not force)
     if not isinstance(node, (Scan, Values)):
         return None
-    if isinstance(node, Scan) and not force and not _small(node, chain):
+    if isinstance(node, Scan) and not force:
         ordered = _by_index_order(node, chain)
-        if ordered is None:
+        if ordered is None and not _small(node, chain):
             return None
-        node = ordered
+        node = ordered or node
     try:
         return _compile(chain[::-1], node, tz, capped=not force)
     except Unsupported:
@@ -260,11 +260,12 @@ def _by_index_order(scan: Scan, chain: Sequence[Node]) -> Scan | None:
         or not any(isinstance(n, Sort) for n in chain)
     ):
         return None
-    for index in scan.table.indexes:
-        if index.name.casefold() in scan.ignore_index:
-            continue
-        order = ordered_offsets(scan.table, [(c.offset, c.prefix) for c in index.columns])
-        path = Access("index", index, rows=access.rows, table_rows=access.table_rows, order=order)
+    limit = next((n for n in chain if isinstance(n, Limit)), None)
+    wanted = None if limit is None or limit.count is None else _wanted(limit.count, limit.offset)
+    if wanted is None:
+        return None
+    candidates = ends_of_indexes(scan, wanted, LOCAL if scan.pushed is None else REMOTE)
+    for path in sorted(candidates, key=lambda path: path.cost):
         candidate = replace(scan, access=path, pushed=None)
         if _stops_early(candidate, chain):
             return candidate

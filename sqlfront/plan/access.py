@@ -7,7 +7,7 @@ Candidates are costed from statistics; a scan of the whole table is always one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -188,7 +188,6 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
                 each = min(found.rows * ROW_COST, costs.scan / 2 + found.rows * SCAN_ROW_COST)
                 start = costs.point if found.point else costs.path
                 out.append(replace(found, kind="primary", cost=start + each))
-    wanted = set(scan.offsets)
     for index in table.indexes:
         name = index.name.casefold()
         if (scan.use_index and name not in scan.use_index) or name in scan.ignore_index:
@@ -199,13 +198,36 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
             if not scan.use_index:
                 continue
             found = Access("index", rows=total, table_rows=total, order=ordered_offsets(table, parts))
-        covers = table.codec.index_covers(index.schema) | ({HANDLE_OFFSET} if table.codec.is_hidden_handle else set())
-        cover = wanted <= covers and not found.point
-        each = ROW_COST if cover else LOOKUP_COST
-        start = costs.point if found.point else costs.path
-        start += 1 if cover else 1 + costs.lookup
-        out.append(replace(found, kind="index", index=index, cover=cover, cost=start + found.rows * each))
+        found = replace(found, kind="index", index=index, cover=_covers(scan, index) and not found.point)
+        out.append(replace(found, cost=_index_cost(found, found.rows, costs)))
     return out
+
+
+def _covers(scan: Scan, index: Index) -> bool:
+    """Whether an index's entries hold all that the scan reads."""
+    codec = scan.table.codec
+    held = codec.index_covers(index.schema) | ({HANDLE_OFFSET} if codec.is_hidden_handle else set())
+    return held.issuperset(scan.offsets)
+
+
+def _index_cost(access: Access, rows: float, costs: Costs) -> float:
+    start = 1 + (costs.point if access.point else costs.path)
+    return start + rows * ROW_COST if access.cover else start + costs.lookup + rows * LOOKUP_COST
+
+
+def ends_of_indexes(scan: Scan, wanted: float, costs: Costs) -> Iterator[Access]:
+    """Yields whole indexes, in their order, of which `wanted` rows cost less than the scan's own access path."""
+    table, chosen = scan.table, scan.access
+    assert chosen is not None
+    for index in table.indexes:
+        if index.name.casefold() in scan.ignore_index:
+            continue
+        order = ordered_offsets(table, [(c.offset, c.prefix) for c in index.columns])
+        path = Access("index", index, rows=chosen.rows, table_rows=chosen.table_rows, order=order)
+        path = replace(path, cover=_covers(scan, index))
+        path = replace(path, cost=_index_cost(path, wanted, costs))
+        if path.cost < chosen.cost:
+            yield path
 
 
 def _match(
