@@ -80,7 +80,7 @@ class HotRanges:
         self._blocks: dict[bytes, _Block] = {}
         self._touched: set[bytes] = set()
         self._refused: set[bytes] = set()
-        """Blocks that are too large: filling them again with each read would cost more than the read."""
+        """Blocks that are too large or hold other keys: filling them again with each read would cost more than the read."""
         self.nbytes = 0
 
     # What the store reports
@@ -91,13 +91,17 @@ class HotRanges:
             return
         for key, value in writes:
             prefix = key[:BLOCK_BYTES]
-            if prefix in blocks and len(key) == KEY_BYTES:
+            if prefix in blocks:
                 with self._mutex:
                     self._lay_over(prefix, commit_ts, key, value)
 
     def _lay_over(self, prefix: bytes, commit_ts: int, key: bytes, value: bytes | None) -> None:
         block = self._blocks.get(prefix)
         if block is None:
+            return
+        if len(key) != KEY_BYTES:  # of an index, or a handle of several columns, that was empty there
+            _remember(self._refused, prefix)
+            self._forget(prefix)
             return
         before = block.nbytes
         block.lay_over(commit_ts, key, value)

@@ -144,3 +144,18 @@ def test_the_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [read_all() for _ in range(3)] == [HANDLES] * 3
     assert not fills, "a block that is too large is not filled again and again"
     store.close()
+
+
+def test_longer_keys_end_a_block_that_was_empty() -> None:
+    """The bounds of a whole index are as long as record keys, its entries are not."""
+    store = open_test_store(None)
+    start, end = (b"t" + encode_int(5) + b"_i" + encode_int(index) for index in (3, 4))
+    for _ in range(3):
+        assert list(store.snapshot().scan(start, end)) == []
+    entry = start + b"\x03" + encode_int(9) + encode_int(1)
+    txn = store.begin(pessimistic=False)
+    txn.put(entry, b"0")
+    txn.commit()
+    for _ in range(3):
+        assert list(store.snapshot().scan(start, end)) == [(entry, b"0")]
+    store.close()
