@@ -80,7 +80,7 @@ class HotRanges:
         self._blocks: dict[bytes, _Block] = {}
         self._touched: set[bytes] = set()
         self._refused: set[bytes] = set()
-        """Blocks that are too large or hold other keys: filling them again with each read would cost more than the read."""
+        """Blocks that are too large, or hold other keys: filling them with each read would cost more than the read."""
         self.nbytes = 0
 
     # What the store reports
