@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from coprocessor.codec.json_binary import encode_text
@@ -310,7 +310,7 @@ add(Function("json_overlaps", 2, 2, lambda args: ((document(args[0]), document(a
 add(Function("json_search", 3, None, _doc_infer(JSON, TEXT), SUBJECT, py=_search, nulls=True))
 add(Function("json_value", 2, 2, _doc_infer(varchar(512), TEXT), SUBJECT, py=_value))
 add(Function("json_storage_size", 1, 1, _doc_infer(BIGINT), SUBJECT, py=lambda doc: len(encode_text(doc))))
-add(Function("json_storage_free", 1, 1, _doc_infer(BIGINT), SUBJECT, py=lambda doc: _storage_free(doc)))
+add(Function("json_storage_free", 1, 1, _doc_infer(BIGINT), SUBJECT, py=_storage_free))
 
 
 # --- changing -----------------------------------------------------------------------------------------------------
@@ -343,40 +343,8 @@ def _wildcards() -> InvalidArgument:
     )
 
 
-def _changer(insert: bool, replace: bool) -> Callable[[Call], Kernel]:
-    def make(call: Call) -> Kernel:
-        makers = [json_text(a.type) for a in call.args]
-
-        def change(*args: Any) -> str | None:
-            if args[0] is None or None in args[1::2]:
-                return None
-            value = parse_json(args[0])
-            for i in range(1, len(args), 2):
-                path = path_of(args[i])
-                if not is_single(path):
-                    raise _wildcards()
-                new = None if args[i + 1] is None else parse_json(makers[i + 1](args[i + 1]))
-                value = _change(value, path, new, insert=insert, replace=replace)
-            return dump_json(value)
-
-        return change
-
-    return make
-
-
-def _change_infer(args: Sequence[Expr]) -> Inferred:
-    if len(args) % 2 == 0:
-        raise ResolveError("Incorrect parameter count in the call to native function", code=1582)
-    return tuple(document(a) if i == 0 else TEXT if i % 2 else None for i, a in enumerate(args)), JSON
-
-
-for _name, _insert, _replace in (("json_set", True, True), ("json_insert", True, False), ("json_replace", False, True)):
-    add(Function(_name, 3, None, _change_infer, SUBJECT, kernel=_changer(_insert, _replace), nulls=True,
-                 tipb=f"Json{_name[5:].capitalize()}Sig"))  # fmt: skip
-
-
-def _array_change(into: Callable[[Any, Path, Any], Any]) -> Callable[[Call], Kernel]:
-    """JSON_ARRAY_APPEND and JSON_ARRAY_INSERT: pairs of a path and a value, done one after the other."""
+def _changer(into: Callable[[Any, Path, Any], Any]) -> Callable[[Call], Kernel]:
+    """A function of a document and of pairs of a path and a value, which it puts `into` it one after the other."""
 
     def make(call: Call) -> Kernel:
         makers = [json_text(a.type) for a in call.args]
@@ -396,6 +364,18 @@ def _array_change(into: Callable[[Any, Path, Any], Any]) -> Callable[[Call], Ker
         return change
 
     return make
+
+
+def _change_infer(args: Sequence[Expr]) -> Inferred:
+    if len(args) % 2 == 0:
+        raise ResolveError("Incorrect parameter count in the call to native function", code=1582)
+    return tuple(document(a) if i == 0 else TEXT if i % 2 else None for i, a in enumerate(args)), JSON
+
+
+for _name, _insert, _replace in (("json_set", True, True), ("json_insert", True, False), ("json_replace", False, True)):
+    add(Function(_name, 3, None, _change_infer, SUBJECT, nulls=True,
+                 kernel=_changer(partial(_change, insert=_insert, replace=_replace)),
+                 tipb=f"Json{_name[5:].capitalize()}Sig"))  # fmt: skip
 
 
 def _append(value: Any, path: Path, new: Any) -> Any:
@@ -418,7 +398,7 @@ def _insert_cell(value: Any, path: Path, new: Any) -> Any:
 
 
 for _name, _into in (("json_array_append", _append), ("json_array_insert", _insert_cell)):
-    add(Function(_name, 3, None, _change_infer, SUBJECT, kernel=_array_change(_into), nulls=True))
+    add(Function(_name, 3, None, _change_infer, SUBJECT, kernel=_changer(_into), nulls=True))
 
 
 def _remove_at(value: Any, path: Path) -> None:

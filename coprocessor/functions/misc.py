@@ -21,6 +21,7 @@ from coprocessor.functions.inference import collate_type, kind, numeric_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
 from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, varchar
+from kvstore.client.api import LOGICAL_BITS
 
 SUBJECT = "miscellaneous"
 U64 = 2**64
@@ -293,13 +294,17 @@ def _inet6_aton(s: str) -> bytes | None:
         return None
 
 
+_COMPATIBLE, _MAPPED = bytes(12), bytes(10) + b"\xff\xff"
+"""How IPv6 addresses begin that embed one of IPv4."""
+
+
 def _inet6_ntoa(v: bytes) -> str | None:
     """An address as inet_ntop prints it: one that embeds an IPv4 address shows that with its points."""
     if len(v) not in (4, 16):
         return None
-    if len(v) == 16 and v.startswith(bytes(10) + b"\xff\xff"):
+    if len(v) == 16 and v.startswith(_MAPPED):
         return f"::ffff:{ipaddress.IPv4Address(v[12:])}"
-    if len(v) == 16 and v.startswith(bytes(12)) and any(v[12:14]):
+    if len(v) == 16 and v.startswith(_COMPATIBLE) and any(v[12:14]):
         return f"::{ipaddress.IPv4Address(v[12:])}"
     return str(ipaddress.ip_address(v))
 
@@ -327,8 +332,8 @@ def _is_embedded_ipv4(prefix: bytes) -> Callable[[bytes], int]:
     return lambda v: int(len(v) == 16 and v.startswith(prefix))
 
 
-add(Function("is_ipv4_compat", 1, 1, fixed([BYTES], BOOL), SUBJECT, py=_is_embedded_ipv4(bytes(12))))
-add(Function("is_ipv4_mapped", 1, 1, fixed([BYTES], BOOL), SUBJECT, py=_is_embedded_ipv4(bytes(10) + b"\xff\xff")))
+add(Function("is_ipv4_compat", 1, 1, fixed([BYTES], BOOL), SUBJECT, py=_is_embedded_ipv4(_COMPATIBLE)))
+add(Function("is_ipv4_mapped", 1, 1, fixed([BYTES], BOOL), SUBJECT, py=_is_embedded_ipv4(_MAPPED)))
 add(Function("uuid", 0, 0, fixed([], varchar(36)), SUBJECT, py=lambda: str(uuid.uuid1()),
              duck="CAST(uuid() AS VARCHAR)",             deterministic=False))  # fmt: skip
 
@@ -369,7 +374,7 @@ add(Function("format_nano_time", 1, 1, fixed([DOUBLE], TEXT), SUBJECT, py=_forma
 
 
 add(Function("tidb_parse_tso_logical", 1, 1, fixed([BIGINT], BIGINT), SUBJECT,
-             py=lambda ts: ts & 0x3FFFF if ts > 0 else None))  # fmt: skip
+             py=lambda ts: ts & ((1 << LOGICAL_BITS) - 1) if ts > 0 else None))  # fmt: skip
 
 
 def _type_word(word: Callable[[FieldType], str]) -> Callable[[Sequence[Expr]], Expr]:

@@ -25,7 +25,7 @@ from coprocessor.functions.inference import (
     type_digits,
 )
 from coprocessor.functions.quotients import compared, quotient_scale
-from coprocessor.functions.registry import Closure, DuckPrinter, Function, Infer, Inferred, Kernel, add
+from coprocessor.functions.registry import Closure, Duck, DuckPrinter, Function, Infer, Inferred, Kernel, add
 from coprocessor.types import BIGINT, BOOL, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
 
 SUBJECT = "operators"
@@ -388,90 +388,18 @@ def _rshift(a: int, b: int) -> int:
     return a >> b if b < 64 else 0
 
 
-add(
-    Function(
-        "bitand",
-        2,
-        2,
-        _bits_infer,
-        SUBJECT,
-        refine=_bits_refine("bitand"),
-        py=operator.and_,
-        duck="({0} & {1})",
-        tipb="BitAndSig",
-        syntax="a & b",
-    )
-)
-add(
-    Function(
-        "bitor",
-        2,
-        2,
-        _bits_infer,
-        SUBJECT,
-        refine=_bits_refine("bitor"),
-        py=operator.or_,
-        duck="({0} | {1})",
-        tipb="BitOrSig",
-        syntax="a | b",
-    )
-)
-add(
-    Function(
-        "bitxor",
-        2,
-        2,
-        _bits_infer,
-        SUBJECT,
-        refine=_bits_refine("bitxor"),
-        py=operator.xor,
-        duck="xor({0}, {1})",
-        tipb="BitXorSig",
-        syntax="a ^ b",
-    )
-)
-add(
-    Function(
-        "bitneg",
-        1,
-        1,
-        _bits_infer,
-        SUBJECT,
-        refine=_bits_refine("bitneg"),
-        py=lambda a: a ^ U64_MAX,
-        duck="(~{0})",
-        tipb="BitNegSig",
-        syntax="~a",
-    )
-)
-add(
-    Function(
-        "lshift",
-        2,
-        2,
-        _bits_infer,
-        SUBJECT,
-        refine=_bits_refine("lshift"),
-        py=_lshift,
-        duck=_shift_duck("<<"),
-        tipb="LeftShift",
-        syntax="a << b",
-    )
-)
-add(
-    Function(
-        "rshift",
-        2,
-        2,
-        _bits_infer,
-        SUBJECT,
-        refine=_bits_refine("rshift"),
-        py=_rshift,
-        duck=_shift_duck(">>"),
-        tipb="RightShift",
-        syntax="a >> b",
-    )
-)
+def _add_bits(name: str, syntax: str, py: Kernel, duck: Duck, tipb: str) -> None:
+    operands = 1 if name == "bitneg" else 2
+    add(Function(name, operands, operands, _bits_infer, SUBJECT, refine=_bits_refine(name), py=py, duck=duck, tipb=tipb,
+                 syntax=syntax))  # fmt: skip
+
+
+_add_bits("bitand", "a & b", operator.and_, "({0} & {1})", "BitAndSig")
+_add_bits("bitor", "a | b", operator.or_, "({0} | {1})", "BitOrSig")
+_add_bits("bitxor", "a ^ b", operator.xor, "xor({0}, {1})", "BitXorSig")
+_add_bits("bitneg", "~a", lambda a: a ^ U64_MAX, "(~{0})", "BitNegSig")
+_add_bits("lshift", "a << b", _lshift, _shift_duck("<<"), "LeftShift")
+_add_bits("rshift", "a >> b", _rshift, _shift_duck(">>"), "RightShift")
 
 
 # --- comparison ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor.expr import Column, Const, Expr, OrderKey, Subquery, walk
 from coprocessor.types import FieldType
-from sqlfront.bind.expr import ExprBinder, position_of, refuse
+from sqlfront.bind.expr import ExprBinder
+from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.query import QueryBinder
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.catalog.model import Column as CatalogColumn

@@ -12,18 +12,18 @@ from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.convert_text import parse_datetime, parse_duration
 from coprocessor.errors import ResolveError
-from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, OrderKey, Param, Subquery, walk
+from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, OrderKey, Param, Subquery, walk
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
+from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Scope
 from sqlfront.bind.types import cast_type
+from sqlfront.bind.windows import bind_window
 from sqlfront.errors import (
     ER_INVALID_GROUP_FUNC_USE,
     ER_OPERAND_COLUMNS,
     ER_PARSE,
-    DatabaseError,
     error,
-    unsupported,
 )
 from sqlfront.parse import FUNCTION_MARK
 from sqlfront.plan.nodes import Node, PlanColumn, Project
@@ -31,25 +31,6 @@ from sqlfront.plan.nodes import Node, PlanColumn, Project
 if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
     from sqlfront.catalog.model import Column as CatalogColumn
-
-
-def position_of(node: exp.Expression) -> int:
-    """Returns the text offset of the first identifier or literal below a tree, -1 when none is known."""
-    best = -1
-    for child in node.walk():
-        start = child.meta.get("start")
-        if start is not None and (best < 0 or start < best):
-            best = start
-    return best
-
-
-def refuse(node: exp.Expression) -> DatabaseError:
-    return unsupported(text_of(node)[:80], position=position_of(node))
-
-
-def text_of(node: exp.Expression) -> str:
-    """The SQL text of a tree, function names as they were written."""
-    return str(node.sql("mysql", normalize_functions=False)).replace(FUNCTION_MARK, "")
 
 
 class ExprBinder:
@@ -238,25 +219,10 @@ class ExprBinder:
         if not unit:
             raise refuse(interval)
         if isinstance(amount_node, exp.Literal) and amount_node.is_string:
-            amount = self._interval_amount(amount_node.this, unit)
+            amount: Expr = literals.interval_amount(amount_node.this, unit)
         else:
             amount = self.bind(amount_node)
         return fn.resolve(name, [self.bind(base), amount, literals.text(unit.lower())])
-
-    @staticmethod
-    def _interval_amount(text: str, unit: str) -> Expr:
-        """sqlglot hands every literal amount over as a string; a whole number was one in the text."""
-        stripped = text.strip()
-        body = stripped[1:] if stripped[:1] in "+-" else stripped
-        if body.isdigit() and "_" not in unit:
-            return literals.integer(int(stripped))
-        if unit == "SECOND" and body.replace(".", "", 1).isdigit():
-            return (
-                literals.number(body)
-                if body == stripped
-                else literals.negate(literals.number(body)) or literals.text(text)
-            )
-        return literals.text(text)
 
     def compare(self, node: exp.Binary) -> Expr:
         name = _BINARY[type(node)]
@@ -363,8 +329,8 @@ class ExprBinder:
 
     def in_(self, node: exp.In) -> Expr:
         query = node.args.get("query")
-        row = _row_items(_unparen(node.this))
         left = _unparen(node.this)
+        row = _row_items(left)
         if isinstance(left, exp.Subquery) and isinstance(left.this, exp.Select) and len(left.this.expressions) > 1:
             rest = {k: v.copy() if isinstance(v, exp.Expression) else [e.copy() for e in v]
                     for k, v in node.args.items() if k != "this" and v}  # fmt: skip
@@ -647,70 +613,7 @@ class ExprBinder:
         )
 
     def window(self, node: exp.Window) -> Expr:
-        if not self.allow_windows:
-            call = node.this
-            raise error(
-                3593,
-                f"You cannot use the window function '{str(call.this).removeprefix(FUNCTION_MARK)}' in this context.",
-                position=position_of(node),
-            )
-        call = node.this
-        if not isinstance(call, exp.Anonymous):
-            raise refuse(node)
-        name = str(call.this).removeprefix(FUNCTION_MARK).lower()
-        args, distinct = call.expressions, False
-        if len(args) == 1 and isinstance(args[0], exp.Distinct):
-            raise unsupported("DISTINCT in a window function", position=position_of(node))
-        if len(args) == 1 and isinstance(args[0], exp.Star):
-            args = []
-        if not fn.is_window(name) and not fn.is_aggregate(name):
-            raise error(1305, f"FUNCTION {name} does not exist", position=position_of(node))
-        spec = self._window_spec(node)
-        self.allow_windows = False
-        try:
-            partition = self.bind_all(spec.args.get("partition_by") or [])
-            order = spec.args.get("order")
-            keys = (
-                []
-                if order is None
-                else [OrderKey(self.bind(o.this), bool(o.args.get("desc"))) for o in order.expressions]
-            )
-            bound = self.bind_all(args)
-            frame = self._frame(spec.args.get("spec"))
-        finally:
-            self.allow_windows = True
-        return fn.resolve_window(name, bound, partition_by=partition, order_by=keys, frame=frame, distinct=distinct)
-
-    def _window_spec(self, node: exp.Window) -> exp.Expression:
-        """The window that OVER names or spells out, with what a named one gives it."""
-        alias = node.args.get("alias")
-        if alias is None:
-            return node
-        base = self.windows.get(alias.name.casefold())
-        if base is None:
-            raise error(3579, f"Window name '{alias.name}' is not defined.", position=position_of(alias))
-        own = {k: node.args.get(k) for k in ("partition_by", "order", "spec")}
-        merged = base.copy()
-        for key, value in own.items():
-            if value:
-                merged.set(key, value.copy() if isinstance(value, exp.Expression) else [v.copy() for v in value])
-        return merged
-
-    def _frame(self, spec: exp.Expression | None) -> Frame | None:
-        if spec is None:
-            return None
-        unit = str(spec.args.get("kind")).lower()
-        if unit not in ("rows", "range") or spec.args.get("exclude") is not None:
-            raise refuse(spec)
-        return Frame(unit, self._bound(spec, "start"), self._bound(spec, "end"))
-
-    def _bound(self, spec: exp.Expression, which: str) -> tuple[str, Expr | None]:
-        value, side = spec.args.get(which), str(spec.args.get(f"{which}_side") or "").lower()
-        if value is None or value == "CURRENT ROW":
-            return ("current", None)
-        if value == "UNBOUNDED":
-            return (f"unbounded_{side}", None)
-        return (side, self.bind(value))
+        return bind_window(self, node)
 
     # Subqueries
 

@@ -16,6 +16,17 @@ _I64_MAX = (1 << 63) - 1
 _U64_MAX = (1 << 64) - 1
 
 
+def interval_amount(amount: str, unit: str) -> Const:
+    """The amount of an INTERVAL: sqlglot hands every literal over as a string; a whole number was one in the text."""
+    stripped = amount.strip()
+    body = stripped[1:] if stripped[:1] in "+-" else stripped
+    if body.isdigit() and "_" not in unit:
+        return integer(int(stripped))
+    if unit == "SECOND" and body.replace(".", "", 1).isdigit():
+        return number(body) if body == stripped else negate(number(body)) or text(amount)
+    return text(amount)
+
+
 def number(text: str) -> Const:
     """An unsigned numeric literal: integer, decimal (with a point) or double (with an exponent)."""
     lowered = text.lower()

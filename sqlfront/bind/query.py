@@ -16,7 +16,8 @@ from coprocessor.expr import (
     OrderKey,
 )
 from sqlfront.bind.engines import scan_engine, storage_hints
-from sqlfront.bind.expr import ExprBinder, position_of, refuse
+from sqlfront.bind.expr import ExprBinder
+from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.errors import (
     ER_BAD_FIELD,

@@ -31,7 +31,8 @@ from coprocessor.expr import (
     transform,
     walk,
 )
-from sqlfront.bind.expr import ExprBinder, aggregates, has_aggregate, position_of, refuse, text_of
+from sqlfront.bind.expr import ExprBinder, aggregates, has_aggregate
+from sqlfront.bind.messages import position_of, refuse, text_of
 from sqlfront.bind.scope import Scope
 from sqlfront.errors import (
     ER_BAD_FIELD,

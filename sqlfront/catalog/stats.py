@@ -43,9 +43,9 @@ FORMAT_VERSION = 1
 STATS_VERSION = b"StatsVersion"
 """Grows when statistics are written."""
 FLUSH_INTERVAL_S = 5.0
+"""How long changed row counts wait before they are written."""
 WRITES_MAX = 10
 """How often changes are written before a conflict with other servers is an error."""
-"""How long changed row counts wait before they are written."""
 
 
 @dataclass(slots=True)

@@ -254,7 +254,7 @@ def _by_index_order(scan: Scan, chain: Sequence[Node]) -> Scan | None:
     assert access is not None
     if (
         access.kind != "scan"
-        or scan.engine
+        or scan.engine == "tiflash"
         or scan.use_index
         or scan.where
         or not any(isinstance(n, Sort) for n in chain)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.evaluate import Closure, Env, compile_expr
+from coprocessor.types import Tp
 from coprocessor.values import Caster, compile_caster
 from kvstore import errors as kv
 from kvstore.client.api import Reader, Transaction
@@ -135,7 +136,7 @@ class ColumnFiller:
             return self.casters[offset](now, 1)
         if column.auto_increment:
             return None
-        if column.type.tp.name == "ENUM":  # whose default is its first member
+        if column.type.tp == Tp.ENUM:  # whose default is its first member
             return implicit_default(column)
         if self.strict or self.warn is None:
             raise error(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")

@@ -42,6 +42,7 @@ from sqlfront.plan.nodes import (
     With,
     node_children,
     node_exprs,
+    plan_of,
     with_children,
 )
 from sqlfront.result import Result, ResultColumn, rows_result
@@ -309,7 +310,7 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
     for expr in node_exprs(node):
         for part in walk(expr):
             if isinstance(part, Subquery):
-                plan: Node = part.plan  # type: ignore[assignment]
+                plan = plan_of(part)
                 outer = " (correlated)" if part.outer else ""
                 yield _Line(f"Subquery {part.kind}{outer}", depth + 1, _estimate(plan), task, "", "")
                 yield from _lines(plan, depth + 2, task, measured, notes)

@@ -37,6 +37,7 @@ from sqlfront.plan.nodes import (
     Virtual,
     WindowNode,
     With,
+    plan_of,
 )
 
 _MARK = "\0"
@@ -413,7 +414,7 @@ class _PlanPrinter:
         return f"(CASE WHEN {found} THEN TRUE WHEN {unknown} THEN CAST(NULL AS BOOLEAN) ELSE FALSE END)"
 
     def _subquery(self, node: Subquery) -> str:
-        plan: Node = node.plan  # type: ignore[assignment]
+        plan = plan_of(node)
         sql = self.query(plan)
         match node.kind:
             case "scalar":

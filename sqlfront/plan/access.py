@@ -197,10 +197,15 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
         if found is None:
             if not scan.use_index:
                 continue
-            found = Access("index", rows=total, table_rows=total, order=ordered_offsets(table, parts))
+            found = _whole_index(scan, index, total)
         found = replace(found, kind="index", index=index, cover=_covers(scan, index) and not found.point)
         out.append(replace(found, cost=_index_cost(found, found.rows, costs)))
     return out
+
+
+def _whole_index(scan: Scan, index: Index, total: float) -> Access:
+    order = ordered_offsets(scan.table, [(c.offset, c.prefix) for c in index.columns])
+    return Access("index", index, rows=total, table_rows=total, cover=_covers(scan, index), order=order)
 
 
 def _covers(scan: Scan, index: Index) -> bool:
@@ -217,17 +222,13 @@ def _index_cost(access: Access, rows: float, costs: Costs) -> float:
 
 def ends_of_indexes(scan: Scan, wanted: float, costs: Costs) -> Iterator[Access]:
     """Yields whole indexes, in their order, of which `wanted` rows cost less than the scan's own access path."""
-    table, chosen = scan.table, scan.access
+    chosen = scan.access
     assert chosen is not None
-    for index in table.indexes:
-        if index.name.casefold() in scan.ignore_index:
-            continue
-        order = ordered_offsets(table, [(c.offset, c.prefix) for c in index.columns])
-        path = Access("index", index, rows=chosen.rows, table_rows=chosen.table_rows, order=order)
-        path = replace(path, cover=_covers(scan, index))
-        path = replace(path, cost=_index_cost(path, wanted, costs))
-        if path.cost < chosen.cost:
-            yield path
+    for index in scan.table.indexes:
+        path = _whole_index(scan, index, chosen.table_rows)
+        cost = _index_cost(path, wanted, costs)
+        if cost < chosen.cost and index.name.casefold() not in scan.ignore_index:
+            yield replace(path, cost=cost)
 
 
 def _match(

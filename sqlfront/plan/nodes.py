@@ -311,13 +311,17 @@ def with_children(node: Node, fn: Callable[[Node], Node]) -> Node:
             left, right = fn(node.left), fn(node.right)
             return node if left is node.left and right is node.right else replace(node, left=left, right=right)
         case With():
-            ctes = tuple(replace(c, plan=fn(c.plan), step=None if c.step is None else fn(c.step)) for c in node.ctes)
-            return replace(node, ctes=ctes, child=fn(node.child))
+            return replace(node, ctes=map_ctes(node, fn), child=fn(node.child))
         case Scan() | Virtual() | Values() | CteRef():
             return node
         case _:
             child = fn(node.child)
             return node if child is node.child else replace(node, child=child)
+
+
+def map_ctes(node: With, fn: Callable[[Node], Node]) -> tuple[Cte, ...]:
+    """Returns the definitions with `fn` applied to their plans."""
+    return tuple(replace(c, plan=fn(c.plan), step=None if c.step is None else fn(c.step)) for c in node.ctes)
 
 
 def node_exprs(node: Node) -> tuple[Expr, ...]:

@@ -1,6 +1,7 @@
 """MAX and MIN of a whole table are its last and first row in the order of a key.
 
-The executor reads that one row from the end of the table, or of the index, instead of all rows.
+The direct executor reads that one row from the end of the table, or of the index, instead of all rows. DuckDB, which
+computes subqueries, is given all rows and takes the one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def _reads_end(agg: Agg, node: Node) -> bool:
     while isinstance(node, Project) and isinstance(column, Column):
         column = dict(zip((c.id for c in node.cols), node.exprs, strict=True))[column.id]
         node = node.child
-    if not isinstance(node, Scan) or not isinstance(column, Column) or node.where or node.engine or node.use_index:
+    if not isinstance(node, Scan) or not isinstance(column, Column):
+        return False
+    if node.where or node.engine == "tiflash" or node.use_index:
         return False
     found = next((pair for pair in zip(node.cols, node.offsets, strict=True) if pair[0].id == column.id), None)
     if found is None or not _sorted_alike(found[0].type) or (agg.func == "min" and found[0].nullable):

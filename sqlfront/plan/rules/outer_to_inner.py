@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from coprocessor.expr import Call, Column, Const, Expr
 from coprocessor.functions import lookup
-from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Join, Node, Project, Sort, With, with_children
+from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Join, Node, Project, Sort, With, map_ctes, with_children
 from sqlfront.plan.rules.push_filters import substitute
 
 
@@ -39,11 +39,7 @@ def _under(node: Node, conds: tuple[Expr, ...]) -> Node:
         case Sort() | Distinct():
             return replace(node, child=_under(node.child, conds))
         case With():
-            ctes = tuple(
-                replace(c, plan=outer_to_inner(c.plan), step=None if c.step is None else outer_to_inner(c.step))
-                for c in node.ctes
-            )
-            return replace(node, ctes=ctes, child=_under(node.child, conds))
+            return replace(node, ctes=map_ctes(node, outer_to_inner), child=_under(node.child, conds))
         case _:
             return with_children(node, outer_to_inner)
 

@@ -20,6 +20,7 @@ from sqlfront.plan.nodes import (
     Virtual,
     WindowNode,
     With,
+    map_ctes,
     node_children,
     node_exprs,
     with_children,
@@ -82,11 +83,7 @@ def _prune(node: Node, needed: set[int]) -> Node:
                 right=_prune(node.right, {c.id for c in node.right.cols}),
             )
         case With():
-            ctes = tuple(
-                replace(c, plan=prune_columns(c.plan), step=None if c.step is None else prune_columns(c.step))
-                for c in node.ctes
-            )
-            return replace(node, ctes=ctes, child=_prune(node.child, needed))
+            return replace(node, ctes=map_ctes(node, prune_columns), child=_prune(node.child, needed))
         case Sort() | Limit():
             return replace(node, child=_prune(node.child, needed | _read(node_exprs(node))))
         case _:

@@ -23,6 +23,7 @@ from sqlfront.plan.nodes import (
     Sort,
     Values,
     With,
+    map_ctes,
     with_children,
 )
 
@@ -45,11 +46,7 @@ def _push(node: Node, conds: tuple[Expr, ...]) -> Node:
         case Sort() | Distinct():
             return replace(node, child=_push(node.child, conds))
         case With():
-            ctes = tuple(
-                replace(c, plan=_push(c.plan, ()), step=None if c.step is None else _push(c.step, ()))
-                for c in node.ctes
-            )
-            return replace(node, ctes=ctes, child=_push(node.child, conds))
+            return replace(node, ctes=map_ctes(node, push_filters), child=_push(node.child, conds))
         case Aggregate() if node.groups and not node.rollup:
             return _aggregate(node, conds)
         case _:
