@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coprocessor.codec.keys import prefix_next, record_prefix, table_id_of
+from coprocessor.codec.keys import all_records, record_prefix, table_id_of
 from coprocessor.dag.plan import ScanColumn, TableScan
 from coprocessor.dag.scan import CUT, datum_types
 from coprocessor.errors import CodecError
@@ -37,6 +37,8 @@ from kvstore.server.region_reader import RegionReader
 
 if TYPE_CHECKING:
     from coprocessor.scan import KeyedBatch
+
+_LEAST_HANDLE = bytes(8)
 
 FORMS_MAX = 4096
 """Tables whose columns are remembered."""
@@ -93,7 +95,12 @@ class RegionColumns:
             return None
         start, end = key_range
         prefix = record_prefix(table_id_of(start))
-        low, high = max(reader.bounds[0], prefix), prefix_next(prefix)
+        first, high = all_records(table_id_of(start))
+        low = max(reader.bounds[0], first)
+        if start <= prefix + _LEAST_HANDLE:
+            # TiDB begins with the least handle, others with the prefix: there is no record before any of them
+            start = first
+            key_range = (start, end)
         if reader.bounds[1]:
             high = min(high, reader.bounds[1])
         if end != high or not (start == low or self._cache.begins_at(prefix, start)):

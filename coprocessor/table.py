@@ -73,7 +73,7 @@ class TableCodec:
         self.schema = schema
         self.table_id = schema.table_id
         self.record_prefix = keys.record_prefix(schema.table_id)
-        self.record_range: KeyRange = keys.record_range(schema.table_id)
+        self.record_range: KeyRange = keys.all_records(schema.table_id)
         self.is_common_handle = schema.handle_offset < 0 and bool(schema.common_handle)
         self.is_hidden_handle = schema.handle_offset < 0 and not schema.common_handle
         self.encode_row: Callable[[Sequence[Any]], bytes] = compile_encoder(schema)

@@ -146,12 +146,22 @@ class LockNowait(TxnError):
 
 
 class Deadlock(TxnError):
-    """This transaction was chosen as the victim; `wait_chain` holds (waiting start_ts, holder start_ts, key)."""
+    """This transaction was chosen as the victim; `wait_chain` holds (waiting start_ts, holder start_ts, key).
 
-    def __init__(self, key: bytes, start_ts: int, wait_chain: tuple[tuple[int, int, bytes], ...]) -> None:
+    `tags` are what the waiting clients say of themselves, as many as the chain has parts, or none.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        start_ts: int,
+        wait_chain: tuple[tuple[int, int, bytes], ...],
+        tags: tuple[bytes, ...] = (),
+    ) -> None:
         self.key = key
         self.start_ts = start_ts
         self.wait_chain = wait_chain
+        self.tags = tags
         super().__init__(f"deadlock: transaction {start_ts} is the victim, waiting for key {key.hex()}")
 
 

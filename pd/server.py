@@ -1,7 +1,8 @@
 """The service of a placement driver as handlers for a transport: who may ask, and errors as PD gives them.
 
 A wrong cluster id, a member that doesn't lead or hasn't started are gRPC statuses; what a request asks wrongly is an
-error in the reply's header. Only GetMembers and GetClusterInfo are answered by every member.
+error in the reply's header. Only GetMembers, GetClusterInfo and etcd's MemberList are answered by every
+member.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kvstore.proto import keyspacepb_pb2, pdpb_pb2, pdraft_pb2
+from kvstore.proto import etcdserverpb_pb2, keyspacepb_pb2, meta_storagepb_pb2, pdpb_pb2, pdraft_pb2
 from kvstore.rpc.api import Call, Code, Handlers, Method, RpcError, StreamHandler, UnaryHandler, methods_of
 from pd.config import Member
 from pd.errors import NotLeader, Refused, Undetermined
 from pd.leadership import Leadership
-from pd.service import admin, gc, regions, schedule, stores
+from pd.service import admin, etcd, gc, regions, schedule, stores
 from pd.service.calls import Calls, Fill
 from pd.service.streams import Streams
 
 PD_METHODS = methods_of(pdpb_pb2.DESCRIPTOR, "PD")
 KEYSPACE_METHODS = methods_of(keyspacepb_pb2.DESCRIPTOR, "Keyspace")
 ADMIN_METHODS = methods_of(pdraft_pb2.DESCRIPTOR, "PdAdmin")
+ETCD_METHODS = methods_of(etcdserverpb_pb2.DESCRIPTOR, "KV")
+ETCD_CLUSTER_METHODS = methods_of(etcdserverpb_pb2.DESCRIPTOR, "Cluster")
+REGISTRY_METHODS = methods_of(meta_storagepb_pb2.DESCRIPTOR, "MetaStorage")
 DEFAULT_KEYSPACE = "DEFAULT"
 MEMBER_VERSION = "8.5.0"
 """What a member says of itself: the version of PD whose calls it answers."""
@@ -43,7 +47,7 @@ class Membership:
 
 
 class PdServer:
-    """Answers the calls of pdpb.PD and keyspacepb.Keyspace; `leadership` is there while this member leads."""
+    """Answers the calls of pdpb.PD and of what stands beside it; `leadership` is there while this member leads."""
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
@@ -66,6 +70,8 @@ class PdServer:
                 unary[methods[name].path] = (methods[name], self._answer(methods[name], fill, True))
         for name, handler in (("GetMembers", self._get_members), ("GetClusterInfo", self._get_cluster_info)):
             unary[PD_METHODS[name].path] = (PD_METHODS[name], handler)
+        member_list = ETCD_CLUSTER_METHODS["MemberList"]
+        unary[member_list.path] = (member_list, self._etcd_members)
         return Handlers(
             unary,
             {
@@ -77,6 +83,7 @@ class PdServer:
     def _tables(self) -> list[tuple[dict[str, Method], Calls]]:
         tables = [(PD_METHODS, table) for table in (stores.CALLS, regions.CALLS, gc.CALLS, schedule.CALLS)]
         tables.append((KEYSPACE_METHODS, Calls(always={"LoadKeyspace": load_keyspace})))
+        tables += [(ETCD_METHODS, etcd.ETCD_CALLS), (REGISTRY_METHODS, etcd.REGISTRY_CALLS)]
         tables.append((ADMIN_METHODS, admin.CALLS))
         members: dict[str, Fill] = {
             "ListMembers": self._list_members,
@@ -146,6 +153,17 @@ class PdServer:
                 self._fill_member(member_id, member, reply.etcd_leader)
         if not leader_id:
             raise RpcError(Code.UNAVAILABLE, "no leader")
+        return reply
+
+    async def _etcd_members(
+        self, request: etcdserverpb_pb2.MemberListRequest, call: Call
+    ) -> etcdserverpb_pb2.MemberListResponse:
+        """The members, as clients of etcd ask for them: every member tells."""
+        reply = etcdserverpb_pb2.MemberListResponse()
+        reply.header.cluster_id = self._membership.cluster_id()
+        for member_id, member in self._membership.members:
+            urls = [member.client_url]
+            reply.members.add(ID=member_id, name=member.name, peerURLs=urls, clientURLs=urls)
         return reply
 
     async def _list_members(

@@ -70,8 +70,18 @@ def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
 
 
 def record_range(table_id: int) -> tuple[bytes, bytes]:
-    """The half-open range of all records of the table."""
+    """The half-open range of all keys that begin as the table's records do."""
     return prefix_range(record_prefix(table_id))
+
+
+def all_records(table_id: int) -> tuple[bytes, bytes]:
+    """The half-open range of all records of the table, as a store may be asked for it.
+
+    It begins a byte behind the prefix, which is no record's key: where handles are integers, TiKV takes a scan from a
+    key to that key's successor for a get of the one key (`tidb_query_common`, `is_prefix_next`), and finds nothing.
+    """
+    start, end = record_range(table_id)
+    return start + b"\0", end
 
 
 def index_key_range(table_id: int, index_id: int) -> tuple[bytes, bytes]:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from coprocessor.arrow import arrow_schema
-from coprocessor.codec.keys import RECORD_PREFIX_LEN, is_record_key, record_range, table_id_of
+from coprocessor.codec.keys import RECORD_PREFIX_LEN, is_record_key, record_prefix, record_range, table_id_of
 from coprocessor.columnar.coverage import KeyRange, joined
 from coprocessor.columnar.held import PENDING_LAID_MAX, HeldTable, NotHeld, take_snapshot
 from coprocessor.columnar.stored import StoredTable
@@ -256,7 +256,7 @@ class StoreReplica:
         """The table in a form that has the scan's columns; one that lacks some is replaced."""
         with self._mutex:
             self._drop_empty()
-            prefix = record_range(table_id)[0]
+            prefix = record_prefix(table_id)
             old = self._tables.get(prefix)
             if old is not None and old.stored.has(scan):
                 return old

@@ -333,8 +333,21 @@ add(Function("div", 2, 2, _div_infer, SUBJECT, precise=True, kernel=_div_kernel,
              tipb={"real": "DivideReal", "decimal": "DivideDecimal"}, syntax="a / b"))  # fmt: skip
 add(Function("intdiv", 2, 2, _intdiv_infer, SUBJECT, precise=True, kernel=_intdiv_kernel, env=True, duck=_intdiv_duck,
              tipb={"int": "IntDivideInt", "decimal": "IntDivideDecimal"}, syntax="a DIV b"))  # fmt: skip
-add(Function("mod", 2, 2, _arith_infer("mod"), SUBJECT, precise=True, kernel=_mod_kernel, env=True, duck=_mod_duck,
-             tipb={"int": "ModInt", "real": "ModReal", "decimal": "ModDecimal"}, syntax="a % b"))  # fmt: skip
+add(
+    Function(
+        "mod",
+        2,
+        2,
+        _arith_infer("mod"),
+        SUBJECT,
+        precise=True,
+        kernel=_mod_kernel,
+        env=True,
+        duck=_mod_duck,
+        tipb={"int": "ModIntSignedSigned", "real": "ModReal", "decimal": "ModDecimal"},
+        syntax="a % b",
+    )
+)
 add(
     Function(
         "unaryminus",

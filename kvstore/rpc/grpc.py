@@ -25,6 +25,7 @@ from kvstore.rpc.api import (
     UnaryHandler,
     internal_error,
 )
+from kvstore.rpc.health import health_handlers
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 _log = logging.getLogger(__name__)
@@ -291,14 +292,15 @@ class _Generic(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Finds the handler of a path; gRPC answers UNIMPLEMENTED for what is not there."""
 
     def __init__(self, handlers: Handlers) -> None:
+        health = health_handlers([*handlers.unary, *handlers.streams])
         self._by_path: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        for path, (method, unary) in handlers.unary.items():
+        for path, (method, unary) in {**health.unary, **handlers.unary}.items():
             self._by_path[path] = grpc.unary_unary_rpc_method_handler(
                 _unary_behaviour(path, unary),
                 request_deserializer=method.request.FromString,
                 response_serializer=method.response.SerializeToString,
             )
-        for path, (method, stream) in handlers.streams.items():
+        for path, (method, stream) in {**health.streams, **handlers.streams}.items():
             self._by_path[path] = grpc.stream_stream_rpc_method_handler(
                 _stream_behaviour(path, stream),
                 request_deserializer=method.request.FromString,

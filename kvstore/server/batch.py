@@ -60,6 +60,13 @@ class Outbox:
         self.expected = 0
         """Requests that have no answer here yet."""
         self.ended = False
+        self._feedback: pb.HealthFeedback | None = None
+
+    def answer(self, request_id: int, name: str, response: Any) -> None:
+        if name == "GetHealthFeedback" and response.HasField("health_feedback"):
+            # clients look for it beside the answers (TiKV's `HealthFeedbackAttacher`)
+            self._feedback = response.health_feedback
+        self.put(request_id, BatchCommandsResponse.Response(**{name: response}))
 
     def put(self, request_id: int, response: BatchCommandsResponse.Response) -> None:
         self._ids.append(request_id)
@@ -80,7 +87,10 @@ class Outbox:
             self._arrived.clear()
             await self._arrived.wait()
         count = self._count()
-        message = BatchCommandsResponse(request_ids=self._ids[:count], responses=self._responses[:count])
+        message = BatchCommandsResponse(
+            request_ids=self._ids[:count], responses=self._responses[:count], health_feedback=self._feedback
+        )
+        self._feedback = None
         del self._ids[:count], self._responses[:count]
         return message
 
@@ -157,7 +167,7 @@ class BatchCommands:
             except Exception as error:  # noqa: BLE001 one request's bug is not the stream's end
                 response = self._bug(endpoint, error)
             if response is not None:
-                outbox.put(request_id, BatchCommandsResponse.Response(**{name: response}))
+                outbox.answer(request_id, name, response)
             else:
                 self._service.spawn(self._later(outbox, request_id, name, endpoint, body))
         for writes in joined.values():
@@ -168,7 +178,7 @@ class BatchCommands:
             response = await self._service.answer_later(endpoint, body)
         except Exception as error:  # noqa: BLE001 one request's bug is not the stream's end
             response = self._bug(endpoint, error)
-        outbox.put(request_id, BatchCommandsResponse.Response(**{name: response}))
+        outbox.answer(request_id, name, response)
 
     def _bug(self, endpoint: Endpoint, error: Exception) -> Any:
         """The answer to a request that met a bug."""

@@ -98,7 +98,7 @@ class DeadlockDetector:
         if now - self._swept > REFRESH_S:
             self._swept = now
             self._graph.expire(now - EXPIRY_S)
-        self._graph.wait(wait.waiter, wait.holder, wait.key, now)
+        self._graph.wait(wait.waiter, wait.holder, wait.key, now, wait.tag)
 
     def _send(self, kind: pb.DeadlockRequestType, wait: Wait) -> None:
         if len(self._outbox) < OUTBOX_MAX:
@@ -137,7 +137,7 @@ class DeadlockDetector:
         self._outbox.clear()
         for wait in self._waits:
             try:
-                self._graph.wait(wait.waiter, wait.holder, wait.key, asyncio.get_running_loop().time())
+                self._graph.wait(wait.waiter, wait.holder, wait.key, asyncio.get_running_loop().time(), wait.tag)
             except Deadlock as circle:
                 asyncio.get_running_loop().call_soon(self.on_circle, wait, circle)
 
@@ -169,7 +169,7 @@ class DeadlockDetector:
     async def _refresh_own(self, loop: asyncio.AbstractEventLoop) -> None:
         for wait in list(self._waits):
             try:
-                self._graph.wait(wait.waiter, wait.holder, wait.key, loop.time())
+                self._graph.wait(wait.waiter, wait.holder, wait.key, loop.time(), wait.tag)
             except Deadlock as circle:
                 self.on_circle(wait, circle)
         self._wake.clear()
@@ -214,9 +214,10 @@ class DeadlockDetector:
         try:
             while (answer := await stream.receive()) is not None:
                 entry = answer.entry
-                chain = [(edge.txn, edge.wait_for_txn, edge.key) for edge in answer.wait_chain]
                 # on the wire the requester's own wait comes last
-                circle = Deadlock(entry.key, entry.txn, (chain[-1], *chain[:-1]))
+                edges = (answer.wait_chain[-1], *answer.wait_chain[:-1])
+                chain = tuple((edge.txn, edge.wait_for_txn, edge.key) for edge in edges)
+                circle = Deadlock(entry.key, entry.txn, chain, tuple(edge.resource_group_tag for edge in edges))
                 for wait in list(self._waits):
                     if (wait.waiter, wait.holder, wait.key) == (entry.txn, entry.wait_for_txn, entry.key):
                         self.on_circle(wait, circle)

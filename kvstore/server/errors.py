@@ -63,7 +63,9 @@ def wait_chain(circle: kv.Deadlock) -> tuple[list[deadlock_pb2.WaitForEntry], by
     """The chain as it is on the wire, where the requester's own wait, which closes it, comes last; and the key of the
     wait before that."""
     own, *path = circle.wait_chain
-    return [wait_entry(*wait) for wait in (*path, own)], path[-1][2] if path else own[2]
+    tags = (*circle.tags[1:], *circle.tags[:1]) or (b"",) * len(circle.wait_chain)
+    entries = [wait_entry(*wait, tag) for wait, tag in zip((*path, own), tags, strict=True)]
+    return entries, path[-1][2] if path else own[2]
 
 
 def key_error(error: Exception) -> kvrpcpb_pb2.KeyError:

@@ -13,16 +13,18 @@ class WaitForGraph:
     """Edges waiter -> holder by the keys waited for; a transaction may wait for several at once."""
 
     def __init__(self) -> None:
-        self._edges: dict[int, dict[int, dict[bytes, float]]] = {}
+        self._edges: dict[int, dict[int, dict[bytes, tuple[float, bytes]]]] = {}
+        """Of each key: when it was added, and the tag."""
 
-    def wait(self, waiter: int, holder: int, key: bytes, now: float = 0.0) -> None:
+    def wait(self, waiter: int, holder: int, key: bytes, now: float = 0.0, tag: bytes = b"") -> None:
         """Adds an edge, or renews it; raises Deadlock, and adds nothing, when it would close a cycle."""
         path = self._path(holder, waiter)
         if path is not None:
-            raise Deadlock(key, waiter, ((waiter, holder, key), *path))
+            tags = [self._edges[txn][blocker][waited][1] for txn, blocker, waited in path]
+            raise Deadlock(key, waiter, ((waiter, holder, key), *path), (tag, *tags))
         keys = self._edges.setdefault(waiter, {}).setdefault(holder, {})
         keys.pop(key, None)
-        keys[key] = now
+        keys[key] = (now, tag)
 
     def stop_waiting(self, waiter: int, holder: int, key: bytes | None = None) -> None:
         """Takes off one edge, or what stands for `key` of it."""
@@ -49,7 +51,7 @@ class WaitForGraph:
             (waiter, holder, key)
             for waiter, edges in self._edges.items()
             for holder, keys in edges.items()
-            for key, since in keys.items()
+            for key, (since, _) in keys.items()
             if since < before
         ]
         for waiter, holder, key in old:
@@ -58,13 +60,13 @@ class WaitForGraph:
     def clear(self) -> None:
         self._edges.clear()
 
-    def edges(self) -> list[tuple[int, int, bytes]]:
-        """All waits, ordered by waiter and holder."""
+    def edges(self) -> list[tuple[int, int, bytes, bytes]]:
+        """All waits with their tags, ordered by waiter and holder."""
         return sorted(
-            (waiter, holder, key)
+            (waiter, holder, key, tag)
             for waiter, edges in self._edges.items()
             for holder, keys in edges.items()
-            for key in keys
+            for key, (_, tag) in keys.items()
         )
 
     def _path(self, start: int, goal: int) -> list[tuple[int, int, bytes]] | None:

@@ -37,13 +37,19 @@ def _normal(dag: Dag) -> Dag:
             case Projection():
                 steps.append(Projection(tuple(map(_form, step.exprs))))
             case Aggregation():
-                aggs = tuple(replace(a, args=tuple(map(_form, a.args))) for a in step.aggs)
+                parts = [part for agg in step.aggs for part in _parts(agg)]
+                aggs = tuple(replace(a, args=tuple(map(_form, a.args))) for a in parts)
                 steps.append(replace(step, aggs=tuple(map(_counted, aggs))))
             case TopN():
                 steps.append(TopN(tuple(OrderKey(_form(k.expr), k.desc) for k in step.keys), step.limit))
             case _:
                 steps.append(step)
     return replace(dag, steps=tuple(steps))
+
+
+def _parts(agg: Agg) -> tuple[Agg, ...]:
+    """An average is two aggregates on the wire."""
+    return (resolve_agg("count", agg.args), resolve_agg("sum", agg.args)) if agg.func == "avg" else (agg,)
 
 
 def _counted(agg: Agg) -> Agg:

@@ -46,7 +46,7 @@ def test_refuses_exactly_the_waits_that_close_a_cycle(steps: list[tuple[str, int
         else:
             graph.wait(first, second, b"k%d" % second)
             edges.add((first, second))
-        assert [(waiter, holder) for waiter, holder, _ in graph.edges()] == sorted(edges)
+        assert [(waiter, holder) for waiter, holder, _, _ in graph.edges()] == sorted(edges)
 
 
 def check_chain(deadlock: Deadlock, edges: set[tuple[int, int]], waiter: int, holder: int) -> None:
@@ -70,7 +70,7 @@ def test_the_newest_key_of_a_repeated_wait_is_named() -> None:
     graph = WaitForGraph()
     graph.wait(1, 2, b"a")
     graph.wait(1, 2, b"b")
-    assert graph.edges() == [(1, 2, b"a"), (1, 2, b"b")]
+    assert graph.edges() == [(1, 2, b"a", b""), (1, 2, b"b", b"")]
     with pytest.raises(Deadlock) as deadlock:
         graph.wait(2, 1, b"c")
     assert deadlock.value.wait_chain == ((2, 1, b"c"), (1, 2, b"b"))

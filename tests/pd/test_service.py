@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from kvstore.proto import etcdserverpb_pb2 as etcd
 from kvstore.proto import keyspacepb_pb2
+from kvstore.proto import meta_storagepb_pb2 as registry
 from kvstore.proto import pdpb_pb2 as pb
 from kvstore.proto import pdraft_pb2 as admin
 from kvstore.proto.metapb_pb2 import Region, Store, StoreState
@@ -16,7 +19,8 @@ from kvstore.rpc.api import Code, RpcError
 from kvstore.rpc.memory import MemoryNetwork
 from pd import state as keys
 from pd.config import ScheduleConfig
-from pd.server import ADMIN_METHODS, KEYSPACE_METHODS, PD_METHODS
+from pd.server import ADMIN_METHODS, ETCD_CLUSTER_METHODS, ETCD_METHODS, KEYSPACE_METHODS, PD_METHODS, REGISTRY_METHODS
+from pd.service.etcd import NO_BOUND, SAVED_SAFE_POINT
 from tests.pd.cluster_of_pds import Client, Machine, heartbeat, machines, region, store
 from tests.sim.loop import run_simulated
 
@@ -262,6 +266,30 @@ async def test_gc_safe_points(client: Client, machine: Machine) -> None:
     assert await service(b"other", 0, 0) == (b"gc_worker", 90)
     assert (await client.call("UpdateGCSafePoint", pb.UpdateGCSafePointRequest(safe_point=10))).new_safe_point == 60
     assert (await client.call("UpdateGCSafePoint", pb.UpdateGCSafePointRequest(safe_point=99))).new_safe_point == 99
+
+
+@with_pd
+async def test_what_clients_look_up_in_etcd(client: Client, machine: Machine) -> None:
+    async def found(key: bytes, **more: Any) -> list[tuple[bytes, bytes]]:
+        reply = await client.call_raw(ETCD_METHODS["Range"], etcd.RangeRequest(key=key, **more))
+        assert reply.header.revision > 0
+        assert reply.count == (len(reply.kvs) or bool(more.get("count_only")))
+        return [(one.key, one.value) for one in reply.kvs]
+
+    await client.bootstrap()
+    assert await found(SAVED_SAFE_POINT) == []
+    await client.call("AdvanceTxnSafePoint", pb.AdvanceTxnSafePointRequest(target=4321))
+    whole = [(SAVED_SAFE_POINT, b"4321")]
+    assert await found(SAVED_SAFE_POINT) == whole
+    assert await found(SAVED_SAFE_POINT, keys_only=True) == [(SAVED_SAFE_POINT, b"")]
+    assert await found(SAVED_SAFE_POINT, count_only=True) == []
+    assert await found(b"/tidb/", range_end=b"/tidb0") == await found(b"\0", range_end=NO_BOUND) == whole
+    assert await found(b"/tidb/", range_end=SAVED_SAFE_POINT) == await found(b"/other") == []
+    members = await client.call_raw(ETCD_CLUSTER_METHODS["MemberList"], etcd.MemberListRequest())
+    assert [(one.name, list(one.clientURLs)) for one in members.members] == [("pd1", ["http://pd1:2379"])]
+    client.cluster_id = 0
+    services = await client.call(REGISTRY_METHODS["Get"], registry.GetRequest(key=b"/ms/"))
+    assert not services.kvs
 
 
 @with_pd

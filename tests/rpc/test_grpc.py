@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_health.v1 import health_pb2
 
 from kvstore import failpoint
 from kvstore.proto.kvrpcpb_pb2 import RawGetRequest
+from kvstore.rpc import health
 from kvstore.rpc.api import Call, Code, RpcError
 from kvstore.rpc.grpc import BindFailed, GrpcChannel, GrpcServer, GrpcTransport, PublicBindRefused, Tls, is_loopback
 from tests.rpc.ends import RAW_GET, TIMEOUT_S, echo, handlers_of
@@ -140,3 +142,27 @@ def test_an_answer_that_is_lost_was_executed_and_a_call_that_is_not_sent_was_not
             failpoint.clear()
 
     with_server(GrpcServer("127.0.0.1:0", handlers_of({RAW_GET: note})), test)
+
+
+def test_health_service_answers_for_the_server_and_its_services() -> None:
+    method, watch = health.METHODS["Check"], health.METHODS["Watch"]
+
+    async def test(address: str) -> None:
+        transport = GrpcTransport()
+        channel = transport.channel(address)
+        try:
+            for service in ("", RAW_GET.path.split("/")[1]):
+                answer = await channel.unary(method, health_pb2.HealthCheckRequest(service=service), TIMEOUT_S)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            with pytest.raises(RpcError) as info:
+                await channel.unary(method, health_pb2.HealthCheckRequest(service="not.There"), TIMEOUT_S)
+            assert info.value.code is Code.NOT_FOUND
+            stream = channel.stream(watch)
+            await stream.send(health_pb2.HealthCheckRequest(service="not.There"))
+            answer = await asyncio.wait_for(stream.receive(), TIMEOUT_S)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            stream.cancel()
+        finally:
+            await transport.close()
+
+    with_server(GrpcServer("127.0.0.1:0", HANDLERS), test)

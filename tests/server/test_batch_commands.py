@@ -34,6 +34,9 @@ async def answers(stream: Stream, count: int) -> dict[int, BatchCommandsResponse
     while len(found) < count:
         got: Any = await stream.receive()
         assert got is not None
+        asked = [one.GetHealthFeedback for one in got.responses if one.HasField("GetHealthFeedback")]
+        assert got.HasField("health_feedback") == bool(asked), "clients look for it beside the answers"
+        assert not asked or got.health_feedback == asked[-1].health_feedback
         found.update(zip(got.request_ids, got.responses, strict=True))
     return found
 

@@ -37,7 +37,9 @@ async def two_stores() -> tuple[Node, Node]:
 
 
 def locking(node: Node, region: int, start_ts: int, key: bytes) -> asyncio.Task[Any]:
-    return node.start("KvPessimisticLock", node.lock_request(start_ts, key, wait_timeout=60_000), region=region)
+    request = node.lock_request(start_ts, key, wait_timeout=60_000)
+    request.context.resource_group_tag = b"%d wants %b" % (start_ts, key)
+    return node.start("KvPessimisticLock", request, region=region)
 
 
 async def circle_of_two(left: Node, right: Node, first_ts: int, second_ts: int) -> tuple[Any, asyncio.Task[Any]]:
@@ -58,6 +60,7 @@ def test_a_circle_across_stores_is_found_where_the_detector_is() -> None:
         error, other = await circle_of_two(left, right, 10, 20)
         chain = [(edge.txn, edge.wait_for_txn, edge.key) for edge in error.deadlock.wait_chain]
         assert chain == [(10, 20, b"z"), (20, 10, b"a")]
+        assert [edge.resource_group_tag for edge in error.deadlock.wait_chain] == [b"10 wants z", b"20 wants a"]
         await right.call(
             "KVPessimisticRollback",
             pb.PessimisticRollbackRequest(start_version=20, for_update_ts=99, keys=[b"z"]),
@@ -78,6 +81,7 @@ def test_a_circle_that_is_closed_on_another_store_fails_the_lock_there() -> None
         (error,) = (await locking(right, 2, 10, b"z")).errors
         chain = [(edge.txn, edge.wait_for_txn, edge.key) for edge in error.deadlock.wait_chain]
         assert chain == [(20, 10, b"a"), (10, 20, b"z")]
+        assert [edge.resource_group_tag for edge in error.deadlock.wait_chain] == [b"20 wants a", b"10 wants z"]
         assert (error.deadlock.lock_ts, error.deadlock.lock_key) == (20, b"z")
         assert not near.done()
         assert len(right.service.detector._waits) == 0
@@ -127,7 +131,7 @@ def test_waits_whose_end_nobody_told_expire() -> None:
     graph.wait(1, 2, b"a", 0.0)
     graph.wait(2, 3, b"b", 50.0)
     graph.expire(40.0)
-    assert graph.edges() == [(2, 3, b"b")]
+    assert graph.edges() == [(2, 3, b"b", b"")]
     graph.wait(2, 3, b"c", 60.0)
     graph.stop_waiting(2, 3, b"b")
-    assert graph.edges() == [(2, 3, b"c")]
+    assert graph.edges() == [(2, 3, b"c", b"")]

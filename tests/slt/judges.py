@@ -1,7 +1,8 @@
 """Other databases as judges: they fill in what our files expect, and check the runner itself.
 
 MariaDB is started by `mariadb_server` on a temporary directory and a unix socket with MySQL's strict mode, or found at
-the socket that SLT_MARIADB_SOCKET names.
+the socket that SLT_MARIADB_SOCKET names. TiDB is found at the socket that SLT_TIDB_SOCKET names. All databases of
+either are dropped.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ SQL_MODE = (
     "NO_ENGINE_SUBSTITUTION"
 )
 BIT_TYPE_CODE = 16
+SYSTEM_DATABASES = frozenset({"mysql", "information_schema", "performance_schema", "metrics_schema", "sys"})
 
 # MariaDB's code -> MySQL's, where the same refusal has two numbers.
 MYSQL_CODES = {4025: 3819, 1901: 3102}
 
 
-class MariadbSession:
-    """A session on MariaDB, with its values as MySQL's protocol types say."""
+class MysqlSession:
+    """A session on MariaDB or TiDB, with its values as MySQL's protocol types say."""
 
     def __init__(self, socket: str) -> None:
         self._connection = pymysql.connect(
@@ -64,23 +66,22 @@ class MariadbSession:
         self._connection.close()
 
 
-class MariadbStore:
+class MysqlStore:
     """The database `test` of a running server, made anew."""
 
-    engines = frozenset({"mysql", "mariadb"})
-
-    def __init__(self, socket: str) -> None:
+    def __init__(self, name: str, socket: str) -> None:
+        self.engines = frozenset({"mysql", name})
         self._socket = socket
         connection = pymysql.connect(unix_socket=socket, user="root", autocommit=True)
         with connection, connection.cursor() as cursor:
             cursor.execute("SHOW DATABASES")
             for (name,) in cursor.fetchall():
-                if name not in ("mysql", "information_schema", "performance_schema", "sys"):
+                if name.lower() not in SYSTEM_DATABASES:
                     cursor.execute(f"DROP DATABASE `{name}`")
             cursor.execute("CREATE DATABASE test")
 
     def open(self) -> Session:
-        return MariadbSession(self._socket)
+        return MysqlSession(self._socket)
 
     def close(self) -> None:
         """Nothing to do: the server belongs to whoever started it."""
@@ -151,12 +152,12 @@ def open_judge(name: str) -> Store:
         return SqliteStore()
     if name == "duckdb":
         return DuckdbStore()
-    socket = os.environ.get("SLT_MARIADB_SOCKET")
+    variable = f"SLT_{name.upper()}_SOCKET"
+    socket = os.environ.get(variable)
     if not socket:
-        raise ValueError(
-            "the judge mariadb needs SLT_MARIADB_SOCKET, or `python -m tests.slt.record`, which starts one"
-        )
-    return MariadbStore(socket)
+        started = ", or `python -m tests.slt.record`, which starts one" if name == "mariadb" else ""
+        raise ValueError(f"the judge {name} needs {variable}{started}")
+    return MysqlStore(name, socket)
 
 
 @contextlib.contextmanager

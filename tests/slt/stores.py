@@ -3,7 +3,8 @@
 `memory` and `rocksdb` are the database itself; `pushed`, `pushed-chunk` and `pushed-datum` have a storage that answers
 push-down requests as many regions do, in one encoding each; `cluster` is three stores with small regions and several
 SQL servers, over an in-memory network; `columnar-cluster` has a columnar store besides, and queries read its replicas.
-`mariadb`, `sqlite` and `duckdb` are judges (`judges.py`).
+`tikv` is the cluster of stores and placement drivers, of whatever make, that SLT_TIKV names as `connect` takes it; all
+databases in it are dropped. `mariadb`, `tidb`, `sqlite` and `duckdb` are judges (`judges.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sqlfront
 from coprocessor.dag.plan import EncodeType
 from sqlfront.exec import direct
 from tests.push.regions import connect as connect_pushed
+from tests.slt.judges import SYSTEM_DATABASES
 from tests.slt.runner import Outcome, Session, StatementFailed, Store
 from tests.sql.sessions import second_session
 
@@ -29,8 +31,9 @@ EMBEDDED = ("memory", "rocksdb")
 PUSHED = {"pushed": EncodeType.ARROW, "pushed-chunk": EncodeType.CHUNK, "pushed-datum": EncodeType.DEFAULT}
 CLUSTER = "cluster"
 COLUMNAR_CLUSTER = "columnar-cluster"
-STORES = (*EMBEDDED, *PUSHED, CLUSTER, COLUMNAR_CLUSTER)
-JUDGES = ("mariadb", "sqlite", "duckdb")
+TIKV = "tikv"
+STORES = (*EMBEDDED, *PUSHED, CLUSTER, COLUMNAR_CLUSTER, TIKV)
+JUDGES = ("mariadb", "tidb", "sqlite", "duckdb")
 PATHS = ("auto", "row", "duckdb")
 
 
@@ -135,6 +138,31 @@ class ColumnarClusterStore(ClusterStore):
         return ColumnarSession(self._world.connect(next(self._servers)))
 
 
+class ExistingClusterStore:
+    """The database `test` of a running cluster, made anew."""
+
+    engines = SqlfrontStore.engines
+
+    def __init__(self) -> None:
+        self._target = os.environ.get("SLT_TIKV", "")
+        if not self._target:
+            raise ValueError("the store tikv needs SLT_TIKV, as tikv://127.0.0.1:2379/test")
+        # kept open: with the last connection the SQL server ends
+        self._keep = sqlfront.connect(self._target.rpartition("/")[0] + "/", autocommit=True)
+        cursor = self._keep.cursor()
+        cursor.execute("SHOW DATABASES")
+        for (name,) in cursor.fetchall():
+            if name.lower() not in SYSTEM_DATABASES:
+                cursor.execute(f"DROP DATABASE `{name}`")
+        cursor.execute("CREATE DATABASE test")
+
+    def open(self) -> Session:
+        return SqlfrontSession(sqlfront.connect(self._target, autocommit=True))
+
+    def close(self) -> None:
+        self._keep.close()
+
+
 class PushedStore:
     """A fresh database in memory whose storage takes push-down requests."""
 
@@ -179,6 +207,8 @@ def open_store(name: str) -> Store:
         return ClusterStore()
     if name == COLUMNAR_CLUSTER:
         return ColumnarClusterStore()
+    if name == TIKV:
+        return ExistingClusterStore()
     if name in EMBEDDED:
         return SqlfrontStore(name)
     if name in PUSHED:

@@ -32,7 +32,7 @@ class Options:
     """Younger snapshots are read without asking for the safe point: nothing is collected that close to the present."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
     """One client's instruments."""
 
@@ -44,6 +44,8 @@ class Parts:
     safe_point: SafePoint
     rng: random.Random
     options: Options
+    existence_by_value: bool = False
+    """A store was met that tells whether a locked key exists only with its value (TiKV before 6.0)."""
 
     def backoff(self, budget_ms: float) -> Backoff:
         return Backoff(budget_ms, self.rng)

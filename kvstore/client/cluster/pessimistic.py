@@ -160,6 +160,10 @@ class PessimisticLocks:
             request.wait_timeout = NOWAIT if left_ms <= 0 else max(1, min(WAIT_SLICE_MS, int(left_ms)))
             request.lock_ttl = self._keep_alive.elapsed_ms + MANAGED_TTL_MS
             answer = await self._parts.sender.send(backoff, commands.PESSIMISTIC_LOCK, request, region)
+            if not answer.errors and len(answer.not_founds) < len(keys) and not request.return_values:
+                # a store from before `check_existence`; to lock what is locked already does no harm
+                self._parts.existence_by_value = request.return_values = True
+                continue
             if not answer.errors:
                 self._locked(keys, answer, call)
                 return
@@ -173,7 +177,7 @@ class PessimisticLocks:
             for_update_ts=call.for_update_ts,
             min_commit_ts=call.for_update_ts + 1,
             is_first_lock=keys == [self.primary] and not self.held,
-            return_values=call.values is not None,
+            return_values=call.values is not None or self._parts.existence_by_value,
             check_existence=True,
         )
         for key in keys:
@@ -184,7 +188,7 @@ class PessimisticLocks:
 
     def _locked(self, keys: list[bytes], answer: kvrpcpb.PessimisticLockResponse, call: _Call) -> None:
         for at, key in enumerate(keys):
-            missing = answer.not_founds[at]
+            missing = answer.not_founds[at] if answer.not_founds else not answer.values[at]
             self.held[key] = not missing
             if call.values is not None:
                 call.values[key] = None if missing else answer.values[at]
