@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kvstore.mvcc.keys import TS_MAX
 from kvstore.proto import kvrpcpb_pb2 as pb
 from tests.server.ends import NOW_MS, Node, everywhere, serving
 
@@ -115,6 +116,23 @@ async def status(node: Node, key: bytes, lock_ts: int, **options: Any) -> pb.Che
     request = pb.CheckTxnStatusRequest(primary_key=key, lock_ts=lock_ts, **options)
     response: pb.CheckTxnStatusResponse = await node.call("KvCheckTxnStatus", request)
     return response
+
+
+def test_who_may_read_past_a_lock() -> None:
+    """A reader above the lock's min_commit_ts pushes that up; who reads the newest needs no push; a writer gets none."""
+
+    async def test(node: Node) -> None:
+        await node.prewrite(10, {b"a": b"1"}, min_commit_ts=11)
+        await node.prewrite(20, {b"z": b"1"})
+        await node.lock(30, b"p")
+        for key, lock_ts in ((b"a", 10), (b"z", 20), (b"p", 30)):
+            writer = await status(node, key, lock_ts, current_ts=60)
+            newest = await status(node, key, lock_ts, caller_start_ts=TS_MAX, current_ts=60)
+            assert (writer.action, newest.action) == (Action.NoAction, Action.MinCommitTSPushed), key
+        assert (await status(node, b"z", 20, caller_start_ts=50, current_ts=60)).action == Action.NoAction
+        assert (await status(node, b"a", 10, caller_start_ts=50, current_ts=60)).lock_info.min_commit_ts == 60
+
+    everywhere(test)
 
 
 def test_the_status_of_a_transaction() -> None:

@@ -86,10 +86,13 @@ def _locked(changes: Changes, reader: MvccReader, query: StatusQuery, lock: Lock
             return StatusLockGone(expired=True)
         rollback_lock(changes, reader, key, lock, protected=True)
         return StatusRolledBack(by_this=True, expired=True)
-    if lock.type is LockType.PESSIMISTIC or lock.use_async_commit or not lock.min_commit_ts:
+    if lock.use_async_commit:
         return StatusAlive(lock, pushed=False)
     if query.caller_start_ts == TS_MAX:
+        # it reads what is newest now, and this is not committed yet
         return StatusAlive(lock, pushed=True)
+    if lock.type is LockType.PESSIMISTIC or not lock.min_commit_ts or not query.caller_start_ts:
+        return StatusAlive(lock, pushed=False)
     if query.caller_start_ts >= lock.min_commit_ts:
         lock = replace(lock, min_commit_ts=max(query.caller_start_ts + 1, query.current_ts))
         changes.put_lock(key, lock)
