@@ -5,7 +5,8 @@
 Everything is little-endian, ids are sorted; ids take one byte and offsets two, or four each when an id is above 255 or
 the values are longer than 65535 bytes. A row begins with a *header*, the bytes up to the end offsets: rows of one table
 have few distinct headers, so the decoder is Python source generated once per header, with every offset known. The
-source is made of numbers from the schema alone; values and types reach it as bound names.
+source is made of numbers from the schema alone; values and types reach it as bound names. A row of version 1 is
+brought to this form first (row_v1.py).
 
 Which columns a row leaves out follows TiDB's `CanSkip`: the integer handle; a column of the common handle whose key
 datum restores it; a NULL in a column without default.
@@ -63,6 +64,7 @@ NUMBER_FLAGS = {
 """Kinds whose datum in a key has nine bytes, and the flag, its first."""
 NUMBER_DATUM_LEN = 9
 
+_VERSION_2 = bytes((VERSION,))
 _COUNTS = struct.Struct("<HH")
 _SIGN = 1 << 63
 
@@ -286,6 +288,10 @@ class _Compiler:
         by_header, compile_header = self.by_header, self._compile
 
         def other(handle: Any, row: bytes) -> tuple[Any, ...]:
+            if row[:1] != _VERSION_2:
+                from coprocessor.codec.row_v1 import version_2_of
+
+                row = version_2_of(row)
             header = row[: header_length(row)]
             decode = by_header.get(header)
             if decode is None:

@@ -35,6 +35,7 @@ from coprocessor.codec.row import (
     key_only_offsets,
     parse_header,
 )
+from coprocessor.codec.row_v1 import version_2_of
 from coprocessor.codec.vector_columns import column_reader
 from coprocessor.codec.vector_keys import HandleDecoder
 from coprocessor.errors import CodecError
@@ -87,6 +88,7 @@ class BatchDecoder:
             return []
         if not len(starts):
             return [pa.nulls(0, self.arrow_schema.field(slot).type) for slot in slots]
+        values, starts, ends = _in_version_2(values, starts, ends)
         groups = header_groups(values, starts, ends)
         if len(groups) == 1:
             return self._group_columns(values, starts, ends, groups[0][0], slots)
@@ -124,6 +126,19 @@ def decode_handles(batch: PackedBatch) -> Ints:
     """Decodes the integer handles of a batch of records."""
     bits = big_u64(batch.keys, batch.key_starts + RECORD_PREFIX_LEN) ^ _SIGN_U64
     return bits.view(np.int64)
+
+
+def _in_version_2(values: Bytes, starts: Ints, ends: Ints) -> tuple[Bytes, Ints, Ints]:
+    """The same rows; those of version 1 are rewritten behind the others."""
+    old = np.flatnonzero((ends > starts) & (values[np.minimum(starts, len(values) - 1)] != VERSION))
+    if not len(old):
+        return values, starts, ends
+    rewritten = [version_2_of(values[a:b].tobytes()) for a, b in zip(starts[old], ends[old], strict=True)]
+    lengths = np.fromiter(map(len, rewritten), np.int64, len(rewritten))
+    starts, ends = starts.copy(), ends.copy()
+    ends[old] = len(values) + np.cumsum(lengths)
+    starts[old] = ends[old] - lengths
+    return np.concatenate([values, np.frombuffer(b"".join(rewritten), np.uint8)]), starts, ends
 
 
 # Headers

@@ -119,7 +119,7 @@ async def status(node: Node, key: bytes, lock_ts: int, **options: Any) -> pb.Che
 
 
 def test_who_may_read_past_a_lock() -> None:
-    """A reader above the lock's min_commit_ts pushes that up; who reads the newest needs no push; a writer gets none."""
+    """A reader above the min_commit_ts pushes that up; who reads the newest needs no push; a writer gets none."""
 
     async def test(node: Node) -> None:
         await node.prewrite(10, {b"a": b"1"}, min_commit_ts=11)
