@@ -188,6 +188,20 @@ def handle_from_index_value(value: bytes) -> Handle | None:
     return None
 
 
+def restored_in(value: bytes) -> bytes | None:
+    """Returns the restored data in the value of an index entry: a row (version 2), None where there is none."""
+    if len(value) <= OLD_INDEX_VALUE_LEN_MAX:
+        return None
+    at, end = 1, len(value) - value[0]
+    if value[at] == INDEX_VERSION_FLAG:
+        at += 2
+    if at < end and value[at] == COMMON_HANDLE_FLAG:
+        at += 3 + int(_U16.unpack_from(value, at + 1)[0])
+    if at < end and value[at] == PARTITION_ID_FLAG:
+        at += 1 + HANDLE_TAIL_LEN
+    return value[at:end] if at < end and value[at] == RESTORED_DATA_FLAG else None
+
+
 def _old_index_value(value: bytes) -> Handle | None:
     if len(value) in (8, 9):
         return _signed(value[:8])

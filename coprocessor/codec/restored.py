@@ -6,22 +6,27 @@ the entry's value holds a row (version 2) by column ids, which has
 int handle      all of the index's columns, cut as the index cuts them, when one of them is such text
 common handle   of each such column of the index or of the primary key, how many spaces were cut
 
-Nothing here reads it: text is always taken from the row. TiDB reads it, and would show text without its spaces if it
-were not there.
+Queries here take text from the row always. TiDB asks for it out of an index alone (`text_restorer`), and would show it
+without its spaces if they were not there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coprocessor.codec.collation import is_bin_collation, needs_restored_data
+from coprocessor.codec.datum import value_decoder
+from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.types import BLOB_TPS, FieldType, Tp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+Slices = Mapping[int, "bytes | None"]
+"""The bytes of a row's values by column id, None for NULL."""
 _NULLS_STAY = 0
 """A default of any value has rows say that a column is NULL."""
 _SPACES_OF_INDEX = FieldType(Tp.LONGLONG, unsigned=True)
@@ -74,6 +79,31 @@ def entry_offsets(schema: TableSchema, index: IndexSchema) -> frozenset[int]:
 def count_spaces(text: str | None) -> int:
     """How many spaces the text ends in."""
     return 0 if text is None else len(text) - len(text.rstrip(" "))
+
+
+def text_restorer(column_id: int, type_: FieldType, *, common: bool) -> Callable[[bytes | None, Slices], str | None]:
+    """Returns (what the entry's key has of a text, its restored data by column ids) -> the text.
+
+    Where there is none of the column, the key has all: the index is of a cluster without new collations, or no space
+    was cut. Raises CodecError for a key that holds weights and no text.
+    """
+    read_count, read_text = value_decoder(_SPACES_OF_INDEX), value_decoder(type_)
+    counted = common and is_bin_collation(type_.collate)
+
+    def restore(in_key: bytes | None, slices: Slices) -> str | None:
+        kept = slices.get(column_id)
+        if in_key is None:
+            return None
+        if kept is not None and not counted:
+            text: str = read_text(kept)
+            return text
+        try:
+            text = in_key.decode()
+        except UnicodeDecodeError as error:
+            raise CodecError(f"the key of an index entry does not tell the text of column {column_id}") from error
+        return text if kept is None else text + " " * int(read_count(kept))
+
+    return restore
 
 
 def _is_restored(type_: FieldType) -> bool:

@@ -43,7 +43,7 @@ def scan_index(
     """Returns the scan of an index's entries, and the offsets of the columns that it gives: the index's, then the
     handle's.
 
-    `unique` tells that all ranges are whole keys. Columns of text need restored data, which our indexes do not have.
+    `unique` tells that all ranges are whole keys.
     """
     offsets = [part.offset for part in index.columns]
     columns = [_column(schema, offset) for offset in offsets]

@@ -315,6 +315,11 @@ class Decoder:
         arg = self.expr(wire.children[0])
         if name == "count" and isinstance(arg, Const) and arg.value is not None:
             return resolve_agg("count", ())
+        if name in ("sum", "avg") and kind(arg.type) in ("string", "json"):
+            # TiKV's `rewrite_exp_for_sum_avg`
+            if arg.type.tp in (Tp.ENUM, Tp.SET):
+                raise Unsupported(f"{name} of {arg.type.tp.name}")
+            arg = cast_to(arg, DOUBLE)
         if name in ("sum", "avg") and kind(arg.type) not in ("int", "real", "decimal"):
             raise BadRequest(f"{name} of a {kind(arg.type)}")
         if name in ("sum", "avg") and arg.type.tp == Tp.BIT:  # a double in TiDB
@@ -329,11 +334,13 @@ class Decoder:
         return resolved
 
 
-_WANTS_TYPES = frozenset({"bitand", "bitor", "bitxor", "bitneg", "lshift", "rshift", "datediff"})
+_OF_BYTES = frozenset({"ascii", "bit_length", "crc32", "hex", "md5", "sha1", "sha2", "to_base64"})
+_WANTS_TYPES = _OF_BYTES | {"bitand", "bitor", "bitxor", "bitneg", "lshift", "rshift", "datediff"}
 
 
 def _typed(signature: Signature, args: tuple[Expr, ...]) -> tuple[Expr, ...]:
-    """Arguments as the catalogue's function takes them: bits are unsigned, and dates among times are times."""
+    """Arguments as the catalogue's function takes them: bits are unsigned, text is bytes, and dates among times are
+    times."""
     if signature.func in _WANTS_TYPES:
         types, _ = FUNCTIONS[signature.func].infer(args)
         return tuple(a if ft is None else cast_to(a, ft) for a, ft in zip(args, types, strict=True))

@@ -3,13 +3,14 @@
 Batches have columns c0, c1, … of `arrow_type(inside=True)`. They begin small and grow, so that a limit or a page ends
 the scan early; keys that are asked for one by one are fetched by batched gets.
 
-Caveat: a text column of an index comes from the key alone, so only where its collation's sort key tells the text.
+Text in an index comes from the restored data in the entry's value, which is read one by one.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import starmap, takewhile
 from typing import Any, TypeVar
@@ -43,15 +44,17 @@ from coprocessor.codec.keys import (
     index_value,
     prefix_next,
     record_prefix,
+    restored_in,
     table_id_of,
 )
-from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_FLAGS
+from coprocessor.codec.restored import text_restorer
+from coprocessor.codec.row import NUMBER_DATUM_LEN, NUMBER_FLAGS, row_slices
 from coprocessor.codec.vector import BatchDecoder
 from coprocessor.codec.vector_columns import integers
 from coprocessor.codec.vector_keys import HandleDecoder
 from coprocessor.dag.datum_rows import DAMAGE
 from coprocessor.dag.plan import IndexScan, Scan, ScanColumn, TableScan
-from coprocessor.errors import BadRequest, CodecError, Unsupported
+from coprocessor.errors import BadRequest, CodecError
 from coprocessor.scan import KeyedBatch
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.table import KeyRange
@@ -362,19 +365,26 @@ class _IndexDecoder:
         self._count = len(columns) - tail
         self._common = bool(scan.primary_columns)
         self._types = [column.type for column in columns]
-        for column in columns:
-            if needs_restored_data(column.type):
-                raise Unsupported(f"column {column.id} out of an index alone: its key does not tell the text")
+        self._texts = [
+            (i, text_restorer(column.id, column.type, common=self._common and not self._int_handle))
+            for i, column in enumerate(columns)
+            if needs_restored_data(column.type)
+        ]
         if self._int_handle and not columns[-1].type.is_integer:
             raise BadRequest("a handle column that is no integer")
         self._arrow = arrow_schema([f"c{i}" for i in range(len(columns))], self._types, inside=True)
         self._one_by_one = self._row_decoder(scan, tz)
-        self._of_key = _HandleColumns(scan, self._count, tz, with_handle=tail > 0)
-        self._of_index = _HandleColumns(scan, self._count, tz, with_handle=False)
         self._tail = tail
+        if not self._texts:
+            self._of_key = _HandleColumns(scan, self._count, tz, with_handle=tail > 0)
+            self._of_index = _HandleColumns(scan, self._count, tz, with_handle=False)
 
     def _row_decoder(self, scan: IndexScan, tz: dt.tzinfo) -> Callable[[bytes, bytes], tuple[Any, ...]]:
-        columns = tuple(_column_schema(column, i) for i, column in enumerate(scan.columns))
+        as_bytes = {i for i, _ in self._texts}
+        columns = tuple(
+            _column_schema(replace(column, type=BYTES) if i in as_bytes else column, i)
+            for i, column in enumerate(scan.columns)
+        )
         of_handle = range(self._count, len(columns))
         handle = len(columns) - 1 if self._int_handle else -1
         common = () if self._int_handle or not self._common else tuple(IndexColumn(i) for i in of_handle)
@@ -383,11 +393,22 @@ class _IndexDecoder:
         return compile_index_decoder(schema, index, range(len(columns)), tz)
 
     def decode(self, packed: PackedBatch) -> pa.RecordBatch:
+        if self._texts:
+            rows = list(starmap(self._with_texts, unpack(packed)))
+            return rows_to_batch(rows, self._arrow.names, self._types, inside=True)
         arrays = self._at_once(packed)
         if arrays is not None:
             return pa.RecordBatch.from_arrays(arrays, schema=self._arrow)
         rows = list(starmap(self._one_by_one, unpack(packed)))
         return rows_to_batch(rows, self._arrow.names, self._types, inside=True)
+
+    def _with_texts(self, key: bytes, value: bytes) -> tuple[Any, ...]:
+        row = list(self._one_by_one(key, value))
+        restored = restored_in(value)
+        slices = {} if restored is None else row_slices(restored)
+        for i, restore in self._texts:
+            row[i] = restore(row[i], slices)
+        return tuple(row)
 
     def _at_once(self, packed: PackedBatch) -> list[Any] | None:
         """The columns where all entries have the form that non-unique or unique ones have here; else None."""

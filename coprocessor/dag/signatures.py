@@ -154,13 +154,86 @@ def _answered() -> list[Signature]:
         Signature("Substring3ArgsUTF8", "substring", ("string", "int", "int"), "string"),
         Signature("LeftUTF8", "left", ("string", "int"), "string"),
         Signature("RightUTF8", "right", ("string", "int"), "string"),
+        *_numbers(),
+        *_texts(),
+        *_documents_and_times(),
         Signature("CastIntAsString", "cast", ("int",), "string"),
+        Signature("CastStringAsString", "cast", ("string",), "string"),
         Signature("CastDecimalAsString", "cast", ("decimal",), "string"),
         Signature("CastTimeAsString", "cast", ("time",), "string"),
         Signature("CastStringAsInt", "cast", ("string",), "int"),
         Signature("CastStringAsReal", "cast", ("string",), "real"),
         Signature("CastStringAsTime", "cast", ("string",), "time"),
         Signature("CastTimeAsInt", "cast", ("time",), "int"),
+    ]
+
+
+def _numbers() -> list[Signature]:
+    reals = ("Sqrt", "Exp", "Log2", "Log10", "Sin", "Cos", "Tan", "Cot", "Asin", "Acos", "Degrees", "Radians")
+    return [
+        *(Signature(name, name.lower(), ("real",), "real") for name in reals),
+        Signature("Log1Arg", "ln", ("real",), "real"),
+        Signature("Pow", "pow", ("real", "real"), "real"),
+        Signature("Atan1Arg", "atan", ("real",), "real"),
+        Signature("Atan2Args", "atan2", ("real", "real"), "real"),
+        Signature("Sign", "sign", ("real",), "int"),
+        Signature("CeilIntToInt", "ceil", ("int",), "int"),
+        Signature("CeilDecToInt", "ceil", ("decimal",), "int"),
+        Signature("FloorIntToInt", "floor", ("int",), "int"),
+        Signature("FloorDecToInt", "floor", ("decimal",), "int"),
+        Signature("RoundInt", "round", ("int",), "int"),
+        Signature("RoundReal", "round", ("real",), "real"),
+        Signature("RoundDec", "round", ("decimal",), "decimal"),
+        Signature("CRC32", "crc32", ("string",), "int"),
+        Signature("HexIntArg", "hex", ("int",), "string"),
+    ]
+
+
+def _texts() -> list[Signature]:
+    of_text = (
+        ("ReverseUTF8", "reverse"),
+        ("UpperUTF8", "upper"),
+        ("LowerUTF8", "lower"),
+        ("Trim1Arg", "trim"),
+        ("LTrim", "ltrim"),
+        ("RTrim", "rtrim"),
+        ("HexStrArg", "hex"),
+        ("UnHex", "unhex"),
+        ("ToBase64", "to_base64"),
+        ("FromBase64", "from_base64"),
+        ("MD5", "md5"),
+        ("SHA1", "sha1"),
+    )
+    return [
+        *(Signature(name, func, ("string",), "string") for name, func in of_text),
+        Signature("ASCII", "ascii", ("string",), "int"),
+        Signature("BitLength", "bit_length", ("string",), "int"),
+        Signature("Replace", "replace", ("string", "string", "string"), "string"),
+        Signature("LpadUTF8", "lpad", ("string", "int", "string"), "string"),
+        Signature("RpadUTF8", "rpad", ("string", "int", "string"), "string"),
+        Signature("Repeat", "repeat", ("string", "int"), "string"),
+        Signature("Space", "space", ("int",), "string"),
+        Signature("SubstringIndex", "substring_index", ("string", "string", "int"), "string"),
+        Signature("ConcatWS", "concat_ws", ("string", "string"), "string", variadic=True),
+        Signature("Elt", "elt", ("int", "string"), "string", variadic=True),
+        Signature("SHA2", "sha2", ("string", "int"), "string"),
+    ]
+
+
+def _documents_and_times() -> list[Signature]:
+    of_duration = (("Hour", "hour"), ("Minute", "minute"), ("Second", "second"), ("MicroSecond", "microsecond"))
+    return [
+        Signature("JsonExtractSig", "json_extract", ("json", "string"), "json", variadic=True),
+        Signature("JsonUnquoteSig", "json_unquote", ("string",), "string"),
+        Signature("JsonLengthSig", "json_length", ("json",), "int"),
+        Signature("JsonTypeSig", "json_type", ("json",), "string"),
+        *(Signature(name, func, ("duration",), "int") for name, func in of_duration),
+        Signature("WeekDay", "weekday", ("time",), "int"),
+        Signature("DayName", "dayname", ("time",), "string"),
+        Signature("MonthName", "monthname", ("time",), "string"),
+        Signature("LastDay", "last_day", ("time",), "time"),
+        Signature("ToDays", "to_days", ("time",), "int"),
+        Signature("DateFormatSig", "date_format", ("time", "string"), "string"),
     ]
 
 

@@ -24,6 +24,7 @@ from coprocessor.functions import resolve, resolve_agg
 from coprocessor.schema import HANDLE_OFFSET, ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.table import KeyRange, TableCodec
 from coprocessor.types import FieldType
+from kvstore.codec import encode_bytes
 from kvstore.proto import coprocessor_pb2
 from tests.coprocessor.store import MemoryReader, Row
 
@@ -116,11 +117,45 @@ def test_index_entries(handle: str, index: IndexSchema, rows: list[Row], endpoin
     assert _ordered(found) == _ordered(wanted)
 
 
-def test_text_that_a_key_does_not_tell_is_refused(endpoint: Endpoint) -> None:
+SPACED = st.text("aé ", max_size=6)
+
+
+@pytest.mark.parametrize("handle", ["common", "text", "unsigned", "hidden"])
+@pytest.mark.parametrize("unique", [False, True])
+@settings(max_examples=40)
+@given(rows=ROWS, texts=st.lists(SPACED | st.none(), min_size=12, max_size=12))
+def test_text_out_of_an_index_alone(
+    handle: str, unique: bool, rows: list[Row], texts: list[str | None], endpoint: Endpoint
+) -> None:
+    """The spaces that its keys leave out come back from the entries' values."""
+    codec = TableCodec(_table(handle))
+    index = IndexSchema(3, "by_k", (IndexColumn(4), IndexColumn(0), IndexColumn(3)), unique=unique)
+    of_key = handle == "text"
+    pairs, wanted = {}, []
+    scan, offsets = scan_index(codec.schema, index)
+    for i, (row, text) in enumerate(zip(rows, texts, strict=False)):
+        changed = (f"{i}{text or ''}" if of_key else text, *row[1:])
+        key, value, _ = codec.index_key_value(index, changed, i + 1 if handle == "hidden" else codec.handle_of(changed))
+        if key not in pairs:
+            pairs[key] = value
+            wanted.append(tuple(i + 1 if o == HANDLE_OFFSET else changed[o] for o in offsets))
+    assert _ordered(ask(endpoint, scan, pairs, index_key_range(9, index.id))) == _ordered(wanted)
+
+
+def test_text_of_an_index_without_restored_data(endpoint: Endpoint) -> None:
+    """A cluster without new collations has all of the text in the key; weights without it are refused."""
+    schema = _table("hidden")
     index = IndexSchema(3, "by_k", (IndexColumn(0),), unique=False)
-    scan, _ = scan_index(_table("hidden"), index)
-    request = coprocessor_pb2.Request(tp=103, data=encode_dag(Dag(scan)).SerializeToString())
-    assert "does not tell the text" in endpoint.handle(request, lambda ts: MemoryReader({}, ts)).other_error
+    scan, _ = scan_index(schema, index)
+    key = index_key_range(9, 3)[0]
+    handle = b"\x03\x80" + bytes(6) + b"\x07"
+    bounds = index_key_range(9, 3)
+    assert ask(endpoint, scan, {key + b"\x01" + encode_bytes("é  ".encode()) + handle: b"0"}, bounds) == [("é  ", 7)]
+    request = coprocessor_pb2.Request(tp=103, data=encode_dag(Dag(scan, (), (0,))).SerializeToString(), start_ts=5)
+    request.ranges.add(start=bounds[0], end=bounds[1])
+    weights = {key + b"\x01" + encode_bytes(b"\xff\xfe") + handle: b"0"}
+    answer = endpoint.handle(request, lambda ts: MemoryReader(weights, ts))
+    assert "does not tell the text" in answer.other_error
 
 
 def test_many_threads(endpoint: Endpoint) -> None:
