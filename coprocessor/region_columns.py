@@ -93,6 +93,8 @@ class RegionColumns:
         """
         if self._store is None or not isinstance(reader, RegionReader) or not reader.is_plain or scan.desc:
             return None
+        if len(set(scan.columns)) < len(scan.columns):
+            return None
         start, end = key_range
         prefix = record_prefix(table_id_of(start))
         first, high = all_records(table_id_of(start))

@@ -319,9 +319,10 @@ class _TableDecoder:
     def _decoder(self, primary_types: Sequence[FieldType]) -> Decode:
         """The decoder of a schema whose key columns that are not scanned have `primary_types`."""
         scan = self._scan
-        columns = [_column_schema(column, i) for i, column in enumerate(scan.columns)]
-        place = {column.id: i for i, column in enumerate(scan.columns)}
-        handle = next((i for i, column in enumerate(scan.columns) if column.is_handle), -1)
+        asked = list(dict.fromkeys(scan.columns))
+        columns = [_column_schema(column, i) for i, column in enumerate(asked)]
+        place = {column.id: i for i, column in enumerate(asked)}
+        handle = next((i for i, column in enumerate(asked) if column.is_handle), -1)
         parts = []
         for column_id, type_ in zip(scan.primary_columns, primary_types, strict=True):
             if column_id not in place:
@@ -329,7 +330,7 @@ class _TableDecoder:
                 columns.append(ColumnSchema(column_id, f"c{len(columns)}", type_, True))
             parts.append(IndexColumn(place[column_id], CUT if column_id in scan.primary_prefixes else -1))
         schema = TableSchema(scan.table_id, "", tuple(columns), handle, tuple(parts) if handle < 0 else ())
-        return BatchDecoder(schema, range(len(scan.columns)), self._tz).decode
+        return BatchDecoder(schema, [place[column.id] for column in scan.columns], self._tz).decode
 
 
 def datum_types(key: bytes, count: int) -> list[FieldType]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -115,6 +117,21 @@ def test_index_entries(handle: str, index: IndexSchema, rows: list[Row], endpoin
     found = ask(endpoint, scan, pairs, index_key_range(9, index.id))
     wanted = [tuple(i + 1 if o == HANDLE_OFFSET else row[o] for o in offsets) for i, row in enumerate(rows)]
     assert _ordered(found) == _ordered(wanted)
+
+
+@pytest.mark.parametrize("handle", KINDS)
+def test_a_column_asked_for_twice(handle: str, endpoint: Endpoint) -> None:
+    """As TiDB's ADMIN CHECK TABLE does with the handle; of two forms of one column neither can be right."""
+    codec = TableCodec(_table(handle))
+    row = ("key", -5, 2**64 - 1, "c", None, Decimal("1.500"))
+    pairs = dict([codec.encode_record(row, 1 if handle == "hidden" else None)])
+    asked_for = (2, 0, 2, 5, 0)
+    scan = scan_table(codec.schema, asked_for)
+    assert ask(endpoint, scan, pairs, codec.record_range) == [tuple(row[o] for o in asked_for)]
+    two_forms = replace(scan, columns=(scan.columns[0], replace(scan.columns[0], type=t.DATE)))
+    request = coprocessor_pb2.Request(tp=103, data=encode_dag(Dag(two_forms)).SerializeToString(), start_ts=5)
+    request.ranges.add(start=codec.record_range[0], end=codec.record_range[1])
+    assert "two forms" in endpoint.handle(request, lambda ts: MemoryReader(pairs, ts)).other_error
 
 
 SPACED = st.text("aé ", max_size=6)
