@@ -79,6 +79,8 @@ class MockTxn:
         self.raw: dict[bytes, bytes] = {}
         self.no_async_commit = False
         """Answers async commits and 1PC as a store that has to fall back does."""
+        self.tells_existence = True
+        """Else it answers pessimistic locks as TiKV before 6.0 does: a key exists that has a value."""
 
     async def run(self, request: Any, response: Any, bounds: tuple[bytes, bytes]) -> Any:
         name = str(request.DESCRIPTOR.name).removesuffix("Request")
@@ -322,7 +324,7 @@ class MockTxn:
             request.for_update_ts,
             min_commit_ts=request.min_commit_ts,
             need_value=request.return_values,
-            need_existence=request.check_existence,
+            need_existence=request.check_existence and self.tells_existence,
             lock_only_if_exists=request.lock_only_if_exists,
         )
         keys = tuple(mutation.key for mutation in request.mutations)
@@ -347,7 +349,7 @@ class MockTxn:
         answer = kv.PessimisticLockResponse()
         if request.return_values:
             answer.values.extend(one.value or b"" for one in found)
-        if request.return_values or request.check_existence:
+        if self.tells_existence and (request.return_values or request.check_existence):
             answer.not_founds.extend(one.value is None for one in found)
         return answer
 

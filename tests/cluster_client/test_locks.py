@@ -151,8 +151,30 @@ def test_pessimistic_locks_wait_and_see_the_newest_value() -> None:
     with_cluster(scenario)
 
 
-def test_locks_bring_the_newest_values() -> None:
+@pytest.mark.parametrize("tells_existence", [True, False])
+def test_a_lock_tells_whether_its_key_exists(tells_existence: bool) -> None:
+    """Also on a store that tells it only with the value, which it is then asked for."""
+
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        cluster.txn.tells_existence = tells_existence
+        cluster.split(b"g")
+        await put_all(client, {b"a": b"1", b"h": b"1"})
+        txn = await client.begin()
+        await txn.lock_keys([b"a", b"b", b"h", b"n"], for_update_ts=await client.now_ts(), wait_ms=0)
+        assert txn._locks.held == {b"a": True, b"b": False, b"h": True, b"n": False}
+        txn.insert(b"a", b"2")
+        with pytest.raises(KeyExists):
+            await txn.commit()
+        await txn.rollback()
+        assert locks(cluster) == []
+
+    with_cluster(scenario)
+
+
+@pytest.mark.parametrize("tells_existence", [True, False])
+def test_locks_bring_the_newest_values(tells_existence: bool) -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        cluster.txn.tells_existence = tells_existence
         cluster.split(b"g")
         await put_all(client, {b"a": b"1", b"h": b"1", b"i": b"1"})
         txn = await client.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,23 @@ def test_handle_ranges(unsigned: bool, data: st.DataObject, low: Any, high: Any,
     ranges = codec.handle_range(low, high, lo, ho)
     found = [h for start, end in ranges for h in sorted(set(handles)) if start <= codec.record_key(h) < end]
     assert found == [h for h in sorted(set(handles)) if inside(h, low, high, lo, ho)]
+
+
+def _taken_for_one_key(start: bytes, end: bytes) -> bool:
+    """Whether TiKV takes a range of a table scan with int handles for a get of its start: the end is its successor."""
+    bumped = int.from_bytes(start, "big") + 1
+    return len(start) == len(end) and bumped == int.from_bytes(end, "big")
+
+
+@pytest.mark.parametrize("table_id", [1, 255, 2**40 - 1])
+def test_all_records_are_no_single_key_to_tikv(table_id: int) -> None:
+    codec = TableCodec(replace(int_table(), table_id=table_id))
+    start, end = codec.record_range
+    assert not _taken_for_one_key(start, end)
+    assert _taken_for_one_key(codec.record_prefix, end)
+    assert start <= codec.record_key(-(2**63)) <= codec.record_key(2**63 - 1) < end
+    key = codec.record_key(7)
+    assert _taken_for_one_key(key, codec.record_key(8))
 
 
 def test_unsigned_handles_read_back() -> None:
