@@ -168,6 +168,9 @@ class _Rows:
     def fresh(self, start: bytes, end: bytes) -> Reader:
         return self._reader.newest()
 
+    def told(self) -> None:
+        self._store.wait_told()
+
     def at(self, ts: int) -> Reader:
         return self._reader.newest(ts)
 

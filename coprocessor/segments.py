@@ -109,8 +109,12 @@ class _Segment:
         return max(CHANGES_MIN, 2 * rows // PATCH_SHARE)
 
     def _forget_old_changes(self) -> None:
-        """Gives up what only older readers need, or everything when newer readers need too much."""
-        self.changes = {key: newest for key, newest in self.changes.items() if newest > self.valid_from}
+        """Gives up what only older readers need, or everything when newer readers need too much.
+
+        Regions apply commits in another order than that of their timestamps: from `valid_until` on the rows lack some.
+        """
+        bound = min(self.valid_from, self.valid_until - 1)
+        self.changes = {key: newest for key, newest in self.changes.items() if newest > bound}
         self.known_from = self.valid_from
         if len(self.changes) > self._changes_max() // 2:
             self.changes, self.known_from = {}, FOREVER
@@ -156,6 +160,9 @@ class Views(Protocol):
     def fresh(self, start: bytes, end: bytes) -> Reader:
         """A reader at a timestamp not below the scan's; what it sees of the range was reported by now."""
 
+    def told(self) -> None:
+        """Returns when all commits that a fresh reader has shown were reported."""
+
     def at(self, ts: int) -> Reader:
         """A reader at the scan's timestamp or another that was settled."""
 
@@ -176,6 +183,9 @@ class _Snapshots:
         snapshot = self._storage.snapshot()
         _wait_reported(snapshot, start, end)
         return snapshot
+
+    def told(self) -> None:
+        """They were when it was made."""
 
     def at(self, ts: int) -> Reader:
         return self._storage.snapshot(ts)
@@ -549,6 +559,12 @@ class SegmentCache:
         values = snapshot.batch_get(changed)
         rows = edited(base, scan.codec.schema, [(key, values.get(key)) for key in changed], scan.names)
         newest = max((known.valid_from, *(known.changes[key] for key in changed)))
+        if scan.views.shows_reported:
+            # a value may be that of a later commit than the one that was known
+            scan.views.told()
+            read = frozenset(changed)
+            with self._mutex:
+                newest = max((newest, *(commit_ts for commit_ts, key in table.during_build or () if key in read)))
         fresh = _Segment(known.start, known.end, newest, FOREVER, rows, known.known_from, known.changes)
         fresh.last_used = known.last_used
         return [fresh], settled

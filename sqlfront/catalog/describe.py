@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from coprocessor.schema import IndexColumn
 
+_USUAL_COLLATE = "utf8mb4_bin"
+
 
 def quote_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
@@ -67,7 +69,7 @@ def extra_text(column: Column) -> str:
 
 def key_letters(table: Table, column: Column) -> str:
     """PRI, UNI, MUL or nothing."""
-    if column.offset in table.primary_key:
+    if any(part.offset == column.offset for key in all_keys(table) if key.primary for part in key.columns):
         return "PRI"
     info = next(c for c in table.info.columns if c.id == column.id)
     if info.has(Flag.UNIQUE_KEY):
@@ -79,7 +81,7 @@ def all_keys(table: Table) -> list[Index]:
     """Every key in SHOW INDEX's order: the primary key first, clustered or not, then unique ones, then the rest."""
     from coprocessor.schema import IndexColumn
 
-    keys = list(table.indexes)
+    keys = [*table.indexes, *table.unread]
     if table.clustered:
         parts = table.common_handle or tuple(IndexColumn(o) for o in table.primary_key)
         keys.append(Index(0, PRIMARY, parts, unique=True, primary=True))
@@ -90,6 +92,8 @@ def column_text(column: Column, zone: dt.tzinfo | None) -> str:
     """One column of SHOW CREATE TABLE."""
     ft = column.type
     words = [quote_name(column.name), type_text(ft, zerofill=column.zerofill)]
+    if ft.is_text and ft.collate not in ("", _USUAL_COLLATE):
+        words.append(f"COLLATE {ft.collate}")
     if column.not_null:
         words.append("NOT NULL")
     elif ft.tp == Tp.TIMESTAMP:
@@ -154,4 +158,5 @@ def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) ->
 
 def _creation_order(table: Table) -> list[Index]:
     keys = all_keys(table)
-    return [k for k in keys if k.primary] + [k for k in table.indexes if not k.primary]
+    others = [k for k in (*table.indexes, *table.unread) if not k.primary]
+    return [k for k in keys if k.primary] + sorted(others, key=lambda k: k.id)

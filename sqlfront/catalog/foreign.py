@@ -153,6 +153,12 @@ def _column_against_writing(column: ColumnInfo) -> Iterator[str]:
     yield from _unknown(name, column.extra, frozenset({"changing_type"}))
 
 
+def is_shown(index: IndexInfo) -> bool:
+    """Whether a definition says all of the index, though its keys may not be made here as TiDB makes them."""
+    more = any(value for key, value in index.extra.items() if key not in _HARMLESS_OF_INDEX)
+    return not (index.mv_index or index.is_global or index.vector_index or more)
+
+
 def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
     name = f"index '{index.name}'"
     if index.mv_index:

@@ -20,6 +20,7 @@ from coprocessor.types import BLOB_TPS, STRING_TPS, TEXT_CHARSET, TEXT_COLLATE, 
 from sqlfront.catalog.foreign import (
     IS_REFERENCED,
     is_keyed_as_here,
+    is_shown,
     reason_against_reading,
     reason_against_writing,
     referenced_tables,
@@ -127,6 +128,8 @@ class Table:
     revision: int
     info: TableInfo
     columnar_default: bool = True
+    unread: tuple[Index, ...] = ()
+    """Indexes that are shown and else not there: their keys are not made here as TiDB makes them."""
 
     @property
     def clustered(self) -> bool:
@@ -441,6 +444,14 @@ def make_table(info: TableInfo, db: DBInfo, *, columnar_default: bool = True) ->
         revision=info.revision,
         info=info,
         columnar_default=columnar_default,
+        unread=tuple(
+            _make_index(i, places)
+            for i in info.indexes
+            if i.state == State.PUBLIC
+            and not is_keyed_as_here(info, i)
+            and is_shown(i)
+            and all(part.offset in places for part in i.columns)
+        ),
     )
 
 

@@ -175,4 +175,13 @@ def test_hidden_columns_are_not_shown_and_their_indexes_not_read(db: Connection)
     assert [(index.name, [part.offset for part in index.columns]) for index in table.indexes] == [("by_late", [3])]
     weighted = db._database.catalog.schema.need_table("test", "ci_index")
     assert [index.name for index in weighted.indexes] == ["by_n"]
+    cursor = db.cursor()
+    cursor.execute("SHOW CREATE TABLE ci_index")
+    ((_, shown),) = cursor.fetchall()
+    assert "KEY `by_v` (`v`)" in shown
+    assert "COLLATE utf8mb4_general_ci" in shown
+    cursor.execute("SHOW INDEX FROM ci_index")
+    assert {row[2] for row in cursor.fetchall()} == {"PRIMARY", "by_v", "by_n"}
+    cursor.execute("SHOW CREATE TABLE expression_index")
+    assert "by_late" in cursor.fetchall()[0][1]
     db.close()

@@ -13,7 +13,7 @@ from coprocessor import scan, segments
 from coprocessor.arrow import batch_to_rows
 from coprocessor.codec.vector import BatchDecoder
 from coprocessor.scan import scan_table
-from coprocessor.segments import SegmentCache
+from coprocessor.segments import CHANGES_MIN, FOREVER, SegmentCache, _Segment
 from coprocessor.table import TableCodec
 from coprocessor.types import INT, varchar
 from kvstore.client.api import CommitObserver, PackedBatch
@@ -422,3 +422,13 @@ def test_own_writes_are_laid_over(name: str, seed: int) -> None:
     assert sum(b.num_rows for b in cache.scan(ts, store.snapshot(ts), codec, [], dirty=sorted(dirty.items()))) == len(
         expected
     )
+
+
+def test_a_commit_that_came_late_is_not_forgotten() -> None:
+    """Rows as of 110 lack a commit at 105 that was reported afterwards; to remember it, older ones are given up."""
+    there = {b"k%d" % i: 100 for i in range(CHANGES_MIN)}
+    segment = _Segment(b"k", b"l", valid_from=110, valid_until=FOREVER, known_from=90, changes=there)
+    segment.note(105, b"klate")
+    assert segment.valid_until == 105
+    assert segment.changed_since(FOREVER) == [b"klate"]
+    assert len(segment.changes) == 1

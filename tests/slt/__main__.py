@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.slt.records import Location, SltSyntaxError, parse_file
 from tests.slt.runner import Failure, Report, Runner
-from tests.slt.stores import JUDGES, PATHS, STORES, forced_path, open_store
+from tests.slt.stores import JUDGES, PATHS, STORES, TIKV, forced_path, open_store
 
 SUFFIXES = (".slt", ".test")
 
@@ -46,7 +46,7 @@ def run_file(path: Path, store_name: str, read_path: str, limit: int = 0) -> Rep
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.slt", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE")
-    parser.add_argument("--store", default="memory", choices=(*STORES, *JUDGES))
+    parser.add_argument("--store", default="memory", choices=(*STORES, TIKV, *JUDGES))
     parser.add_argument("--path", default="auto", choices=PATHS, help="read path to force")
     parser.add_argument("--show", type=int, default=20, metavar="N", help="failures shown for each file")
     parser.add_argument("--quiet", action="store_true", help="only the totals")

@@ -32,7 +32,8 @@ PUSHED = {"pushed": EncodeType.ARROW, "pushed-chunk": EncodeType.CHUNK, "pushed-
 CLUSTER = "cluster"
 COLUMNAR_CLUSTER = "columnar-cluster"
 TIKV = "tikv"
-STORES = (*EMBEDDED, *PUSHED, CLUSTER, COLUMNAR_CLUSTER, TIKV)
+STORES = (*EMBEDDED, *PUSHED, CLUSTER, COLUMNAR_CLUSTER)
+"""Those that a run of the tests opens."""
 JUDGES = ("mariadb", "tidb", "sqlite", "duckdb")
 PATHS = ("auto", "row", "duckdb")
 
