@@ -93,7 +93,7 @@ class RegionColumns:
         """
         if self._store is None or not isinstance(reader, RegionReader) or not reader.is_plain or scan.desc:
             return None
-        if len(set(scan.columns)) < len(scan.columns):
+        if scan.repeats_columns:
             return None
         start, end = key_range
         prefix = record_prefix(table_id_of(start))

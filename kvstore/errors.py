@@ -148,7 +148,8 @@ class LockNowait(TxnError):
 class Deadlock(TxnError):
     """This transaction was chosen as the victim; `wait_chain` holds (waiting start_ts, holder start_ts, key).
 
-    `tags` are what the waiting clients say of themselves, as many as the chain has parts, or none.
+    `tags` are what the waiting clients say of themselves, as many as the chain has parts; a client is
+    told none.
     """
 
     def __init__(

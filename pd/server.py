@@ -1,8 +1,7 @@
 """The service of a placement driver as handlers for a transport: who may ask, and errors as PD gives them.
 
 A wrong cluster id, a member that doesn't lead or hasn't started are gRPC statuses; what a request asks wrongly is an
-error in the reply's header. Only GetMembers, GetClusterInfo and etcd's MemberList are answered by every
-member.
+error in the reply's header. Only GetMembers, GetClusterInfo and etcd's MemberList are answered by all.
 """
 
 from __future__ import annotations

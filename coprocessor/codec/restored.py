@@ -25,7 +25,7 @@ from coprocessor.types import BLOB_TPS, FieldType, Tp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Slices = Mapping[int, "bytes | None"]
+Slices = Mapping[int, bytes | None]
 """The bytes of a row's values by column id, None for NULL."""
 _NULLS_STAY = 0
 """A default of any value has rows say that a column is NULL."""
@@ -91,9 +91,9 @@ def text_restorer(column_id: int, type_: FieldType, *, common: bool) -> Callable
     counted = common and is_bin_collation(type_.collate)
 
     def restore(in_key: bytes | None, slices: Slices) -> str | None:
-        kept = slices.get(column_id)
         if in_key is None:
             return None
+        kept = slices.get(column_id)
         if kept is not None and not counted:
             text: str = read_text(kept)
             return text

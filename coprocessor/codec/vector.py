@@ -88,10 +88,11 @@ class BatchDecoder:
             return []
         if not len(starts):
             return [pa.nulls(0, self.arrow_schema.field(slot).type) for slot in slots]
+        header = _common_header(values, starts, ends)
+        if header is not None:
+            return self._group_columns(values, starts, ends, header, slots)
         values, starts, ends = _in_version_2(values, starts, ends)
         groups = header_groups(values, starts, ends)
-        if len(groups) == 1:
-            return self._group_columns(values, starts, ends, groups[0][0], slots)
         parts = [self._group_columns(values, starts[rows], ends[rows], header, slots) for header, rows in groups]
         order = np.empty(len(starts), np.int64)
         order[np.concatenate([rows for _, rows in groups])] = np.arange(len(starts))
@@ -146,12 +147,22 @@ def _in_version_2(values: Bytes, starts: Ints, ends: Ints) -> tuple[Bytes, Ints,
 
 def header_groups(values: Bytes, starts: Ints, ends: Ints) -> list[tuple[bytes, Ints]]:
     """Splits rows into groups of equal header: [(header, ascending row numbers)]. One group holds all as `arange`."""
-    first = _header_at(values, int(starts[0]))
-    if int((ends - starts).min()) >= len(first):
-        matrix = windows(values, starts, len(first))
-        if bool((matrix == np.frombuffer(first, np.uint8)).all()):
-            return [(first, np.arange(len(starts)))]
+    header = _common_header(values, starts, ends)
+    if header is not None:
+        return [(header, np.arange(len(starts)))]
     return _split_by_header(values, starts, ends)
+
+
+def _common_header(values: Bytes, starts: Ints, ends: Ints) -> bytes | None:
+    """The header that all rows have; None where they differ, or are of another version."""
+    at = int(starts[0])
+    if at >= len(values) or values[at] != VERSION:
+        return None
+    first = _header_at(values, at)
+    if int((ends - starts).min()) < len(first):
+        return None
+    matrix = windows(values, starts, len(first))
+    return first if bool((matrix == np.frombuffer(first, np.uint8)).all()) else None
 
 
 def _header_at(values: Bytes, start: int) -> bytes:

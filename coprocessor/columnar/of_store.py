@@ -153,7 +153,7 @@ class StoreReplica:
             raise NotHeld("only the records of one table are here")
         if len(ranges) > RANGES_MAX:
             raise NotHeld(f"{len(ranges)} ranges; {RANGES_MAX} are answered")
-        if len(set(dag.scan.columns)) < len(dag.scan.columns):
+        if dag.scan.repeats_columns:
             raise NotHeld("a column that is asked for twice")
         for wide in (False, True):
             warnings = Warnings()

@@ -51,6 +51,11 @@ class TableScan:
     primary_columns: tuple[int, ...] = ()
     primary_prefixes: tuple[int, ...] = ()
 
+    @property
+    def repeats_columns(self) -> bool:
+        """Whether a column is asked for twice."""
+        return len(set(self.columns)) < len(self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class IndexScan:

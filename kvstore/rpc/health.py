@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2 as pb
 
 from kvstore.rpc.api import Call, Code, Handlers, RpcError, methods_of
 
-METHODS = methods_of(pb.DESCRIPTOR.services_by_name["Health"].file, "Health")
+METHODS = methods_of(pb.DESCRIPTOR, "Health")
 
 
 def health_handlers(paths: Iterable[str]) -> Handlers:
@@ -29,7 +29,6 @@ def health_handlers(paths: Iterable[str]) -> Handlers:
             known = request.service in services
             status = pb.HealthCheckResponse.SERVING if known else pb.HealthCheckResponse.SERVICE_UNKNOWN
             yield pb.HealthCheckResponse(status=status)
-            break
         await asyncio.Event().wait()  # what is served does not change while the server runs
 
     check_method, watch_method = METHODS["Check"], METHODS["Watch"]

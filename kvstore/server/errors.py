@@ -63,7 +63,7 @@ def wait_chain(circle: kv.Deadlock) -> tuple[list[deadlock_pb2.WaitForEntry], by
     """The chain as it is on the wire, where the requester's own wait, which closes it, comes last; and the key of the
     wait before that."""
     own, *path = circle.wait_chain
-    tags = (*circle.tags[1:], *circle.tags[:1]) or (b"",) * len(circle.wait_chain)
+    tags = (*circle.tags[1:], circle.tags[0])
     entries = [wait_entry(*wait, tag) for wait, tag in zip((*path, own), tags, strict=True)]
     return entries, path[-1][2] if path else own[2]
 

@@ -69,7 +69,8 @@ def extra_text(column: Column) -> str:
 
 def key_letters(table: Table, column: Column) -> str:
     """PRI, UNI, MUL or nothing."""
-    if any(part.offset == column.offset for key in all_keys(table) if key.primary for part in key.columns):
+    unread = (part.offset for key in table.unread if key.primary for part in key.columns)
+    if column.offset in table.primary_key or column.offset in unread:
         return "PRI"
     info = next(c for c in table.info.columns if c.id == column.id)
     if info.has(Flag.UNIQUE_KEY):
@@ -158,5 +159,5 @@ def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) ->
 
 def _creation_order(table: Table) -> list[Index]:
     keys = all_keys(table)
-    others = [k for k in (*table.indexes, *table.unread) if not k.primary]
-    return [k for k in keys if k.primary] + sorted(others, key=lambda k: k.id)
+    place = {index.id: i for i, index in enumerate(table.info.indexes)}
+    return sorted(keys, key=lambda k: (not k.primary, place.get(k.id, -1)))

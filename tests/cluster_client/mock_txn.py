@@ -80,7 +80,7 @@ class MockTxn:
         self.no_async_commit = False
         """Answers async commits and 1PC as a store that has to fall back does."""
         self.tells_existence = True
-        """Else it answers pessimistic locks as TiKV before 6.0 does: a key exists that has a value."""
+        """Else it answers pessimistic locks as a store without `check_existence`: a key exists that has a value."""
 
     async def run(self, request: Any, response: Any, bounds: tuple[bytes, bytes]) -> Any:
         name = str(request.DESCRIPTOR.name).removesuffix("Request")

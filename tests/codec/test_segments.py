@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from coprocessor.table import TableCodec
 from coprocessor.types import INT, varchar
 from kvstore.client.api import CommitObserver, PackedBatch
 from kvstore.client.embedded import EmbeddedStore
+from kvstore.mvcc.packed import pack_pairs
 from pd.oracle import LocalOracle
 from tests.codec.samples import common_table, int_table, pack
 
@@ -432,3 +433,80 @@ def test_a_commit_that_came_late_is_not_forgotten() -> None:
     assert segment.valid_until == 105
     assert segment.changed_since(FOREVER) == [b"klate"]
     assert len(segment.changes) == 1
+
+
+class _LiveRows:
+    """Versions of rows that are read live, as a region's are, and reported when a scan waits for that; `between` is
+    done after a fresh reader has been made, before it reads."""
+
+    shows_reported = True
+
+    def __init__(self, cache: SegmentCache) -> None:
+        self._cache = cache
+        self._versions: dict[bytes, list[tuple[int, bytes]]] = {}
+        self._unreported: list[tuple[int, bytes]] = []
+        self.between: Callable[[], None] = lambda: None
+
+    def commit(self, ts: int, key: bytes, value: bytes) -> None:
+        self._versions.setdefault(key, []).append((ts, value))
+        self._unreported.append((ts, key))
+
+    def told(self) -> None:
+        reported, self._unreported = self._unreported, []
+        self._cache.note(reported)
+
+    def settle(self, start: bytes, end: bytes) -> None:
+        self.told()
+
+    def fresh(self, start: bytes, end: bytes) -> Any:
+        return _LiveReader(self, FOREVER - 1)
+
+    def at(self, ts: int) -> Any:
+        return _LiveReader(self, ts)
+
+    def seen(self, ts: int) -> dict[bytes, tuple[int, bytes]]:
+        newest = {key: [v for v in versions if v[0] <= ts][-1:] for key, versions in sorted(self._versions.items())}
+        return {key: versions[0] for key, versions in newest.items() if versions}
+
+
+class _LiveReader:
+    def __init__(self, rows: _LiveRows, ts: int) -> None:
+        self._rows = rows
+        self.ts = ts
+
+    def batch_get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        self._rows.between()
+        seen = self._rows.seen(self.ts)
+        return {key: seen[key][1] for key in keys if key in seen}
+
+    def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 0) -> Iterator[PackedBatch]:
+        seen = self._rows.seen(self.ts)
+        yield pack_pairs([(key, value) for key, (_, value) in seen.items()], max(ts for ts, _ in seen.values()))
+
+
+def test_a_value_of_a_later_commit_is_not_shown_before_it() -> None:
+    """A commit that comes between a fresh reader and its read is in what is patched, and bounds whom that serves."""
+    codec = TableCodec(int_table())
+    cache = SegmentCache(None)
+    rows = _LiveRows(cache)
+    keys = {}
+    for i in range(4):
+        keys[i], value = codec.encode_record((i, 10, "s"), None)
+        rows.commit(10, keys[i], value)
+
+    def shown(ts: int) -> list[int]:
+        pieces = cache.pieces(ts, _LiveReader(rows, ts), rows, codec, [1])  # type: ignore[arg-type]
+        return [n for piece in pieces for n in piece.batch.column(0).to_pylist()]
+
+    def late() -> None:
+        rows.between = lambda: None
+        rows.commit(50, keys[1], codec.encode_record((1, 50, "s"), None)[1])
+
+    assert shown(20) == [10, 10, 10, 10]
+    rows.commit(30, keys[1], codec.encode_record((1, 30, "s"), None)[1])
+    rows.between = late
+    assert shown(35) == [10, 30, 10, 10]
+    assert shown(40) == [10, 30, 10, 10]
+    assert shown(50) == [10, 50, 10, 10]
+    assert shown(20) == [10, 10, 10, 10]
+    assert cache.stats()["patches"] > 0

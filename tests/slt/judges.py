@@ -66,6 +66,15 @@ class MysqlSession:
         self._connection.close()
 
 
+def make_test_database(cursor: Any) -> None:
+    """Drops all databases of a server, and makes `test`."""
+    cursor.execute("SHOW DATABASES")
+    for (name,) in cursor.fetchall():
+        if name.lower() not in SYSTEM_DATABASES:
+            cursor.execute(f"DROP DATABASE `{name}`")
+    cursor.execute("CREATE DATABASE test")
+
+
 class MysqlStore:
     """The database `test` of a running server, made anew."""
 
@@ -74,11 +83,7 @@ class MysqlStore:
         self._socket = socket
         connection = pymysql.connect(unix_socket=socket, user="root", autocommit=True)
         with connection, connection.cursor() as cursor:
-            cursor.execute("SHOW DATABASES")
-            for (name,) in cursor.fetchall():
-                if name.lower() not in SYSTEM_DATABASES:
-                    cursor.execute(f"DROP DATABASE `{name}`")
-            cursor.execute("CREATE DATABASE test")
+            make_test_database(cursor)
 
     def open(self) -> Session:
         return MysqlSession(self._socket)

@@ -23,7 +23,6 @@ import sqlfront
 from coprocessor.dag.plan import EncodeType
 from sqlfront.exec import direct
 from tests.push.regions import connect as connect_pushed
-from tests.slt.judges import SYSTEM_DATABASES
 from tests.slt.runner import Outcome, Session, StatementFailed, Store
 from tests.sql.sessions import second_session
 
@@ -145,17 +144,14 @@ class ExistingClusterStore:
     engines = SqlfrontStore.engines
 
     def __init__(self) -> None:
+        from tests.slt.judges import make_test_database
+
         self._target = os.environ.get("SLT_TIKV", "")
         if not self._target:
             raise ValueError("the store tikv needs SLT_TIKV, as tikv://127.0.0.1:2379/test")
         # kept open: with the last connection the SQL server ends
         self._keep = sqlfront.connect(self._target.rpartition("/")[0] + "/", autocommit=True)
-        cursor = self._keep.cursor()
-        cursor.execute("SHOW DATABASES")
-        for (name,) in cursor.fetchall():
-            if name.lower() not in SYSTEM_DATABASES:
-                cursor.execute(f"DROP DATABASE `{name}`")
-        cursor.execute("CREATE DATABASE test")
+        make_test_database(self._keep.cursor())
 
     def open(self) -> Session:
         return SqlfrontSession(sqlfront.connect(self._target, autocommit=True))
@@ -218,4 +214,4 @@ def open_store(name: str) -> Store:
         from tests.slt.judges import open_judge
 
         return open_judge(name)
-    raise ValueError(f"no store {name!r}; there are {', '.join((*STORES, *JUDGES))}")
+    raise ValueError(f"no store {name!r}; there are {', '.join((*STORES, TIKV, *JUDGES))}")

@@ -45,7 +45,7 @@ class Parts:
     rng: random.Random
     options: Options
     existence_by_value: bool = False
-    """A store was met that tells whether a locked key exists only with its value (TiKV before 6.0)."""
+    """A store was met that does not know `check_existence`: whether a locked key exists only its value tells."""
 
     def backoff(self, budget_ms: float) -> Backoff:
         return Backoff(budget_ms, self.rng)

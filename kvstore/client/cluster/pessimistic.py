@@ -160,14 +160,14 @@ class PessimisticLocks:
             request.wait_timeout = NOWAIT if left_ms <= 0 else max(1, min(WAIT_SLICE_MS, int(left_ms)))
             request.lock_ttl = self._keep_alive.elapsed_ms + MANAGED_TTL_MS
             answer = await self._parts.sender.send(backoff, commands.PESSIMISTIC_LOCK, request, region)
-            if not answer.errors and len(answer.not_founds) < len(keys) and not request.return_values:
-                # a store from before `check_existence`; to lock what is locked already does no harm
+            if answer.errors:
+                await self._wait(backoff, answer.errors, call)
+            elif len(answer.not_founds) < len(keys) and not request.return_values:
+                # a store that does not know `check_existence`; to lock what is locked already does no harm
                 self._parts.existence_by_value = request.return_values = True
-                continue
-            if not answer.errors:
+            else:
                 self._locked(keys, answer, call)
                 return
-            await self._wait(backoff, answer.errors, call)
 
     def _request(self, keys: list[bytes], call: _Call) -> kvrpcpb.PessimisticLockRequest:
         assert self.primary is not None
