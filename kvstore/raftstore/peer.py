@@ -143,6 +143,7 @@ class Peer:
         "merge_index",
         "merge_proposed",
         "peer",
+        "pending",
         "proposals",
         "queue",
         "queue_bytes",
@@ -183,6 +184,8 @@ class Peer:
         self.lease_until = 0.0
         self.lease_term = 0
         self.reported_at = now
+        self.pending: list[PeerPb] = []
+        """Whom the last heartbeat named: members that still need a snapshot."""
         self.is_leader = False
         self.destroyed = False
         self.applying: Any | None = None
@@ -218,6 +221,11 @@ class Peer:
     @property
     def region(self) -> Region:
         return self.storage.region
+
+    def needs_snapshot(self, member: PeerPb) -> bool:
+        """Whether the log no longer reaches back to what a member has, as its leader knows it."""
+        progress = self.raft.progress(member.id)
+        return progress is not None and progress.matched < self.storage.truncated_index
 
     @property
     def region_id(self) -> int:

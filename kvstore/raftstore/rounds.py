@@ -119,6 +119,8 @@ class Rounds:
                 self._propose(peer, now)
             if peer.read_queue:
                 self._ask_read_index(peer, now)
+            if peer.pending:
+                store.upkeep.report_caught_up(peer)
             if not peer.raft.has_ready():
                 continue
             ready = peer.raft.ready()

@@ -218,13 +218,20 @@ class Upkeep:
         for member in peer.region.peers:
             if member.id == peer.peer.id:
                 continue
-            progress = peer.raft.progress(member.id)
-            if progress is not None and progress.matched < peer.storage.truncated_index:
+            if peer.needs_snapshot(member):
                 request.pending_peers.append(member)
             silent = now - peer.heard_at.get(member.id, now)
             if silent > store.config.down_peer_s and not peer.asleep:
                 request.down_peers.append(PeerStats(peer=member, down_seconds=round(silent)))
+        peer.pending = list(request.pending_peers)
         store.placement.region_heartbeat(request)
+
+    def report_caught_up(self, peer: Peer) -> None:
+        """Reports a region when a member that was pending has what it needs: an operator may wait for just that."""
+        if peer.raft.role is not Role.LEADER:
+            peer.pending = []
+        elif not all(map(peer.needs_snapshot, peer.pending)):
+            self.report(peer)
 
     def report_split(self, regions: Sequence[Region]) -> None:
         self._store.spawn(self._report_split(regions))

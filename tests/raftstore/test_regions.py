@@ -329,6 +329,24 @@ def test_a_damaged_snapshot_is_refused_and_a_later_one_taken() -> None:
     run_virtual(main())
 
 
+def test_a_peer_that_has_its_snapshot_is_reported_at_once() -> None:
+    async def main() -> None:
+        cluster = Cluster(config=replace(TEST_CONFIG, region_heartbeat_s=3600.0))
+        cluster.form([1])
+        await cluster.put(b"a", b"1")
+        cluster.add_store(2)
+        told: list[list[int]] = []
+        client: Any = cluster.clients[1]
+        client.region_heartbeat = lambda request: told.append([peer.id for peer in request.pending_peers])
+        cluster.change_peer(2, LEARNER, Peer(id=20, store_id=2))
+        await cluster.until(lambda: cluster.data(2) == cluster.data(1), patience_s=10.0)
+        await cluster.until(lambda: told[-1:] == [[]], patience_s=5.0)
+        assert told == [[20], []]
+        await cluster.stop()
+
+    run_virtual(main())
+
+
 def test_a_crash_in_the_middle_of_applying_a_snapshot_begins_it_anew() -> None:
     async def main() -> None:
         cluster = Cluster(seed=8)
