@@ -253,6 +253,42 @@ def test_a_store_that_hangs_is_given_up_for_another_after_a_timeout() -> None:
     with_cluster(scenario)
 
 
+def test_a_store_that_does_not_answer_costs_one_timeout_however_long_it_lasts() -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        cluster.split(b"h", b"t")
+        await put_all(client, PAIRS)
+
+        class CutOff:
+            on = True
+
+            def delays(self, source: str, target: str, kind: object) -> tuple[float, ...]:
+                return () if not self.reachable(source, target) else (0.001,)
+
+            def reachable(self, source: str, target: str) -> bool:
+                return not (self.on and {source, target} & {"s1", "s1:20160"})
+
+        loop = asyncio.get_running_loop()
+        network = CutOff()
+        cluster.network.faults = network
+        for key in PAIRS:
+            cluster.move_leader(key, 2, tell=False)
+        assert await read(client, b"a") == b"1"
+        await asyncio.sleep(60)
+        began = loop.time()
+        assert await read(client, b"h") == b"2"  # the cache still has store 1 for its leader
+        assert loop.time() - began < 1
+        network.on = False
+        await asyncio.sleep(3)
+        for key in PAIRS:
+            cluster.move_leader(key, 1, tell=False)
+        began = loop.time()
+        assert await read(client, b"t") == b"3"  # it is asked again, and so is whoever names it
+        assert await read(client, b"h") == b"2"
+        assert loop.time() - began < 1
+
+    with_cluster(scenario)
+
+
 def test_followers_and_mixed_reads_and_stale_reads() -> None:
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
         await put_all(client, PAIRS)

@@ -10,10 +10,10 @@ of its Backoff is set, and the repetition is marked `is_retry_request`.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, NoReturn
 
 from kvstore.client.api import ReadFrom
+from kvstore.client.cluster.away import AwayStores
 from kvstore.client.cluster.backoff import (
     DISK_FULL,
     NO_LEADER,
@@ -35,8 +35,6 @@ from kvstore.rpc.api import Code, Method, RpcError, Stream, Transport
 
 CALL_TIMEOUT_S = EXECUTION_MS_MAX / 1000
 """How long a store may take over one call before another peer is tried."""
-FAILED_STORE_S = 2.0
-"""For so long after a call to it failed a store is asked only if no other peer can be."""
 
 FINAL_CODES = frozenset(
     {
@@ -62,10 +60,11 @@ class RegionSender:
         self._transport = transport
         self._batch = batch
         self._connections: dict[str, StoreConnection] = {}
-        self._failed_at: dict[int, float] = {}
+        self._away = AwayStores(regions, transport)
         self._turn = 0
 
     async def close(self) -> None:
+        await self._away.close()
         for connection in self._connections.values():
             await connection.close()
 
@@ -106,8 +105,8 @@ class RegionSender:
                     raise RefusedRequest(f"{command.method.name}: {failure}") from failure
                 await self._on_rpc_error(backoff, region, peer, failure)
             else:
-                if self._failed_at:
-                    self._failed_at.pop(peer.store_id, None)
+                if self._away:
+                    self._away.answered(peer.store_id)
                 if not answer.HasField(command.error_field):
                     return answer
                 error = getattr(answer, command.error_field)
@@ -165,11 +164,11 @@ class RegionSender:
     def _pick(self, region: CachedRegion, read: ReadFrom, attempt: int) -> Peer:
         leader = region.leader
         if read is ReadFrom.LEADER:
-            return leader if not self._failed_at else self._alive(region, leader)
+            return leader if not self._away else self._alive(region, leader)
         peers = region.voters()
         if read is ReadFrom.FOLLOWER:
             peers = [peer for peer in peers if peer.id != leader.id]
-        peers = [peer for peer in peers if not self._has_failed(peer.store_id)]
+        peers = [peer for peer in peers if peer.store_id not in self._away]
         if not peers or attempt > len(peers):
             return leader
         self._turn += 1
@@ -177,14 +176,10 @@ class RegionSender:
 
     def _alive(self, region: CachedRegion, leader: Peer) -> Peer:
         """The leader, or another voter while the leader's store does not answer: its word says who leads now."""
-        if not self._has_failed(leader.store_id):
+        if leader.store_id not in self._away:
             return leader
-        others = [peer for peer in region.voters() if not self._has_failed(peer.store_id)]
+        others = [peer for peer in region.voters() if peer.store_id not in self._away]
         return others[region.tried % len(others)] if others else leader
-
-    def _has_failed(self, store_id: int) -> bool:
-        failed_at = self._failed_at.get(store_id)
-        return failed_at is not None and asyncio.get_running_loop().time() < failed_at + FAILED_STORE_S
 
     def _set_context(self, context: Any, region: CachedRegion, peer: Peer, read: ReadFrom) -> None:
         context.region_id = region.meta.id
@@ -201,7 +196,7 @@ class RegionSender:
         if error.code is Code.DEADLINE_EXCEEDED:
             # a store that hangs must not hold a request up for the budget's pauses times the timeout
             backoff.spent_ms += EXECUTION_MS_MAX
-        self._failed_at[peer.store_id] = asyncio.get_running_loop().time()
+        self._away.failed(peer.store_id)
         self.regions.forget_store(peer.store_id)
         await backoff.wait(RPC, f"store {peer.store_id}: {error}")
         if not self.regions.next_peer(region):
@@ -246,7 +241,7 @@ class RegionSender:
 
     async def _on_not_leader(self, backoff: Backoff, region: CachedRegion, error: Error, cause: str) -> None:
         leader = error.not_leader.leader
-        if leader.id and not self._has_failed(leader.store_id):
+        if leader.id and leader.store_id not in self._away:
             known = self.regions.set_leader(region, leader)
             await backoff.wait(UPDATE_LEADER, cause)
             if not known:
