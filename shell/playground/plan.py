@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import random
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +19,10 @@ PROCESSES_MAX = 20
 """Of each kind: the default ports of stores and of their status must not meet."""
 LISTENED = range(21_000, 32_000)
 """Where `free_ports` looks: above the defaults, below what systems give to the near end of a connection."""
+PORTS_APART = 500
+"""Between the places where two processes with neighbouring numbers begin."""
+_looked_until: dict[int, int] = {}
+"""How far `free_ports` came, by process: a fork has its own."""
 
 
 class PlanError(ValueError):
@@ -160,10 +164,18 @@ def taken_ports(plan: Plan) -> list[int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports that nobody listens at now, and that no connection gets for its own end meanwhile."""
+    """So many different ports that nobody listens at now, and that no connection gets for its own end meanwhile.
+
+    What is free now is bound only when a program has started. So processes that ask at once begin at different places,
+    and one that asks again goes on behind what it got.
+    """
+    pid = os.getpid()
     free: list[int] = []
     with contextlib.ExitStack() as stack:
-        for port in random.SystemRandom().sample(LISTENED, len(LISTENED)):
+        for _ in LISTENED:
+            at = _looked_until.get(pid, pid * PORTS_APART)
+            _looked_until[pid] = at + 1
+            port = LISTENED[at % len(LISTENED)]
             probe = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 probe.bind((HOST, port))
