@@ -289,6 +289,7 @@ class _Compiler:
 
         def other(handle: Any, row: bytes) -> tuple[Any, ...]:
             if row[:1] != _VERSION_2:
+                # here, since hardly any table has such rows, and what reads none should start without it
                 from coprocessor.codec.row_v1 import version_2_of
 
                 row = version_2_of(row)
