@@ -15,7 +15,7 @@ from kvstore.errors import KeyExists, TxnNotFound
 from kvstore.mvcc.keys import data_range
 from tests.cluster_client.real import RealCluster, with_real_cluster
 from tests.cluster_client.test_real_services import three_peers
-from tests.cluster_client.world import put_all, read_all
+from tests.cluster_client.world import CutOff, put_all, read_all
 
 SMALL = LoadOptions(memory_bytes=20_000, region_bytes=30_000, parallel=3)
 START, END = b"t1", b"t2"
@@ -229,17 +229,7 @@ def test_a_store_that_is_away_holds_the_load_up_until_it_is_back() -> None:
 
     async def scenario(cluster: RealCluster, client: Cluster) -> None:
         await three_peers(client, b"a")
-
-        class Away:
-            on = True
-
-            def delays(self, source: str, target: str, kind: object) -> tuple[float, ...]:
-                return () if self.on and "store2" in source + target else (0.001,)
-
-            def reachable(self, source: str, target: str) -> bool:
-                return not (self.on and "store2" in source + target)
-
-        away = Away()
+        away = CutOff("store2")
         cluster.network.faults = away
         load = await client.bulk_load(START, END, options=SMALL)
         add(load, runs_of(rows, 2))

@@ -17,7 +17,7 @@ from kvstore.codec import encode_bytes
 from kvstore.proto import errorpb_pb2 as errorpb
 from kvstore.proto.metapb_pb2 import Peer, Region, RegionEpoch
 from tests.cluster_client.mock import MockCluster
-from tests.cluster_client.world import put_all, read, read_all, with_cluster
+from tests.cluster_client.world import CutOff, put_all, read, read_all, with_cluster
 
 PAIRS = {b"a": b"1", b"h": b"2", b"t": b"3"}
 
@@ -257,18 +257,8 @@ def test_a_store_that_does_not_answer_costs_one_timeout_however_long_it_lasts() 
     async def scenario(cluster: MockCluster, client: Cluster) -> None:
         cluster.split(b"h", b"t")
         await put_all(client, PAIRS)
-
-        class CutOff:
-            on = True
-
-            def delays(self, source: str, target: str, kind: object) -> tuple[float, ...]:
-                return () if not self.reachable(source, target) else (0.001,)
-
-            def reachable(self, source: str, target: str) -> bool:
-                return not (self.on and {source, target} & {"s1", "s1:20160"})
-
         loop = asyncio.get_running_loop()
-        network = CutOff()
+        network = CutOff("s1")
         cluster.network.faults = network
         for key in PAIRS:
             cluster.move_leader(key, 2, tell=False)

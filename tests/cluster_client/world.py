@@ -8,7 +8,7 @@ from typing import Any
 
 from kvstore.client.cluster.cluster import Cluster
 from kvstore.client.cluster.parts import Options
-from kvstore.rpc.memory import MemoryTransport
+from kvstore.rpc.memory import Kind, MemoryTransport
 from tests.cluster_client.mock import MockCluster
 from tests.sim.loop import run_simulated
 
@@ -54,3 +54,17 @@ async def read(client: Cluster, key: bytes) -> bytes | None:
 
 async def read_all(client: Cluster) -> dict[bytes, bytes]:
     return {key: value async for key, value in client.snapshot(await client.now_ts()).scan(b"", b"")}
+
+
+class CutOff:
+    """Links that take a millisecond; while it is `on`, one machine sends and hears nothing."""
+
+    def __init__(self, machine: str) -> None:
+        self.machine = machine
+        self.on = True
+
+    def delays(self, source: str, target: str, kind: Kind) -> tuple[float, ...]:
+        return (0.001,) if self.reachable(source, target) else ()
+
+    def reachable(self, source: str, target: str) -> bool:
+        return not (self.on and self.machine in {source.partition(":")[0], target.partition(":")[0]})

@@ -168,6 +168,70 @@ def casts() -> list[str]:
     return out
 
 
+STRING_CALLS = [
+    "TRIM('  bar  ')",
+    "LTRIM('  bar')",
+    "RTRIM('bar  ')",
+    "TRIM(LEADING 'x' FROM 'xxxbarxxx')",
+    "TRIM(BOTH 'x' FROM 'xxxbarxxx')",
+    "TRIM(TRAILING 'xyz' FROM 'barxxyz')",
+    "CONCAT('a', 1, 2.50)",
+    "CONCAT('a', NULL)",
+    "CONCAT_WS(',', 'a', NULL, 'b')",
+    "CONCAT_WS(NULL, 'a')",
+    "REPLACE('www.x', 'w', 'Ww')",
+    "REPLACE('abc', '', 'x')",
+    "INSTR('foobarbar', 'bar')",
+    "LOCATE('', 'abc')",
+    "LOCATE('x', 'abc')",
+    "INSTR('abc', 'B')",
+    "STRCMP('a', 'b')",
+    "STRCMP('b', 'a')",
+    "STRCMP('a', 'a ')",
+    "SPACE(3)",
+    "CHAR(77, 121, 83)",
+    "HEX(255)",
+    "HEX(-1)",
+    "HEX(UNHEX('4D7953514C'))",
+    "UNHEX('GG')",
+    "BIN(12)",
+    "OCT(12)",
+    "CONV('a', 16, 2)",
+    "CONV('6E', 18, 8)",
+    "CONV(-17, 10, -18)",
+    "CONV('zz', 36, 10)",
+    "FIND_IN_SET('b', 'a,b,c')",
+    "FIND_IN_SET('', '')",
+    "FIND_IN_SET('x', 'a,b')",
+    "FORMAT(12332.123456, 4)",
+    "FORMAT(12332.1, 4)",
+    "FORMAT(12332.2, 0)",
+    "FORMAT(-1234567.891, 2)",
+    "MAKE_SET(5, 'a', 'b', 'c')",
+    "EXPORT_SET(5, 'Y', 'N', ',', 4)",
+    "SOUNDEX('Hello')",
+    "SOUNDEX('Quadratically')",
+    "INET_ATON('10.0.5.9')",
+    "INET_NTOA(167773449)",
+    "INET_ATON('x')",
+    "HEX(INET6_ATON('::1'))",
+    "IS_IPV4('1.2.3.4')",
+    "IS_IPV6('::1')",
+    "SHA2('abc', 256)",
+    "SHA2('abc', 1)",
+    "FROM_BASE64('YWJj')",
+    "FROM_BASE64('!')",
+    "BIT_COUNT(29)",
+    "BIT_COUNT(-1)",
+    "REGEXP_REPLACE('a b c', 'b', 'X')",
+    "REGEXP_SUBSTR('abc def ghi', '[a-z]+')",
+    "REGEXP_INSTR('dog cat dog', 'cat')",
+    "LEFT('日本語', 2)",
+    "UPPER('straße')",
+]
+"""Those that need no combinations."""
+
+
 def strings() -> list[str]:
     out = fill(
         [
@@ -209,88 +273,7 @@ def strings() -> list[str]:
         ],
         ["-2", "-1", "0", "1", "2", "3", "5", "20"],
     )
-    out += [
-        "TRIM('  bar  ')",
-        "LTRIM('  bar')",
-        "RTRIM('bar  ')",
-        "TRIM(LEADING 'x' FROM 'xxxbarxxx')",
-        "TRIM(BOTH 'x' FROM 'xxxbarxxx')",
-    ]
-    out += [
-        "TRIM(TRAILING 'xyz' FROM 'barxxyz')",
-        "CONCAT('a', 1, 2.50)",
-        "CONCAT('a', NULL)",
-        "CONCAT_WS(',', 'a', NULL, 'b')",
-    ]
-    out += [
-        "CONCAT_WS(NULL, 'a')",
-        "REPLACE('www.x', 'w', 'Ww')",
-        "REPLACE('abc', '', 'x')",
-        "INSTR('foobarbar', 'bar')",
-        "LOCATE('', 'abc')",
-    ]
-    out += [
-        "LOCATE('x', 'abc')",
-        "INSTR('abc', 'B')",
-        "STRCMP('a', 'b')",
-        "STRCMP('b', 'a')",
-        "STRCMP('a', 'a ')",
-        "SPACE(3)",
-        "CHAR(77, 121, 83)",
-    ]
-    out += [
-        "HEX(255)",
-        "HEX(-1)",
-        "HEX(UNHEX('4D7953514C'))",
-        "UNHEX('GG')",
-        "BIN(12)",
-        "OCT(12)",
-        "CONV('a', 16, 2)",
-        "CONV('6E', 18, 8)",
-    ]
-    out += [
-        "CONV(-17, 10, -18)",
-        "CONV('zz', 36, 10)",
-        "FIND_IN_SET('b', 'a,b,c')",
-        "FIND_IN_SET('', '')",
-        "FIND_IN_SET('x', 'a,b')",
-    ]
-    out += [
-        "FORMAT(12332.123456, 4)",
-        "FORMAT(12332.1, 4)",
-        "FORMAT(12332.2, 0)",
-        "FORMAT(-1234567.891, 2)",
-        "MAKE_SET(5, 'a', 'b', 'c')",
-    ]
-    out += [
-        "EXPORT_SET(5, 'Y', 'N', ',', 4)",
-        "SOUNDEX('Hello')",
-        "SOUNDEX('Quadratically')",
-        "INET_ATON('10.0.5.9')",
-        "INET_NTOA(167773449)",
-    ]
-    out += [
-        "INET_ATON('x')",
-        "HEX(INET6_ATON('::1'))",
-        "IS_IPV4('1.2.3.4')",
-        "IS_IPV6('::1')",
-        "SHA2('abc', 256)",
-        "SHA2('abc', 1)",
-    ]
-    out += [
-        "FROM_BASE64('YWJj')",
-        "FROM_BASE64('!')",
-        "BIT_COUNT(29)",
-        "BIT_COUNT(-1)",
-        "REGEXP_REPLACE('a b c', 'b', 'X')",
-    ]
-    out += [
-        "REGEXP_SUBSTR('abc def ghi', '[a-z]+')",
-        "REGEXP_INSTR('dog cat dog', 'cat')",
-        "LEFT('日本語', 2)",
-        "UPPER('straße')",
-    ]
-    return out
+    return [*out, *STRING_CALLS]
 
 
 def mathematics() -> list[str]:
@@ -376,6 +359,61 @@ def mathematics() -> list[str]:
     return out
 
 
+UNITS = [
+    "YEAR",
+    "MONTH",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "YEAR_MONTH",
+    "DAY_HOUR",
+    "HOUR_MINUTE",
+    "DAY_SECOND",
+    "QUARTER",
+    "WEEK",
+]
+TEMPORAL_CALLS = [
+    "STR_TO_DATE('01,5,2013', '%d,%m,%Y')",
+    "STR_TO_DATE('May 1, 2013', '%M %d,%Y')",
+    "STR_TO_DATE('a09:30:17', 'a%h:%i:%s')",
+    "STR_TO_DATE('2013-01-01 10:11:12', '%Y-%m-%d %H:%i:%s')",
+    "STR_TO_DATE('abc', '%Y')",
+    "STR_TO_DATE('09:30:17', '%H:%i:%s')",
+    "FROM_DAYS(730669)",
+    "MAKEDATE(2011, 31)",
+    "MAKEDATE(2011, 366)",
+    "MAKEDATE(2011, 0)",
+    "MAKETIME(12, 15, 30)",
+    "MAKETIME(12, 60, 1)",
+    "SEC_TO_TIME(2378)",
+    "SEC_TO_TIME(-90.5)",
+    "TIME_TO_SEC('22:23:00')",
+    "PERIOD_ADD(200801, 2)",
+    "PERIOD_DIFF(200802, 200703)",
+    "ADDTIME('2007-12-31 23:59:59.999999', '1 1:1:1.000002')",
+    "ADDTIME('01:59:59', '02:00:00.999998')",
+    "SUBTIME('10:00:00', '11:30')",
+    "TIMEDIFF('2008-12-31 23:59:59', '2008-12-30 01:01:01')",
+    "TIMEDIFF('10:00:00', '11:30:00')",
+    "TIME('2003-12-31 01:02:03')",
+    "UNIX_TIMESTAMP('2015-11-13 10:20:19')",
+    "UNIX_TIMESTAMP('2015-11-13 10:20:19.012')",
+    "FROM_UNIXTIME(1447430881)",
+    "FROM_UNIXTIME(1447430881.5)",
+    "FROM_UNIXTIME(1447430881, '%Y %D')",
+    "CONVERT_TZ('2004-01-01 12:00:00', '+00:00', '+10:00')",
+    "DATE_ADD('9999-12-31', INTERVAL 1 DAY)",
+    "LAST_DAY('2023-02-10')",
+    "TIME_FORMAT('100:00:00', '%H %k %h %I %l')",
+    "DATE('2003-12-31 01:02:03')",
+    "TIMESTAMP('2003-12-31')",
+    "TIMESTAMP('2003-12-31 12:00:00', '12:00:00')",
+    "DAYNAME('2007-02-03')",
+]
+"""The same for dates and times."""
+
+
 def temporal() -> list[str]:
     out = fill(
         [
@@ -420,21 +458,7 @@ def temporal() -> list[str]:
             "'2 3:4:5' DAY_SECOND",
         ],
     )
-    units = [
-        "YEAR",
-        "MONTH",
-        "DAY",
-        "HOUR",
-        "MINUTE",
-        "SECOND",
-        "YEAR_MONTH",
-        "DAY_HOUR",
-        "HOUR_MINUTE",
-        "DAY_SECOND",
-        "QUARTER",
-        "WEEK",
-    ]
-    out += fill(["EXTRACT({1} FROM {0})"], [*STAMPS, "'2024-05-06 07:08:09'"], units)
+    out += fill(["EXTRACT({1} FROM {0})"], [*STAMPS, "'2024-05-06 07:08:09'"], UNITS)
     out += fill(
         ["TIMESTAMPDIFF({1}, {0}, '2024-03-31 12:00:00')"],
         [*STAMPS, *DATES],
@@ -456,59 +480,7 @@ def temporal() -> list[str]:
         "%X %x",
     ]
     out += [f"DATE_FORMAT({d}, '{f}')" for d in (*DATES, *STAMPS) for f in formats]
-    out += [
-        "STR_TO_DATE('01,5,2013', '%d,%m,%Y')",
-        "STR_TO_DATE('May 1, 2013', '%M %d,%Y')",
-        "STR_TO_DATE('a09:30:17', 'a%h:%i:%s')",
-    ]
-    out += [
-        "STR_TO_DATE('2013-01-01 10:11:12', '%Y-%m-%d %H:%i:%s')",
-        "STR_TO_DATE('abc', '%Y')",
-        "STR_TO_DATE('09:30:17', '%H:%i:%s')",
-    ]
-    out += [
-        "FROM_DAYS(730669)",
-        "MAKEDATE(2011, 31)",
-        "MAKEDATE(2011, 366)",
-        "MAKEDATE(2011, 0)",
-        "MAKETIME(12, 15, 30)",
-        "MAKETIME(12, 60, 1)",
-    ]
-    out += [
-        "SEC_TO_TIME(2378)",
-        "SEC_TO_TIME(-90.5)",
-        "TIME_TO_SEC('22:23:00')",
-        "PERIOD_ADD(200801, 2)",
-        "PERIOD_DIFF(200802, 200703)",
-    ]
-    out += [
-        "ADDTIME('2007-12-31 23:59:59.999999', '1 1:1:1.000002')",
-        "ADDTIME('01:59:59', '02:00:00.999998')",
-        "SUBTIME('10:00:00', '11:30')",
-    ]
-    out += [
-        "TIMEDIFF('2008-12-31 23:59:59', '2008-12-30 01:01:01')",
-        "TIMEDIFF('10:00:00', '11:30:00')",
-        "TIME('2003-12-31 01:02:03')",
-    ]
-    out += [
-        "UNIX_TIMESTAMP('2015-11-13 10:20:19')",
-        "UNIX_TIMESTAMP('2015-11-13 10:20:19.012')",
-        "FROM_UNIXTIME(1447430881)",
-    ]
-    out += [
-        "FROM_UNIXTIME(1447430881.5)",
-        "FROM_UNIXTIME(1447430881, '%Y %D')",
-        "CONVERT_TZ('2004-01-01 12:00:00', '+00:00', '+10:00')",
-    ]
-    out += [
-        "DATE_ADD('9999-12-31', INTERVAL 1 DAY)",
-        "LAST_DAY('2023-02-10')",
-        "TIME_FORMAT('100:00:00', '%H %k %h %I %l')",
-        "DATE('2003-12-31 01:02:03')",
-    ]
-    out += ["TIMESTAMP('2003-12-31')", "TIMESTAMP('2003-12-31 12:00:00', '12:00:00')", "DAYNAME('2007-02-03')"]
-    return out[: len(out)]
+    return [*out, *TEMPORAL_CALLS]
 
 
 def jsons() -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shell.playground import describe
-from shell.playground.plan import PlanError, make_plan, taken_ports
+from shell.playground.plan import HOST, PlanError, free_ports, make_plan, taken_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
@@ -37,6 +37,24 @@ def free_base(count: int) -> int:
         if not taken_ports(make_plan(count // 2 - 1, 1, Path("x"), base)):
             return base
     raise AssertionError("no free ports")
+
+
+def test_free_ports_are_given_once_and_apart_from_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = free_ports(3) + free_ports(3)
+    with socket.socket() as listening:
+        listening.bind((HOST, free_ports(1)[0]))
+        taken = listening.getsockname()[1]
+        monkeypatch.setattr("shell.playground.plan._looked_until", {})
+        monkeypatch.setattr("shell.playground.plan.PORTS_APART", 1)
+        monkeypatch.setattr("os.getpid", lambda: taken - 21_000)
+        assert taken not in free_ports(2)
+    assert len({*given, taken}) == 7
+    monkeypatch.undo()
+    others = []
+    for process in (1, 2):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        others += free_ports(20)
+    assert len(set(others)) == 40
 
 
 def start(data: Path, **environ: str) -> subprocess.Popen[str]:

@@ -17,7 +17,7 @@ from kvstore.rpc.api import Code, RpcError, Transport
 from kvstore.rpc.health import METHODS
 
 AWAY_S_MIN = 2.0
-"""A store that answers questions of its health, but not calls, is away for so long after each that failed."""
+"""For so long after a failed call a store is away in any case: it may answer questions of its health, and no calls."""
 PROBE_S = 0.5
 """Between two questions."""
 PROBE_TIMEOUT_S = 1.0
