@@ -33,6 +33,8 @@ FETCH_ROWS = 4096
 INTERRUPT_AGAIN_S = 0.02
 NICENESS = 10
 ARROW_BATCH_ROWS = 65536
+RELATION = "relation"
+"""What a statement calls the relation that it is run over."""
 
 
 def query_errors() -> tuple[type[Exception], ...]:
@@ -72,6 +74,16 @@ def _connect() -> duckdb.DuckDBPyConnection:
 def _give_way() -> None:
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def run_over(
+    connection: duckdb.DuckDBPyConnection, sql: str, relation: pa.RecordBatch | pa.Table
+) -> duckdb.DuckDBPyConnection:
+    """Runs a statement that reads one Arrow relation under the name RELATION.
+
+    DuckDB finds it among the variables here, which takes half as long as registering it for one statement.
+    """
+    return connection.execute(sql)
 
 
 class Snapshot(Protocol):

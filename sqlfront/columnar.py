@@ -209,7 +209,7 @@ class Columnar:
             return None
         rows = max(1.0, self._database.statistics.rows(table))
         ready = found.status.value == "ready"
-        progress = 1.0 if ready else min(0.99, found.rows_built / rows)
+        progress = 1.0 if ready else min(0.99, found.rows / rows)
         return ReplicaStatus(ready, progress, found.status.value, found.applied_ts, len(found.pending), found.reason)
 
     def refusal(self, table: Table) -> str:

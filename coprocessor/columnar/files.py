@@ -1,6 +1,6 @@
 """The DuckDB file of the replica: opened, checked, set aside when it is damaged.
 
-    <database>/columnar/replica.duckdb     tables t{table id}, and `tables`: one row for each that was built
+    <database>/columnar/replica.duckdb     tables t{table id}_{copy}, and `tables`: one row for each that was built
     <database>/columnar/damaged-<n>        a file that could not be opened or read, kept for whoever wants to look
 
 The file is a copy: whatever is wrong with it, it is put aside and built anew from the row store.
@@ -15,10 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coprocessor.columnar.key_index import SETTINGS, KeyIndex, from_json
+
 if TYPE_CHECKING:
     import duckdb
 
-FORMAT = 1
+FORMAT = 2
 DIRECTORY = "columnar"
 FILE = "replica.duckdb"
 _NOT_DAMAGE = ("No space left", "Unique file handle conflict", "already exists")
@@ -39,6 +41,9 @@ class Built:
     signature: str
     max_key: bytes
     padded: frozenset[int]
+    copy: int
+    key_index: KeyIndex | None
+    index_open: bool
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Built]:
@@ -50,6 +55,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Buil
     import duckdb
 
     connection.execute("SET checkpoint_threshold = '1TB'")  # the worker does it, where no query waits for it
+    connection.execute(SETTINGS)
     if path is None:
         connection.execute("ATTACH ':memory:' AS replica")
         _initialise(connection)
@@ -79,11 +85,11 @@ def _attach(connection: duckdb.DuckDBPyConnection, file: str) -> list[Built]:
     if found != [(FORMAT,)]:
         raise ValueError(f"the replica has format {found}, not {FORMAT}")
     rows = connection.execute(
-        "SELECT table_id, applied_ts, change_ts, signature, max_key, padded FROM replica.main.tables"
+        "SELECT table_id, applied_ts, change_ts, signature, max_key, padded, copy, key_index FROM replica.main.tables"
     ).fetchall()
     return [
-        Built(table_id, applied_ts, change_ts, signature, max_key, frozenset(json.loads(padded)))
-        for table_id, applied_ts, change_ts, signature, max_key, padded in rows
+        Built(table_id, applied, change, signature, max_key, frozenset(json.loads(padded)), copy, *from_json(key_index))
+        for table_id, applied, change, signature, max_key, padded, copy, key_index in rows
     ]
 
 
@@ -92,7 +98,7 @@ def _initialise(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("INSERT INTO replica.main.format VALUES ($1)", [FORMAT])
     connection.execute(
         "CREATE TABLE replica.main.tables (table_id BIGINT, applied_ts UBIGINT, change_ts UBIGINT, signature VARCHAR, "
-        "max_key BLOB, padded VARCHAR)"
+        "max_key BLOB, padded VARCHAR, copy INTEGER, key_index VARCHAR)"
     )
 
 

@@ -21,6 +21,7 @@ from coprocessor.codec.key_column import KeyColumn
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import BatchDecoder, decode_handles
 from coprocessor.codec.vector_keys import HandleDecoder
+from coprocessor.duck import RELATION
 from coprocessor.schema import HANDLE_OFFSET, ColumnSchema
 from coprocessor.table import TableCodec
 from coprocessor.types import STRING_TPS, Tp
@@ -28,6 +29,14 @@ from kvstore.client.api import PackedBatch
 from kvstore.mvcc.packed import pack_pairs
 
 HANDLE = "_handle"
+INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
+"""DuckDB's types whose values can stand in a statement as they are."""
+NAME_PATTERN = "^t[0-9]+_[0-9]+$"
+
+
+def table_name(table_id: int, copy: int) -> str:
+    """The name of a table in DuckDB; each time it is laid out anew it is another copy."""
+    return f"t{table_id}_{copy}"
 
 
 def column_name(column: ColumnSchema) -> str:
@@ -37,10 +46,12 @@ def column_name(column: ColumnSchema) -> str:
 class Layout:
     """The form of one table. Raises Unsupported when DuckDB cannot hold a column."""
 
-    def __init__(self, codec: TableCodec) -> None:
+    def __init__(self, codec: TableCodec, copy: int = 0) -> None:
         schema = codec.schema
         self.codec = codec
-        self.name = f"replica.main.t{schema.table_id}"
+        self.copy = copy
+        self.name = f"replica.main.{table_name(schema.table_id, copy)}"
+        self.index_name = f"i{schema.table_id}_{copy}"
         self.types = {column.id: duckdb_type(column.type) for column in schema.columns}
         self._decoder = BatchDecoder(schema)
         if schema.handle_offset >= 0:
@@ -54,6 +65,9 @@ class Layout:
             self.handle_type = "BLOB"
         self._handles = None if self.handle_type else HandleDecoder(schema, key_offsets)
         self.key_names = [HANDLE] if self.handle_type else [column_name(schema.columns[o]) for o in key_offsets]
+        key_types = [self.handle_type] if self.handle_type else [self.types[schema.columns[o].id] for o in key_offsets]
+        self.integer_keys = [name for name, type_ in zip(self.key_names, key_types, strict=True) if type_ in INTEGERS]
+        """The key columns that an index can be over."""
         self.names = [column_name(column) for column in schema.columns]
         if self.handle_type:
             self.names.append(HANDLE)
@@ -72,18 +86,20 @@ class Layout:
         """The key columns, by which a table is laid out."""
         return ", ".join(self.key_names)
 
-    def create_sql(self, name: str) -> str:
+    def create_sql(self) -> str:
         columns = [f"c{column_id} {type_}" for column_id, type_ in self.types.items()]
         if self.handle_type:
             columns.append(f"{HANDLE} {self.handle_type}")
-        return f"CREATE OR REPLACE TABLE {name} ({', '.join(columns)})"
+        return f"CREATE TABLE {self.name} ({', '.join(columns)})"
 
-    def insert_sql(self, relation: str, name: str | None = None) -> str:
+    def insert_sql(self) -> str:
+        """Adds the rows of the relation that the statement is run over."""
         names = ", ".join(self.names)
-        return f"INSERT INTO {name or self.name} ({names}) SELECT {names} FROM {relation}"
+        return f"INSERT INTO {self.name} ({names}) SELECT {names} FROM {RELATION}"
 
-    def delete_sql(self, relation: str, name: str | None = None) -> str:
-        return f"DELETE FROM {name or self.name} AS t USING {relation} AS g WHERE {self.same_key('t', 'g')}"
+    def delete_sql(self) -> str:
+        """Deletes the rows whose keys are in the relation that the statement is run over."""
+        return f"DELETE FROM {self.name} AS t USING {RELATION} AS g WHERE {self.same_key('t', 'g')}"
 
     def same_key(self, left: str, right: str) -> str:
         return " AND ".join(f"{left}.{name} = {right}.{name}" for name in self.key_names)

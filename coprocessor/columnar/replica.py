@@ -11,7 +11,7 @@ give one, under the mutex:
 After that the mutex is free: DuckDB keeps the snapshot still while others apply. Commits never wait for any of this;
 they append to lists.
 
-Changes are applied as one DELETE by key and one INSERT a table, both from Arrow, with the position in the same DuckDB
+Changes are applied as one DELETE by key and one INSERT a table, both over Arrow, with the positions in the same DuckDB
 transaction. Versions of the past are not copied: the row store keeps them above the safe point anyway, and of them a
 reader of the past needs only those whose rows changed since.
 """
@@ -22,17 +22,20 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
 
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import absent
 from coprocessor.columnar.files import Built, attach, set_aside
-from coprocessor.columnar.layout import Layout
+from coprocessor.columnar.key_index import to_json
+from coprocessor.columnar.layout import NAME_PATTERN, Layout, table_name
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
 from coprocessor.columnar.view import Overlay, View
-from coprocessor.duck import DuckEngine, file_errors, query_errors
+from coprocessor.duck import RELATION, DuckEngine, file_errors, query_errors, run_over
 from coprocessor.errors import Unsupported
 from coprocessor.schema import ColumnSchema
 from coprocessor.table import TableCodec
@@ -43,12 +46,38 @@ from kvstore.mvcc.packed import pack_pairs
 if TYPE_CHECKING:
     import duckdb
 
-LAID = "_laid"
-"""Behind the name of a table that is being laid out anew."""
 CATCH_UP_KEYS_MAX = 2_000_000
 """A table that more keys of the log concern is built anew."""
 
 logger = logging.getLogger("sqlfront.columnar")
+
+
+MOVE_SQL = (
+    "UPDATE replica.main.tables AS t SET applied_ts = p.applied_ts, change_ts = p.change_ts, max_key = p.max_key, "
+    f"padded = p.padded FROM {RELATION} AS p WHERE t.table_id = p.table_id"
+)
+"""Moves the positions of tables; run over `positions`."""
+
+
+def positions(
+    work: Sequence[tuple[ReplicaTable, Batch]], ts: int, padded: Mapping[int, Collection[int]]
+) -> pa.RecordBatch:
+    """Where tables stand at `ts`, when their batches are in them."""
+    rows = [
+        (table.table_id, ts, batch.entries[-1][0], max(table.max_key, *batch.newest), sorted(padded[table.table_id]))
+        for table, batch in work
+    ]
+    ids, applied, changed, highest, known = zip(*rows, strict=True)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(ids, pa.int64()),
+            pa.array(applied, pa.uint64()),
+            pa.array(changed, pa.uint64()),
+            pa.array(highest, pa.binary()),
+            pa.array([json.dumps(one) for one in known]),
+        ],
+        names=["table_id", "applied_ts", "change_ts", "max_key", "padded"],
+    )
 
 
 def is_damage(error: Exception) -> bool:
@@ -143,10 +172,10 @@ class Replica:
             prefix = None if table is None else table.layout.codec.record_prefix
             if table is not None and prefix in changes.followed and changes.has(found.change_ts):
                 tables[table.layout.codec.record_prefix] = table
-                ((table.rows_built,),) = self.writer.execute(f"SELECT count(*) FROM {table.layout.name}").fetchall()
+                ((table.rows,),) = self.writer.execute(f"SELECT count(*) FROM {table.layout.name}").fetchall()
             else:
-                self._forget_built(found.table_id)
-        self._drop_unknown({found.table_id for found in built})
+                self._forget_built(found.table_id, found.copy)
+        self._drop_unknown({table_name(found.table_id, found.copy) for found in built})
         changes.follow(tables)
         self._tables = tables  # from here on commits are told
         if tables:
@@ -163,7 +192,7 @@ class Replica:
         if codec is None:
             return None
         try:
-            layout = Layout(codec)
+            layout = Layout(codec, found.copy)
         except Unsupported:
             return None
         if layout.signature() != found.signature:
@@ -173,23 +202,24 @@ class Replica:
         table.applied_ts = found.applied_ts
         table.max_key = found.max_key
         table.padded = set(found.padded)
+        table.key_index, table.index_open = found.key_index, found.index_open
         return table
 
-    def _drop_unknown(self, built: set[int]) -> None:
+    def _drop_unknown(self, built: set[str]) -> None:
         """Drops what a build left that did not come to its end."""
         assert self.writer is not None
         names = self.writer.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'replica' "
-            "AND regexp_matches(table_name, '^t[0-9]+(_laid)?$')"
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'replica' AND regexp_matches(table_name, $1)",
+            [NAME_PATTERN],
         ).fetchall()
         for (name,) in names:
-            if name.endswith(LAID) or int(name[1:]) not in built:
+            if name not in built:
                 self.writer.execute(f"DROP TABLE replica.main.{name}")
 
-    def _forget_built(self, table_id: int) -> None:
+    def _forget_built(self, table_id: int, copy: int) -> None:
         assert self.writer is not None
         self.writer.execute("DELETE FROM replica.main.tables WHERE table_id = $1", [table_id])
-        self.writer.execute(f"DROP TABLE IF EXISTS replica.main.t{table_id}")
+        self.writer.execute(f"DROP TABLE IF EXISTS replica.main.{table_name(table_id, copy)}")
 
     def _catch_up(self, tables: Sequence[ReplicaTable]) -> None:
         """Makes pending what the log has above the tables' positions, with the values of now."""
@@ -258,7 +288,7 @@ class Replica:
             self._tables = {p: t for p, t in self._tables.items() if t is not table}
             self.storage.changes.follow(self._tables)
             if self.problem is None:
-                self._forget_built(table.table_id)
+                self._forget_built(table.table_id, table.layout.copy)
 
     def refuse(self, codec: TableCodec, error: Unsupported) -> None:
         """Notes that DuckDB cannot hold a table, as it is defined now."""
@@ -379,52 +409,31 @@ class Replica:
     def _apply(self, work: Sequence[tuple[ReplicaTable, Batch]], ts: int) -> None:
         connection = self.writer
         assert connection is not None
-        registered: list[str] = []
+        steps: list[tuple[str, pa.RecordBatch]] = []
+        padded = {table.table_id: table.padded for table, _ in work}
+        for table, batch in work:
+            layout = table.layout
+            gone = [key for key in batch.newest if key <= table.max_key]
+            come = sorted((key, value) for key, value in batch.newest.items() if value is not None)
+            if gone:
+                keys = layout.keys(gone)
+                steps.append((table.delete_sql(keys), keys))
+            if come:
+                rows = layout.rows(pack_pairs(come, 0))
+                padded[table.table_id] = table.padded | layout.padded(rows, table.padded)
+                steps.append((layout.insert_sql(), rows))
+        steps.append((MOVE_SQL, positions(work, ts, padded)))
+        connection.begin()
         try:
-            steps: list[str] = []
-            padded: dict[int, set[int]] = {}
-            for i, (table, batch) in enumerate(work):
-                layout = table.layout
-                gone = [key for key in batch.newest if key <= table.max_key]
-                come = sorted((key, value) for key, value in batch.newest.items() if value is not None)
-                if gone:
-                    connection.register(f"gone{i}", layout.keys(gone))
-                    registered.append(f"gone{i}")
-                    steps.append(layout.delete_sql(f"gone{i}"))
-                if come:
-                    rows = layout.rows(pack_pairs(come, 0))
-                    padded[table.table_id] = layout.padded(rows, table.padded)
-                    connection.register(f"come{i}", rows)
-                    registered.append(f"come{i}")
-                    steps.append(layout.insert_sql(f"come{i}"))
-            connection.begin()
-            try:
-                for step in steps:
-                    connection.execute(step)
-                for table, batch in work:
-                    known = table.padded | padded.get(table.table_id, set())
-                    connection.execute(
-                        "UPDATE replica.main.tables SET applied_ts = $1, change_ts = $2, max_key = $3, padded = $4 "
-                        "WHERE table_id = $5",
-                        [
-                            ts,
-                            batch.entries[-1][0],
-                            max(table.max_key, *batch.newest),
-                            json.dumps(sorted(known)),
-                            table.table_id,
-                        ],
-                    )
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
-            self.last_applied = time.monotonic()
-            for table, batch in work:
-                table.padded |= padded.get(table.table_id, set())
-                table.dead += sum(key <= table.max_key for key in batch.newest)
-        finally:
-            for name in registered:
-                connection.unregister(name)
+            for sql, relation in steps:
+                run_over(connection, sql, relation)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        self.last_applied = time.monotonic()
+        for table, _ in work:
+            table.padded = padded[table.table_id]
 
     # Definitions
 
@@ -436,7 +445,7 @@ class Replica:
     def _follow_definition(self, table: ReplicaTable, newest: TableCodec) -> bool:
         """Gives the table in DuckDB the columns of the newest definition; False when it has to be built anew."""
         try:
-            layout = Layout(newest)
+            layout = Layout(newest, table.layout.copy)
         except Unsupported as error:
             self.refuse(newest, error)
             self.forget(table)
@@ -451,19 +460,30 @@ class Replica:
             return False
         if old.signature() != layout.signature():
             columns = {column.id: column for column in newest.schema.columns}
+            index_open = table.index_open or table.key_index is not None
             try:
-                self._alter(layout, {c: columns[c] for c in layout.types.keys() - kept}, old.types.keys() - kept)
+                self._alter(
+                    layout,
+                    {c: columns[c] for c in layout.types.keys() - kept},
+                    old.types.keys() - kept,
+                    to_json(None, is_open=index_open),
+                )
             except query_errors() as error:
                 self.failed(error)
                 return False
+            table.key_index, table.index_open = None, index_open
         table.layout = layout
         return True
 
-    def _alter(self, layout: Layout, added: Mapping[int, ColumnSchema], dropped: Iterable[int]) -> None:
+    def _alter(
+        self, layout: Layout, added: Mapping[int, ColumnSchema], dropped: Iterable[int], key_index: str | None
+    ) -> None:
+        """Adds and drops columns, and the index, on which nothing may depend then."""
         connection = self.writer
         assert connection is not None
         connection.begin()
         try:
+            connection.execute(f"DROP INDEX IF EXISTS replica.main.{layout.index_name}")
             for column_id in dropped:
                 connection.execute(f"ALTER TABLE {layout.name} DROP COLUMN c{column_id}")
             for column_id, column in added.items():
@@ -472,8 +492,8 @@ class Replica:
                     f"{_default_clause(connection, layout, column)}"
                 )
             connection.execute(
-                "UPDATE replica.main.tables SET signature = $1 WHERE table_id = $2",
-                [layout.signature(), layout.codec.table_id],
+                "UPDATE replica.main.tables SET signature = $1, key_index = $2 WHERE table_id = $3",
+                [layout.signature(), key_index, layout.codec.table_id],
             )
             connection.commit()
         except BaseException:
@@ -493,13 +513,9 @@ def _default_clause(connection: duckdb.DuckDBPyConnection, layout: Layout, colum
     """What rows get that are there already; DuckDB takes no parameters here, so the value goes as its own text."""
     if column.default is None:
         return ""
-    import pyarrow as pa
-
     type_ = layout.types[column.id]
-    connection.register("value", pa.table({"v": absent(column, None, 1, is_null=False)}))
-    try:
-        ((text,),) = connection.execute(f"SELECT CAST(CAST(v AS {type_}) AS VARCHAR) FROM value").fetchall()
-    finally:
-        connection.unregister("value")
+    value = pa.table({"v": absent(column, None, 1, is_null=False)})
+    sql = f"SELECT CAST(CAST(v AS {type_}) AS VARCHAR) FROM {RELATION}"
+    ((text,),) = run_over(connection, sql, value).fetchall()
     quoted = str(text).replace("'", "''")
     return f" DEFAULT CAST('{quoted}' AS {type_})"

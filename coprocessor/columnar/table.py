@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+import pyarrow as pa
+
+from coprocessor.columnar.key_index import ROWS_MIN, KeyIndex
 from coprocessor.columnar.layout import Layout
 
 CHANGED_MAX = 1_000_000
@@ -64,11 +67,26 @@ class ReplicaTable:
         """Ids of text columns that may hold values with a space at the end."""
         self.dead = 0
         """About so many rows were deleted since the table was laid out."""
-        self.rows_built = 0
+        self.rows = 0
+        """About so many rows are in it."""
+        self.key_index: KeyIndex | None = None
+        self.index_open = True
+        """Whether an index is still to be made, once the table is large enough."""
 
     @property
     def table_id(self) -> int:
         return self.layout.codec.table_id
+
+    @property
+    def wants_index(self) -> bool:
+        return self.index_open and self.rows >= ROWS_MIN and bool(self.layout.integer_keys)
+
+    def delete_sql(self, keys: pa.RecordBatch) -> str:
+        """How rows with these keys are deleted soonest; to be run over them."""
+        index = self.key_index
+        if index is not None and keys.num_rows <= index.keys_max(self.rows):
+            return index.delete_sql(self.layout, keys)
+        return self.layout.delete_sql()
 
     def note(self, commit_ts: int, key: bytes, value: bytes | None) -> None:
         """Takes in a write of a commit. Commits come in order but for rare exceptions."""
@@ -94,8 +112,9 @@ class ReplicaTable:
         if batch.entries:
             self.changed += [(commit_ts, key) for commit_ts, key, _ in batch.entries]
             self.pending[: batch.seen] = batch.rest
-            highest = max(batch.newest)
-            self.max_key = max(self.max_key, highest)
+            self.dead += sum(key <= self.max_key for key in batch.newest)
+            self.rows += sum(key > self.max_key for key in batch.newest)
+            self.max_key = max(self.max_key, *batch.newest)
             if len(self.changed) > CHANGED_MAX:
                 gone = len(self.changed) - CHANGED_MAX // 2
                 self.history_from = self.changed[gone - 1][0]

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from coprocessor.columnar.files import log_bytes
+from coprocessor.columnar.key_index import ROWS_MIN, create_index, to_json
 from coprocessor.columnar.layout import Layout
-from coprocessor.columnar.replica import LAID, Replica
+from coprocessor.columnar.replica import Replica
 from coprocessor.columnar.table import ReplicaTable, Status
-from coprocessor.duck import query_errors
+from coprocessor.duck import query_errors, run_over
 from coprocessor.errors import Unsupported
 from coprocessor.table import TableCodec
 from kvstore.errors import StoreClosed, StoreError
@@ -149,10 +150,14 @@ class Worker(threading.Thread):
             self._replica.duck.give_back(connection)
 
     def _is_worn(self, table: ReplicaTable, idle: bool) -> bool:
-        """Whether a table should be laid out anew: deleted rows make its scans slower."""
-        if table.status is not Status.READY or table.dead < DEAD_ROWS_MIN:
+        """Whether a table should be laid out anew: deleted rows make its scans slower, or it has no index yet."""
+        if table.status is not Status.READY:
             return False
-        rows = max(1, table.rows_built)
+        if table.wants_index:
+            return True
+        if table.dead < DEAD_ROWS_MIN:
+            return False
+        rows = max(1, table.rows)
         return table.dead > rows * DEAD_SHARE_MAX or (idle and table.dead > rows * DEAD_SHARE_IDLE)
 
     def lay_out(self, table: ReplicaTable) -> bool:
@@ -164,23 +169,28 @@ class Worker(threading.Thread):
         replica = self._replica
         connection = replica.duck.take()
         layout, generation = table.layout, table.generation
-        laid = f"{layout.name}{LAID}"
+        laid = Layout(layout.codec, layout.copy + 1)
         try:
             with replica.mutex:
                 ts = table.applied_ts
                 connection.begin()
                 connection.execute(f"SELECT 1 FROM {layout.name} LIMIT 0").fetchall()
-            connection.execute(f"CREATE TABLE {laid} AS SELECT * FROM {layout.name} ORDER BY {layout.order}")
+            names = ", ".join(laid.names)
+            ((rows,),) = connection.execute(
+                f"CREATE TABLE {laid.name} AS SELECT {names} FROM {layout.name} ORDER BY {layout.order}"
+            ).fetchall()
             connection.commit()
+            key_index = create_index(connection, laid) if rows >= ROWS_MIN else None
             with replica.mutex:
                 keys = table.changed_since(ts)
                 same = table.layout is layout and table.generation == generation and table.status is Status.READY
                 if keys is None or not same or replica.find(layout.codec) is not table:
-                    connection.execute(f"DROP TABLE {laid}")
+                    connection.execute(f"DROP TABLE {laid.name}")
                     return False
-                self._take_over(connection, table, laid, keys)
+                self._take_over(connection, table, laid, keys, to_json(key_index, is_open=rows < ROWS_MIN))
+                table.layout, table.key_index, table.index_open = laid, key_index, rows < ROWS_MIN
                 table.dead = len(keys)
-                ((table.rows_built,),) = connection.execute(f"SELECT count(*) FROM {layout.name}").fetchall()
+                table.rows = rows
             self._checkpoint()
             return True
         except query_errors() as error:
@@ -188,30 +198,33 @@ class Worker(threading.Thread):
             with suppress(*query_errors()):
                 connection.rollback()
             with suppress(*query_errors()):
-                connection.execute(f"DROP TABLE IF EXISTS {laid}")
+                connection.execute(f"DROP TABLE IF EXISTS {laid.name}")
             table.dead = 0  # not at once again
+            table.index_open = False
             return False
         finally:
             replica.duck.give_back(connection)
 
     def _take_over(
-        self, connection: duckdb.DuckDBPyConnection, table: ReplicaTable, laid: str, keys: list[bytes]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: ReplicaTable,
+        laid: Layout,
+        keys: list[bytes],
+        key_index: str | None,
     ) -> None:
         """Applies to the table's new form what changed since it was begun, and puts it in place."""
-        layout = table.layout
         values = self._replica.storage.snapshot(table.applied_ts).batch_get(keys)
         connection.begin()
         if keys:
-            connection.register("gone", layout.keys(keys))
-            connection.register("come", layout.rows(pack_pairs(sorted(values.items()), 0)))
-            connection.execute(layout.delete_sql("gone", laid))
-            connection.execute(layout.insert_sql("come", laid))
-        connection.execute(f"DROP TABLE {layout.name}")
-        connection.execute(f"ALTER TABLE {laid} RENAME TO t{table.table_id}")
+            run_over(connection, laid.delete_sql(), laid.keys(keys))
+            run_over(connection, laid.insert_sql(), laid.rows(pack_pairs(sorted(values.items()), 0)))
+        connection.execute(f"DROP TABLE {table.layout.name}")
+        connection.execute(
+            "UPDATE replica.main.tables SET copy = $1, key_index = $2 WHERE table_id = $3",
+            [laid.copy, key_index, table.table_id],
+        )
         connection.commit()
-        if keys:
-            connection.unregister("gone")
-            connection.unregister("come")
 
     def tidy(self) -> None:
         """Shortens the change log, and forgets what no reader can ask for any more."""
@@ -274,8 +287,9 @@ class Worker(threading.Thread):
         generation = table.generation
         if not replica.storage.sees_loads(replica.storage.now_ts(), *codec.record_range):
             return True  # when the load is over
-        table.layout = layout = Layout(codec)
-        table.rows_built = 0
+        old, table.layout = table.layout, Layout(codec, table.layout.copy + 1)
+        layout = table.layout
+        table.rows, table.key_index = 0, None
         ts = replica.storage.now_ts()
         replica.storage.wait_until(ts)
         begun = time.monotonic()
@@ -286,7 +300,8 @@ class Worker(threading.Thread):
         try:
             with replica.mutex:
                 connection.execute("DELETE FROM replica.main.tables WHERE table_id = $1", [table.table_id])
-                connection.execute(layout.create_sql(layout.name))
+                connection.execute(f"DROP TABLE IF EXISTS {old.name}")
+                connection.execute(layout.create_sql())
             gathered: list[pa.RecordBatch] = []
             for packed in reader.scan_packed(*codec.record_range, batch_rows=BATCH_ROWS):
                 gone = self._stopping.is_set() or replica.find(codec) is not table
@@ -298,12 +313,13 @@ class Worker(threading.Thread):
                 padded |= layout.padded(batch, padded)
                 max_key = packed.keys[packed.key_starts[-1] : packed.key_ends[-1]].tobytes()
                 gathered.append(batch)
-                table.rows_built += packed.count
+                table.rows += packed.count
                 if sum(b.num_rows for b in gathered) >= INSERT_ROWS:
                     self._insert(connection, layout, gathered)
                     gathered = []
             if gathered:
                 self._insert(connection, layout, gathered)
+            key_index = create_index(connection, layout) if table.rows >= ROWS_MIN else None
             with replica.mutex:
                 if table.generation != generation or replica.find(codec) is not table:
                     return False
@@ -311,24 +327,29 @@ class Worker(threading.Thread):
                     return True  # the position would stand behind a load that the rows do not have
                 replica.storage.changes.mark(ts)
                 connection.execute(
-                    "INSERT INTO replica.main.tables VALUES ($1, $2, $2, $3, $4, $5)",
-                    [table.table_id, ts, layout.signature(), max_key, json.dumps(sorted(padded))],
+                    "INSERT INTO replica.main.tables VALUES ($1, $2, $2, $3, $4, $5, $6, $7)",
+                    [
+                        table.table_id,
+                        ts,
+                        layout.signature(),
+                        max_key,
+                        json.dumps(sorted(padded)),
+                        layout.copy,
+                        to_json(key_index, is_open=table.rows < ROWS_MIN),
+                    ],
                 )
                 table.restart(ts)
+                table.key_index, table.index_open = key_index, table.rows < ROWS_MIN
                 table.max_key, table.padded = max_key, padded
                 table.status = Status.READY
         finally:
             reader.rollback()
             replica.duck.give_back(connection)
         took = time.monotonic() - begun
-        logger.info("columnar table %s: %s rows in %.2f s", codec.schema.name, table.rows_built, took)
+        logger.info("columnar table %s: %s rows in %.2f s", codec.schema.name, table.rows, took)
         with self._built:
             self._built.notify_all()
         return True
 
     def _insert(self, connection: duckdb.DuckDBPyConnection, layout: Layout, batches: list[pa.RecordBatch]) -> None:
-        connection.register("batch", pa.Table.from_batches(batches))
-        try:
-            connection.execute(layout.insert_sql("batch"))
-        finally:
-            connection.unregister("batch")
+        run_over(connection, layout.insert_sql(), pa.Table.from_batches(batches))

@@ -2,9 +2,9 @@
 
 locks      take the in-memory locks not held yet (never waiting while holding any of its own)
 check      newer commits (optimistic), live values under inserted keys
-critical   register as committing, draw commit_ts, run the caller's check, write the records: one at a time, so the log
-           has commits in timestamp order
-sync       shared with whoever waits too (`group_commit`)
+critical   for all that wait at a time (`group_commit`), in one batch: register as committing, draw commit_ts, run the
+           caller's check, write the records; the log has commits in timestamp order
+sync       one for all of them
 finish     in timestamp order: tell observers, become visible, wake readers; then the locks go
 """
 
@@ -13,24 +13,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from functools import partial
-from typing import Any
 
 from kvstore.client.api import CancelToken, CommitCheck, CommitObserver, Oracle
 from kvstore.client.changes import PREFIX_BYTES, ChangeLog
 from kvstore.client.group_commit import GroupCommit, carried_on
 from kvstore.client.locks import LockTable, Owner
-from kvstore.client.pending import Commit
+from kvstore.client.pending import Commit, Encoded
 from kvstore.client.ranges import RangeLocks
 from kvstore.client.transaction import EmbeddedTransaction
 from kvstore.client.write_buffer import WriteBuffer
 from kvstore.codec import encode_uvarint
-from kvstore.engine.api import CF_DEFAULT, CF_WRITE, Cursor, Engine, RawIterator
+from kvstore.engine.api import CF_DEFAULT, CF_WRITE, Batch, Cursor, Engine, RawIterator
 from kvstore.errors import KeyExists, LockNowait, StoreError, WriteConflict
 from kvstore.mvcc.keys import NEWEST, TS_MAX, data_key, ts_suffix, versioned
 from kvstore.mvcc.point import NeedsDefault, decode_write, newest_change, newest_record, read_version
 from kvstore.mvcc.record import SHORT_VALUE_MAX
 
-Encoded = list[tuple[bytes, bytes | None]]
 LockWait = tuple[int, CancelToken | None]
 """How long to wait for a lock, in milliseconds, and what may end the wait."""
 
@@ -39,6 +37,8 @@ RECORD_BYTES = 19
 ENCODED_TABLE_BYTES = 13
 """What the keys of a table's records share, in a data key."""
 LASTS_MAX = 4096
+GROUP_BYTES_MAX = 4 << 20
+"""A batch that has so much takes no further commit."""
 
 _NO_KEYS: frozenset[bytes] = frozenset()
 
@@ -65,7 +65,7 @@ class Committer:
         under the mutex."""
         self.mutex = threading.Lock()
         self.changes = ChangeLog(engine, self.mutex, self.settle)
-        self._group: GroupCommit[Commit] = GroupCommit(engine.sync, self._finish, self._abandon)
+        self._group: GroupCommit[Commit] = GroupCommit(self._write, self._finish, self._abandon)
         self._cursor = cursor
         self.commits = 0
         self.conflicts = 0
@@ -216,7 +216,7 @@ class Committer:
                     if pair[1] is not None or key not in buffer.inserts
                 ]
             locked_only = [data_key(key) for key in marked - buffer.writes.keys()] if marked else []
-            return self._write(commit, encoded, locked_only, check)
+            return self._carry(commit, encoded, locked_only, check)
         finally:
             self.locks.release(commit.locks, owner)
 
@@ -243,85 +243,93 @@ class Committer:
                     self._check_absent(key, data)
                 else:
                     self.overwritten.add(key)
-            return self._write(commit, encoded, [], check)
+            return self._carry(commit, encoded, [], check)
         finally:
             self.locks.release(commit.locks, commit)
 
-    def _write(self, commit: Commit, encoded: Encoded, locked_only: list[bytes], check: CommitCheck | None) -> int:
+    def _carry(self, commit: Commit, encoded: Encoded, locked_only: list[bytes], check: CommitCheck | None) -> int:
+        """Has the commit written; once it is queued it is carried through, whatever interrupts."""
+        commit.encoded, commit.locked_only, commit.check = encoded, locked_only, check
         interruption: BaseException | None = None
         try:
-            with self.mutex:
-                if self.stopped is not None:
-                    raise self.stopped
-                self.committing[commit] = None
-                if commit.start_ts:
-                    commit_ts = self.oracle.get_ts()
-                else:
-                    commit_ts = self.oracle.get_ts(2)
-                    commit.start_ts = commit_ts - 1
-                if check is not None:
-                    check(commit_ts)
-                try:
-                    self._apply(commit, commit_ts, encoded, locked_only)
-                except StoreError:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - raised at the end
-                    interruption = carried_on(partial(self._apply, commit, commit_ts, encoded, locked_only), error)
-            if not commit.finished:
-                self._group.wait(commit)
-        except BaseException as error:
-            if not commit.commit_ts or isinstance(error, StoreError):
-                self.committing.pop(commit, None)
-                commit.finish()
-                raise
-            # finished or not: it may have been left in the lead
-            interruption = carried_on(partial(self._group.wait, commit), error)
+            self._group.carry(commit)
+        except BaseException as error:  # noqa: BLE001 - raised at the end
+            interruption = carried_on(partial(self._group.carry, commit), error)
         if commit.error is not None:
             raise commit.error
         if interruption is not None:
             raise interruption
         return commit.commit_ts
 
-    def _fill(self, batch: Any, start_ts: int, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
+    def _write(self, group: list[Commit]) -> None:
+        """Writes the records of commits and makes them durable; again, when it was interrupted.
+
+        A commit whose check fails has its error and is left out. Raises StoreError, and then the store has stopped.
+        """
+        engine = self.engine
+        with self.mutex:
+            if self.stopped is not None:
+                raise self.stopped
+            try:
+                batch = None
+                for commit in group:
+                    if commit.commit_ts or self._stamp(commit):
+                        if batch is None:
+                            batch = engine.batch()
+                        elif batch.size > GROUP_BYTES_MAX:
+                            engine.write(batch)
+                            batch = engine.batch()
+                        self._fill(batch, commit)
+                if batch is not None:
+                    engine.write(batch)
+            except StoreError as error:
+                self.stop(error)
+                raise
+            self.last_commit_ts = max(self.last_commit_ts, max(commit.commit_ts for commit in group))
+        self.settle()
+
+    def _stamp(self, commit: Commit) -> bool:
+        """Registers a commit and draws its timestamp; False when its check fails."""
+        if commit.error is not None:
+            return False
+        self.committing[commit] = None
+        if commit.start_ts:
+            commit_ts = self.oracle.get_ts()
+        else:
+            commit_ts = self.oracle.get_ts(2)
+            commit.start_ts = commit_ts - 1
+        if commit.check is not None:
+            try:
+                commit.check(commit_ts)
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                commit.error = error
+                return False
+        commit.commit_ts = commit_ts
+        if self.lasts:
+            self._raise_lasts(commit.writes)
+        return True
+
+    def _fill(self, batch: Batch, commit: Commit) -> None:
         """Puts the records of a commit into the batch."""
+        engine, start_ts = self.engine, commit.start_ts
         start = encode_uvarint(start_ts)
         put_head = b"P" + start + b"v"
-        suffix = ts_suffix(commit_ts)
+        suffix = ts_suffix(commit.commit_ts)
         records: list[tuple[bytes, bytes]] = []
-        for key, value in encoded:
+        for key, value in commit.encoded:
             if value is None:
                 record = b"D" + start
             elif len(value) <= SHORT_VALUE_MAX:
                 record = b"%b%c%b" % (put_head, len(value), value)
             else:
-                batch.put(versioned(key, start_ts), value, self.engine.handle(CF_DEFAULT))
+                batch.put(versioned(key, start_ts), value, engine.handle(CF_DEFAULT))
                 record = b"P" + start
             records.append((key + suffix, record))
-        for key in locked_only:
+        for key in commit.locked_only:
             records.append((key + suffix, b"L" + start))
-        batch.put_all(records, self.engine.handle(CF_WRITE))
-
-    def _apply(self, commit: Commit, commit_ts: int, encoded: Encoded, locked_only: list[bytes]) -> None:
-        """Writes the records and queues the commit; again, when it was interrupted."""
-        commit.commit_ts = commit_ts  # from here on the commit is carried through
-        if self.lasts:
-            self._raise_lasts(commit.writes)
-        try:
-            batch = self.engine.batch()
-            self._fill(batch, commit.start_ts, commit_ts, encoded, locked_only)
-            if self.changes.followed:
-                self.changes.add(batch, commit_ts, commit.writes)
-            self.engine.write(batch)
-            if not self.synchronous:
-                self.engine.hand_over()
-        except StoreError as error:
-            self.stop(error)
-            raise
-        self.last_commit_ts = commit_ts
-        if self.synchronous:
-            self._group.add(commit)
-        else:
-            self._finish(commit)
+        batch.put_all(records, engine.handle(CF_WRITE))
+        if self.changes.followed:
+            self.changes.add(batch, commit.commit_ts, commit.writes)
 
     def settle(self) -> None:
         """Makes durable, or hands over, what was written: as durable as a commit."""
@@ -348,7 +356,11 @@ class Committer:
             self.stopped = StoreError(f"the store stopped after a failed write and has to be reopened: {error}")
 
     def _finish(self, commit: Commit) -> None:
-        """Makes a durable commit visible."""
+        """Makes a durable commit visible, or lets go of one that was left out."""
+        if commit.error is not None:
+            self.committing.pop(commit, None)
+            commit.finish()
+            return
         self.commits += 1
         if self.observers:
             writes = list(commit.writes.items())

@@ -1,19 +1,20 @@
-"""Group commit: many transactions that wait for the disk share one sync.
+"""Group commit: many transactions that wait for the disk share one write and one sync.
 
-    commit A   write ── sync ─────────┐ leads
-    commit B      write (queues) ─────┼─ its record went out after A's sync began: next group
-    commit C         write (queues) ──┤
-                                      └─ A is done, its group is finished; B leads the next sync for B and C
+    commit A   queues ── write ── sync ──┐ leads
+    commit B      queues ────────────────┼─ A had taken its group by then: the next one
+    commit C         queues ─────────────┤
+                                         └─ A is done, its group is finished; B leads the next for B and C
 
-A sync covers every write that had returned when it began. Whoever finds no sync running leads one for all that have
-written so far; the others sleep until a leader finishes them, or until they are made the leader themselves. Nobody
-waits for a timer. The sync lets other threads run, and they write meanwhile. The leader wakes the first of its group,
-who wakes the second, and so on: threads that wake together only queue for the interpreter, and sleep once more. (A
-thread that does nothing but sync was tried: one more thread that wants the interpreter costs more than the hand-over
-from leader to leader.)
+Whoever finds nobody in the lead leads all that have queued so far: writes their records, in the order of the queue and
+in one batch, and syncs; the others sleep until a leader finishes them, or until they are made the leader themselves.
+Nobody waits for a timer. The sync lets other threads run, and they queue meanwhile. The leader wakes the first of its
+group, who wakes the second, and so on: threads that wake together only queue for the interpreter, and sleep once more.
+(A thread that does nothing but sync was tried: one more thread that wants the interpreter costs more than the hand-over
+from leader to leader. So was a write by each thread for itself, before it queues: the writes of a group in one go take
+less of the interpreter's time, which is what threads at once are short of.)
 
 Signal handlers run in the main thread, between any two instructions, and may raise (Ctrl-C). `carried_on` brings the
-step to its end nevertheless; `add`, `wait` and what they call can be entered again at whatever point they were left.
+step to its end nevertheless; `carry` and what it calls can be entered again at whatever point they were left.
 """
 
 from __future__ import annotations
@@ -79,38 +80,37 @@ T = TypeVar("T", bound=Place)
 
 
 class GroupCommit(Generic[T]):
-    """Runs `sync` for groups of places and then `finish` on each, in the order in which they were added.
+    """Runs `write` for groups of places and then `finish` on each, in the order in which they queued.
 
-    `finish` and `fail` can be called again for a place when they were interrupted.
+    A StoreError of `write` is the whole group's: then it is `fail`. All three can be called again when they were
+    interrupted. `write` may set the error of a single place, which is finished nevertheless.
     """
 
-    def __init__(self, sync: Callable[[], None], finish: Callable[[T], None], fail: Callable[[T, BaseException], None]):
-        self._sync = sync
+    def __init__(
+        self, write: Callable[[list[T]], None], finish: Callable[[T], None], fail: Callable[[T, BaseException], None]
+    ):
+        self._write = write
         self._finish = finish
         self._fail = fail
         self._mutex = threading.Lock()
         self._queue: list[T] = []
         self._group: list[T] = []
-        self._synced = False
-        self._sync_error: StoreError | None = None
+        self._written = False
+        self._write_error: StoreError | None = None
         self._leader: T | None = None
         self.groups = 0
         self.grouped = 0
 
-    def add(self, place: T) -> None:
-        """Queues a place whose write has returned; the caller's lock keeps the order of writes and of calls the
-        same."""
-        with self._mutex:
-            if not place.taken and place not in self._queue:
-                self._queue.append(place)
-
-    def wait(self, place: T) -> None:
-        """Returns when the item is durable and finished; what the sync raised is in `place.error`."""
+    def carry(self, place: T) -> None:
+        """Queues a place; returns when it is durable and finished, or has failed: `place.error`. Again, when it was
+        interrupted."""
         while True:
             with self._mutex:
                 if self._leader is not place:
                     if place.finished:
                         break
+                    if not place.taken and place not in self._queue:
+                        self._queue.append(place)
                     if self._leader is None:
                         self._leader = place
                 if self._leader is place:
@@ -130,12 +130,12 @@ class GroupCommit(Generic[T]):
             place.follower.signal()
 
     def _lead(self, place: T) -> None:
-        """Syncs and finishes what is queued, or goes on where that was interrupted, and passes the lead on."""
+        """Writes and finishes what is queued, or goes on where that was interrupted, and passes the lead on."""
         if not place.finished and not self._group:
             with self._mutex:
                 for queued in self._queue:
                     queued.taken = True
-                self._synced, self._sync_error = False, None
+                self._written, self._write_error = False, None
                 self._group, self._queue = self._queue, []
         if self._group:
             self._finish_group(place)
@@ -153,15 +153,15 @@ class GroupCommit(Generic[T]):
             if place is not leader:
                 last.follower = place
                 last = place
-        if not self._synced:
+        if not self._written:
             try:
-                self._sync()
+                self._write(group)
             except StoreError as caught:
-                self._sync_error = caught
-            self._synced = True
+                self._write_error = caught
+            self._written = True
             self.groups += 1
             self.grouped += len(group)
-        error = self._sync_error
+        error = self._write_error
         for place in group:
             if not place.finished:
                 if error is None:

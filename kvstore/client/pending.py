@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 
+from kvstore.client.api import CommitCheck
 from kvstore.client.group_commit import Place
+
+Encoded = list[tuple[bytes, bytes | None]]
 
 
 class Commit(Place):
@@ -14,7 +17,7 @@ class Commit(Place):
     It owns the locks that it takes itself, so it serves as their owner where no transaction does.
     """
 
-    __slots__ = ("_readers", "_sorted", "commit_ts", "locks", "start_ts", "writes")
+    __slots__ = ("_readers", "_sorted", "check", "commit_ts", "encoded", "locked_only", "locks", "start_ts", "writes")
 
     def __init__(self, start_ts: int, writes: dict[bytes, bytes | None]) -> None:
         # what `Place` sets, without the call: a commit is made for every short write
@@ -22,8 +25,13 @@ class Commit(Place):
         self.error = self.wake = self.follower = None
         self.start_ts = start_ts
         self.commit_ts = 0
-        """0 until the commit is carried through."""
+        """0 until its records are about to be written."""
         self.writes = writes
+        self.encoded: Encoded = []
+        """The data keys to write, with their values."""
+        self.locked_only: list[bytes] = []
+        """Data keys that get a record of their lock."""
+        self.check: CommitCheck | None = None
         self.locks: list[bytes] = []
         """Keys locked for this commit alone; the last may not be locked yet."""
         self._sorted: list[bytes] | None = None

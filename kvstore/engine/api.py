@@ -67,6 +67,9 @@ class Scanner(Protocol):
 class Batch(Protocol):
     """Changes that are applied atomically; handles come from `Engine.handle`."""
 
+    size: int
+    """How many bytes of keys and values were put, except by `add_record`."""
+
     def put(self, key: bytes, value: bytes, column_family: Any) -> None: ...
     def put_all(self, pairs: Iterable[tuple[bytes, bytes]], column_family: Any) -> None: ...
     def delete(self, key: bytes, column_family: Any) -> None: ...

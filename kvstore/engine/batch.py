@@ -37,7 +37,7 @@ class Family:
 class LoggedBatch:
     """Changes on their way into the library's batch, and their bytes for the log."""
 
-    __slots__ = ("_families", "_parts", "_raw_put", "raw")
+    __slots__ = ("_families", "_parts", "_raw_put", "raw", "size")
 
     def __init__(self, raw: Any, families: Sequence[Family]) -> None:
         """`raw` is the library's batch, `families` are all of the engine, in their order."""
@@ -45,17 +45,22 @@ class LoggedBatch:
         self._raw_put = raw.put
         self._families = families
         self._parts: list[bytes] = []
+        self.size = 0
 
     def put(self, key: bytes, value: bytes, column_family: Family) -> None:
+        self.size += len(key) + len(value)
         self._parts += (_pack(column_family.put_tag, len(key), len(value)), key, value)
         self._raw_put(key, value, column_family.raw)
 
     def put_all(self, pairs: Iterable[tuple[bytes, bytes]], column_family: Family) -> None:
         tag, raw = column_family.put_tag, column_family.raw
-        parts, put = self._parts, self._raw_put
+        parts, put, size = self._parts, self._raw_put, self.size
         for key, value in pairs:
-            parts += (_pack(tag, len(key), len(value)), key, value)
+            key_bytes, value_bytes = len(key), len(value)
+            size += key_bytes + value_bytes
+            parts += (_pack(tag, key_bytes, value_bytes), key, value)
             put(key, value, raw)
+        self.size = size
 
     def delete(self, key: bytes, column_family: Family) -> None:
         self._parts += (_pack(column_family.delete_tag, len(key), 0), key)

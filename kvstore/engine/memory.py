@@ -312,18 +312,21 @@ class MemoryScanner:
 class MemoryBatch:
     """Changes in the order they were made."""
 
-    __slots__ = ("_families", "changes")
+    __slots__ = ("_families", "changes", "size")
 
     def __init__(self, families: Mapping[str, MemoryFamily]) -> None:
         """`families` are all of the engine, in their order."""
         self._families = families
         self.changes: list[tuple[MemoryFamily, bytes, bytes | None, bytes | None]] = []
+        self.size = 0
 
     def put(self, key: bytes, value: bytes, column_family: Any) -> None:
+        self.size += len(key) + len(value)
         self.changes.append((column_family, key, value, None))
 
     def put_all(self, pairs: Iterable[tuple[bytes, bytes]], column_family: Any) -> None:
-        self.changes += [(column_family, key, value, None) for key, value in pairs]
+        for key, value in pairs:
+            self.put(key, value, column_family)
 
     def delete(self, key: bytes, column_family: Any) -> None:
         self.changes.append((column_family, key, None, None))

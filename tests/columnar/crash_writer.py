@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlfront
 from tests.columnar.compare import REPLICA, hinted, same
+from tests.columnar.conftest import index_small_tables
 from tests.crash.writer import say, setup, write_items, write_transfers
 
 LOAD_ROWS = 20_000
@@ -138,6 +139,7 @@ KINDS = {"mixed": write_mixed, "load": write_loads, "define": write_definitions}
 
 
 def main(kind: str, path: str, seed: int) -> int:
+    index_small_tables(setattr)
     with sqlfront.connect(path, autocommit=True) as con:
         prepare(con)
         start(KINDS[kind], path, seed)

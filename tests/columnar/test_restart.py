@@ -67,10 +67,10 @@ def file_of(path: Path) -> Path:
 def positions(path: Path) -> dict[int, tuple[int, int]]:
     """(applied_ts, change_ts) of each table in the file of a closed database."""
     with duckdb.connect(str(file_of(path)), read_only=True) as con:
-        rows = con.execute("select table_id, applied_ts, change_ts from tables").fetchall()
+        rows = con.execute("select table_id, applied_ts, change_ts, copy from tables").fetchall()
         names = con.execute("select table_name from duckdb_tables() where table_name like 't%'").fetchall()
-    assert {f"t{id_}" for id_, _, _ in rows} == {n for (n,) in names} - {"tables"}
-    return {id_: (applied, change) for id_, applied, change in rows}
+    assert {f"t{id_}_{copy}" for id_, _, _, copy in rows} == {n for (n,) in names} - {"tables"}
+    return {id_: (applied, change) for id_, applied, change, _ in rows}
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -498,7 +498,7 @@ def test_closed_while_it_is_built(path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr("coprocessor.columnar.worker.INSERT_ROWS", 1000)
         monkeypatch.setattr(Worker, "_insert", slow)
         con._database.columnar.start().demand(con._database.catalog.schema.need_table(con.database, "big").id)
-        wait_until(lambda: any(table.rows_built for table in con._database.columnar._replica.tables))
+        wait_until(lambda: any(table.rows for table in con._database.columnar._replica.tables))
     monkeypatch.undo()
     with duckdb.connect(str(file_of(path)), read_only=True) as file:
         assert file.execute("select count(*) from tables").fetchone() == (1,)

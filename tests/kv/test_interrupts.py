@@ -134,23 +134,20 @@ def test_an_interrupted_leader_finishes_its_group() -> None:
     finished: list[int] = []
     moments = iter([True, True, False])
 
-    def sync() -> None:
+    def write(group: list[Numbered]) -> None:
         if next(moments, False):
             raise KeyboardInterrupt
 
-    group: GroupCommit[Numbered] = GroupCommit(sync, lambda p: finished.append(p.number), lambda p, error: None)
+    group: GroupCommit[Numbered] = GroupCommit(write, lambda p: finished.append(p.number), lambda p, error: None)
     places = [Numbered(item) for item in range(3)]
-    for place in places:
-        group.add(place)
-        group.add(place)
+    group._queue += places
     with pytest.raises(KeyboardInterrupt) as interrupted:
-        group.wait(places[1])
-    assert isinstance(carried_on(lambda: group.wait(places[1]), interrupted.value), KeyboardInterrupt)
+        group.carry(places[1])
+    assert isinstance(carried_on(lambda: group.carry(places[1]), interrupted.value), KeyboardInterrupt)
     assert finished == [0, 1, 2]
     assert all(place.finished and place.error is None for place in places)
     late = Numbered(3)
-    group.add(late)
-    group.wait(late)
+    group.carry(late)
     assert finished == [0, 1, 2, 3]
 
 
@@ -158,15 +155,14 @@ def test_a_failed_sync_fails_the_whole_group_once() -> None:
     failed: list[int] = []
     broken = errors.StoreError("disk")
 
-    def sync() -> None:
+    def write(group: list[Numbered]) -> None:
         raise broken
 
-    group: GroupCommit[Numbered] = GroupCommit(sync, lambda p: None, lambda p, error: failed.append(p.number))
+    group: GroupCommit[Numbered] = GroupCommit(write, lambda p: None, lambda p, error: failed.append(p.number))
     places = [Numbered(item) for item in range(2)]
+    group._queue += places
     for place in places:
-        group.add(place)
-    for place in places:
-        group.wait(place)
+        group.carry(place)
         assert place.error is broken
     assert failed == [0, 1]
 

@@ -1,0 +1,166 @@
+"""Few changed rows of a large table are found by an index, and whether there is one shows in nothing but the plan."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sqlfront
+from coprocessor.columnar import key_index, table, worker
+from coprocessor.duck import run_over
+from tests.columnar.compare import REPLICA, hinted, same_table
+
+ROWS = 3000
+WAIT_S = 20
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Tables are large from 1,000 rows, and a key is worth 30 rows of probing."""
+    for module in (key_index, table, worker):
+        monkeypatch.setattr(module, "ROWS_MIN", 1000)
+    monkeypatch.setattr(key_index, "ROWS_FOR_A_KEY", 30)
+    monkeypatch.setattr(worker, "DEAD_ROWS_MIN", 1 << 40)
+    return str(tmp_path / "db")
+
+
+def connected(path: str) -> Any:
+    con = sqlfront.connect(path, autocommit=True)
+    con.execute("create database if not exists d")
+    con.execute("use d")
+    return con
+
+
+def built(con: Any, definition: str, rows: list[tuple[Any, ...]]) -> Any:
+    con.execute(f"create table t ({definition})")
+    marks = ", ".join("?" * len(rows[0]))
+    con.executemany(f"insert into t values ({marks})", rows)
+    assert con.execute(hinted(REPLICA, "select count(*) from t", "t")).fetchall() == [(len(rows),)]
+    return table_of(con)
+
+
+def table_of(con: Any) -> Any:
+    (found,) = con._database.columnar._replica.tables
+    return found
+
+
+def wait_for_index(found: Any) -> None:
+    """Waits for the background to make one."""
+    until = time.monotonic() + WAIT_S
+    while found.wants_index:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert found.key_index is not None
+
+
+def plan_of_delete(con: Any, found: Any, count: int) -> str:
+    """The plan by which `count` rows of the table are deleted, which is not kept."""
+    writer = con._database.columnar._replica.writer
+    names = ", ".join(found.layout.key_names)
+    relation = writer.sql(f"SELECT {names} FROM {found.layout.name} LIMIT {count}").to_arrow_table()
+    (keys,) = relation.combine_chunks().to_batches()
+    writer.begin()
+    ((_, plan),) = run_over(writer, f"EXPLAIN ANALYZE {found.delete_sql(keys)}", keys).fetchall()
+    writer.rollback()
+    return str(plan)
+
+
+KEYS = {
+    "int": ("a int primary key, v int", lambda i: (i, i)),
+    "unsigned": ("a bigint unsigned primary key, v int", lambda i: (i if i % 2 else (1 << 64) - 1 - i, i)),
+    "hidden": ("a int, v int", lambda i: (i, i)),
+    "two": ("a bigint, b smallint, v int, primary key (a, b)", lambda i: (i // 4, i % 4, i)),
+    "tenant": ("a tinyint, b int, v int, primary key (a, b)", lambda i: (i % 3, i, i)),
+    "bytes": ("a varbinary(9), b int, v int, primary key (a, b)", lambda i: (b"k'%d" % (i % 5), i, i)),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_few_rows_are_found_by_it(path: str, name: str) -> None:
+    definition, row = KEYS[name]
+    with connected(path) as con:
+        found = built(con, definition, [row(i) for i in range(ROWS)])
+        assert found.key_index is not None
+        assert "Index Scan" in plan_of_delete(con, found, 40)
+        assert "Index Scan" not in plan_of_delete(con, found, 400)
+        rng = random.Random(name)
+        for changes in (1, 20, 300):
+            for i in rng.sample(range(ROWS), changes):
+                con.execute("update t set v = v + 10 where v = ?", (i,))
+            con.execute("delete from t where v = ?", (rng.randrange(ROWS),))
+            same_table(con, "t")
+
+
+@pytest.mark.parametrize(
+    ("definition", "row"),
+    [
+        ("a varchar(20) primary key, v int", lambda i: (f"k{i}", i)),
+        ("a tinyint, b varchar(9), v int, primary key (a, b)", lambda i: (i % 3, f"{i}", i)),
+    ],
+)
+def test_none_where_it_would_find_nothing(path: str, definition: str, row: Any) -> None:
+    with connected(path) as con:
+        found = built(con, definition, [row(i) for i in range(ROWS)])
+        assert found.key_index is None
+        assert not found.wants_index
+        con.execute("update t set v = v + 10 where v % 100 = 7")
+        same_table(con, "t")
+
+
+def test_it_is_there_after_a_restart(path: str) -> None:
+    with connected(path) as con:
+        before = built(con, *with_rows("two")).key_index
+        assert before is not None
+    with connected(path) as con:
+        same_table(con, "t")
+        found = table_of(con)
+        assert found.key_index == before
+        assert "Index Scan" in plan_of_delete(con, found, 40)
+
+
+def test_that_there_is_none_is_remembered(path: str) -> None:
+    with connected(path) as con:
+        assert built(con, "a varchar(20), b tinyint, v int, primary key (a, b)", rows_of_text()).key_index is None
+    with connected(path) as con:
+        same_table(con, "t")
+        assert not table_of(con).wants_index
+
+
+def rows_of_text() -> list[tuple[Any, ...]]:
+    return [(f"k{i}", 1, i) for i in range(ROWS)]
+
+
+def with_rows(name: str) -> tuple[str, list[tuple[Any, ...]]]:
+    definition, row = KEYS[name]
+    return definition, [row(i) for i in range(ROWS)]
+
+
+def test_a_definition_changes(path: str) -> None:
+    with connected(path) as con:
+        built(con, *with_rows("two"))
+        con.execute("alter table t add column w int default 5")
+        con.execute("update t set w = v where v % 100 = 7")
+        same_table(con, "t")
+        con.execute("alter table t drop column v")
+        con.execute("update t set w = 1 where w % 200 = 7")
+        same_table(con, "t")
+        found = table_of(con)
+        wait_for_index(found)
+        assert "Index Scan" in plan_of_delete(con, found, 40)
+        con.execute("delete from t where w = 1")
+        same_table(con, "t")
+
+
+def test_a_table_that_grows_gets_one(path: str) -> None:
+    with connected(path) as con:
+        definition, rows = with_rows("int")
+        found = built(con, definition, rows[:500])
+        assert found.key_index is None
+        con.executemany("insert into t values (?, ?)", rows[500:])
+        same_table(con, "t")
+        wait_for_index(found)
+        same_table(con, "t")
