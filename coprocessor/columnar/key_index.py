@@ -27,6 +27,8 @@ ROWS_FOR_A_KEY = 6000
 """So many rows of a table are probed in the time in which one key is looked up."""
 FOUND_MAX = 8192
 """DuckDB looks up no more rows than this by an index."""
+LISTED_MAX = 64
+"""So few keys are better listed in a statement than joined with, even where no index helps."""
 SETTINGS = f"SET index_scan_max_count = {FOUND_MAX}"
 
 
@@ -43,12 +45,17 @@ class KeyIndex:
 
     def delete_sql(self, layout: Layout, keys: pa.RecordBatch) -> str:
         """Deletes the rows with these keys; to be run over them."""
-        values = ", ".join(map(str, keys.column(self.column).unique().to_pylist()))
-        sql = f"DELETE FROM {layout.name} WHERE {self.column} IN ({values})"
+        sql = delete_listed_sql(layout, self.column, keys)
         if len(layout.key_names) == 1:
             return sql
         key = f"({', '.join(layout.key_names)})"
         return f"{sql} AND {key} IN (SELECT {key} FROM {RELATION})"
+
+
+def delete_listed_sql(layout: Layout, column: str, keys: pa.RecordBatch) -> str:
+    """Deletes all rows whose integer `column` has one of the keys' values, which stand in the statement."""
+    values = ", ".join(map(str, keys.column(column).unique().to_pylist()))
+    return f"DELETE FROM {layout.name} WHERE {column} IN ({values})"
 
 
 def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout) -> KeyIndex | None:

@@ -22,7 +22,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,31 +52,27 @@ CATCH_UP_KEYS_MAX = 2_000_000
 logger = logging.getLogger("sqlfront.columnar")
 
 
-MOVE_SQL = (
-    "UPDATE replica.main.tables AS t SET applied_ts = p.applied_ts, change_ts = p.change_ts, max_key = p.max_key, "
-    f"padded = p.padded FROM {RELATION} AS p WHERE t.table_id = p.table_id"
-)
-"""Moves the positions of tables; run over `positions`."""
-
-
-def positions(
-    work: Sequence[tuple[ReplicaTable, Batch]], ts: int, padded: Mapping[int, Collection[int]]
-) -> pa.RecordBatch:
-    """Where tables stand at `ts`, when their batches are in them."""
-    rows = [
-        (table.table_id, ts, batch.entries[-1][0], max(table.max_key, *batch.newest), sorted(padded[table.table_id]))
-        for table, batch in work
-    ]
-    ids, applied, changed, highest, known = zip(*rows, strict=True)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(ids, pa.int64()),
-            pa.array(applied, pa.uint64()),
-            pa.array(changed, pa.uint64()),
-            pa.array(highest, pa.binary()),
-            pa.array([json.dumps(one) for one in known]),
-        ],
-        names=["table_id", "applied_ts", "change_ts", "max_key", "padded"],
+def move_positions(
+    connection: duckdb.DuckDBPyConnection,
+    work: Sequence[tuple[ReplicaTable, Batch]],
+    ts: int,
+    padded: Mapping[int, Set[int]],
+) -> None:
+    """Notes that tables stand at `ts`, their batches in them: all in one statement, and only what is new."""
+    values: list[object] = [ts, max(batch.entries[-1][0] for _, batch in work)]
+    changed: dict[str, list[str]] = {}
+    for table, batch in work:
+        highest, known = max(batch.newest), padded[table.table_id]
+        if highest > table.max_key:
+            values.append(highest)
+            changed.setdefault("max_key", []).append(f"WHEN {table.table_id} THEN ${len(values)}")
+        if known != table.padded:
+            values.append(json.dumps(sorted(known)))
+            changed.setdefault("padded", []).append(f"WHEN {table.table_id} THEN ${len(values)}")
+    cases = "".join(f", {name} = CASE table_id {' '.join(when)} ELSE {name} END" for name, when in changed.items())
+    tables = ", ".join(str(table.table_id) for table, _ in work)
+    connection.execute(
+        f"UPDATE replica.main.tables SET applied_ts = $1, change_ts = $2{cases} WHERE table_id IN ({tables})", values
     )
 
 
@@ -422,11 +418,11 @@ class Replica:
                 rows = layout.rows(pack_pairs(come, 0))
                 padded[table.table_id] = table.padded | layout.padded(rows, table.padded)
                 steps.append((layout.insert_sql(), rows))
-        steps.append((MOVE_SQL, positions(work, ts, padded)))
         connection.begin()
         try:
             for sql, relation in steps:
                 run_over(connection, sql, relation)
+            move_positions(connection, work, ts, padded)
             connection.commit()
         except BaseException:
             connection.rollback()

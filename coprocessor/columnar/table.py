@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from coprocessor.columnar.key_index import ROWS_MIN, KeyIndex
+from coprocessor.columnar.key_index import LISTED_MAX, ROWS_MIN, KeyIndex, delete_listed_sql
 from coprocessor.columnar.layout import Layout
 
 CHANGED_MAX = 1_000_000
@@ -86,6 +86,8 @@ class ReplicaTable:
         index = self.key_index
         if index is not None and keys.num_rows <= index.keys_max(self.rows):
             return index.delete_sql(self.layout, keys)
+        if keys.num_rows <= LISTED_MAX and self.layout.key_names == self.layout.integer_keys[:1]:
+            return delete_listed_sql(self.layout, self.layout.key_names[0], keys)
         return self.layout.delete_sql()
 
     def note(self, commit_ts: int, key: bytes, value: bytes | None) -> None:
