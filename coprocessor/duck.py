@@ -33,8 +33,10 @@ FETCH_ROWS = 4096
 INTERRUPT_AGAIN_S = 0.02
 NICENESS = 10
 ARROW_BATCH_ROWS = 65536
-RELATION = "relation"
-"""What a statement calls the relation that it is run over."""
+RELATION = "relation_"
+"""What a statement calls the Arrow relation that it is run over."""
+RELATIONS_MAX = 4
+"""Relations of one text."""
 
 
 def query_errors() -> tuple[type[Exception], ...]:
@@ -76,14 +78,64 @@ def _give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
+class Script:
+    """Statements that are run in as few calls as can be, each over an Arrow relation or none.
+
+    A call gives the interpreter up and has to wait for it again: next to a busy thread that is half a millisecond, and
+    an Arrow relation makes four of them. Statements of one text have one call. DuckDB finds the relations among the
+    variables of who calls it, which takes half as long as registering them.
+    """
+
+    def __init__(self) -> None:
+        self._texts: list[list[str]] = [[]]
+        self._relations: list[list[pa.RecordBatch | pa.Table]] = [[]]
+
+    def add(self, sql: str, relation: pa.RecordBatch | pa.Table | None = None) -> None:
+        """Adds a statement that calls its relation RELATION."""
+        if relation is not None:
+            if len(self._relations[-1]) == RELATIONS_MAX:
+                self._texts.append([])
+                self._relations.append([])
+            sql = sql.replace(RELATION, f"{RELATION}{len(self._relations[-1])}")
+            self._relations[-1].append(relation)
+        self._texts[-1].append(sql)
+
+    def run(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """Runs all of them; the result is that of the last. Raises DuckDB's errors, at the first that fails."""
+        for texts, relations in zip(self._texts, self._relations, strict=True):
+            _execute(connection, ";\n".join(texts), *relations)
+        return connection
+
+    def run_whole(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Runs all of them in a transaction of their own, or none."""
+        self._texts[0].insert(0, "BEGIN TRANSACTION")
+        self._texts[-1].append("COMMIT")
+        try:
+            self.run(connection)
+        except BaseException:
+            with suppress(*query_errors()):  # there is none any more
+                connection.rollback()
+            raise
+
+
+def _execute(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    relation_0: pa.RecordBatch | pa.Table | None = None,
+    relation_1: pa.RecordBatch | pa.Table | None = None,
+    relation_2: pa.RecordBatch | pa.Table | None = None,
+    relation_3: pa.RecordBatch | pa.Table | None = None,
+) -> None:
+    connection.execute(sql)
+
+
 def run_over(
     connection: duckdb.DuckDBPyConnection, sql: str, relation: pa.RecordBatch | pa.Table
 ) -> duckdb.DuckDBPyConnection:
-    """Runs a statement that reads one Arrow relation under the name RELATION.
-
-    DuckDB finds it among the variables here, which takes half as long as registering it for one statement.
-    """
-    return connection.execute(sql)
+    """Runs one statement over an Arrow relation."""
+    script = Script()
+    script.add(sql, relation)
+    return script.run(connection)
 
 
 class Snapshot(Protocol):

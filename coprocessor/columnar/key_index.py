@@ -27,8 +27,8 @@ ROWS_FOR_A_KEY = 6000
 """So many rows of a table are probed in the time in which one key is looked up."""
 FOUND_MAX = 8192
 """DuckDB looks up no more rows than this by an index."""
-LISTED_MAX = 64
-"""So few keys are better listed in a statement than joined with, even where no index helps."""
+LISTED_MAX = 250
+"""So few keys are better listed in a statement than read from a relation."""
 SETTINGS = f"SET index_scan_max_count = {FOUND_MAX}"
 
 
@@ -44,11 +44,17 @@ class KeyIndex:
         return min(rows // ROWS_FOR_A_KEY, int(FOUND_MAX / 2 / self.fan))
 
     def delete_sql(self, layout: Layout, keys: pa.RecordBatch) -> str:
-        """Deletes the rows with these keys; to be run over them."""
+        """Deletes the rows with these keys; to be run over them, where it reads RELATION."""
         sql = delete_listed_sql(layout, self.column, keys)
-        if len(layout.key_names) == 1:
+        names = layout.key_names
+        if len(names) == 1:
             return sql
-        key = f"({', '.join(layout.key_names)})"
+        if keys.num_rows <= LISTED_MAX and names == layout.integer_keys:
+            values = zip(*(keys.column(name).to_pylist() for name in names), strict=True)
+            listed = ";".join([":".join(map(str, value)) for value in values])
+            row = ", ':', ".join(names)
+            return f"{sql} AND contains(';{listed};', concat(';', {row}, ';'))"
+        key = f"({', '.join(names)})"
         return f"{sql} AND {key} IN (SELECT {key} FROM {RELATION})"
 
 

@@ -34,6 +34,11 @@ INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "U
 NAME_PATTERN = "^t[0-9]+_[0-9]+$"
 
 
+def blob(data: bytes) -> str:
+    """Bytes as a literal of DuckDB."""
+    return "'" + "".join(f"\\x{byte:02X}" for byte in data) + "'::BLOB"
+
+
 def table_name(table_id: int, copy: int) -> str:
     """The name of a table in DuckDB; each time it is laid out anew it is another copy."""
     return f"t{table_id}_{copy}"

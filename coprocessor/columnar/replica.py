@@ -32,10 +32,10 @@ from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import absent
 from coprocessor.columnar.files import Built, attach, set_aside
 from coprocessor.columnar.key_index import to_json
-from coprocessor.columnar.layout import NAME_PATTERN, Layout, table_name
+from coprocessor.columnar.layout import NAME_PATTERN, Layout, blob, table_name
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
 from coprocessor.columnar.view import Overlay, View
-from coprocessor.duck import RELATION, DuckEngine, file_errors, query_errors, run_over
+from coprocessor.duck import RELATION, DuckEngine, Script, file_errors, query_errors, run_over
 from coprocessor.errors import Unsupported
 from coprocessor.schema import ColumnSchema
 from coprocessor.table import TableCodec
@@ -52,27 +52,20 @@ CATCH_UP_KEYS_MAX = 2_000_000
 logger = logging.getLogger("sqlfront.columnar")
 
 
-def move_positions(
-    connection: duckdb.DuckDBPyConnection,
-    work: Sequence[tuple[ReplicaTable, Batch]],
-    ts: int,
-    padded: Mapping[int, Set[int]],
-) -> None:
+def move_sql(work: Sequence[tuple[ReplicaTable, Batch]], ts: int, padded: Mapping[int, Set[int]]) -> str:
     """Notes that tables stand at `ts`, their batches in them: all in one statement, and only what is new."""
-    values: list[object] = [ts, max(batch.entries[-1][0] for _, batch in work)]
     changed: dict[str, list[str]] = {}
     for table, batch in work:
         highest, known = max(batch.newest), padded[table.table_id]
         if highest > table.max_key:
-            values.append(highest)
-            changed.setdefault("max_key", []).append(f"WHEN {table.table_id} THEN ${len(values)}")
+            changed.setdefault("max_key", []).append(f"WHEN {table.table_id} THEN {blob(highest)}")
         if known != table.padded:
-            values.append(json.dumps(sorted(known)))
-            changed.setdefault("padded", []).append(f"WHEN {table.table_id} THEN ${len(values)}")
+            changed.setdefault("padded", []).append(f"WHEN {table.table_id} THEN '{json.dumps(sorted(known))}'")
     cases = "".join(f", {name} = CASE table_id {' '.join(when)} ELSE {name} END" for name, when in changed.items())
+    change_ts = max(batch.entries[-1][0] for _, batch in work)
     tables = ", ".join(str(table.table_id) for table, _ in work)
-    connection.execute(
-        f"UPDATE replica.main.tables SET applied_ts = $1, change_ts = $2{cases} WHERE table_id IN ({tables})", values
+    return (
+        f"UPDATE replica.main.tables SET applied_ts = {ts}, change_ts = {change_ts}{cases} WHERE table_id IN ({tables})"
     )
 
 
@@ -330,8 +323,7 @@ class Replica:
                 return None
             connection = self.duck.take()
             try:
-                connection.begin()
-                connection.execute("SELECT 1 FROM replica.main.format LIMIT 0").fetchall()
+                connection.execute("BEGIN TRANSACTION; SELECT 1 FROM replica.main.format LIMIT 0")
             except BaseException:
                 self.duck.end(connection)
                 raise
@@ -405,7 +397,7 @@ class Replica:
     def _apply(self, work: Sequence[tuple[ReplicaTable, Batch]], ts: int) -> None:
         connection = self.writer
         assert connection is not None
-        steps: list[tuple[str, pa.RecordBatch]] = []
+        script = Script()
         padded = {table.table_id: table.padded for table, _ in work}
         for table, batch in work:
             layout = table.layout
@@ -413,20 +405,14 @@ class Replica:
             come = sorted((key, value) for key, value in batch.newest.items() if value is not None)
             if gone:
                 keys = layout.keys(gone)
-                steps.append((table.delete_sql(keys), keys))
+                sql = table.delete_sql(keys)
+                script.add(sql, keys if RELATION in sql else None)
             if come:
                 rows = layout.rows(pack_pairs(come, 0))
                 padded[table.table_id] = table.padded | layout.padded(rows, table.padded)
-                steps.append((layout.insert_sql(), rows))
-        connection.begin()
-        try:
-            for sql, relation in steps:
-                run_over(connection, sql, relation)
-            move_positions(connection, work, ts, padded)
-            connection.commit()
-        except BaseException:
-            connection.rollback()
-            raise
+                script.add(layout.insert_sql(), pa.Table.from_batches([rows]))
+        script.add(move_sql(work, ts, padded))
+        script.run_whole(connection)
         self.last_applied = time.monotonic()
         for table, _ in work:
             table.padded = padded[table.table_id]

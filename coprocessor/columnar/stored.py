@@ -19,7 +19,7 @@ from coprocessor.codec.datum import SIGN
 from coprocessor.codec.keys import RECORD_PREFIX_LEN, record_prefix
 from coprocessor.codec.vector import decode_handles
 from coprocessor.columnar.coverage import KeyRange
-from coprocessor.columnar.layout import HANDLE, local_time
+from coprocessor.columnar.layout import HANDLE, blob, local_time
 from coprocessor.dag.plan import HANDLE_ID, ScanColumn, TableScan
 from coprocessor.dag.scan import Decode, record_decoder
 from coprocessor.types import Tp
@@ -112,7 +112,7 @@ class StoredTable:
             return None
         suffix = key[RECORD_PREFIX_LEN:]
         if self.is_common:
-            return "'" + "".join(f"\\x{byte:02X}" for byte in suffix) + "'::BLOB"
+            return blob(suffix)
         handle = int.from_bytes(suffix[:_INT_BYTES].ljust(_INT_BYTES, b"\0"), "big") - SIGN
         handle += len(suffix) > _INT_BYTES
         return f"({handle})::{'HUGEINT' if handle > _HIGHEST else 'BIGINT'}"

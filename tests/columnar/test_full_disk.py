@@ -21,8 +21,10 @@ class NoRoom:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def commit(self) -> None:
-        raise duckdb.IOException('IO Error: Could not write file "replica.duckdb.wal": No space left on device')
+    def execute(self, sql: str, *args: object) -> Any:
+        if sql.endswith("COMMIT"):
+            raise duckdb.IOException('IO Error: Could not write file "replica.duckdb.wal": No space left on device')
+        return self._connection.execute(sql, *args)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import sqlfront
 from coprocessor.columnar import key_index, table, worker
-from coprocessor.duck import run_over
+from coprocessor.duck import RELATION, RELATIONS_MAX, DuckEngine, Script, query_errors, run_over
 from tests.columnar.compare import REPLICA, hinted, same_table
 
 ROWS = 3000
@@ -79,8 +80,10 @@ KEYS = {
 }
 
 
+@pytest.mark.parametrize("listed", [10, 250])
 @pytest.mark.parametrize("name", KEYS)
-def test_few_rows_are_found_by_it(path: str, name: str) -> None:
+def test_few_rows_are_found_by_it(path: str, name: str, listed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_index, "LISTED_MAX", listed)
     definition, row = KEYS[name]
     with connected(path) as con:
         found = built(con, definition, [row(i) for i in range(ROWS)])
@@ -164,3 +167,28 @@ def test_a_table_that_grows_gets_one(path: str) -> None:
         same_table(con, "t")
         wait_for_index(found)
         same_table(con, "t")
+
+
+def test_a_script_runs_whole_or_not_at_all() -> None:
+    engine = DuckEngine()
+    connection = engine.take()
+    connection.execute("CREATE TABLE t (a INTEGER, b VARCHAR)")
+    for failing in (False, True):
+        script = Script()
+        for i in range(RELATIONS_MAX * 2 + 1):
+            rows = pa.table({"a": [i, i], "b": ["x;--'", None]})
+            script.add(f"INSERT INTO t SELECT a, b FROM {RELATION}", rows)
+            script.add("DELETE FROM t WHERE a = 1 AND b IS NULL")
+        if failing:
+            script.add("INSERT INTO t VALUES ('no number', 'x')")
+            with pytest.raises(query_errors()):
+                script.run_whole(connection)
+        else:
+            script.run_whole(connection)
+        there = connection.execute("SELECT count(*), count(DISTINCT a), count(b) FROM t").fetchall()
+        count = RELATIONS_MAX * 2 + 1
+        assert there == [(2 * count - 1, count, count)]
+    connection.begin()  # no transaction is left open
+    connection.rollback()
+    engine.give_back(connection)
+    engine.close()
