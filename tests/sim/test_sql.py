@@ -25,7 +25,7 @@ STANDSTILL = (
     Lane((slow_all,), lasts_s=8.0, pause_s=1.0),
 )
 """Servers stand still while a call is under way."""
-HUNT_SEEDS = 25
+HUNT_SEEDS = 80
 HUNT_SECONDS = 20.0
 
 
@@ -115,7 +115,7 @@ def no_commit_check(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (no_fence, SERVERS_ONLY, 0),
         (early_lift, SERVERS_ONLY, 0),
-        (blind_renewal, STANDSTILL, 2),
+        (blind_renewal, STANDSTILL, 38),
         (jobs_left_lying, SERVERS_ONLY, 17),
         (no_commit_check, SERVERS_ONLY, 0),
     ],
