@@ -194,6 +194,9 @@ class ScanReader:
             yield decoder.decode(pack_pairs([(key, found[key]) for key in keys if key in found], 0))
 
 
+_NO_VALUE = object()
+
+
 class KeyMaker:
     """Computes the keys and key ranges of an access path for one execution."""
 
@@ -271,24 +274,26 @@ class KeyMaker:
         return out
 
     def _combinations(self, env: Env) -> Iterator[tuple[Any, ...]]:
-        """Yields every combination of the equality values; a value its column cannot hold takes its combinations
-        away.
+        """Yields the equality values to look for, of all key columns that have some; a value its column cannot hold
+        takes its combinations away.
         """
-        parts: list[list[Any]] = []
-        for closures, type_ in zip(self._prefix, self._types, strict=False):
-            values: list[Any] = []
-            for closure in closures:
-                if closure is None:
-                    values.append(None)
-                    continue
-                value = closure((), env)
-                if value is None:
-                    continue
-                narrowed, exact = narrow(value, type_, self._tz)
-                if exact:
-                    values.append(narrowed)
-            parts.append(values)
-        return itertools.product(*parts)
+        parts = [
+            [self._value_of(closure, type_, env) for closure in closures]
+            for closures, type_ in zip(self._prefix, self._types, strict=False)
+        ]
+        if self.access.together:
+            return (row for row in zip(*parts, strict=True) if all(value is not _NO_VALUE for value in row))
+        return itertools.product(*([value for value in part if value is not _NO_VALUE] for part in parts))
+
+    def _value_of(self, closure: Closure | None, type_: FieldType, env: Env) -> Any:
+        """The value as the column has it (None for IS NULL), _NO_VALUE when no row has it."""
+        if closure is None:
+            return None
+        value = closure((), env)
+        if value is None:
+            return _NO_VALUE
+        narrowed, exact = narrow(value, type_, self._tz)
+        return narrowed if exact else _NO_VALUE
 
     def _bounds(self, env: Env) -> tuple[Any, Any, bool, bool] | None:
         """The range's bounds as column values; None when nothing satisfies one: it is NULL, or past what the column

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from math import prod
 from typing import Protocol
 
 from coprocessor.expr import Call, Column, Const, Context, Expr, Param, walk
@@ -82,19 +84,31 @@ class Sarg:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSarg:
+    """A condition that columns have the values of one of some rows: (a, b) IN ((1, 2), ...), or an OR that says or implies
+    it. `rows` have the same columns, by offset; `exact` unless the condition says more."""
+
+    cond: Expr
+    rows: tuple[Mapping[int, Expr], ...]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """How a scan reads its table.
 
     `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index". `prefix[i]` are the alternatives for
-    key column i, None among them standing for IS NULL; `low` and `high` bound the next column. `point`: the key is
-    whole and unique, so every alternative is one get. `used` are the conjuncts the path enforces exactly; `order` the
-    column offsets by which rows come ordered, when there is one range. `rows` is the estimate. `columnar`: the replica
-    is to be read instead, when it is there.
+    key column i, None among them standing for IS NULL; all combinations of them are meant, or, where they go
+    `together`, the first of each, the second of each, and so on. `low` and `high` bound the next column. `point`: the
+    key is whole and unique, so every alternative is one get. `used` are the conjuncts the path enforces exactly;
+    `order` the column offsets by which rows come ordered, when there is one range. `rows` is the estimate. `columnar`:
+    the replica is to be read instead, when it is there.
     """
 
     kind: str
     index: Index | None = None
     prefix: tuple[tuple[Expr | None, ...], ...] = ()
+    together: bool = False
     low: Bound | None = None
     high: Bound | None = None
     point: bool = False
@@ -127,6 +141,7 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
     total = max(1.0, estimator.rows(table))
     offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
     sargs = [s for cond in scan.where if (s := sarg(cond, offsets, table)) is not None]
+    rows = [r for cond in scan.where if (r := row_sarg(cond, offsets, table)) is not None]
     selectivity = _all_selectivity(table, sargs, scan.where, estimator)
     out_rows = max(1.0, total * selectivity) if scan.where else total
     best = Access(
@@ -134,7 +149,7 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
     )
     if scan.use_index:
         best = replace(best, cost=float("inf"))
-    candidates = _candidates(scan, sargs, total, estimator, costs)
+    candidates = _candidates(scan, sargs, rows, total, estimator, costs)
     records = best
     for candidate in candidates:
         if candidate.cost < best.cost:
@@ -172,7 +187,9 @@ def ordered_offsets(table: Table, parts: Sequence[tuple[int, int]]) -> tuple[int
     return tuple(out)
 
 
-def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Estimator, costs: Costs) -> list[Access]:
+def _candidates(
+    scan: Scan, sargs: Sequence[Sarg], rows: Sequence[RowSarg], total: float, estimator: Estimator, costs: Costs
+) -> list[Access]:
     table = scan.table
     out: list[Access] = []
     if not scan.use_index or "primary" in scan.use_index:
@@ -182,7 +199,7 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
             else [(c.offset, c.prefix) for c in table.common_handle]
         )
         if primary and "primary" not in scan.ignore_index:
-            found = _match(table, primary, sargs, True, total, estimator)
+            found = _best_match(table, primary, sargs, rows, True, total, estimator)
             if found is not None:
                 # A long range of records is decoded in batches, as the whole table is.
                 each = min(found.rows * ROW_COST, costs.scan / 2 + found.rows * SCAN_ROW_COST)
@@ -193,7 +210,7 @@ def _candidates(scan: Scan, sargs: Sequence[Sarg], total: float, estimator: Esti
         if (scan.use_index and name not in scan.use_index) or name in scan.ignore_index:
             continue
         parts = [(c.offset, c.prefix) for c in index.columns]
-        found = _match(table, parts, sargs, index.unique, total, estimator)
+        found = _best_match(table, parts, sargs, rows, index.unique, total, estimator)
         if found is None:
             if not scan.use_index:
                 continue
@@ -229,6 +246,42 @@ def ends_of_indexes(scan: Scan, wanted: float, costs: Costs) -> Iterator[Access]
         cost = _index_cost(path, wanted, costs)
         if cost < chosen.cost and index.name.casefold() not in scan.ignore_index:
             yield replace(path, cost=cost)
+
+
+def _best_match(
+    table: Table,
+    parts: Sequence[tuple[int, int]],
+    sargs: Sequence[Sarg],
+    rows: Sequence[RowSarg],
+    unique: bool,
+    total: float,
+    estimator: Estimator,
+) -> Access | None:
+    """The match of conditions on single columns, or of one on several at once where that leaves fewer rows."""
+    matches = [_match(table, parts, sargs, unique, total, estimator)]
+    matches += [_match_rows(table, parts, row, unique, total, estimator) for row in rows]
+    return min((m for m in matches if m is not None), key=lambda m: m.rows, default=None)
+
+
+def _match_rows(
+    table: Table, parts: Sequence[tuple[int, int]], sarg: RowSarg, unique: bool, total: float, estimator: Estimator
+) -> Access | None:
+    """Matches the rows of a condition against the leading key columns; None when they lack the first."""
+    first = sarg.rows[0]
+    matched = list(takewhile(lambda part: part[0] in first, parts))
+    if not matched or len(sarg.rows) > IN_COMBINATIONS_MAX:
+        return None
+    prefix = tuple(tuple(row[offset] for row in sarg.rows) for offset, _ in matched)
+    whole = all(length < 0 for _, length in matched)
+    point = unique and whole and len(matched) == len(parts)
+    selectivity = sum(
+        prod(estimator.equal(table, offset, *_value(row[offset])) for offset, _ in matched) for row in sarg.rows
+    )
+    exact = sarg.exact and whole and len(matched) == len(first)
+    return Access(
+        "", None, prefix, True, point=point, rows=float(len(sarg.rows)) if point else max(1.0, total * selectivity),
+        table_rows=total, used=(sarg.cond,) if exact else (), key_types=tuple(table.columns[o].type for o, _ in parts),
+    )  # fmt: skip
 
 
 def _match(
@@ -282,7 +335,7 @@ def _match(
     ):
         order = ()
     return Access(
-        "", None, tuple(prefix), low, high, point, rows=rows, table_rows=total, used=tuple(used), order=order,
+        "", None, tuple(prefix), False, low, high, point, rows=rows, table_rows=total, used=tuple(used), order=order,
         key_types=types, pinned=pinned,
     )  # fmt: skip
 
@@ -357,6 +410,38 @@ def sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg | None:
         case "or":
             return _alternatives(cond, offsets, table)
     return None
+
+
+def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | None:
+    """Reads a conjunct as alternatives that have columns in common, None when it is not of that kind."""
+    rows: list[dict[int, Expr]] = []
+    exact = True
+    for alternative in _flat(cond, "or"):
+        row: dict[int, Expr] = {}
+        for part in _flat(alternative, "and"):
+            found = sarg(part, offsets, table)
+            if found is None or found.kind != "eq" or len(found.values) != 1 or found.offset in row:
+                exact = False
+                continue
+            row[found.offset] = found.values[0]
+            exact &= found.exact
+        rows.append(row)
+    common = set.intersection(*(set(row) for row in rows))
+    if len(rows) < 2 or not common:
+        return None
+    exact &= all(len(row) == len(common) for row in rows)
+    return RowSarg(cond, tuple({offset: row[offset] for offset in common} for row in rows), exact)
+
+
+def _flat(cond: Expr, op: str) -> Iterator[Expr]:
+    """The operands of nested calls of one operator, in order."""
+    pending = [cond]
+    while pending:
+        expr = pending.pop()
+        if isinstance(expr, Call) and expr.func == op:
+            pending.extend(reversed(expr.args))
+        else:
+            yield expr
 
 
 def is_free(expr: Expr) -> bool:
