@@ -394,7 +394,8 @@ class RocksEngine:
         self._journal.log.hand_over()
 
     def sync(self) -> None:
-        self._open_db()
+        if self._db is None:
+            raise self.closed_error()
         self._journal.log.sync()
 
     def delete_range(self, cf: str, start: bytes, end: bytes) -> None:
