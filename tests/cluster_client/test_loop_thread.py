@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -57,6 +58,29 @@ def test_a_token_ends_the_wait(loop: LoopThread) -> None:
     cancel.set()
     thread.join(10)
     assert [type(error) for error in raised] == [Cancelled]
+    loop.close(nothing())
+
+
+def test_a_token_that_is_set_already_ends_it(loop: LoopThread) -> None:
+    cancel = CancelToken()
+    cancel.set()
+    raised: list[BaseException] = []
+
+    async def answers() -> AsyncGenerator[int, None]:
+        yield 1
+
+    def run() -> None:
+        for work in (nothing(), anext(answers(), None)):
+            try:
+                loop.run(work, cancel)
+            except Cancelled as error:
+                raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [type(error) for error in raised] == [Cancelled, Cancelled]
     loop.close(nothing())
 
 

@@ -135,6 +135,14 @@ class _Call(Generic[T]):
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._go())
+        self._task.add_done_callback(self._never_began)
+
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step runs nothing of `_go`, whose end is never cancelled."""
+        if task.cancelled():
+            _drop(self._work)
+            self._error = asyncio.CancelledError()
+            self.done.release()
 
     async def _go(self) -> None:
         try:
