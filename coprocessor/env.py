@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
@@ -18,15 +19,22 @@ def _forget(value: int) -> None:
     """Drops what LAST_INSERT_ID(value) is to remember: the default where there is no session."""
 
 
+def _pause(seconds: float) -> bool:
+    """Sleeps: the default where nobody interrupts."""
+    time.sleep(seconds)
+    return False
+
+
 @dataclass(slots=True)
 class Env:
     """What an execution gives its closures.
 
     `params` is the parameter row, `context` the session's values by `Context.key`. `writing` is True while an INSERT,
     UPDATE or DELETE computes values to store: in strict mode, bad conversions and divisions by zero are then errors,
-    else they are warnings. `warn(code, message)` collects warnings,
-    `remember_id(value)` sets what LAST_INSERT_ID() gives from now on. `recursions` holds, by id, the iterations
-    and rows so far of each recursive common table expression, of which `recursion_depth_max` iterations are allowed.
+    else they are warnings. `warn(code, message)` collects warnings, `remember_id(value)` sets what LAST_INSERT_ID()
+    gives from now on. `pause(seconds)` sleeps and returns whether the statement was interrupted meanwhile.
+    `recursions` holds, by id, the iterations and rows so far of each recursive common table expression, of which
+    `recursion_depth_max` iterations are allowed.
     """
 
     params: Sequence[object] = ()
@@ -37,6 +45,7 @@ class Env:
     writing: bool = False
     warn: Warn = _ignore
     remember_id: Callable[[int], None] = _forget
+    pause: Callable[[float], bool] = _pause
     div_precision_increment: int = 4
     recursion_depth_max: int = 1000
     recursions: dict[int, tuple[int, int]] = field(default_factory=dict)

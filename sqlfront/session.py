@@ -120,7 +120,7 @@ class Session:
             self._read_otherwise()
         for name in ("tidb_replica_read", "tidb_read_staleness"):
             self.variables.on_change(name, self._read_otherwise)
-        for name in ("time_zone", "sql_mode", "sql_select_limit", "tidb_isolation_read_engines"):
+        for name in ("time_zone", "sql_mode", "sql_select_limit", "max_execution_time", "tidb_isolation_read_engines"):
             self.variables.on_change(name, self._forget_plans)
 
     # Statements

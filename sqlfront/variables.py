@@ -406,7 +406,7 @@ VARIABLES: dict[str, Variable] = {
         _str("collation_database", "utf8mb4_bin", BOTH, _collation, only=True),
         _str("default_collation_for_utf8mb4", "utf8mb4_bin", BOTH, _collation, only=True),
         # Limits.
-        _int("max_execution_time", 0, 0, _U31, only=True),
+        _int("max_execution_time", 0, 0, _U31),
         _int("tidb_mem_quota_query", QUERY_MEMORY, -1, _I63),
         _str("tidb_server_memory_limit", "80%", GLOBAL, _memory_limit),
         _int("max_allowed_packet", 64 * _MIB, _KIB, _GIB),

@@ -389,10 +389,7 @@ add(Function("name_const", 2, 2, fixed([None], TEXT), SUBJECT, rewrite=lambda ar
 
 
 def _sleep(env: Env, seconds: float) -> int:
-    import time
-
-    time.sleep(max(seconds, 0.0))
-    return 0
+    return int(env.pause(max(seconds, 0.0)))
 
 
 add(Function("sleep", 1, 1, fixed([DOUBLE], BIGINT), SUBJECT, py=_sleep, env=True, deterministic=False, tipb="Sleep"))

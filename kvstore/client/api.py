@@ -54,6 +54,10 @@ class CancelToken:
     def is_set(self) -> bool:
         return self._event.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Returns whether it is set, after so long at most."""
+        return self._event.wait(min(seconds, threading.TIMEOUT_MAX))
+
     def set(self) -> None:
         with self._mutex:
             self._event.set()

@@ -25,10 +25,12 @@ ER_INTERNAL = 1815
 class StorageHints:
     """What the hint of one query block says, and which of its tables the block has turned out to read."""
 
-    def __init__(self, ctx: BindContext, text: str) -> None:
+    def __init__(self, ctx: BindContext, text: str, *, outermost: bool) -> None:
         self.ctx = ctx
         comment = read_hints(text)
         ctx.warnings += comment.warnings
+        if outermost and ctx.max_execution_ms is None:
+            ctx.max_execution_ms = comment.max_execution_ms
         self.hinted = comment.engines
         self.matched: set[HintedTable] = set()
 
@@ -60,7 +62,10 @@ class StorageHints:
 def storage_hints(ctx: BindContext, node: exp.Select) -> StorageHints | None:
     """The hints of a query block; None when it has no hint comment."""
     hint = node.args.get("hint")
-    return StorageHints(ctx, str(hint.expressions[0])) if hint is not None else None
+    if hint is None:
+        return None
+    outermost = node.find_ancestor(exp.Select, exp.CTE) is None
+    return StorageHints(ctx, str(hint.expressions[0]), outermost=outermost)
 
 
 def scan_engine(ctx: BindContext, table: Table, alias: str, hints: StorageHints | None) -> str:

@@ -85,6 +85,7 @@ def environment(session: Session, params: tuple[object, ...], *, writing: bool =
         writing=writing,
         warn=session.warn,
         remember_id=lambda value: setattr(session, "last_insert_id", value),
+        pause=session.cancel.wait,
         div_precision_increment=variables.div_precision_increment,
         recursion_depth_max=variables.recursion_depth_max,
     )

@@ -126,8 +126,9 @@ def _query(
         ctx.schema = ctx.schema.at(ts)
     plan = plan_query(session, ctx, statement)
     executable: Executable
+    limit_ms = session.variables.max_execution_ms if ctx.max_execution_ms is None else ctx.max_execution_ms
     if ts:
-        return _telling(AtTimestamp(plan, session.variables.zone, ts), ctx), False
+        return _telling(_limited(AtTimestamp(plan, session.variables.zone, ts), limit_ms), ctx), False
     if plan.lock is not None:
         from sqlfront.exec.locking import LockingQuery
 
@@ -137,7 +138,15 @@ def _query(
     limit = session.variables.select_limit
     if _depends_on_size(executable):
         executable = Sized(executable, plan.tables, session)
-    return _telling(executable, ctx), ctx.cacheable and limit is None
+    return _telling(_limited(executable, limit_ms), ctx), ctx.cacheable and limit is None
+
+
+def _limited(executable: Executable, limit_ms: int) -> Executable:
+    if not limit_ms:
+        return executable
+    from sqlfront.exec.time_limit import Limited
+
+    return Limited(executable, limit_ms)
 
 
 def _telling(executable: Executable, ctx: BindContext) -> Executable:

@@ -1,8 +1,9 @@
 """Optimizer hints: the text of a comment `/*+ ... */` to what it asks for.
 
-Of all hints one is read, TiDB's READ_FROM_STORAGE (`pkg/parser/hintparser.y`); the others are stepped over:
+Of all hints two are read, as TiDB does (`pkg/parser/hintparser.y`); the others are stepped over:
 
     READ_FROM_STORAGE([@block] engine [table, ...], ...)    engine: TIKV or TIFLASH; table: [db.]alias[@block]
+    MAX_EXECUTION_TIME([@block] milliseconds)               0: without a limit
 
 A hint never fails a statement: what cannot be read is a warning, and the rest of the comment is not looked at.
 """
@@ -14,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 READ_FROM_STORAGE = "READ_FROM_STORAGE"
+MAX_EXECUTION_TIME = "MAX_EXECUTION_TIME"
+MILLISECONDS_MAX = (1 << 31) - 1
 ENGINES = frozenset({"tikv", "tiflash"})
 ER_HINT_SYNTAX = 1064
 ER_HINT_UNSUPPORTED = 8061
@@ -34,10 +37,14 @@ class HintedTable:
 
 @dataclass(slots=True)
 class HintComment:
-    """What one comment asks for: the engine of each table it names, in order, and warnings (code, message)."""
+    """What one comment asks for: the engine of each table it names, in order, and warnings (code, message).
+
+    `max_execution_ms` is None where it says nothing of the time.
+    """
 
     engines: list[tuple[str, HintedTable]] = field(default_factory=list)
     warnings: list[tuple[int, str]] = field(default_factory=list)
+    max_execution_ms: int | None = None
 
 
 def read_hints(text: str) -> HintComment:
@@ -97,6 +104,9 @@ class _Reader:
         if self.peek().upper() == READ_FROM_STORAGE:
             self.at += 1
             self.storage(out)
+        elif self.peek().upper() == MAX_EXECUTION_TIME:
+            self.at += 1
+            self.time_limit(out)
         else:
             self.name()
             if self.accept("("):
@@ -136,6 +146,18 @@ class _Reader:
             out.warnings.append((ER_HINT_UNSUPPORTED, message))
         else:
             out.engines += found
+
+    def time_limit(self, out: HintComment) -> None:
+        """MAX_EXECUTION_TIME from its parenthesis on; the last one counts."""
+        self.expect("(")
+        elsewhere = self.block()
+        digits = self.peek()
+        if not (digits.isascii() and digits.isdigit()):
+            raise self.wrong()
+        self.at += 1
+        self.expect(")")
+        if not elsewhere:
+            out.max_execution_ms = min(int(digits), MILLISECONDS_MAX)
 
     def block(self) -> bool:
         """The name of a query block, if there is one."""

@@ -85,8 +85,8 @@ class Sarg:
 
 @dataclass(frozen=True, slots=True)
 class RowSarg:
-    """A condition that columns have the values of one of some rows: (a, b) IN ((1, 2), ...), or an OR that says or implies
-    it. `rows` have the same columns, by offset; `exact` unless the condition says more."""
+    """A condition that columns have the values of one of some rows: (a, b) IN ((1, 2), ...), or an OR that says or
+    implies it. `rows` have the same columns, by offset; `exact` unless the condition says more."""
 
     cond: Expr
     rows: tuple[Mapping[int, Expr], ...]

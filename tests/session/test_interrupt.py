@@ -83,3 +83,48 @@ def test_kill_connection(a: Session, b: Session) -> None:
 
 def test_kill_of_nobody(a: Session) -> None:
     assert error_code(a, "kill 987654") == 1094
+
+
+def test_sleep_is_interrupted(a: Session) -> None:
+    thread = _later(a.interrupt)
+    begun = time.monotonic()
+    assert value(a, "select sleep(60)") == 1
+    assert time.monotonic() - begun < 10
+    thread.join()
+    assert value(a, "select sleep(0.01)") == 0
+
+
+@pytest.mark.parametrize("query", [LONG_JOIN, LONG_CTE])
+def test_max_execution_time(busy: Session, query: str) -> None:
+    run(busy, "set cte_max_recursion_depth = 4294967295", "set max_execution_time = 100")
+    begun = time.monotonic()
+    assert error_code(busy, query) == 3024
+    assert time.monotonic() - begun < 10
+    assert value(busy, "select count(*) from n") == 3000
+    run(busy, "set max_execution_time = 0")
+    thread = _later(busy.interrupt, 0.4)
+    assert error_code(busy, query) == 1317
+    thread.join()
+
+
+def test_max_execution_time_of_a_hint(busy: Session) -> None:
+    hinted = LONG_JOIN.replace("select", "select /*+ max_execution_time(100) */", 1)
+    assert error_code(busy, hinted) == 3024
+    run(busy, "set max_execution_time = 1000")
+    assert value(busy, "select /*+ MAX_EXECUTION_TIME(0) */ sleep(1.5)") == 0
+    # the hint of a subquery is not the statement's, and only queries are limited
+    assert value(busy, "select * from (select /*+ max_execution_time(100000) */ sleep(60)) s") == 1
+    run(busy, "update t set v = v + sleep(1.5) where id = 1", "set max_execution_time = 0")
+    assert value(busy, "select v from t where id = 1") == 10
+
+
+def test_the_time_of_a_query_that_is_over_stops_nothing(busy: Session) -> None:
+    run(busy, "set max_execution_time = 2000")
+    assert value(busy, "select count(*) from n") == 3000
+    result = busy.execute("select id from n")
+    next(result.fetch())
+    result.close()
+    run(busy, "set max_execution_time = 0")
+    thread = _later(busy.interrupt, 2.5)
+    assert error_code(busy, LONG_JOIN) == 1317
+    thread.join()
