@@ -167,6 +167,7 @@ class GroupCommit(Generic[T]):
                 if error is None:
                     self._finish(place)
                 else:
-                    place.error = error
+                    if place.error is None:
+                        place.error = error
                     self._fail(place, error)
                 place.finished = True

@@ -127,6 +127,7 @@ def test_a_failed_write_is_all_of_theirs(store: EmbeddedStore, monkeypatch: pyte
     disk.hold()
     for name in "ab":
         disk.commit(name, name.encode())
+    disk.commit("rejected", b"r", check=reject)
 
     def full(batch: object) -> None:
         raise errors.DiskFull("no room")
@@ -135,6 +136,7 @@ def test_a_failed_write_is_all_of_theirs(store: EmbeddedStore, monkeypatch: pyte
     disk.release()
     assert isinstance(disk.outcomes["first"], int)
     assert all(isinstance(disk.outcomes[name], errors.DiskFull) for name in "ab")
+    assert isinstance(disk.outcomes["rejected"], errors.CommitRejected)
     late = store.begin()
     late.put(b"c", b"v")
     with pytest.raises(errors.StoreError, match="stopped"):
