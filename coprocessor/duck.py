@@ -59,6 +59,11 @@ def file_errors() -> tuple[type[Exception], ...]:
     return (OSError, *query_errors())
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether DuckDB says that its file cannot be trusted."""
+    return any(sign in str(error) for sign in ("invalidated", "checksum", "Corrupt", "corrupt"))
+
+
 def _connect() -> duckdb.DuckDBPyConnection:
     """A new instance in memory, whose own threads give way to everybody else.
 

@@ -187,7 +187,7 @@ class Columnar:
 
     def failed(self, error: Exception) -> bool:
         """A query that read the replica failed: whether the file is damaged, and was put aside."""
-        from coprocessor.columnar.replica import is_damage
+        from coprocessor.duck import is_damage
 
         if self._replica is None or not is_damage(error):
             return False

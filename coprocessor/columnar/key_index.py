@@ -8,19 +8,22 @@ key, the one with the most different values, and what else the key has is compar
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from coprocessor.columnar.layout import Layout
-from coprocessor.duck import RELATION
+from coprocessor.duck import RELATION, is_damage, query_errors
 
 if TYPE_CHECKING:
     import duckdb
 
 ROWS_MIN = 50_000
 """A smaller table is probed as quickly."""
+ROWS_MAX = 100_000_000
+"""A larger one has none: DuckDB keeps an index in memory, some 12 bytes a row."""
 FAN_MAX = 64
 """A column with more rows to a value, on the average, is no help."""
 ROWS_FOR_A_KEY = 6000
@@ -30,6 +33,8 @@ FOUND_MAX = 8192
 LISTED_MAX = 250
 """So few keys are better listed in a statement than read from a relation."""
 SETTINGS = f"SET index_scan_max_count = {FOUND_MAX}"
+
+logger = logging.getLogger("sqlfront.columnar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,10 @@ def delete_listed_sql(layout: Layout, column: str, keys: pa.RecordBatch) -> str:
 
 
 def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout) -> KeyIndex | None:
-    """Makes the index of a filled table, in a transaction of its own; None when it would be of no use."""
+    """Makes the index of a filled table, in a transaction of its own.
+
+    None when it would be of no use, or there is no memory for it: the table goes without.
+    """
     columns = layout.integer_keys
     if not columns:
         return None
@@ -73,10 +81,16 @@ def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout) -> KeyIn
     ((rows, *counts),) = connection.execute(f"SELECT count(*), {distinct} FROM {layout.name}").fetchall()
     most = max(counts)
     fan = 1.0 if len(layout.key_names) == 1 else rows / max(most, 1)
-    if fan > FAN_MAX:
+    if fan > FAN_MAX or rows > ROWS_MAX:
         return None
     column = columns[counts.index(most)]
-    connection.execute(f"CREATE INDEX {layout.index_name} ON {layout.name} ({column})")
+    try:
+        connection.execute(f"CREATE INDEX {layout.index_name} ON {layout.name} ({column})")
+    except query_errors() as error:
+        if is_damage(error):
+            raise
+        logger.warning("columnar table %s goes without an index of its key: %s", layout.codec.schema.name, error)
+        return None
     return KeyIndex(column, max(fan, 1.0))
 
 

@@ -35,7 +35,7 @@ from coprocessor.columnar.key_index import to_json
 from coprocessor.columnar.layout import NAME_PATTERN, Layout, blob, table_name
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
 from coprocessor.columnar.view import Overlay, View
-from coprocessor.duck import RELATION, DuckEngine, Script, file_errors, query_errors, run_over
+from coprocessor.duck import RELATION, DuckEngine, Script, file_errors, is_damage, query_errors, run_over
 from coprocessor.errors import Unsupported
 from coprocessor.schema import ColumnSchema
 from coprocessor.table import TableCodec
@@ -67,11 +67,6 @@ def move_sql(work: Sequence[tuple[ReplicaTable, Batch]], ts: int, padded: Mappin
     return (
         f"UPDATE replica.main.tables SET applied_ts = {ts}, change_ts = {change_ts}{cases} WHERE table_id IN ({tables})"
     )
-
-
-def is_damage(error: Exception) -> bool:
-    """Whether DuckDB says that its file cannot be trusted."""
-    return any(sign in str(error) for sign in ("invalidated", "checksum", "Corrupt", "corrupt"))
 
 
 class Catalogue(Protocol):

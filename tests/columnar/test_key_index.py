@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -110,6 +111,31 @@ def test_none_where_it_would_find_nothing(path: str, definition: str, row: Any) 
         found = built(con, definition, [row(i) for i in range(ROWS)])
         assert found.key_index is None
         assert not found.wants_index
+        con.execute("update t set v = v + 10 where v % 100 = 7")
+        same_table(con, "t")
+
+
+def test_a_table_goes_without_where_there_is_no_memory(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Full:
+        """A connection that has no memory for an index."""
+
+        def __init__(self, connection: Any) -> None:
+            self._connection = connection
+
+        def execute(self, sql: str, *args: object) -> Any:
+            if sql.startswith("CREATE INDEX"):
+                raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block")
+            return self._connection.execute(sql, *args)
+
+    with connected(path) as con:
+        found = built(con, *with_rows("int"))
+        assert found.key_index is not None
+        writer = con._database.columnar._replica.writer
+        writer.execute(f"DROP INDEX replica.main.{found.layout.index_name}")
+        with caplog.at_level("WARNING", "sqlfront.columnar"):
+            assert key_index.create_index(Full(writer), found.layout) is None
+        assert "without an index" in caplog.text
+        found.key_index = None
         con.execute("update t set v = v + 10 where v % 100 = 7")
         same_table(con, "t")
 
