@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -66,11 +67,16 @@ def test_a_token_that_is_set_already_ends_it(loop: LoopThread) -> None:
     cancel.set()
     raised: list[BaseException] = []
 
+    async def for_ever() -> None:
+        await asyncio.sleep(3600)
+
     async def answers() -> AsyncGenerator[int, None]:
+        await asyncio.sleep(3600)
         yield 1
 
     def run() -> None:
-        for work in (nothing(), anext(answers(), None)):
+        for work in (for_ever(), anext(answers(), None)):
+            loop._loop.call_soon_threadsafe(time.sleep, 0.2)  # the call is made and cancelled before its first step
             try:
                 loop.run(work, cancel)
             except Cancelled as error:
