@@ -67,7 +67,6 @@ class Committer:
         self.changes = ChangeLog(engine, self.mutex, self.settle)
         self._group: GroupCommit[Commit] = GroupCommit(self._write, self._finish, self._abandon)
         self._cursor = cursor
-        self._values, self._records = engine.handle(CF_DEFAULT), engine.handle(CF_WRITE)
         self.commits = 0
         self.conflicts = 0
 
@@ -312,7 +311,7 @@ class Committer:
 
     def _fill(self, batch: Batch, commit: Commit) -> None:
         """Puts the records of a commit into the batch."""
-        start_ts = commit.start_ts
+        engine, start_ts = self.engine, commit.start_ts
         start = encode_uvarint(start_ts)
         put_head = b"P" + start + b"v"
         suffix = ts_suffix(commit.commit_ts)
@@ -323,12 +322,12 @@ class Committer:
             elif len(value) <= SHORT_VALUE_MAX:
                 record = b"%b%c%b" % (put_head, len(value), value)
             else:
-                batch.put(versioned(key, start_ts), value, self._values)
+                batch.put(versioned(key, start_ts), value, engine.handle(CF_DEFAULT))
                 record = b"P" + start
             records.append((key + suffix, record))
         for key in commit.locked_only:
             records.append((key + suffix, b"L" + start))
-        batch.put_all(records, self._records)
+        batch.put_all(records, engine.handle(CF_WRITE))
         if self.changes.followed:
             self.changes.add(batch, commit.commit_ts, commit.writes)
 

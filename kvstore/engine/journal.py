@@ -146,9 +146,8 @@ class Journal:
     def prepare(self) -> None:
         """To be called before a write and without the mutex: sees to a log that is full, or waits in memory."""
         log = self.log
-        if self._refused is None and log.is_easy(self._file_bytes, self._pending_bytes):
-            return
-        self._check()
+        if self.failed:
+            self._check()
         if log.file_bytes >= self._file_bytes:
             self._make_way()
         if log.waiting_bytes > self._pending_bytes:

@@ -111,11 +111,6 @@ class Log:
         """About as much as waits in memory."""
         return self._allocated - self._state.end - self._room
 
-    def is_easy(self, file_bytes: int, waiting_bytes: int) -> bool:
-        """Whether it has not failed, and no more than this is in the file and waits."""
-        end = self._state.end
-        return self.failure is None and end < file_bytes and self._allocated - end - self._room <= waiting_bytes
-
     def append(self, batch: bytes) -> None:
         """Takes the next batch; the caller holds the mutex. Raises DiskFull when the file has no room for it."""
         size = len(batch) + BATCH_OVERHEAD_BYTES
@@ -158,8 +153,7 @@ class Log:
 
     def sync(self) -> None:
         """Makes durable what was appended before the call."""
-        state = self._state
-        target = state.handed + len(state.waiting)
+        target = self.sequence
         if self.durable < target:
             with self.io:
                 if self.durable < target:

@@ -394,8 +394,7 @@ class RocksEngine:
         self._journal.log.hand_over()
 
     def sync(self) -> None:
-        if self._db is None:
-            raise self.closed_error()
+        self._open_db()
         self._journal.log.sync()
 
     def delete_range(self, cf: str, start: bytes, end: bytes) -> None:
