@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coprocessor.columnar.key_index import SETTINGS, KeyIndex, from_json
+from coprocessor.columnar.key_index import SETTINGS, Choice
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,8 +42,7 @@ class Built:
     max_key: bytes
     padded: frozenset[int]
     copy: int
-    key_index: KeyIndex | None
-    index_open: bool
+    key_index: Choice
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Built]:
@@ -88,8 +87,10 @@ def _attach(connection: duckdb.DuckDBPyConnection, file: str) -> list[Built]:
         "SELECT table_id, applied_ts, change_ts, signature, max_key, padded, copy, key_index FROM replica.main.tables"
     ).fetchall()
     return [
-        Built(table_id, applied, change, signature, max_key, frozenset(json.loads(padded)), copy, *from_json(key_index))
-        for table_id, applied, change, signature, max_key, padded, copy, key_index in rows
+        Built(
+            table_id, applied, change, signature, max_key, frozenset(json.loads(padded)), copy, Choice.from_json(text)
+        )
+        for table_id, applied, change, signature, max_key, padded, copy, text in rows
     ]
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import duckdb
 
 ROWS_MIN = 50_000
-"""A smaller table is probed as quickly."""
+"""Of a smaller table fewer than ten keys would be looked up."""
 ROWS_MAX = 100_000_000
-"""A larger one has none: DuckDB keeps an index in memory, some 12 bytes a row."""
+"""A larger one has none: DuckDB makes an index in memory, and it has some 12 bytes a row."""
 FAN_MAX = 64
 """A column with more rows to a value, on the average, is no help."""
 ROWS_FOR_A_KEY = 6000
@@ -31,7 +31,8 @@ ROWS_FOR_A_KEY = 6000
 FOUND_MAX = 8192
 """DuckDB looks up no more rows than this by an index."""
 LISTED_MAX = 250
-"""So few keys are better listed in a statement than read from a relation."""
+"""So few keys are listed in the statement: that takes as long as to read them from a relation, or less, and spares the
+entries into the interpreter that a relation costs."""
 SETTINGS = f"SET index_scan_max_count = {FOUND_MAX}"
 
 logger = logging.getLogger("sqlfront.columnar")
@@ -49,8 +50,8 @@ class KeyIndex:
         return min(rows // ROWS_FOR_A_KEY, int(FOUND_MAX / 2 / self.fan))
 
     def delete_sql(self, layout: Layout, keys: pa.RecordBatch) -> str:
-        """Deletes the rows with these keys; to be run over them, where it reads RELATION."""
-        sql = delete_listed_sql(layout, self.column, keys)
+        """Deletes the rows with these keys."""
+        sql = _delete_listed_sql(layout, self.column, keys)
         names = layout.key_names
         if len(names) == 1:
             return sql
@@ -63,26 +64,67 @@ class KeyIndex:
         return f"{sql} AND {key} IN (SELECT {key} FROM {RELATION})"
 
 
-def delete_listed_sql(layout: Layout, column: str, keys: pa.RecordBatch) -> str:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The index that a table has, None for none; `is_open` while that was not decided, as the table is small."""
+
+    index: KeyIndex | None
+    is_open: bool
+
+    def is_due(self, layout: Layout, rows: int) -> bool:
+        """Whether a table of so many rows should be looked at once more."""
+        return self.is_open and rows >= ROWS_MIN and bool(layout.integer_keys)
+
+    def without(self) -> Choice:
+        """When the index was dropped: it is made again where there was one."""
+        return Choice(None, self.is_open or self.index is not None)
+
+    def delete_sql(self, layout: Layout, keys: pa.RecordBatch, rows: int) -> str:
+        """How rows with these keys are deleted soonest, of a table of so many; to be run over them, where it reads
+        RELATION."""
+        if self.index is not None and keys.num_rows <= self.index.keys_max(rows):
+            return self.index.delete_sql(layout, keys)
+        if keys.num_rows <= LISTED_MAX and layout.key_names == layout.integer_keys[:1]:
+            return _delete_listed_sql(layout, layout.key_names[0], keys)
+        return layout.delete_sql()
+
+    def to_json(self) -> str | None:
+        """The choice as text, None while it is open."""
+        return None if self.is_open else json.dumps(self.index and asdict(self.index))
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Choice:
+        """What `to_json` gave."""
+        values = None if text is None else json.loads(text)
+        return cls(None if values is None else KeyIndex(**values), text is None)
+
+
+OPEN = Choice(None, True)
+"""Of a table that nobody has looked at."""
+
+
+def _delete_listed_sql(layout: Layout, column: str, keys: pa.RecordBatch) -> str:
     """Deletes all rows whose integer `column` has one of the keys' values, which stand in the statement."""
     values = ", ".join(map(str, keys.column(column).unique().to_pylist()))
     return f"DELETE FROM {layout.name} WHERE {column} IN ({values})"
 
 
-def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout) -> KeyIndex | None:
-    """Makes the index of a filled table, in a transaction of its own.
+def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout, rows: int) -> Choice:
+    """Makes the index of a filled table of so many rows, in a transaction of its own.
 
-    None when it would be of no use, or there is no memory for it: the table goes without.
+    There is none when it would be of no use, or there is no memory for it.
     """
+    if rows < ROWS_MIN:
+        return OPEN
     columns = layout.integer_keys
-    if not columns:
-        return None
+    if not columns or rows > ROWS_MAX:
+        return Choice(None, False)
     distinct = ", ".join(f"approx_count_distinct({column})" for column in columns)
-    ((rows, *counts),) = connection.execute(f"SELECT count(*), {distinct} FROM {layout.name}").fetchall()
+    (counts,) = connection.execute(f"SELECT {distinct} FROM {layout.name}").fetchall()
     most = max(counts)
-    fan = 1.0 if len(layout.key_names) == 1 else rows / max(most, 1)
-    if fan > FAN_MAX or rows > ROWS_MAX:
-        return None
+    fan = 1.0 if len(layout.key_names) == 1 else max(1.0, rows / max(most, 1))
+    if fan > FAN_MAX:
+        return Choice(None, False)
     column = columns[counts.index(most)]
     try:
         connection.execute(f"CREATE INDEX {layout.index_name} ON {layout.name} ({column})")
@@ -90,16 +132,5 @@ def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout) -> KeyIn
         if is_damage(error):
             raise
         logger.warning("columnar table %s goes without an index of its key: %s", layout.codec.schema.name, error)
-        return None
-    return KeyIndex(column, max(fan, 1.0))
-
-
-def to_json(index: KeyIndex | None, *, is_open: bool) -> str | None:
-    """A table's index as text, None while whether it is to have one is open."""
-    return None if is_open else json.dumps(None if index is None else asdict(index))
-
-
-def from_json(text: str | None) -> tuple[KeyIndex | None, bool]:
-    """What `to_json` was given."""
-    values = None if text is None else json.loads(text)
-    return None if values is None else KeyIndex(**values), text is None
+        return Choice(None, False)
+    return Choice(KeyIndex(column, fan), False)

@@ -31,7 +31,7 @@ import pyarrow as pa
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import absent
 from coprocessor.columnar.files import Built, attach, set_aside
-from coprocessor.columnar.key_index import to_json
+from coprocessor.columnar.key_index import Choice
 from coprocessor.columnar.layout import NAME_PATTERN, Layout, blob, table_name
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
 from coprocessor.columnar.view import Overlay, View
@@ -186,7 +186,7 @@ class Replica:
         table.applied_ts = found.applied_ts
         table.max_key = found.max_key
         table.padded = set(found.padded)
-        table.key_index, table.index_open = found.key_index, found.index_open
+        table.key_index = found.key_index
         return table
 
     def _drop_unknown(self, built: set[str]) -> None:
@@ -437,23 +437,23 @@ class Replica:
             return False
         if old.signature() != layout.signature():
             columns = {column.id: column for column in newest.schema.columns}
-            index_open = table.index_open or table.key_index is not None
+            key_index = table.key_index.without()
             try:
                 self._alter(
                     layout,
                     {c: columns[c] for c in layout.types.keys() - kept},
                     old.types.keys() - kept,
-                    to_json(None, is_open=index_open),
+                    key_index,
                 )
             except query_errors() as error:
                 self.failed(error)
                 return False
-            table.key_index, table.index_open = None, index_open
+            table.key_index = key_index
         table.layout = layout
         return True
 
     def _alter(
-        self, layout: Layout, added: Mapping[int, ColumnSchema], dropped: Iterable[int], key_index: str | None
+        self, layout: Layout, added: Mapping[int, ColumnSchema], dropped: Iterable[int], key_index: Choice
     ) -> None:
         """Adds and drops columns, and the index, on which nothing may depend then."""
         connection = self.writer
@@ -470,7 +470,7 @@ class Replica:
                 )
             connection.execute(
                 "UPDATE replica.main.tables SET signature = $1, key_index = $2 WHERE table_id = $3",
-                [layout.signature(), key_index, layout.codec.table_id],
+                [layout.signature(), key_index.to_json(), layout.codec.table_id],
             )
             connection.commit()
         except BaseException:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from coprocessor.columnar.key_index import LISTED_MAX, ROWS_MIN, KeyIndex, delete_listed_sql
+from coprocessor.columnar.key_index import OPEN, Choice
 from coprocessor.columnar.layout import Layout
 
 CHANGED_MAX = 1_000_000
@@ -69,9 +69,7 @@ class ReplicaTable:
         """About so many rows were deleted since the table was laid out."""
         self.rows = 0
         """About so many rows are in it."""
-        self.key_index: KeyIndex | None = None
-        self.index_open = True
-        """Whether an index is still to be made, once the table is large enough."""
+        self.key_index: Choice = OPEN
 
     @property
     def table_id(self) -> int:
@@ -79,16 +77,12 @@ class ReplicaTable:
 
     @property
     def wants_index(self) -> bool:
-        return self.index_open and self.rows >= ROWS_MIN and bool(self.layout.integer_keys)
+        """Whether it is to be laid out anew for an index."""
+        return self.key_index.is_due(self.layout, self.rows)
 
     def delete_sql(self, keys: pa.RecordBatch) -> str:
-        """How rows with these keys are deleted soonest; to be run over them."""
-        index = self.key_index
-        if index is not None and keys.num_rows <= index.keys_max(self.rows):
-            return index.delete_sql(self.layout, keys)
-        if keys.num_rows <= LISTED_MAX and self.layout.key_names == self.layout.integer_keys[:1]:
-            return delete_listed_sql(self.layout, self.layout.key_names[0], keys)
-        return self.layout.delete_sql()
+        """How rows with these keys are deleted soonest; to be run over them, where it reads RELATION."""
+        return self.key_index.delete_sql(self.layout, keys, self.rows)
 
     def note(self, commit_ts: int, key: bytes, value: bytes | None) -> None:
         """Takes in a write of a commit. Commits come in order but for rare exceptions."""
@@ -114,9 +108,10 @@ class ReplicaTable:
         if batch.entries:
             self.changed += [(commit_ts, key) for commit_ts, key, _ in batch.entries]
             self.pending[: batch.seen] = batch.rest
-            self.dead += sum(key <= self.max_key for key in batch.newest)
-            self.rows += sum(key > self.max_key for key in batch.newest)
-            self.max_key = max(self.max_key, *batch.newest)
+            behind = sum(key <= self.max_key for key in batch.newest)
+            self.dead += behind
+            self.rows += len(batch.newest) - behind
+            self.max_key = max(self.max_key, max(batch.newest))
             if len(self.changed) > CHANGED_MAX:
                 gone = len(self.changed) - CHANGED_MAX // 2
                 self.history_from = self.changed[gone - 1][0]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from coprocessor.columnar.files import log_bytes
-from coprocessor.columnar.key_index import ROWS_MIN, create_index, to_json
+from coprocessor.columnar.key_index import OPEN, Choice, create_index
 from coprocessor.columnar.layout import Layout
 from coprocessor.columnar.replica import Replica
 from coprocessor.columnar.table import ReplicaTable, Status
@@ -180,17 +180,16 @@ class Worker(threading.Thread):
                 f"CREATE TABLE {laid.name} AS SELECT {names} FROM {layout.name} ORDER BY {layout.order}"
             ).fetchall()
             connection.commit()
-            key_index = create_index(connection, laid) if rows >= ROWS_MIN else None
+            key_index = create_index(connection, laid, rows)
             with replica.mutex:
                 keys = table.changed_since(ts)
                 same = table.layout is layout and table.generation == generation and table.status is Status.READY
                 if keys is None or not same or replica.find(layout.codec) is not table:
                     connection.execute(f"DROP TABLE {laid.name}")
                     return False
-                self._take_over(connection, table, laid, keys, to_json(key_index, is_open=rows < ROWS_MIN))
-                table.layout, table.key_index, table.index_open = laid, key_index, rows < ROWS_MIN
-                table.dead = len(keys)
-                table.rows = rows
+                self._take_over(connection, table, laid, keys, key_index)
+                table.layout, table.key_index = laid, key_index
+                table.dead, table.rows = len(keys), rows
             self._checkpoint()
             return True
         except query_errors() as error:
@@ -200,7 +199,7 @@ class Worker(threading.Thread):
             with suppress(*query_errors()):
                 connection.execute(f"DROP TABLE IF EXISTS {laid.name}")
             table.dead = 0  # not at once again
-            table.index_open = False
+            table.key_index = Choice(table.key_index.index, False)
             return False
         finally:
             replica.duck.give_back(connection)
@@ -211,7 +210,7 @@ class Worker(threading.Thread):
         table: ReplicaTable,
         laid: Layout,
         keys: list[bytes],
-        key_index: str | None,
+        key_index: Choice,
     ) -> None:
         """Applies to the table's new form what changed since it was begun, and puts it in place."""
         values = self._replica.storage.snapshot(table.applied_ts).batch_get(keys)
@@ -222,7 +221,7 @@ class Worker(threading.Thread):
         connection.execute(f"DROP TABLE {table.layout.name}")
         connection.execute(
             "UPDATE replica.main.tables SET copy = $1, key_index = $2 WHERE table_id = $3",
-            [laid.copy, key_index, table.table_id],
+            [laid.copy, key_index.to_json(), table.table_id],
         )
         connection.commit()
 
@@ -289,7 +288,7 @@ class Worker(threading.Thread):
             return True  # when the load is over
         old, table.layout = table.layout, Layout(codec, table.layout.copy + 1)
         layout = table.layout
-        table.rows, table.key_index = 0, None
+        table.rows, table.key_index = 0, OPEN
         ts = replica.storage.now_ts()
         replica.storage.wait_until(ts)
         begun = time.monotonic()
@@ -319,7 +318,7 @@ class Worker(threading.Thread):
                     gathered = []
             if gathered:
                 self._insert(connection, layout, gathered)
-            key_index = create_index(connection, layout) if table.rows >= ROWS_MIN else None
+            key_index = create_index(connection, layout, table.rows)
             with replica.mutex:
                 if table.generation != generation or replica.find(codec) is not table:
                     return False
@@ -335,11 +334,11 @@ class Worker(threading.Thread):
                         max_key,
                         json.dumps(sorted(padded)),
                         layout.copy,
-                        to_json(key_index, is_open=table.rows < ROWS_MIN),
+                        key_index.to_json(),
                     ],
                 )
                 table.restart(ts)
-                table.key_index, table.index_open = key_index, table.rows < ROWS_MIN
+                table.key_index = key_index
                 table.max_key, table.padded = max_key, padded
                 table.status = Status.READY
         finally:

@@ -280,12 +280,12 @@ class Committer:
                             engine.write(batch)
                             batch = engine.batch()
                         self._fill(batch, commit)
+                        self.last_commit_ts = max(self.last_commit_ts, commit.commit_ts)
                 if batch is not None:
                     engine.write(batch)
             except StoreError as error:
                 self.stop(error)
                 raise
-            self.last_commit_ts = max(self.last_commit_ts, max(commit.commit_ts for commit in group))
         self.settle()
 
     def _stamp(self, commit: Commit) -> bool:
@@ -357,10 +357,12 @@ class Committer:
 
     def _finish(self, commit: Commit) -> None:
         """Makes a durable commit visible, or lets go of one that was left out."""
-        if commit.error is not None:
-            self.committing.pop(commit, None)
-            commit.finish()
-            return
+        if commit.error is None:
+            self._tell(commit)
+        self.committing.pop(commit, None)
+        commit.finish()
+
+    def _tell(self, commit: Commit) -> None:
         self.commits += 1
         if self.observers:
             writes = list(commit.writes.items())
@@ -369,11 +371,9 @@ class Committer:
                     observer.on_commit(commit.commit_ts, writes)
             except Exception as error:  # noqa: BLE001 - an observer that missed a commit must not be believed again
                 self.stop(error)
-        self.committing.pop(commit, None)
-        commit.finish()
 
     def _abandon(self, commit: Commit, error: BaseException) -> None:
-        """The sync failed: whether the commit survives is unknown, so the store stops."""
+        """The write or the sync failed: whether the commit survives is unknown, so the store stops."""
         self.stop(error)
         self.committing.pop(commit, None)
         commit.finish()

@@ -6,7 +6,7 @@ A timer interrupts the session as `Connection.interrupt` does; what that raises 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlfront.errors import ER_QUERY_INTERRUPTED, ER_QUERY_TIMEOUT, Error, error
@@ -33,11 +33,7 @@ class Limited:
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         limit = _TimeLimit(session, self._limit_ms)
-        try:
-            result = self._executable.run(session, params)
-        except BaseException as exc:
-            limit.end_by(exc)
-            raise
+        result = limit.watch(lambda: self._executable.run(session, params))
         if result.source is None:
             limit.end()
         else:
@@ -46,37 +42,51 @@ class Limited:
 
 
 class _TimeLimit:
-    """The timer of one execution."""
+    """The timer of one execution.
+
+    Between two fetches nothing is interrupted: the session may run another statement then. The next fetch is told.
+    """
 
     def __init__(self, session: Session, limit_ms: int) -> None:
         self._session = session
         self._mutex = threading.Lock()
-        self._over = self._stopped = False
+        self._busy = self._stopped = self._missed = False
         self._timer = threading.Timer(limit_ms / 1000, self._stop)
         self._timer.daemon = True
         self._timer.start()
 
     def _stop(self) -> None:
-        with self._mutex:  # not when the next statement runs already
-            if not self._over:
+        with self._mutex:
+            if self._busy:
                 self._stopped = True
                 self._session.interrupt()
+            else:
+                self._missed = True
 
-    def end(self) -> bool:
-        """To be called at the end; returns whether the time was up before it."""
-        self._timer.cancel()
-        with self._mutex:
-            self._over = True
-            return self._stopped
-
-    def end_by(self, exc: BaseException) -> None:
-        """To be called for what ended the execution; raises 3024 where that was the time."""
+    def watch(self, step: Callable[[], _T]) -> _T:
+        """Runs one step of the execution. Raises 3024 when the time was up before it or ended it, and what the step
+        raises for other reasons; the execution is over then."""
         from sqlfront.translate import translate
 
-        if self.end() and isinstance(exc, Exception):
+        with self._mutex:
+            if self._missed:
+                raise error(ER_QUERY_TIMEOUT, TIME_IS_UP)
+            self._busy = True
+        try:
+            return step()
+        except Exception as exc:
+            self.end()
             found = exc if isinstance(exc, Error) else translate(exc)
-            if found.code == ER_QUERY_INTERRUPTED:
+            if self._stopped and found.code == ER_QUERY_INTERRUPTED:
                 raise error(ER_QUERY_TIMEOUT, TIME_IS_UP) from exc
+            raise
+        finally:
+            with self._mutex:
+                self._busy = False
+
+    def end(self) -> None:
+        """Nothing is left to be limited."""
+        self._timer.cancel()
 
 
 class _LimitedSource:
@@ -93,11 +103,8 @@ class _LimitedSource:
         return self._watched(self._source.batches())
 
     def _watched(self, items: Iterator[_T]) -> Iterator[_T]:
-        try:
-            yield from items
-        except Exception as exc:
-            self._limit.end_by(exc)
-            raise
+        while (item := self._limit.watch(lambda: next(items, None))) is not None:
+            yield item
         self._limit.end()
 
     def close(self) -> None:

@@ -140,8 +140,13 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
     table = scan.table
     total = max(1.0, estimator.rows(table))
     offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
-    sargs = [s for cond in scan.where if (s := sarg(cond, offsets, table)) is not None]
-    rows = [r for cond in scan.where if (r := row_sarg(cond, offsets, table)) is not None]
+    sargs: list[Sarg] = []
+    rows: list[RowSarg] = []
+    for cond in scan.where:
+        if (one := sarg(cond, offsets, table)) is not None:
+            sargs.append(one)
+        elif (several := row_sarg(cond, offsets, table)) is not None:
+            rows.append(several)
     selectivity = _all_selectivity(table, sargs, scan.where, estimator)
     out_rows = max(1.0, total * selectivity) if scan.where else total
     best = Access(
@@ -414,6 +419,8 @@ def sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg | None:
 
 def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | None:
     """Reads a conjunct as alternatives that have columns in common, None when it is not of that kind."""
+    if not isinstance(cond, Call) or cond.func != "or":
+        return None
     rows: list[dict[int, Expr]] = []
     exact = True
     for alternative in _flat(cond, "or"):
@@ -427,7 +434,7 @@ def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | 
             exact &= found.exact
         rows.append(row)
     common = set.intersection(*(set(row) for row in rows))
-    if len(rows) < 2 or not common:
+    if not common:
         return None
     exact &= all(len(row) == len(common) for row in rows)
     return RowSarg(cond, tuple({offset: row[offset] for offset in common} for row in rows), exact)

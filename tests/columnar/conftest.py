@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from coprocessor.columnar import key_index, table, worker
+from coprocessor.columnar import key_index
 from sqlfront.session import Session
 
 
 def index_small_tables(change: Callable[[Any, str, int], None]) -> None:
     """Lets tables of 50 rows have an index, and be changed by it; `change` is setattr, or what takes it back."""
-    for module in (key_index, table, worker):
-        change(module, "ROWS_MIN", 50)
+    change(key_index, "ROWS_MIN", 50)
     change(key_index, "ROWS_FOR_A_KEY", 1)
 
 

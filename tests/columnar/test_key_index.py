@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import sqlfront
-from coprocessor.columnar import key_index, table, worker
+from coprocessor.columnar import key_index, worker
 from coprocessor.duck import RELATION, RELATIONS_MAX, DuckEngine, Script, query_errors, run_over
 from tests.columnar.compare import REPLICA, hinted, same_table
 
@@ -23,8 +23,7 @@ WAIT_S = 20
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Tables are large from 1,000 rows, and a key is worth 30 rows of probing."""
-    for module in (key_index, table, worker):
-        monkeypatch.setattr(module, "ROWS_MIN", 1000)
+    monkeypatch.setattr(key_index, "ROWS_MIN", 1000)
     monkeypatch.setattr(key_index, "ROWS_FOR_A_KEY", 30)
     monkeypatch.setattr(worker, "DEAD_ROWS_MIN", 1 << 40)
     return str(tmp_path / "db")
@@ -56,7 +55,7 @@ def wait_for_index(found: Any) -> None:
     while found.wants_index:
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert found.key_index is not None
+    assert found.key_index.index is not None
 
 
 def plan_of_delete(con: Any, found: Any, count: int) -> str:
@@ -88,7 +87,7 @@ def test_few_rows_are_found_by_it(path: str, name: str, listed: int, monkeypatch
     definition, row = KEYS[name]
     with connected(path) as con:
         found = built(con, definition, [row(i) for i in range(ROWS)])
-        assert found.key_index is not None
+        assert found.key_index.index is not None
         assert "Index Scan" in plan_of_delete(con, found, 40)
         assert "Index Scan" not in plan_of_delete(con, found, 400)
         rng = random.Random(name)
@@ -109,7 +108,7 @@ def test_few_rows_are_found_by_it(path: str, name: str, listed: int, monkeypatch
 def test_none_where_it_would_find_nothing(path: str, definition: str, row: Any) -> None:
     with connected(path) as con:
         found = built(con, definition, [row(i) for i in range(ROWS)])
-        assert found.key_index is None
+        assert found.key_index.index is None
         assert not found.wants_index
         con.execute("update t set v = v + 10 where v % 100 = 7")
         same_table(con, "t")
@@ -129,13 +128,13 @@ def test_a_table_goes_without_where_there_is_no_memory(path: str, caplog: pytest
 
     with connected(path) as con:
         found = built(con, *with_rows("int"))
-        assert found.key_index is not None
+        assert found.key_index.index is not None
         writer = con._database.columnar._replica.writer
         writer.execute(f"DROP INDEX replica.main.{found.layout.index_name}")
         with caplog.at_level("WARNING", "sqlfront.columnar"):
-            assert key_index.create_index(Full(writer), found.layout) is None
+            assert key_index.create_index(Full(writer), found.layout, ROWS) == key_index.Choice(None, False)
         assert "without an index" in caplog.text
-        found.key_index = None
+        found.key_index = key_index.Choice(None, False)
         con.execute("update t set v = v + 10 where v % 100 = 7")
         same_table(con, "t")
 
@@ -143,7 +142,7 @@ def test_a_table_goes_without_where_there_is_no_memory(path: str, caplog: pytest
 def test_it_is_there_after_a_restart(path: str) -> None:
     with connected(path) as con:
         before = built(con, *with_rows("two")).key_index
-        assert before is not None
+        assert before.index is not None
     with connected(path) as con:
         same_table(con, "t")
         found = table_of(con)
@@ -153,7 +152,7 @@ def test_it_is_there_after_a_restart(path: str) -> None:
 
 def test_that_there_is_none_is_remembered(path: str) -> None:
     with connected(path) as con:
-        assert built(con, "a varchar(20), b tinyint, v int, primary key (a, b)", rows_of_text()).key_index is None
+        assert built(con, "a varchar(20), b tinyint, v int, primary key (a, b)", rows_of_text()).key_index.index is None
     with connected(path) as con:
         same_table(con, "t")
         assert not table_of(con).wants_index
@@ -188,7 +187,7 @@ def test_a_table_that_grows_gets_one(path: str) -> None:
     with connected(path) as con:
         definition, rows = with_rows("int")
         found = built(con, definition, rows[:500])
-        assert found.key_index is None
+        assert found.key_index.index is None
         con.executemany("insert into t values (?, ?)", rows[500:])
         same_table(con, "t")
         wait_for_index(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,8 +55,11 @@ class HeldDisk:
         thread = threading.Thread(target=run)
         thread.start()
         self._threads.append(thread)
+        until = time.monotonic() + WAIT_S
         while len(queue) < queued:
             assert thread.is_alive(), self.outcomes
+            assert time.monotonic() < until
+            time.sleep(0.001)
 
     def release(self) -> None:
         self._go_on.set()

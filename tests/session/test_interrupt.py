@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sqlfront.errors import Error
 from sqlfront.session import Session
 from tests.session.statements import error_code, rows, run, value
 
@@ -128,3 +129,18 @@ def test_the_time_of_a_query_that_is_over_stops_nothing(busy: Session) -> None:
     thread = _later(busy.interrupt, 3.5)
     assert error_code(busy, LONG_JOIN) == 1317
     thread.join()
+
+
+def test_a_result_left_open_interrupts_no_other_statement(busy: Session) -> None:
+    run(busy, "set max_execution_time = 500")
+    left_open = busy.execute("select x.id from n x, n y where x.id + y.id > 5")
+    batches = left_open.fetch()
+    next(batches)
+    run(busy, "set max_execution_time = 0")
+    assert value(busy, "select sleep(1)") == 0
+    with pytest.raises(Error) as raised:
+        for _ in batches:
+            pass
+    assert raised.value.code == 3024
+    left_open.close()
+    assert value(busy, "select count(*) from n") == 3000
