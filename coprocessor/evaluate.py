@@ -242,8 +242,13 @@ def compile_column_agg(agg: Agg, layout: Layout) -> Callable[[Sequence[Sequence[
     form = column_form(agg)
     if form is None or not isinstance(agg.args[0], Column):
         return None
-    at = layout[agg.args[0].id]
-    return lambda rows: form([value for row in rows if (value := row[at]) is not None])
+    pick = operator.itemgetter(layout[agg.args[0].id])
+
+    def compute(rows: Sequence[Sequence[Any]]) -> Any:
+        values = list(map(pick, rows))
+        return form([value for value in values if value is not None] if None in values else values)
+
+    return compute
 
 
 class _UnknownZone(tzinfo):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kvstore.mvcc.chunks import Chunk
@@ -196,11 +197,11 @@ class HotRanges:
             if size > BLOCK_NBYTES_MAX:
                 break
             keys += chunk.keys()
-            values += [value[chunk.skip :] for value in chunk.values] if chunk.skip else chunk.values
+            values += map(itemgetter(slice(chunk.skip, None)), chunk.values) if chunk.skip else chunk.values
         with self._mutex:
             if self._blocks.get(prefix) is not block:
                 return  # a load came
-            if size > BLOCK_NBYTES_MAX or any(len(key) != KEY_BYTES for key in keys):
+            if size > BLOCK_NBYTES_MAX or not {KEY_BYTES}.issuperset(map(len, keys)):
                 _remember(self._refused, prefix)
                 self._forget(prefix)
                 return

@@ -81,7 +81,7 @@ def _short_puts(records: list[bytes]) -> bool:
     del heads[HEAD_BYTES - 1 :: HEAD_BYTES]
     if heads.translate(_CLASSES) != _PLAIN_HEAD * count:
         return False
-    return list(map(len, records)) == [size + HEAD_BYTES for size in sizes]
+    return list(map(len, records)) == list(map(HEAD_BYTES.__add__, sizes))
 
 
 def is_plain(keys: list[bytes], records: list[bytes], suffix: bytes) -> bool:
@@ -98,12 +98,12 @@ def newest_puts(keys: list[bytes], records: list[bytes], suffix: bytes) -> Plain
         return None
     versions = list(map(_version, keys))
     if min(versions) < suffix:
-        seen = [version >= suffix for version in versions]
+        seen = list(map(suffix.__le__, versions))
         keys, records = list(compress(keys, seen)), list(compress(records, seen))
     data_keys = list(map(_data_key, keys))
     if len(set(data_keys)) == len(keys):
         return keys, records
     # from the end: a key's newest version, which stands first, is the one that stays
     newest = dict(zip(reversed(data_keys), zip(reversed(keys), reversed(records), strict=True), strict=True))
-    rows = list(newest.values())[::-1]
-    return [key for key, _ in rows], [record for _, record in rows]
+    found_keys, found_records = zip(*reversed(newest.values()), strict=True)
+    return list(found_keys), list(found_records)

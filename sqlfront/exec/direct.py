@@ -414,7 +414,8 @@ def _project_step(exprs: Sequence[Expr], layout: dict[int, int]) -> Step:
         if positions == list(range(len(layout))):
             return lambda rows, env: rows
         pick = itemgetter(*positions) if len(positions) > 1 else itemgetter(slice(positions[0], positions[0] + 1))
-        return lambda rows, env: map(pick, rows)
+        # what is there as a list stays one, for steps that take all rows at a time
+        return lambda rows, env: list(map(pick, rows)) if isinstance(rows, list) else map(pick, rows)
     make = compile_row(exprs, layout)
     return lambda rows, env: (make(r, env) for r in rows)
 
