@@ -15,13 +15,15 @@ HANDLE_OFFSET = -1
 
 @dataclass(frozen=True, slots=True)
 class ColumnSchema:
-    """One stored column. `default` is the value of rows written before the column was added (Python value or None)."""
+    """One column. `default` is the value of rows written before the column was added (Python value or None)."""
 
     id: int
     name: str
     type: FieldType
     not_null: bool = False
     default: object = None
+    stored: bool = True
+    """False for a virtual generated column: rows do not have it, and it reads as NULL."""
 
 
 @dataclass(frozen=True, slots=True)

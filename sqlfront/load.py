@@ -490,9 +490,9 @@ def _find_table(database: Database, db: str, table_name: str) -> Table:
 def _check_defaults(table: Table, given: Sequence[Column]) -> None:
     """Refuses at once what a column without values would fail with."""
     for column in table.columns:
-        if column in given or column.auto_increment:
+        if column in given or column.auto_increment or column.generated is not None:
             continue
-        if column.generated is not None or column.default.kind == "expr":
+        if column.default.kind == "expr":
             raise unsupported(f"a bulk load without column '{column.name}', whose value is an expression")
         if column.default.kind == "none":
             raise error(1364, f"Field '{column.name}' doesn't have a default value")
@@ -641,17 +641,42 @@ class BulkLoad:
         import pyarrow as pa
 
         arrays = [self._array(column, chunk) for column in self._table.columns]
+        if self._table.generated:
+            self._compute(arrays, chunk.first_row)
         if chunk.file:
             self._check_nulls(arrays, chunk)
         batch = pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
         return self._encoder.encode(batch, self._handles(chunk.rows), first_row=chunk.first_row)
+
+    def _compute(self, arrays: list[pa.Array], first_row: int) -> None:
+        """Puts the values of generated columns in their places, row by row."""
+        from coprocessor.arrow import column_array, column_values
+        from coprocessor.codec.columns import cast_column
+        from sqlfront.exec.context import environment
+        from sqlfront.exec.dml import ColumnFiller
+
+        session, table = self._session, self._table
+        filler = ColumnFiller(table, self._zone, strict=True)
+        generated = filler.generated
+        assert generated is not None
+        env = environment(session, (), writing=True)
+        # without a zone TIMESTAMPs stay as they are: in the session's, as expressions have them
+        columns = [
+            column_values(cast_column(array, schema, None, first_row=first_row), schema.type)
+            for array, schema in zip(arrays, table.schema.columns, strict=True)
+        ]
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        for number, row in enumerate(rows, first_row):
+            generated.complete(row, filler, env, number)
+        for offset in generated.stored:
+            arrays[offset] = column_array([row[offset] for row in rows], table.columns[offset].type, inside=True)
 
     def _check_nulls(self, arrays: Sequence[pa.Array], chunk: Chunk) -> None:
         """Raises 1048 with the row of the first NULL where there must be none."""
         import pyarrow.compute as pc
 
         for column, array in zip(self._table.columns, arrays, strict=True):
-            if array.null_count and (column.not_null or column.offset in self._table.primary_key):
+            if array.null_count and column.stored and (column.not_null or column.offset in self._table.primary_key):
                 row = chunk.first_row + pc.index(array.is_null(), True).as_py()
                 raise error(1048, f"Column '{column.name}' cannot be null at row {row}")
 

@@ -9,7 +9,7 @@ source is made of numbers from the schema alone; values and types reach it as bo
 brought to this form first (row_v1.py).
 
 Which columns a row leaves out follows TiDB's `CanSkip`: the integer handle; a column of the common handle whose key
-datum restores it; a NULL in a column without default.
+datum restores it; a NULL in a column without default; a virtual generated column.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def key_only_offsets(schema: TableSchema) -> frozenset[int]:
 def stored_offsets(schema: TableSchema) -> tuple[int, ...]:
     """Offsets of the columns that rows store, in the order of their ids."""
     skipped = key_only_offsets(schema)
-    offsets = [i for i in range(len(schema.columns)) if i not in skipped]
+    offsets = [i for i, column in enumerate(schema.columns) if column.stored and i not in skipped]
     return tuple(sorted(offsets, key=lambda i: schema.columns[i].id))
 
 

@@ -509,12 +509,26 @@ class _Reader:
             column.not_null = column.auto_increment = column.unique = True
         elif self.word() in ("COLLATE", "CHARACTER", "CHARSET"):
             column.type = self._type_attributes(column.type)
-        elif self.word() in ("REFERENCES", "CHECK", "CONSTRAINT", "GENERATED", "AS", "INVISIBLE", "AUTO_RANDOM",
-                             "STORAGE", "COLUMN_FORMAT", "SRID", "ENGINE_ATTRIBUTE"):  # fmt: skip
-            what = {"AS": "generated columns", "GENERATED": "generated columns", "REFERENCES": "FOREIGN KEY"}
-            raise self.refuse(what.get(self.word(), self.word()))
+        elif self.accept("GENERATED", "ALWAYS", "AS") or self.accept("AS"):
+            column.generated = self._generated()
+        elif self.word() in ("REFERENCES", "CHECK", "CONSTRAINT", "INVISIBLE", "AUTO_RANDOM", "STORAGE",
+                             "COLUMN_FORMAT", "SRID", "ENGINE_ATTRIBUTE"):  # fmt: skip
+            raise self.refuse("FOREIGN KEY" if self.word() == "REFERENCES" else self.word())
         elif not self.accept("VISIBLE"):
             raise self.wrong()
+
+    def _generated(self) -> d.GeneratedSpec:
+        """(expression) [VIRTUAL | STORED]"""
+        self.expect("(")
+        first, depth = self.position, 1
+        while depth:
+            end, depth = self.position, depth + {"(": 1, ")": -1}.get(self.word(), 0)
+            self.take()
+        text = self.text[first:end].strip()
+        if not text:
+            raise self.wrong()
+        stored = self.accept_any("VIRTUAL", "STORED") == "STORED"
+        return d.GeneratedSpec(text, stored, first)
 
     def _now(self) -> int:
         """CURRENT_TIMESTAMP[(fsp)] and its synonyms; returns the fsp."""

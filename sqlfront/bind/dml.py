@@ -25,7 +25,21 @@ from sqlfront.errors import (
     unsupported,
 )
 from sqlfront.parse import Delete, Insert, Update
-from sqlfront.plan.nodes import Cte, Filter, Join, Limit, Node, PlanColumn, Project, Scan, Sort, Values, With
+from sqlfront.plan.nodes import (
+    Cte,
+    Filter,
+    Join,
+    Limit,
+    Node,
+    PlanColumn,
+    Project,
+    Scan,
+    Sort,
+    Values,
+    With,
+    whole_scan,
+)
+from sqlfront.plan.rules.push_filters import substitute
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +137,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     wanted = [] if conflict is None else _selected_beside(conflict, scope, ast.expression)
     rows, query = _source(ctx, ast, table, targets, new, wanted)
     beside = () if query is None else query.cols[len(targets) :]
+    _check_generated(table, targets, rows, query)
     if conflict is not None:
         by_table: dict[tuple[str, str], list[PlanColumn]] = {}
         for column, node in zip(beside, wanted, strict=True):
@@ -149,6 +164,18 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         tuple(c.id for c in beside),
         any(_reads(e, frozenset(new)) for row in rows for e in row),
     )
+
+
+def _check_generated(
+    table: Table, targets: tuple[int, ...], rows: Sequence[tuple[Expr | DefaultValue, ...]], query: Node | None
+) -> None:
+    """Raises 3105 when an INSERT gives a generated column more than DEFAULT."""
+    for place, offset in enumerate(targets if table.generated else ()):
+        column = table.columns[offset]
+        if query is not None:
+            _stays_generated(table, column, Const(None, column.type))
+        for row in rows:
+            _stays_generated(table, column, row[place])
 
 
 def _targets(table: Table, names: Sequence[exp.Expression]) -> tuple[int, ...]:
@@ -327,8 +354,21 @@ def _assignments(nodes: Sequence[exp.Expression], table: Table, binder: ExprBind
             raise refuse(node)
         column = _column(table, node.left)
         value = _stored(binder, node.right, column.type)
-        out.append(Assignment(column.offset, value))
+        if not _stays_generated(table, column, value, node):
+            out.append(Assignment(column.offset, value))
     return tuple(out)
+
+
+def _stays_generated(
+    table: Table, column: CatalogColumn, value: Expr | DefaultValue, node: exp.Expression | None = None
+) -> bool:
+    """Whether DEFAULT is given to a generated column, which says nothing; any other value for one is error 3105."""
+    if column.generated is None:
+        return False
+    if not isinstance(value, DefaultValue):
+        message = f"The value specified for generated column '{column.name}' in table '{table.name}' is not allowed."
+        raise error(3105, message, position=-1 if node is None else position_of(node))
+    return True
 
 
 # UPDATE and DELETE
@@ -353,12 +393,14 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
         ctx.check_writable(scan.table, position_of(node.left))
         column = _column(scan.table, node.left)
         value = _stored(binder, node.right, column.type)
-        by_table.setdefault(scan.alias.casefold(), (scan, []))[1].append(Assignment(column.offset, value))
+        changes = by_table.setdefault(scan.alias.casefold(), (scan, []))[1]
+        if not _stays_generated(scan.table, column, value, node):
+            changes.append(Assignment(column.offset, value))
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
     simple = _as_single_scan(plan)
     if simple is not None and not any(_has_subquery(a.value) for _, aa in by_table.values() for a in aa):
         ((_, assignments),) = by_table.values()
-        return ChangePlan(simple, tuple(assignments), order, limit, statement.ignore)
+        return _simple_change(plan, simple, tuple(assignments), order, limit, statement.ignore)
     if order or limit is not None:
         raise unsupported("ORDER BY or LIMIT in an UPDATE with joins or subqueries")
     return _joined(ctx, plan, ctes, [(s, a) for s, a in by_table.values()], statement.ignore)
@@ -382,7 +424,7 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
         ctx.check_writable(scan.table)
     simple = _as_single_scan(plan)
     if simple is not None:
-        return ChangePlan(simple, None, order, limit)
+        return _simple_change(plan, simple, None, order, limit)
     if order or limit is not None:
         raise unsupported("ORDER BY or LIMIT in a DELETE with joins or subqueries")
     if not named and len(targets) != 1:
@@ -434,9 +476,10 @@ def _tail(
 
 
 def _scans(plan: Node) -> list[Scan]:
+    scan = whole_scan(plan)
+    if scan is not None:
+        return [scan]
     match plan:
-        case Scan():
-            return [plan]
         case Filter() | Sort() | Limit():
             return _scans(plan.child)
         case Join():
@@ -470,9 +513,39 @@ def _as_single_scan(plan: Node) -> Scan | None:
     while isinstance(plan, Filter):
         conds = plan.conds + conds
         plan = plan.child
-    if not isinstance(plan, Scan) or any(_has_subquery(c) for c in conds):
+    if any(_has_subquery(c) for c in conds):
         return None
-    return replace(plan, where=conds)
+    scan = whole_scan(plan)
+    virtual = _virtual_columns(plan)
+    return None if scan is None else replace(scan, where=tuple(substitute(c, virtual) for c in conds))
+
+
+def _virtual_columns(plan: Node) -> dict[int, Expr]:
+    """What the virtual generated columns of a single table stand for, by id."""
+    while isinstance(plan, Filter):
+        plan = plan.child
+    if not isinstance(plan, Project):
+        return {}
+    return {c.id: e for c, e in zip(plan.cols, plan.exprs, strict=True)}
+
+
+def _simple_change(
+    plan: Node,
+    scan: Scan,
+    assignments: tuple[Assignment, ...] | None,
+    order: tuple[OrderKey, ...],
+    limit: Limit | None,
+    ignore: bool = False,
+) -> ChangePlan:
+    """The change of rows that one scan finds; virtual columns are read as what they are computed by."""
+    virtual = _virtual_columns(plan)
+    if virtual:
+        order = tuple(OrderKey(substitute(k.expr, virtual), k.desc) for k in order)
+        assignments = assignments and tuple(
+            a if isinstance(a.value, DefaultValue) else Assignment(a.offset, substitute(a.value, virtual))
+            for a in assignments
+        )
+    return ChangePlan(scan, assignments, order, limit, ignore)
 
 
 def _has_subquery(expr: Expr | DefaultValue) -> bool:

@@ -276,7 +276,8 @@ class QueryBinder:
             return self._virtual(name, alias, "information_schema", source, virtual.columns, scope)
         table = self.ctx.find_table(db, name, position)
         cols = tuple(
-            self.ctx.column(c.name, c.type, nullable=not c.not_null, table=alias, db=table.db) for c in table.columns
+            self.ctx.column(c.name, c.type, nullable=not (c.not_null and c.stored), table=alias, db=table.db)
+            for c in table.columns
         )
         hidden: tuple[PlanColumn, ...] = ()
         offsets = tuple(c.offset for c in table.columns)
@@ -286,7 +287,8 @@ class QueryBinder:
         scope.add(Relation(alias, table.db, cols, invisible=hidden), position)
         use, ignore = _index_hints(node, table.name, {i.name.casefold() for i in table.indexes})
         engine = scan_engine(self.ctx, table, alias, scope.storage)
-        return Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore, engine=engine)
+        scan = Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore, engine=engine)
+        return scan if all(c.stored for c in table.generated) else _with_virtual(scan)
 
     def _virtual(
         self,
@@ -533,3 +535,17 @@ def _index_hints(node: exp.Table, table: str, known: set[str]) -> tuple[tuple[st
                 raise error(1176, f"Key '{name}' doesn't exist in table '{table}'", position=position_of(hint))
         (ignore if str(hint.this).upper().startswith("IGNORE") else use).extend(names)
     return tuple(use), tuple(ignore)
+
+
+def _with_virtual(scan: Scan) -> Project:
+    """The scan of what is stored of a table's columns, under a projection that computes the virtual ones."""
+    from sqlfront.bind.generated import virtual_exprs
+
+    table = scan.table
+    by_offset = dict(zip(scan.offsets, scan.cols, strict=True))
+    virtual = frozenset(c.offset for c in table.generated if not c.stored)
+    stored = [(offset, col) for offset, col in by_offset.items() if offset not in virtual]
+    computed = virtual_exprs(table, {offset: col.ref() for offset, col in stored})
+    below = replace(scan, cols=tuple(col for _, col in stored), offsets=tuple(offset for offset, _ in stored))
+    exprs = tuple(computed.get(offset) or col.ref() for offset, col in by_offset.items())
+    return Project(below, scan.cols, exprs)

@@ -54,6 +54,7 @@ from sqlfront.plan.nodes import (
     Scan,
     Sort,
     WindowNode,
+    whole_scan,
 )
 
 if TYPE_CHECKING:
@@ -427,9 +428,10 @@ def ordinal(node: exp.Expression, count: int, clause: str) -> int | None:
 
 def _scans(node: Node) -> list[Scan]:
     """The scans whose columns reach this node unchanged and never null-extended twice."""
+    scan = whole_scan(node)
+    if scan is not None:
+        return [scan]
     match node:
-        case Scan():
-            return [node]
         case Join():
             return _scans(node.left) + _scans(node.right)
         case Filter() | Sort() | Limit():

@@ -23,7 +23,9 @@ from sqlfront.catalog.table_builder import (
     build_index,
     check_auto_increment,
     check_comment,
+    check_dependences,
     check_name,
+    check_no_dependents,
     column_keys,
     constant_text,
     key_columns,
@@ -32,7 +34,7 @@ from sqlfront.catalog.table_builder import (
     set_default,
     set_key_flags,
 )
-from sqlfront.errors import error, near_match, unsupported
+from sqlfront.errors import DatabaseError, error, near_match, unsupported
 
 Note = Callable[[int, str], None]
 
@@ -162,6 +164,8 @@ class _Step:
             case d.SetDefault():
                 self.plan.changed = True
                 column = need_column(self.info, action.column, action.position)
+                if column.generated_expr_string:
+                    raise error(1221, "Incorrect usage of DEFAULT and generated column", position=action.position)
                 set_default(column, action.default, self.tz)
                 if action.default is None:
                     column.set_flag(Flag.NO_DEFAULT, on=True)
@@ -219,11 +223,15 @@ class _Step:
             raise error(1117, f"Too many columns (max = {COLUMNS_MAX})", position=spec.position)
         if spec.auto_increment or spec.type.name == "SERIAL":
             raise unsupported("ADD COLUMN ... AUTO_INCREMENT", position=spec.position)
+        if spec.generated is not None and spec.generated.stored:
+            raise _unsupported_on_generated("Adding generated stored column through ALTER TABLE", spec.position)
         column = build_column(spec, self.tz, self.info.charset)
         self.info.max_col_id += 1
         column.id = self.info.max_col_id
-        self._set_origin_default(column)
+        if spec.generated is None:
+            self._set_origin_default(column)
         self._place(column, action.after, spec.position)
+        check_dependences(self.info, column, spec.position)
         self.plan.changed = True
         for key in column_keys(spec):
             self.add_key(key)
@@ -265,6 +273,7 @@ class _Step:
             raise error(1091, message + hint, position=action.position)
         if column.has(Flag.PRI_KEY):
             raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
+        check_no_dependents(self.info, column, action.position)
         low = column.name.lower()
         for index in list(self.info.indexes):
             names = [c.name.lower() for c in index.columns]
@@ -287,6 +296,8 @@ class _Step:
         if taken is not None and taken is not column:
             raise error(1060, f"Duplicate column name '{name}'", position=position)
         low = column.name.lower()
+        if name.lower() != low:
+            check_no_dependents(self.info, column, position)
         for index in self.info.indexes:
             for part in index.columns:
                 if part.name.lower() == low:
@@ -297,7 +308,11 @@ class _Step:
     def change_column(self, action: d.ChangeColumn) -> None:
         spec = action.column
         column = need_column(self.info, action.old, action.position)
+        if column.generated_expr_string or spec.generated is not None:
+            raise _unsupported_on_generated("Changing a generated column", action.position)
         changed = build_column(spec, self.tz, self.info.charset)
+        if field_type(changed.type) != field_type(column.type):
+            check_no_dependents(self.info, column, action.position)
         key_part = column.has(Flag.PRI_KEY)
         if key_part:
             if spec.not_null is False:
@@ -401,6 +416,10 @@ class _Step:
             raise error(1061, f"Duplicate key name '{action.new}'", position=action.position)
         index.name = action.new
         self.plan.changed = True
+
+
+def _unsupported_on_generated(what: str, position: int) -> DatabaseError:
+    return error(3106, f"'{what}' is not supported for generated columns.", position=position)
 
 
 def _needs_rewrite(old: ColumnInfo, new: ColumnInfo, position: int) -> bool:

@@ -44,6 +44,15 @@ class DefaultSpec:
     position: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class GeneratedSpec:
+    """A column's value as an expression over the row's other columns; `text` is its source."""
+
+    text: str
+    stored: bool
+    position: int = -1
+
+
 @dataclass(slots=True)
 class ColumnSpec:
     name: str
@@ -57,6 +66,7 @@ class ColumnSpec:
     primary: bool = False
     clustered: bool | None = None
     unique: bool = False
+    generated: GeneratedSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ def _needs_hex(value: bytes) -> bool:
 
 
 def extra_text(column: Column) -> str:
-    """The Extra column: auto_increment, DEFAULT_GENERATED, on update."""
+    """The Extra column: auto_increment, VIRTUAL and STORED GENERATED, DEFAULT_GENERATED, on update."""
+    if column.generated is not None:
+        return "STORED GENERATED" if column.stored else "VIRTUAL GENERATED"
     if column.auto_increment:
         return "auto_increment"
     words = ["DEFAULT_GENERATED"] if column.default.kind in ("now", "expr") else []
@@ -95,13 +97,15 @@ def column_text(column: Column, zone: dt.tzinfo | None) -> str:
     words = [quote_name(column.name), type_text(ft, zerofill=column.zerofill)]
     if ft.is_text and ft.collate not in ("", _USUAL_COLLATE):
         words.append(f"COLLATE {ft.collate}")
+    if column.generated is not None:
+        words.append(f"GENERATED ALWAYS AS ({column.generated}) {'STORED' if column.stored else 'VIRTUAL'}")
     if column.not_null:
         words.append("NOT NULL")
     elif ft.tp == Tp.TIMESTAMP:
         words.append("NULL")
     if column.auto_increment:
         words.append("AUTO_INCREMENT")
-    elif column.default.kind != "none":
+    elif column.default.kind != "none" and column.generated is None:
         shown = _default_clause(column, zone)
         if shown:
             words.append("DEFAULT " + shown)

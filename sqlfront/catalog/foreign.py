@@ -92,8 +92,6 @@ def _column_against_reading(column: ColumnInfo) -> Iterator[str]:
     name = f"column '{column.name}'"
     if column.type.tp not in _TPS or column.type.array:
         yield f"has {name} of a type that is not known here ({column.type.tp})"
-    if column.generated_expr_string and not column.generated_stored:
-        yield f"has the virtual generated {name}"
     if column.type.charset != column.type.charset.lower() or column.type.collate != column.type.collate.lower():
         yield f"has {name} whose character set was stored before TiDB 2.1.9"
     if column.type.elems_is_binary_lit and any(column.type.elems_is_binary_lit):
@@ -146,8 +144,6 @@ def _column_against_writing(column: ColumnInfo) -> Iterator[str]:
         yield f"has {name} whose type is being changed"
     if column.hidden:
         yield "has an index over an expression"
-    if column.generated_expr_string:
-        yield f"has the generated {name}"
     if column.version == 0 and column.type.tp == Tp.TIMESTAMP and column.default:
         yield f"has {name} whose default is in an unknown time zone"
     yield from _unknown(name, column.extra, frozenset({"changing_type"}))
@@ -174,6 +170,8 @@ def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
     columns = _columns_of(info, index)
     if any(column.hidden for column in columns):
         yield f"has {name} over an expression"
+    if any(column.generated_expr_string and not column.generated_stored and not column.hidden for column in columns):
+        yield f"has {name} over a virtual generated column"
     if any(column.state != State.PUBLIC for column in columns):
         yield f"has {name} over a column that is being added or dropped"
     if any(part.extra.get("using_changing_type") for part in index.columns):

@@ -79,6 +79,9 @@ class Column:
     comment: str = ""
     state: State = State.PUBLIC
     generated: str | None = None
+    """The expression it is computed by."""
+    stored: bool = True
+    """False for a generated column that is VIRTUAL: no row has it."""
     origin_default: Any = None
     zerofill: bool = False
 
@@ -178,6 +181,11 @@ class Table:
         return next((c for c in self.columns if c.auto_increment), None)
 
     @cached_property
+    def generated(self) -> tuple[Column, ...]:
+        """The generated columns, each behind those it is computed from."""
+        return tuple(c for c in self.columns if c.generated is not None)
+
+    @cached_property
     def _columns_by_name(self) -> dict[str, Column]:
         return {c.name.lower(): c for c in self.columns}
 
@@ -214,7 +222,10 @@ class Table:
         return TableCodec(self.write_schema) if self.building else self.codec
 
     def _table_schema(self, indexes: Iterable[Index]) -> TableSchema:
-        columns = tuple(ColumnSchema(c.id, c.name, c.type, c.not_null, c.origin_default) for c in self.columns)
+        columns = tuple(
+            ColumnSchema(c.id, c.name, c.type, c.not_null and c.stored, c.origin_default, c.stored)
+            for c in self.columns
+        )
         return TableSchema(
             self.id, self.name, columns, self.handle_offset, self.common_handle, tuple(i.schema for i in indexes)
         )
@@ -394,6 +405,7 @@ def make_column(info: ColumnInfo) -> Column:
         comment=info.comment,
         state=State(info.state),
         generated=info.generated_expr_string or None,
+        stored=info.generated_stored or not info.generated_expr_string,
         origin_default=constant_of_text(info.origin_default, info.origin_default_bit, ft, info.name),
         zerofill=info.has(Flag.ZEROFILL),
     )

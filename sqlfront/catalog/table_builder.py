@@ -13,7 +13,7 @@ from typing import Any
 
 from coprocessor.types import BLOB_TPS, INTEGER_TPS, STRING_TPS, FieldType, Tp
 from sqlfront.catalog.column_types import check_charset, type_info
-from sqlfront.catalog.definition import ColumnSpec, CreateTable, DefaultSpec, KeySpec, TypeSpec
+from sqlfront.catalog.definition import ColumnSpec, CreateTable, DefaultSpec, GeneratedSpec, KeySpec, TypeSpec
 from sqlfront.catalog.info import (
     COMMON_HANDLE_VERSION,
     ColumnInfo,
@@ -25,7 +25,7 @@ from sqlfront.catalog.info import (
     TableInfo,
 )
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
-from sqlfront.errors import DatabaseError, error, near_match
+from sqlfront.errors import DatabaseError, error, near_match, unsupported
 
 NAME_LENGTH_MAX = 64
 COLUMNS_MAX = 1017
@@ -56,6 +56,8 @@ def build_table(spec: CreateTable, db: DBInfo, tz: dt.tzinfo | None) -> TableInf
         raise error(1113, "A table must have at least 1 column", position=position)
     for column in spec.columns:
         add_column(info, build_column(column, tz, charset), column.position)
+    for column, made in zip(spec.columns, info.columns, strict=True):
+        check_dependences(info, made, -1 if column.generated is None else column.generated.position)
     keys = [key for column in spec.columns for key in column_keys(column)] + spec.keys
     primary = [key for key in keys if key.kind == "primary"]
     if len(primary) > 1:
@@ -120,8 +122,49 @@ def build_column(spec: ColumnSpec, tz: dt.tzinfo | None, table_charset: str = "u
         if ft.tp not in (Tp.DATETIME, Tp.TIMESTAMP) or spec.on_update != ft.decimal:
             raise error(1294, f"Invalid ON UPDATE clause for '{spec.name}' column", position=spec.position)
         info.set_flag(Flag.ON_UPDATE_NOW, on=True)
-    set_default(info, spec.default, tz)
+    if spec.generated is None:
+        set_default(info, spec.default, tz)
+        return info
+    given = {"DEFAULT": spec.default, "AUTO_INCREMENT": spec.auto_increment or None, "ON UPDATE": spec.on_update}
+    for word, value in given.items():
+        if value is not None:
+            raise error(1221, f"Incorrect usage of {word} and generated column", position=spec.position)
+    info.generated_expr_string, info.generated_stored = spec.generated.text, spec.generated.stored
+    info.dependences = {name: {} for name in columns_in(spec.generated)}
     return info
+
+
+def columns_in(generated: GeneratedSpec) -> list[str]:
+    """The columns that a generated one is computed from, in lower case."""
+    from sqlglot import exp
+
+    from sqlfront.parse import parse_expression
+
+    return sorted({node.name.lower() for node in parse_expression(generated.text).find_all(exp.Column)})
+
+
+def check_dependences(info: TableInfo, generated: ColumnInfo, position: int = -1) -> None:
+    """A generated column is computed from columns that are there (1054), of generated ones from those before it (3107),
+    and not from the AUTO_INCREMENT column (3109)."""
+    for name in generated.dependences or ():
+        column = info.column(name)
+        if column is None:
+            hint = near_match(name, [c.name for c in info.columns])
+            message = f"Unknown column '{name}' in 'generated column function'{hint}"
+            raise error(1054, message, position=position)
+        if column.generated_expr_string and info.columns.index(column) >= info.columns.index(generated):
+            message = "Generated column can refer only to generated columns defined prior to it."
+            raise error(3107, message, position=position)
+        if column.has(Flag.AUTO_INCREMENT):
+            message = f"Generated column '{generated.name}' cannot refer to auto-increment column."
+            raise error(3109, message, position=position)
+
+
+def check_no_dependents(info: TableInfo, column: ColumnInfo, position: int = -1) -> None:
+    """Raises 3108 when generated columns are computed from a column that is to go or to be called otherwise."""
+    low = column.name.lower()
+    if any(low in (other.dependences or ()) for other in info.columns):
+        raise error(3108, f"Column '{column.name}' has a generated column dependency.", position=position)
 
 
 def set_default(info: ColumnInfo, default: DefaultSpec | None, tz: dt.tzinfo | None) -> None:
@@ -205,6 +248,12 @@ def key_columns(info: TableInfo, key: KeySpec) -> list[IndexColumnInfo]:
             raise error(1072, message, position=part.position)
         if any(c.name.lower() == column.name.lower() for c in columns):
             raise error(1060, f"Duplicate column name '{column.name}'", position=part.position)
+        if column.generated_expr_string and not column.generated_stored:
+            if key.kind == "primary":
+                message = "'Defining a virtual generated column as primary key' is not supported for generated columns."
+                raise error(3106, message, position=part.position)
+            what = "an index over a virtual generated column; STORED ones can have it"
+            raise unsupported(what, position=part.position)
         length = _prefix_length(column, part.length, part.position)
         size += _key_bytes(field_type(column.type), length)
         columns.append(IndexColumnInfo(name=column.name, offset=column.offset, length=length))

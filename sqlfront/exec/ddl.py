@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from sqlfront.bind.ddl import read_ddl
+from sqlfront.bind.generated import check_definition
 from sqlfront.catalog import ddl
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.online import alter_table
@@ -55,6 +56,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                 if dropped.name.lower() == current_db.lower():
                     session.current_db = ""
         case d.CreateTable():
+            check_definition(spec.columns)
             ddl.create_table(catalog, spec, current_db, zone, note)
         case d.DropTable():
             before = catalog.schema
@@ -69,6 +71,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
         case d.RenameTables():
             ddl.rename_tables(catalog, spec, current_db)
         case d.AlterTable():
+            _check_new_columns(catalog, spec, current_db)
             table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
@@ -81,6 +84,14 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
         case _:
             assert_never(spec)
     return Result(affected_rows=affected, warnings=list(session.warnings))
+
+
+def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
+    """Binds generated columns among those that ALTER TABLE adds."""
+    added = [action.column for action in spec.actions if isinstance(action, d.AddColumn)]
+    if any(column.generated is not None for column in added):
+        table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
+        check_definition(added, [(c.name, c.type) for c in table.columns])
 
 
 def _forget(session: Session, table_id: int) -> None:

@@ -25,7 +25,7 @@ from coprocessor.evaluate import (
     compile_predicate,
     compile_row,
 )
-from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Param, Subquery, Window, walk
+from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Param, Subquery, Window, columns, walk
 from coprocessor.functions.collation import is_ci, sort_key
 from coprocessor.functions.json_value import json_sort_key
 from coprocessor.types import Tp
@@ -304,6 +304,7 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
 def _compile(
     chain: Sequence[Node], source: Scan | Values | Aggregate, tz: dt.tzinfo | None, *, capped: bool = True
 ) -> DirectPlan:
+    source = _narrowed(source, chain)
     layout = {c.id: i for i, c in enumerate(source.cols)}
     steps: list[Step] = []
     reverse = False
@@ -330,7 +331,8 @@ def _compile(
                     steps.append(_sort_step(node, layout, after if isinstance(after, Limit) else None, trimmed))
             case Limit():
                 steps.append(_limit_step(node))
-        layout = {c.id: i for i, c in enumerate(node.cols)}
+        if isinstance(node, (Project, Aggregate)):
+            layout = {c.id: i for i, c in enumerate(node.cols)}
     if isinstance(source, Aggregate) or (isinstance(source, Scan) and source.pushed is not None):
         order = "" if not sorted_by_path else "reverse" if reverse else "forward"
         early = isinstance(source, Scan) and _stops_early(source, chain[::-1])
@@ -346,6 +348,22 @@ def _compile(
         return DirectPlan(scan, read, steps, lazy=not capped or _stops_early(source, chain[::-1]))
     makers = [compile_row(row, {}) for row in source.rows]
     return DirectPlan(None, lambda reader, env, _: iter(([make((), env) for make in makers],)), steps, lazy=True)
+
+
+def _narrowed(source: Scan | Values | Aggregate, chain: Sequence[Node]) -> Scan | Values | Aggregate:
+    """A scan without the columns that only the conditions of its access path name: no row has to show those."""
+    if not isinstance(source, Scan) or source.pushed is not None or source.access is None:
+        return source
+    made = next((i for i, node in enumerate(chain) if isinstance(node, (Project, Aggregate, Distinct))), len(chain))
+    if made == len(chain) or isinstance(chain[made], Distinct):
+        return source
+    exprs = [c for c in source.where if c not in source.access.used]
+    exprs += (e for node in chain[: made + 1] for e in node_exprs(node))
+    read = frozenset[int]().union(*map(columns, exprs))
+    kept = [(c, offset) for c, offset in zip(source.cols, source.offsets, strict=True) if c.id in read]
+    if not kept:
+        return source
+    return replace(source, cols=tuple(c for c, _ in kept), offsets=tuple(offset for _, offset in kept))
 
 
 def _without_pushing(chain: Sequence[Node], source: Scan | Aggregate, tz: dt.tzinfo | None) -> DirectPlan | None:

@@ -27,6 +27,7 @@ from sqlfront.catalog.model import Column, Table
 from sqlfront.errors import ER_BAD_NULL, ER_DUP_ENTRY, ER_NO_DEFAULT_FOR_FIELD, error
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows, order_by
+from sqlfront.exec.generated import compile_generated
 from sqlfront.exec.insert_alone import compile_alone, number_row
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
@@ -109,6 +110,7 @@ class ColumnFiller:
         self.warn = warn
         self.casters: list[Caster] = [compile_caster(c, strict=strict, warn=warn, tz=tz) for c in table.schema.columns]
         self.not_null = [c.not_null for c in table.columns]
+        self.generated = compile_generated(table)
 
     def cast(self, offset: int, value: Any, row: int) -> Any:
         """Converts a value to its column; NULL in a NOT NULL column is error 1048."""
@@ -134,7 +136,7 @@ class ColumnFiller:
             fsp = int(default.value or 0)
             now = env.context[("now", fsp)]
             return self.casters[offset](now, 1)
-        if column.auto_increment:
+        if column.auto_increment or column.generated is not None:
             return None
         if column.type.tp == Tp.ENUM:  # whose default is its first member
             return implicit_default(column)
@@ -181,11 +183,16 @@ class InsertChange:
             self.table, session.variables.zone, strict=session.variables.strict and not plan.ignore
         )
         self.filler_warns = plan.ignore or not session.variables.strict
-        self.missing = tuple(c.offset for c in self.table.columns if c.offset not in plan.targets)
+        computed = {c.offset for c in self.table.generated}
+        self.given = tuple((place, offset) for place, offset in enumerate(plan.targets) if offset not in computed)
+        """The places of values and the columns that they are for; what is given to generated ones is DEFAULT."""
+        self.missing = tuple(
+            c.offset for c in self.table.columns if c.offset not in plan.targets and c.offset not in computed
+        )
         self.auto = self.table.auto_increment
         layout = {i: p for p, i in enumerate((*plan.existing, *plan.new, *plan.beside))}
         self.on_duplicate = _compile_assignments(plan.on_duplicate, layout)
-        self.changed = _with_on_update(self.table, {a.offset for a in plan.on_duplicate})
+        self.changed = _with_computed(self.table, {a.offset for a in plan.on_duplicate})
         self.alone = compile_alone(session, plan, self.filler)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
@@ -288,7 +295,8 @@ class _InsertRun:
         row: list[Any] = [None] * len(change.table.columns)
         auto = change.auto
         casters, not_null = filler.casters, filler.not_null
-        for offset, value in zip(change.plan.targets, values, strict=True):
+        for place, offset in change.given:
+            value = values[place]
             if value is _DEFAULT:
                 row[offset] = filler.default(offset, self.env)
                 continue
@@ -300,6 +308,8 @@ class _InsertRun:
             row[offset] = filler.default(offset, self.env)
         if auto is not None:
             self._number(row)
+        if filler.generated is not None:
+            filler.generated.complete(row, filler, self.env, number)
         return row
 
     def _number(self, row: list[Any]) -> None:
@@ -333,7 +343,11 @@ class _InsertRun:
             self._warn_duplicate(key, value)
             return
         old = writer.decode(key, value)
-        new = _assign(change.on_duplicate, (*old, *row, *beside), list(old), self.filler, self.env)
+        seen: Row = (*old, *row, *beside)
+        generated = self.filler.generated
+        if generated is not None:
+            seen = (*generated.shown(old, self.env), *generated.shown(row, self.env), *beside)
+        new = _assign(change.on_duplicate, seen, list(old), self.filler, self.env)
         new = _touch(change.table, list(old), new, {a.offset for a in change.plan.on_duplicate}, self.filler, self.env)
         if new == list(old):
             return
@@ -384,18 +398,21 @@ def _assign(
 def _touch(
     table: Table, old: list[Any], new: list[Any], assigned: set[int], filler: ColumnFiller, env: Env
 ) -> list[Any]:
-    """ON UPDATE CURRENT_TIMESTAMP for a row that changes."""
+    """What else becomes of a row that changes: ON UPDATE CURRENT_TIMESTAMP, generated columns."""
     if new == old:
         return new
     for column in table.columns:
         if column.on_update_now and column.offset not in assigned:
             fsp = max(column.type.decimal, 0)
             new[column.offset] = filler.casters[column.offset](env.context[("now", fsp)], 1)
+    if filler.generated is not None:
+        filler.generated.complete(new, filler, env)
     return new
 
 
-def _with_on_update(table: Table, assigned: set[int]) -> frozenset[int]:
-    return frozenset(assigned | {c.offset for c in table.columns if c.on_update_now})
+def _with_computed(table: Table, assigned: set[int]) -> frozenset[int]:
+    """The columns that may differ when those assigned do."""
+    return frozenset(assigned | {c.offset for c in table.columns if c.on_update_now or c.generated is not None})
 
 
 class TableChange:
@@ -416,11 +433,11 @@ class TableChange:
         self.assignments: Compiled | None = None
         self.changed: frozenset[int] = frozenset()
         self.assigned: set[int] = set()
-        self.touches = any(c.on_update_now for c in self.table.columns)
+        self.touches = any(c.on_update_now or c.generated is not None for c in self.table.columns)
         if plan.assignments is not None:
             self.assignments = _compile_assignments(plan.assignments, layout)
             self.assigned = {a.offset for a in plan.assignments}
-            self.changed = _with_on_update(self.table, self.assigned)
+            self.changed = _with_computed(self.table, self.assigned)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         filler = self.filler
@@ -577,7 +594,7 @@ class JoinedChange:
         values = writer.locked(list(rows))
         count = 0
         assigned = {offset for offset, _ in target.assigned or ()}
-        changed = _with_on_update(target.table, assigned)
+        changed = _with_computed(target.table, assigned)
         for i, (key, row) in enumerate(rows.items()):
             if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                 session.check_cancelled()

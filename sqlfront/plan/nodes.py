@@ -286,6 +286,20 @@ class QueryPlan:
     tables: tuple[Table, ...] = field(default=())
 
 
+def whole_scan(node: Node) -> Scan | None:
+    """The scan of a stored table that a node of FROM is, its virtual columns among the others; None for any other
+    node."""
+    if isinstance(node, Scan):
+        return node
+    if not isinstance(node, Project) or not isinstance(node.child, Scan):
+        return None
+    table, stored = node.child.table, node.child.cols
+    if all(c.stored for c in table.generated) or not {c.id for c in stored} <= {c.id for c in node.cols}:
+        return None
+    offsets = (*(c.offset for c in table.columns), HANDLE_OFFSET)
+    return replace(node.child, cols=node.cols, offsets=offsets[: len(node.cols)])
+
+
 def node_children(node: Node) -> tuple[Node, ...]:
     """Returns the input nodes."""
     match node:

@@ -19,7 +19,9 @@ def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
     names: dict[int, Expr] = {}
     for node in below:
         if isinstance(node, Project):
-            names.update({c.id: e for c, e in zip(node.cols, node.exprs, strict=True)})
+            named = zip(node.cols, node.exprs, strict=True)
+            # the projection over a table with virtual columns passes the others on as they are
+            names.update({c.id: e for c, e in named if not (isinstance(e, Column) and e.id == c.id)})
         elif isinstance(node, (Aggregate, Distinct, Sort, Limit)):
             return None
     wanted: list[int] = []

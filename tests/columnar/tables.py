@@ -133,10 +133,20 @@ class RandomTable:
         self._number = 0
         self.key = [Column(f"k{i}", type_, make, nullable=False) for i, (type_, make) in enumerate(KEYS[key])]
         self.columns = [self._column(type_) for type_ in rng.sample(sorted(TYPES), columns)]
+        self.generated = [self._generated(kind) for kind in ("stored", "virtual") if rng.random() < 0.4]
+        """What no statement may assign: columns, and what stands behind their types."""
 
     def _column(self, type_: str) -> Column:
         self._number += 1
         return Column(f"c{self._number}", type_, TYPES[type_])
+
+    def _generated(self, kind: str) -> tuple[Column, str]:
+        """A column that repeats another, or tells which are NULL."""
+        one, two = self.rng.choice(self.columns), self.rng.choice(self.columns)
+        if self.rng.random() < 0.5:
+            return Column(f"{kind}_copy", one.type, one.make), f"({one.name}) {kind}"
+        nulls = f"({one.name} is null) * 2 + ({two.name} is null)"
+        return Column(f"{kind}_nulls", "int", integers(2, unsigned=True)), f"({nulls}) {kind}"
 
     @property
     def all(self) -> list[Column]:
@@ -144,6 +154,7 @@ class RandomTable:
 
     def create(self) -> str:
         parts = [f"{c.name} {c.type}{' not null' if not c.nullable else ' null'}" for c in self.all]
+        parts += [f"{c.name} {c.type} generated always as {rest}" for c, rest in self.generated]
         if self.key:
             parts.append(f"primary key ({', '.join(c.name for c in self.key)})")
         self.rng.shuffle(parts)
@@ -163,7 +174,8 @@ class RandomTable:
 
     def where(self) -> tuple[str, list[Any]]:
         """A condition that holds for a few rows, or for many."""
-        column = self.rng.choice([c for c in self.all if not c.type.startswith(("json", "float"))] or self.all)
+        known = [*self.all, *(column for column, _ in self.generated)]
+        column = self.rng.choice([c for c in known if not c.type.startswith(("json", "float"))] or self.all)
         form = self.rng.choice(("{} = ?", "{} is null", "{} is not null", "{} > ?", "{} <= ?"))
         values = [column.make(self.rng)] if "?" in form else []
         return form.format(column.name), values

@@ -73,6 +73,22 @@ def test_auto_increment(con, way):
     assert 10 < found["d"] < found["e"] < found["f"]
 
 
+def test_generated_columns(con, way):
+    con.execute(
+        "CREATE TABLE g (id INT PRIMARY KEY, at TIMESTAMP, d DECIMAL(6, 2), v INT AS (id * 2) NOT NULL,"
+        " s VARCHAR(40) AS (CONCAT(v, '/', YEAR(at), '/', d)) STORED, KEY (s))"
+    )
+    con.execute("SET time_zone = '+05:00'")
+    moments = [dt.datetime(2019, 12, 31, 22), dt.datetime(2020, 1, 1, 3), None]
+    data = pa.table({"id": [1, 2, 3], "at": moments, "d": [1.5, 2.25, 3.0]})
+    assert con.append("g", data) == 3
+    assert rows(con, "SELECT v, s FROM g ORDER BY id") == [(2, "2/2019/1.50"), (4, "4/2020/2.25"), (6, None)]
+    assert rows(con, "SELECT id FROM g WHERE s = '4/2020/2.25'") == [(2,)]
+    assert code_of(lambda: con.append("g", pa.table({"id": [4], "v": [8]}))) == 3105
+    assert code_of(lambda: con.append("g", pa.table({"id": [1 << 30]}))) == 1264
+    check(con, "g")
+
+
 def test_hidden_row_ids(con, way):
     con.execute("CREATE TABLE log (line TEXT, KEY (line(3)))")
     con.append("log", pa.table({"line": ["abcd", "abce", None]}))
