@@ -148,12 +148,12 @@ class Columnar:
 
     def find(self, table_id: int) -> TableCodec | None:
         table = self._database.catalog.schema.table_by_id.get(table_id)
-        return table.codec if table is not None and table.columnar else None
+        return table.codec if table is not None and table.columnar and not table.parts else None
 
     def wanted(self) -> Iterable[int]:
         statistics = self._database.statistics
         for table_id, table in list(self._database.catalog.schema.table_by_id.items()):
-            if not table.columnar:
+            if not table.columnar or table.parts:
                 continue
             asked = table.info.tiflash_replica is not None
             if asked or (statistics.table(table_id) is not None and statistics.rows(table) >= BUILD_ROWS_MIN):

@@ -159,5 +159,5 @@ class ClusterReplicas:
 
 def _wanted(schema: Schema) -> Iterator[tuple[int, tuple[bytes, bytes, int]]]:
     for table_id, table in schema.table_by_id.items():
-        if table.columnar and table.info.tiflash_replica is not None:
+        if table.columnar and not table.parts and table.info.tiflash_replica is not None:
             yield table_id, (*table.codec.record_range, table.info.tiflash_replica.count)

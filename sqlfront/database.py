@@ -164,7 +164,12 @@ class Database:
 
     def replica_status(self, table: Table) -> ReplicaStatus | None:
         """How far the table's columnar replica is; None when there is none."""
-        return self.columnar.status(table)
+        if not table.parts:
+            return self.columnar.status(table)
+        from sqlfront.catalog.replica_status import joined
+
+        found = [status for part in table.parts if (status := self.columnar.status(part)) is not None]
+        return joined(found) if len(found) == len(table.parts) else None
 
     def kill(self, session_id: int, *, connection: bool) -> bool:
         """Interrupts another session's statement, and with `connection` its session; False when there is none."""

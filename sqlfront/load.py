@@ -248,7 +248,10 @@ def _ingest(
     with _schema_held(database, session):
         table = _table_of(database, session, name)  # as it is now that nobody changes it
         local, columns = database.local, match_columns(source.names, table)
-        if local is not None:
+        if table.parts:
+            load = BulkLoad(database, session, table, columns)
+            rows = load.run(_OneTransaction(database, session, table), chunks, source.total, progress)
+        elif local is not None:
             load = BulkLoad(database, session, table, columns)
             ingest: Ingest = local.ingest(*_range_of(table), cancel=session.cancel)
             rows = load.run(ingest, chunks, source.total, progress)
@@ -295,6 +298,8 @@ def load_into_empty(
     """
     with _schema_held(database, session):
         table = _find_table(database, db, name)
+        if table.parts:
+            raise unsupported("IMPORT INTO a partitioned table")
         _refuse_rows(database, table)
         source = open_rows(table)
         columns = match_columns(source.names, table)
@@ -447,7 +452,8 @@ def _check_same(job: Job, checkpoint: Checkpoint) -> None:
 
 
 class _OneTransaction:
-    """A load into a table of several servers that has rows: they can only be added by a transaction."""
+    """A load into a table of several servers that has rows, or into partitions: they can only be added by a
+    transaction."""
 
     def __init__(self, database: Database, session: Session, table: Table) -> None:
         self._catalog = database.catalog
@@ -575,6 +581,7 @@ class BulkLoad:
         self._zone = session.variables.zone
         self._sources = {column.offset: i for i, column in enumerate(given)}
         self._encoder = BatchEncoder(table.write_codec, self._zone)
+        self._parts = [BatchEncoder(part.write_codec, self._zone) for part in table.parts]
         now = dt.datetime.now(self._zone) if ingest is None else _time_of(ingest.commit_ts, self._zone)
         self._now = now.replace(tzinfo=None)
 
@@ -628,16 +635,18 @@ class BulkLoad:
         from coprocessor.codec.vector_encode import sort_run
 
         try:
-            encoded = self._encode(chunk)
+            found = self._encode(chunk)
         except (DatabaseError, CoprocessorError) as exc:
             if not chunk.file:
                 raise
             raise _in_file(exc, chunk.file) from exc
-        yield sort_run(encoded.keys, encoded.values)
-        for run in encoded.indexes:
-            yield sort_run(run.keys, run.values)
+        for encoded in found:
+            yield sort_run(encoded.keys, encoded.values)
+            for run in encoded.indexes:
+                yield sort_run(run.keys, run.values)
 
-    def _encode(self, chunk: Chunk) -> EncodedBatch:
+    def _encode(self, chunk: Chunk) -> list[EncodedBatch]:
+        """The chunk's rows; those of each partition for themselves."""
         import pyarrow as pa
 
         arrays = [self._array(column, chunk) for column in self._table.columns]
@@ -646,12 +655,45 @@ class BulkLoad:
         if chunk.file:
             self._check_nulls(arrays, chunk)
         batch = pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
-        return self._encoder.encode(batch, self._handles(chunk.rows), first_row=chunk.first_row)
+        handles = self._handles(chunk.rows)
+        if not self._parts:
+            return [self._encoder.encode(batch, handles, first_row=chunk.first_row)]
+        out = []
+        for number, places in self._spread(arrays, chunk.first_row).items():
+            own = None if handles is None else handles[places]
+            out.append(self._parts[number].encode(batch.take(pa.array(places)), own, first_row=chunk.first_row))
+        return out
+
+    def _spread(self, arrays: Sequence[pa.Array], first_row: int) -> dict[int, list[int]]:
+        """The places of the rows of each partition."""
+        from sqlfront.bind.partitions import partitioning_of
+        from sqlfront.exec.context import environment
+
+        partitioning = partitioning_of(self._table)
+        assert partitioning is not None
+        env = environment(self._session, (), writing=True)
+        out: dict[int, list[int]] = {}
+        columns = self._values(arrays, partitioning.offsets, first_row)
+        for place, row in enumerate(zip(*columns, strict=True)):
+            number = partitioning.locate(dict(zip(partitioning.offsets, row, strict=True)), env)
+            out.setdefault(number, []).append(place)
+        return out
+
+    def _values(self, arrays: Sequence[pa.Array], offsets: Iterable[int], first_row: int) -> list[list[Any]]:
+        """Columns as Python values of their types."""
+        from coprocessor.arrow import column_values
+        from coprocessor.codec.columns import cast_column
+
+        schemas = self._table.schema.columns
+        # without a zone TIMESTAMPs stay as they are: in the session's, as expressions have them
+        return [
+            column_values(cast_column(arrays[o], schemas[o], None, first_row=first_row), schemas[o].type)
+            for o in offsets
+        ]
 
     def _compute(self, arrays: list[pa.Array], first_row: int) -> None:
         """Puts the values of generated columns in their places, row by row."""
-        from coprocessor.arrow import column_array, column_values
-        from coprocessor.codec.columns import cast_column
+        from coprocessor.arrow import column_array
         from sqlfront.exec.context import environment
         from sqlfront.exec.dml import ColumnFiller
 
@@ -660,11 +702,7 @@ class BulkLoad:
         generated = filler.generated
         assert generated is not None
         env = environment(session, (), writing=True)
-        # without a zone TIMESTAMPs stay as they are: in the session's, as expressions have them
-        columns = [
-            column_values(cast_column(array, schema, None, first_row=first_row), schema.type)
-            for array, schema in zip(arrays, table.schema.columns, strict=True)
-        ]
+        columns = self._values(arrays, range(len(arrays)), first_row)
         rows = [list(row) for row in zip(*columns, strict=True)]
         for number, row in enumerate(rows, first_row):
             generated.complete(row, filler, env, number)

@@ -316,8 +316,9 @@ class _Reader:
             if self.word() not in ("SELECT", "WITH"):
                 self._elements(out)
         while not self.ended and self.word() not in ("AS", "SELECT", "WITH", "IGNORE", "REPLACE", "(", "VALUES"):
-            if self.word() == "PARTITION":
-                raise self.refuse("PARTITION BY")
+            if self.accept("PARTITION", "BY"):
+                out.partition = self._partition_by()
+                break
             if not self._table_option(out.options):
                 raise self.wrong()
             self.accept(",")
@@ -519,16 +520,10 @@ class _Reader:
 
     def _generated(self) -> d.GeneratedSpec:
         """(expression) [VIRTUAL | STORED]"""
-        self.expect("(")
-        first, depth = self.position, 1
-        while depth:
-            end, depth = self.position, depth + {"(": 1, ")": -1}.get(self.word(), 0)
-            self.take()
-        text = self.text[first:end].strip()
-        if not text:
-            raise self.wrong()
+        position = self.position
+        text = self._parenthesised()
         stored = self.accept_any("VIRTUAL", "STORED") == "STORED"
-        return d.GeneratedSpec(text, stored, first)
+        return d.GeneratedSpec(text, stored, position)
 
     def _now(self) -> int:
         """CURRENT_TIMESTAMP[(fsp)] and its synonyms; returns the fsp."""
@@ -637,6 +632,110 @@ class _Reader:
             return False
         return True
 
+    # Partitions
+
+    def _partition_by(self) -> d.PartitionBy:
+        position = self.position
+        if self.word() == "LINEAR" or self.word() == "KEY":
+            raise self.refuse(f"PARTITION BY {self.word()}", position)
+        kind = self.accept_any("RANGE", "LIST", "HASH")
+        if not kind:
+            raise self.wrong()
+        columns: tuple[str, ...] = ()
+        expr = ""
+        if kind != "HASH" and self.accept("COLUMNS"):
+            columns = tuple(part.column for part in self._key_parts())
+        else:
+            expr = self._parenthesised()
+        number = 0
+        if self.accept("PARTITIONS"):
+            at = self.position
+            number = self.integer()
+            if not number:
+                raise error(1504, "Number of partitions = 0 is not an allowed value", position=at)
+        if self.word() == "SUBPARTITION":
+            raise self.refuse("SUBPARTITION BY")
+        partitions = self._partitions() if self.word() == "(" else ()
+        return d.PartitionBy(kind.lower(), expr, columns, partitions, number, position)
+
+    def _parenthesised(self) -> str:
+        """The text between two parentheses that belong together."""
+        self.expect("(")
+        first, depth = self.position, 1
+        while depth:
+            end, depth = self.position, depth + {"(": 1, ")": -1}.get(self.word(), 0)
+            self.take()
+        text = self.text[first:end].strip()
+        if not text:
+            raise self.wrong()
+        return text
+
+    def _partitions(self) -> tuple[d.PartitionSpec, ...]:
+        self.expect("(")
+        found = [self._partition()]
+        while self.accept(","):
+            found.append(self._partition())
+        self.expect(")")
+        return tuple(found)
+
+    def _partition(self) -> d.PartitionSpec:
+        self.expect("PARTITION")
+        position = self.position
+        spec = d.PartitionSpec(self.name(), position=position)
+        if self.accept("VALUES", "LESS", "THAN"):
+            spec = replace(spec, less_than=("MAXVALUE",) if self.accept("MAXVALUE") else self._constants())
+        elif self.accept("VALUES", "IN"):
+            spec = replace(spec, values=self._rows_of_constants())
+        while not self.ended and self.word() not in (",", ")"):
+            if self.accept("COMMENT"):
+                self.accept("=")
+                spec = replace(spec, comment=self.string())
+            elif self.accept("ENGINE"):
+                self.accept("=")
+                self._charset_name()
+            elif self.word() in ("TABLESPACE", "DATA", "INDEX", "MAX_ROWS", "MIN_ROWS", "PLACEMENT", "("):
+                raise self.refuse(f"partition option {self.word()}")
+            else:
+                raise self.wrong()
+        return spec
+
+    def _constants(self) -> tuple[str, ...]:
+        """(constant, ...), each as its text."""
+        self.expect("(")
+        found: list[str] = []
+        while True:
+            first, depth = self.position, 0
+            while depth or self.word() not in (",", ")"):
+                depth += {"(": 1, ")": -1}.get(self.word(), 0)
+                self.take()
+            text = self.text[first : self.position].strip()
+            if not text:
+                raise self.wrong()
+            found.append(text)
+            if not self.accept(","):
+                break
+        self.expect(")")
+        return tuple(found)
+
+    def _rows_of_constants(self) -> tuple[tuple[str, ...], ...]:
+        """(1, 2), or ((1, 'a'), (2, 'b')) over several columns."""
+        if self.word(1) != "(":
+            return tuple((text,) for text in self._constants())
+        self.expect("(")
+        rows = [self._constants()]
+        while self.accept(","):
+            rows.append(self._constants())
+        self.expect(")")
+        return tuple(rows)
+
+    def _partition_names(self) -> tuple[str, ...]:
+        if self.accept("ALL"):
+            return ()
+        names = [self.name()]
+        while self.accept(","):
+            names.append(self.name())
+        return tuple(names)
+
     # ALTER
 
     def _alter(self) -> d.Definition:
@@ -683,6 +782,8 @@ class _Reader:
             return [d.ChangeColumn(old, self._column(), self._place(), position)]
         if self.accept("RENAME"):
             return [self._rename_action()]
+        if self.accept("TRUNCATE", "PARTITION"):
+            return [d.ClearPartitions(self._partition_names(), True, position)]
         if self.accept("ALTER"):
             return [self._alter_column()]
         if self.word() in ("ALGORITHM", "LOCK"):
@@ -720,8 +821,10 @@ class _Reader:
         return d.SetReplica(count, tuple(labels), position)
 
     def _add(self, position: int) -> list[d.AlterAction]:
-        if self.word() == "PARTITION":
-            raise self.refuse("PARTITION BY", position)
+        if self.accept("PARTITION"):
+            if self.word() == "PARTITIONS":
+                raise self.refuse("ADD PARTITION PARTITIONS", position)
+            return [d.AddPartitions(self._partitions(), position)]
         if self.word() in ("CONSTRAINT", "PRIMARY", "UNIQUE", "INDEX", "KEY", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL",
                            "VECTOR"):  # fmt: skip
             key = self._key_definition()
@@ -756,7 +859,9 @@ class _Reader:
             exists = self.if_exists()
             position = self.position
             return d.DropKey(self.name(), exists, position)
-        if self.word() in ("FOREIGN", "CHECK", "PARTITION"):
+        if self.accept("PARTITION"):
+            return d.ClearPartitions(self._partition_names(), False, position)
+        if self.word() in ("FOREIGN", "CHECK"):
             raise self.refuse(f"DROP {self.word()}", position)
         self.accept("COLUMN")
         exists = self.if_exists()

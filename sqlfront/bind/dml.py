@@ -102,6 +102,8 @@ class TargetPlan:
     table: Table
     key: tuple[int, ...]
     assigned: tuple[tuple[int, int], ...] | None
+    partition: tuple[tuple[int, int], ...] = ()
+    """Column offsets and positions of the values that decide on the record's partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -582,7 +584,8 @@ def _joined(
         assigned = None
         if assignments is not None:
             assigned = tuple((a.offset, add(_value(a, table))) for a in assignments)
-        targets.append(TargetPlan(table, key, assigned))
+        deciding = () if scan.partitions is None else scan.partitions.offsets
+        targets.append(TargetPlan(table, key, assigned, tuple((o, add(by_offset[o].ref())) for o in deciding)))
     query: Node = Project(plan, tuple(cols), tuple(exprs))
     return JoinedChangePlan(With(ctes, query) if ctes else query, tuple(targets), ignore)
 

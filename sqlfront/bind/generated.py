@@ -57,7 +57,13 @@ def virtual_exprs(table: Table, columns: Mapping[int, Expr]) -> dict[int, Expr]:
     return {offset: expr for offset, expr in known.items() if offset not in columns}
 
 
-def bind_over(columns: Sequence[tuple[str, FieldType]], name: str, text: str, position: int = -1) -> Expr:
+def bind_over(
+    columns: Sequence[tuple[str, FieldType]],
+    name: str,
+    text: str,
+    position: int = -1,
+    clause: str = "generated column function",
+) -> Expr:
     """Binds the expression of column `name` over columns (name, type), whose ids are their places.
 
     Raises 1054 for names that none of them has, 3102 for what is not the same each time it is computed.
@@ -67,7 +73,7 @@ def bind_over(columns: Sequence[tuple[str, FieldType]], name: str, text: str, po
     cols = tuple(PlanColumn(place, column, type_, True) for place, (column, type_) in enumerate(columns))
     scope.add(Relation("", "", cols))
     binder = ExprBinder(ctx, scope, QueryBinder(ctx))
-    binder.clause = "generated column function"
+    binder.clause = clause
     tree = parse_expression(text)
     if tree.find(exp.Query, exp.Placeholder) is not None:
         raise _disallowed(name, position)

@@ -19,6 +19,8 @@ from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Relation, Scope
+from sqlfront.catalog.model import Table
+from sqlfront.catalog.partitions import find_definitions
 from sqlfront.errors import (
     ER_BAD_FIELD,
     error,
@@ -255,7 +257,7 @@ class QueryBinder:
     def _table(self, node: exp.Table, scope: Scope) -> Node:
         name, db, alias = node.name, node.db, node.alias or node.name
         position = position_of(node)
-        for key in ("pivots", "sample", "when", "only", "partition", "version"):
+        for key in ("pivots", "sample", "when", "only", "version"):
             if node.args.get(key):
                 raise refuse(node)
         if isinstance(node.this, exp.Anonymous):
@@ -275,6 +277,7 @@ class QueryBinder:
             source = ("information_schema", name.lower())
             return self._virtual(name, alias, "information_schema", source, virtual.columns, scope)
         table = self.ctx.find_table(db, name, position)
+        named = partition_names(table, node.args.get("partition"), position)
         cols = tuple(
             self.ctx.column(c.name, c.type, nullable=not (c.not_null and c.stored), table=alias, db=table.db)
             for c in table.columns
@@ -288,6 +291,10 @@ class QueryBinder:
         use, ignore = _index_hints(node, table.name, {i.name.casefold() for i in table.indexes})
         engine = scan_engine(self.ctx, table, alias, scope.storage)
         scan = Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore, engine=engine)
+        if table.parts:
+            from sqlfront.bind.partitions import partitioning_of
+
+            scan = replace(scan, partitions=partitioning_of(table), named=named)
         return scan if all(c.stored for c in table.generated) else _with_virtual(scan)
 
     def _virtual(
@@ -535,6 +542,17 @@ def _index_hints(node: exp.Table, table: str, known: set[str]) -> tuple[tuple[st
                 raise error(1176, f"Key '{name}' doesn't exist in table '{table}'", position=position_of(hint))
         (ignore if str(hint.this).upper().startswith("IGNORE") else use).extend(names)
     return tuple(use), tuple(ignore)
+
+
+def partition_names(table: Table, node: exp.Expression | None, position: int) -> tuple[str, ...]:
+    """The partitions that PARTITION (...) names, in lower case; none without it."""
+    if node is None:
+        return ()
+    if not table.parts:
+        raise error(1747, "PARTITION () clause on non partitioned table", position=position)
+    names = [item.name for item in node.expressions]
+    find_definitions(table.info, names, position)
+    return tuple(name.lower() for name in names)
 
 
 def _with_virtual(scan: Scan) -> Project:

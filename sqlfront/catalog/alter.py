@@ -16,6 +16,15 @@ from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import check_charset, type_text
 from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
+from sqlfront.catalog.partitions import (
+    check_keys,
+    check_names,
+    definition,
+    definitions,
+    find_definitions,
+    kind_of,
+    need_partitioned,
+)
 from sqlfront.catalog.table_builder import (
     COLUMNS_MAX,
     TABLE_COMMENT_MAX,
@@ -31,6 +40,7 @@ from sqlfront.catalog.table_builder import (
     key_columns,
     make_not_null,
     new_index,
+    partition_columns,
     set_default,
     set_key_flags,
 )
@@ -62,6 +72,8 @@ class AlterPlan:
     replaced_id: int | None = None
     replica: bool = False
     changed: bool = False
+    cleared: list[int] = field(default_factory=list)
+    """Ids of partitions whose rows go."""
 
 
 class Emptiness:
@@ -89,6 +101,9 @@ def plan_alter(
     """Applies the actions in order to a copy of the record. `now` (UTC) is the time that DEFAULT CURRENT_TIMESTAMP
     gives, `columnar_servers` says how many columnar replicas there can be of a table.
     """
+    apart = next((a for a in actions if isinstance(a, d.AddPartitions | d.ClearPartitions)), None)
+    if apart is not None and len(actions) > 1:
+        raise unsupported("changes of partitions together with other changes", position=apart.position)
     replica = next((a for a in actions if isinstance(a, d.SetReplica)), None)
     if replica is not None and len(actions) > 1:
         raise unsupported("SET TIFLASH REPLICA together with other changes", position=replica.position)
@@ -102,6 +117,8 @@ def plan_alter(
     fix_offsets(final)
     check_auto_increment(final)
     set_key_flags(final)
+    if kind_of(final) is not None:
+        check_keys(final, partition_columns(final))
     plan.not_null = [i for i in plan.not_null if any(c.id == i for c in final.columns)]
     if plan.rewrite and (plan.rename is not None or {c.id for c in final.columns} != {c.id for c in base.columns}):
         raise unsupported("changing a type that rewrites rows together with RENAME or other columns")
@@ -181,6 +198,10 @@ class _Step:
                 self.set_options(action.options)
             case d.SetReplica():
                 self.set_replica(action)
+            case d.AddPartitions():
+                self.add_partitions(action)
+            case d.ClearPartitions():
+                self.clear_partitions(action)
             case _:
                 assert_never(action)
 
@@ -207,6 +228,38 @@ class _Step:
         if old is not None and (old.count, old.location_labels or None) == (action.count, labels):
             return
         self.info.tiflash_replica = ReplicaInfo(action.count, labels)
+        self.plan.changed = True
+
+    # Partitions
+
+    def add_partitions(self, action: d.AddPartitions) -> None:
+        need_partitioned(self.info, action.position)
+        if kind_of(self.info) == "hash":
+            raise unsupported("ADD PARTITION of a table that is partitioned by HASH", position=action.position)
+        there = definitions(self.info)
+        check_names([d["name"]["O"] for d in there] + [spec.name for spec in action.partitions], action.position)
+        self._set_definitions([*there, *map(definition, action.partitions)])
+
+    def clear_partitions(self, action: d.ClearPartitions) -> None:
+        need_partitioned(self.info, action.position)
+        there = definitions(self.info)
+        found = find_definitions(self.info, action.names, action.position, 1735 if action.kept else 1507)
+        self.plan.cleared = [known["id"] for known in found]
+        if action.kept:
+            for known in found:
+                known["id"] = 0
+            self._set_definitions(there)
+            return
+        if kind_of(self.info) == "hash":
+            message = "DROP PARTITION can only be used on RANGE/LIST partitions"
+            raise error(1512, message, position=action.position)
+        if len(found) == len(there):
+            raise error(1508, "Cannot remove all partitions, use DROP TABLE instead", position=action.position)
+        self._set_definitions([known for known in there if known not in found])
+
+    def _set_definitions(self, found: list[dict[str, Any]]) -> None:
+        self.info.partition["definitions"] = found
+        self.info.partition["num"] = len(found)
         self.plan.changed = True
 
     # Columns

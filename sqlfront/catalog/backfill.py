@@ -49,9 +49,9 @@ class IndexWatch:
         self._followed: tuple[Touched, ...] = ()
 
     @contextmanager
-    def follow(self, table_id: int, index_ids: Sequence[int]) -> Iterator[Touched]:
-        """Notes the written entries of some indexes of a table until the block ends."""
-        touched = Touched(table_id, index_ids)
+    def follow(self, table_ids: Sequence[int], index_ids: Sequence[int]) -> Iterator[Touched]:
+        """Notes the written entries of some indexes of a table, or of its partitions, until the block ends."""
+        touched = Touched(table_ids, index_ids)
         self._followed = (*self._followed, touched)
         try:
             yield touched
@@ -69,10 +69,10 @@ class IndexWatch:
 class Touched:
     """The entry keys that writers wrote since the batch began, and whether they wrote any at all."""
 
-    def __init__(self, table_id: int, index_ids: Sequence[int]) -> None:
+    def __init__(self, table_ids: Sequence[int], index_ids: Sequence[int]) -> None:
         from coprocessor.codec.keys import index_prefix
 
-        self._prefixes = tuple(index_prefix(table_id, i) for i in index_ids)
+        self._prefixes = tuple(index_prefix(table_id, i) for table_id in table_ids for i in index_ids)
         self.keys: set[bytes] = set()
         self.ever = False
 
@@ -96,7 +96,8 @@ class IndexBuild(Protocol):
         """Whether nobody has written an entry while it was going on, so that what it counted is what there is."""
 
     def fill(self, table: Table, index: Index, cancel: CancelToken | None) -> int:
-        """Adds the entries of all rows to an index that writers maintain; returns the number of rows.
+        """Adds the entries of all rows of a table, or of one partition, to an index that writers maintain; returns how
+        many rows were gone through.
 
         Raises 1062 when a unique index finds two rows with the same key.
         """
@@ -347,7 +348,9 @@ def check_not_null(
     from coprocessor.scan import scan_table
 
     offsets = [c.offset for c in table.columns if c.id in column_ids]
-    for batch in scan_table(storage.snapshot(), table.codec, offsets):
-        stop_if(cancel)
-        if any(column.null_count for column in batch.columns):
-            raise error(1138, "Invalid use of NULL value")
+    reader = storage.snapshot()
+    for part in table.physical:
+        for batch in scan_table(reader, part.codec, offsets):
+            stop_if(cancel)
+            if any(column.null_count for column in batch.columns):
+                raise error(1138, "Invalid use of NULL value")

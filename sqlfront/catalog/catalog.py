@@ -25,6 +25,7 @@ from sqlfront.catalog.info import Action, AffectedOption, DBInfo, SchemaDiff, Ta
 from sqlfront.catalog.jobs import CANCELLED, SYNCED, Job, running_jobs
 from sqlfront.catalog.meta import BOOTSTRAP, DELETE_RANGES, ROW_COUNTS, SCHEMA_VERSION, STATS, Meta, MetaReader
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table, make_database, make_table
+from sqlfront.catalog.partitions import definitions
 
 if TYPE_CHECKING:
     from kvstore.client.api import CancelToken, CommitCheck, LocalStorage, Reader, Storage, Transaction
@@ -105,6 +106,8 @@ class SchemaChange:
         if writers:
             info.revision = self.version
         info.update_timestamp = self.meta.txn.start_ts
+        for definition in definitions(info):
+            definition["id"] = definition["id"] or self.meta.new_id()
         self.meta.put_table(database.id, info)
         table = self._table_of(info, database.info)
         self._replace(database.name, add=table, remove_id=info.id)
@@ -120,7 +123,8 @@ class SchemaChange:
     def drop_stored(self, table: Table) -> None:
         from coprocessor.codec.keys import table_range
 
-        self.drop_range(table_range(table.id))
+        for part in table.physical:
+            self.drop_range(table_range(part.id))
         self.meta.drop_auto_ids(auto_id_database(table), table.id)
         for job in running_jobs(self.meta):
             if job.table_id == table.id and job.copy_id:
@@ -342,7 +346,8 @@ class LocalCatalog(Catalog):
         if self._index_watch is None:
             self._index_watch = IndexWatch()
             self.storage.observe(self._index_watch)
-        with self._index_watch.follow(job.table_id, job.indexes) as touched:
+        table = self._schema.table_by_id[job.table_id]
+        with self._index_watch.follow([part.id for part in table.physical], job.indexes) as touched:
             yield LocalBuild(self.storage, touched)
 
     @contextmanager

@@ -91,6 +91,31 @@ class KeySpec:
     position: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionSpec:
+    """One partition. `less_than` are the bounds of a RANGE (one for each column), `values` the rows of a LIST, both as
+    the text of constants; MAXVALUE stands for itself."""
+
+    name: str
+    less_than: tuple[str, ...] = ()
+    values: tuple[tuple[str, ...], ...] = ()
+    comment: str = ""
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBy:
+    """`kind` is range, list or hash; over `columns` (RANGE COLUMNS, LIST COLUMNS) or over an expression, as text.
+    `number` is that of hash partitions without definitions, 0 when it was not given."""
+
+    kind: str
+    expr: str = ""
+    columns: tuple[str, ...] = ()
+    partitions: tuple[PartitionSpec, ...] = ()
+    number: int = 0
+    position: int = -1
+
+
 @dataclass(slots=True)
 class TableOptions:
     """None is: not given."""
@@ -135,6 +160,7 @@ class CreateTable:
     options: TableOptions = field(default_factory=TableOptions)
     like: TableName | None = None
     select_at: int = -1
+    partition: PartitionBy | None = None
 
 
 @dataclass(slots=True)
@@ -235,9 +261,24 @@ class SetReplica:
     position: int = -1
 
 
+@dataclass(slots=True)
+class AddPartitions:
+    partitions: tuple[PartitionSpec, ...]
+    position: int = -1
+
+
+@dataclass(slots=True)
+class ClearPartitions:
+    """DROP PARTITION, or TRUNCATE PARTITION when they are to be `kept`; no names are ALL."""
+
+    names: tuple[str, ...]
+    kept: bool
+    position: int = -1
+
+
 AlterAction: TypeAlias = (
     AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo
-    | SetOptions | SetReplica
+    | SetOptions | SetReplica | AddPartitions | ClearPartitions
 )  # fmt: skip
 
 

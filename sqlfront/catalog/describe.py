@@ -5,12 +5,14 @@ information_schema.
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import BLOB_TPS, FieldType, Tp
 from sqlfront.catalog.column_types import quote_text, type_text
 from sqlfront.catalog.info import Flag
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, Column, Index, Table
+from sqlfront.catalog.partitions import definitions, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,7 +160,41 @@ def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) ->
     options += [f"DEFAULT CHARSET={table.info.charset}", f"COLLATE={table.info.collate}"]
     if table.comment:
         options.append(f"COMMENT={quote_text(table.comment)}")
-    return f"CREATE TABLE {quote_name(table.name)} (\n  {body}\n) {' '.join(options)}"
+    text = f"CREATE TABLE {quote_name(table.name)} (\n  {body}\n) {' '.join(options)}"
+    return text if not table.parts else f"{text}\n{partitions_text(table)}"
+
+
+def partition_method(table: Table) -> tuple[str, str]:
+    """How a partitioned table is cut: RANGE, LIST, HASH or their forms with COLUMNS, and what by."""
+    record = table.info.partition
+    kind = (kind_of(table.info) or "").upper()
+    columns = record["columns"]
+    if columns:
+        return f"{kind} COLUMNS", ",".join(quote_name(name["O"]) for name in columns)
+    return kind, record["expr"]
+
+
+def partition_values(definition: Mapping[str, Any]) -> str:
+    """The bound of a RANGE, or the values of a LIST; nothing for a HASH."""
+    if definition["less_than"]:
+        return ",".join(definition["less_than"])
+    rows = definition["in_values"] or ()
+    return ",".join(row[0] if len(row) == 1 else f"({','.join(row)})" for row in rows)
+
+
+def partitions_text(table: Table) -> str:
+    """PARTITION BY of SHOW CREATE TABLE."""
+    method, expr = partition_method(table)
+    head = f"PARTITION BY {method} ({expr})"
+    found = definitions(table.info)
+    if method == "HASH" and all(d["name"]["O"] == f"p{i}" for i, d in enumerate(found)):
+        return f"{head} PARTITIONS {len(found)}"
+    lines = []
+    for one in found:
+        words = f" VALUES {'LESS THAN' if one['less_than'] else 'IN'} ({partition_values(one)})"
+        comment = f" COMMENT {quote_text(one['comment'])}" if one.get("comment") else ""
+        lines.append(f"PARTITION {quote_name(one['name']['O'])}{words if method != 'HASH' else ''}{comment}")
+    return f"{head}\n({(',' + chr(10) + ' ').join(lines)})"
 
 
 def _creation_order(table: Table) -> list[Index]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import STRING_TPS, Tp
+from sqlfront.catalog import partitions
 from sqlfront.catalog.info import State
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def _against_reading(info: TableInfo) -> Iterator[str]:
         yield "is a sequence"
     if info.state != State.PUBLIC:
         yield "is being created or dropped"
-    if info.partition and info.partition.get("enable"):
-        yield "is partitioned"
+    if reason := partitions.reason_against(info):
+        yield reason
     if info.temp_table_type:
         yield f"is a {_TEMPORARY.get(info.temp_table_type, '')} temporary table".replace("  ", " ")
     if info.is_columnar:

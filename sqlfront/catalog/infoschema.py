@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import BIGINT, BLOB_TPS, DATETIME, DOUBLE, STRING_TPS, TEXT, UBIGINT, FieldType, Tp, varchar
 from sqlfront.catalog.column_types import data_type, type_text
-from sqlfront.catalog.describe import all_keys, default_text, extra_text, key_letters
+from sqlfront.catalog.describe import (
+    all_keys,
+    default_text,
+    extra_text,
+    key_letters,
+    partition_method,
+    partition_values,
+)
 from sqlfront.catalog.model import Column, Database, Index, Table
+from sqlfront.catalog.partitions import definitions
 from sqlfront.catalog.replica_status import ReplicaStatus
 
 if TYPE_CHECKING:
@@ -307,6 +315,24 @@ def process_rows(session: Session) -> Rows:
     ]
 
 
+def _partition_rows(session: Session) -> Rows:
+    """A row for each partition; one for a table that has none."""
+    out: Rows = []
+    for table in _tables(session):
+        method, expr = partition_method(table) if table.parts else (None, None)
+        found: list[dict[str, Any] | None] = [*definitions(table.info)] or [None]
+        for place, (part, known) in enumerate(zip(table.physical, found, strict=True), 1):
+            names: tuple[Any, ...] = (None, None, None, None, method, None, expr, None, None)
+            if known is not None:
+                names = (part.partition, None, place, None, method, None, expr, None, partition_values(known) or None)
+            comment = "" if known is None else known.get("comment", "")
+            rows = row_count(session, part)
+            length = average_row_length(session, part)
+            out.append((CATALOG, table.db, table.name, *names, rows, length, rows * length, 0, 0, 0, None, None, None,
+                        None, comment, None, None, None if known is None else part.id))  # fmt: skip
+    return out
+
+
 _NO_REPLICA = ReplicaStatus(available=False, progress=0.0, state="none", position=0, pending=0)
 
 
@@ -462,6 +488,20 @@ _VIEW_COLUMNS = _text(
     "SECURITY_TYPE", "CHARACTER_SET_CLIENT", "COLLATION_CONNECTION",
 )  # fmt: skip
 
+_PARTITION_COLUMNS = (
+    *_text("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "PARTITION_NAME", "SUBPARTITION_NAME"),
+    ("PARTITION_ORDINAL_POSITION", BIGINT),
+    ("SUBPARTITION_ORDINAL_POSITION", BIGINT),
+    *_text("PARTITION_METHOD", "SUBPARTITION_METHOD", "PARTITION_EXPRESSION", "SUBPARTITION_EXPRESSION"),
+    ("PARTITION_DESCRIPTION", TEXT),
+    *((name, BIGINT) for name in ("TABLE_ROWS", "AVG_ROW_LENGTH", "DATA_LENGTH", "MAX_DATA_LENGTH", "INDEX_LENGTH")),
+    ("DATA_FREE", BIGINT),
+    *((name, DATETIME) for name in ("CREATE_TIME", "UPDATE_TIME", "CHECK_TIME")),
+    ("CHECKSUM", BIGINT),
+    *_text("PARTITION_COMMENT", "NODEGROUP", "TABLESPACE_NAME"),
+    ("TIDB_PARTITION_ID", BIGINT),
+)
+
 _TABLES = {
     t.name: t
     for t in (
@@ -473,6 +513,7 @@ _TABLES = {
         VirtualTable("TABLE_CONSTRAINTS", _CONSTRAINT_COLUMNS, _constraint_rows),
         VirtualTable("REFERENTIAL_CONSTRAINTS", _REFERENTIAL_COLUMNS, _no_rows),
         VirtualTable("VIEWS", _VIEW_COLUMNS, _no_rows),
+        VirtualTable("PARTITIONS", _PARTITION_COLUMNS, _partition_rows),
         VirtualTable("CHARACTER_SETS", _CHARSET_COLUMNS, _fixed(CHARSETS)),
         VirtualTable("COLLATIONS", _COLLATION_COLUMNS, _fixed(COLLATIONS)),
         VirtualTable(

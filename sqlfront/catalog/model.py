@@ -26,6 +26,7 @@ from sqlfront.catalog.foreign import (
     referenced_tables,
 )
 from sqlfront.catalog.info import ColumnInfo, DBInfo, Flag, IndexInfo, State, TableInfo, TypeInfo
+from sqlfront.catalog.partitions import definitions
 from sqlfront.errors import error, near_match
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class Table:
     columnar_default: bool = True
     unread: tuple[Index, ...] = ()
     """Indexes that are shown and else not there: their keys are not made here as TiDB makes them."""
+    partition: str = ""
+    """The name of the partition that this is, of the table in `info`."""
 
     @property
     def clustered(self) -> bool:
@@ -175,6 +178,18 @@ class Table:
     def closed(self) -> bool:
         """Whether writers of all servers wait: it is being copied."""
         return bool(self.info.extra.get(CLOSED))
+
+    @cached_property
+    def parts(self) -> tuple[Table, ...]:
+        """The partitions as tables: what holds the rows, under ids of their own. Empty for a table that has none."""
+        if self.partition:
+            return ()
+        return tuple(replace(self, id=d["id"], partition=d["name"]["O"]) for d in definitions(self.info))
+
+    @property
+    def physical(self) -> tuple[Table, ...]:
+        """The tables that hold the rows: its partitions, or itself."""
+        return self.parts or (self,)
 
     @cached_property
     def auto_increment(self) -> Column | None:
@@ -265,7 +280,9 @@ class Schema:
 
     @cached_property
     def table_by_id(self) -> Mapping[int, Table]:
-        return {t.id: t for d in self.databases.values() for t in d.tables.values()}
+        """The tables, and their partitions as tables."""
+        tables = [t for d in self.databases.values() for t in d.tables.values()]
+        return {t.id: t for table in tables for t in (table, *table.parts)}
 
     @cached_property
     def _complete_ts(self) -> list[int]:

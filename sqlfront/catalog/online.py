@@ -30,8 +30,10 @@ from sqlfront.catalog.ddl import rename_in, resolve
 from sqlfront.catalog.definition import (
     AddColumn,
     AddKey,
+    AddPartitions,
     AlterTable,
     ChangeColumn,
+    ClearPartitions,
     DropColumn,
     DropKey,
     SetReplica,
@@ -43,7 +45,7 @@ from sqlfront.catalog.meta import DDL_JOBS, Meta, MetaReader
 from sqlfront.catalog.model import Schema, Table
 from sqlfront.catalog.rewrite import Terms, pause_copy, rewrite_table, roll_back_copy
 from sqlfront.catalog.table_builder import set_key_flags
-from sqlfront.errors import DatabaseError, error
+from sqlfront.errors import DatabaseError, error, unsupported
 
 if TYPE_CHECKING:
     from kvstore.client.api import CancelToken
@@ -55,6 +57,8 @@ _ACTIONS: dict[type, Action] = {
     AddKey: Action.ADD_INDEX,
     DropKey: Action.DROP_INDEX,
     SetReplica: Action.SET_TIFLASH_REPLICA,
+    AddPartitions: Action.ADD_TABLE_PARTITION,
+    ClearPartitions: Action.DROP_TABLE_PARTITION,
 }
 
 
@@ -78,6 +82,8 @@ def alter_table(
         plan = plan_alter(table.info, spec.actions, tz, dt.datetime.now(dt.UTC), rows, note, catalog.columnar_servers)
         kinds = {_ACTIONS.get(type(a), Action.MODIFY_TABLE_COMMENT) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
+        if plan.rewrite and table.parts:
+            raise unsupported("changing a type that rewrites rows, of a partitioned table")
         if plan.rewrite:
             plan.replaced_id = table.id
             new_id = rewrite_table(catalog, table, plan, Terms(tz, cancel))
@@ -92,7 +98,8 @@ def alter_table(
 
 
 def _has_rows(catalog: Catalog, table: Table) -> bool:
-    return next(catalog.storage.snapshot().scan(*table.codec.record_range), None) is not None
+    reader = catalog.storage.snapshot()
+    return any(next(reader.scan(*part.codec.record_range), None) is not None for part in table.physical)
 
 
 def _check_rename(schema: Schema, plan: AlterPlan, table: Table, current_db: str) -> None:
@@ -191,7 +198,7 @@ def _build(catalog: Catalog, build: IndexBuild, job: Job, plan: AlterPlan, cance
         check_not_null(catalog.storage, table, job.not_null, cancel)
     for index in table.building:
         if index.id in job.indexes:
-            rows = build.fill(table, index, cancel)
+            rows = sum(build.fill(part, index, cancel) for part in table.physical)
             job.rows = max(job.rows, rows)
             plan.rows = rows if build.untouched else None
 
@@ -200,7 +207,7 @@ def _finish(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, job
     """The last version: the final record, dropped indexes gone, and the new name."""
 
     def apply(change: SchemaChange) -> None:
-        from coprocessor.codec.keys import index_key_range
+        from coprocessor.codec.keys import index_key_range, table_range
 
         final = plan.final
         for index in final.indexes:
@@ -208,8 +215,14 @@ def _finish(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, job
                 index.state = int(State.PUBLIC)
                 index.complete_ts = change.meta.txn.start_ts
         set_key_flags(final)
-        for index_id in plan.dropped_indexes:
-            change.drop_range(index_key_range(table.id, index_id))
+        for part in table.physical:
+            for index_id in plan.dropped_indexes:
+                change.drop_range(index_key_range(part.id, index_id))
+        if plan.cleared:
+            # a snapshot from before has no place any more where the rows are
+            final.complete_ts = change.meta.txn.start_ts
+            for part_id in plan.cleared:
+                change.drop_range(table_range(part_id))
         if job is not None:
             change.end_job(job)
         final.revision = change.base.table_by_id[table.id].revision
@@ -310,8 +323,9 @@ def roll_back(catalog: Catalog, job: Job) -> None:
             if column.id in job.not_null:
                 column.set_flag(Flag.NOT_NULL | Flag.NO_DEFAULT | Flag.PRI_KEY, on=False)
         set_key_flags(info)
-        for index_id in job.indexes:
-            change.drop_range(index_key_range(table.id, index_id))
+        for part in table.physical:
+            for index_id in job.indexes:
+                change.drop_range(index_key_range(part.id, index_id))
         change.put_table(change.databases[table.db.lower()], info)
 
     catalog.change(apply)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,11 @@ class ReplicaStatus:
     position: int
     pending: int
     reason: str | None = None
+
+
+def joined(parts: Sequence[ReplicaStatus]) -> ReplicaStatus:
+    """How far the replica of a table with these partitions is: as far as the last of them."""
+    last = min(parts, key=lambda part: (part.available, part.progress))
+    progress = sum(part.progress for part in parts) / len(parts)
+    position = min(part.position for part in parts)
+    return replace(last, progress=progress, position=position, pending=sum(part.pending for part in parts))

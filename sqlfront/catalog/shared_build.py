@@ -63,10 +63,12 @@ class SharedBuild:
         self._keep()
         encode = EntryEncoder(table, (index.schema,))
         start, end = written_before(self._storage, table)
-        known = job.filled.get(str(index.id))
+        place = f"{table.id}/{index.id}" if table.partition else str(index.id)
+        known = job.filled.get(place)
         if known is not None:
             start = bytes.fromhex(known) if known else end
         share = REST.get(job.priority, 0.0)
+        rows = 0
         while start < end:
             stop_if(cancel)
             begun = self._threads.monotonic()
@@ -74,14 +76,15 @@ class SharedBuild:
             if run is not None:
                 self._load(encode, index, run.keys, run.values, cancel)
                 job.rows += run.rows
+                rows += run.rows
             start = run.next if run is not None and run.next is not None else end
-            job.filled[str(index.id)] = start.hex() if start < end else ""
+            job.filled[place] = start.hex() if start < end else ""
             self._keep()
             if start < end:
                 rest(self._threads, share * (self._threads.monotonic() - begun), cancel)
         if index.unique:
             check_unique(self._storage, table, index, cancel)
-        return job.rows
+        return rows
 
     def _load(
         self, encode: EntryEncoder, index: Index, keys: list[bytes], values: list[bytes], cancel: CancelToken | None

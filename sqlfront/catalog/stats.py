@@ -375,7 +375,11 @@ def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_
         tables.append(schema.need_table(db, name.name, position=name.this.meta.get("start", -1)))
     for table in tables:
         reader = database.storage.snapshot()
-        database.statistics.put(analyze(reader, table, session.cancel, ask(table, reader)))
+        found = [analyze(reader, part, session.cancel, ask(part, reader)) for part in table.physical]
+        for stats in found:
+            database.statistics.put(stats)
+        if table.parts:
+            database.statistics.set_rows(table.id, sum(stats.row_count for stats in found))
         rows.append((f"{table.db}.{table.name}", "analyze", "status", "OK"))
     names = ("Table", "Op", "Msg_type", "Msg_text")
     return rows_result(tuple(ResultColumn(n, varchar(128)) for n in names), rows)

@@ -13,7 +13,7 @@ from typing import Any
 
 from coprocessor.types import BLOB_TPS, INTEGER_TPS, STRING_TPS, FieldType, Tp
 from sqlfront.catalog.column_types import check_charset, type_info
-from sqlfront.catalog.definition import ColumnSpec, CreateTable, DefaultSpec, GeneratedSpec, KeySpec, TypeSpec
+from sqlfront.catalog.definition import ColumnSpec, CreateTable, DefaultSpec, KeySpec, TypeSpec
 from sqlfront.catalog.info import (
     COMMON_HANDLE_VERSION,
     ColumnInfo,
@@ -25,6 +25,7 @@ from sqlfront.catalog.info import (
     TableInfo,
 )
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
+from sqlfront.catalog.partitions import check_keys, check_names, definitions, kind_of, partition_record
 from sqlfront.errors import DatabaseError, error, near_match, unsupported
 
 NAME_LENGTH_MAX = 64
@@ -70,7 +71,17 @@ def build_table(spec: CreateTable, db: DBInfo, tz: dt.tzinfo | None) -> TableInf
     check_auto_increment(info, position)
     set_key_flags(info)
     info.auto_inc_id = options.auto_increment or 0
+    if spec.partition is not None:
+        info.partition = partition_record(spec.partition)
+        check_names([known["name"]["O"] for known in definitions(info)], spec.partition.position)
+        check_keys(info, partition_columns(info), spec.partition.position)
     return info
+
+
+def partition_columns(info: TableInfo) -> list[str]:
+    """The columns, in lower case, that decide on a row's partition."""
+    found = info.partition["columns"]
+    return [name["L"] for name in found] if found else columns_in(info.partition["expr"])
 
 
 def add_column(info: TableInfo, column: ColumnInfo, position: int = -1) -> None:
@@ -130,17 +141,17 @@ def build_column(spec: ColumnSpec, tz: dt.tzinfo | None, table_charset: str = "u
         if value is not None:
             raise error(1221, f"Incorrect usage of {word} and generated column", position=spec.position)
     info.generated_expr_string, info.generated_stored = spec.generated.text, spec.generated.stored
-    info.dependences = {name: {} for name in columns_in(spec.generated)}
+    info.dependences = {name: {} for name in columns_in(spec.generated.text)}
     return info
 
 
-def columns_in(generated: GeneratedSpec) -> list[str]:
-    """The columns that a generated one is computed from, in lower case."""
+def columns_in(text: str) -> list[str]:
+    """The columns that an expression names, in lower case."""
     from sqlglot import exp
 
     from sqlfront.parse import parse_expression
 
-    return sorted({node.name.lower() for node in parse_expression(generated.text).find_all(exp.Column)})
+    return sorted({node.name.lower() for node in parse_expression(text).find_all(exp.Column)})
 
 
 def check_dependences(info: TableInfo, generated: ColumnInfo, position: int = -1) -> None:
@@ -165,6 +176,9 @@ def check_no_dependents(info: TableInfo, column: ColumnInfo, position: int = -1)
     low = column.name.lower()
     if any(low in (other.dependences or ()) for other in info.columns):
         raise error(3108, f"Column '{column.name}' has a generated column dependency.", position=position)
+    if kind_of(info) is not None and low in partition_columns(info):
+        message = f"Column '{column.name}' has a partitioning function dependency and cannot be dropped or renamed"
+        raise error(3855, message, position=position)
 
 
 def set_default(info: ColumnInfo, default: DefaultSpec | None, tz: dt.tzinfo | None) -> None:

@@ -50,7 +50,9 @@ def execute_admin_check(session: Session, statement: AdminCheckTable | AdminChec
             indexes = (index,)
         work.append((table, indexes))
     for table, indexes in work:
-        check_table(session.database.catalog.snapshot(schema), table, indexes, session.cancel)
+        reader = session.database.catalog.snapshot(schema)
+        for part in table.physical:
+            check_table(reader, part, indexes, session.cancel)
     return Result()
 
 

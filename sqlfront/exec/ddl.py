@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from coprocessor.env import Env
 from sqlfront.bind.ddl import read_ddl
 from sqlfront.bind.generated import check_definition
+from sqlfront.bind.partitions import check_partitions, checked_more
 from sqlfront.catalog import ddl
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.online import alter_table
@@ -52,11 +54,14 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             affected = ddl.drop_database(catalog, spec, note)
             if dropped is not None:
                 for table in dropped.tables.values():
-                    _forget(session, table.id)
+                    for part in (table, *table.parts):
+                        _forget(session, part.id)
                 if dropped.name.lower() == current_db.lower():
                     session.current_db = ""
         case d.CreateTable():
             check_definition(spec.columns)
+            if spec.partition is not None:
+                check_partitions(spec, spec.partition, Env(tz=zone))
             ddl.create_table(catalog, spec, current_db, zone, note)
         case d.DropTable():
             before = catalog.schema
@@ -67,18 +72,22 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                     _forget(session, table.id)
         case d.TruncateTable():
             old, _ = ddl.truncate_table(catalog, spec, current_db)
-            _forget(session, old.id)
+            for part in (old, *old.parts):
+                _forget(session, part.id)
         case d.RenameTables():
             ddl.rename_tables(catalog, spec, current_db)
         case d.AlterTable():
             _check_new_columns(catalog, spec, current_db)
+            _check_new_partitions(session, spec)
             table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
             if plan.replaced_id is not None:
                 _forget(session, plan.replaced_id)
-            if plan.replica:
-                session.database.columnar.switched(table)
+            for part_id in plan.cleared:
+                _forget(session, part_id)
+            for part in table.physical if plan.replica else ():
+                session.database.columnar.switched(part)
             if plan.rows is not None:
                 session.database.statistics.set_rows(table.id, plan.rows)
         case _:
@@ -92,6 +101,15 @@ def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) ->
     if any(column.generated is not None for column in added):
         table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
         check_definition(added, [(c.name, c.type) for c in table.columns])
+
+
+def _check_new_partitions(session: Session, spec: d.AlterTable) -> None:
+    """Computes the constants of partitions that ALTER TABLE adds."""
+    for action in spec.actions:
+        if isinstance(action, d.AddPartitions):
+            db = spec.table.db or session.current_db
+            table = session.database.catalog.schema.need_table(db, spec.table.name, position=spec.table.position)
+            action.partitions = checked_more(table, action.partitions, Env(tz=session.variables.zone))
 
 
 def _forget(session: Session, table_id: int) -> None:

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from coprocessor.codec.datum import number_of
 from coprocessor.errors import Unsupported
@@ -32,7 +32,7 @@ from coprocessor.types import Tp
 from kvstore.client.api import Reader
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.access import LOCAL, REMOTE, ends_of_indexes
-from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Limit, Node, Project, Scan, Sort, Values, node_exprs
+from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Limit, Node, Parts, Project, Scan, Sort, Values, node_exprs
 from sqlfront.plan.path_order import path_direction
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ Row = tuple[Any, ...]
 Rows = Iterable[Row]
 Step = Callable[[Rows, Env], Rows]
 Source = Callable[["Reader | None", Env, "Pushing | None"], Iterator[list[Row]]]
+_Source: TypeAlias = "Scan | Values | Aggregate | Parts"
 LockRows = Callable[[Rows], Iterator[Row]]
 Pair = tuple[bytes, bytes]
 
@@ -129,7 +130,11 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
         return None
     if isinstance(node, Aggregate):
         return _compile(chain[::-1], node, tz, capped=not force)
-    if not isinstance(node, (Scan, Values)):
+    if not isinstance(node, (Scan, Values, Parts)):
+        return None
+    if isinstance(node, Parts) and any(scan.pushed is not None or not _simple(scan) for scan in node.scans):
+        return None
+    if isinstance(node, Parts) and not (force or all(_small(scan, ()) for scan in node.scans)):
         return None
     if isinstance(node, Scan) and not force:
         ordered = _by_index_order(node, chain)
@@ -301,9 +306,7 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
     return bool(wanted / selectivity <= DIRECT_ROWS_MAX * 4)
 
 
-def _compile(
-    chain: Sequence[Node], source: Scan | Values | Aggregate, tz: dt.tzinfo | None, *, capped: bool = True
-) -> DirectPlan:
+def _compile(chain: Sequence[Node], source: _Source, tz: dt.tzinfo | None, *, capped: bool = True) -> DirectPlan:
     source = _narrowed(source, chain)
     layout = {c.id: i for i, c in enumerate(source.cols)}
     steps: list[Step] = []
@@ -346,11 +349,20 @@ def _compile(
             return scan.row_chunks(reader, env, reverse=reverse)
 
         return DirectPlan(scan, read, steps, lazy=not capped or _stops_early(source, chain[::-1]))
+    if isinstance(source, Parts):
+        scans = [ScanReader(part, tz) for part in source.scans]
+
+        def read_all(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
+            assert reader is not None
+            for scan in scans:
+                yield from scan.row_chunks(reader, env)
+
+        return DirectPlan(scans[0], read_all, steps, lazy=not capped)
     makers = [compile_row(row, {}) for row in source.rows]
     return DirectPlan(None, lambda reader, env, _: iter(([make((), env) for make in makers],)), steps, lazy=True)
 
 
-def _narrowed(source: Scan | Values | Aggregate, chain: Sequence[Node]) -> Scan | Values | Aggregate:
+def _narrowed(source: _Source, chain: Sequence[Node]) -> _Source:
     """A scan without the columns that only the conditions of its access path name: no row has to show those."""
     if not isinstance(source, Scan) or source.pushed is not None or source.access is None:
         return source
@@ -380,7 +392,7 @@ def _without_pushing(chain: Sequence[Node], source: Scan | Aggregate, tz: dt.tzi
         return None
 
 
-def _has_order(source: Scan | Values | Aggregate) -> TypeGuard[Scan]:
+def _has_order(source: _Source) -> TypeGuard[Scan]:
     """Whether rows can come in the order of an access path: not once regions have cut them by another one."""
     return isinstance(source, Scan) and not (source.pushed is not None and source.pushed.keys)
 
@@ -411,9 +423,9 @@ def _pushed(
     return DirectPlan(pushed.plain, ask, steps, lazy=lazy, few=few)
 
 
-def _stored_chars(source: Scan | Values | Aggregate) -> frozenset[int]:
+def _stored_chars(source: _Source) -> frozenset[int]:
     """The columns that are stored without spaces at their ends: CHAR."""
-    if not isinstance(source, Scan):
+    if not isinstance(source, (Scan, Parts)):
         return frozenset()
     return frozenset(c.id for c in source.cols if c.type.tp == Tp.STRING and not c.type.is_binary)
 

@@ -29,13 +29,14 @@ from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows, order_by
 from sqlfront.exec.generated import compile_generated
 from sqlfront.exec.insert_alone import compile_alone, number_row
+from sqlfront.exec.partitioned import row_writer
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
 from sqlfront.parse import Delete, Insert, Update
 from sqlfront.plan.access import choose_access
 from sqlfront.plan.nodes import Node, QueryPlan, Scan
-from sqlfront.plan.optimize import optimize
+from sqlfront.plan.optimize import optimize, part_scans
 from sqlfront.plan.rules.fold_constants import fold_constants
 from sqlfront.result import Result
 
@@ -227,7 +228,7 @@ class _InsertRun:
         self.filler = filler
         self.params = params
         self.env = environment(session, params, writing=True)
-        self.writer = RowWriter(session, txn, change.table, pessimistic)
+        self.writer = row_writer(session, txn, change.table, pessimistic)
         self.generated = 0
         self.given = 0
         self.affected = 0
@@ -423,11 +424,11 @@ class TableChange:
     def __init__(self, session: Session, plan: ChangePlan) -> None:
         self.plan = plan
         self.table = plan.scan.table
-        scan = _planned_scan(session, plan.scan)
-        self.scan = scan
+        self.scans = _planned_scans(session, plan.scan)
+        """One for each partition that can have such rows; one alone of other tables."""
         self.tz = session.variables.zone
-        self.reading = ScanReader(scan, self.tz)
-        layout = {c.id: i for i, c in enumerate(scan.cols)}
+        self.readings = [ScanReader(scan, self.tz) for scan in self.scans]
+        layout = {c.id: i for i, c in enumerate(plan.scan.cols)}
         self.sort = order_by(plan.order, layout) if plan.order else None
         self.filler = ColumnFiller(self.table, self.tz, strict=session.variables.strict and not plan.ignore)
         self.assignments: Compiled | None = None
@@ -455,7 +456,7 @@ class TableChange:
         self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...], filler: ColumnFiller
     ) -> Result:
         env = environment(session, params, writing=True)
-        writer = RowWriter(session, txn, self.table, pessimistic, check_now=self.plan.ignore)
+        writer = row_writer(session, txn, self.table, pessimistic, check_now=self.plan.ignore)
         targets = self._targets(writer, env)
         if self.assignments is None:
             for i, (key, row) in enumerate(targets):
@@ -481,25 +482,28 @@ class TableChange:
 
     def _targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row]]:
         """The rows to change with their record keys, locked, in order, as many as LIMIT allows."""
-        reading = self.reading
-        decode, predicates = reading._decode, reading.predicates
         out: list[tuple[bytes, Row]] = []
         limit = self._limit(env) if self.sort is None else None
-        # Keys that are known are locked and read at once, whether or not the rows satisfy all conditions.
-        keys = reading.points(env) if writer.pessimistic and self.plan.limit is None else None
-        pairs = reading.pairs(writer.reader, env) if keys is None else writer.locked(keys).items()
-        for key, value in pairs:
-            if limit is not None and len(out) >= limit:
-                break
-            row = decode(key, value)
-            if all(p(row, env) for p in predicates):
-                out.append((key, row))
+        to_lock: list[bytes] = []
+        for reading in self.readings:
+            decode, predicates = reading._decode, reading.predicates
+            # Keys that are known are locked and read at once, whether or not the rows satisfy all conditions.
+            keys = reading.points(env) if writer.pessimistic and self.plan.limit is None else None
+            pairs = reading.pairs(writer.reader, env) if keys is None else writer.locked(keys).items()
+            for key, value in pairs:
+                if limit is not None and len(out) >= limit:
+                    break
+                row = decode(key, value)
+                if all(p(row, env) for p in predicates):
+                    out.append((key, row))
+                    if keys is None:
+                        to_lock.append(key)
         if self.sort is not None:
             ordered = self.sort([(*row, key) for key, row in out], env)
             limit = self._limit(env)
             out = [(row[-1], row[:-1]) for row in (ordered if limit is None else ordered[:limit])]
-        if keys is None:
-            writer.lock([key for key, _ in out])
+            to_lock = [key for key, _ in out]
+        writer.lock(to_lock)
         return out
 
     def _limit(self, env: Env) -> int | None:
@@ -535,12 +539,13 @@ def _update(
     return True
 
 
-def _planned_scan(session: Session, scan: Scan) -> Scan:
-    """The scan with its access path; it reads whole rows, so no index covers it."""
+def _planned_scans(session: Session, scan: Scan) -> list[Scan]:
+    """The scan, or those of its partitions, with access paths; they read whole rows, so no index covers them."""
     folded = fold_constants(scan)
     assert isinstance(folded, Scan)
-    access = choose_access(folded, session.database.statistics)
-    return replace(folded, access=replace(access, cover=False))
+    statistics = session.database.statistics
+    parts = part_scans(folded)
+    return [replace(part, access=replace(choose_access(part, statistics), cover=False)) for part in parts]
 
 
 class JoinedChange:
@@ -565,7 +570,7 @@ class JoinedChange:
     def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
         env = environment(session, params, writing=True)
         check_now = self.plan.ignore
-        writers = [RowWriter(session, txn, t.table, pessimistic, check_now=check_now) for t in self.plan.targets]
+        writers = [row_writer(session, txn, t.table, pessimistic, check_now=check_now) for t in self.plan.targets]
         reader = writers[0].reader
         found = list(rows_of(session, self.query, reader, params))
         affected = 0
@@ -587,7 +592,7 @@ class JoinedChange:
     ) -> int:
         rows: dict[bytes, Row] = {}
         for row in found:
-            key = _record_key(target, writer, [row[i] for i in target.key])
+            key = _record_key(target, writer, row)
             if key is not None:
                 # A record that several joined rows match is changed once, by the first.
                 rows.setdefault(key, row)
@@ -617,15 +622,18 @@ class JoinedChange:
         return count
 
 
-def _record_key(target: TargetPlan, writer: RowWriter, values: Sequence[Any]) -> bytes | None:
-    """The key of the record that these key values name; None for the NULLs of an outer join."""
+def _record_key(target: TargetPlan, writer: RowWriter, found: Row) -> bytes | None:
+    """The key of the record that the key values in a query's row name; None for the NULLs of an outer join."""
+    values = [found[i] for i in target.key]
     if any(v is None for v in values):
         return None
     codec = writer.codec
+    row: list[Any] = [None] * len(target.table.columns)
+    for offset, position in target.partition:
+        row[offset] = found[position]
     if target.table.common_handle:
-        row: list[Any] = [None] * len(target.table.columns)
         for part, value in zip(target.table.common_handle, values, strict=True):
             row[part.offset] = value
         utc = codec.utc_row(row, writer.tz)
-        return codec.record_key(codec.common_handle([utc[p.offset] for p in target.table.common_handle]))
-    return codec.record_key(int(values[0]))
+        return writer.record_key(row, codec.common_handle([utc[p.offset] for p in target.table.common_handle]))
+    return writer.record_key(row, int(values[0]))

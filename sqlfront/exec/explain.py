@@ -32,6 +32,7 @@ from sqlfront.plan.nodes import (
     Join,
     Limit,
     Node,
+    Parts,
     Project,
     Scan,
     SetOp,
@@ -195,7 +196,9 @@ def _whole_lines(root: Node, notes: _Notes) -> list[_Line]:
 
 
 def _with_scan(node: Node, scan: Scan, measured: Measured | None) -> Node:
-    """The plan with the scan that the direct executor really reads."""
+    """The plan with the scan that the direct executor really reads; of several partitions each is as it was planned."""
+    if isinstance(node, Parts):
+        return node
     if isinstance(node, Scan):
         if measured is not None and id(node) in measured.scans:
             measured.scans[id(scan)] = measured.scans[id(node)]
@@ -221,8 +224,9 @@ def _measure(session: Session, query: PointQuery | DirectQuery | ResidualQuery, 
                 out.rows = len(list(query.direct.run(reader, env, counter.tap, pushing)))
             except TooManyRows:
                 return _measure(session, query.residual, params)
-            for scan in _all_scans(query.plan.root):
-                out.scans[id(scan)] = (counter.rows, time.perf_counter() - begun)
+            scans = list(_all_scans(query.plan.root))
+            if len(scans) == 1:
+                out.scans[id(scans[0])] = (counter.rows, time.perf_counter() - begun)
             out.pushes = {} if pushing is None else pushing.stats
         case ResidualQuery():
             source = query.source(session, params, measuring=True)
@@ -326,7 +330,7 @@ def _pushed_lines(
     """A reader and what stands under it."""
     pushes = notes.pushes
     stats = None if pushes is None else pushes.get(id(node))
-    table, _, index = _scan_object(scan).partition(", ")
+    table, index = _scan_objects(scan)
     seconds = _actual(node, measured)
     for line in reader_lines(node, (table, index), show, stats):
         took = seconds[1] if seconds is not None and line.depth == 0 else None
@@ -358,20 +362,28 @@ def _name(node: Node) -> str:
             return "CTE"
         case Virtual():
             return "MemTableScan"
+        case Parts():
+            return "PartitionUnion"
         case _:
             return type(node).__name__
 
 
 def _scan_object(scan: Scan) -> str:
     """The table that a scan reads, and its index."""
+    return ", ".join(filter(None, _scan_objects(scan)))
+
+
+def _scan_objects(scan: Scan) -> tuple[str, str]:
     access = scan.access
     assert access is not None
     alias = "" if scan.alias == scan.table.name else f" {scan.alias}"
     obj = f"table:{scan.table.name}{alias}"
-    if access.index is not None:
-        columns = ", ".join(scan.table.columns[c.offset].name for c in access.index.columns)
-        obj += f", index:{access.index.name}({columns})"
-    return obj
+    if scan.table.partition:
+        obj += f", partition:{scan.table.partition}"
+    if access.index is None:
+        return obj, ""
+    columns = ", ".join(scan.table.columns[c.offset].name for c in access.index.columns)
+    return obj, f"index:{access.index.name}({columns})"
 
 
 def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> _Line:
@@ -406,6 +418,8 @@ def _estimate(node: Node) -> float | None:
             return 1.0
         case Values():
             return float(len(node.rows))
+        case Parts():
+            return sum(_estimate(scan) or 0.0 for scan in node.scans)
         case Filter() | Project() | Sort() | Distinct() | WindowNode() | With() | Aggregate() | Limit():
             return _estimate(node.child)
         case Join():
@@ -508,7 +522,7 @@ def _explain_change(
         case TableChange():
             lines = [
                 _Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
-                _scan_line(change.scan, 1, None),
+                *(_scan_line(scan, 1, None) for scan in change.scans),
             ]
         case JoinedChange():
             names = ", ".join(target.table.name for target in change.plan.targets)

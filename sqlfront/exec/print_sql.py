@@ -28,6 +28,7 @@ from sqlfront.plan.nodes import (
     Join,
     Limit,
     Node,
+    Parts,
     PlanColumn,
     Project,
     Scan,
@@ -131,6 +132,9 @@ class _PlanPrinter:
         match node:
             case Scan() | Virtual():
                 return self._relation(node)
+            case Parts():
+                parts = " UNION ALL ".join(self._block(scan).sql(node.cols) for scan in node.scans)
+                return _Block(f"({parts}) AS {self._alias(node.cols)}")
             case Values():
                 return self._values(node)
             case Filter():

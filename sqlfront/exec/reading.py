@@ -49,6 +49,9 @@ class ScanReader:
         self.offsets = tuple(o for o in scan.offsets if o != HANDLE_OFFSET)
         self.with_handle = HANDLE_OFFSET in scan.offsets
         self._keys = KeyMaker(scan, tz)
+        # points cost less than to find out which partitions they may be in
+        spread = None if self.access.point else scan.partitions
+        self._partitions = None if spread is None else spread.pruned_by(scan)
         left = [c for c in scan.where if c not in self.access.used]
         self.predicates = [compile_predicate(c, self.layout) for c in left]
         self._decode = self._row_decoder()
@@ -60,6 +63,10 @@ class ScanReader:
     def ranges(self, env: Env) -> list[KeyRange]:
         """The key ranges of the access path, of records or of index entries."""
         return self._keys.ranges(env)
+
+    def _is_left_out(self, env: Env) -> bool:
+        """Whether this is a partition in which the parameters of an execution leave no rows."""
+        return self._partitions is not None and self.scan.number not in self._partitions(env.params)
 
     def points(self, env: Env) -> list[bytes] | None:
         """The record keys of an access path that knows them, in their order; None for any other."""
@@ -108,6 +115,8 @@ class ScanReader:
 
     def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         """The keys and values of the access path itself: records, or index entries."""
+        if self._is_left_out(env):
+            return iter(())
         if self.access.index is not None:
             show_own_rows(reader, self.codec, self.access.index.schema)
         if self.access.point:
@@ -168,6 +177,8 @@ class ScanReader:
         from coprocessor.scan import scan_table
 
         access = self.access
+        if self._is_left_out(env):
+            return []
         if access.kind == "scan" and segments is not None and not self.with_handle:
             return list(segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes))
         if access.kind != "index" and not access.point and not writes and not self.with_handle:

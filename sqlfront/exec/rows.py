@@ -72,6 +72,10 @@ class RowWriter:
             return self.codec.handle_of(values)
         return self.session.database.autoids.allocate_row_ids(self.table)
 
+    def record_key(self, values: Row, handle: Handle) -> bytes:
+        """The record key of a row with this handle; of its values only those that decide on a partition are read."""
+        return self.codec.record_key(handle)
+
     def insert(self, values: Row, handle: Handle | None = None) -> None:
         """Adds a row. A duplicate raises KeyExists, here or at commit."""
         txn, codec = self.txn, self.codec

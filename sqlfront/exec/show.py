@@ -316,7 +316,7 @@ def _stats_meta(session: Session, show: Show) -> tuple[Columns, Rows]:
     rows: Rows = []
     for table in session.database.catalog.schema.table_by_id.values():
         stats = session.database.statistics.table(table.id)
-        if stats is not None:
+        if stats is not None and not table.partition:
             rows.append((table.db, table.name, stats.modified, stats.row_count))
     return columns, sorted(rows)
 

@@ -17,6 +17,7 @@ from coprocessor.types import FieldType
 if TYPE_CHECKING:
     from sqlfront.catalog.model import Table
     from sqlfront.plan.access import Access
+    from sqlfront.plan.partitions import Partitioning
 
 _T = TypeVar("_T")
 
@@ -75,6 +76,12 @@ class Scan:
     ignore_index: tuple[str, ...] = ()
     engine: str = ""
     pushed: Pushed | None = None
+    partitions: Partitioning | None = None
+    """Of a partitioned table: how its rows are spread. Such a scan becomes scans of partitions (`Parts`)."""
+    named: tuple[str, ...] = ()
+    """The partitions that alone are to be read, where the query names some."""
+    number: int = -1
+    """Which partition it reads; -1 for all of them."""
 
     @property
     def left(self) -> tuple[Expr, ...]:
@@ -83,6 +90,17 @@ class Scan:
             return self.where
         below = self.pushed.conds + self.pushed.index_conds
         return tuple(c for c in self.where if c not in below)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The rows of several partitions of a table, in no order; the scans have the same columns."""
+
+    scans: tuple[Scan, ...]
+
+    @property
+    def cols(self) -> tuple[PlanColumn, ...]:
+        return self.scans[0].cols
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +267,7 @@ class With:
 
 Node: TypeAlias = (
     Scan
+    | Parts
     | Virtual
     | Values
     | Filter
@@ -305,6 +324,8 @@ def node_children(node: Node) -> tuple[Node, ...]:
     match node:
         case Join() | SetOp():
             return (node.left, node.right)
+        case Parts():
+            return node.scans
         case With():
             out = [node.child]
             for cte in node.ctes:
@@ -324,6 +345,9 @@ def with_children(node: Node, fn: Callable[[Node], Node]) -> Node:
         case Join() | SetOp():
             left, right = fn(node.left), fn(node.right)
             return node if left is node.left and right is node.right else replace(node, left=left, right=right)
+        case Parts():
+            scans = tuple(fn(scan) for scan in node.scans)
+            return Parts(tuple(scan for scan in scans if isinstance(scan, Scan)))
         case With():
             return replace(node, ctes=map_ctes(node, fn), child=fn(node.child))
         case Scan() | Virtual() | Values() | CteRef():

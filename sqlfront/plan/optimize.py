@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from coprocessor.expr import Column, Expr, Subquery, transform
 from sqlfront.plan.access import LOCAL, REMOTE, Estimator, choose_access
-from sqlfront.plan.nodes import Limit, Node, Project, Scan, map_exprs, plan_of, with_children
+from sqlfront.plan.nodes import Limit, Node, Parts, Project, Scan, Values, map_exprs, plan_of, with_children
 from sqlfront.plan.rules import RULES
 
 
@@ -38,7 +38,22 @@ def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
     node = map_exprs(node, lambda e: transform(e, inner))
     if not isinstance(node, Scan):
         return node
-    return replace(node, access=choose_access(node, estimator, REMOTE if remote else LOCAL))
+    scans = part_scans(node)
+    chosen = [replace(scan, access=choose_access(scan, estimator, REMOTE if remote else LOCAL)) for scan in scans]
+    if not chosen:
+        return Values(node.cols, ())
+    return chosen[0] if len(chosen) == 1 else Parts(tuple(chosen))
+
+
+def part_scans(scan: Scan) -> list[Scan]:
+    """The scans of the partitions that can have rows for a scan; the scan itself where there are none."""
+    if scan.partitions is None or scan.number >= 0:
+        return [scan]
+    parts = scan.table.parts
+    numbers = scan.partitions.prune(scan)
+    if scan.named:
+        numbers = [n for n in numbers if parts[n].partition.lower() in scan.named]
+    return [replace(scan, table=parts[n], number=n) for n in numbers]
 
 
 def _any_column(plan: Node) -> Node:

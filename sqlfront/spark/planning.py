@@ -30,7 +30,7 @@ from kvstore.rpc.api import RpcError
 from sqlfront.catalog.meta import MetaReader
 from sqlfront.catalog.model import Schema, make_database, make_table
 from sqlfront.cluster import ClusterTarget, check_stores
-from sqlfront.errors import Error, InterfaceError, error, near_match
+from sqlfront.errors import Error, InterfaceError, error, near_match, unsupported
 from sqlfront.exec.pushing import SELECT_FLAGS
 from sqlfront.spark.filters import HANDLE_MAX, HANDLE_MIN, Condition, Pushed, handle_bounds, push
 from sqlfront.translate import translate
@@ -125,7 +125,17 @@ def table_at(storage: ClusterStorage, db: str, name: str, ts: int) -> Table:
 
 
 def chosen_columns(table: Table, names: Sequence[str]) -> list[Column]:
-    """The table's columns of these names, all for none. Raises 1054."""
+    """The table's columns of these names, all for none. Raises 1054, and 1235 for what no store has as it is."""
+    if table.parts:
+        raise unsupported(f"a partitioned table ('{table.name}') in Spark")
+    found = _named_columns(table, names)
+    virtual = next((column for column in found if not column.stored), None)
+    if virtual is not None:
+        raise unsupported(f"the virtual generated column '{virtual.name}' in Spark")
+    return found
+
+
+def _named_columns(table: Table, names: Sequence[str]) -> list[Column]:
     if not names:
         return list(table.columns)
     found = []

@@ -26,6 +26,7 @@ WRITABLE = {
     "generated_virtual",
     "invisible_index",
     "parent",
+    "partitioned",
     "placement",
     "plain",
     "prefix_index",
@@ -57,7 +58,6 @@ REFUSED = {
     "global_temporary": "is a global temporary table",
     "importing": "is being imported into",
     "old_charset_version": "has column 'v' whose character set was stored before TiDB 2.1.9",
-    "partitioned": "is partitioned",
     "sequence": "is a sequence",
     "timestamp_of_old": "has column 'ts' whose default is in an unknown time zone",
     "vector": "has column 'embedding' of a type that is not known here (225)",
@@ -90,6 +90,16 @@ def test_reasons(name: str) -> None:
     info = stored(name)
     assert reason_against_reading(info) == REFUSED.get(name)
     assert reason_against_writing(info) == (REFUSED | READ_ONLY).get(name)
+
+
+def test_partitions_that_are_not_known_here() -> None:
+    info = stored("partitioned")
+    info.partition["type"] = 4
+    assert reason_against_reading(info) == "is partitioned in a way that is not known here"
+    info.partition |= {"type": 2, "adding_definitions": info.partition["definitions"][:1]}
+    assert reason_against_reading(info) == "has partitions that are being changed"
+    info.partition["enable"] = False
+    assert reason_against_reading(info) is None
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -152,7 +162,7 @@ def test_statements_over_the_corpus(db: Connection) -> None:
     assert (kinds["view"], kinds["sequence"], kinds["plain"]) == ("VIEW", "SEQUENCE", "BASE TABLE")
     cursor.execute("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'test'")
     assert dict(cursor.fetchall()) == kinds
-    cursor.execute("SELECT COUNT(*) FROM information_schema.columns WHERE table_name = 'partitioned'")
+    cursor.execute("SELECT COUNT(*) FROM information_schema.columns WHERE table_name = 'vector'")
     assert cursor.fetchall() == [(0,)]
     db.close()
 

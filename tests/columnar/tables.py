@@ -133,12 +133,25 @@ class RandomTable:
         self._number = 0
         self.key = [Column(f"k{i}", type_, make, nullable=False) for i, (type_, make) in enumerate(KEYS[key])]
         self.columns = [self._column(type_) for type_ in rng.sample(sorted(TYPES), columns)]
+        self.partition = self._partition() if rng.random() < 0.4 else ""
         self.generated = [self._generated(kind) for kind in ("stored", "virtual") if rng.random() < 0.4]
         """What no statement may assign: columns, and what stands behind their types."""
 
     def _column(self, type_: str) -> Column:
         self._number += 1
         return Column(f"c{self._number}", type_, TYPES[type_])
+
+    def _partition(self) -> str:
+        """PARTITION BY over the first column of the key, for some types of it."""
+        first = self.key[0].type if self.key else ""
+        if first in ("int", "bigint"):
+            ranges = (
+                "range (k0) (partition a values less than (0), partition b values less than (7), partition c values"
+            )
+            return self.rng.choice(("hash (k0) partitions 3", f"{ranges} less than maxvalue)"))
+        if first == "varchar(10)":
+            return "range columns (k0) (partition a values less than ('a '), partition b values less than (maxvalue))"
+        return ""
 
     def _generated(self, kind: str) -> tuple[Column, str]:
         """A column that repeats another, or tells which are NULL."""
@@ -158,7 +171,8 @@ class RandomTable:
         if self.key:
             parts.append(f"primary key ({', '.join(c.name for c in self.key)})")
         self.rng.shuffle(parts)
-        return f"create table {self.name} ({', '.join(parts)})"
+        spread = f" partition by {self.partition}" if self.partition else ""
+        return f"create table {self.name} ({', '.join(parts)}){spread}"
 
     def insert(self, verb: str = "insert", rows: int | None = None) -> tuple[str, list[Any]]:
         count = self.rng.randint(1, 4) if rows is None else rows

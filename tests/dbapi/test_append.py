@@ -89,6 +89,26 @@ def test_generated_columns(con, way):
     check(con, "g")
 
 
+def test_partitions(con, way):
+    con.execute(
+        "CREATE TABLE p (id INT, at DATE, v INT AS (id * 2) STORED, KEY (v)) PARTITION BY RANGE (YEAR(at))"
+        " (PARTITION a VALUES LESS THAN (2020), PARTITION b VALUES LESS THAN (2021))"
+    )
+    days = [dt.date(2019, 5, 5), dt.date(2020, 5, 5), dt.date(2018, 1, 1), None]
+    assert con.append("p", pa.table({"id": [1, 2, 3, 4], "at": days})) == 4
+    assert rows(con, "SELECT id FROM p PARTITION (a) ORDER BY id") == [(1,), (3,), (4,)]
+    assert rows(con, "SELECT id, v FROM p PARTITION (b)") == [(2, 4)]
+    assert rows(con, "SELECT id FROM p WHERE v = 6") == [(3,)]
+    assert rows(con, "SELECT COUNT(DISTINCT _tidb_rowid) FROM p") == [(4,)]
+    assert code_of(lambda: con.append("p", pa.table({"id": [5], "at": [dt.date(2021, 1, 1)]}))) == 1526
+    assert rows(con, "SELECT COUNT(*) FROM p") == [(4,)]
+    con.execute("CREATE TABLE keyed (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 3")
+    con.append("keyed", [(i,) for i in range(10)])
+    assert code_of(lambda: con.append("keyed", [(20,), (3,)])) == 1062
+    assert rows(con, "SELECT COUNT(*) FROM keyed") == [(10,)]
+    check(con, "p")
+
+
 def test_hidden_row_ids(con, way):
     con.execute("CREATE TABLE log (line TEXT, KEY (line(3)))")
     con.append("log", pa.table({"line": ["abcd", "abce", None]}))

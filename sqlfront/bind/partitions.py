@@ -1,0 +1,203 @@
+"""Partitioned tables: the expressions and constants of their records, bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from coprocessor.env import Env
+from coprocessor.errors import EvalError
+from coprocessor.evaluate import compile_expr
+from coprocessor.expr import Column, Expr
+from coprocessor.schema import ColumnSchema
+from coprocessor.types import FieldType, Tp
+from coprocessor.values import cast_for_column
+from sqlfront.bind.generated import bind_over
+from sqlfront.catalog import definition as d
+from sqlfront.catalog.column_types import quote_text, type_info
+from sqlfront.catalog.model import Table, field_type
+from sqlfront.catalog.partitions import MAXVALUE, definitions, kind_of
+from sqlfront.catalog.table_builder import columns_in
+from sqlfront.errors import DatabaseError, error, unsupported
+from sqlfront.plan.partitions import MAX, NULL, Key, Partitioning, fold_of
+
+Columns = Sequence[tuple[str, FieldType]]
+
+_COLUMN_TPS = frozenset(
+    {Tp.TINY, Tp.SHORT, Tp.INT24, Tp.LONG, Tp.LONGLONG, Tp.DATE, Tp.DATETIME, Tp.STRING, Tp.VARCHAR}
+)
+"""Types of RANGE COLUMNS and LIST COLUMNS."""
+
+
+@lru_cache(maxsize=512)
+def partitioning_of(table: Table) -> Partitioning | None:
+    """How the rows of a table are spread over its partitions; None for a table that has none."""
+    kind = kind_of(table.info)
+    if kind is None or table.partition:
+        return None
+    record = table.info.partition
+    columns = [(c.name, c.type) for c in table.columns]
+    names = tuple(name["O"] for name in record["columns"] or ())
+    exprs = _exprs(columns, record["expr"], names, -1)
+    specs = [
+        d.PartitionSpec(p["name"]["O"], tuple(p["less_than"] or ()), tuple(map(tuple, p["in_values"] or ())))
+        for p in definitions(table.info)
+    ]
+    return _partitioning(kind, exprs, specs, bool(names))
+
+
+def checked(by: d.PartitionBy, columns: Columns, env: Env) -> d.PartitionBy:
+    """A new table's partitions with their constants computed; refuses what cannot be a partitioning of its columns."""
+    exprs = _exprs(columns, by.expr, by.columns, by.position)
+    for expr in exprs:
+        if not by.columns and not expr.type.is_integer:
+            raise error(1491, f"The PARTITION function returns the wrong type ({by.expr})", position=by.position)
+        if by.columns and expr.type.tp not in _COLUMN_TPS:
+            column = expr.name if isinstance(expr, Column) else by.expr
+            message = f"Field '{column}' is of a not allowed type for this type of partitioning"
+            raise error(1659, message, position=by.position)
+    if by.kind != "hash" and not by.partitions:
+        message = f"For {by.kind.upper()} partitions each partition must be defined"
+        raise error(1492, message, position=by.position)
+    if by.number and by.partitions and by.number != len(by.partitions):
+        raise error(1484, "Wrong number of partitions defined, mismatch with previous setting", position=by.position)
+    return replace(by, partitions=checked_specs(by.kind, exprs, by.partitions, env))
+
+
+def checked_more(table: Table, specs: Sequence[d.PartitionSpec], env: Env) -> tuple[d.PartitionSpec, ...]:
+    """The same for partitions that are added to a table."""
+    kind = kind_of(table.info)
+    if not kind or kind == "hash":
+        return tuple(specs)  # refused where the change is planned
+    record = table.info.partition
+    names = tuple(name["O"] for name in record["columns"] or ())
+    exprs = _exprs([(c.name, c.type) for c in table.columns], record["expr"], names, -1)
+    there = [
+        d.PartitionSpec(p["name"]["O"], tuple(p["less_than"] or ()), tuple(map(tuple, p["in_values"] or ())))
+        for p in definitions(table.info)
+    ]
+    if kind == "range" and there[-1].less_than == (MAXVALUE,) * len(exprs):
+        raise error(1481, "MAXVALUE can only be used in last partition definition", position=specs[0].position)
+    return checked_specs(kind, exprs, [*there, *specs], env)[len(there) :]
+
+
+def checked_specs(
+    kind: str, exprs: Sequence[Expr], specs: Sequence[d.PartitionSpec], env: Env
+) -> tuple[d.PartitionSpec, ...]:
+    """Partitions with their constants computed, in the form in which they are stored."""
+    wanted = {"range": ("LESS THAN", "less_than"), "list": ("IN", "values"), "hash": ("", "")}[kind]
+    out: list[d.PartitionSpec] = []
+    for spec in specs:
+        given = [name for name in ("less_than", "values") if getattr(spec, name)]
+        if given != [wanted[1]] * bool(wanted[1]):
+            if not given:
+                message = (
+                    f"Syntax error: {kind.upper()} PARTITIONING requires definition of VALUES {wanted[0]} for each"
+                )
+                raise error(1479, f"{message} partition", position=spec.position)
+            what = "RANGE" if given == ["less_than"] else "LIST"
+            words = "LESS THAN" if given == ["less_than"] else "IN"
+            message = f"Only {what} PARTITIONING can use VALUES {words} in partition definition"
+            raise error(1480, message, position=spec.position)
+        bound = spec.less_than
+        if bound == ("MAXVALUE",):
+            bound *= len(exprs)
+        for row in [bound] if bound else spec.values:
+            if len(row) != len(exprs):
+                raise error(1653, "Inconsistency in usage of column lists for partitioning", position=spec.position)
+        out.append(
+            replace(
+                spec,
+                less_than=tuple(_constant(text, e, env, spec) for text, e in zip(bound, exprs, strict=bool(bound))),
+                values=tuple(
+                    tuple(_constant(text, e, env, spec, null=True) for text, e in zip(row, exprs, strict=True))
+                    for row in spec.values
+                ),
+            )
+        )
+    _partitioning(kind, exprs, out, by_columns=False)
+    return tuple(out)
+
+
+def _exprs(columns: Columns, text: str, names: Sequence[str], position: int) -> list[Expr]:
+    if not names:
+        try:
+            return [bind_over(columns, "", text, position, "partition function")]
+        except DatabaseError as exc:
+            if exc.code != 3102:
+                raise
+            raise error(1564, "This partition function is not allowed", position=position) from exc
+    places = {name.lower(): (place, type_) for place, (name, type_) in enumerate(columns)}
+    for name in names:
+        if name.lower() not in places:
+            raise error(1488, "Field in list of fields for partition function not found in table", position=position)
+    return [Column(*places[name.lower()], name) for name in names]
+
+
+def _partitioning(kind: str, exprs: Sequence[Expr], specs: Sequence[d.PartitionSpec], by_columns: bool) -> Partitioning:
+    """Raises 1493 when bounds do not rise, 1495 when a value is in two lists."""
+    bounds: list[Key] = []
+    lists: dict[Key, int] = {}
+    for number, spec in enumerate(specs):
+        if kind == "range":
+            bounds.append(_key(spec.less_than, exprs))
+            if number and bounds[-2] >= bounds[-1]:
+                if bounds[-2] == (MAX,) * len(exprs):
+                    message = "MAXVALUE can only be used in last partition definition"
+                    raise error(1481, message, position=spec.position)
+                message = "VALUES LESS THAN value must be strictly increasing for each partition"
+                raise error(1493, message, position=spec.position)
+        for row in spec.values if kind == "list" else ():
+            key = _key(row, exprs)
+            if key in lists:
+                message = "Multiple definition of same constant in list partitioning"
+                raise error(1495, message, position=spec.position)
+            lists[key] = number
+    return Partitioning(kind, exprs, by_columns, len(specs), bounds, lists)
+
+
+def _key(texts: Sequence[str], exprs: Sequence[Expr]) -> Key:
+    out: list[tuple[int, Any]] = []
+    for text, expr in zip(texts, exprs, strict=True):
+        if text == MAXVALUE:
+            out.append(MAX)
+        else:
+            value = _value(text, expr, Env(), None)
+            out.append(NULL if value is None else (1, fold_of(expr.type)(value)))
+    return tuple(out)
+
+
+def _value(text: str, expr: Expr, env: Env, spec: d.PartitionSpec | None) -> Any:
+    """A constant as a value of the expression; error 1654 when it is none."""
+    value = compile_expr(bind_over((), "", text, clause="partition function"), {})((), env)
+    column = ColumnSchema(0, text, expr.type)
+    try:
+        return None if value is None else cast_for_column(value, column)
+    except EvalError as exc:
+        position = -1 if spec is None else spec.position
+        raise error(1654, "Partition column values of incorrect type", position=position) from exc
+
+
+def _constant(text: str, expr: Expr, env: Env, spec: d.PartitionSpec, *, null: bool = False) -> str:
+    """A constant's text as it is stored."""
+    if text.upper() == MAXVALUE and not null:
+        return MAXVALUE
+    value = _value(text, expr, env, spec)
+    if value is None:
+        if not null:
+            raise error(1566, "Not allowed to use NULL value in VALUES LESS THAN", position=spec.position)
+        return "NULL"
+    if isinstance(value, bytes):
+        raise unsupported("partitions by binary values", position=spec.position)
+    return str(value) if expr.type.is_integer else quote_text(str(value))
+
+
+def check_partitions(spec: d.CreateTable, by: d.PartitionBy, env: Env) -> None:
+    """Checks a new table's partitions and computes their constants."""
+    virtual = {c.name.lower() for c in spec.columns if c.generated is not None and not c.generated.stored}
+    if virtual.intersection([name.lower() for name in by.columns] or columns_in(by.expr)):
+        raise unsupported("partitions by a virtual generated column", position=by.position)
+    columns = [(c.name, field_type(type_info(c.type, c.name))) for c in spec.columns if c.type.name != "SERIAL"]
+    spec.partition = checked(by, columns, env)
