@@ -251,6 +251,8 @@ def _ingest(
         if table.parts:
             load = BulkLoad(database, session, table, columns)
             rows = load.run(_OneTransaction(database, session, table), chunks, source.total, progress)
+            for part, added in zip(table.parts, load.part_rows, strict=True):
+                database.statistics.note_changes(part.id, added)
         elif local is not None:
             load = BulkLoad(database, session, table, columns)
             ingest: Ingest = local.ingest(*_range_of(table), cancel=session.cancel)
@@ -582,6 +584,8 @@ class BulkLoad:
         self._sources = {column.offset: i for i, column in enumerate(given)}
         self._encoder = BatchEncoder(table.write_codec, self._zone)
         self._parts = [BatchEncoder(part.write_codec, self._zone) for part in table.parts]
+        self.part_rows = [0] * len(table.parts)
+        """How many rows went into each partition."""
         now = dt.datetime.now(self._zone) if ingest is None else _time_of(ingest.commit_ts, self._zone)
         self._now = now.replace(tzinfo=None)
 
@@ -660,6 +664,7 @@ class BulkLoad:
             return [self._encoder.encode(batch, handles, first_row=chunk.first_row)]
         out = []
         for number, places in self._spread(arrays, chunk.first_row).items():
+            self.part_rows[number] += len(places)
             own = None if handles is None else handles[places]
             out.append(self._parts[number].encode(batch.take(pa.array(places)), own, first_row=chunk.first_row))
         return out

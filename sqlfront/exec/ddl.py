@@ -86,6 +86,10 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                 _forget(session, plan.replaced_id)
             for part_id in plan.cleared:
                 _forget(session, part_id)
+            if plan.cleared:
+                statistics = session.database.statistics
+                known = [found for part in table.parts if (found := statistics.table(part.id)) is not None]
+                statistics.set_rows(table.id, sum(found.row_count for found in known))
             for part in table.physical if plan.replica else ():
                 session.database.columnar.switched(part)
             if plan.rows is not None:
