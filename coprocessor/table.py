@@ -26,9 +26,11 @@ from coprocessor.codec.index_write import EntriesFn, RestoredFn, compile_entries
 from coprocessor.codec.keys import Handle
 from coprocessor.codec.restored import entry_offsets, restored_data
 from coprocessor.codec.row import (
+    RowPatcherFn,
     RowsDecoderFn,
     compile_decoder,
     compile_encoder,
+    compile_patcher,
     compile_rows_decoder,
     handle_splitter,
     key_only_offsets,
@@ -44,6 +46,8 @@ KeyRange = tuple[bytes, bytes]
 Decoder = Callable[[Any, bytes], Row]
 
 EMPTY_RANGE: KeyRange = (b"", b"")
+PATCHERS_MAX = 256
+"""So many sets of columns that UPDATEs change are kept compiled."""
 
 _I64 = struct.Struct(">Q")
 _INT_BOUNDS = (-(1 << 63), (1 << 63) - 1)
@@ -76,7 +80,11 @@ class TableCodec:
         self.record_range: KeyRange = keys.all_records(schema.table_id)
         self.is_common_handle = schema.handle_offset < 0 and bool(schema.common_handle)
         self.is_hidden_handle = schema.handle_offset < 0 and not schema.common_handle
+        offsets = [part.offset for part in schema.common_handle] if schema.handle_offset < 0 else [schema.handle_offset]
+        self.handle_offsets = frozenset(offsets)
+        """The columns that make the handle; none of a hidden one."""
         self.encode_row: Callable[[Sequence[Any]], bytes] = compile_encoder(schema)
+        self._patchers: dict[frozenset[int], RowPatcherFn] = {}
         self.index_entries: EntriesFn = compile_entries(schema)
         """(values, handle) -> (index, key, value, distinct) of every index; a distinct key must not be there yet."""
         self.key_only_offsets = key_only_offsets(schema)
@@ -152,6 +160,15 @@ class TableCodec:
         found = self._decoders.get((wanted, zone))
         if found is None:
             found = self._decoders[wanted, zone] = compile_decoder(self.schema, wanted, zone)
+        return found
+
+    def patcher(self, changed: frozenset[int]) -> RowPatcherFn:
+        """Returns the encoder of rows in which only the columns at `changed` may differ from (the row as it was)."""
+        found = self._patchers.get(changed)
+        if found is None:
+            if len(self._patchers) >= PATCHERS_MAX:
+                self._patchers.clear()
+            found = self._patchers[changed] = compile_patcher(self.schema, changed)
         return found
 
     def key_decoder(self, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None) -> Decoder:

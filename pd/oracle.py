@@ -33,6 +33,8 @@ class LocalOracle:
 
     def get_ts(self, count: int = 1) -> int:
         with self._mutex:
+            if count == 1 and (ts := self._timeline.take(self._clock())):
+                return ts
             ts = self._timeline.propose(self._clock(), count)
             if not self._timeline.covered(ts):
                 self._save((ts >> LOGICAL_BITS) + WINDOW_MS)

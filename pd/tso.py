@@ -37,6 +37,16 @@ class Timeline:
             first = ((first >> LOGICAL_BITS) + 1) << LOGICAL_BITS
         return first + count - 1
 
+    def take(self, now_ms: int) -> int:
+        """The next timestamp, given out; 0 when the saved bound is not above it: then `propose`, save and `give`."""
+        ts = now_ms << LOGICAL_BITS
+        if ts <= self.last:
+            ts = self.last + 1
+        if ts >> LOGICAL_BITS >= self.bound_ms:
+            return 0
+        self.last = ts
+        return ts
+
     def covered(self, ts: int) -> bool:
         """Whether the saved bound is above the timestamp."""
         return ts >> LOGICAL_BITS < self.bound_ms

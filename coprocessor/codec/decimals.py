@@ -58,10 +58,30 @@ def unscaled_encoder(prec: int, frac: int) -> Callable[[int], bytes]:
     flip = 1 << (8 * size - 1)
     mask = (1 << (8 * size)) - 1
 
+    def too_large(unscaled: int) -> OutOfRange:
+        return OutOfRange(f"Out of range value: {unscaled}e-{frac} for DECIMAL({prec},{frac})")
+
+    if len(words) <= 3:
+        # the usual widths at once: the last group, the one before it, and what is left for the first
+        (width, digits), (width2, digits2) = (*words, (0, 0))[:2]
+        last, middle = 10**digits, 10**digits2 if len(words) > 2 else limit
+        low, high = 8 * width, 8 * (width + width2)
+
+        def encode_few(unscaled: int) -> bytes:
+            magnitude = -unscaled if unscaled < 0 else unscaled
+            if magnitude >= limit:
+                raise too_large(unscaled)
+            rest, group = divmod(magnitude, last)
+            first, second = divmod(rest, middle)
+            packed: int = (first << high | second << low | group) ^ flip
+            return head + (packed ^ mask if unscaled < 0 else packed).to_bytes(size, "big")
+
+        return encode_few
+
     def encode(unscaled: int) -> bytes:
         magnitude = -unscaled if unscaled < 0 else unscaled
         if magnitude >= limit:
-            raise OutOfRange(f"Out of range value: {unscaled}e-{frac} for DECIMAL({prec},{frac})")
+            raise too_large(unscaled)
         packed = shift = 0
         for width, digits in words:
             magnitude, group = divmod(magnitude, 10**digits)

@@ -71,6 +71,7 @@ _COUNTS = struct.Struct("<HH")
 _SIGN = 1 << 63
 
 RowEncoderFn = Callable[[Sequence[Any]], bytes]
+RowPatcherFn = Callable[[bytes, Sequence[Any]], bytes]
 RowDecoderFn = Callable[[Any, bytes], tuple[Any, ...]]
 RowsDecoderFn = Callable[[Iterable[bytes], Iterable[bytes] | None], list[tuple[Any, ...]]]
 
@@ -216,6 +217,42 @@ def compile_encoder(schema: TableSchema) -> RowEncoderFn:
     parts = ", ".join(f"p{at}" for at in stored)
     lines.append(f"    return join((HEAD, pack({ends}), {parts}))")
     function: RowEncoderFn = define("encode", lines, names)
+    return function
+
+
+def compile_patcher(schema: TableSchema, changed: frozenset[int]) -> RowPatcherFn:
+    """Compiles the encoder of rows of which the columns at `changed` alone may have changed: (the row as it was, all
+    values) in, row bytes out. What stayed is copied, not encoded; rows of another shape are encoded as a whole.
+    """
+    stored, columns, encode = stored_offsets(schema), schema.columns, compile_encoder(schema)
+    slots = [slot for slot, at in enumerate(stored) if at in changed]
+    if not slots or any(columns[at].id > SMALL_ID_MAX for at in stored):
+        return lambda row, values: encode(values)
+    head = make_header([columns[at].id for at in stored], [], big=False)
+    names: dict[str, Any] = {"HEAD": head, "encode": encode, "join": b"".join}
+    names |= {"compact_int": compact_int, "compact_uint": compact_uint}
+    ends_of = struct.Struct(f"<{len(stored)}H")
+    names["unpack"], names["pack"] = ends_of.unpack_from, ends_of.pack
+    base = len(head) + ends_of.size
+    lines = ["def patch(row, values):", "    if not row.startswith(HEAD):", "        return encode(values)"]
+    for at in (stored[slot] for slot in slots):
+        names[f"enc{at}"] = value_encoder(columns[at].type)
+        lines += [f"    c{at} = values[{at}]", f"    if c{at} is None:", "        return encode(values)"]
+        lines.append(f"    p{at} = {_encode_expression(columns[at].type, at)}")
+    lines.append("    " + "".join(f"e{slot}, " for slot in range(len(stored))) + f"= unpack(row, {len(head)})")
+    ends, pieces, start, moved = [], [], f"{base}", ""
+    for slot, at in enumerate(stored):
+        before = f"{base} + e{slot - 1}" if slot else f"{base}"
+        if slot in slots:
+            pieces += [f"row[{start}:{before}]", f"p{at}"]
+            start = f"{base} + e{slot}"
+            lines.append(f"    d{at} = {moved}len(p{at}) - e{slot}" + (f" + e{slot - 1}" if slot else ""))
+            moved = f"d{at} + "
+        ends.append(f"{moved}e{slot}")
+    pieces.append(f"row[{start}:{base} + e{len(stored) - 1}]")
+    lines += [f"    if {ends[-1]} > {SMALL_VALUES_MAX}:", "        return encode(values)"]
+    lines.append(f"    return join((HEAD, pack({', '.join(ends)}), {', '.join(pieces)}))")
+    function: RowPatcherFn = define("patch", lines, names)
     return function
 
 

@@ -48,11 +48,12 @@ class WriteBuffer:
             self._undo.append((key, old, key in self.inserts))
         writes[key] = value
         self._changes += 1
-        self.bytes += len(value) if value is not None else 0
-        if isinstance(old, _Missing):
-            self.bytes += len(key)
+        size = 0 if value is None else len(value)
+        if old is _MISSING:
+            size += len(key)
         elif old is not None:
-            self.bytes -= len(old)
+            size -= len(old)  # type: ignore[arg-type] # the missing one is no other object
+        self.bytes += size
 
     def insert(self, key: bytes, value: bytes) -> None:
         """Buffers a put that must not meet a live value; after an own delete it is a plain put."""

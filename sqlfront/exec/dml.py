@@ -197,8 +197,22 @@ class InsertChange:
         self.alone = compile_alone(session, plan, self.filler)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
-        if self.alone is not None and session.txn is None:
-            return self.alone.run(session, params)
+        alone = self.alone
+        if alone is not None and session.txn is None:
+            return alone.run(session, params)
+        if alone is not None:
+
+            def write(txn: Transaction, pessimistic: bool) -> Result:
+                row, generated, given = alone.row(session, params)
+                RowWriter(session, txn, self.table, pessimistic).insert(row)
+                session.changed(self.table, 1)
+                if generated:
+                    session.last_insert_id = generated
+                return Result(None, None, 1, generated or given)
+
+            result = session.run_write(write, (self.table,))
+            session.row_count = 1
+            return result
         filler = self.filler
         if self.filler_warns:
             filler = ColumnFiller(self.table, session.variables.zone, strict=filler.strict, warn=session.warn)
@@ -353,7 +367,7 @@ class _InsertRun:
         if new == list(old):
             return
         try:
-            writer.update(key, old, new, change.changed)
+            writer.update(key, old, new, change.changed, value)
         except kv.KeyExists as exc:
             if not change.plan.ignore:
                 raise
@@ -459,7 +473,7 @@ class TableChange:
         writer = row_writer(session, txn, self.table, pessimistic, check_now=self.plan.ignore)
         targets = self._targets(writer, env)
         if self.assignments is None:
-            for i, (key, row) in enumerate(targets):
+            for i, (key, row, _) in enumerate(targets):
                 if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                     session.check_cancelled()
                 writer.delete(key, row)
@@ -467,7 +481,7 @@ class TableChange:
             return Result(None, None, len(targets))
         changed = 0
         width = len(self.table.columns)
-        for i, (key, row) in enumerate(targets):
+        for i, (key, row, stored) in enumerate(targets):
             if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                 session.check_cancelled()
             old = list(row[:width])
@@ -476,13 +490,13 @@ class TableChange:
                 new = _touch(self.table, old, new, self.assigned, filler, env)
             if new == old:
                 continue
-            changed += _update(session, writer, key, old, new, self.changed, ignore=self.plan.ignore)
+            changed += _update(session, writer, key, old, new, self.changed, stored, ignore=self.plan.ignore)
         info = f"Rows matched: {len(targets)}  Changed: {changed}  Warnings: {len(session.warnings)}"
         return Result(None, None, changed, 0, info)
 
-    def _targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row]]:
-        """The rows to change with their record keys, locked, in order, as many as LIMIT allows."""
-        out: list[tuple[bytes, Row]] = []
+    def _targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row, bytes]]:
+        """The rows to change between their record keys and their bytes, locked, in order, as many as LIMIT allows."""
+        out: list[tuple[bytes, Row, bytes]] = []
         limit = self._limit(env) if self.sort is None else None
         to_lock: list[bytes] = []
         for reading in self.readings:
@@ -495,14 +509,14 @@ class TableChange:
                     break
                 row = decode(key, value)
                 if all(p(row, env) for p in predicates):
-                    out.append((key, row))
+                    out.append((key, row, value))
                     if keys is None:
                         to_lock.append(key)
         if self.sort is not None:
-            ordered = self.sort([(*row, key) for key, row in out], env)
+            ordered = self.sort([(*row, key, value) for key, row, value in out], env)
             limit = self._limit(env)
-            out = [(row[-1], row[:-1]) for row in (ordered if limit is None else ordered[:limit])]
-            to_lock = [key for key, _ in out]
+            out = [(row[-2], row[:-2], row[-1]) for row in (ordered if limit is None else ordered[:limit])]
+            to_lock = [key for key, _, _ in out]
         writer.lock(to_lock)
         return out
 
@@ -520,16 +534,17 @@ def _update(
     old: list[Any],
     new: list[Any],
     changed: frozenset[int],
+    stored: bytes,
     *,
     ignore: bool,
 ) -> bool:
     """Writes a changed row; with IGNORE one whose unique key is taken stays as it is, with a warning: False then."""
     if not ignore:
-        writer.update(key, old, new, changed)
+        writer.update(key, old, new, changed, stored)
         return True
     mark = writer.txn.mark()
     try:
-        writer.update(key, old, new, changed)
+        writer.update(key, old, new, changed, stored)
     except kv.KeyExists as exc:
         from sqlfront.translate import translate
 
@@ -616,7 +631,7 @@ class JoinedChange:
                 new[offset] = filler.cast(offset, row[position], 1)
             new = _touch(target.table, list(old), new, assigned, filler, env)
             if new != list(old):
-                count += _update(session, writer, key, list(old), new, changed, ignore=self.plan.ignore)
+                count += _update(session, writer, key, list(old), new, changed, value, ignore=self.plan.ignore)
         if target.assigned is None:
             session.changed(target.table, -count)
         return count

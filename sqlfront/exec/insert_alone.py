@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.row import define
+from coprocessor.errors import CoprocessorError
 from coprocessor.expr import Const, Param
 from sqlfront.bind.dml import InsertPlan
 from sqlfront.result import Result
@@ -32,13 +33,17 @@ class AloneInsert:
         self._complete = define("complete", lines, names)
         self._used = {table.id: table.revision}
 
+    def row(self, session: Session, params: tuple[Any, ...]) -> tuple[list[Any], int, int]:
+        """The whole row, the AUTO_INCREMENT value that it got, and the one that was given (or 0)."""
+        row = self._complete(params)
+        if self._auto is None:
+            return row, 0, 0
+        return row, *number_row(session, self._table, row, self._filler)
+
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         """Writes the row durably. Raises KeyExists and what waiting for locks raises."""
         codec, table = self._codec, self._table
-        row = self._complete(params)
-        generated = given = 0
-        if self._auto is not None:
-            generated, given = number_row(session, table, row, self._filler)
+        row, generated, given = self.row(session, params)
         values = codec.utc_row(row, self._tz)
         clustered = self._clustered
         handle = codec.handle_of(values) if clustered else session.database.autoids.allocate_row_ids(table)
@@ -55,6 +60,14 @@ class AloneInsert:
         if generated:
             session.last_insert_id = generated
         return Result(None, None, 1, generated or given)
+
+
+def _cast_once(filler: ColumnFiller, offset: int, value: Any) -> Any:
+    """A constant as it is stored; None for NULL, and for one that fails or may be told of with every row."""
+    try:
+        return filler.casters[offset](value, 1)
+    except CoprocessorError:
+        return None
 
 
 def number_row(session: Session, table: Table, row: list[Any], filler: ColumnFiller) -> tuple[int, int]:
@@ -89,7 +102,11 @@ def compile_alone(session: Session, plan: InsertPlan, filler: ColumnFiller) -> A
             case Param(index=index):
                 source = f"params[{index}]"
             case Const(value=value):
-                names[f"const{at}"] = value
+                stored = _cast_once(filler, at, value)
+                names[f"const{at}"] = value if stored is None else stored
+                if stored is not None:
+                    lines.append(f"    v{at} = const{at}")
+                    continue
                 source = f"const{at}"
             case None if column.default.kind == "const" or column.auto_increment:
                 names[f"default{at}"] = None if column.auto_increment else column.default.local(filler.tz)

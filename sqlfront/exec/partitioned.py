@@ -57,7 +57,9 @@ class PartitionedWriter(RowWriter):
     def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes]]:
         return self._of_row(values).conflicts(values, handle)
 
-    def update(self, key: bytes, old: Row, new: Row, changed: frozenset[int] | None = None) -> None:
+    def update(
+        self, key: bytes, old: Row, new: Row, changed: frozenset[int] | None = None, stored: bytes | None = None
+    ) -> None:
         there = self._of_key(key)
         if changed is None or not changed.isdisjoint(self._partitioning.offsets):
             if self._of_row(new) is not there:
@@ -65,7 +67,7 @@ class PartitionedWriter(RowWriter):
                 self.delete(key, old)
                 self.insert(new, None if self.clustered else handle)
                 return
-        there.update(key, old, new, changed)
+        there.update(key, old, new, changed, stored)
 
     def delete(self, key: bytes, old: Row) -> None:
         part = self._of_key(key)

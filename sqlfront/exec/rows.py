@@ -37,9 +37,6 @@ class RowWriter:
         self._ts = 0
         self._reader: Reader | None = None if pessimistic else txn
         self.clustered = table.clustered
-        self._fixed_keys = frozenset(
-            {table.handle_offset} if table.handle_offset >= 0 else {c.offset for c in table.common_handle}
-        )
 
     @property
     def reader(self) -> Reader:
@@ -142,18 +139,24 @@ class RowWriter:
         """A record's whole row, TIMESTAMPs in the session's zone."""
         return self.codec.key_decoder(None, self.tz)(key, value)
 
-    def update(self, key: bytes, old: Row, new: Row, changed: frozenset[int] | None = None) -> None:
-        """Replaces a row; `changed` are the offsets that may differ (None: any)."""
+    def update(
+        self, key: bytes, old: Row, new: Row, changed: frozenset[int] | None = None, stored: bytes | None = None
+    ) -> None:
+        """Replaces a row; `changed` are the offsets that may differ (None: any), `stored` is the old one as it lies."""
         codec, txn = self.codec, self.txn
         old_utc, new_utc = codec.utc_row(old, self.tz), codec.utc_row(new, self.tz)
         handle = codec.handle_of_key(key)
-        if self._fixed_keys and (changed is None or changed & self._fixed_keys):
+        fixed = codec.handle_offsets
+        if fixed and (changed is None or not changed.isdisjoint(fixed)):
             new_handle = codec.handle_of(new_utc)
             if codec.record_key(new_handle) != key:
                 self.delete(key, old)
                 self.insert(new, new_handle)
                 return
-        txn.put(key, codec.encode_row(new_utc))
+        if changed is None or stored is None:
+            txn.put(key, codec.encode_row(new_utc))
+        else:
+            txn.put(key, codec.patcher(changed)(stored, new_utc))
         for index in codec.schema.indexes:
             if changed is not None and changed.isdisjoint(codec.entry_offsets(index)):
                 continue

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from coprocessor.arrow import batch_to_rows, rows_to_batch
 from coprocessor.codec.decimals import decimal_encoder
 from coprocessor.codec.gather import windows
-from coprocessor.codec.row import build_row, compile_decoder, compile_encoder, encode_row, row_slices
+from coprocessor.codec.row import build_row, compile_decoder, compile_encoder, compile_patcher, encode_row, row_slices
 from coprocessor.codec.temporal import from_utc
 from coprocessor.codec.vector import BatchDecoder, header_groups
 from coprocessor.codec.vector_encode import BatchEncoder, sort_run
@@ -102,6 +102,32 @@ def test_short_row_at_the_end_of_a_batch() -> None:
     rows: list[tuple[Any, ...]] = [tuple(range(29)), (None,) * 29]
     batch = BatchDecoder(schema).decode(pack([(bytes((i,)), encode(row)) for i, row in enumerate(rows)]))
     assert batch_to_rows(batch, [c.type for c in columns]) == rows
+
+
+@given(st.sampled_from([WIDE, WIDE_DEFAULTS]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_patched_row_is_the_row_encoded(schema: TableSchema, data: st.DataObject) -> None:
+    encode = compile_encoder(schema)
+    old, new = data.draw(st.tuples(rows_of(schema), rows_of(schema)))
+    changed = data.draw(st.frozensets(st.sampled_from(range(len(schema.columns)))))
+    row = [new[i] if i in changed else value for i, value in enumerate(old)]
+    assert compile_patcher(schema, changed)(encode(old), row) == encode(row)
+
+
+def test_patching_rows_of_other_shapes() -> None:
+    columns = tuple(ColumnSchema(i + 1, f"c{i}", varchar(70_000), default="x" if i == 2 else None) for i in range(3))
+    schema = TableSchema(1, "t", columns)
+    encode, older = compile_encoder(schema), compile_encoder(TableSchema(1, "t", columns[:2]))
+    patch = compile_patcher(schema, frozenset((1,)))
+    for stored in (
+        older(("a", "b")),
+        encode(("a", "b", "x")),
+        encode(("a", None, "x")),
+        encode(("a" * 66_000, "", "x")),
+    ):
+        for value in ("", "longer than it was", None, "y" * 66_000):
+            first = "a" * 66_000 if len(stored) > 66_000 else "a"
+            assert patch(stored, (first, value, "x")) == encode((first, value, "x"))
 
 
 def test_cut_off_row_is_refused_in_bulk() -> None:
