@@ -127,6 +127,8 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     target = ast.this.this if isinstance(ast.this, exp.Schema) else ast.this
     if not isinstance(target, exp.Table):
         raise refuse(ast)
+    if target.args.get("partition"):
+        raise unsupported("INSERT INTO ... PARTITION", position=position_of(target))
     table = ctx.find_table(target.db, target.name, position_of(target))
     ctx.check_writable(table, position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []

@@ -37,15 +37,20 @@ def partitioning_of(table: Table) -> Partitioning | None:
     kind = kind_of(table.info)
     if kind is None or table.partition:
         return None
+    exprs, specs = _stored(table)
+    return _partitioning(kind, exprs, specs, bool(table.info.partition["columns"]))
+
+
+def _stored(table: Table) -> tuple[list[Expr], list[d.PartitionSpec]]:
+    """What a table's record says: the expressions and the partitions."""
     record = table.info.partition
-    columns = [(c.name, c.type) for c in table.columns]
     names = tuple(name["O"] for name in record["columns"] or ())
-    exprs = _exprs(columns, record["expr"], names, -1)
+    exprs = _exprs([(c.name, c.type) for c in table.columns], record["expr"], names, -1)
     specs = [
         d.PartitionSpec(p["name"]["O"], tuple(p["less_than"] or ()), tuple(map(tuple, p["in_values"] or ())))
         for p in definitions(table.info)
     ]
-    return _partitioning(kind, exprs, specs, bool(names))
+    return exprs, specs
 
 
 def checked(by: d.PartitionBy, columns: Columns, env: Env) -> d.PartitionBy:
@@ -71,13 +76,7 @@ def checked_more(table: Table, specs: Sequence[d.PartitionSpec], env: Env) -> tu
     kind = kind_of(table.info)
     if not kind or kind == "hash":
         return tuple(specs)  # refused where the change is planned
-    record = table.info.partition
-    names = tuple(name["O"] for name in record["columns"] or ())
-    exprs = _exprs([(c.name, c.type) for c in table.columns], record["expr"], names, -1)
-    there = [
-        d.PartitionSpec(p["name"]["O"], tuple(p["less_than"] or ()), tuple(map(tuple, p["in_values"] or ())))
-        for p in definitions(table.info)
-    ]
+    exprs, there = _stored(table)
     if kind == "range" and there[-1].less_than == (MAXVALUE,) * len(exprs):
         raise error(1481, "MAXVALUE can only be used in last partition definition", position=specs[0].position)
     return checked_specs(kind, exprs, [*there, *specs], env)[len(there) :]
