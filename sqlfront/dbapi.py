@@ -9,6 +9,8 @@ the directory belongs to one process, so a script that is done with it should le
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextlib
 import datetime as dt
 import os
@@ -160,9 +162,44 @@ def _translated(call: Callable[[], _T]) -> _T:
         raise translate(exc) from exc
 
 
+LEAVE_S_MAX = 60.0
+"""How long the end of the interpreter waits for forgotten connections."""
+_leaving: list[Any] = []
+"""Locks, each held until a forgotten connection is closed."""
+
+
 def _abandon(session: Session, database: Database) -> None:
-    session.close()
-    database.close()
+    """Closes what a forgotten connection leaves.
+
+    The collector comes by in any thread, between any two instructions: under a mutex that closing takes, or in the very
+    thread that closing waits for. So it is done in a thread of its own, begun without any of `threading`'s locks; but
+    at the end of the interpreter here, where nobody else runs any more.
+    """
+    done = _thread.allocate_lock()
+    done.acquire()
+    if threading.main_thread().is_alive():
+        _leaving.append(done)
+        _thread.start_new_thread(_leave, (session, database, done))
+    else:
+        _leave(session, database, done)
+
+
+def _leave(session: Session, database: Database, done: Any) -> None:
+    try:
+        session.close()
+    finally:
+        try:
+            database.close()
+        finally:
+            done.release()
+            with contextlib.suppress(ValueError):
+                _leaving.remove(done)
+
+
+@atexit.register
+def _await_leaving() -> None:
+    for done in list(_leaving):
+        done.acquire(timeout=LEAVE_S_MAX)
 
 
 class Connection:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlfront.catalog.definition import PartitionBy, PartitionSpec
-from sqlfront.catalog.info import TableInfo
+from sqlfront.catalog.info import Flag, TableInfo
 from sqlfront.errors import error, near_match
 
 KINDS = {1: "range", 2: "hash", 3: "list"}
@@ -96,7 +96,7 @@ def check_keys(info: TableInfo, columns: Sequence[str], position: int = -1) -> N
     keys = [("PRIMARY KEY" if i.primary else "UNIQUE INDEX", {c.name.lower() for c in i.columns}) for i in info.indexes
             if i.primary or i.unique]  # fmt: skip
     if info.pk_is_handle:
-        keys.append(("PRIMARY KEY", {c.name.lower() for c in info.columns if c.type.flag & 2}))
+        keys.append(("PRIMARY KEY", {c.name.lower() for c in info.columns if c.has(Flag.PRI_KEY)}))
     for what, names in keys:
         if not wanted <= names:
             message = f"A {what} must include all columns in the table's partitioning function"

@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pytest
@@ -158,8 +159,31 @@ def test_a_forgotten_connection_closes():
     cur = con.execute("s")
     del con, cur
     gc.collect()
+    wait_for(lambda: database.closed == 1)
     assert session.closed
-    assert database.closed == 1
+
+
+def test_the_collector_may_find_a_connection_anywhere(tmp_path):
+    """Also in a thread that holds what closing a database takes."""
+    from sqlfront import database
+
+    con = sqlfront.connect(str(tmp_path / "db"))
+    con.execute("create table t (a int)")
+    cycle = [con]
+    cycle.append(cycle)
+    del con
+    with database._open_mutex:
+        del cycle
+        gc.collect()
+        assert any(str(tmp_path) in path for path in database._open)
+    wait_for(lambda: not any(str(tmp_path) in path for path in database._open))
+
+
+def wait_for(condition):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_a_script_need_not_close(tmp_path):
