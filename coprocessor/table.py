@@ -168,7 +168,7 @@ class TableCodec:
         if found is None:
             if len(self._patchers) >= PATCHERS_MAX:
                 self._patchers.clear()
-            found = self._patchers[changed] = compile_patcher(self.schema, changed)
+            found = self._patchers[changed] = compile_patcher(self.schema, changed, self.encode_row)
         return found
 
     def key_decoder(self, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None) -> Decoder:

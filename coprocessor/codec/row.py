@@ -220,11 +220,12 @@ def compile_encoder(schema: TableSchema) -> RowEncoderFn:
     return function
 
 
-def compile_patcher(schema: TableSchema, changed: frozenset[int]) -> RowPatcherFn:
+def compile_patcher(schema: TableSchema, changed: frozenset[int], encode: RowEncoderFn) -> RowPatcherFn:
     """Compiles the encoder of rows of which the columns at `changed` alone may have changed: (the row as it was, all
-    values) in, row bytes out. What stayed is copied, not encoded; rows of another shape are encoded as a whole.
+    values) in, row bytes out. What stayed is copied, not encoded; rows of another shape are made by
+    `encode`, the table's encoder.
     """
-    stored, columns, encode = stored_offsets(schema), schema.columns, compile_encoder(schema)
+    stored, columns = stored_offsets(schema), schema.columns
     slots = [slot for slot, at in enumerate(stored) if at in changed]
     if not slots or any(columns[at].id > SMALL_ID_MAX for at in stored):
         return lambda row, values: encode(values)

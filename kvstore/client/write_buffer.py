@@ -51,8 +51,8 @@ class WriteBuffer:
         size = 0 if value is None else len(value)
         if old is _MISSING:
             size += len(key)
-        elif old is not None:
-            size -= len(old)  # type: ignore[arg-type] # the missing one is no other object
+        elif isinstance(old, bytes):
+            size -= len(old)
         self.bytes += size
 
     def insert(self, key: bytes, value: bytes) -> None:

@@ -401,10 +401,9 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
         if not _stays_generated(scan.table, column, value, node):
             changes.append(Assignment(column.offset, value))
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
-    simple = _as_single_scan(plan)
-    if simple is not None and not any(_has_subquery(a.value) for _, aa in by_table.values() for a in aa):
-        ((_, assignments),) = by_table.values()
-        return _simple_change(plan, simple, tuple(assignments), order, limit, statement.ignore)
+    simple = _single_change(plan, [a for _, aa in by_table.values() for a in aa], order, limit, statement.ignore)
+    if simple is not None:
+        return simple
     if order or limit is not None:
         raise unsupported("ORDER BY or LIMIT in an UPDATE with joins or subqueries")
     return _joined(ctx, plan, ctes, [(s, a) for s, a in by_table.values()], statement.ignore)
@@ -426,9 +425,9 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     targets = [_target(scans, t) for t in named] if named else scans
     for scan in targets:
         ctx.check_writable(scan.table)
-    simple = _as_single_scan(plan)
+    simple = _single_change(plan, None, order, limit)
     if simple is not None:
-        return _simple_change(plan, simple, None, order, limit)
+        return simple
     if order or limit is not None:
         raise unsupported("ORDER BY or LIMIT in a DELETE with joins or subqueries")
     if not named and len(targets) != 1:
@@ -511,45 +510,40 @@ def _target(scans: Sequence[Scan], node: exp.Table) -> Scan:
     raise error(1109, f"Unknown table '{node.name}' in MULTI DELETE", position=position_of(node))
 
 
-def _as_single_scan(plan: Node) -> Scan | None:
-    """The scan with its conditions, when the rows are found by one table alone."""
+def _single_change(
+    plan: Node,
+    assignments: Sequence[Assignment] | None,
+    order: tuple[OrderKey, ...],
+    limit: Limit | None,
+    ignore: bool = False,
+) -> ChangePlan | None:
+    """The change of rows that one table alone finds, by one scan with its conditions; None for any other.
+
+    The table's virtual columns are read as what they are computed by.
+    """
     conds: tuple[Expr, ...] = ()
     while isinstance(plan, Filter):
         conds = plan.conds + conds
         plan = plan.child
-    if any(_has_subquery(c) for c in conds):
-        return None
     scan = whole_scan(plan)
-    virtual = _virtual_columns(plan)
-    return None if scan is None else replace(scan, where=tuple(substitute(c, virtual) for c in conds))
-
-
-def _virtual_columns(plan: Node) -> dict[int, Expr]:
-    """What the virtual generated columns of a single table stand for, by id."""
-    while isinstance(plan, Filter):
-        plan = plan.child
-    if not isinstance(plan, Project):
-        return {}
-    return {c.id: e for c, e in zip(plan.cols, plan.exprs, strict=True)}
-
-
-def _simple_change(
-    plan: Node,
-    scan: Scan,
-    assignments: tuple[Assignment, ...] | None,
-    order: tuple[OrderKey, ...],
-    limit: Limit | None,
-    ignore: bool = False,
-) -> ChangePlan:
-    """The change of rows that one scan finds; virtual columns are read as what they are computed by."""
-    virtual = _virtual_columns(plan)
-    if virtual:
-        order = tuple(OrderKey(substitute(k.expr, virtual), k.desc) for k in order)
-        assignments = assignments and tuple(
+    if scan is None or any(_has_subquery(e) for e in (*conds, *(a.value for a in assignments or ()))):
+        return None
+    virtual: dict[int, Expr] = {}
+    if isinstance(plan, Project):
+        virtual = {c.id: e for c, e in zip(plan.cols, plan.exprs, strict=True)}
+    changes = None
+    if assignments is not None:
+        changes = tuple(
             a if isinstance(a.value, DefaultValue) else Assignment(a.offset, substitute(a.value, virtual))
             for a in assignments
         )
-    return ChangePlan(scan, assignments, order, limit, ignore)
+    return ChangePlan(
+        replace(scan, where=tuple(substitute(c, virtual) for c in conds)),
+        changes,
+        tuple(OrderKey(substitute(k.expr, virtual), k.desc) for k in order),
+        limit,
+        ignore,
+    )
 
 
 def _has_subquery(expr: Expr | DefaultValue) -> bool:

@@ -23,7 +23,7 @@ from sqlfront.catalog.definition import (
 )
 from sqlfront.catalog.info import Action, DBInfo, TableInfo
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table
-from sqlfront.catalog.partitions import definitions
+from sqlfront.catalog.partitions import forget_ids
 from sqlfront.catalog.table_builder import build_table, check_name
 from sqlfront.errors import error, near_match
 
@@ -147,8 +147,7 @@ def _copied(catalog: Catalog, spec: CreateTable, current_db: str) -> TableInfo:
     for index in info.indexes:
         index.table = info.name
         index.complete_ts = 0
-    for definition in definitions(info):
-        definition["id"] = 0
+    forget_ids(info)
     info.complete_ts = 0
     info.auto_inc_id = info.old_schema_id = 0
     return info
@@ -205,8 +204,7 @@ def truncate_table(catalog: Catalog, spec: TruncateTable, current_db: str) -> tu
             info.complete_ts = change.meta.txn.start_ts
             for index in info.indexes:
                 index.complete_ts = 0
-            for definition in definitions(info):
-                definition["id"] = 0
+            forget_ids(info)
             change.describe(Action.TRUNCATE_TABLE, database.id, info.id, table.id)
             made.append(change.put_table(database, info))
 

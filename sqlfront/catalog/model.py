@@ -186,6 +186,11 @@ class Table:
             return ()
         return tuple(replace(self, id=d["id"], partition=d["name"]["O"]) for d in definitions(self.info))
 
+    @cached_property
+    def part_numbers(self) -> Mapping[int, int]:
+        """The places of the partitions among `parts`, by their ids."""
+        return {part.id: number for number, part in enumerate(self.parts)}
+
     @property
     def physical(self) -> tuple[Table, ...]:
         """The tables that hold the rows: its partitions, or itself."""

@@ -43,6 +43,12 @@ def definitions(info: TableInfo) -> list[dict[str, Any]]:
     return list(info.partition["definitions"]) if kind_of(info) is not None else []
 
 
+def forget_ids(info: TableInfo) -> None:
+    """Has the partitions get new ids when the record is stored: they are to have no rows."""
+    for one in definitions(info):
+        one["id"] = 0
+
+
 def partition_record(by: PartitionBy) -> dict[str, Any]:
     """The record of new partitions; their ids are given when it is stored."""
     specs = by.partitions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.evaluate import compile_expr
@@ -46,6 +47,7 @@ class GeneratedColumns:
         return out
 
 
+@lru_cache(maxsize=512)
 def compile_generated(table: Table) -> GeneratedColumns | None:
     """Compiles the generated columns of a table; None for one that has none."""
     return GeneratedColumns(table) if table.generated else None

@@ -27,7 +27,6 @@ class PartitionedWriter(RowWriter):
         self._partitioning = partitioning
         self._env = environment(session, (), writing=True)
         self._parts: dict[int, RowWriter] = {}
-        self._numbers = {part.id: number for number, part in enumerate(table.parts)}
 
     def _part(self, number: int) -> RowWriter:
         found = self._parts.get(number)
@@ -42,7 +41,7 @@ class PartitionedWriter(RowWriter):
         return self._part(self._partitioning.locate(values, self._env))
 
     def _of_key(self, key: bytes) -> RowWriter:
-        return self._part(self._numbers[table_id_of(key)])
+        return self._part(self.table.part_numbers[table_id_of(key)])
 
     def record_key(self, values: Row, handle: Handle) -> bytes:
         return self._of_row(values).record_key(values, handle)

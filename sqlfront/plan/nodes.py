@@ -346,8 +346,7 @@ def with_children(node: Node, fn: Callable[[Node], Node]) -> Node:
             left, right = fn(node.left), fn(node.right)
             return node if left is node.left and right is node.right else replace(node, left=left, right=right)
         case Parts():
-            scans = tuple(fn(scan) for scan in node.scans)
-            return Parts(tuple(scan for scan in scans if isinstance(scan, Scan)))
+            return Parts(tuple(_same(fn(scan), Scan) for scan in node.scans))
         case With():
             return replace(node, ctes=map_ctes(node, fn), child=fn(node.child))
         case Scan() | Virtual() | Values() | CteRef():
@@ -414,9 +413,9 @@ def map_exprs(node: Node, fn: Callable[[Expr], Expr]) -> Node:
             return node
 
 
-def _same(expr: Expr, kind: type[_T]) -> _T:
-    assert isinstance(expr, kind), expr
-    return expr
+def _same(found: Expr | Node, kind: type[_T]) -> _T:
+    assert isinstance(found, kind), found
+    return found
 
 
 def walk_nodes(node: Node) -> Iterator[Node]:

@@ -29,7 +29,8 @@ _KEPT_TYPES = {
     Tp.VARCHAR: "str",
 }
 
-Row = Sequence[Any]
+Row = Sequence[Any] | Mapping[int, Any]
+"""Values by offset."""
 Key = tuple[tuple[int, Any], ...]
 
 NULL: tuple[int, Any] = (0, 0)
@@ -39,7 +40,7 @@ MAX: tuple[int, Any] = (2, 0)
 class Partitioning:
     """The partitions of one table. `exprs` are over columns whose ids are offsets of the table.
 
-    `bounds` (RANGE) and `lists` (LIST) hold keys as `key_of` makes them of the expressions' values.
+    `bounds` (RANGE) and `lists` (LIST) hold what the expressions' values compare by: NULL, MAX, or (1, `fold_of` one).
     """
 
     def __init__(
@@ -56,16 +57,17 @@ class Partitioning:
         self._exprs = tuple(exprs)
         self._by_columns = by_columns
         self._bounds = list(bounds)
+        self._first_bounds = [bound[:1] for bound in bounds]
         self._lists = lists or {}
         offsets = sorted({part.id for e in exprs for part in _columns(e)})
         self.offsets = tuple(offsets)
         """The columns that decide."""
-        self._compute = [compile_expr(e, {o: o for o in offsets}) for e in exprs]
+        self._compute: list[Callable[[Any, Env], Any]] = [compile_expr(e, {o: o for o in offsets}) for e in exprs]
         self._fold = [fold_of(e.type) for e in exprs]
 
-    def locate(self, row: Row | Mapping[int, Any], env: Env) -> int:
-        """The number of the partition of a row (values by offset); error 1526 when there is none."""
-        values = [compute(row, env) for compute in self._compute]  # type: ignore[arg-type]
+    def locate(self, row: Row, env: Env) -> int:
+        """The number of the partition of a row; error 1526 when there is none."""
+        values = [compute(row, env) for compute in self._compute]
         found = self._place(values)
         if found is None:
             shown = "from column_list" if self._by_columns else "NULL" if values[0] is None else str(values[0])
@@ -81,12 +83,12 @@ class Partitioning:
         place = bisect_right(self._bounds, key)
         return place if place < self.count else None
 
-    def prune(self, scan: Scan) -> list[int]:
+    def prune(self, scan: Scan) -> Sequence[int]:
         """The numbers of the partitions that can have rows which satisfy the scan's conditions, whatever its parameters
         are."""
         return self._touched(self._sargs(scan), scan.table, ())
 
-    def pruned_by(self, scan: Scan) -> Callable[[Sequence[Any]], list[int]] | None:
+    def pruned_by(self, scan: Scan) -> Callable[[Sequence[Any]], Sequence[int]] | None:
         """The function from an execution's parameters to the numbers of partitions; None where they tell no more."""
         sargs = self._sargs(scan)
         if not any(isinstance(part, Param) for found in sargs for part in walk(found.cond)):
@@ -97,18 +99,19 @@ class Partitioning:
         by_id = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True) if o in self.offsets}
         return [found for cond in scan.where if (found := sarg(cond, by_id, scan.table)) is not None]
 
-    def _touched(self, sargs: Sequence[Sarg], table: Table, params: Sequence[Any]) -> list[int]:
+    def _touched(self, sargs: Sequence[Sarg], table: Table, params: Sequence[Any]) -> Sequence[int]:
         equal = {o: values for o in self.offsets if (values := _values(sargs, o, table, params)) is not None}
         if len(equal) == len(self.offsets) and prod(map(len, equal.values())) <= LOCATED_MAX:
             rows = (dict(zip(equal, row, strict=True)) for row in product(*equal.values()))
             return sorted(set(self._located(rows)))
         span = self._span(sargs, table, params)
-        return list(range(self.count)) if span is None else list(range(span[0], span[1] + 1))
+        return range(self.count) if span is None else range(span[0], span[1] + 1)
 
     def _located(self, rows: Iterable[dict[int, Any]]) -> Iterable[int]:
+        env = Env()
         for row in rows:
             try:
-                yield self.locate(row, Env())
+                yield self.locate(row, env)
             except DatabaseError as exc:
                 if exc.code != 1526:
                     raise
@@ -146,14 +149,14 @@ class Partitioning:
     def _at(self, offset: int, value: Any, opened: bool, *, first: bool) -> int:
         """The first or the last partition with values from `value` of the first column on, or up to it; without
         itself when `opened`. `count` for none."""
-        computed = self._compute[0]({offset: value}, Env())  # type: ignore[arg-type]
+        computed = self._compute[0]({offset: value}, Env())
         if computed is None:
             return 0
         opened &= isinstance(self._exprs[0], Column)  # a function has its value from others too
         # over several columns, rows with the value of a bound lie on both sides of it
         before = len(self._exprs) > 1 and not opened if first else opened
         bisect = bisect_left if before else bisect_right
-        return bisect([bound[:1] for bound in self._bounds], ((1, self._fold[0](computed)),))
+        return bisect(self._first_bounds, ((1, self._fold[0](computed)),))
 
 
 def fold_of(type_: FieldType) -> Callable[[Any], Any]:

@@ -111,14 +111,14 @@ def test_a_patched_row_is_the_row_encoded(schema: TableSchema, data: st.DataObje
     old, new = data.draw(st.tuples(rows_of(schema), rows_of(schema)))
     changed = data.draw(st.frozensets(st.sampled_from(range(len(schema.columns)))))
     row = [new[i] if i in changed else value for i, value in enumerate(old)]
-    assert compile_patcher(schema, changed)(encode(old), row) == encode(row)
+    assert compile_patcher(schema, changed, encode)(encode(old), row) == encode(row)
 
 
 def test_patching_rows_of_other_shapes() -> None:
     columns = tuple(ColumnSchema(i + 1, f"c{i}", varchar(70_000), default="x" if i == 2 else None) for i in range(3))
     schema = TableSchema(1, "t", columns)
     encode, older = compile_encoder(schema), compile_encoder(TableSchema(1, "t", columns[:2]))
-    patch = compile_patcher(schema, frozenset((1,)))
+    patch = compile_patcher(schema, frozenset((1,)), encode)
     for stored in (
         older(("a", "b")),
         encode(("a", "b", "x")),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import random
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sqlfront
+from sqlfront import parse
+from sqlfront.exec.statement import bind_context, plan_query
+from sqlfront.plan.nodes import Scan, walk_nodes
 from tests.conftest import Connect
 
 FORMS = {
@@ -115,6 +119,21 @@ def test_literals_leave_partitions_out(con: Any, form: str) -> None:
     plan = con.execute(f"explain select * from p where {where}").fetchall()
     shown = {row[3].partition("partition:")[2].partition(",")[0] for row in plan if "partition:" in row[3]}
     assert shown == parts
+
+
+def test_parameters_leave_partitions_out(tmp_path: Path) -> None:
+    with sqlfront.connect(str(tmp_path / "db"), autocommit=True) as con:
+        Twins(con, "range", seed=0)
+        for where, params, parts in (("a = ?", (7,), [3]), ("a < ?", (-5,), [0]), ("a between ? and ?", (1, 5), [2])):
+            parsed = parse.parse(f"select * from p where {where}")
+            assert isinstance(parsed.statement, parse.Query)
+            plan = plan_query(con._session, bind_context(con._session, parsed, params), parsed.statement)
+            scans = [node for node in walk_nodes(plan.root) if isinstance(node, Scan)]
+            assert len(scans) == 4
+            assert scans[0].partitions is not None
+            pruned = scans[0].partitions.pruned_by(scans[0])
+            assert pruned is not None
+            assert list(pruned(params)) == parts
 
 
 def test_beside_writers(connect: Connect) -> None:
