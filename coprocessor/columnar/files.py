@@ -2,8 +2,11 @@
 
     <database>/columnar/replica.duckdb     tables t{table id}_{copy}, and `tables`: one row for each that was built
     <database>/columnar/damaged-<n>        a file that could not be opened or read, kept for whoever wants to look
+    <database>/columnar/unsynced           there while the file is open: which start of the machine it is written in
 
-The file is a copy: whatever is wrong with it, it is put aside and built anew from the row store.
+The file is a copy: whatever is wrong with it, it is put aside and built anew from the row store. So DuckDB does not
+sync it before it is closed. What a process has written outlives it, but not the machine: a file that was open when the
+machine stopped is not believed.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coprocessor.columnar.key_index import SETTINGS, Choice
+from kvstore.engine.directory import replace_file, sync_directory
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,10 +27,14 @@ if TYPE_CHECKING:
 FORMAT = 2
 DIRECTORY = "columnar"
 FILE = "replica.duckdb"
+WAL_FILE = f"{FILE}.wal"
 _NOT_DAMAGE = ("No space left", "Unique file handle conflict", "already exists")
 """The disk is full; a view is still open on the file that was attached before."""
 SET_ASIDE_MAX = 2
 """So many damaged files are kept."""
+UNSYNCED_FILE = "unsynced"
+UNSYNCED = "SET GLOBAL fsync_mode = 'NONE'"
+SYNCED = "SET GLOBAL fsync_mode = 'STANDARD'"
 
 logger = logging.getLogger("sqlfront.columnar")
 
@@ -48,8 +56,8 @@ class Built:
 def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Built]:
     """Attaches the replica of the database at `path` (None: in memory) as `replica`; returns the tables it has.
 
-    A file that cannot be opened, or is of another format, is set aside. Raises OSError and DuckDB's errors when that
-    does not help.
+    A file that cannot be opened, or is of another format, is set aside, one that the machine has lost a part of is
+    removed. Raises OSError and DuckDB's errors when that does not help.
     """
     import duckdb
 
@@ -61,6 +69,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Buil
         return []
     file = os.path.join(path, DIRECTORY, FILE)
     os.makedirs(os.path.dirname(file), exist_ok=True)
+    _begin_unsynced(connection, path)
     try:
         return _attach(connection, file)
     except (duckdb.Error, ValueError) as error:
@@ -70,6 +79,53 @@ def attach(connection: duckdb.DuckDBPyConnection, path: str | None) -> list[Buil
             raise
         set_aside(path, str(error))
     return _attach(connection, file)
+
+
+def detach(connection: duckdb.DuckDBPyConnection, path: str | None) -> None:
+    """Closes the file for good, and makes it durable. Raises OSError and DuckDB's errors."""
+    connection.execute(SYNCED)  # also for a query that is still open, and ends later
+    connection.execute("DETACH replica")
+    if path is None:
+        return
+    directory = os.path.join(path, DIRECTORY)
+    for name in (FILE, WAL_FILE):
+        with suppress(FileNotFoundError), open(os.path.join(directory, name), "rb+") as file:
+            os.fsync(file.fileno())
+    sync_directory(directory)
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(directory, UNSYNCED_FILE))
+
+
+def _begin_unsynced(connection: duckdb.DuckDBPyConnection, path: str) -> None:
+    """Removes a file that another start of the machine was writing, and notes that this one does."""
+    directory = os.path.join(path, DIRECTORY)
+    note = os.path.join(directory, UNSYNCED_FILE)
+    boot = _boot_id()
+    try:
+        with open(note, encoding="utf-8") as file:
+            is_whole = file.read() == boot
+    except FileNotFoundError:
+        is_whole = True
+    if not is_whole:
+        logger.warning("the columnar replica in %s was open when the machine stopped and is built anew", directory)
+        _remove(os.path.join(directory, FILE))
+        _remove(os.path.join(directory, WAL_FILE))
+    if boot is None:
+        connection.execute(SYNCED)
+        _remove(note)
+    else:
+        replace_file(note, boot)
+        sync_directory(directory)
+        connection.execute(UNSYNCED)
+
+
+def _boot_id() -> str | None:
+    """What tells this start of the machine from every other; None where there is no such thing."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip() or None
+    except OSError:
+        return None
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, file: str) -> list[Built]:
@@ -127,6 +183,6 @@ def log_bytes(path: str | None) -> int:
     if path is None:
         return 0
     try:
-        return os.path.getsize(os.path.join(path, DIRECTORY, f"{FILE}.wal"))
+        return os.path.getsize(os.path.join(path, DIRECTORY, WAL_FILE))
     except OSError:
         return 0

@@ -31,6 +31,7 @@ import pyarrow as pa
 from coprocessor.arrow import arrow_schema
 from coprocessor.codec.keys import RECORD_PREFIX_LEN, is_record_key, record_prefix, record_range, table_id_of
 from coprocessor.columnar.coverage import KeyRange, joined
+from coprocessor.columnar.files import UNSYNCED
 from coprocessor.columnar.held import PENDING_LAID_MAX, HeldTable, NotHeld, take_snapshot
 from coprocessor.columnar.stored import StoredTable
 from coprocessor.columnar.whole import WholeQuery, decode_whole
@@ -91,6 +92,7 @@ class StoreReplica:
         self.on_due: Callable[[], None] = lambda: None
         """Called on the store's loop when `catch_up` has something to do."""
         self._root = engine.take()
+        self._root.execute(UNSYNCED)  # it is made anew when the process starts
         self._root.execute(f"ATTACH '{_new_file(directory)}' AS replica")
         self._root.execute("CREATE TABLE replica.main.format (version INTEGER)")
         # Texts of queries come from SQL servers: none of them reads or writes a file.

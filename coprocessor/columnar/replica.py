@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import absent
-from coprocessor.columnar.files import Built, attach, set_aside
+from coprocessor.columnar.files import Built, attach, detach, set_aside
 from coprocessor.columnar.key_index import Choice
 from coprocessor.columnar.layout import NAME_PATTERN, Layout, blob, table_name
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
@@ -140,12 +140,15 @@ class Replica:
             self._detach()
             self.open()
 
-    def _detach(self) -> None:
+    def _detach(self, *, durably: bool = False) -> None:
         if self.writer is not None:
             with suppress(*query_errors()):
                 self.writer.rollback()
-            with suppress(*query_errors()):
-                self.writer.execute("DETACH replica")
+            with suppress(*file_errors()):  # not durable: built anew if the machine stops
+                if durably:
+                    detach(self.writer, self.path)
+                else:
+                    self.writer.execute("DETACH replica")
 
     def _resume(self, built: Sequence[Built]) -> None:
         assert self.writer is not None
@@ -480,7 +483,7 @@ class Replica:
     def close(self) -> None:
         with self.mutex:
             self._tables = {}
-            self._detach()
+            self._detach(durably=True)
             if self.writer is not None:
                 self.duck.give_back(self.writer)
                 self.writer = None

@@ -42,6 +42,8 @@ DEAD_ROWS_MIN = 1000
 DEAD_SHARE_IDLE = 0.001
 DEAD_SHARE_MAX = 0.05
 """A table with so many deleted rows, of all, is laid out anew, when nobody writes or in any case."""
+LAID_OUT_PER_S = 500_000
+"""About so many rows: nobody must have written for as long as it takes, lest each pause be taken for the end."""
 TIDY_S = 30.0
 RETRY_S = 15.0
 
@@ -130,11 +132,11 @@ class Worker(threading.Thread):
         if self._ticks >= APPLY_AGE_TICKS:
             self._ticks = 0
         waiting = log_bytes(replica.path)
-        idle = not pending and time.monotonic() - replica.last_applied > IDLE_S
-        if waiting > CHECKPOINT_BYTES or (idle and waiting > CHECKPOINT_IDLE_BYTES):
+        quiet_s = 0.0 if pending else time.monotonic() - replica.last_applied
+        if waiting > CHECKPOINT_BYTES or (quiet_s > IDLE_S and waiting > CHECKPOINT_IDLE_BYTES):
             self._checkpoint()
         for table in replica.tables:
-            if self._is_worn(table, idle):
+            if self._is_worn(table, quiet_s):
                 self.lay_out(table)
         if now - self._tidied >= TIDY_S:
             self._tidied = now
@@ -149,8 +151,11 @@ class Worker(threading.Thread):
         finally:
             self._replica.duck.give_back(connection)
 
-    def _is_worn(self, table: ReplicaTable, idle: bool) -> bool:
-        """Whether a table should be laid out anew: deleted rows make its scans slower, or it has no index yet."""
+    def _is_worn(self, table: ReplicaTable, quiet_s: float) -> bool:
+        """Whether a table should be laid out anew: deleted rows make its scans slower, or it has no index yet.
+
+        `quiet_s` is how long nothing was applied.
+        """
         if table.status is not Status.READY:
             return False
         if table.wants_index:
@@ -158,6 +163,7 @@ class Worker(threading.Thread):
         if table.dead < DEAD_ROWS_MIN:
             return False
         rows = max(1, table.rows)
+        idle = quiet_s > max(IDLE_S, rows / LAID_OUT_PER_S)
         return table.dead > rows * DEAD_SHARE_MAX or (idle and table.dead > rows * DEAD_SHARE_IDLE)
 
     def lay_out(self, table: ReplicaTable) -> bool:

@@ -325,6 +325,64 @@ def test_a_log_of_duckdb_that_is_torn(path: Path) -> None:
             same_table(con, "u")
 
 
+def test_a_closed_file_is_durable_and_says_so(path: Path) -> None:
+    note = path / "columnar" / files.UNSYNCED_FILE
+    with opened(path) as con:
+        same_table(con, "t")
+        assert note.read_text() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert not note.exists()
+
+
+def test_a_file_that_was_open_when_the_machine_stopped_is_built(path: Path, log: Logged, views: Views) -> None:
+    note = path / "columnar" / files.UNSYNCED_FILE
+    for other in ("another start of the machine", ""):
+        with opened(path) as con:
+            con.execute("update t set v = 9 where id < 9")
+            same_table(con, "t")
+            shutil.copytree(path / "columnar", left := path.parent / "left")
+        shutil.rmtree(path / "columnar")
+        left.rename(path / "columnar")
+        note.write_text(other)
+        builds(log)
+        with opened(path) as con:
+            same_table(con, "t")
+        assert builds(log) == ["t"]
+        with opened(path) as con:
+            views.clear()
+            same_table(con, "t")
+        assert builds(log) == []
+
+
+def test_a_file_that_was_open_when_the_process_was_killed_is_kept(path: Path, log: Logged) -> None:
+    with opened(path) as con:
+        con.execute("update t set v = 9 where id < 9")
+        same_table(con, "t")
+        shutil.copytree(path / "columnar", left := path.parent / "left")
+        con.execute("update t set v = 8 where id < 7")
+    shutil.rmtree(path / "columnar")
+    left.rename(path / "columnar")
+    assert (path / "columnar" / files.UNSYNCED_FILE).exists()
+    builds(log)
+    with opened(path) as con:
+        same_table(con, "t")
+    assert builds(log) == []
+
+
+def test_where_starts_of_the_machine_cannot_be_told_apart_it_is_synced(
+    path: Path, log: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_boot_id", lambda: None)
+    (note := path / "columnar" / files.UNSYNCED_FILE).write_text("another start of the machine")
+    builds(log)
+    with opened(path) as con:
+        same_table(con, "t")
+        assert not note.exists()
+        replica = con._database.columnar._replica
+        mode = replica.duck.take().execute("SELECT current_setting('fsync_mode')").fetchall()
+        assert mode == [("STANDARD",)]
+    assert builds(log) == ["t"]
+
+
 @pytest.mark.parametrize("gone", ["replica.duckdb", "."])
 def test_a_missing_file_is_built(path: Path, log: Logged, gone: str) -> None:
     target = path / "columnar" / gone
