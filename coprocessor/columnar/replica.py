@@ -18,11 +18,10 @@ reader of the past needs only those whose rows changed since.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,7 +31,7 @@ from coprocessor.codec.keys import RECORD_PREFIX_LEN
 from coprocessor.codec.vector import absent
 from coprocessor.columnar.files import Built, attach, detach, set_aside
 from coprocessor.columnar.key_index import Choice
-from coprocessor.columnar.layout import NAME_PATTERN, Layout, blob, table_name
+from coprocessor.columnar.layout import NAME_PATTERN, Layout, table_name
 from coprocessor.columnar.table import Batch, ReplicaTable, Status
 from coprocessor.columnar.view import Overlay, View
 from coprocessor.duck import RELATION, DuckEngine, Script, file_errors, is_damage, query_errors, run_over
@@ -48,25 +47,10 @@ if TYPE_CHECKING:
 
 CATCH_UP_KEYS_MAX = 2_000_000
 """A table that more keys of the log concern is built anew."""
+SAVE_KEYS = 65_536
+"""When the rows are so many keys ahead of the positions in the file, an apply brings those up to date."""
 
 logger = logging.getLogger("sqlfront.columnar")
-
-
-def move_sql(work: Sequence[tuple[ReplicaTable, Batch]], ts: int, padded: Mapping[int, Set[int]]) -> str:
-    """Notes that tables stand at `ts`, their batches in them: all in one statement, and only what is new."""
-    changed: dict[str, list[str]] = {}
-    for table, batch in work:
-        highest, known = max(batch.newest), padded[table.table_id]
-        if highest > table.max_key:
-            changed.setdefault("max_key", []).append(f"WHEN {table.table_id} THEN {blob(highest)}")
-        if known != table.padded:
-            changed.setdefault("padded", []).append(f"WHEN {table.table_id} THEN '{json.dumps(sorted(known))}'")
-    cases = "".join(f", {name} = CASE table_id {' '.join(when)} ELSE {name} END" for name, when in changed.items())
-    change_ts = max(batch.entries[-1][0] for _, batch in work)
-    tables = ", ".join(str(table.table_id) for table, _ in work)
-    return (
-        f"UPDATE replica.main.tables SET applied_ts = {ts}, change_ts = {change_ts}{cases} WHERE table_id IN ({tables})"
-    )
 
 
 class Catalogue(Protocol):
@@ -96,6 +80,8 @@ class Replica:
         """Tables that DuckDB cannot hold, in this form, and why."""
         self.last_applied = 0.0
         """When a change was applied, on the monotonic clock."""
+        self._ahead = 0
+        """About so many keys were applied since positions were saved."""
         self.problem: str | None = None
         """Why nothing can be read at present."""
         self._tables: dict[bytes, ReplicaTable] = {}
@@ -236,6 +222,8 @@ class Replica:
             table.drop_until(ts)
             table.pending[:0] = pending[prefix]
             table.history_from = ts
+            # the file may have them already, and none above
+            table.max_key = max((table.max_key, *(key for _, key, _ in pending[prefix])))
 
     def stop(self, error: Exception) -> None:
         """Serves nothing until `reopen`: the row path does meanwhile, and the change log remembers what is missed."""
@@ -383,7 +371,7 @@ class Replica:
                 return False
         for table, batch in batches:
             table.applied(ts, batch)
-        return True
+        return self._ahead <= SAVE_KEYS or self.save()
 
     def failed(self, error: Exception) -> None:
         """Damage is built anew; anything else may pass."""
@@ -409,11 +397,33 @@ class Replica:
                 rows = layout.rows(pack_pairs(come, 0))
                 padded[table.table_id] = table.padded | layout.padded(rows, table.padded)
                 script.add(layout.insert_sql(), pa.Table.from_batches([rows]))
-        script.add(move_sql(work, ts, padded))
         script.run_whole(connection)
         self.last_applied = time.monotonic()
+        self._ahead += sum(len(batch.newest) for _, batch in work)
         for table, _ in work:
             table.padded = padded[table.table_id]
+
+    def save(self) -> bool:
+        """Notes in the file where the tables stand: until then what was applied is applied again after a crash.
+
+        False when that failed, and then the replica has stopped.
+        """
+        with self.mutex:
+            tables = [table for table in self._tables.values() if table.unsaved and table.status is Status.READY]
+            if not tables or self.writer is None:
+                return True
+            script = Script()
+            for table in tables:
+                script.add(table.position_sql())
+            try:
+                script.run_whole(self.writer)
+            except query_errors() as error:
+                self.failed(error)
+                return False
+            self._ahead = 0
+            for table in tables:
+                table.unsaved = False
+            return True
 
     # Definitions
 
@@ -482,6 +492,7 @@ class Replica:
 
     def close(self) -> None:
         with self.mutex:
+            self.save()
             self._tables = {}
             self._detach(durably=True)
             if self.writer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from operator import itemgetter
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from coprocessor.columnar.key_index import OPEN, Choice
-from coprocessor.columnar.layout import Layout
+from coprocessor.columnar.layout import Layout, blob
 
 CHANGED_MAX = 1_000_000
 """So many changes are remembered for readers of the past; older readers take the row path."""
@@ -57,6 +58,10 @@ class ReplicaTable:
         self.pending: list[Entry] = []
         self.applied_ts = 0
         """The rows are those that a reader at this timestamp sees."""
+        self.change_ts = 0
+        """The last commit among what was applied."""
+        self.unsaved = False
+        """Whether the rows in the file are ahead of the position there."""
         self.history_from = 0
         """Readers at or above it can be served."""
         self.changed: list[tuple[int, bytes]] = []
@@ -84,6 +89,14 @@ class ReplicaTable:
         """How rows with these keys are deleted soonest; to be run over them, where it reads RELATION."""
         return self.key_index.delete_sql(self.layout, keys, self.rows)
 
+    def position_sql(self) -> str:
+        """Notes where the table stands, what is in it, and what must be known to go on from there."""
+        padded = json.dumps(sorted(self.padded))
+        return (
+            f"UPDATE replica.main.tables SET applied_ts = {self.applied_ts}, change_ts = {self.change_ts}, "
+            f"max_key = {blob(self.max_key)}, padded = '{padded}' WHERE table_id = {self.table_id}"
+        )
+
     def note(self, commit_ts: int, key: bytes, value: bytes | None) -> None:
         """Takes in a write of a commit. Commits come in order but for rare exceptions."""
         self.pending.append((commit_ts, key, value))
@@ -108,6 +121,7 @@ class ReplicaTable:
         if batch.entries:
             self.changed += [(commit_ts, key) for commit_ts, key, _ in batch.entries]
             self.pending[: batch.seen] = batch.rest
+            self.change_ts, self.unsaved = batch.entries[-1][0], True
             behind = sum(key <= self.max_key for key in batch.newest)
             self.dead += behind
             self.rows += len(batch.newest) - behind
@@ -137,6 +151,7 @@ class ReplicaTable:
         self.drop_until(ts)
         self.changed = []
         self.dead = 0
+        self.unsaved = False
         self.applied_ts = self.history_from = ts
 
     def lies_in(self, start: bytes, end: bytes) -> bool:

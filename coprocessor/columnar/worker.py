@@ -44,6 +44,8 @@ DEAD_SHARE_MAX = 0.05
 """A table with so many deleted rows, of all, is laid out anew, when nobody writes or in any case."""
 LAID_OUT_PER_S = 500_000
 """About so many rows: nobody must have written for as long as it takes, lest each pause be taken for the end."""
+SAVE_S = 1.0
+"""So often the positions in the file are brought up to date."""
 TIDY_S = 30.0
 RETRY_S = 15.0
 
@@ -61,7 +63,7 @@ class Worker(threading.Thread):
         self._replica = replica
         self._stopping = threading.Event()
         self._ticks = 0
-        self._tidied = time.monotonic()
+        self._tidied = self._saved = time.monotonic()
         self._tried = 0.0
         self._built = threading.Condition()
 
@@ -131,6 +133,9 @@ class Worker(threading.Thread):
             replica.apply_all()
         if self._ticks >= APPLY_AGE_TICKS:
             self._ticks = 0
+        if now - self._saved > SAVE_S:
+            self._saved = now
+            replica.save()
         waiting = log_bytes(replica.path)
         quiet_s = 0.0 if pending else time.monotonic() - replica.last_applied
         if waiting > CHECKPOINT_BYTES or (quiet_s > IDLE_S and waiting > CHECKPOINT_IDLE_BYTES):
@@ -242,6 +247,7 @@ class Worker(threading.Thread):
             tables = [table for table in replica.tables if table.status is Status.READY]
             if not tables or len(tables) < len(replica.tables) or replica.writer is None:
                 return
+            replica.save()
             replica.storage.changes.mark(ts)
             replica.writer.execute(
                 "UPDATE replica.main.tables SET applied_ts = greatest(applied_ts, $1), change_ts = $1", [ts]

@@ -132,7 +132,7 @@ class Committer:
         return raw if raw is not None and cursor.seq == self.engine.write_seq else cursor.refresh()
 
     def _check_newer(self, key: bytes, encoded: bytes, start_ts: int, limit_ts: int) -> None:
-        if self.ranges.windows:
+        if limit_ts < self.ranges.hides_below:
             limit_ts = self.ranges.effective_ts(key, limit_ts)
         record = newest_record(self._fresh(), encoded)
         if record is None or record[0] <= limit_ts:

@@ -235,7 +235,7 @@ class EmbeddedStore:
     def may_hide(self, ts: int) -> bool:
         """Whether some load may hide records from a new snapshot at `ts`; refused when the store has stopped."""
         self.check_running()
-        return any(not window.commit_ts or window.hides_from(ts) for window in self.ranges.windows)
+        return self.ranges.may_hide(ts)
 
     def is_special(self, ts: int) -> bool:
         """Whether some load hides records from a reader at `ts` now.

@@ -192,12 +192,13 @@ class EmbeddedIngest:
         self._long_values.take_over()
         self._records.take_over()
         with committer.mutex:
-            closed.visible_from = store.now_ts()
+            visible_from = store.now_ts()
+            store.ranges.end_window(closed, visible_from)
             # readers between T and here see the range as it was, so for them the load is a newer commit
-            committer.last_commit_ts = max(committer.last_commit_ts, closed.visible_from)
+            committer.last_commit_ts = max(committer.last_commit_ts, visible_from)
         # again: what an observer read from the range in between was read without the load
         for observer in committer.observers:
-            observer.on_ingest(closed.visible_from, closed.start, closed.end)
+            observer.on_ingest(visible_from, closed.start, closed.end)
 
     def abort(self) -> None:
         if not self._over:
@@ -212,7 +213,7 @@ class EmbeddedIngest:
             store.committer.lasts.clear()
             ranges.active = tuple(entry for entry in ranges.active if entry is not closed)
             if closed.visible_from is None:
-                ranges.windows = tuple(entry for entry in ranges.windows if entry is not closed)
+                ranges.drop_window(closed)
         store.lock_table.release((closed.lock_key,), self._owner)
         self._records.remove()
         self._long_values.remove()
@@ -248,13 +249,13 @@ def open_ingest(store: EmbeddedStore, start: bytes, end: bytes, cancel: CancelTo
         start_ts = store.now_ts()
         with store.committer.mutex:
             # told before the timestamp is drawn: a snapshot that draws a later one has to look
-            ranges.windows = (*ranges.windows, closed)
+            ranges.add_window(closed)
             store.special_reads = True
             closed.commit_ts = store.now_ts()
     except BaseException:
         with store.committer.mutex:
             ranges.active = tuple(entry for entry in ranges.active if entry is not closed)
-            ranges.windows = tuple(entry for entry in ranges.windows if entry is not closed)
+            ranges.drop_window(closed)
         locks.release((closed.lock_key,), owner)
         raise
     return EmbeddedIngest(store, closed, owner, start_ts)

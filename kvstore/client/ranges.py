@@ -17,6 +17,7 @@ from itertools import pairwise
 
 from kvstore.client.api import CancelToken
 from kvstore.client.locks import LockTable, Owner
+from kvstore.mvcc.keys import TS_MAX
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +51,32 @@ class RangeLocks:
         self.locks = locks
         self.active: tuple[ClosedRange, ...] = ()
         self.windows: tuple[ClosedRange, ...] = ()
+        self.hides_below = 0
+        """No window hides anything from readers at or above this."""
+
+    def add_window(self, window: ClosedRange) -> None:
+        """A load begins, whose timestamp is not drawn yet. This and the next three under the committer's mutex."""
+        self._set_windows((*self.windows, window))
+
+    def end_window(self, window: ClosedRange, visible_from: int) -> None:
+        """The load is over: who reads at `visible_from` or later sees its records."""
+        window.visible_from = visible_from
+        self._set_windows(self.windows)
+
+    def drop_window(self, window: ClosedRange) -> None:
+        """The load has come to nothing."""
+        self._set_windows(tuple(other for other in self.windows if other is not window))
+
+    def _set_windows(self, windows: tuple[ClosedRange, ...]) -> None:
+        self.windows = windows
+        ends = (TS_MAX if window.visible_from is None else window.visible_from for window in windows)
+        self.hides_below = max(ends, default=0)
+
+    def may_hide(self, ts: int) -> bool:
+        """Whether some load may hide records from a new reader at `ts`."""
+        if ts >= self.hides_below:  # of loads that are over there may be many
+            return False
+        return any(not window.commit_ts or window.hides_from(ts) for window in self.windows)
 
     def find(self, key: bytes) -> ClosedRange | None:
         return next((closed for closed in self.active if closed.covers(key)), None)
@@ -94,8 +121,10 @@ class RangeLocks:
     def prune(self, safe_point: int) -> None:
         """Forgets abandoned loads and the windows that hide nothing from readers at or above the safe point."""
         self.active = tuple(entry for entry in self.active if not entry.abandoned)
-        self.windows = tuple(
-            window
-            for window in self.windows
-            if not window.abandoned and (window.visible_from is None or window.visible_from > safe_point)
+        self._set_windows(
+            tuple(
+                window
+                for window in self.windows
+                if not window.abandoned and (window.visible_from is None or window.visible_from > safe_point)
+            )
         )

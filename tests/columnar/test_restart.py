@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import sqlfront
-from coprocessor.columnar import files
+from coprocessor.columnar import files, replica, worker
 from coprocessor.columnar.worker import Worker
 from kvstore.engine.api import CF_CHANGES
 from kvstore.engine.rocks import RocksEngine
@@ -368,6 +368,47 @@ def test_a_file_that_was_open_when_the_process_was_killed_is_kept(path: Path, lo
     assert builds(log) == []
 
 
+def test_rows_ahead_of_their_position_are_applied_again(
+    path: Path, log: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was killed between an apply and the note of it: new rows, gone ones, the first with a space behind."""
+    monkeypatch.setattr(worker, "SAVE_S", 1e9)
+    with opened(path) as con:
+        con.execute("insert into t values (1000, 1, 'x'), (1001, 1, 'y '), (1002, 1, 'z')")
+        same_table(con, "t")
+        con.execute("update t set s = 'x ' where id = 1000")
+        con.execute("delete from t where id in (3, 1002)")
+        con.execute("insert into t values (1003, 1, 'new')")
+        same_table(con, "t")
+        (table,) = con._database.columnar._replica.tables
+        assert table.unsaved
+        shutil.copytree(path / "columnar", left := path.parent / "left")
+        con.execute("update t set v = 2, s = 'a' where id in (1000, 1001)")
+        con.execute("delete from t where id = 1003")
+        con.execute("insert into t values (1002, 3, 'back')")
+    shutil.rmtree(path / "columnar")
+    left.rename(path / "columnar")
+    builds(log)
+    for _ in range(2):
+        with opened(path) as con:
+            assert len(same_table(con, "t")) == 500 - 1 + 3
+            assert con.execute(hinted(REPLICA, "select id from t where s = 'a '", "t")).fetchall() == [(1000,), (1001,)]
+            con.execute("update t set v = v + 1 where id >= 1000")
+            same_table(con, "t")
+    assert builds(log) == []
+
+
+def test_an_apply_of_very_many_keys_saves_the_position(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "SAVE_S", 1e9)
+    monkeypatch.setattr(replica, "SAVE_KEYS", 100)
+    with opened(path) as con:
+        for rows, unsaved in ((90, True), (20, False), (90, True)):
+            con.execute("update t set v = v + 1 where id < ?", (rows,))
+            same_table(con, "t")
+            (table,) = con._database.columnar._replica.tables
+            assert table.unsaved is unsaved
+
+
 def test_where_starts_of_the_machine_cannot_be_told_apart_it_is_synced(
     path: Path, log: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,8 +418,7 @@ def test_where_starts_of_the_machine_cannot_be_told_apart_it_is_synced(
     with opened(path) as con:
         same_table(con, "t")
         assert not note.exists()
-        replica = con._database.columnar._replica
-        mode = replica.duck.take().execute("SELECT current_setting('fsync_mode')").fetchall()
+        mode = con._database.columnar._replica.duck.take().execute("SELECT current_setting('fsync_mode')").fetchall()
         assert mode == [("STANDARD",)]
     assert builds(log) == ["t"]
 
