@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import TypeAlias
 
+from coprocessor.quota import UNLIMITED, Quota
+
 Warn: TypeAlias = Callable[[int, str], None]
 
 
@@ -34,7 +36,7 @@ class Env:
     else they are warnings. `warn(code, message)` collects warnings, `remember_id(value)` sets what LAST_INSERT_ID()
     gives from now on. `pause(seconds)` sleeps and returns whether the statement was interrupted meanwhile.
     `recursions` holds, by id, the iterations and rows so far of each recursive common table expression, of which
-    `recursion_depth_max` iterations are allowed.
+    `recursion_depth_max` iterations are allowed. `quota` counts what the execution keeps in memory.
     """
 
     params: Sequence[object] = ()
@@ -49,3 +51,4 @@ class Env:
     div_precision_increment: int = 4
     recursion_depth_max: int = 1000
     recursions: dict[int, tuple[int, int]] = field(default_factory=dict)
+    quota: Quota = UNLIMITED

@@ -9,6 +9,7 @@ CoprocessorError
 │   └── InvalidArgument     3141 JSON, 1210 ... (`code`)
 ├── ResolveError            no such function (1305), wrong argument count (1582), wrong argument (1210)
 ├── Unsupported             1235: known, but not there yet
+├── OverQuota               8175: the execution holds more memory than it may
 ├── BadRequest              a coprocessor request that makes no sense
 └── CodecError              bytes that are not what they must be: corruption or a bug
 """
@@ -49,6 +50,18 @@ class Truncated(EvalError):
         self.code = code
         self.sqlstate = {1265: "01000", 1292: "22007", 1366: "HY000"}.get(code, "HY000")
         super().__init__(message)
+
+
+class OverQuota(CoprocessorError):
+    """An execution holds more memory than it may."""
+
+    code = 8175
+
+    def __init__(self, owner: int) -> None:
+        super().__init__(
+            "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query. Please "
+            f"try narrowing your query scope or increase the tidb_mem_quota_query limit and try again.[conn={owner}]"
+        )
 
 
 class DivisionByZero(EvalError):

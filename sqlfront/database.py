@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from coprocessor.quota import Holdings
 from kvstore.client.embedded import EmbeddedStore
 from kvstore.errors import StoreError
 from pd.oracle import LocalOracle
@@ -22,7 +23,7 @@ from sqlfront.catalog.stats import Statistics
 from sqlfront.columnar import Columnar, NoReplicas, Replicas
 from sqlfront.errors import OperationalError, unsupported
 from sqlfront.threads import OS_THREADS, Threads
-from sqlfront.variables import GlobalVariables
+from sqlfront.variables import GlobalVariables, memory_limit
 
 if TYPE_CHECKING:
     from coprocessor.duck import DuckEngine
@@ -73,6 +74,8 @@ class Database:
         self._next_session = 0
         self._segments: SegmentCache | None = None
         self._duck: DuckEngine | None = None
+        self.holdings = Holdings(memory_limit(str(self.globals.get("tidb_server_memory_limit"))), self._leave_duck)
+        """What executions hold besides DuckDB."""
         self._closed = False
         self._key: str | None = None
         self.duties: list[Duty] = []
@@ -205,9 +208,10 @@ class Database:
             raise unsupported("tidb_gc_enable = OFF in an embedded database")
 
     def _set_memory_limit(self, value: object) -> None:
-        from sqlfront.variables import memory_limit
+        self.holdings.set_limit(memory_limit(str(value)))
 
-        self.duck.limit_memory(memory_limit(str(value)))
+    def _leave_duck(self, limit: int | None) -> None:
+        self.duck.limit_memory(limit)
 
     def close(self) -> None:
         """Drops one reference; the last one closes the store."""

@@ -365,7 +365,6 @@ class Session:
             self.database.duck,
             self.variables,
             env,
-            session_id=self.id,
             txn=self.txn,
             cancel=self.cancel,
             read=self._at_replicas if self.txn is None else ReadFrom.LEADER,
@@ -429,7 +428,8 @@ class Session:
         view: View | None = None,
     ) -> DuckQuery:
         """Starts a residual query that `interrupt` can stop; it ends the view."""
-        query = self.database.duck.query(sql, params, relations, udfs, env, view, self.variables.mem_quota)
+        self.database.holdings.settle()
+        query = self.database.duck.query(sql, params, relations, udfs, env, view, env.quota.rest)
         with self._running_mutex:
             self._running.add(query)
         try:

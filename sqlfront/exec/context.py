@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coprocessor.env import Env
-from sqlfront.errors import ER_MEM_EXCEED, DatabaseError, error
+from coprocessor.quota import Quota
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
@@ -88,13 +88,5 @@ def environment(session: Session, params: tuple[object, ...], *, writing: bool =
         pause=session.cancel.wait,
         div_precision_increment=variables.div_precision_increment,
         recursion_depth_max=variables.recursion_depth_max,
-    )
-
-
-def over_quota(session_id: int) -> DatabaseError:
-    """Returns error 8175: a statement holds more than tidb_mem_quota_query."""
-    return error(
-        ER_MEM_EXCEED,
-        "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query. Please try "
-        f"narrowing your query scope or increase the tidb_mem_quota_query limit and try again.[conn={session_id}]",
+        quota=Quota(variables.mem_quota, session.database.holdings, session.id),
     )

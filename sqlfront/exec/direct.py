@@ -28,11 +28,25 @@ from coprocessor.evaluate import (
 from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Param, Subquery, Window, columns, walk
 from coprocessor.functions.collation import is_ci, sort_key
 from coprocessor.functions.json_value import json_sort_key
-from coprocessor.types import Tp
+from coprocessor.quota import row_bytes
+from coprocessor.types import STRING_TPS, Tp
 from kvstore.client.api import Reader
 from sqlfront.exec.reading import ScanReader
 from sqlfront.plan.access import LOCAL, REMOTE, ends_of_indexes
-from sqlfront.plan.nodes import Aggregate, Distinct, Filter, Limit, Node, Parts, Project, Scan, Sort, Values, node_exprs
+from sqlfront.plan.nodes import (
+    Aggregate,
+    Distinct,
+    Filter,
+    Limit,
+    Node,
+    Parts,
+    PlanColumn,
+    Project,
+    Scan,
+    Sort,
+    Values,
+    node_exprs,
+)
 from sqlfront.plan.path_order import path_direction
 
 if TYPE_CHECKING:
@@ -42,6 +56,7 @@ Row = tuple[Any, ...]
 Rows = Iterable[Row]
 Step = Callable[[Rows, Env], Rows]
 Source = Callable[["Reader | None", Env, "Pushing | None"], Iterator[list[Row]]]
+_OF_BYTES = STRING_TPS | {Tp.JSON}
 _Source: TypeAlias = "Scan | Values | Aggregate | Parts"
 LockRows = Callable[[Rows], Iterator[Row]]
 Pair = tuple[bytes, bytes]
@@ -53,6 +68,10 @@ DIRECT_ROWS_MAX = 2000.0  # estimated rows up to which Python beats starting a D
 DIRECT_ROWS_CAP = 5000
 
 
+LONG_BYTES = 1024
+"""Rows of shorter values are not counted: there are no more than the cap."""
+
+
 class TooManyRows(Exception):
     """The source has more rows than the direct executor is for."""
 
@@ -62,7 +81,8 @@ class DirectPlan:
 
     `lazy` tells that a LIMIT ends the source early; any other source is refused beyond DIRECT_ROWS_CAP rows, since what
     was expected of it may be wrong, or unknown before the parameters were. `few` is the same plan over plain reads, for
-    executions in which it turns out that a store has very little to compute.
+    executions in which it turns out that a store has very little to compute. `long` tells that few rows may be many
+    bytes: then they count against the quota.
     """
 
     def __init__(
@@ -72,8 +92,10 @@ class DirectPlan:
         steps: Sequence[Step],
         lazy: bool = False,
         few: FewRows | None = None,
+        long: bool = False,
     ) -> None:
         self.scan = scan
+        self._long = long
         self._source = source
         self._steps = tuple(steps)
         self._lazy = lazy
@@ -86,7 +108,7 @@ class DirectPlan:
         tap: Callable[[Rows], Rows] | None = None,
         pushing: Pushing | None = None,
     ) -> Rows:
-        """Returns the result's rows; `tap` sees the source's rows as they pass. Raises TooManyRows.
+        """Returns the result's rows; `tap` sees the source's rows as they pass. Raises TooManyRows, OverQuota.
 
         `pushing` is needed where the plan's source is pushed down; what is measured always is.
         """
@@ -94,6 +116,8 @@ class DirectPlan:
         if few is not None and pushing is not None and not pushing.measuring and few.holds(env, pushing):
             return few.plan.run(reader, env, tap)
         chunks = self._source(reader, env, pushing)
+        if self._long:
+            chunks = _held(chunks, env)
         rows: Rows = itertools.chain.from_iterable(chunks) if self._lazy else _capped(chunks)
         if tap is not None:
             rows = tap(rows)
@@ -108,6 +132,16 @@ class FewRows:
 
     plan: DirectPlan
     holds: Callable[[Env, Pushing], bool]
+
+
+def _held(chunks: Iterator[list[Row]], env: Env) -> Iterator[list[Row]]:
+    for chunk in chunks:
+        env.quota.hold(sum(map(row_bytes, chunk)))
+        yield chunk
+
+
+def _may_be_long(cols: Iterable[PlanColumn]) -> bool:
+    return any(not 0 <= col.type.flen <= LONG_BYTES for col in cols if col.type.tp in _OF_BYTES)
 
 
 def _capped(chunks: Iterator[list[Row]]) -> list[Row]:
@@ -348,7 +382,8 @@ def _compile(chain: Sequence[Node], source: _Source, tz: dt.tzinfo | None, *, ca
             assert reader is not None
             return scan.row_chunks(reader, env, reverse=reverse)
 
-        return DirectPlan(scan, read, steps, lazy=not capped or _stops_early(source, chain[::-1]))
+        lazy = not capped or _stops_early(source, chain[::-1])
+        return DirectPlan(scan, read, steps, lazy=lazy, long=_may_be_long(source.cols))
     if isinstance(source, Parts):
         scans = [ScanReader(part, tz) for part in source.scans]
 
@@ -357,7 +392,7 @@ def _compile(chain: Sequence[Node], source: _Source, tz: dt.tzinfo | None, *, ca
             for scan in scans:
                 yield from scan.row_chunks(reader, env)
 
-        return DirectPlan(scans[0], read_all, steps, lazy=not capped)
+        return DirectPlan(scans[0], read_all, steps, lazy=not capped, long=_may_be_long(source.cols))
     makers = [compile_row(row, {}) for row in source.rows]
     return DirectPlan(None, lambda reader, env, _: iter(([make((), env) for make in makers],)), steps, lazy=True)
 
@@ -420,7 +455,7 @@ def _pushed(
         )
 
     few = None if plain is None else FewRows(plain, pushed.has_few_rows)
-    return DirectPlan(pushed.plain, ask, steps, lazy=lazy, few=few)
+    return DirectPlan(pushed.plain, ask, steps, lazy=lazy, few=few, long=_may_be_long(source.cols))
 
 
 def _stored_chars(source: _Source) -> frozenset[int]:

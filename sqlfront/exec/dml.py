@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.evaluate import Closure, Env, compile_expr
@@ -48,6 +49,11 @@ Row = tuple[Any, ...]
 Compiled = list[tuple[int, Closure | None]]
 
 CANCEL_CHECK_ROWS = 256
+TARGET_BYTES = 240
+"""What a row to be changed takes beside its key and its values: the tuples, and the places in dictionaries."""
+VALUE_BYTES = 56
+"""What a value of it takes beside its bytes."""
+HELD_STEP = 1 << 18
 
 
 def make_change(
@@ -280,7 +286,8 @@ class _InsertRun:
         change = self.change
         if change.query is not None:
             # Read to the end before the first row is written: the table may be its own source.
-            return list(rows_of(self.session, change.query, self.writer.reader, self.params))
+            rows = rows_of(self.session, change.query, self.writer.reader, self.params)
+            return list(self.env.quota.rows(rows))
         if change.plan.reads_row:
             return map(self._reading_itself, change.rows)
         env = self.env
@@ -499,6 +506,7 @@ class TableChange:
         out: list[tuple[bytes, Row, bytes]] = []
         limit = self._limit(env) if self.sort is None else None
         to_lock: list[bytes] = []
+        held, row_bytes = 0, TARGET_BYTES + VALUE_BYTES * len(self.table.columns)
         for reading in self.readings:
             decode, predicates = reading._decode, reading.predicates
             # Keys that are known are locked and read at once, whether or not the rows satisfy all conditions.
@@ -508,10 +516,15 @@ class TableChange:
                 if limit is not None and len(out) >= limit:
                     break
                 row = decode(key, value)
-                if all(p(row, env) for p in predicates):
+                if not predicates or all(p(row, env) for p in predicates):
                     out.append((key, row, value))
+                    held += row_bytes + len(key) + 2 * len(value)  # as it lies, and decoded
+                    if held > HELD_STEP:
+                        env.quota.hold(held)
+                        held = 0
                     if keys is None:
                         to_lock.append(key)
+        env.quota.hold(held)
         if self.sort is not None:
             ordered = self.sort([(*row, key, value) for key, row, value in out], env)
             limit = self._limit(env)
@@ -587,7 +600,7 @@ class JoinedChange:
         check_now = self.plan.ignore
         writers = [row_writer(session, txn, t.table, pessimistic, check_now=check_now) for t in self.plan.targets]
         reader = writers[0].reader
-        found = list(rows_of(session, self.query, reader, params))
+        found = list(env.quota.rows(rows_of(session, self.query, reader, params)))
         affected = 0
         for target, writer in zip(self.plan.targets, writers, strict=True):
             # Every target reads its rows as the query did: at the first writer's timestamp.
@@ -612,6 +625,7 @@ class JoinedChange:
                 # A record that several joined rows match is changed once, by the first.
                 rows.setdefault(key, row)
         values = writer.locked(list(rows))
+        env.quota.hold(sum(map(getsizeof, values.values())))
         count = 0
         assigned = {offset for offset, _ in target.assigned or ()}
         changed = _with_computed(target.table, assigned)

@@ -87,14 +87,15 @@ class LockingQuery:
             keys = self.direct.points(env)
             if keys is not None:
                 found = txn.lock_and_get(keys, for_update_ts=ts, wait_ms=wait_ms) if keys else {}
-                rows = list(self.direct.run(found.items(), env, iter))
+                rows = list(env.quota.rows(self.direct.run(found.items(), env, iter)))
                 return Result(self.columns, ListSource(self.columns, rows))
         reader = txn.at(ts) if pessimistic else txn
         lock = functools.partial(txn.lock_keys, for_update_ts=ts, wait_ms=wait_ms, skip_locked=skip)
         if self.direct is not None:
             # Behind a limit nobody knows how many rows will be wanted: they are locked as they are taken.
             chunk = 1 if skip or self.direct.limited else LOCK_CHUNK_ROWS
-            rows = list(self.direct.run(self.direct.pairs(reader, env), env, functools.partial(_take, lock, chunk)))
+            taken = self.direct.run(self.direct.pairs(reader, env), env, functools.partial(_take, lock, chunk))
+            rows = list(env.quota.rows(taken))
             return Result(self.columns, ListSource(self.columns, rows))
         for scan in self.scans:
             for _ in _take(lock, LOCK_CHUNK_ROWS, scan.keyed_rows(reader, env)):

@@ -24,7 +24,6 @@ from coprocessor.errors import Unsupported
 from coprocessor.expr import Const, Context, Expr, Param, transform
 from coprocessor.table import KeyRange
 from kvstore.client.api import CancelToken, PushAnswer, PushDown, PushRequest, Reader, ReadFrom, Transaction
-from sqlfront.exec.context import over_quota
 from sqlfront.exec.own_writes import OwnWrites, Writes, without_keys
 
 if TYPE_CHECKING:
@@ -135,7 +134,6 @@ class Pushing:
         variables: Variables,
         env: Env,
         *,
-        session_id: int = 0,
         txn: Transaction | None = None,
         cancel: CancelToken | None = None,
         read: ReadFrom = ReadFrom.LEADER,
@@ -144,14 +142,11 @@ class Pushing:
         self._push_down = push_down
         self.engine = engine
         self.env = env
-        self._session_id = session_id
         self._txn = txn
         self._cancel = cancel
         self._read = read
         self.measuring = measuring
         self.few_rows = push_down.few_rows
-        self._quota = variables.mem_quota
-        self._held = 0
         self._concurrency = int(variables.get("tidb_distsql_scan_concurrency"))
         lookup = int(variables.get("tidb_index_lookup_concurrency"))
         self.lookup_concurrency = lookup if lookup > 0 else int(variables.get("tidb_executor_concurrency"))
@@ -251,10 +246,8 @@ class Pushing:
     # What it takes
 
     def hold(self, size: int) -> None:
-        """Notes that so many bytes more are kept in memory. Raises 8175 when the statement's quota is exceeded."""
-        self._held += size
-        if 0 <= self._quota < self._held:
-            raise over_quota(self._session_id)
+        """Notes that so many bytes more are kept in memory. Raises OverQuota."""
+        self.env.quota.hold(size)
 
 
 Answers = Generator[PushAnswer, None, None]

@@ -18,7 +18,7 @@ from coprocessor.expr import Column, Const, Expr, Param, walk
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Reader
 from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
-from sqlfront.exec.context import environment, over_quota
+from sqlfront.exec.context import environment
 from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, Relation, print_query
 from sqlfront.exec.reading import ScanReader
@@ -313,7 +313,6 @@ class DuckSource:
         printed = query.printed(None, wide=False)
         self._lookups = query.lookups(session.database.statistics)
         self._read: dict[int, pa.Table] = {}
-        self._bytes = 0
         self._relations: dict[str, pa.Table] = {}
         self._sources: dict[str, str] = {}
         self._view = view
@@ -361,7 +360,6 @@ class DuckSource:
         names = [f"c{at}" for at in range(len(self._query.columns))]
         if not result.num_columns:
             result = _empty(names, [c.type for c in self._query.columns])
-        self._hold(result.nbytes)
         relations = {"whole_answer": result.rename_columns(names)}
         self._running = self._session.start_duck("SELECT * FROM whole_answer", {}, relations, {}, self._env, None)
 
@@ -411,7 +409,6 @@ class DuckSource:
         if first.schema.names != names:
             batches = [pa.RecordBatch.from_arrays(b.columns, names=names) for b in batches]
         table = self._read[id(relation)] = pa.Table.from_batches(batches)
-        self._hold(table.nbytes)
         return table
 
     def _batches(self, name: str, relation: Scan | Aggregate, reader: Reader) -> list[pa.RecordBatch]:
@@ -442,12 +439,6 @@ class DuckSource:
                 pushing.hold(batch.nbytes)
                 batches.append(batch)
         return batches
-
-    def _hold(self, size: int) -> None:
-        self._bytes += size
-        quota = self._session.variables.mem_quota
-        if 0 <= quota < self._bytes:
-            raise over_quota(self._session.id)
 
     def _narrowed(self, relation: Scan) -> Scan | None:
         """The scan by the keys that its driver's rows hold, if they are few; None for the scan as planned."""
@@ -494,7 +485,7 @@ class DuckSource:
         direct = compile_direct(self._query.plan.root, self._query.tz, force=True)
         if direct is None:
             _raise(exc)
-        self._rows = list(direct.run(self._reader, self._env, pushing=self.pushing))
+        self._rows = list(self._env.quota.rows(direct.run(self._reader, self._env, pushing=self.pushing)))
 
     def rows(self) -> Iterator[Sequence[Row]]:
         fix = _row_fixer([c.type for c in self._query.columns])

@@ -180,16 +180,17 @@ class ScanReader:
         if self._is_left_out(env):
             return []
         if access.kind == "scan" and segments is not None and not self.with_handle:
-            return list(segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes))
+            return _held(segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes), env)
         if access.kind != "index" and not access.point and not writes and not self.with_handle:
             if access.rows >= PACKED_ROWS_MIN:
                 ranges = self._keys.ranges(env)
-                return list(scan_table(reader, self.codec, self.offsets, ranges, self.tz))
+                return _held(scan_table(reader, self.codec, self.offsets, ranges, self.tz), env)
         if access.kind == "index" and not (access.point or access.cover or self.with_handle):
             if access.rows >= PACKED_ROWS_MIN:
-                return list(self._looked_up(reader, env))
+                return _held(self._looked_up(reader, env), env)
         names = [f"c{c.id}" for c in self.scan.cols]
-        return [rows_to_batch(list(self.rows(reader, env)), names, [c.type for c in self.scan.cols], inside=True)]
+        rows = list(env.quota.rows(self.rows(reader, env)))
+        return [rows_to_batch(rows, names, [c.type for c in self.scan.cols], inside=True)]
 
     def _looked_up(self, reader: Reader, env: Env) -> Iterator[pa.RecordBatch]:
         """The rows that many index entries point to: fetched in the order of their keys, decoded in bulk."""
@@ -203,6 +204,15 @@ class ScanReader:
             keys.sort()
             found = reader.batch_get(keys)
             yield decoder.decode(pack_pairs([(key, found[key]) for key in keys if key in found], 0))
+
+
+def _held(batches: Iterable[pa.RecordBatch], env: Env) -> list[pa.RecordBatch]:
+    """All the batches; OverQuota when they are too much for the execution."""
+    held = []
+    for batch in batches:
+        env.quota.hold(batch.nbytes)
+        held.append(batch)
+    return held
 
 
 _NO_VALUE = object()

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import sqlfront
+from coprocessor.errors import OverQuota
+from coprocessor.quota import Quota
 from tests.columnar.compare import REPLICA, ROWS, hinted
 
 COUNT = 60_000
@@ -52,10 +54,79 @@ def test_a_limit_that_is_none_is_refused(con: Any, value: str) -> None:
 
 def test_the_server_limit_is_duckdbs(con: Any) -> None:
     con.execute("set global tidb_server_memory_limit = '600MB'")
+    assert duckdb_limit(con) == "600.0 MiB"
+    con.execute("set global tidb_server_memory_limit = '80%'")
+
+
+CHANGES = {
+    "update": "update t set s = concat(s, 'x') where id >= 0",
+    "delete": "delete from t where id >= 0",
+    "update by a join": "update t join t u on u.id = t.id set t.s = u.s",
+    "insert select": "insert into t select id + 1000000, s from t",
+    "for update": "select * from t where id >= 0 for update",
+}
+
+
+@pytest.mark.parametrize("sql", CHANGES.values(), ids=CHANGES)
+def test_rows_in_python_count(con: Any, sql: str) -> None:
+    """A change, or a lock, of more rows than fit is refused before it does anything."""
+    con.execute("set tidb_mem_quota_query = 4000000")
+    with pytest.raises(sqlfront.Error) as refused:
+        con.execute(sql)
+    assert (refused.value.code, refused.value.sqlstate) == (8175, "HY000")
+    con.execute("set tidb_mem_quota_query = -1")
+    assert con.execute("select count(*), sum(length(s)) from t").fetchone() == (COUNT, COUNT * 100)
+    con.execute("begin")
+    con.execute(sql)
+    con.execute("rollback")
+
+
+def test_few_rows_of_long_values_count(con: Any) -> None:
+    con.execute("create table l (id int primary key, b longblob)")
+    for i in range(8):
+        con.execute("insert into l values (?, ?)", (i, bytes(1 << 20)))
+    con.execute("set tidb_mem_quota_query = 5000000")
+    assert len(con.execute("select b from l where id < 4").fetchall()) == 4
+    with pytest.raises(sqlfront.Error) as refused:
+        con.execute("select b from l where id < 6")
+    assert refused.value.code == 8175
+    assert con.execute("select length(b) from l where id = 7").fetchone() == (1 << 20,)
+
+
+def test_what_others_hold_is_not_duckdbs(con: Any) -> None:
+    """Rows that are held leave DuckDB less of the server's limit, and it gets that back."""
+    con.execute("set global tidb_server_memory_limit = '600MB'")
+    holdings = con._database.holdings
+    quota = Quota(holdings=holdings)
+    quota.hold(100 << 20)
+    assert duckdb_limit(con) == "500.0 MiB"
+    quota.hold(1)  # too little to be counted, and then too much
+    with pytest.raises(OverQuota):
+        quota.hold(450 << 20)
+    assert duckdb_limit(con) == "500.0 MiB"
+    del quota
+    con.execute(query(REPLICA)).fetchall()
+    assert duckdb_limit(con) == "600.0 MiB"
+    con.execute("set global tidb_server_memory_limit = '80%'")
+
+
+def test_the_servers_limit_ends_a_statement_without_a_quota(con: Any) -> None:
+    con.execute("set tidb_mem_quota_query = -1")
+    other = Quota(holdings=con._database.holdings)
+    con.execute("set global tidb_server_memory_limit = '512MB'")
+    other.hold(440 << 20)
+    with pytest.raises(sqlfront.Error) as refused:
+        con.execute(CHANGES["update"])
+    assert refused.value.code == 8175
+    del other
+    assert con.execute(CHANGES["update"]).rowcount == COUNT
+    con.execute("set global tidb_server_memory_limit = '80%'")
+
+
+def duckdb_limit(con: Any) -> str:
     connection = con._database.duck.take()
     try:
         ((limit,),) = connection.execute("select current_setting('memory_limit')").fetchall()
     finally:
         con._database.duck.give_back(connection)
-    assert limit == "600.0 MiB"
-    con.execute("set global tidb_server_memory_limit = '80%'")
+    return str(limit)
