@@ -33,8 +33,14 @@ if TYPE_CHECKING:
     from coprocessor.columnar.view import View
     from coprocessor.duck import DuckQuery
     from sqlfront.exec.push_reader import PushReader
+    from sqlfront.exec.streamed import Streamed
     from sqlfront.exec.whole import WholePlan
     from sqlfront.session import Session
+
+
+STREAMED_SHARE = 4
+"""A relation that takes more than such a part of the quota is read while the query runs, not before."""
+TEXT_BYTES = 24
 
 
 def result_columns(plan: QueryPlan) -> tuple[ResultColumn, ...]:
@@ -313,7 +319,7 @@ class DuckSource:
         printed = query.printed(None, wide=False)
         self._lookups = query.lookups(session.database.statistics)
         self._read: dict[int, pa.Table] = {}
-        self._relations: dict[str, pa.Table] = {}
+        self._relations: dict[str, pa.Table | Streamed] = {}
         self._sources: dict[str, str] = {}
         self._view = view
         self._columnar = {}
@@ -393,14 +399,25 @@ class DuckSource:
         scans, self._columnar, self._sources = self._columnar, {}, {}
         self._read_relations(scans)
 
-    def _relation(self, name: str, relation: Relation, reader: Reader | None) -> pa.Table:
+    def _relation(self, name: str, relation: Relation, reader: Reader | None) -> pa.Table | Streamed:
         import pyarrow as pa
 
         if isinstance(relation, Virtual):
             return self._session.virtual_relation(relation)
         assert reader is not None
         begun = time.perf_counter()
-        batches = self._batches(name, relation, reader)
+        stream = self._stream(name, relation, reader)
+        quota = self._env.quota
+        held_before, held_max = quota.held, quota.limit // STREAMED_SHARE
+        if stream is not None and isinstance(relation, Scan) and _bytes_of(relation) > held_max:
+            return stream
+        batches: list[pa.RecordBatch] = []
+        for batch in self._batches(name, relation, reader):
+            quota.hold(batch.nbytes)
+            batches.append(batch)
+            if stream is not None and quota.held - held_before > held_max:
+                quota.hold(held_before - quota.held)
+                return stream
         self.measures[id(relation)] = (sum(b.num_rows for b in batches), time.perf_counter() - begun)
         names = [f"c{c.id}" for c in relation.cols]
         if not batches:
@@ -411,7 +428,31 @@ class DuckSource:
         table = self._read[id(relation)] = pa.Table.from_batches(batches)
         return table
 
-    def _batches(self, name: str, relation: Scan | Aggregate, reader: Reader) -> list[pa.RecordBatch]:
+    def _stream(self, name: str, relation: Scan | Aggregate, reader: Reader) -> Streamed | None:
+        """The relation, to be read while the query runs; None when there is no quota that it could exceed, or it is
+        wanted before, or has the transaction's own writes."""
+        session, quota = self._session, self._env.quota
+        if quota.limit < 0 or session.storage.push_down is not None or not isinstance(relation, Scan):
+            return None
+        lookups = self._lookups
+        wanted_before = id(relation) in lookups or any(lookup.driver is relation for lookup in lookups.values())
+        if wanted_before or session.dirty_writes(*relation.table.codec.record_range):
+            return None
+        from sqlfront.exec.streamed import Streamed
+
+        plain, ts, begun = self._query.scan_reader(name, relation), reader.ts, time.perf_counter()
+
+        def read() -> Iterator[pa.RecordBatch]:
+            self.measures[id(relation)] = (0, 0.0)
+            return plain.batches(session.storage.snapshot(ts), self._env, None, ())
+
+        def note(rows: int) -> None:
+            self.measures[id(relation)] = (self.measures[id(relation)][0] + rows, time.perf_counter() - begun)
+
+        schema = _empty([f"c{c.id}" for c in relation.cols], [c.type for c in relation.cols]).schema
+        return Streamed(schema, read, note)
+
+    def _batches(self, name: str, relation: Scan | Aggregate, reader: Reader) -> Iterator[pa.RecordBatch]:
         """What a relation's access path gives, or what the store makes of it."""
         session, scan = self._session, relation
         if isinstance(relation, Scan):
@@ -426,19 +467,15 @@ class DuckSource:
 
     def _asked(
         self, name: str, relation: Scan | Aggregate, node: Scan | Aggregate, reader: Reader
-    ) -> list[pa.RecordBatch]:
+    ) -> Iterator[pa.RecordBatch]:
         """The batches of requests; `node` is the relation, or its scan by another access path."""
         from sqlfront.exec.push_reader import PushReader
 
         pushing = self.pushing
         assert pushing is not None
         pushed = self._query.push_reader(name, node) if node is relation else PushReader(node, self._query.tz)
-        batches = []
         with closing(pushed.batches(reader, self._env, pushing, pushing.stats_of(relation))) as asked:
-            for batch in asked:
-                pushing.hold(batch.nbytes)
-                batches.append(batch)
-        return batches
+            yield from asked
 
     def _narrowed(self, relation: Scan) -> Scan | None:
         """The scan by the keys that its driver's rows hold, if they are few; None for the scan as planned."""
@@ -467,11 +504,14 @@ class DuckSource:
     def _overflowed(self, exc: Exception) -> None:
         """Goes from 18-digit decimals to 38 digits, and from there to Python's; any other error is raised.
 
+        A relation that failed while it was read tells why itself.
+
         When the replica turns out to be damaged, the rows are read.
         """
         from coprocessor.duck_expr import is_decimal_overflow
 
         self._stop()
+        self._raise_failure()
         if self._columnar and self._session.database.columnar.failed(exc):
             self._read_rows()
             self._start()
@@ -522,11 +562,18 @@ class DuckSource:
                 try:
                     first = next(source, None)
                 except query_errors() as exc:
+                    self._raise_failure()
                     if self._columnar:
                         self._session.database.columnar.failed(exc)
                     _raise(exc)
         finally:
             self._stop()
+
+    def _raise_failure(self) -> None:
+        for relation in self._relations.values():
+            failure = getattr(relation, "failure", None)
+            if failure is not None:
+                raise failure
 
     def _stop(self) -> None:
         running, self._running = self._running, None
@@ -591,16 +638,22 @@ def _empty(names: Sequence[str], types: Sequence[FieldType]) -> pa.Table:
     return pa.schema(fields).empty_table()
 
 
-def _padded(table: pa.Table, relation: Relation) -> list[int]:
-    """The ids of text columns with a value that ends in a space: comparisons have to trim it."""
+def _padded(table: pa.Table | Streamed, relation: Relation) -> list[int]:
+    """The ids of text columns with a value that ends in a space, as far as is known: comparisons have to trim it."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    out = []
-    for column, plan_column in zip(table.columns, relation.cols, strict=True):
-        if plan_column.type.tp in (Tp.VARCHAR, Tp.VAR_STRING, Tp.BLOB, Tp.TINY_BLOB, Tp.MEDIUM_BLOB, Tp.LONG_BLOB):
-            if plan_column.type.is_text and pc.any(pc.ends_with(column, " ")).as_py():
-                out.append(plan_column.id)
-    return out
+    keep = (Tp.VARCHAR, Tp.VAR_STRING, Tp.BLOB, Tp.TINY_BLOB, Tp.MEDIUM_BLOB, Tp.LONG_BLOB)
+    texts = [(at, c.id) for at, c in enumerate(relation.cols) if c.type.tp in keep and c.type.is_text]
+    if not isinstance(table, pa.Table):
+        return [id_ for _, id_ in texts]
+    return [id_ for at, id_ in texts if pc.any(pc.ends_with(table.column(at), " ")).as_py()]
+
+
+def _bytes_of(scan: Scan) -> float:
+    """About what the columns of a scan take in Arrow, at least."""
+    assert scan.access is not None
+    return scan.access.rows * sum(TEXT_BYTES if c.type.is_string else 8 for c in scan.cols)
 
 
 def _row_fixer(types: Sequence[FieldType]) -> Callable[[Row], Row] | None:

@@ -168,8 +168,8 @@ class ScanReader:
 
     def batches(
         self, reader: Reader, env: Env, segments: SegmentCache | None, writes: Sequence[tuple[bytes, bytes | None]]
-    ) -> list[pa.RecordBatch]:
-        """Returns the scan's rows as Arrow, columns in the scan's order; conditions are left to whoever reads them.
+    ) -> Iterator[pa.RecordBatch]:
+        """The scan's rows as Arrow, columns in the scan's order; conditions are left to whoever reads them.
 
         `writes` are the transaction's own writes to the table's records, which `reader` merges in.
         """
@@ -178,19 +178,21 @@ class ScanReader:
 
         access = self.access
         if self._is_left_out(env):
-            return []
+            return
         if access.kind == "scan" and segments is not None and not self.with_handle:
-            return _held(segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes), env)
+            yield from segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes)
+            return
         if access.kind != "index" and not access.point and not writes and not self.with_handle:
-            if access.rows >= PACKED_ROWS_MIN:
-                ranges = self._keys.ranges(env)
-                return _held(scan_table(reader, self.codec, self.offsets, ranges, self.tz), env)
+            if access.rows >= PACKED_ROWS_MIN or access.kind == "scan":
+                yield from scan_table(reader, self.codec, self.offsets, self._keys.ranges(env), self.tz)
+                return
         if access.kind == "index" and not (access.point or access.cover or self.with_handle):
             if access.rows >= PACKED_ROWS_MIN:
-                return _held(self._looked_up(reader, env), env)
+                yield from self._looked_up(reader, env)
+                return
         names = [f"c{c.id}" for c in self.scan.cols]
         rows = list(env.quota.rows(self.rows(reader, env)))
-        return [rows_to_batch(rows, names, [c.type for c in self.scan.cols], inside=True)]
+        yield rows_to_batch(rows, names, [c.type for c in self.scan.cols], inside=True)
 
     def _looked_up(self, reader: Reader, env: Env) -> Iterator[pa.RecordBatch]:
         """The rows that many index entries point to: fetched in the order of their keys, decoded in bulk."""
@@ -204,15 +206,6 @@ class ScanReader:
             keys.sort()
             found = reader.batch_get(keys)
             yield decoder.decode(pack_pairs([(key, found[key]) for key in keys if key in found], 0))
-
-
-def _held(batches: Iterable[pa.RecordBatch], env: Env) -> list[pa.RecordBatch]:
-    """All the batches; OverQuota when they are too much for the execution."""
-    held = []
-    for batch in batches:
-        env.quota.hold(batch.nbytes)
-        held.append(batch)
-    return held
 
 
 _NO_VALUE = object()

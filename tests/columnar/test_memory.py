@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import sqlfront
-from coprocessor.errors import OverQuota
+from coprocessor.codec.vector import BatchDecoder
+from coprocessor.errors import CodecError, OverQuota
 from coprocessor.quota import Quota
+from sqlfront.exec.streamed import Streamed
 from tests.columnar.compare import REPLICA, ROWS, hinted
 
 COUNT = 60_000
@@ -36,13 +38,76 @@ def test_the_replica_spills_and_answers(con: Any) -> None:
     assert con.execute(query(REPLICA)).fetchall() == [(COUNT,)]
 
 
-def test_rows_beyond_the_quota_are_refused(con: Any) -> None:
-    con.execute("set tidb_mem_quota_query = 1000000")
+STREAMED = {
+    "groups": WIDE,
+    "a sum": "select sum(length(s)), min(id), max(s) from t where s like '%7%'",
+    "two of them": "select count(*) from t join u using (id) where t.s >= u.s",
+    "one twice": "with q as (select id from t where s > 0) select count(*) from q a join q b on a.id = b.id + 3",
+    "one below another": "select count(*) from t where id in (select id from u where s > '0')",
+    "all": "select id, s from t",
+    "sorted": "select s, id from t order by s desc limit 5",
+    "spaces": "select count(*) from u where concat(s, ' ') = '5'",
+}
+
+
+@pytest.mark.parametrize("sql", STREAMED.values(), ids=STREAMED)
+def test_rows_beyond_the_quota_are_read_as_the_query_runs(con: Any, sql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    con.execute("create table u (id int primary key, s varchar(200))")
+    con.execute("insert into u select id, concat(id, if(id % 2, ' ', '')) from t")
+    con.execute("set tidb_isolation_read_engines = 'tikv'")
+    con.execute("set tidb_mem_quota_query = -1")
+    whole = sorted(con.execute(sql).fetchall())
+    scans: list[int] = []
+    read = Streamed.__arrow_c_stream__
+    monkeypatch.setattr(Streamed, "__arrow_c_stream__", lambda self, *args: (scans.append(1), read(self, *args))[1])
+    con.execute("set tidb_mem_quota_query = 3000000")
+    assert sorted(con.execute(sql).fetchall()) == whole
+    assert scans
+    assert con.execute(sql).fetch_arrow_table().num_rows == len(whole)
+
+
+def test_what_is_read_as_the_query_runs_is_of_its_snapshot(con: Any) -> None:
+    con.execute("set tidb_isolation_read_engines = 'tikv'")
+    con.execute("set tidb_mem_quota_query = 3000000")
+    cursor = con.cursor().execute("select id, s from t where id >= 0")
+    first = cursor.fetchmany(10)
+    with sqlfront.connect(con._database.path, autocommit=True) as other:
+        other.execute("use d")
+        other.execute("set tidb_mem_quota_query = -1")
+        other.execute("delete from t where id >= 100")
+    assert len(first) + len(cursor.fetchall()) == COUNT
+    assert con.execute("select count(*), sum(length(s)) from t").fetchone() == (100, 10_000)
+
+
+def test_own_writes_beyond_the_quota_are_refused(con: Any) -> None:
+    con.execute("set tidb_mem_quota_query = 3000000")
+    con.execute("begin")
+    con.execute("delete from t where id = 7")
     with pytest.raises(sqlfront.Error) as refused:
         con.execute(query(ROWS)).fetchall()
     assert refused.value.code == 8175
     con.execute("set tidb_mem_quota_query = -1")
+    assert con.execute(query(ROWS)).fetchall() == [(COUNT - 1,)]
+    con.execute("rollback")
+
+
+def test_what_fails_while_it_is_read_says_why(con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    con.execute("set tidb_mem_quota_query = 3000000")
+
+    def damaged(*_: Any, **__: Any) -> Any:
+        raise CodecError("a record of 3 bytes")
+
+    monkeypatch.setattr(BatchDecoder, "decode", damaged)
+    with pytest.raises(sqlfront.Error, match="Stored bytes cannot be read: a record of 3 bytes"):
+        con.execute(query(ROWS)).fetchall()
+    monkeypatch.undo()
     assert con.execute(query(ROWS)).fetchall() == [(COUNT,)]
+
+
+def test_explain_analyze_counts_what_was_read_as_it_ran(con: Any) -> None:
+    con.execute("set tidb_mem_quota_query = 3000000")
+    plan = con.execute(f"explain analyze {query(ROWS)}").fetchall()
+    assert any(str(COUNT) in map(str, row) for row in plan if "TableFullScan" in str(row[0])), plan
 
 
 @pytest.mark.parametrize("value", ["5MB", "100%", "much", "-1"])
