@@ -78,6 +78,8 @@ class Replica:
         """Tables that a query would have read here."""
         self._refused: dict[int, tuple[TableCodec, str]] = {}
         """Tables that DuckDB cannot hold, in this form, and why."""
+        self._giving_way: duckdb.DuckDBPyConnection | None = None
+        self._giving_way_mutex = threading.Lock()
         self.last_applied = 0.0
         """When a change was applied, on the monotonic clock."""
         self._ahead = 0
@@ -92,11 +94,25 @@ class Replica:
     # What the store reports
 
     def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        if self._giving_way is not None:
+            self.hold_way(interrupt=True)
         tables = self._tables
         for key, value in writes:
             table = tables.get(key[:RECORD_PREFIX_LEN])
             if table is not None:
                 table.note(commit_ts, key, value)
+
+    def give_way(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Has the next commit interrupt what the connection runs, until `hold_way`."""
+        self._giving_way = connection
+
+    def hold_way(self, *, interrupt: bool = False) -> bool:
+        """Ends that; returns whether nobody has interrupted it."""
+        with self._giving_way_mutex:  # the connection is another's afterwards
+            connection, self._giving_way = self._giving_way, None
+            if connection is not None and interrupt:
+                connection.interrupt()
+            return connection is not None
 
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
         """A bulk load changed the range: the tables in it are read anew."""

@@ -142,7 +142,7 @@ class Worker(threading.Thread):
             self._checkpoint()
         for table in replica.tables:
             if self._is_worn(table, quiet_s):
-                self.lay_out(table)
+                self.lay_out(table, gives_way=quiet_s > IDLE_S and not self._is_very_worn(table))
         if now - self._tidied >= TIDY_S:
             self._tidied = now
             self.tidy()
@@ -167,20 +167,25 @@ class Worker(threading.Thread):
             return True
         if table.dead < DEAD_ROWS_MIN:
             return False
-        rows = max(1, table.rows)
-        idle = quiet_s > max(IDLE_S, rows / LAID_OUT_PER_S)
-        return table.dead > rows * DEAD_SHARE_MAX or (idle and table.dead > rows * DEAD_SHARE_IDLE)
+        idle = quiet_s > max(IDLE_S, table.rows / LAID_OUT_PER_S)
+        return self._is_very_worn(table) or (idle and table.dead > table.rows * DEAD_SHARE_IDLE)
 
-    def lay_out(self, table: ReplicaTable) -> bool:
+    def _is_very_worn(self, table: ReplicaTable) -> bool:
+        return table.dead > max(DEAD_ROWS_MIN, table.rows * DEAD_SHARE_MAX)
+
+    def lay_out(self, table: ReplicaTable, *, gives_way: bool = False) -> bool:
         """Writes the live rows of a table anew, in the order of its keys, while commits are applied to the old one.
 
         Those are then applied to the new one as well, and it takes the old one's place, in one DuckDB transaction.
-        Returns whether it did; the table stays as it is when it was changed too much meanwhile.
+        Returns whether it did; the table stays as it is when it was changed too much meanwhile, or at all if the work
+        gives way to writers: it has the processors and the disk for seconds.
         """
         replica = self._replica
         connection = replica.duck.take()
         layout, generation = table.layout, table.generation
         laid = Layout(layout.codec, layout.copy + 1)
+        if gives_way:
+            replica.give_way(connection)
         try:
             with replica.mutex:
                 ts = table.applied_ts
@@ -192,8 +197,9 @@ class Worker(threading.Thread):
             ).fetchall()
             connection.commit()
             key_index = create_index(connection, laid, rows)
+            interrupted, gives_way = gives_way and not replica.hold_way(), False
             with replica.mutex:
-                keys = table.changed_since(ts)
+                keys = None if interrupted else table.changed_since(ts)
                 same = table.layout is layout and table.generation == generation and table.status is Status.READY
                 if keys is None or not same or replica.find(layout.codec) is not table:
                     connection.execute(f"DROP TABLE {laid.name}")
@@ -209,10 +215,12 @@ class Worker(threading.Thread):
                 connection.rollback()
             with suppress(*query_errors()):
                 connection.execute(f"DROP TABLE IF EXISTS {laid.name}")
-            table.dead = 0  # not at once again
-            table.key_index = Choice(table.key_index.index, False)
+            if not gives_way or replica.hold_way():
+                table.dead = 0  # not at once again
+                table.key_index = Choice(table.key_index.index, False)
             return False
         finally:
+            replica.hold_way()
             replica.duck.give_back(connection)
 
     def _take_over(

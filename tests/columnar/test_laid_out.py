@@ -67,6 +67,39 @@ def test_a_cursor_that_is_open_goes_on(con: Any) -> None:
     assert sum(v for _, v in rows) == sum(range(ROWS))
 
 
+@pytest.mark.parametrize("when", ["while it is written", "between two steps"])
+def test_it_gives_way_to_a_writer(con: Any, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """The work is for nothing, and done when nobody writes."""
+    wear(con)
+    table, replica = table_of(con), con._database.columnar._replica
+    dead, copy = table.dead, table.layout.copy
+
+    def write() -> None:
+        with sqlfront.connect(con._database.path, autocommit=True) as other:
+            other.execute("use d")
+            other.execute("update t set v = -1 where a = 1")
+
+    create_index = worker.create_index
+
+    def disturbed(connection: Any, *args: Any) -> Any:
+        if when == "between two steps":
+            write()
+        else:
+            threading.Timer(0.2, write).start()
+            connection.execute("select count(*) from range(100000000000) where range % 7 = 3").fetchall()
+        return create_index(connection, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "create_index", disturbed)
+        assert not worker_of(con).lay_out(table, gives_way=True)
+    assert not replica.hold_way()
+    assert (table.dead, table.layout.copy) == (dead, copy)
+    same_table(con, "t")
+    assert worker_of(con).lay_out(table, gives_way=True)
+    assert table.dead == 0
+    same_table(con, "t")
+
+
 def test_writers_meanwhile(con: Any) -> None:
     over = threading.Event()
 
