@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
 CATCH_UP_KEYS_MAX = 2_000_000
 """A table that more keys of the log concern is built anew."""
+SAVE_S = 1.0
 SAVE_KEYS = 65_536
-"""When the rows are so many keys ahead of the positions in the file, an apply brings those up to date."""
+"""When the rows were ahead of the positions in the file for so long, or by so many keys, an apply brings those up."""
 
 logger = logging.getLogger("sqlfront.columnar")
 
@@ -82,8 +83,8 @@ class Replica:
         self._giving_way_mutex = threading.Lock()
         self.last_applied = 0.0
         """When a change was applied, on the monotonic clock."""
-        self._ahead = 0
-        """About so many keys were applied since positions were saved."""
+        self._ahead, self._saved = 0, 0.0
+        """About so many keys were applied since positions were saved, and when that was, on the monotonic clock."""
         self.problem: str | None = None
         """Why nothing can be read at present."""
         self._tables: dict[bytes, ReplicaTable] = {}
@@ -387,7 +388,7 @@ class Replica:
                 return False
         for table, batch in batches:
             table.applied(ts, batch)
-        return self._ahead <= SAVE_KEYS or self.save()
+        return True
 
     def failed(self, error: Exception) -> None:
         """Damage is built anew; anything else may pass."""
@@ -400,6 +401,10 @@ class Replica:
         connection = self.writer
         assert connection is not None
         script = Script()
+        ahead = self._ahead > SAVE_KEYS or time.monotonic() - self._saved > SAVE_S
+        saved = self._unsaved() if ahead else []
+        for table in saved:  # as they stand before this batch
+            script.add(table.position_sql())
         padded = {table.table_id: table.padded for table, _ in work}
         for table, batch in work:
             layout = table.layout
@@ -415,6 +420,7 @@ class Replica:
                 script.add(layout.insert_sql(), pa.Table.from_batches([rows]))
         script.run_whole(connection)
         self.last_applied = time.monotonic()
+        self._note_saved(saved)
         self._ahead += sum(len(batch.newest) for _, batch in work)
         for table, _ in work:
             table.padded = padded[table.table_id]
@@ -425,7 +431,7 @@ class Replica:
         False when that failed, and then the replica has stopped.
         """
         with self.mutex:
-            tables = [table for table in self._tables.values() if table.unsaved and table.status is Status.READY]
+            tables = self._unsaved()
             if not tables or self.writer is None:
                 return True
             script = Script()
@@ -436,10 +442,17 @@ class Replica:
             except query_errors() as error:
                 self.failed(error)
                 return False
-            self._ahead = 0
+            self._note_saved(tables)
+            return True
+
+    def _unsaved(self) -> list[ReplicaTable]:
+        return [table for table in self._tables.values() if table.unsaved and table.status is Status.READY]
+
+    def _note_saved(self, tables: Sequence[ReplicaTable]) -> None:
+        if tables:
+            self._saved, self._ahead = time.monotonic(), 0
             for table in tables:
                 table.unsaved = False
-            return True
 
     # Definitions
 

@@ -105,11 +105,10 @@ class ReplicaTable:
         """What is to be applied to come to `ts`, when every such commit has been told; it stays pending until
         `applied`."""
         pending = self.pending[:]
-        entries = sorted((entry for entry in pending if entry[0] <= ts), key=_commit_ts)
-        newest: dict[bytes, bytes | None] = {}
-        for _, key, value in entries:
-            newest[key] = value
-        return Batch(newest, entries, len(pending), [entry for entry in pending if entry[0] > ts])
+        rest = [entry for entry in pending if entry[0] > ts]
+        entries = sorted([entry for entry in pending if entry[0] <= ts] if rest else pending, key=_commit_ts)
+        newest = {key: value for _, key, value in entries}
+        return Batch(newest, entries, len(pending), rest)
 
     def drop_until(self, ts: int) -> None:
         """Forgets what is pending at or below `ts`: the rows have it."""
@@ -122,7 +121,7 @@ class ReplicaTable:
             self.changed += [(commit_ts, key) for commit_ts, key, _ in batch.entries]
             self.pending[: batch.seen] = batch.rest
             self.change_ts, self.unsaved = batch.entries[-1][0], True
-            behind = sum(key <= self.max_key for key in batch.newest)
+            behind = len(batch.newest) - sum(map(self.max_key.__lt__, batch.newest))
             self.dead += behind
             self.rows += len(batch.newest) - behind
             self.max_key = max(self.max_key, max(batch.newest))

@@ -44,8 +44,6 @@ DEAD_SHARE_MAX = 0.05
 """A table with so many deleted rows, of all, is laid out anew, when nobody writes or in any case."""
 LAID_OUT_PER_S = 500_000
 """About so many rows: nobody must have written for as long as it takes, lest each pause be taken for the end."""
-SAVE_S = 1.0
-"""So often the positions in the file are brought up to date."""
 TIDY_S = 30.0
 RETRY_S = 15.0
 
@@ -63,7 +61,7 @@ class Worker(threading.Thread):
         self._replica = replica
         self._stopping = threading.Event()
         self._ticks = 0
-        self._tidied = self._saved = time.monotonic()
+        self._tidied = time.monotonic()
         self._tried = 0.0
         self._built = threading.Condition()
 
@@ -133,11 +131,10 @@ class Worker(threading.Thread):
             replica.apply_all()
         if self._ticks >= APPLY_AGE_TICKS:
             self._ticks = 0
-        if now - self._saved > SAVE_S:
-            self._saved = now
-            replica.save()
         waiting = log_bytes(replica.path)
         quiet_s = 0.0 if pending else time.monotonic() - replica.last_applied
+        if quiet_s > IDLE_S:
+            replica.save()
         if waiting > CHECKPOINT_BYTES or (quiet_s > IDLE_S and waiting > CHECKPOINT_IDLE_BYTES):
             self._checkpoint()
         for table in replica.tables:

@@ -372,7 +372,8 @@ def test_rows_ahead_of_their_position_are_applied_again(
     path: Path, log: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process was killed between an apply and the note of it: new rows, gone ones, the first with a space behind."""
-    monkeypatch.setattr(worker, "SAVE_S", 1e9)
+    monkeypatch.setattr(worker, "IDLE_S", 1e9)
+    monkeypatch.setattr(replica, "SAVE_S", 1e9)
     with opened(path) as con:
         con.execute("insert into t values (1000, 1, 'x'), (1001, 1, 'y '), (1002, 1, 'z')")
         same_table(con, "t")
@@ -399,14 +400,14 @@ def test_rows_ahead_of_their_position_are_applied_again(
 
 
 def test_an_apply_of_very_many_keys_saves_the_position(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "SAVE_S", 1e9)
+    monkeypatch.setattr(worker, "IDLE_S", 1e9)
+    monkeypatch.setattr(replica, "SAVE_S", 1e9)
     monkeypatch.setattr(replica, "SAVE_KEYS", 100)
     with opened(path) as con:
-        for rows, unsaved in ((90, True), (20, False), (90, True)):
+        for rows, ahead in ((90, 90), (20, 110), (80, 80), (30, 110), (10, 10)):
             con.execute("update t set v = v + 1 where id < ?", (rows,))
             same_table(con, "t")
-            (table,) = con._database.columnar._replica.tables
-            assert table.unsaved is unsaved
+            assert con._database.columnar._replica._ahead == ahead
 
 
 def test_where_starts_of_the_machine_cannot_be_told_apart_it_is_synced(
