@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sqlfront.session import Session
 
 
-STREAMED_SHARE = 4
+STREAMED_SHARE = 2
 """A relation that takes more than such a part of the quota is read while the query runs, not before."""
 TEXT_BYTES = 24
 
@@ -652,8 +652,10 @@ def _padded(table: pa.Table | Streamed, relation: Relation) -> list[int]:
 
 def _bytes_of(scan: Scan) -> float:
     """About what the columns of a scan take in Arrow, at least."""
-    assert scan.access is not None
-    return scan.access.rows * sum(TEXT_BYTES if c.type.is_string else 8 for c in scan.cols)
+    access = scan.access
+    assert access is not None
+    rows = access.table_rows if access.kind == "scan" else access.rows
+    return rows * sum(TEXT_BYTES if c.type.is_string else 8 for c in scan.cols)
 
 
 def _row_fixer(types: Sequence[FieldType]) -> Callable[[Row], Row] | None:

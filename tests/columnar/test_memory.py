@@ -60,7 +60,7 @@ def test_rows_beyond_the_quota_are_read_as_the_query_runs(con: Any, sql: str, mo
     scans: list[int] = []
     read = Streamed.__arrow_c_stream__
     monkeypatch.setattr(Streamed, "__arrow_c_stream__", lambda self, *args: (scans.append(1), read(self, *args))[1])
-    con.execute("set tidb_mem_quota_query = 3000000")
+    con.execute("set tidb_mem_quota_query = 2000000")
     assert sorted(con.execute(sql).fetchall()) == whole
     assert scans
     assert con.execute(sql).fetch_arrow_table().num_rows == len(whole)
