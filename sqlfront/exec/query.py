@@ -413,11 +413,11 @@ class DuckSource:
             return stream
         batches: list[pa.RecordBatch] = []
         for batch in self._batches(name, relation, reader):
-            quota.hold(batch.nbytes)
-            batches.append(batch)
-            if stream is not None and quota.held - held_before > held_max:
+            if stream is not None and quota.held - held_before + batch.nbytes > held_max:
                 quota.hold(held_before - quota.held)
                 return stream
+            quota.hold(batch.nbytes)
+            batches.append(batch)
         self.measures[id(relation)] = (sum(b.num_rows for b in batches), time.perf_counter() - begun)
         names = [f"c{c.id}" for c in relation.cols]
         if not batches:
