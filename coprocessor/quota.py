@@ -40,10 +40,14 @@ class Holdings:
         self._returned: deque[int] = deque()
 
     def set_limit(self, limit: int | None) -> None:
-        """Sets the limit for what is held and DuckDB together. Raises what `leave` does."""
+        """Sets the limit for what is held and DuckDB together. Raises what `leave` does, and then it stays."""
         with self._mutex:
-            self._limit = limit
-            self._tell()
+            before, self._limit = self._limit, limit
+            try:
+                self._tell()
+            except BaseException:
+                self._limit = before
+                raise
 
     def take(self, size: int) -> bool:
         """Counts so many bytes more; False when they are too many, and then they are not counted."""

@@ -240,7 +240,7 @@ class Replica:
             table.pending[:0] = pending[prefix]
             table.history_from = ts
             # the file may have them already, and none above
-            table.max_key = max((table.max_key, *(key for _, key, _ in pending[prefix])))
+            table.max_key = max(table.max_key, max((key for _, key, _ in pending[prefix]), default=b""))
 
     def stop(self, error: Exception) -> None:
         """Serves nothing until `reopen`: the row path does meanwhile, and the change log remembers what is missed."""
