@@ -31,8 +31,8 @@ class Holdings:
     """What the executions of one database hold. Safe to share between threads."""
 
     def __init__(self, limit: int | None, leave: Callable[[int | None], None]) -> None:
-        """`limit` is in bytes, None for none; `leave` is told how much DuckDB may have, and raises when that is less
-        than it needs at present."""
+        """`limit` is in bytes, None for none; `leave` is told how much DuckDB may have, and raises DuckDB's error when
+        that is less than it needs at present."""
         self._leave = leave
         self._limit = limit
         self._mutex = threading.Lock()
@@ -61,9 +61,11 @@ class Holdings:
                 return False
             self._held += size
             if self._held - self._told > limit // SHARE_STEPS:
+                from coprocessor.duck import query_errors  # which counts by this module itself
+
                 try:
                     self._tell()
-                except Exception:  # noqa: BLE001 - DuckDB cannot do with less, so there is no room
+                except query_errors():  # DuckDB cannot do with less
                     self._held -= size
                     return False
             return True

@@ -425,15 +425,12 @@ class Replica:
         for table, _ in work:
             table.padded = padded[table.table_id]
 
-    def save(self) -> bool:
-        """Notes in the file where the tables stand: until then what was applied is applied again after a crash.
-
-        False when that failed, and then the replica has stopped.
-        """
+    def save(self) -> None:
+        """Notes in the file where the tables stand: until then what was applied is applied again after a crash."""
         with self.mutex:
             tables = self._unsaved()
             if not tables or self.writer is None:
-                return True
+                return
             script = Script()
             for table in tables:
                 script.add(table.position_sql())
@@ -441,9 +438,8 @@ class Replica:
                 script.run_whole(self.writer)
             except query_errors() as error:
                 self.failed(error)
-                return False
+                return
             self._note_saved(tables)
-            return True
 
     def _unsaved(self) -> list[ReplicaTable]:
         return [table for table in self._tables.values() if table.unsaved and table.status is Status.READY]

@@ -168,7 +168,7 @@ class Worker(threading.Thread):
         return self._is_very_worn(table) or (idle and table.dead > table.rows * DEAD_SHARE_IDLE)
 
     def _is_very_worn(self, table: ReplicaTable) -> bool:
-        return table.dead > max(DEAD_ROWS_MIN, table.rows * DEAD_SHARE_MAX)
+        return table.dead > table.rows * DEAD_SHARE_MAX
 
     def lay_out(self, table: ReplicaTable, *, gives_way: bool = False) -> bool:
         """Writes the live rows of a table anew, in the order of its keys, while commits are applied to the old one.

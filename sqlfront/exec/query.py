@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 
 STREAMED_SHARE = 2
-"""A relation that takes more than such a part of the quota is read while the query runs, not before."""
+"""A relation that takes more than such a part of the quota, or than is left, is read while the query runs."""
 TEXT_BYTES = 24
+"""What a text is thought to take in Arrow, at least."""
 
 
 def result_columns(plan: QueryPlan) -> tuple[ResultColumn, ...]:
@@ -320,6 +321,7 @@ class DuckSource:
         self._lookups = query.lookups(session.database.statistics)
         self._read: dict[int, pa.Table] = {}
         self._relations: dict[str, pa.Table | Streamed] = {}
+        self._streams: list[Streamed] = []
         self._sources: dict[str, str] = {}
         self._view = view
         self._columnar = {}
@@ -406,18 +408,22 @@ class DuckSource:
             return self._session.virtual_relation(relation)
         assert reader is not None
         begun = time.perf_counter()
-        stream = self._stream(name, relation, reader)
         quota = self._env.quota
-        held_before, held_max = quota.held, quota.limit // STREAMED_SHARE
-        if stream is not None and isinstance(relation, Scan) and _bytes_of(relation) > held_max:
-            return stream
+        scan = relation if isinstance(relation, Scan) and self._may_stream(relation) else None
+        fits = min(quota.limit // STREAMED_SHARE, quota.rest)
+        if scan is not None and _bytes_of(scan) > fits:
+            return self._streamed(name, scan, reader)
         batches: list[pa.RecordBatch] = []
+        size = 0
         for batch in self._batches(name, relation, reader):
-            if stream is not None and quota.held - held_before + batch.nbytes > held_max:
-                quota.hold(held_before - quota.held)
-                return stream
-            quota.hold(batch.nbytes)
+            size += batch.nbytes
+            if scan is None:
+                quota.hold(batch.nbytes)
+            elif size > fits:
+                return self._streamed(name, scan, reader)
             batches.append(batch)
+        if scan is not None:
+            quota.hold(size)
         self.measures[id(relation)] = (sum(b.num_rows for b in batches), time.perf_counter() - begun)
         names = [f"c{c.id}" for c in relation.cols]
         if not batches:
@@ -428,29 +434,33 @@ class DuckSource:
         table = self._read[id(relation)] = pa.Table.from_batches(batches)
         return table
 
-    def _stream(self, name: str, relation: Scan | Aggregate, reader: Reader) -> Streamed | None:
-        """The relation, to be read while the query runs; None when there is no quota that it could exceed, or it is
-        wanted before, or has the transaction's own writes."""
-        session, quota = self._session, self._env.quota
-        if quota.limit < 0 or session.storage.push_down is not None or not isinstance(relation, Scan):
-            return None
-        lookups = self._lookups
-        wanted_before = id(relation) in lookups or any(lookup.driver is relation for lookup in lookups.values())
-        if wanted_before or session.dirty_writes(*relation.table.codec.record_range):
-            return None
+    def _may_stream(self, scan: Scan) -> bool:
+        """Whether a scan can be read while the query runs: there is a quota that it could exceed, its rows are not
+        wanted before, and the transaction has no writes of its own to it."""
+        session, lookups = self._session, self._lookups
+        if self._env.quota.limit < 0 or session.storage.push_down is not None:
+            return False
+        wanted_before = id(scan) in lookups or any(lookup.driver is scan for lookup in lookups.values())
+        return not wanted_before and not session.dirty_writes(*scan.table.codec.record_range)
+
+    def _streamed(self, name: str, scan: Scan, reader: Reader) -> Streamed:
+        """The scan, to be read while the query runs."""
         from sqlfront.exec.streamed import Streamed
 
-        plain, ts, begun = self._query.scan_reader(name, relation), reader.ts, time.perf_counter()
+        plain, ts, begun = self._query.scan_reader(name, scan), reader.ts, time.perf_counter()
+        storage, env, measures, key = self._session.storage, self._env, self.measures, id(scan)
 
         def read() -> Iterator[pa.RecordBatch]:
-            self.measures[id(relation)] = (0, 0.0)
-            return plain.batches(session.storage.snapshot(ts), self._env, None, ())
+            measures[key] = (0, 0.0)
+            return plain.batches(storage.snapshot(ts), env, None, ())
 
         def note(rows: int) -> None:
-            self.measures[id(relation)] = (self.measures[id(relation)][0] + rows, time.perf_counter() - begun)
+            measures[key] = (measures[key][0] + rows, time.perf_counter() - begun)
 
-        schema = _empty([f"c{c.id}" for c in relation.cols], [c.type for c in relation.cols]).schema
-        return Streamed(schema, read, note)
+        schema = _empty([f"c{c.id}" for c in scan.cols], [c.type for c in scan.cols]).schema
+        stream = Streamed(schema, read, note)
+        self._streams.append(stream)
+        return stream
 
     def _batches(self, name: str, relation: Scan | Aggregate, reader: Reader) -> Iterator[pa.RecordBatch]:
         """What a relation's access path gives, or what the store makes of it."""
@@ -503,8 +513,6 @@ class DuckSource:
 
     def _overflowed(self, exc: Exception) -> None:
         """Goes from 18-digit decimals to 38 digits, and from there to Python's; any other error is raised.
-
-        A relation that failed while it was read tells why itself.
 
         When the replica turns out to be damaged, the rows are read.
         """
@@ -570,10 +578,10 @@ class DuckSource:
             self._stop()
 
     def _raise_failure(self) -> None:
-        for relation in self._relations.values():
-            failure = getattr(relation, "failure", None)
-            if failure is not None:
-                raise failure
+        """Raises what a relation met while the query read it: DuckDB makes an error of its own of that."""
+        for stream in self._streams:
+            if stream.failure is not None:
+                raise stream.failure
 
     def _stop(self) -> None:
         running, self._running = self._running, None

@@ -66,6 +66,13 @@ def test_rows_beyond_the_quota_are_read_as_the_query_runs(con: Any, sql: str, mo
     assert con.execute(sql).fetch_arrow_table().num_rows == len(whole)
 
 
+def test_relations_that_fit_one_by_one_are_not_refused_together(con: Any) -> None:
+    con.execute("set tidb_isolation_read_engines = 'tikv'")
+    con.execute("set tidb_mem_quota_query = 1000000")
+    sql = "select count(*) from t a" + "".join(f" join t b{i} using (id)" for i in range(5))  # an id takes four bytes
+    assert con.execute(sql).fetchall() == [(COUNT,)]
+
+
 def test_what_is_read_as_the_query_runs_is_of_its_snapshot(con: Any) -> None:
     con.execute("set tidb_isolation_read_engines = 'tikv'")
     con.execute("set tidb_mem_quota_query = 3000000")
