@@ -207,12 +207,13 @@ class Worker(threading.Thread):
             self._checkpoint()
             return True
         except query_errors() as error:
-            logger.info("columnar table %s was not laid out anew: %s", layout.codec.schema.name, error)
+            gave_way = gives_way and not replica.hold_way()
             with suppress(*query_errors()):
                 connection.rollback()
             with suppress(*query_errors()):
                 connection.execute(f"DROP TABLE IF EXISTS {laid.name}")
-            if not gives_way or replica.hold_way():
+            if not gave_way:
+                logger.info("columnar table %s was not laid out anew: %s", layout.codec.schema.name, error)
                 table.dead = 0  # not at once again
                 table.key_index = Choice(table.key_index.index, False)
             return False

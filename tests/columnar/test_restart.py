@@ -73,6 +73,13 @@ def positions(path: Path) -> dict[int, tuple[int, int]]:
     return {id_: (applied, change) for id_, applied, change, _ in rows}
 
 
+def left_by_a_kill(con: Any, path: Path) -> Path:
+    """A copy of the replica as a process leaves it that is killed now: the background would write between two files."""
+    con._database.columnar._worker.stop()
+    shutil.copytree(path / "columnar", left := path.parent / "left")
+    return left
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + WAIT_S
     while not condition():
@@ -301,7 +308,7 @@ def test_a_log_of_duckdb_that_is_torn(path: Path) -> None:
             con.execute("delete from t where id = ?", (100 + i,))
             same_table(con, "t")
             same_table(con, "u")
-        shutil.copytree(path / "columnar", torn := path.parent / "torn")
+        torn = left_by_a_kill(con, path)
         con.execute("update t set v = 7 where id < 60")
     (wal,) = torn.glob("*.wal")
     whole = wal.read_bytes()
@@ -339,7 +346,7 @@ def test_a_file_that_was_open_when_the_machine_stopped_is_built(path: Path, log:
         with opened(path) as con:
             con.execute("update t set v = 9 where id < 9")
             same_table(con, "t")
-            shutil.copytree(path / "columnar", left := path.parent / "left")
+            left = left_by_a_kill(con, path)
         shutil.rmtree(path / "columnar")
         left.rename(path / "columnar")
         note.write_text(other)
@@ -357,7 +364,7 @@ def test_a_file_that_was_open_when_the_process_was_killed_is_kept(path: Path, lo
     with opened(path) as con:
         con.execute("update t set v = 9 where id < 9")
         same_table(con, "t")
-        shutil.copytree(path / "columnar", left := path.parent / "left")
+        left = left_by_a_kill(con, path)
         con.execute("update t set v = 8 where id < 7")
     shutil.rmtree(path / "columnar")
     left.rename(path / "columnar")
@@ -383,7 +390,7 @@ def test_rows_ahead_of_their_position_are_applied_again(
         same_table(con, "t")
         (table,) = con._database.columnar._replica.tables
         assert table.unsaved
-        shutil.copytree(path / "columnar", left := path.parent / "left")
+        left = left_by_a_kill(con, path)
         con.execute("update t set v = 2, s = 'a' where id in (1000, 1001)")
         con.execute("delete from t where id = 1003")
         con.execute("insert into t values (1002, 3, 'back')")
