@@ -636,14 +636,16 @@ class _Reader:
 
     def _partition_by(self) -> d.PartitionBy:
         position = self.position
-        if self.word() == "LINEAR" or self.word() == "KEY":
-            raise self.refuse(f"PARTITION BY {self.word()}", position)
-        kind = self.accept_any("RANGE", "LIST", "HASH")
+        if self.word() == "LINEAR":
+            raise self.refuse("PARTITION BY LINEAR", position)
+        kind = self.accept_any("RANGE", "LIST", "HASH", "KEY")
         if not kind:
             raise self.wrong()
         columns: tuple[str, ...] = ()
         expr = ""
-        if kind != "HASH" and self.accept("COLUMNS"):
+        if kind == "KEY":
+            columns = self._hashed_columns()
+        elif kind != "HASH" and self.accept("COLUMNS"):
             columns = tuple(part.column for part in self._key_parts())
         else:
             expr = self._parenthesised()
@@ -657,6 +659,18 @@ class _Reader:
             raise self.refuse("SUBPARTITION BY")
         partitions = self._partitions() if self.word() == "(" else ()
         return d.PartitionBy(kind.lower(), expr, columns, partitions, number, position)
+
+    def _hashed_columns(self) -> tuple[str, ...]:
+        """[ALGORITHM = 1 | 2] (column, ...) of KEY; no columns stand for those of the primary key."""
+        if self.accept("ALGORITHM"):
+            self.accept("=")
+            if self.integer() not in (1, 2):
+                raise self.wrong()
+        if self.word() == "(" and self.word(1) == ")":
+            self.take()
+            self.take()
+            return ()
+        return tuple(part.column for part in self._key_parts())
 
     def _parenthesised(self) -> str:
         """The text between two parentheses that belong together."""

@@ -12,14 +12,14 @@ from coprocessor.errors import EvalError
 from coprocessor.evaluate import compile_expr
 from coprocessor.expr import Column, Expr
 from coprocessor.schema import ColumnSchema
-from coprocessor.types import FieldType, Tp
+from coprocessor.types import BLOB_TPS, FieldType, Tp
 from coprocessor.values import cast_for_column
 from sqlfront.bind.generated import bind_over
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import quote_text, type_info
 from sqlfront.catalog.model import Table, field_type
-from sqlfront.catalog.partitions import MAXVALUE, definitions, kind_of
-from sqlfront.catalog.table_builder import columns_in
+from sqlfront.catalog.partitions import HASHED, MAXVALUE, definitions, kind_of
+from sqlfront.catalog.table_builder import column_keys, columns_in
 from sqlfront.errors import DatabaseError, error, unsupported
 from sqlfront.plan.partitions import MAX, NULL, Key, Partitioning, fold_of
 
@@ -29,6 +29,8 @@ _COLUMN_TPS = frozenset(
     {Tp.TINY, Tp.SHORT, Tp.INT24, Tp.LONG, Tp.LONGLONG, Tp.DATE, Tp.DATETIME, Tp.STRING, Tp.VARCHAR}
 )
 """Types of RANGE COLUMNS and LIST COLUMNS."""
+_KEY_TPS = _COLUMN_TPS | {Tp.NEWDECIMAL, Tp.FLOAT, Tp.DOUBLE, Tp.YEAR, Tp.DURATION, Tp.ENUM, Tp.SET}
+"""Types of KEY. A TIMESTAMP would be in another partition in another time zone."""
 
 
 @lru_cache(maxsize=512)
@@ -56,14 +58,17 @@ def _stored(table: Table) -> tuple[list[Expr], list[d.PartitionSpec]]:
 def checked(by: d.PartitionBy, columns: Columns, env: Env) -> d.PartitionBy:
     """A new table's partitions with their constants computed; refuses what cannot be a partitioning of its columns."""
     exprs = _exprs(columns, by.expr, by.columns, by.position)
+    allowed = _KEY_TPS if by.kind == "key" else _COLUMN_TPS
     for expr in exprs:
+        if by.kind == "key" and expr.type.tp in BLOB_TPS | {Tp.JSON}:
+            raise error(1502, "A BLOB field is not allowed in partition function", position=by.position)
         if not by.columns and not expr.type.is_integer:
             raise error(1491, f"The PARTITION function returns the wrong type ({by.expr})", position=by.position)
-        if by.columns and expr.type.tp not in _COLUMN_TPS:
+        if by.columns and expr.type.tp not in allowed:
             column = expr.name if isinstance(expr, Column) else by.expr
             message = f"Field '{column}' is of a not allowed type for this type of partitioning"
             raise error(1659, message, position=by.position)
-    if by.kind != "hash" and not by.partitions:
+    if by.kind not in HASHED and not by.partitions:
         message = f"For {by.kind.upper()} partitions each partition must be defined"
         raise error(1492, message, position=by.position)
     if by.number and by.partitions and by.number != len(by.partitions):
@@ -74,7 +79,7 @@ def checked(by: d.PartitionBy, columns: Columns, env: Env) -> d.PartitionBy:
 def checked_more(table: Table, specs: Sequence[d.PartitionSpec], env: Env) -> tuple[d.PartitionSpec, ...]:
     """The same for partitions that are added to a table."""
     kind = kind_of(table.info)
-    if not kind or kind == "hash":
+    if not kind or kind in HASHED:
         return tuple(specs)  # refused where the change is planned
     exprs, there = _stored(table)
     if kind == "range" and there[-1].less_than == (MAXVALUE,) * len(exprs):
@@ -86,7 +91,7 @@ def checked_specs(
     kind: str, exprs: Sequence[Expr], specs: Sequence[d.PartitionSpec], env: Env
 ) -> tuple[d.PartitionSpec, ...]:
     """Partitions with their constants computed, in the form in which they are stored."""
-    wanted = {"range": ("LESS THAN", "less_than"), "list": ("IN", "values"), "hash": ("", "")}[kind]
+    wanted = {"range": ("LESS THAN", "less_than"), "list": ("IN", "values")}.get(kind, ("", ""))
     out: list[d.PartitionSpec] = []
     for spec in specs:
         given = [name for name in ("less_than", "values") if getattr(spec, name)]
@@ -195,8 +200,21 @@ def _constant(text: str, expr: Expr, env: Env, spec: d.PartitionSpec, *, null: b
 
 def check_partitions(spec: d.CreateTable, by: d.PartitionBy, env: Env) -> None:
     """Checks a new table's partitions and computes their constants."""
+    if by.kind == "key" and not by.columns:
+        by = replace(by, columns=_implied_columns(spec, by), implied=True)
     virtual = {c.name.lower() for c in spec.columns if c.generated is not None and not c.generated.stored}
     if virtual.intersection([name.lower() for name in by.columns] or columns_in(by.expr)):
         raise unsupported("partitions by a virtual generated column", position=by.position)
     columns = [(c.name, field_type(type_info(c.type, c.name))) for c in spec.columns if c.type.name != "SERIAL"]
     spec.partition = checked(by, columns, env)
+
+
+def _implied_columns(spec: d.CreateTable, by: d.PartitionBy) -> tuple[str, ...]:
+    """The columns of KEY (): those of the primary key, or of the first unique key of columns that are not NULL."""
+    keys = [key for column in spec.columns for key in column_keys(column)] + spec.keys
+    filled = {c.name.lower() for c in spec.columns if c.not_null}
+    for key in sorted(keys, key=lambda key: key.kind != "primary"):
+        names = [part.column for part in key.parts]
+        if key.kind == "primary" or (key.kind == "unique" and filled.issuperset(name.lower() for name in names)):
+            return tuple(names)
+    raise error(1488, "Field in list of fields for partition function not found in table", position=by.position)

@@ -17,6 +17,7 @@ from sqlfront.catalog.column_types import check_charset, type_text
 from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
 from sqlfront.catalog.partitions import (
+    HASHED,
     check_keys,
     check_names,
     definition,
@@ -234,8 +235,9 @@ class _Step:
 
     def add_partitions(self, action: d.AddPartitions) -> None:
         need_partitioned(self.info, action.position)
-        if kind_of(self.info) == "hash":
-            raise unsupported("ADD PARTITION of a table that is partitioned by HASH", position=action.position)
+        if (kind := kind_of(self.info)) in HASHED:
+            message = f"ADD PARTITION of a table that is partitioned by {str(kind).upper()}"
+            raise unsupported(message, position=action.position)
         there = definitions(self.info)
         check_names([d["name"]["O"] for d in there] + [spec.name for spec in action.partitions], action.position)
         self._set_definitions([*there, *map(definition, action.partitions)])
@@ -250,7 +252,7 @@ class _Step:
                 known["id"] = 0
             self._set_definitions(there)
             return
-        if kind_of(self.info) == "hash":
+        if kind_of(self.info) in HASHED:
             message = "DROP PARTITION can only be used on RANGE/LIST partitions"
             raise error(1512, message, position=action.position)
         if len(found) == len(there):

@@ -105,8 +105,9 @@ class PartitionSpec:
 
 @dataclass(frozen=True, slots=True)
 class PartitionBy:
-    """`kind` is range, list or hash; over `columns` (RANGE COLUMNS, LIST COLUMNS) or over an expression, as text.
-    `number` is that of hash partitions without definitions, 0 when it was not given."""
+    """`kind` is range, list, hash or key; over `columns` (RANGE COLUMNS, LIST COLUMNS, KEY) or over an expression, as
+    text. KEY without columns is over those of the primary key, which are `implied`.
+    `number` is that of hashed partitions without definitions, 0 when it was not given."""
 
     kind: str
     expr: str = ""
@@ -114,6 +115,7 @@ class PartitionBy:
     partitions: tuple[PartitionSpec, ...] = ()
     number: int = 0
     position: int = -1
+    implied: bool = False
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from coprocessor.types import BLOB_TPS, FieldType, Tp
 from sqlfront.catalog.column_types import quote_text, type_text
 from sqlfront.catalog.info import Flag
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, Column, Index, Table
-from sqlfront.catalog.partitions import definitions, kind_of
+from sqlfront.catalog.partitions import HASHED, definitions, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -165,17 +165,17 @@ def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) ->
 
 
 def partition_method(table: Table) -> tuple[str, str]:
-    """How a partitioned table is cut: RANGE, LIST, HASH or their forms with COLUMNS, and what by."""
+    """How a partitioned table is cut: RANGE, LIST (or their forms with COLUMNS), HASH or KEY, and what by."""
     record = table.info.partition
     kind = (kind_of(table.info) or "").upper()
     columns = record["columns"]
     if columns:
-        return f"{kind} COLUMNS", ",".join(quote_name(name["O"]) for name in columns)
+        return kind if kind == "KEY" else f"{kind} COLUMNS", ",".join(quote_name(name["O"]) for name in columns)
     return kind, record["expr"]
 
 
 def partition_values(definition: Mapping[str, Any]) -> str:
-    """The bound of a RANGE, or the values of a LIST; nothing for a HASH."""
+    """The bound of a RANGE, or the values of a LIST; nothing for a HASH or a KEY."""
     if definition["less_than"]:
         return ",".join(definition["less_than"])
     rows = definition["in_values"] or ()
@@ -185,15 +185,16 @@ def partition_values(definition: Mapping[str, Any]) -> str:
 def partitions_text(table: Table) -> str:
     """PARTITION BY of SHOW CREATE TABLE."""
     method, expr = partition_method(table)
-    head = f"PARTITION BY {method} ({expr})"
+    hashed = kind_of(table.info) in HASHED
+    head = f"PARTITION BY {method} ({'' if table.info.partition.get('is_empty_columns') else expr})"
     found = definitions(table.info)
-    if method == "HASH" and all(d["name"]["O"] == f"p{i}" for i, d in enumerate(found)):
+    if hashed and all(d["name"]["O"] == f"p{i}" for i, d in enumerate(found)):
         return f"{head} PARTITIONS {len(found)}"
     lines = []
     for one in found:
         words = f" VALUES {'LESS THAN' if one['less_than'] else 'IN'} ({partition_values(one)})"
         comment = f" COMMENT {quote_text(one['comment'])}" if one.get("comment") else ""
-        lines.append(f"PARTITION {quote_name(one['name']['O'])}{words if method != 'HASH' else ''}{comment}")
+        lines.append(f"PARTITION {quote_name(one['name']['O'])}{'' if hashed else words}{comment}")
     return f"{head}\n({(',' + chr(10) + ' ').join(lines)})"
 
 

@@ -13,14 +13,16 @@ from sqlfront.catalog.definition import PartitionBy, PartitionSpec
 from sqlfront.catalog.info import Flag, TableInfo
 from sqlfront.errors import error, near_match
 
-KINDS = {1: "range", 2: "hash", 3: "list"}
+KINDS = {1: "range", 2: "hash", 3: "list", 4: "key"}
+HASHED = frozenset({"hash", "key"})
+"""Kinds whose partitions have a number and no values."""
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 PARTITIONS_MAX = 8192
 MAXVALUE = "MAXVALUE"
 
 
 def kind_of(info: TableInfo) -> str | None:
-    """range, list or hash; None for a table that is not partitioned, "" for one whose kind is not known here."""
+    """range, list, hash or key; None for a table that is not partitioned, "" for one whose kind is not known here."""
     found = info.partition
     if not found or not found.get("enable"):
         return None
@@ -52,14 +54,14 @@ def forget_ids(info: TableInfo) -> None:
 def partition_record(by: PartitionBy) -> dict[str, Any]:
     """The record of new partitions; their ids are given when it is stored."""
     specs = by.partitions
-    if by.kind == "hash":
+    if by.kind in HASHED:
         specs = specs or tuple(PartitionSpec(f"p{i}") for i in range(by.number or 1))
     return {
         "type": _NUMBERS[by.kind],
         "expr": by.expr,
         "columns": [_name(column) for column in by.columns] or None,
         "enable": True,
-        "is_empty_columns": False,
+        "is_empty_columns": by.implied,
         "definitions": [definition(spec) for spec in specs],
         "adding_definitions": None,
         "dropping_definitions": None,

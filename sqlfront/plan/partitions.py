@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any
 
+from coprocessor.convert import to_text
 from coprocessor.env import Env
 from coprocessor.evaluate import compile_expr
 from coprocessor.expr import Call, Column, Const, Expr, Param, walk
@@ -77,6 +79,9 @@ class Partitioning:
     def _place(self, values: Sequence[Any]) -> int | None:
         if self.kind == "hash":
             return 0 if values[0] is None else abs(int(values[0])) % self.count
+        if self.kind == "key":
+            hashed = b"".join(map(_hashed, self._exprs, values))
+            return zlib.crc32(hashed) % self.count
         key = tuple(NULL if v is None else (1, fold(v)) for v, fold in zip(values, self._fold, strict=True))
         if self.kind == "list":
             return self._lists.get(key)
@@ -162,6 +167,18 @@ class Partitioning:
 def fold_of(type_: FieldType) -> Callable[[Any], Any]:
     """What values of a type are compared by."""
     return sort_key(type_) or _same
+
+
+def _hashed(expr: Expr, value: Any) -> bytes:
+    """What KEY hashes of a value, as TiDB does: its text's sort key."""
+    if value is None:
+        return b"\0"
+    if isinstance(value, bytes):
+        return value
+    text = to_text(value, expr.type)
+    if not expr.type.is_string:
+        return text.rstrip(" ").encode()
+    return str(fold_of(expr.type)(text)).encode()
 
 
 def _same(value: Any) -> Any:
