@@ -34,7 +34,7 @@ import datetime as dt
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol
@@ -47,7 +47,7 @@ from coprocessor.codec.vector import BatchDecoder, empty_columns
 from coprocessor.scan import DirtyRow, KeyedBatch, merge_dirty
 from coprocessor.segment_rows import ColumnKey, RowsBuilder, SegmentRows, caught_up, column_keys, decode_more, edited
 from coprocessor.table import KeyRange, TableCodec
-from kvstore.client.api import LocalStorage, PackedBatch, Reader
+from kvstore.client.api import LocalStorage, PackedBatch, Parts, Reader
 from kvstore.mvcc.packed import pack_pairs
 
 SEGMENT_ROWS = 65_536
@@ -239,7 +239,9 @@ class SegmentCache:
 
     # What the store reports
 
-    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+    def on_commit(
+        self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]], patches: Mapping[bytes, Parts]
+    ) -> None:
         """Ends the segments that the commit's keys fall in."""
         if self._tables:
             self.note([(commit_ts, key) for key, _ in writes])

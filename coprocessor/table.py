@@ -34,6 +34,7 @@ from coprocessor.codec.row import (
     compile_rows_decoder,
     handle_splitter,
     key_only_offsets,
+    stored_offsets,
 )
 from coprocessor.codec.temporal import to_utc
 from coprocessor.errors import CodecError
@@ -84,7 +85,7 @@ class TableCodec:
         self.handle_offsets = frozenset(offsets)
         """The columns that make the handle; none of a hidden one."""
         self.encode_row: Callable[[Sequence[Any]], bytes] = compile_encoder(schema)
-        self._patchers: dict[frozenset[int], RowPatcherFn] = {}
+        self._patchers: dict[frozenset[int], tuple[RowPatcherFn, frozenset[int]]] = {}
         self.index_entries: EntriesFn = compile_entries(schema)
         """(values, handle) -> (index, key, value, distinct) of every index; a distinct key must not be there yet."""
         self.key_only_offsets = key_only_offsets(schema)
@@ -162,13 +163,15 @@ class TableCodec:
             found = self._decoders[wanted, zone] = compile_decoder(self.schema, wanted, zone)
         return found
 
-    def patcher(self, changed: frozenset[int]) -> RowPatcherFn:
-        """Returns the encoder of rows in which only the columns at `changed` may differ from (the row as it was)."""
+    def patcher(self, changed: frozenset[int]) -> tuple[RowPatcherFn, frozenset[int]]:
+        """Returns the encoder of rows in which only the columns at `changed` may differ from (the row as it was), and
+        the ids of those columns."""
         found = self._patchers.get(changed)
         if found is None:
             if len(self._patchers) >= PATCHERS_MAX:
                 self._patchers.clear()
-            found = self._patchers[changed] = compile_patcher(self.schema, changed, self.encode_row)
+            ids = frozenset(self.schema.columns[at].id for at in stored_offsets(self.schema) if at in changed)
+            found = self._patchers[changed] = compile_patcher(self.schema, changed, self.encode_row), ids
         return found
 
     def key_decoder(self, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None) -> Decoder:

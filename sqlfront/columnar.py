@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from sqlfront.catalog.replica_status import ReplicaStatus
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coprocessor.columnar.view import View
     from coprocessor.columnar.worker import Worker
     from coprocessor.table import TableCodec
-    from kvstore.client.api import LocalStorage
+    from kvstore.client.api import LocalStorage, Parts
     from sqlfront.catalog.model import Table
     from sqlfront.database import Database
 
@@ -102,7 +102,9 @@ class Columnar:
 
     # What the store reports, before the replica listens itself
 
-    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+    def on_commit(
+        self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]], patches: Mapping[bytes, Parts]
+    ) -> None:
         if self._replica is None:
             self._commits += 1
             if self._commits >= START_COMMITS:

@@ -1,4 +1,4 @@
-"""The index by which a few rows of a large columnar table are found, to be deleted.
+"""The index by which a few rows of a large columnar table are found, to be deleted or updated.
 
 A DELETE by a join probes the key column of the whole table, however few its keys are: 12 to 21 ms for six million rows.
 DuckDB reads an index of its own only for a list of values of one column, so the index is over one integer column of the
@@ -49,9 +49,9 @@ class KeyIndex:
         """So many keys of a table of so many rows are found sooner by the index than by a join."""
         return min(rows // ROWS_FOR_A_KEY, int(FOUND_MAX / 2 / self.fan))
 
-    def delete_sql(self, layout: Layout, keys: pa.RecordBatch) -> str:
-        """Deletes the rows with these keys."""
-        sql = _delete_listed_sql(layout, self.column, keys)
+    def condition(self, layout: Layout, keys: pa.RecordBatch) -> str:
+        """What is true of the rows with these keys."""
+        sql = _is_listed(self.column, keys)
         names = layout.key_names
         if len(names) == 1:
             return sql
@@ -79,14 +79,14 @@ class Choice:
         """When the index was dropped: it is made again where there was one."""
         return Choice(None, self.is_open or self.index is not None)
 
-    def delete_sql(self, layout: Layout, keys: pa.RecordBatch, rows: int) -> str:
-        """How rows with these keys are deleted soonest, of a table of so many; to be run over them, where it reads
-        RELATION."""
+    def condition(self, layout: Layout, keys: pa.RecordBatch, rows: int) -> str | None:
+        """The condition by which rows with these keys, among others of `keys`, are found soonest in a table of so many;
+        for a statement that is run over them. None where a join finds them sooner."""
         if self.index is not None and keys.num_rows <= self.index.keys_max(rows):
-            return self.index.delete_sql(layout, keys)
+            return self.index.condition(layout, keys)
         if keys.num_rows <= LISTED_MAX and layout.key_names == layout.integer_keys[:1]:
-            return _delete_listed_sql(layout, layout.key_names[0], keys)
-        return layout.delete_sql()
+            return _is_listed(layout.key_names[0], keys)
+        return None
 
     def to_json(self) -> str | None:
         """The choice as text, None while it is open."""
@@ -103,10 +103,9 @@ OPEN = Choice(None, True)
 """Of a table that nobody has looked at."""
 
 
-def _delete_listed_sql(layout: Layout, column: str, keys: pa.RecordBatch) -> str:
-    """Deletes all rows whose integer `column` has one of the keys' values, which stand in the statement."""
-    values = ", ".join(map(str, keys.column(column).unique().to_pylist()))
-    return f"DELETE FROM {layout.name} WHERE {column} IN ({values})"
+def _is_listed(column: str, keys: pa.RecordBatch) -> str:
+    """Whether an integer `column` has one of the keys' values, which stand in the statement."""
+    return f"{column} IN ({', '.join(map(str, keys.column(column).unique().to_pylist()))})"
 
 
 def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout, rows: int) -> Choice:

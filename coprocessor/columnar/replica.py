@@ -32,13 +32,13 @@ from coprocessor.codec.vector import absent
 from coprocessor.columnar.files import Built, attach, detach, set_aside
 from coprocessor.columnar.key_index import Choice
 from coprocessor.columnar.layout import NAME_PATTERN, Layout, table_name
-from coprocessor.columnar.table import Batch, ReplicaTable, Status
+from coprocessor.columnar.table import Batch, Entry, ReplicaTable, Status
 from coprocessor.columnar.view import Overlay, View
 from coprocessor.duck import RELATION, DuckEngine, Script, file_errors, is_damage, query_errors, run_over
 from coprocessor.errors import Unsupported
 from coprocessor.schema import ColumnSchema
 from coprocessor.table import TableCodec
-from kvstore.client.api import LocalStorage
+from kvstore.client.api import LocalStorage, Parts
 from kvstore.errors import Corruption
 from kvstore.mvcc.packed import pack_pairs
 
@@ -94,14 +94,16 @@ class Replica:
 
     # What the store reports
 
-    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+    def on_commit(
+        self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]], patches: Mapping[bytes, Parts]
+    ) -> None:
         if self._giving_way is not None:
             self.hold_way(interrupt=True)
         tables = self._tables
         for key, value in writes:
             table = tables.get(key[:RECORD_PREFIX_LEN])
             if table is not None:
-                table.note(commit_ts, key, value)
+                table.note(commit_ts, key, value, patches.get(key))
 
     def give_way(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Has the next commit interrupt what the connection runs, until `hold_way`."""
@@ -232,15 +234,15 @@ class Replica:
                 table.status = Status.BUILDING
             return
         values = self.storage.snapshot(ts).batch_get(sorted(seen))
-        pending: dict[bytes, list[tuple[int, bytes, bytes | None]]] = {prefix: [] for prefix in by_prefix}
+        pending: dict[bytes, list[Entry]] = {prefix: [] for prefix in by_prefix}
         for key, commit_ts in sorted(seen.items(), key=lambda item: item[1]):
-            pending[key[:RECORD_PREFIX_LEN]].append((commit_ts, key, values.get(key)))
+            pending[key[:RECORD_PREFIX_LEN]].append((commit_ts, key, values.get(key), None))
         for prefix, table in by_prefix.items():
             table.drop_until(ts)
             table.pending[:0] = pending[prefix]
             table.history_from = ts
             # the file may have them already, and none above
-            table.max_key = max(table.max_key, max((key for _, key, _ in pending[prefix]), default=b""))
+            table.max_key = max(table.max_key, max((key for _, key, _, _ in pending[prefix]), default=b""))
 
     def stop(self, error: Exception) -> None:
         """Serves nothing until `reopen`: the row path does meanwhile, and the change log remembers what is missed."""
@@ -408,8 +410,15 @@ class Replica:
         padded = {table.table_id: table.padded for table, _ in work}
         for table, batch in work:
             layout = table.layout
-            gone = [key for key in batch.newest if key <= table.max_key]
-            come = sorted((key, value) for key, value in batch.newest.items() if value is not None)
+            patched = batch.patched
+            others = [(key, value) for key, value in batch.newest.items() if key not in patched]
+            gone = [key for key, _ in others if key <= table.max_key]
+            come = sorted((key, value) for key, value in others if value is not None)
+            if patched:
+                changed = sorted((key, value) for key in patched if (value := batch.newest[key]) is not None)
+                patches = layout.patches(pack_pairs(changed, 0), frozenset().union(*patched.values()))
+                if patches is not None:
+                    script.add(table.update_sql(patches), patches)
             if gone:
                 keys = layout.keys(gone)
                 sql = table.delete_sql(keys)

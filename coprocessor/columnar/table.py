@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -13,14 +13,20 @@ import pyarrow as pa
 
 from coprocessor.columnar.key_index import OPEN, Choice
 from coprocessor.columnar.layout import Layout, blob
+from kvstore.client.api import Parts
 
 CHANGED_MAX = 1_000_000
 """So many changes are remembered for readers of the past; older readers take the row path."""
+UPDATED_COLUMNS_MAX = 6
+"""Rows in which more columns changed are deleted and added again: each column's values are read and written apart."""
+UPDATED_SHARE_MIN = 0.5
+"""So are all, where fewer can be updated: it takes a second look for the keys."""
 OVERLAY_KEYS_MAX = 50_000
 """A reader of the past for whom more keys have changed takes the row path."""
 
-Entry = tuple[int, bytes, bytes | None]
-"""commit_ts, record key, value (None: deleted)."""
+Entry = tuple[int, bytes, bytes | None, Parts | None]
+"""commit_ts, record key, value (None: deleted), and the ids of the columns that may differ from the row before (None:
+any, or there was none)."""
 
 _commit_ts = itemgetter(0)
 
@@ -36,10 +42,12 @@ class Status(enum.Enum):
 class Batch(NamedTuple):
     """What is pending up to a timestamp: the newest value of each key, and all entries in order of commit.
 
-    They are among the first `seen` of the pending ones, of which `rest` stay.
+    The rows of the `patched` keys are there and differ in the columns of these ids alone. The entries are among the
+    first `seen` of the pending ones, of which `rest` stay.
     """
 
     newest: dict[bytes, bytes | None]
+    patched: dict[bytes, Parts]
     entries: Sequence[Entry]
     seen: int
     rest: list[Entry]
@@ -87,7 +95,12 @@ class ReplicaTable:
 
     def delete_sql(self, keys: pa.RecordBatch) -> str:
         """How rows with these keys are deleted soonest; to be run over them, where it reads RELATION."""
-        return self.key_index.delete_sql(self.layout, keys, self.rows)
+        found = self.key_index.condition(self.layout, keys, self.rows)
+        return self.layout.delete_sql() if found is None else f"DELETE FROM {self.layout.name} WHERE {found}"
+
+    def update_sql(self, rows: pa.RecordBatch) -> str:
+        """How these columns of rows with these keys are updated soonest; to be run over them."""
+        return self.layout.update_sql(rows.schema.names, self.key_index.condition(self.layout, rows, self.rows))
 
     def position_sql(self) -> str:
         """Notes where the table stands, what is in it, and what must be known to go on from there."""
@@ -97,9 +110,9 @@ class ReplicaTable:
             f"max_key = {blob(self.max_key)}, padded = '{padded}' WHERE table_id = {self.table_id}"
         )
 
-    def note(self, commit_ts: int, key: bytes, value: bytes | None) -> None:
+    def note(self, commit_ts: int, key: bytes, value: bytes | None, parts: Parts | None) -> None:
         """Takes in a write of a commit. Commits come in order but for rare exceptions."""
-        self.pending.append((commit_ts, key, value))
+        self.pending.append((commit_ts, key, value, parts))
 
     def take(self, ts: int) -> Batch:
         """What is to be applied to come to `ts`, when every such commit has been told; it stays pending until
@@ -107,8 +120,23 @@ class ReplicaTable:
         pending = self.pending[:]
         rest = [entry for entry in pending if entry[0] > ts]
         entries = sorted([entry for entry in pending if entry[0] <= ts] if rest else pending, key=_commit_ts)
-        newest = {key: value for _, key, value in entries}
-        return Batch(newest, entries, len(pending), rest)
+        newest = {key: value for _, key, value, _ in entries}
+        return Batch(newest, self._patched(entries, newest), entries, len(pending), rest)
+
+    def _patched(self, entries: Sequence[Entry], newest: Collection[bytes]) -> dict[bytes, Parts]:
+        """The keys whose rows are sooner updated than deleted and added again, and the columns to update."""
+        patches: dict[bytes, Parts | None] = {}
+        for _, key, _, parts in entries:
+            if parts is None:
+                patches[key] = None
+            elif (known := patches.setdefault(key, parts)) is not parts and known is not None:
+                patches[key] = known | parts
+        fit = self.layout.updatable
+        patched = {key: parts for key, parts in patches.items() if parts is not None and parts <= fit}
+        if len(frozenset().union(*patched.values())) > UPDATED_COLUMNS_MAX:
+            return {}
+        behind = sum(map(self.max_key.__ge__, newest))
+        return patched if len(patched) >= behind * UPDATED_SHARE_MIN else {}
 
     def drop_until(self, ts: int) -> None:
         """Forgets what is pending at or below `ts`: the rows have it."""
@@ -118,11 +146,11 @@ class ReplicaTable:
     def applied(self, ts: int, batch: Batch) -> None:
         """The table stands at `ts`, the batch is in it."""
         if batch.entries:
-            self.changed += [(commit_ts, key) for commit_ts, key, _ in batch.entries]
+            self.changed += [(commit_ts, key) for commit_ts, key, _, _ in batch.entries]
             self.pending[: batch.seen] = batch.rest
             self.change_ts, self.unsaved = batch.entries[-1][0], True
             behind = len(batch.newest) - sum(map(self.max_key.__lt__, batch.newest))
-            self.dead += behind
+            self.dead += behind - len(batch.patched)
             self.rows += len(batch.newest) - behind
             self.max_key = max(self.max_key, max(batch.newest))
             if len(self.changed) > CHANGED_MAX:

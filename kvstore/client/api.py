@@ -37,6 +37,8 @@ class ReadFrom(Enum):
     """Any peer, at a timestamp that it knows to be complete; the leader, read as usual, when it does not."""
 
 
+Parts = frozenset[int]
+"""Which parts of a value were changed; rows have their columns' ids."""
 CommitCheck = Callable[[int], None]
 """Raises what is to abort a commit at this commit_ts."""
 
@@ -122,6 +124,12 @@ class Transaction(Reader, Protocol):
 
     def put(self, key: bytes, value: bytes) -> None: ...
 
+    def patch(self, key: bytes, value: bytes, parts: Parts) -> None:
+        """Like put of a live key, where the value differs from the one that the transaction sees in these parts alone.
+
+        The numbers mean something to the caller and to observers, not to the store.
+        """
+
     def insert(self, key: bytes, value: bytes) -> None:
         """Like put, but commit fails with KeyExists when another transaction has a live value there.
 
@@ -201,7 +209,11 @@ class CommitObserver(Protocol):
     A commit whose thread was interrupted may be told twice.
     """
 
-    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None: ...
+    def on_commit(
+        self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]], patches: Mapping[bytes, Parts]
+    ) -> None:
+        """`patches` has those of the keys whose values differ from the ones before in these parts alone, as far as that
+        is known."""
 
     def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
         """A bulk load changes [start, end) (also sent when a range was destroyed).

@@ -199,7 +199,7 @@ class Committer:
         """Commits the buffer of `txn` and returns its commit_ts when it is durable and visible."""
         if self.stopped is not None:
             raise self.stopped
-        commit = txn.committing = Commit(txn.start_ts, buffer.writes)
+        commit = txn.committing = Commit(txn.start_ts, buffer.writes, buffer.patches)
         owner = txn.owner
         try:
             keys = (*buffer.writes, *(marked - buffer.writes.keys())) if marked else buffer.writes
@@ -368,7 +368,7 @@ class Committer:
             writes = list(commit.writes.items())
             try:
                 for observer in self.observers:
-                    observer.on_commit(commit.commit_ts, writes)
+                    observer.on_commit(commit.commit_ts, writes, commit.patches)
             except Exception as error:  # noqa: BLE001 - an observer that missed a commit must not be believed again
                 self.stop(error)
 

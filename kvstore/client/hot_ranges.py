@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kvstore.mvcc.chunks import Chunk
 
 if TYPE_CHECKING:
+    from kvstore.client.api import Parts
     from kvstore.client.embedded import EmbeddedStore
 
 KEY_BYTES = 19
@@ -86,7 +87,7 @@ class HotRanges:
 
     # What the store reports
 
-    def on_commit(self, commit_ts: int, writes: Writes) -> None:
+    def on_commit(self, commit_ts: int, writes: Writes, patches: Mapping[bytes, Parts]) -> None:
         blocks = self._blocks
         if not blocks:
             return

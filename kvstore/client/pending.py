@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from kvstore.client.api import CommitCheck
+from kvstore.client.api import CommitCheck, Parts
 from kvstore.client.group_commit import Place
 
 Encoded = list[tuple[bytes, bytes | None]]
+_NO_PATCHES: Mapping[bytes, Parts] = MappingProxyType({})
 
 
 class Commit(Place):
@@ -17,9 +20,12 @@ class Commit(Place):
     It owns the locks that it takes itself, so it serves as their owner where no transaction does.
     """
 
-    __slots__ = ("_readers", "_sorted", "check", "commit_ts", "encoded", "locked_only", "locks", "start_ts", "writes")
+    __slots__ = ("_readers", "_sorted", "check", "commit_ts", "encoded", "locked_only", "locks", "patches", "start_ts",
+                 "writes")  # fmt: skip
 
-    def __init__(self, start_ts: int, writes: dict[bytes, bytes | None]) -> None:
+    def __init__(
+        self, start_ts: int, writes: dict[bytes, bytes | None], patches: Mapping[bytes, Parts] = _NO_PATCHES
+    ) -> None:
         # what `Place` sets, without the call: a commit is made for every short write
         self.taken = self.finished = False
         self.error = self.wake = self.follower = None
@@ -27,6 +33,8 @@ class Commit(Place):
         self.commit_ts = 0
         """0 until its records are about to be written."""
         self.writes = writes
+        self.patches = patches
+        """Of some of the keys which parts of their values are changed; the others' may differ in all."""
         self.encoded: Encoded = []
         """The data keys to write, with their values."""
         self.locked_only: list[bytes] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kvstore.client.api import LOCK_WAIT_MS, CancelToken, CommitCheck, PackedBatch, Reader
+from kvstore.client.api import LOCK_WAIT_MS, CancelToken, CommitCheck, PackedBatch, Parts, Reader
 from kvstore.client.merge import merge_chunks, merge_packed
 from kvstore.client.snapshot import Snapshot
 from kvstore.client.write_buffer import WriteBuffer
@@ -164,6 +164,9 @@ class EmbeddedTransaction:
 
     def put(self, key: bytes, value: bytes) -> None:
         self._writable().set(key, value)
+
+    def patch(self, key: bytes, value: bytes, parts: Parts) -> None:
+        self._writable().patch(key, value, parts)
 
     def insert(self, key: bytes, value: bytes) -> None:
         self._writable().insert(key, value)

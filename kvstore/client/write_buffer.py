@@ -28,14 +28,16 @@ class WriteBuffer:
     """
 
     __slots__ = ("_changes", "_logging", "_shaded", "_shades", "_shades_at", "_sorted", "_undo", "bytes", "inserts",
-                 "writes")  # fmt: skip
+                 "patches", "writes")  # fmt: skip
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}
         self.inserts: set[bytes] = set()
+        self.patches: dict[bytes, frozenset[int]] = {}
+        """Of writes that change a value in some parts alone, which; for whoever observes the commit."""
         self.bytes = 0
         self._sorted: list[bytes] = []
-        self._undo: list[tuple[bytes, bytes | _Missing | None, bool]] = []
+        self._undo: list[tuple[bytes, bytes | _Missing | None, bool, frozenset[int] | None]] = []
         self._logging = False
         self._changes = self._shades_at = 0
         self._shades: dict[bytes, Mapping[bytes, bytes | None]] = {}
@@ -45,7 +47,9 @@ class WriteBuffer:
         writes = self.writes
         old = writes.get(key, _MISSING)
         if self._logging:
-            self._undo.append((key, old, key in self.inserts))
+            self._undo.append((key, old, key in self.inserts, self.patches.get(key)))
+        if self.patches:
+            self.patches.pop(key, None)
         writes[key] = value
         self._changes += 1
         size = 0 if value is None else len(value)
@@ -54,6 +58,14 @@ class WriteBuffer:
         elif isinstance(old, bytes):
             size -= len(old)
         self.bytes += size
+
+    def patch(self, key: bytes, value: bytes, parts: frozenset[int]) -> None:
+        """Buffers a put that changes the key's value in these parts alone: the buffered one, or what lies below."""
+        before = self.patches.get(key)
+        known = before is not None or key not in self.writes
+        self.set(key, value)
+        if known:
+            self.patches[key] = parts if before is None or before is parts else before | parts
 
     def insert(self, key: bytes, value: bytes) -> None:
         """Buffers a put that must not meet a live value; after an own delete it is a plain put."""
@@ -74,7 +86,11 @@ class WriteBuffer:
             raise ValueError(f"mark {mark} is not one of this transaction's ({len(undo)} changes)")
         self._changes += 1
         while len(undo) > mark:
-            key, old, inserted = undo.pop()
+            key, old, inserted, parts = undo.pop()
+            if parts is not None:
+                self.patches[key] = parts
+            else:
+                self.patches.pop(key, None)
             current = self.writes[key]
             self.bytes -= len(current) if current is not None else 0
             if isinstance(old, _Missing):

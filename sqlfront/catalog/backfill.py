@@ -18,7 +18,7 @@ the values from a row deletes the entry. So equal counts mean that every row has
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -31,7 +31,7 @@ from sqlfront.errors import DatabaseError, error
 if TYPE_CHECKING:
     from coprocessor.codec.vector_encode import IndexRun
     from coprocessor.schema import IndexSchema
-    from kvstore.client.api import CancelToken, LocalStorage, PackedBatch, Reader, Storage
+    from kvstore.client.api import CancelToken, LocalStorage, PackedBatch, Parts, Reader, Storage
     from sqlfront.catalog.model import Index, Table
 
 BATCH_ROWS = 262_144
@@ -58,7 +58,9 @@ class IndexWatch:
         finally:
             self._followed = tuple(t for t in self._followed if t is not touched)
 
-    def on_commit(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> None:
+    def on_commit(
+        self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]], patches: Mapping[bytes, Parts]
+    ) -> None:
         for touched in self._followed:
             touched.note(writes)
 

@@ -156,7 +156,8 @@ class RowWriter:
         if changed is None or stored is None:
             txn.put(key, codec.encode_row(new_utc))
         else:
-            txn.put(key, codec.patcher(changed)(stored, new_utc))
+            patch, ids = codec.patcher(changed)
+            txn.patch(key, patch(stored, new_utc), ids)
         for index in codec.schema.indexes:
             if changed is not None and changed.isdisjoint(codec.entry_offsets(index)):
                 continue

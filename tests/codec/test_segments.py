@@ -54,7 +54,7 @@ class NaiveStore:
 
     def finish(self, commit_ts: int, writes: Sequence[tuple[bytes, bytes | None]]) -> int:
         for observer in self.observers:
-            observer.on_commit(commit_ts, writes)
+            observer.on_commit(commit_ts, writes, {})
         for key, value in writes:
             self.versions.setdefault(key, []).append((commit_ts, value))
         return commit_ts

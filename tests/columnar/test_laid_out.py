@@ -21,8 +21,8 @@ def con(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     with sqlfront.connect(str(tmp_path / "db"), autocommit=True) as con:
         con.execute("create database d")
         con.execute("use d")
-        con.execute("create table t (a int, b varchar(9), v int, primary key (a, b))")
-        con.executemany("insert into t values (?, ?, ?)", [(i, f"k{i % 7}", i) for i in range(ROWS)])
+        con.execute("create table t (a int, b varchar(9), v int, w varchar(9), primary key (a, b))")
+        con.executemany("insert into t values (?, ?, ?, ?)", [(i, f"k{i % 7}", i, f"w{i % 5}") for i in range(ROWS)])
         count = con.execute(hinted(REPLICA, "select count(*) from t", "t")).fetchall()
         assert count == [(ROWS,)]
         yield con
@@ -38,7 +38,7 @@ def table_of(con: Any) -> Any:
 
 
 def wear(con: Any) -> None:
-    con.execute("update t set v = v + 1 where a % 3 = 0")
+    con.execute("update t set v = v + 1, w = concat('u', v) where a % 3 = 0")
     con.execute("delete from t where a % 5 = 0")
     same_table(con, "t")
     assert table_of(con).dead > ROWS // 3
@@ -49,7 +49,7 @@ def test_the_rows_stay_the_same(con: Any) -> None:
     assert worker_of(con).lay_out(table_of(con))
     assert table_of(con).dead == 0
     same_table(con, "t")
-    con.execute("insert into t values (0, 'new', 1)")
+    con.execute("insert into t values (0, 'new', 1, null)")
     con.execute("delete from t where a = 1")
     same_table(con, "t")
 
@@ -110,7 +110,7 @@ def test_writers_meanwhile(con: Any) -> None:
             while not over.is_set():
                 number += 1
                 other.execute("update t set v = v + 1 where a = ?", (number * 37 % ROWS,))
-                other.execute("insert into t values (?, 'w', 0)", (ROWS + number,))
+                other.execute("insert into t values (?, 'w', 0, null)", (ROWS + number,))
                 other.execute("delete from t where a = ?", (number * 11 % ROWS,))
 
     writer = threading.Thread(target=write)

@@ -171,7 +171,7 @@ def test_an_observer_that_raises_stops_the_store() -> None:
     store = open_test_store(None)
 
     class Broken:
-        def on_commit(self, commit_ts: int, writes: object) -> None:
+        def on_commit(self, commit_ts: int, writes: object, patches: object) -> None:
             raise ValueError("bug")
 
         def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:

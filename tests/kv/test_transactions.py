@@ -268,7 +268,7 @@ def test_observers_hear_commits_in_order_before_they_show(store: EmbeddedStore) 
     heard: list[tuple[int, list[tuple[bytes, bytes | None]]]] = []
 
     class Observer:
-        def on_commit(self, commit_ts: int, writes: object) -> None:
+        def on_commit(self, commit_ts: int, writes: object, patches: object) -> None:
             heard.append((commit_ts, list(writes)))  # type: ignore[call-overload]
 
         def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
@@ -283,6 +283,38 @@ def test_observers_hear_commits_in_order_before_they_show(store: EmbeddedStore) 
     order = [ts for ts, _ in heard]
     assert order == sorted(order)
     assert len(order) == 80
+
+
+def test_observers_hear_which_parts_of_a_value_were_patched(store: EmbeddedStore) -> None:
+    heard: list[dict[bytes, frozenset[int]]] = []
+
+    class Observer:
+        def on_commit(self, commit_ts: int, writes: object, patches: dict[bytes, frozenset[int]]) -> None:
+            heard.append(dict(patches))
+
+        def on_ingest(self, commit_ts: int, start: bytes, end: bytes) -> None:
+            """Not called here."""
+
+    put(store, a=b"1", b=b"1", c=b"1", d=b"1")
+    store.observe(Observer())
+    one, two = frozenset({1}), frozenset({2})
+    txn = store.begin()
+    txn.patch(b"a", b"2", one)
+    txn.patch(b"a", b"3", two)
+    txn.patch(b"b", b"2", one)
+    txn.put(b"b", b"3")
+    txn.put(b"c", b"2")
+    txn.patch(b"c", b"3", one)
+    txn.patch(b"d", b"2", one)
+    mark = txn.mark()
+    txn.patch(b"d", b"3", two)
+    txn.patch(b"e", b"3", two)
+    txn.delete(b"a")
+    txn.undo_to(mark)
+    txn.commit()
+    put(store, a=b"4")
+    assert heard == [{b"a": one | two, b"d": one}, {}]
+    assert [store.get_latest(key) for key in (b"a", b"b", b"c", b"d", b"e")] == [b"4", b"3", b"3", b"2", None]
 
 
 def test_bulk_load(store: EmbeddedStore) -> None:

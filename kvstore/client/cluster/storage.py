@@ -21,6 +21,7 @@ from kvstore.client.api import (
     CommitCheck,
     Ingest,
     LoadReport,
+    Parts,
     PushAnswer,
     PushDown,
     PushRequest,
@@ -210,6 +211,10 @@ class StorageTransaction(ClusterReader):
         return CurrentReader(self._loop, self._txn, ts)
 
     def put(self, key: bytes, value: bytes) -> None:
+        self._txn.put(key, value)
+
+    def patch(self, key: bytes, value: bytes, parts: Parts) -> None:
+        """A put: those who observe commits of a cluster see the log, which does not say more."""
         self._txn.put(key, value)
 
     def insert(self, key: bytes, value: bytes) -> None:
