@@ -1,8 +1,9 @@
 """The index by which a few rows of a large columnar table are found, to be deleted or updated.
 
-A DELETE by a join probes the key column of the whole table, however few its keys are: 12 to 21 ms for six million rows.
-DuckDB reads an index of its own only for a list of values of one column, so the index is over one integer column of the
-key, the one with the most different values, and what else the key has is compared row by row.
+A join probes the key column of the whole table, however few its keys are: 12 to 21 ms for six million rows. DuckDB
+reads an index of its own only for a list of values of one column, and only where the scan has no other filter, such as
+the bounds that a join hands to it. So the index is over one integer column of the key, the one with the most different
+values, which are listed in the statement, and the keys are joined as lists of one element, of which no bounds are made.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from coprocessor.columnar.layout import Layout
-from coprocessor.duck import RELATION, is_damage, query_errors
+from coprocessor.duck import is_damage, query_errors
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,7 +32,7 @@ ROWS_FOR_A_KEY = 6000
 FOUND_MAX = 8192
 """DuckDB looks up no more rows than this by an index."""
 LISTED_MAX = 250
-"""So few keys are listed in the statement: that takes as long as to read them from a relation, or less, and spares the
+"""So few integer keys to be deleted are listed in the statement, of tables without an index too: that spares the
 entries into the interpreter that a relation costs."""
 SETTINGS = f"SET index_scan_max_count = {FOUND_MAX}"
 
@@ -49,19 +50,10 @@ class KeyIndex:
         """So many keys of a table of so many rows are found sooner by the index than by a join."""
         return min(rows // ROWS_FOR_A_KEY, int(FOUND_MAX / 2 / self.fan))
 
-    def condition(self, layout: Layout, keys: pa.RecordBatch) -> str:
-        """What is true of the rows with these keys."""
-        sql = _is_listed(self.column, keys)
-        names = layout.key_names
-        if len(names) == 1:
-            return sql
-        if keys.num_rows <= LISTED_MAX and names == layout.integer_keys:
-            values = zip(*(keys.column(name).to_pylist() for name in names), strict=True)
-            listed = ";".join([":".join(map(str, value)) for value in values])
-            row = ", ':', ".join(names)
-            return f"{sql} AND contains(';{listed};', concat(';', {row}, ';'))"
-        key = f"({', '.join(names)})"
-        return f"{sql} AND {key} IN (SELECT {key} FROM {RELATION})"
+    def same_key(self, layout: Layout, keys: pa.RecordBatch) -> str:
+        """What is true of rows t and g with these keys."""
+        same = " AND ".join(f"[t.{name}] = [g.{name}]" for name in layout.key_names)
+        return f"{_is_listed(self.column, keys)} AND {same}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +71,24 @@ class Choice:
         """When the index was dropped: it is made again where there was one."""
         return Choice(None, self.is_open or self.index is not None)
 
-    def condition(self, layout: Layout, keys: pa.RecordBatch, rows: int) -> str | None:
-        """The condition by which rows with these keys, among others of `keys`, are found soonest in a table of so many;
-        for a statement that is run over them. None where a join finds them sooner."""
-        if self.index is not None and keys.num_rows <= self.index.keys_max(rows):
-            return self.index.condition(layout, keys)
-        if keys.num_rows <= LISTED_MAX and layout.key_names == layout.integer_keys[:1]:
-            return _is_listed(layout.key_names[0], keys)
-        return None
+    def delete_sql(self, layout: Layout, keys: pa.RecordBatch, rows: int) -> str:
+        """How rows with these keys are deleted soonest, of a table of so many; to be run over them, where it reads
+        RELATION."""
+        indexed = self._indexed(keys, rows)
+        if layout.key_names == layout.integer_keys[:1] and (indexed or keys.num_rows <= LISTED_MAX):
+            return f"DELETE FROM {layout.name} AS t WHERE {_is_listed(layout.key_names[0], keys)}"
+        return layout.delete_sql(None if indexed is None else indexed.same_key(layout, keys))
+
+    def update_sql(self, layout: Layout, changed: pa.RecordBatch, rows: int) -> str:
+        """How the columns of `changed` beside the keys are updated soonest; to be run over it."""
+        indexed = self._indexed(changed, rows)
+        same_key = None if indexed is None else indexed.same_key(layout, changed)
+        return layout.update_sql(changed.schema.names, same_key)
+
+    def _indexed(self, keys: pa.RecordBatch, rows: int) -> KeyIndex | None:
+        """The index, if these keys of a table of so many rows are found sooner by it."""
+        index = self.index
+        return index if index is not None and keys.num_rows <= index.keys_max(rows) else None
 
     def to_json(self) -> str | None:
         """The choice as text, None while it is open."""
@@ -105,7 +107,7 @@ OPEN = Choice(None, True)
 
 def _is_listed(column: str, keys: pa.RecordBatch) -> str:
     """Whether an integer `column` has one of the keys' values, which stand in the statement."""
-    return f"{column} IN ({', '.join(map(str, keys.column(column).unique().to_pylist()))})"
+    return f"t.{column} IN ({', '.join(map(str, keys.column(column).unique().to_pylist()))})"
 
 
 def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout, rows: int) -> Choice:

@@ -108,22 +108,16 @@ class Layout:
         names = ", ".join(self.names)
         return f"INSERT INTO {self.name} ({names}) SELECT {names} FROM {RELATION}"
 
-    def delete_sql(self) -> str:
-        """Deletes the rows whose keys are in the relation that the statement is run over."""
-        return f"DELETE FROM {self.name} AS t USING {RELATION} AS g WHERE {self.same_key('t', 'g')}"
+    def delete_sql(self, same_key: str | None = None) -> str:
+        """Deletes the rows whose keys are in the relation that the statement is run over; `same_key` is a quicker way
+        to say so of rows t and g."""
+        return f"DELETE FROM {self.name} AS t USING {RELATION} AS g WHERE {same_key or self.same_key('t', 'g')}"
 
-    def update_sql(self, names: Sequence[str], condition: str | None) -> str:
-        """Updates rows from the relation that the statement is run over, which has their keys and other columns.
-
-        A condition, which finds them by an index, has the values looked up row by row; without one it is a join.
-        """
-        others = [name for name in names if name not in self.key_names]
-        same = self.same_key("t", "g")
-        if condition is None:
-            values = ", ".join(f"{name} = g.{name}" for name in others)
-            return f"UPDATE {self.name} AS t SET {values} FROM {RELATION} AS g WHERE {same}"
-        values = ", ".join(f"{name} = (SELECT g.{name} FROM {RELATION} AS g WHERE {same})" for name in others)
-        return f"UPDATE {self.name} AS t SET {values} WHERE {condition}"
+    def update_sql(self, names: Sequence[str], same_key: str | None = None) -> str:
+        """Updates rows from the relation that the statement is run over, which has their keys and other columns."""
+        values = ", ".join(f"{name} = g.{name}" for name in names if name not in self.key_names)
+        same = same_key or self.same_key("t", "g")
+        return f"UPDATE {self.name} AS t SET {values} FROM {RELATION} AS g WHERE {same}"
 
     def same_key(self, left: str, right: str) -> str:
         return " AND ".join(f"{left}.{name} = {right}.{name}" for name in self.key_names)

@@ -95,12 +95,11 @@ class ReplicaTable:
 
     def delete_sql(self, keys: pa.RecordBatch) -> str:
         """How rows with these keys are deleted soonest; to be run over them, where it reads RELATION."""
-        found = self.key_index.condition(self.layout, keys, self.rows)
-        return self.layout.delete_sql() if found is None else f"DELETE FROM {self.layout.name} WHERE {found}"
+        return self.key_index.delete_sql(self.layout, keys, self.rows)
 
-    def update_sql(self, rows: pa.RecordBatch) -> str:
+    def update_sql(self, changed: pa.RecordBatch) -> str:
         """How these columns of rows with these keys are updated soonest; to be run over them."""
-        return self.layout.update_sql(rows.schema.names, self.key_index.condition(self.layout, rows, self.rows))
+        return self.key_index.update_sql(self.layout, changed, self.rows)
 
     def position_sql(self) -> str:
         """Notes where the table stands, what is in it, and what must be known to go on from there."""
@@ -131,8 +130,10 @@ class ReplicaTable:
                 patches[key] = None
             elif (known := patches.setdefault(key, parts)) is not parts and known is not None:
                 patches[key] = known | parts
-        fit = self.layout.updatable
-        patched = {key: parts for key, parts in patches.items() if parts is not None and parts <= fit}
+        layout = self.layout
+        held = {parts: parts & layout.types.keys() for parts in set(patches.values()) if parts is not None}
+        fit = {parts: there for parts, there in held.items() if there <= layout.updatable}  # others were dropped
+        patched = {key: fit[parts] for key, parts in patches.items() if parts in fit}
         if len(frozenset().union(*patched.values())) > UPDATED_COLUMNS_MAX:
             return {}
         behind = sum(map(self.max_key.__ge__, newest))

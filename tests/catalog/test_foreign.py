@@ -94,7 +94,7 @@ def test_reasons(name: str) -> None:
 
 def test_partitions_that_are_not_known_here() -> None:
     info = stored("partitioned")
-    info.partition["type"] = 4
+    info.partition["type"] = 5
     assert reason_against_reading(info) == "is partitioned in a way that is not known here"
     info.partition |= {"type": 2, "adding_definitions": info.partition["definitions"][:1]}
     assert reason_against_reading(info) == "has partitions that are being changed"

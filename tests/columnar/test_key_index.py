@@ -58,14 +58,17 @@ def wait_for_index(found: Any) -> None:
     assert found.key_index.index is not None
 
 
-def plan_of_delete(con: Any, found: Any, count: int) -> str:
-    """The plan by which `count` rows of the table are deleted, which is not kept."""
+def plan_of(change: str, con: Any, found: Any, count: int) -> str:
+    """The plan by which `count` rows of the table are deleted, or their last column is updated; that is not kept."""
     writer = con._database.columnar._replica.writer
-    names = ", ".join(found.layout.key_names)
-    relation = writer.sql(f"SELECT {names} FROM {found.layout.name} LIMIT {count}").to_arrow_table()
-    (keys,) = relation.combine_chunks().to_batches()
+    layout = found.layout
+    last = f"c{max(layout.types)}"
+    names = ", ".join([*layout.key_names, last] if change == "update" else layout.key_names)
+    relation = writer.sql(f"SELECT {names} FROM {layout.name} LIMIT {count}").to_arrow_table()
+    (rows,) = relation.combine_chunks().to_batches()
+    sql = found.update_sql(rows) if change == "update" else found.delete_sql(rows)
     writer.begin()
-    ((_, plan),) = run_over(writer, f"EXPLAIN ANALYZE {found.delete_sql(keys)}", keys).fetchall()
+    ((_, plan),) = run_over(writer, f"EXPLAIN ANALYZE {sql}", rows).fetchall()
     writer.rollback()
     return str(plan)
 
@@ -88,8 +91,9 @@ def test_few_rows_are_found_by_it(path: str, name: str, listed: int, monkeypatch
     with connected(path) as con:
         found = built(con, definition, [row(i) for i in range(ROWS)])
         assert found.key_index.index is not None
-        assert "Index Scan" in plan_of_delete(con, found, 40)
-        assert "Index Scan" not in plan_of_delete(con, found, 400)
+        for change in ("update", "delete"):
+            assert "Index Scan" in plan_of(change, con, found, 40)
+            assert "Index Scan" not in plan_of(change, con, found, 400)
         rng = random.Random(name)
         for changes in (1, 20, 300):
             for i in rng.sample(range(ROWS), changes):
@@ -147,7 +151,7 @@ def test_it_is_there_after_a_restart(path: str) -> None:
         same_table(con, "t")
         found = table_of(con)
         assert found.key_index == before
-        assert "Index Scan" in plan_of_delete(con, found, 40)
+        assert "Index Scan" in plan_of("delete", con, found, 40)
 
 
 def test_that_there_is_none_is_remembered(path: str) -> None:
@@ -178,7 +182,7 @@ def test_a_definition_changes(path: str) -> None:
         same_table(con, "t")
         found = table_of(con)
         wait_for_index(found)
-        assert "Index Scan" in plan_of_delete(con, found, 40)
+        assert "Index Scan" in plan_of("delete", con, found, 40)
         con.execute("delete from t where w = 1")
         same_table(con, "t")
 
