@@ -33,6 +33,7 @@ INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "U
 """DuckDB's types whose values can stand in a statement as they are."""
 NAME_PATTERN = "^t[0-9]+_[0-9]+$"
 PATCHES_MAX = 64
+"""Decoders of so many sets of columns are kept."""
 _READ_WHOLE = ("VARCHAR", "BLOB")
 """DuckDB's types of whose values it reads 2,048 to update one of them: 0.1 to 0.4 ms."""
 

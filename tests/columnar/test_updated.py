@@ -16,7 +16,8 @@ from tests.columnar.compare import REPLICA, hinted, same_table
 ROWS = 600
 DEFINITION = (
     "a int, b int, n int, u bigint unsigned, d decimal(12, 2), f double, m datetime(3), y date, s varchar(20), "
-    "e enum('p', 'q', 'r'), g int as (n + 1) stored, h int as (n * 2) virtual, "
+    "e enum('p', 'q', 'r'), tm time(2), yr year, bt bit(9), fl float, ti tinyint, w decimal(30, 5), j json, "
+    "g int as (n + 1) stored, h int as (n * 2) virtual, "
     "at timestamp default current_timestamp on update current_timestamp, primary key (a, b), key (n)"
 )
 VALUES: dict[str, Callable[[random.Random], Any]] = {
@@ -28,6 +29,13 @@ VALUES: dict[str, Callable[[random.Random], Any]] = {
     "y": lambda rng: rng.choice([None, f"2024-01-{rng.randrange(1, 29):02}"]),
     "s": lambda rng: rng.choice([None, "", "x" * rng.randrange(20), "ends in a space "]),
     "e": lambda rng: rng.choice([None, "p", "q", "r"]),
+    "tm": lambda rng: rng.choice([None, f"-{rng.randrange(800)}:00:0{rng.randrange(10)}.25"]),
+    "yr": lambda rng: rng.choice([None, rng.randrange(1901, 2156)]),
+    "bt": lambda rng: rng.choice([None, rng.randrange(512)]),
+    "fl": lambda rng: rng.choice([None, rng.random()]),
+    "ti": lambda rng: rng.choice([None, rng.randrange(-128, 128)]),
+    "w": lambda rng: rng.choice([None, rng.randrange(10**24)]),
+    "j": lambda rng: rng.choice([None, "[1]"]),
 }
 
 
