@@ -159,6 +159,16 @@ def test_readers_of_the_past(con: Any) -> None:
     con.execute("rollback")
 
 
+def test_a_cursor_that_is_open_keeps_the_values_as_they_were(con: Any) -> None:
+    cursor = con.cursor().execute(hinted(REPLICA, "select n, d from t", "t"))
+    first = cursor.fetchmany(5)
+    with sqlfront.connect(con._database.path, autocommit=True) as other:
+        other.execute("use d")
+        other.execute("update t set n = -1, d = null")
+        assert deleted(other) == 0
+    assert sorted(first + cursor.fetchall()) == [(i, i) for i in range(ROWS)]
+
+
 @pytest.mark.parametrize("definition", ["a int primary key, v int", "v int", "a varchar(9) primary key, v int"])
 @pytest.mark.parametrize("listed", [0, 250])
 def test_other_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, definition: str, listed: int) -> None:
