@@ -6,7 +6,8 @@
 - `replica_wait_1`, `replica_wait_10000`: the first sum over lineitem after a transaction that changed so many rows,
   less the median of undisturbed ones: what the query waits for the replica to follow
 - `replica_q01_loaded`, `replica_q01_updated`, `replica_q01_settled` and Q6's: freshly loaded, right after a tenth of
-  the rows were updated at random, and some seconds later, when the background has done what it does when nobody writes
+  the rows were updated at random, and some seconds later, when the background has done what it does when nobody
+  writes; medians of 15 queries at least
 
 Without a replica (the first remark says so) the rebuild and the sizes are left out, and the rest is the row store's.
 """

@@ -32,8 +32,8 @@ ROWS_FOR_A_KEY = 6000
 FOUND_MAX = 8192
 """DuckDB looks up no more rows than this by an index."""
 LISTED_MAX = 250
-"""So few integer keys to be deleted are listed in the statement, of tables without an index too: that spares the
-entries into the interpreter that a relation costs."""
+"""So few integer keys to be deleted are listed in the statement where there is no index: that spares the entries into
+the interpreter that a relation costs."""
 SETTINGS = f"SET index_scan_max_count = {FOUND_MAX}"
 
 logger = logging.getLogger("sqlfront.columnar")

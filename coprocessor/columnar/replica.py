@@ -416,7 +416,7 @@ class Replica:
             come = sorted((key, value) for key, value in others if value is not None)
             if patched:
                 changed = sorted((key, value) for key in patched if (value := batch.newest[key]) is not None)
-                patches = layout.patches(pack_pairs(changed, 0), frozenset().union(*patched.values()))
+                patches = layout.patches(pack_pairs(changed, 0), batch.columns)
                 if patches is not None:
                     script.add(table.update_sql(patches), patches)
             if gone:

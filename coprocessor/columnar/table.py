@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ Entry = tuple[int, bytes, bytes | None, Parts | None]
 any, or there was none)."""
 
 _commit_ts = itemgetter(0)
+_NONE: tuple[frozenset[bytes], Parts] = (frozenset(), frozenset())
 
 
 class Status(enum.Enum):
@@ -42,12 +43,14 @@ class Status(enum.Enum):
 class Batch(NamedTuple):
     """What is pending up to a timestamp: the newest value of each key, and all entries in order of commit.
 
-    The rows of the `patched` keys are there and differ in the columns of these ids alone. The entries are among the
-    first `seen` of the pending ones, of which `rest` stay.
+    `behind` of the keys are not above all rows. The rows of the `patched` keys are there, and are to be updated in the
+    `columns` of these ids. The entries are among the first `seen` of the pending ones, of which `rest` stay.
     """
 
     newest: dict[bytes, bytes | None]
-    patched: dict[bytes, Parts]
+    behind: int
+    patched: frozenset[bytes]
+    columns: Parts
     entries: Sequence[Entry]
     seen: int
     rest: list[Entry]
@@ -120,24 +123,25 @@ class ReplicaTable:
         rest = [entry for entry in pending if entry[0] > ts]
         entries = sorted([entry for entry in pending if entry[0] <= ts] if rest else pending, key=_commit_ts)
         newest = {key: value for _, key, value, _ in entries}
-        return Batch(newest, self._patched(entries, newest), entries, len(pending), rest)
+        behind = sum(map(self.max_key.__ge__, newest))
+        patched, columns = self._patched(entries)
+        if len(columns) > UPDATED_COLUMNS_MAX or len(patched) < behind * UPDATED_SHARE_MIN:
+            patched, columns = _NONE
+        return Batch(newest, behind, patched, columns, entries, len(pending), rest)
 
-    def _patched(self, entries: Sequence[Entry], newest: Collection[bytes]) -> dict[bytes, Parts]:
-        """The keys whose rows are sooner updated than deleted and added again, and the columns to update."""
+    def _patched(self, entries: Sequence[Entry]) -> tuple[frozenset[bytes], Parts]:
+        """The keys whose rows can be updated where they lie, and the columns in which any of them may differ."""
         patches: dict[bytes, Parts | None] = {}
         for _, key, _, parts in entries:
             if parts is None:
                 patches[key] = None
             elif (known := patches.setdefault(key, parts)) is not parts and known is not None:
                 patches[key] = known | parts
-        layout = self.layout
-        held = {parts: parts & layout.types.keys() for parts in set(patches.values()) if parts is not None}
-        fit = {parts: there for parts, there in held.items() if there <= layout.updatable}  # others were dropped
-        patched = {key: fit[parts] for key, parts in patches.items() if parts in fit}
-        if len(frozenset().union(*patched.values())) > UPDATED_COLUMNS_MAX:
-            return {}
-        behind = sum(map(self.max_key.__ge__, newest))
-        return patched if len(patched) >= behind * UPDATED_SHARE_MIN else {}
+        # columns that are not in the table were dropped since
+        held = {parts: parts & self.layout.types.keys() for parts in set(patches.values()) if parts is not None}
+        fit = {parts: columns for parts, columns in held.items() if columns <= self.layout.updatable}
+        patched = frozenset(key for key, parts in patches.items() if parts in fit)
+        return patched, frozenset().union(*fit.values())
 
     def drop_until(self, ts: int) -> None:
         """Forgets what is pending at or below `ts`: the rows have it."""
@@ -150,9 +154,8 @@ class ReplicaTable:
             self.changed += [(commit_ts, key) for commit_ts, key, _, _ in batch.entries]
             self.pending[: batch.seen] = batch.rest
             self.change_ts, self.unsaved = batch.entries[-1][0], True
-            behind = len(batch.newest) - sum(map(self.max_key.__lt__, batch.newest))
-            self.dead += behind - len(batch.patched)
-            self.rows += len(batch.newest) - behind
+            self.dead += batch.behind - len(batch.patched)
+            self.rows += len(batch.newest) - batch.behind
             self.max_key = max(self.max_key, max(batch.newest))
             if len(self.changed) > CHANGED_MAX:
                 gone = len(self.changed) - CHANGED_MAX // 2

@@ -18,19 +18,12 @@ from sqlfront.bind.generated import bind_over
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import quote_text, type_info
 from sqlfront.catalog.model import Table, field_type
-from sqlfront.catalog.partitions import HASHED, MAXVALUE, definitions, kind_of
+from sqlfront.catalog.partitions import COLUMNS_TPS, HASHED, KEY_TPS, MAXVALUE, definitions, kind_of
 from sqlfront.catalog.table_builder import column_keys, columns_in
 from sqlfront.errors import DatabaseError, error, unsupported
 from sqlfront.plan.partitions import MAX, NULL, Key, Partitioning, fold_of
 
 Columns = Sequence[tuple[str, FieldType]]
-
-_COLUMN_TPS = frozenset(
-    {Tp.TINY, Tp.SHORT, Tp.INT24, Tp.LONG, Tp.LONGLONG, Tp.DATE, Tp.DATETIME, Tp.STRING, Tp.VARCHAR}
-)
-"""Types of RANGE COLUMNS and LIST COLUMNS."""
-_KEY_TPS = _COLUMN_TPS | {Tp.NEWDECIMAL, Tp.FLOAT, Tp.DOUBLE, Tp.YEAR, Tp.DURATION, Tp.ENUM, Tp.SET}
-"""Types of KEY. A TIMESTAMP would be in another partition in another time zone."""
 
 
 @lru_cache(maxsize=512)
@@ -58,7 +51,7 @@ def _stored(table: Table) -> tuple[list[Expr], list[d.PartitionSpec]]:
 def checked(by: d.PartitionBy, columns: Columns, env: Env) -> d.PartitionBy:
     """A new table's partitions with their constants computed; refuses what cannot be a partitioning of its columns."""
     exprs = _exprs(columns, by.expr, by.columns, by.position)
-    allowed = _KEY_TPS if by.kind == "key" else _COLUMN_TPS
+    allowed = KEY_TPS if by.kind == "key" else COLUMNS_TPS
     for expr in exprs:
         if by.kind == "key" and expr.type.tp in BLOB_TPS | {Tp.JSON}:
             raise error(1502, "A BLOB field is not allowed in partition function", position=by.position)

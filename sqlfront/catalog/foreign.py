@@ -87,6 +87,7 @@ def _against_reading(info: TableInfo) -> Iterator[str]:
         if column.state == State.PUBLIC and not column.hidden:
             yield from _column_against_reading(column)
     yield from _handle_against_reading(info)
+    yield from _partition_keys_against_reading(info)
 
 
 def _column_against_reading(column: ColumnInfo) -> Iterator[str]:
@@ -110,6 +111,21 @@ def _handle_against_reading(info: TableInfo) -> Iterator[str]:
     for index in info.indexes:
         if index.primary:
             yield from _against_index(info, index)
+
+
+def _partition_keys_against_reading(info: TableInfo) -> Iterator[str]:
+    """Rows are looked for, and put, where KEY's hash says; it is made here of some columns as TiDB makes it."""
+    if partitions.kind_of(info) != "key":
+        return
+    names = [name["L"] for name in info.partition["columns"] or ()]
+    if not names:
+        yield "is partitioned by KEY of columns that its record does not name"
+    for column in info.columns:
+        if column.name.lower() in names:
+            if column.type.tp not in partitions.KEY_TPS:
+                yield f"is partitioned by KEY over column '{column.name}', whose type is not hashed here"
+            if column.type.collate not in KEYED_AS_HERE:
+                yield f"is partitioned by KEY over column '{column.name}' of collation {column.type.collate}"
 
 
 # Writing

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from coprocessor.types import Tp
 from sqlfront.catalog.definition import PartitionBy, PartitionSpec
 from sqlfront.catalog.info import Flag, TableInfo
 from sqlfront.errors import error, near_match
@@ -16,6 +17,12 @@ from sqlfront.errors import error, near_match
 KINDS = {1: "range", 2: "hash", 3: "list", 4: "key"}
 HASHED = frozenset({"hash", "key"})
 """Kinds whose partitions have a number and no values."""
+COLUMNS_TPS = frozenset(
+    {Tp.TINY, Tp.SHORT, Tp.INT24, Tp.LONG, Tp.LONGLONG, Tp.DATE, Tp.DATETIME, Tp.STRING, Tp.VARCHAR}
+)
+"""Types of RANGE COLUMNS and LIST COLUMNS."""
+KEY_TPS = COLUMNS_TPS | {Tp.NEWDECIMAL, Tp.FLOAT, Tp.DOUBLE, Tp.YEAR, Tp.DURATION, Tp.ENUM, Tp.SET}
+"""Types of KEY. A TIMESTAMP would be in another partition in another time zone."""
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 PARTITIONS_MAX = 8192
 MAXVALUE = "MAXVALUE"

@@ -170,15 +170,20 @@ def fold_of(type_: FieldType) -> Callable[[Any], Any]:
 
 
 def _hashed(expr: Expr, value: Any) -> bytes:
-    """What KEY hashes of a value, as TiDB does: its text's sort key."""
+    """What KEY hashes of a value, as TiDB does: the sort key of its text, where numbers have no exponent."""
     if value is None:
         return b"\0"
     if isinstance(value, bytes):
         return value
+    if isinstance(value, float):
+        import numpy as np  # only for such a table
+
+        number = np.float32(value) if expr.type.tp == Tp.FLOAT else np.float64(value)
+        return np.format_float_positional(number, trim="-").encode()
+    if isinstance(value, int):
+        return b"%d" % value
     text = to_text(value, expr.type)
-    if not expr.type.is_string:
-        return text.rstrip(" ").encode()
-    return str(fold_of(expr.type)(text)).encode()
+    return (str(fold_of(expr.type)(text)) if expr.type.is_string else text.rstrip(" ")).encode()
 
 
 def _same(value: Any) -> Any:

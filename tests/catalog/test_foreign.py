@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from coprocessor.types import Tp
 from sqlfront.catalog.foreign import IS_REFERENCED, reason_against_reading, reason_against_writing, referenced_tables
 from sqlfront.catalog.info import TableInfo
 from sqlfront.catalog.meta import Meta
@@ -100,6 +101,25 @@ def test_partitions_that_are_not_known_here() -> None:
     assert reason_against_reading(info) == "has partitions that are being changed"
     info.partition["enable"] = False
     assert reason_against_reading(info) is None
+
+
+@pytest.mark.parametrize(
+    ("tp", "collate", "reason"),
+    [
+        (Tp.LONG, "binary", None),
+        (Tp.VARCHAR, "utf8mb4_bin", None),
+        (Tp.TIMESTAMP, "binary", "is partitioned by KEY over column 'id', whose type is not hashed here"),
+        (Tp.VARCHAR, "utf8mb4_general_ci", "is partitioned by KEY over column 'id' of collation utf8mb4_general_ci"),
+    ],
+)
+def test_partitions_by_key_of_what_is_not_hashed_here(tp: Tp, collate: str, reason: str | None) -> None:
+    info = stored("partitioned")
+    info.partition |= {"type": 4, "expr": "", "columns": [{"O": "Id", "L": "id"}]}
+    (column,) = [c for c in info.columns if c.name == "id"]
+    column.type.tp, column.type.collate = tp, collate
+    assert reason_against_reading(info) == reason
+    info.partition["columns"] = None
+    assert reason_against_reading(info) == "is partitioned by KEY of columns that its record does not name"
 
 
 @pytest.mark.parametrize("name", ALL)

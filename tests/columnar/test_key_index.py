@@ -83,10 +83,8 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("listed", [10, 250])
 @pytest.mark.parametrize("name", KEYS)
-def test_few_rows_are_found_by_it(path: str, name: str, listed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_index, "LISTED_MAX", listed)
+def test_few_rows_are_found_by_it(path: str, name: str) -> None:
     definition, row = KEYS[name]
     with connected(path) as con:
         found = built(con, definition, [row(i) for i in range(ROWS)])

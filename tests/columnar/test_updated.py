@@ -14,6 +14,8 @@ from coprocessor.columnar import key_index, table
 from tests.columnar.compare import REPLICA, hinted, same_table
 
 ROWS = 600
+BY_INDEX_AND_BY_JOIN = (1, 1 << 40)
+"""How many rows of probing a key is worth that is looked up."""
 DEFINITION = (
     "a int, b int, n int, u bigint unsigned, d decimal(12, 2), f double, m datetime(3), y date, s varchar(20), "
     "e enum('p', 'q', 'r'), tm time(2), yr year, bt bit(9), fl float, ti tinyint, w decimal(30, 5), j json, "
@@ -170,9 +172,9 @@ def test_a_cursor_that_is_open_keeps_the_values_as_they_were(con: Any) -> None:
 
 
 @pytest.mark.parametrize("definition", ["a int primary key, v int", "v int", "a varchar(9) primary key, v int"])
-@pytest.mark.parametrize("listed", [0, 250])
-def test_other_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, definition: str, listed: int) -> None:
-    monkeypatch.setattr(key_index, "LISTED_MAX", listed)
+@pytest.mark.parametrize("keys_rows", BY_INDEX_AND_BY_JOIN)
+def test_other_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, definition: str, keys_rows: int) -> None:
+    monkeypatch.setattr(key_index, "ROWS_FOR_A_KEY", keys_rows)
     with sqlfront.connect(str(tmp_path / "db"), autocommit=True) as con:
         con.execute("create database d")
         con.execute("use d")
@@ -185,10 +187,10 @@ def test_other_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, definition:
             assert deleted(con) == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_random_changes(con: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(key_index, "LISTED_MAX", rng.choice([0, 10, 250]))
+    monkeypatch.setattr(key_index, "ROWS_FOR_A_KEY", rng.choice(BY_INDEX_AND_BY_JOIN))
     monkeypatch.setattr(table, "UPDATED_SHARE_MIN", rng.choice([0.0, 0.5]))
     for _ in range(12):
         whole = rng.random() < 0.5
