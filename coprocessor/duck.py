@@ -59,6 +59,13 @@ def file_errors() -> tuple[type[Exception], ...]:
     return (OSError, *query_errors())
 
 
+def is_interrupt(error: Exception) -> bool:
+    """Whether somebody interrupted the connection."""
+    import duckdb
+
+    return isinstance(error, duckdb.InterruptException)
+
+
 def is_damage(error: Exception) -> bool:
     """Whether DuckDB says that its file cannot be trusted."""
     return any(sign in str(error) for sign in ("invalidated", "checksum", "Corrupt", "corrupt"))

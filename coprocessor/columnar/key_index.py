@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from coprocessor.columnar.layout import Layout
-from coprocessor.duck import is_damage, query_errors
+from coprocessor.duck import is_damage, is_interrupt, query_errors
 
 if TYPE_CHECKING:
     import duckdb
@@ -113,7 +113,8 @@ def _is_listed(column: str, keys: pa.RecordBatch) -> str:
 def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout, rows: int) -> Choice:
     """Makes the index of a filled table of so many rows, in a transaction of its own.
 
-    There is none when it would be of no use, or there is no memory for it.
+    There is none when it would be of no use, or there is no memory for it. Raises DuckDB's error when its file is
+    damaged, or somebody interrupts it.
     """
     if rows < ROWS_MIN:
         return OPEN
@@ -130,7 +131,7 @@ def create_index(connection: duckdb.DuckDBPyConnection, layout: Layout, rows: in
     try:
         connection.execute(f"CREATE INDEX {layout.index_name} ON {layout.name} ({column})")
     except query_errors() as error:
-        if is_damage(error):
+        if is_damage(error) or is_interrupt(error):
             raise
         logger.warning("columnar table %s goes without an index of its key: %s", layout.codec.schema.name, error)
         return Choice(None, False)

@@ -196,6 +196,32 @@ def test_a_table_that_grows_gets_one(path: str) -> None:
         same_table(con, "t")
 
 
+@pytest.mark.parametrize(("fails", "raised"), [("InterruptException", True), ("OutOfMemoryException", False)])
+def test_an_index_that_is_interrupted_is_not_given_up(path: str, fails: str, raised: bool, caplog: Any) -> None:
+    """A layout that gives way to a writer is, and is done again."""
+
+    class Failing:
+        def __init__(self, connection: Any) -> None:
+            self._connection = connection
+
+        def execute(self, sql: str) -> Any:
+            if sql.startswith("CREATE INDEX"):
+                raise getattr(duckdb, fails)(fails)
+            return self._connection.execute(sql)
+
+    with connected(path) as con:
+        definition, rows = with_rows("int")
+        found = built(con, definition, rows)
+        connection = Failing(con._database.columnar._replica.writer)
+        if raised:
+            with pytest.raises(duckdb.InterruptException):
+                key_index.create_index(connection, found.layout, ROWS)  # type: ignore[arg-type]
+        else:
+            made = key_index.create_index(connection, found.layout, ROWS)  # type: ignore[arg-type]
+            assert made == key_index.Choice(None, False)
+    assert ("goes without an index" in caplog.text) is not raised
+
+
 def test_a_script_runs_whole_or_not_at_all() -> None:
     engine = DuckEngine()
     connection = engine.take()
