@@ -20,6 +20,7 @@ from sqlfront.plan.nodes import (
     Node,
     Project,
     Scan,
+    SetOp,
     Sort,
     Values,
     With,
@@ -47,6 +48,8 @@ def _push(node: Node, conds: tuple[Expr, ...]) -> Node:
             return replace(node, child=_push(node.child, conds))
         case With():
             return replace(node, ctes=map_ctes(node, push_filters), child=_push(node.child, conds))
+        case SetOp():
+            return _set_operation(node, conds)
         case Aggregate() if node.groups and not node.rollup:
             return _aggregate(node, conds)
         case _:
@@ -152,6 +155,23 @@ def _project(node: Project, conds: tuple[Expr, ...]) -> Node:
         else:
             stay.append(cond)
     return _stay(replace(node, child=_push(node.child, tuple(down))), tuple(stay))
+
+
+def _set_operation(node: SetOp, conds: tuple[Expr, ...]) -> Node:
+    """Into both sides: a row is in the result or not by its values alone, wherever it comes from."""
+    sides = (node.left, node.right)
+    sources = [{out.id: c.ref() for out, c in zip(node.cols, side.cols, strict=True)} for side in sides]
+    same = {
+        out.id
+        for i, out in enumerate(node.cols)
+        if not out.type.is_text or all(_alike(out.type, side.cols[i].type) for side in sides)
+    }
+    own = {c.id for c in node.cols}
+    down = tuple(c for c in conds if columns(c) & own <= same and movable(c) and not _has_subquery(c))
+    left, right = (
+        _push(side, tuple(substitute(c, source) for c in down)) for side, source in zip(sides, sources, strict=True)
+    )
+    return _stay(replace(node, left=left, right=right), tuple(c for c in conds if c not in down))
 
 
 def _aggregate(node: Aggregate, conds: tuple[Expr, ...]) -> Node:
