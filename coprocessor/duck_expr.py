@@ -19,15 +19,16 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.codec.collation import pads_space
 from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError, EvalError, InvalidArgument, OutOfRange, Unsupported
 from coprocessor.evaluate import compile_expr, fold
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, Param, Subquery, Window
 from coprocessor.functions.casts import duck_type
-from coprocessor.functions.collation import duck_key
+from coprocessor.functions.collation import is_ci, sort_key, sorts_by_alike, weights
 from coprocessor.functions.inference import type_digits
-from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS
-from coprocessor.types import BYTES, FieldType, Tp
+from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS, Batch
+from coprocessor.types import BYTES, TEXT, FieldType, Tp
 
 if TYPE_CHECKING:
     import duckdb
@@ -206,17 +207,36 @@ class Printer:
             return f"CAST({text} AS DOUBLE)"
         return text
 
-    def comparand(self, expr: Expr, ft: FieldType) -> str:
-        """Prints a value so that DuckDB compares, groups and distinguishes it as the collation of `ft` does."""
+    def comparand(self, expr: Expr, ft: FieldType, order: bool = False) -> str:
+        """Prints a value so that DuckDB compares, groups and distinguishes it as the collation of `ft` does.
+
+        What is printed for `order` sorts, too; it does not compare with what is printed without.
+        """
         text = self.value(expr)
         if not expr.type.is_string or not ft.is_string or ft.is_binary:
             return text
+        if is_ci(ft.collate):
+            return self._weighed(expr, ft.collate, text, order and not sorts_by_alike(ft.collate))
         if isinstance(expr, Const) and isinstance(expr.value, str):
-            from coprocessor.functions.collation import sort_key
-
             key = sort_key(ft)
             return text if key is None else quote_string(key(expr.value))
-        return duck_key(ft, text, pad=not self.is_trimmed(expr))
+        return f"rtrim({text}, ' ')" if pads_space(ft.collate) and not self.is_trimmed(expr) else text
+
+    def _weighed(self, expr: Expr, collate: str, text: str, order: bool) -> str:
+        """Prints what stands for the weights of a text: DuckDB's own folding of ASCII, for the rest our function."""
+        pads = pads_space(collate)
+        if isinstance(expr, Const) and isinstance(expr.value, str):
+            value = expr.value.rstrip(" ") if pads else expr.value
+            table = weights(collate)
+            return literal(table.key(value), BYTES) if order else quote_string(table.alike(value))
+        if pads and not self.is_trimmed(expr):
+            text = f"rtrim({text}, ' ')"
+        typed = Column(0, expr.type.with_(collate=collate))
+        if order:
+            return self.udf(Call("weight_string", (typed,), BYTES), [text])
+        fold = "upper" if sorts_by_alike(collate) else "lower"
+        rest = self.udf(Call("collation_alike", (typed,), TEXT), [text])
+        return f"CASE WHEN strlen({text}) = length({text}) THEN {fold}({text}) ELSE {rest} END"
 
     def is_trimmed(self, expr: Expr) -> bool:
         """Whether no value of a string expression ends in a space."""
@@ -258,7 +278,7 @@ class Printer:
                 for i, e in enumerate(ft.elems)
             )
             return f"CASE WHEN {text} IS NULL THEN NULL ELSE {bits} END"
-        return self.comparand(expr, ft)
+        return self.comparand(expr, ft, order=True)
 
     def string(self, text: str) -> str:
         """Prints a string literal."""
@@ -421,13 +441,16 @@ def register_udfs(
 
     for name, call in udfs.items():
         columns = [a for a in call.args if isinstance(a, Column)]
+        form = FUNCTIONS[call.func].batch
+        batch = None if form is None else form(call)
         try:
             connection.create_function(
                 name,
-                _udf_body(call, columns, environments),
+                _udf_body(call, columns, environments) if batch is None else _unannotated(batch),
                 ["BIGINT"] * reads_environment(call) + [udf_type(c.type) for c in columns],
                 udf_type(call.type),
                 null_handling="special",
+                type="native" if batch is None else "arrow",
                 side_effects=not FUNCTIONS[call.func].deterministic,
             )
         except duckdb.NotImplementedException as e:
@@ -436,6 +459,11 @@ def register_udfs(
         except duckdb.CatalogException as e:
             if "already" not in str(e):
                 raise
+
+
+def _unannotated(batch: Batch) -> Callable[..., Any]:
+    """DuckDB evaluates the annotations of a function in its module, which need not know their names."""
+    return lambda values: batch(values)
 
 
 _NO_ENVIRONMENT = Env()

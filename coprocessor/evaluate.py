@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, NoReturn
 
+from coprocessor.codec.collation import pads_space
 from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, Subquery, Window, transform
-from coprocessor.functions.collation import is_ci, pads
+from coprocessor.functions.collation import is_ci
 from coprocessor.functions.inference import collate_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, AggState, Closure, Function, Kernel
@@ -172,7 +173,7 @@ def _compare_text(call: Call, layout: Layout, op: Callable[[Any, Any], bool]) ->
         return None
     i, c = layout[a.id], key(b.value)
     if call.func == "eq" and a.type.is_text and isinstance(c, str) and not is_ci(collate_type(call.args).collate):
-        return _padded_equal(i, c, pads(collate_type(call.args).collate))
+        return _padded_equal(i, c, pads_space(collate_type(call.args).collate))
 
     def compare(row: Sequence[Any], env: Env) -> int | None:
         v = row[i]

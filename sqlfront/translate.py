@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coprocessor.codec.keys import Handle
     from coprocessor.schema import IndexSchema
     from coprocessor.table import TableCodec
+    from coprocessor.types import FieldType
 
 PRIMARY = "PRIMARY"
 SHOWN_VALUE_CHARS_MAX = 64
@@ -219,12 +220,36 @@ def duplicate_key(key: bytes, value: bytes, find_table: FindTable) -> tuple[Sequ
     index = _index_of(codec, key)
     if index is None:
         return None
-    values = codec.index_values(index, key)
+    values = _entry_values(codec, index, key, value)
     if index.unique and None not in values:
         return values, f"{table.name}.{index.name}"
     # such an entry holds the handle, so it is there twice only when the handle is
     handle = keys.handle_from_index_key(key, len(index.columns), common=codec.is_common_handle)
     return _primary_values(codec, handle, b"", b""), f"{table.name}.{PRIMARY}"
+
+
+def _entry_values(codec: TableCodec, index: IndexSchema, key: bytes, value: bytes) -> Sequence[object]:
+    """Returns the values of an index entry; a string of weights is told by its value alone, if that is at hand."""
+    from coprocessor.codec import keys
+    from coprocessor.codec.datum import value_decoder
+    from coprocessor.codec.row import row_slices
+
+    values = list(codec.index_values(index, key))
+    kept = keys.restored_in(value)
+    slices = row_slices(kept) if kept is not None else {}
+    for i, part in enumerate(index.columns):
+        column = codec.schema.columns[part.offset]
+        if values[i] is not None and _is_weighed(column.type):
+            text = slices.get(column.id)
+            values[i] = "?" if text is None else value_decoder(column.type)(text)
+    return values
+
+
+def _is_weighed(type_: FieldType) -> bool:
+    from coprocessor.codec.collation import is_bin_collation
+    from coprocessor.types import STRING_TPS
+
+    return type_.tp in STRING_TPS and type_.is_text and not is_bin_collation(type_.collate)
 
 
 def _primary_values(codec: TableCodec, handle: Handle, key: bytes, value: bytes) -> Sequence[object]:
@@ -239,7 +264,6 @@ def _primary_values(codec: TableCodec, handle: Handle, key: bytes, value: bytes)
 
 def _key_values(codec: TableCodec, handle: bytes) -> Sequence[object]:
     """Returns the values that a common handle itself tells; of a string under a folding collation it tells none."""
-    from coprocessor.codec.collation import is_bin_collation
     from coprocessor.codec.datum import decode_key_datum
 
     values: list[object] = []
@@ -247,7 +271,7 @@ def _key_values(codec: TableCodec, handle: bytes) -> Sequence[object]:
     for part in codec.schema.common_handle:
         type_ = codec.schema.columns[part.offset].type
         value, pos = decode_key_datum(type_, handle, pos)
-        values.append("?" if type_.is_text and not is_bin_collation(type_.collate) else value)
+        values.append("?" if _is_weighed(type_) else value)
     return values
 
 

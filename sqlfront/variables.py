@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kvstore.client.api import ReadFrom
+from sqlfront.catalog.charsets import STORED_AS
 from sqlfront.errors import DatabaseError, error, near_match, unsupported
 
 ER_LOCAL_VARIABLE = 1228
@@ -73,19 +74,7 @@ _DEFAULT_COLLATIONS = {
     "latin1": "latin1_bin",
     "binary": "binary",
 }
-_COLLATIONS = (
-    "utf8mb4_bin",
-    "utf8mb4_general_ci",
-    "utf8mb4_unicode_ci",
-    "utf8mb4_0900_ai_ci",
-    "utf8mb4_0900_bin",
-    "utf8_bin",
-    "utf8_general_ci",
-    "utf8_unicode_ci",
-    "ascii_bin",
-    "latin1_bin",
-    "binary",
-)
+_COLLATIONS = tuple(STORED_AS)
 _U31, _U32, _I63 = (1 << 31) - 1, (1 << 32) - 1, (1 << 63) - 1
 _U64 = (1 << 64) - 1
 _YEAR_S = 31536000

@@ -1,8 +1,7 @@
 """Sort keys of collations: the bytes by which strings are compared and under which they lie in keys.
 
 `binary` compares raw bytes; the `_bin` collations of MySQL are PAD SPACE, so trailing spaces do not count;
-`utf8mb4_0900_bin` does not pad. The `_ci` collations compare the folded text of `functions.collation`, in keys as in
-expressions, so that an index and a scan agree; its UTF-8 is the key, not MySQL's weight tables.
+`utf8mb4_0900_bin` does not pad. The `_ci` collations compare weights, which are the key as they are TiDB's.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable
 
 from coprocessor.errors import Unsupported
 from coprocessor.types import BLOB_TPS, STRING_TPS, FieldType, Tp
+from coprocessor.weights import weights_of
 
 SortKey = Callable[[str], bytes]
 
@@ -31,13 +31,11 @@ def sort_key(collate: str) -> SortKey:
         return _bin_no_pad
     if not collate or collate.endswith("_bin"):
         return _bin_pad
-    if not collate.endswith("_ci"):
+    weights = weights_of(collate)
+    if weights is None:
         raise Unsupported(f"collation '{collate}' is not supported")
-    from coprocessor.functions.collation import fold_text
-
-    if pads_space(collate):
-        return lambda text: fold_text(text).rstrip(" ").encode()
-    return lambda text: fold_text(text).encode()
+    key = weights.key
+    return (lambda text: key(text.rstrip(" "))) if pads_space(collate) else key
 
 
 def is_bin_collation(collate: str) -> bool:

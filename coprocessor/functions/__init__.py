@@ -25,7 +25,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     windows,
 )
 from coprocessor.functions.casting import cast_to
-from coprocessor.functions.inference import comparable, kind, unify
+from coprocessor.functions.inference import comparable, kind, unify, with_one_collation
 from coprocessor.functions.quotients import for_cast, precise
 from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, Infer, lookup
 from coprocessor.types import FieldType
@@ -48,6 +48,13 @@ __all__ = [
     "resolve_window",
     "unify",
 ]
+
+
+_COMPARING = {
+    "eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "nulleq": "<=>", "in": " IN ", "like": "like",
+    **{name: name for name in ("between", "strcmp", "locate", "instr", "find_in_set", "nullif", "greatest", "least")},
+}  # fmt: skip
+"""What compares its arguments, and how messages call it."""
 
 
 def names() -> list[str]:
@@ -113,6 +120,7 @@ def resolve(name: str, args: Sequence[Expr]) -> Expr:
     if function is None:
         raise _unknown(name)
     _check_count(name, len(args), function.min_args, function.max_args)
+    args = with_one_collation(_COMPARING.get(name, name), args, comparing=name in _COMPARING)
     if function.rewrite is not None:
         return function.rewrite(args)
     if function.refine is not None:

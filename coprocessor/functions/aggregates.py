@@ -12,7 +12,7 @@ from coprocessor.convert import CTX, quantize, to_text
 from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Expr, Window
-from coprocessor.functions.collation import sort_key
+from coprocessor.functions.collation import is_ci, sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
 from coprocessor.functions.inference import DIV_PRECISION_INCREMENT, as_decimal, digits, numeric_type, type_digits
 from coprocessor.functions.registry import AGGREGATES, Aggregate, AggState, Closure, DuckPrinter, Inferred
@@ -283,22 +283,25 @@ def _any_state(agg: Agg, args: Sequence[Closure]) -> StateFactory:
 class _Concat:
     """GROUP_CONCAT: values and order keys of each row, put together at the end."""
 
-    __slots__ = ("agg", "args", "keys", "rows", "seen")
+    __slots__ = ("agg", "alike", "args", "keys", "rows", "seen")
 
     def __init__(self, agg: Agg, args: Sequence[Closure], keys: Sequence[Closure]) -> None:
         self.agg, self.args, self.keys = agg, args, keys
         self.rows: list[tuple[tuple[Any, ...], str]] = []
-        self.seen: set[str] = set()
+        self.seen: set[Any] = set()
+        folds = agg.distinct and any(a.type.is_text and is_ci(a.type.collate) for a in agg.args)
+        self.alike = _distinct_key(agg) if folds else None
 
     def add(self, row: Sequence[Any], env: Env) -> None:
-        values = [a(row, env) for a in self.args]
+        values = tuple([a(row, env) for a in self.args])
         if None in values:
             return
         text = "".join(to_text(v, a.type) for v, a in zip(values, self.agg.args, strict=True))
         if self.agg.distinct:
-            if text in self.seen:
+            alike = self.alike(values) if self.alike is not None else text
+            if alike in self.seen:
                 return
-            self.seen.add(text)
+            self.seen.add(alike)
         self.rows.append((tuple(k(row, env) for k in self.keys), text))
 
     def result(self) -> str | None:
@@ -452,7 +455,7 @@ def _avg_duck(p: DuckPrinter, node: Agg | Window) -> str:
 def _extreme_duck(name: str, arg_name: str) -> Callable[[DuckPrinter, Agg | Window], str]:
     def form(p: DuckPrinter, node: Agg | Window) -> str:
         arg = node.args[0]
-        plain, keyed = p.value(arg), _keyed(p, arg)
+        plain, keyed = p.value(arg), p.comparand(arg, arg.type, order=True)
         if plain == keyed:
             return f"{name}({plain}){over(p, node)}"
         return f"{arg_name}({plain}, {keyed}){over(p, node)}"
@@ -484,6 +487,8 @@ def _concat_duck(p: DuckPrinter, node: Agg | Window) -> str:
     parts = [p.value(cast_to(a, TEXT)) for a in node.args]
     text = parts[0] if len(parts) == 1 else "(" + " || ".join(parts) + ")"
     separator = p.string(node.separator)
+    if node.distinct and any(a.type.is_text and is_ci(a.type.collate) for a in node.args):
+        return _concat_alike(p, node, text, separator)
     if not node.order_by:
         return f"string_agg({_distinct(node)}{text}, {separator})"
     keys = ", ".join(p.order_key(k.expr, k.desc) for k in node.order_by)
@@ -492,6 +497,22 @@ def _concat_duck(p: DuckPrinter, node: Agg | Window) -> str:
     if len(node.order_by) == 1 and node.order_by[0].expr == node.args[0] and node.args[0].type.is_text:
         return f"string_agg(DISTINCT {text}, {separator} ORDER BY {keys})"
     return _concat_distinct(p, node, text, separator)
+
+
+def _concat_alike(p: DuckPrinter, node: Agg, text: str, separator: str) -> str:
+    """DISTINCT under a collation that ignores case: one text of those that are alike, in the order asked for.
+
+    Only an order by what is distinct, or none, can be said.
+    """
+    if any(k.expr not in node.args for k in node.order_by) or len({k.desc for k in node.order_by}) > 1:
+        raise Unsupported("GROUP_CONCAT(DISTINCT … ORDER BY …) of other values than its own under a _ci collation")
+    first = [k.expr for k in node.order_by]
+    keys = [p.sort_value(a) for a in (*first, *(a for a in node.args if a not in first))]
+    packed = f"struct_pack(k := row({', '.join(keys)}), t := {text})"
+    order = "'DESC', 'NULLS LAST'" if node.order_by and node.order_by[0].desc else "'ASC', 'NULLS FIRST'"
+    rows = f"list_sort(list({packed}) FILTER ({text} IS NOT NULL), {order})"
+    firsts = f"list_filter({rows}, lambda x, i: i = 1 OR x.k <> ({rows})[i - 1].k)"
+    return f"array_to_string(list_transform({firsts}, lambda x: x.t), {separator})"
 
 
 def _concat_distinct(p: DuckPrinter, node: Agg, text: str, separator: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from coprocessor import convert
+from coprocessor.errors import ResolveError
 from coprocessor.expr import Call, Const, Context, Expr, Param
 from coprocessor.types import (
     BIGINT,
@@ -112,10 +113,46 @@ def as_decimal(expr: Expr) -> FieldType:
 
 
 def coercible(expr: Expr) -> bool:
-    """True for literals and parameters, whose type gives way to a column's."""
+    """True for literals and parameters, whose type gives way to a column's.
+
+    A text with another collation than a literal's was computed from one that COLLATE gave it to.
+    """
+    if isinstance(expr, Const) and expr.type.is_text:
+        return expr.type.collate in ("", TEXT_COLLATE)
     return isinstance(expr, Const | Param | Context) or (
         isinstance(expr, Call) and expr.func == "cast" and coercible(expr.args[0])
     )
+
+
+def explicit_collation(expr: Expr) -> bool:
+    """Whether COLLATE says how the text compares: a cast that changes nothing else, which no other is."""
+    if not isinstance(expr, Call) or expr.func != "cast" or not expr.type.is_text:
+        return False
+    return expr.args[0].type.with_(collate=expr.type.collate) == expr.type
+
+
+def with_one_collation(name: str, args: Sequence[Expr], *, comparing: bool) -> Sequence[Expr]:
+    """Gives the collation that COLLATE names in one argument to the others.
+
+    Raises ResolveError 1267 where values are compared and it is not clear how: two are named, or columns differ.
+    """
+    texts = [a for a in args if a.type.is_text]
+    if all(a.type.collate in ("", TEXT_COLLATE) and not explicit_collation(a) for a in texts):
+        return args
+    named = {a.type.collate: "EXPLICIT" for a in texts if explicit_collation(a)}
+    among = named or {a.type.collate or TEXT_COLLATE: "IMPLICIT" for a in texts if not coercible(a)}
+    if comparing and len(among) > 1 and (named or TEXT_COLLATE not in among):
+        (a, how), (b, _), *_ = among.items()
+        raise ResolveError(f"Illegal mix of collations ({a},{how}) and ({b},{how}) for operation '{name}'", code=1267)
+    if len(named) != 1:
+        return args
+    (collate,) = named
+    return [_collated(a, collate) if a.type.is_text and a.type.collate != collate else a for a in args]
+
+
+def _collated(expr: Expr, collate: str) -> Expr:
+    type_ = expr.type.with_(collate=collate)
+    return Const(expr.value, type_) if isinstance(expr, Const) else Call("cast", (expr,), type_)
 
 
 def collate_type(args: Sequence[Expr]) -> FieldType:

@@ -258,7 +258,7 @@ def _search(
     _check_mode("json_search", mode)
     if escape is not None and len(escape) > 1:
         raise InvalidArgument("Incorrect arguments to ESCAPE", code=1210)
-    match = like_matcher(wanted, escape or "\\", False)
+    match = like_matcher(wanted, escape or "\\")
     found: dict[str, None] = {}
     for path in paths or ("$",):
         for where, text in _found_strings(value, path_of(str(path)), "$"):

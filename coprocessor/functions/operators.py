@@ -486,7 +486,7 @@ def _compare_duck(op: str) -> Callable[[DuckPrinter, Call], str | None]:
     def form(p: DuckPrinter, call: Call) -> str | None:
         if any(a.type.tp == Tp.JSON for a in call.args):
             return None
-        a, b = (p.comparand(x, collate_type(call.args)) for x in call.args)
+        a, b = (p.comparand(x, collate_type(call.args), order=op[0] in "<>" and op != "<>") for x in call.args)
         return f"({a} {op} {b})"
 
     return form
@@ -562,7 +562,7 @@ def _between_build(call: Call, args: Sequence[Closure]) -> Closure:
 def _between_duck(p: DuckPrinter, call: Call) -> str | None:
     if any(a.type.tp == Tp.JSON for a in call.args):
         return None
-    x, a, b = (p.comparand(e, collate_type(call.args)) for e in call.args)
+    x, a, b = (p.comparand(e, collate_type(call.args), order=True) for e in call.args)
     return f"({x} BETWEEN {a} AND {b})"
 
 

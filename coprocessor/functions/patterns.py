@@ -9,7 +9,7 @@ from typing import Any
 
 from coprocessor.errors import InvalidArgument
 from coprocessor.expr import Call, Const, Expr
-from coprocessor.functions.collation import fold_text, is_ci
+from coprocessor.functions.collation import is_ci, sorts_by_alike, weights
 from coprocessor.functions.inference import collate_type
 from coprocessor.functions.registry import DuckPrinter, Function, Inferred, Kernel, add
 from coprocessor.types import BOOL, BYTES, TEXT
@@ -18,12 +18,17 @@ SUBJECT = "operators"
 
 
 @lru_cache(maxsize=512)
-def like_matcher(pattern: str, escape: str, ci: bool) -> Callable[[str], object]:
-    """Compiles a LIKE pattern; plain prefixes, suffixes and substrings become string methods."""
+def like_matcher(pattern: str, escape: str, collate: str = "") -> Callable[[str], object]:
+    """Compiles a LIKE pattern; plain prefixes, suffixes and substrings become string methods.
+
+    With a `_ci` collation the strings to match are to be given as their `Weights.classes`.
+    """
     parts = _like_parts(pattern, escape)
+    if is_ci(collate):
+        parts = [weights(collate).classes(p) if isinstance(p, str) else p for p in parts]
     literal = "".join(p for p in parts if isinstance(p, str))
     shape = [p if isinstance(p, int) else None for p in parts]
-    if not ci and 0 not in shape:
+    if 0 not in shape:
         if shape == [None]:
             return literal.__eq__
         if shape == [None, 1]:
@@ -86,14 +91,15 @@ def _like_kernel(call: Call) -> Kernel:
     if escape is None:
         raise InvalidArgument("Incorrect arguments to ESCAPE")
     binary = call.args[0].type.is_binary
-    ci = not binary and is_ci(collate_type(call.args[:2]).collate)
+    collate = "" if binary else collate_type(call.args[:2]).collate
+    classes = weights(collate).classes if is_ci(collate) else None
 
     def like(s: Any, pattern: Any, *_: object) -> int:
         if binary:
             s, pattern = s.decode("latin-1"), pattern.decode("latin-1")
-        elif ci:
-            s, pattern = fold_text(s), fold_text(pattern)
-        return 1 if like_matcher(pattern, escape, ci)(s) else 0
+        elif classes is not None:
+            s = classes(s)
+        return 1 if like_matcher(pattern, escape, collate)(s) else 0
 
     return like
 
@@ -101,7 +107,10 @@ def _like_kernel(call: Call) -> Kernel:
 def _like_duck(p: DuckPrinter, call: Call) -> str | None:
     s, pattern = call.args[:2]
     escape = _escape_of(call)
-    if s.type.is_binary or pattern.type.is_binary or escape is None or is_ci(collate_type(call.args[:2]).collate):
+    if s.type.is_binary or pattern.type.is_binary or escape is None:
+        return None
+    collate = collate_type(call.args[:2]).collate
+    if is_ci(collate) and not isinstance(pattern, Const):
         return None
     if not isinstance(pattern, Const):
         text = p.value(pattern)
@@ -112,6 +121,10 @@ def _like_duck(p: DuckPrinter, call: Call) -> str | None:
     if not isinstance(pattern.value, str):
         return None
     parts = _like_parts(pattern.value, escape)
+    value = text_of = p.value(s)
+    if is_ci(collate):
+        parts = [weights(collate).classes(x) if isinstance(x, str) else x for x in parts]
+        text_of = f"{'upper' if sorts_by_alike(collate) else 'lower'}({value})"
     has_special = any(isinstance(x, str) and ("%" in x or "_" in x) for x in parts)
     quote = ""
     if has_special:
@@ -121,7 +134,10 @@ def _like_duck(p: DuckPrinter, call: Call) -> str | None:
     if "\0" in text:
         return None
     suffix = f" ESCAPE '{quote}'" if has_special else ""
-    return f"({p.value(s)} LIKE '{text}'{suffix})"
+    plain = f"({text_of} LIKE '{text}'{suffix})"
+    if not is_ci(collate):
+        return plain
+    return f"CASE WHEN strlen({value}) = length({value}) THEN {plain} ELSE {p.udf(call)} = 1 END"
 
 
 def _quote_like(text: str, quote: str) -> str:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from coprocessor.env import Env
 from coprocessor.expr import Agg, Call, Expr, Window
 from coprocessor.types import FieldType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Closure: TypeAlias = Callable[[Sequence[Any], Env], Any]
 Kernel: TypeAlias = Callable[..., Any]
@@ -32,7 +35,7 @@ class DuckPrinter(Protocol):
     def value(self, expr: Expr) -> str: ...
     def condition(self, expr: Expr) -> str: ...
     def operand(self, expr: Expr) -> str: ...
-    def comparand(self, expr: Expr, ft: FieldType) -> str: ...
+    def comparand(self, expr: Expr, ft: FieldType, order: bool = False) -> str: ...
     def udf(self, call: Call, printed: Sequence[str] | None = None) -> str: ...
     def order_key(self, expr: Expr, desc: bool = False) -> str: ...
     def sort_value(self, expr: Expr) -> str: ...
@@ -42,6 +45,7 @@ class DuckPrinter(Protocol):
     def share(self, text: str) -> str: ...
 
 
+Batch: TypeAlias = "Callable[[pa.Array[Any] | pa.ChunkedArray[Any]], pa.Array[Any]]"
 Duck: TypeAlias = str | Callable[[DuckPrinter, Call], str | None] | None
 
 
@@ -54,7 +58,8 @@ class Function:
     factory of the whole closure from the argument closures, for what must not evaluate or see all its arguments alike.
     `py` and kernels are only called with non-NULL values (else the result is NULL) unless `nulls`; with `env` they take
     the `Env` first. `duck` is a template over the printed arguments (`{0}`, `{1}`, `{args}`), a function, or None:
-    then DuckDB calls the closure as a UDF. `duck_bool` tells that the printed form is a BOOLEAN.
+    then DuckDB calls the closure as a UDF: value by value, or with Arrow arrays of its one argument where there is a
+    `batch` form, which gives NULL for NULL. `duck_bool` tells that the printed form is a BOOLEAN.
     `precise` functions compute with the hidden digits of quotients (`quotients.py`).
     `rewrite` replaces the call by other nodes when it is resolved; `refine` types the call itself where casting each
     argument is not enough (comparisons with literals).
@@ -72,6 +77,7 @@ class Function:
     env: bool = False
     duck: Duck = None
     duck_bool: bool = False
+    batch: Callable[[Call], Batch | None] | None = None
     deterministic: bool = True
     precise: bool = False
     tipb: str | Mapping[str, str] | None = None

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from coprocessor.codec.collation import sort_key as binary_sort_key
 from coprocessor.errors import InvalidArgument
 from coprocessor.expr import Call, Const, Expr
-from coprocessor.functions.collation import fold_text, is_ci, sort_key
+from coprocessor.functions.collation import alike_batch, is_ci, sort_key, weight_batch, weights
 from coprocessor.functions.inference import collate_type
-from coprocessor.functions.registry import DuckPrinter, Function, Inferred, Kernel, add, fixed
+from coprocessor.functions.registry import Batch, DuckPrinter, Function, Inferred, Kernel, add, fixed
 from coprocessor.types import BIGINT, BOOL, BYTES, TEXT, FieldType
 
 SUBJECT = "strings"
@@ -354,7 +355,7 @@ add(Function("insert", 4, 4, _insert_infer, SUBJECT, py=_insert, tipb="InsertUTF
 def _folder(call: Call, n: int = 2) -> Callable[[Any], Any] | None:
     """Returns how strings are folded before they are searched: the _ci collations ignore case."""
     ft = collate_type(call.args[:n])
-    return fold_text if is_ci(ft.collate) and not ft.is_binary else None
+    return weights(ft.collate).classes if is_ci(ft.collate) and not ft.is_binary else None
 
 
 def _locate_kernel(call: Call) -> Kernel:
@@ -398,6 +399,30 @@ def _strcmp_kernel(call: Call) -> Kernel:
 
 
 add(Function("strcmp", 2, 2, _returns(string_infer(2), BIGINT), SUBJECT, kernel=_strcmp_kernel, tipb="Strcmp"))
+
+
+def _weight_kernel(call: Call) -> Kernel:
+    ft = call.args[0].type
+    return (lambda v: v) if ft.is_binary else binary_sort_key(ft.collate)
+
+
+def _alike_kernel(call: Call) -> Kernel:
+    return weights(call.args[0].type.collate).alike
+
+
+def _text_as_it_is(args: Sequence[Expr]) -> tuple[FieldType | None, ...]:
+    return (None if args[0].type.is_string else TEXT,)
+
+
+def _in_batches(of: Callable[[str], Batch]) -> Callable[[Call], Batch | None]:
+    return lambda call: of(call.args[0].type.collate) if is_ci(call.args[0].type.collate) else None
+
+
+add(Function("weight_string", 1, 1, lambda args: (_text_as_it_is(args), BYTES), SUBJECT, kernel=_weight_kernel,
+             batch=_in_batches(weight_batch)))  # fmt: skip
+add(Function("collation_alike", 1, 1, lambda args: (_text_as_it_is(args), TEXT), SUBJECT, kernel=_alike_kernel,
+             batch=_in_batches(alike_batch),
+             syntax="what strings have in common that a _ci collation calls equal"))  # fmt: skip
 
 
 def _find_in_set_kernel(call: Call) -> Kernel:

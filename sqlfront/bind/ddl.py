@@ -686,7 +686,7 @@ class _Reader(TokenCursor):
                 raise self.wrong()
             while self._charset_option(options):
                 pass
-            return [d.SetOptions(options)]
+            return [d.ConvertText(options, position)]
         if self._table_option(options):
             return [d.SetOptions(options)]
         if self.accept("SET", "TIFLASH"):

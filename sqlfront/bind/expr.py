@@ -19,6 +19,7 @@ from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Scope
 from sqlfront.bind.types import cast_type
 from sqlfront.bind.windows import bind_window
+from sqlfront.catalog.charsets import check_charset
 from sqlfront.errors import (
     ER_INVALID_GROUP_FUNC_USE,
     ER_OPERAND_COLUMNS,
@@ -419,12 +420,13 @@ class ExprBinder:
             raise error(
                 1253, f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'", position=position_of(node)
             )
-        if collate == inner.type.collate:
-            return inner
-        if collate not in ("utf8mb4_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci",
-                           "utf8mb4_0900_bin", "binary"):  # fmt: skip
-            raise error(1273, f"Unknown collation: '{collate}'", position=position_of(node))
-        return Call("cast", (inner,), inner.type.with_(collate=collate))
+        _, stored = check_charset(None, collate, position=position_of(node))
+        return Call("cast", (inner,), inner.type.with_(collate=stored))
+
+    def weight_string(self, node: exp.WeightString) -> Expr:
+        if node.args.get("to"):
+            raise refuse(node)
+        return self.call("weight_string", node.this)
 
     # Functions
 
@@ -761,7 +763,8 @@ _BINDERS: dict[type, Any] = {
     exp.Like: ExprBinder.like, exp.Escape: ExprBinder.escape, exp.RegexpLike: ExprBinder.regexp,
     exp.Between: ExprBinder.between, exp.In: ExprBinder.in_, exp.Case: ExprBinder.case, exp.Cast: ExprBinder.cast,
     exp.Sqrt: ExprBinder.binary_operator,
-    exp.Collate: ExprBinder.collate, exp.Anonymous: ExprBinder.anonymous, exp.CurrentTimestamp: ExprBinder.no_paren,
+    exp.Collate: ExprBinder.collate, exp.WeightString: ExprBinder.weight_string,
+    exp.Anonymous: ExprBinder.anonymous, exp.CurrentTimestamp: ExprBinder.no_paren,
     exp.CurrentDate: ExprBinder.no_paren, exp.CurrentTime: ExprBinder.no_paren, exp.CurrentUser: ExprBinder.no_paren,
     exp.Localtime: ExprBinder.no_paren, exp.Localtimestamp: ExprBinder.no_paren,
     exp.CurrentDatetime: ExprBinder.no_paren, exp.Extract: ExprBinder.extract, exp.Trim: ExprBinder.trim,

@@ -11,11 +11,13 @@ from coprocessor.env import Env
 from coprocessor.errors import EvalError
 from coprocessor.evaluate import compile_expr
 from coprocessor.expr import Column, Expr
+from coprocessor.functions.collation import is_ci
 from coprocessor.schema import ColumnSchema
 from coprocessor.types import BLOB_TPS, FieldType, Tp
 from coprocessor.values import cast_for_column
 from sqlfront.bind.generated import bind_over
 from sqlfront.catalog import definition as d
+from sqlfront.catalog.charsets import check_charset
 from sqlfront.catalog.column_types import quote_text, type_info
 from sqlfront.catalog.model import Table, field_type
 from sqlfront.catalog.partitions import COLUMNS_TPS, HASHED, KEY_TPS, MAXVALUE, definitions, kind_of
@@ -198,7 +200,14 @@ def check_partitions(spec: d.CreateTable, by: d.PartitionBy, env: Env) -> None:
     virtual = {c.name.lower() for c in spec.columns if c.generated is not None and not c.generated.stored}
     if virtual.intersection([name.lower() for name in by.columns] or columns_in(by.expr)):
         raise unsupported("partitions by a virtual generated column", position=by.position)
-    columns = [(c.name, field_type(type_info(c.type, c.name))) for c in spec.columns if c.type.name != "SERIAL"]
+    default = check_charset(spec.options.charset, spec.options.collate, position=spec.table.position)
+    columns = [
+        (c.name, field_type(type_info(c.type, c.name, default))) for c in spec.columns if c.type.name != "SERIAL"
+    ]
+    if by.kind == "key" and any(
+        is_ci(ft.collate) for name, ft in columns if name.lower() in map(str.lower, by.columns)
+    ):
+        raise unsupported("PARTITION BY KEY over text that is compared by weights", position=by.position)
     spec.partition = checked(by, columns, env)
 
 

@@ -13,7 +13,8 @@ from typing import Any, assert_never
 
 from coprocessor.types import BLOB_TPS, INTEGER_TPS, FieldType, Tp
 from sqlfront.catalog import definition as d
-from sqlfront.catalog.column_types import check_charset, type_text
+from sqlfront.catalog.charsets import check_charset
+from sqlfront.catalog.column_types import type_text
 from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
 from sqlfront.catalog.partitions import (
@@ -197,6 +198,8 @@ class _Step:
                 self.plan.rename = action.table
             case d.SetOptions():
                 self.set_options(action.options)
+            case d.ConvertText():
+                self.convert_text(action)
             case d.SetReplica():
                 self.set_replica(action)
             case d.AddPartitions():
@@ -208,13 +211,39 @@ class _Step:
 
     def set_options(self, options: d.TableOptions) -> None:
         if options.charset or options.collate:
-            check_charset(options.charset, options.collate)
+            self._set_default_collation(options)
         if options.auto_increment is not None:
             self.plan.auto_increment = options.auto_increment
         if options.comment is not None:
             check_comment(options.comment, TABLE_COMMENT_MAX, 1628, f"table '{self.info.name}'")
             self.info.comment = options.comment
             self.plan.changed = True
+
+    def _set_default_collation(self, options: d.TableOptions) -> None:
+        """Of columns that are added from now on."""
+        old = self.info.charset, self.info.collate
+        self.info.charset, self.info.collate = check_charset(options.charset, options.collate, old)
+        self.plan.changed |= old != (self.info.charset, self.info.collate)
+
+    def convert_text(self, action: d.ConvertText) -> None:
+        """CONVERT TO CHARACTER SET: every text column gets the collation."""
+        self._set_default_collation(action.options)
+        if self.info.charset == "binary":
+            raise unsupported("CONVERT TO CHARACTER SET binary", position=action.position)
+        fix_offsets(self.info)
+        for at, column in enumerate(self.info.columns):
+            ft = field_type(column.type)
+            if not (ft.is_text or ft.elems) or ft.tp == Tp.JSON or ft.collate == self.info.collate:
+                continue
+            if column.generated_expr_string:
+                raise _unsupported_on_generated("Changing a generated column", action.position)
+            check_no_dependents(self.info, column, action.position)
+            type_ = replace(column.type, charset=self.info.charset, collate=self.info.collate)
+            changed = replace(column, type=type_)
+            self.plan.rewrite |= self._needs_rewrite(column, changed, action.position)
+            self.info.columns[at] = changed
+            self.plan.changed = True
+        self._check_key_lengths()
 
     def set_replica(self, action: d.SetReplica) -> None:
         servers = self.columnar_servers() if action.count else 0
@@ -280,7 +309,7 @@ class _Step:
             raise unsupported("ADD COLUMN ... AUTO_INCREMENT", position=spec.position)
         if spec.generated is not None and spec.generated.stored:
             raise _unsupported_on_generated("Adding generated stored column through ALTER TABLE", spec.position)
-        column = build_column(spec, self.tz, self.info.charset)
+        column = build_column(spec, self.tz, (self.info.charset, self.info.collate))
         self.info.max_col_id += 1
         column.id = self.info.max_col_id
         if spec.generated is None:
@@ -365,7 +394,7 @@ class _Step:
         column = need_column(self.info, action.old, action.position)
         if column.generated_expr_string or spec.generated is not None:
             raise _unsupported_on_generated("Changing a generated column", action.position)
-        changed = build_column(spec, self.tz, self.info.charset)
+        changed = build_column(spec, self.tz, (self.info.charset, self.info.collate))
         if field_type(changed.type) != field_type(column.type):
             check_no_dependents(self.info, column, action.position)
         key_part = column.has(Flag.PRI_KEY)
@@ -374,7 +403,7 @@ class _Step:
                 message = "All parts of a PRIMARY KEY must be NOT NULL; if you need NULL in a key, use UNIQUE instead"
                 raise error(1171, message, position=action.position)
             make_not_null(changed, spec.default)
-        rewrite = _needs_rewrite(column, changed, action.position)
+        rewrite = self._needs_rewrite(column, changed, action.position)
         self.plan.rewrite |= rewrite
         if changed.has(Flag.AUTO_INCREMENT) and not column.has(Flag.AUTO_INCREMENT):
             raise unsupported("adding AUTO_INCREMENT to a column", position=action.position)
@@ -397,6 +426,20 @@ class _Step:
         for key in column_keys(spec):
             if not (key.kind == "primary" and key_part):
                 self.add_key(key)
+
+    def _needs_rewrite(self, old: ColumnInfo, new: ColumnInfo, position: int) -> bool:
+        """Whether rows and index entries must be written anew; refuses types between which there is no conversion."""
+        a, b = field_type(old.type), field_type(new.type)
+        if not old.has(Flag.PRI_KEY) and not any(
+            part.offset == old.offset for i in self.info.indexes for part in i.columns
+        ):
+            a = a.with_(collate=b.collate) if a.charset == b.charset else a  # a row has the text, a key its weights
+        if _bytes_stay(a, b):
+            return False
+        if old.has(Flag.PRI_KEY) or not _converts(a, b):
+            what = f"changing column '{old.name}' from {type_text(a)} to {type_text(b)}"
+            raise unsupported(what + " in the primary key" * old.has(Flag.PRI_KEY), position=position)
+        return True
 
     def _check_key_lengths(self) -> None:
         fix_offsets(self.info)
@@ -475,17 +518,6 @@ class _Step:
 
 def _unsupported_on_generated(what: str, position: int) -> DatabaseError:
     return error(3106, f"'{what}' is not supported for generated columns.", position=position)
-
-
-def _needs_rewrite(old: ColumnInfo, new: ColumnInfo, position: int) -> bool:
-    """Whether rows and index entries must be written anew; refuses types between which there is no conversion."""
-    a, b = field_type(old.type), field_type(new.type)
-    if _bytes_stay(a, b):
-        return False
-    if old.has(Flag.PRI_KEY) or not _converts(a, b):
-        what = f"changing column '{old.name}' from {type_text(a)} to {type_text(b)}"
-        raise unsupported(what + " in the primary key" * old.has(Flag.PRI_KEY), position=position)
-    return True
 
 
 def _is_number(ft: FieldType) -> bool:

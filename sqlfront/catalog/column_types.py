@@ -4,10 +4,12 @@ out.
 
 from __future__ import annotations
 
+from coprocessor.codec.collation import sort_key
 from coprocessor.types import BLOB_TPS, FieldType, Tp
+from sqlfront.catalog.charsets import TEXT_DEFAULT, check_charset
 from sqlfront.catalog.definition import TypeSpec
 from sqlfront.catalog.info import Flag, TypeInfo
-from sqlfront.errors import ER_PARSE, error, near_match, unsupported
+from sqlfront.errors import ER_PARSE, error, unsupported
 
 _INTEGERS = {
     "TINYINT": (Tp.TINY, 4, 3),
@@ -59,7 +61,6 @@ REFUSED_NAMES = frozenset(
     | {"GEOMETRYCOLLECTION", "GEOMCOLLECTION", "VECTOR"}
 )
 """Types of MySQL and TiDB that are not there yet."""
-_BIN_COLLATIONS = {"utf8mb4": "utf8mb4_bin", "utf8mb3": "utf8mb4_bin", "utf8": "utf8mb4_bin", "ascii": "utf8mb4_bin"}
 
 VARCHAR_LENGTH_MAX = 16383
 VARBINARY_LENGTH_MAX = 65535
@@ -72,33 +73,8 @@ SET_ELEMENTS_MAX = 64
 ENUM_ELEMENTS_MAX = 65535
 
 
-def check_charset(charset: str | None, collate: str | None, *, position: int = -1) -> tuple[str, str]:
-    """Returns the charset and collation that are stored; refuses what is not there.
-
-    The text charsets that UTF-8 contains are stored as utf8mb4; collations are the binary ones.
-    """
-    charset, collate = (charset or "").lower(), (collate or "").lower()
-    if charset in ("latin1", "gbk", "gb18030", "utf16", "utf32", "ucs2", "cp1252"):
-        raise unsupported(f"CHARACTER SET {charset}", position=position)
-    if charset and charset != "binary" and charset not in _BIN_COLLATIONS:
-        hint = near_match(charset, _BIN_COLLATIONS)
-        raise error(1115, f"Unknown character set: '{charset}'{hint}", position=position)
-    if not collate:
-        return ("binary", "binary") if charset == "binary" else ("utf8mb4", "utf8mb4_bin")
-    if collate == "binary":
-        return "binary", "binary"
-    if collate in ("utf8mb4_bin", "utf8_bin", "utf8mb3_bin", "ascii_bin"):
-        if charset == "binary":
-            message = f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'"
-            raise error(1253, message, position=position)
-        return "utf8mb4", "utf8mb4_bin"
-    if collate.startswith(("utf8mb4_", "utf8_", "utf8mb3_", "latin1_", "ascii_", "gbk_")):
-        raise unsupported(f"COLLATE {collate}; collations other than utf8mb4_bin", position=position)
-    raise error(1273, f"Unknown collation: '{collate}'{near_match(collate, ['utf8mb4_bin'])}", position=position)
-
-
-def type_info(spec: TypeSpec, column: str, table_charset: str = "utf8mb4") -> TypeInfo:
-    """The stored type of a written one; errors name the column."""
+def type_info(spec: TypeSpec, column: str, table_default: tuple[str, str] = TEXT_DEFAULT) -> TypeInfo:
+    """The stored type of a written one; errors name the column. The default is the table's charset and collation."""
     name = SYNONYMS.get(spec.name, spec.name)
     if name in REFUSED_NAMES:
         raise unsupported(f"type {spec.name}", position=spec.position)
@@ -107,9 +83,9 @@ def type_info(spec: TypeSpec, column: str, table_charset: str = "utf8mb4") -> Ty
     if name in _INTEGERS or name == "BOOL":
         info = _integer(spec, name, column)
     elif name in _TEXTS or name in ("CHAR", "VARCHAR", "BINARY", "VARBINARY"):
-        return _string(spec, name, column, table_charset)
+        return _string(spec, name, column, table_default)
     elif name in ("ENUM", "SET"):
-        return _members(spec, name, column)
+        return _members(spec, name, column, table_default)
     else:
         info = _number_or_time(spec, name, column)
     info.charset = info.collate = "binary"
@@ -193,8 +169,13 @@ def _real(spec: TypeSpec, name: str, column: str) -> TypeInfo:
     return TypeInfo(Tp.FLOAT, 0, 12, -1)
 
 
-def _string(spec: TypeSpec, name: str, column: str, table_charset: str) -> TypeInfo:
-    charset, collate = check_charset(spec.charset or table_charset, spec.collate, position=spec.position)
+def _collation(spec: TypeSpec, table_default: tuple[str, str]) -> tuple[str, str]:
+    charset, collate = check_charset(spec.charset, spec.collate, table_default, position=spec.position)
+    return TEXT_DEFAULT if spec.binary and charset != "binary" else (charset, collate)
+
+
+def _string(spec: TypeSpec, name: str, column: str, table_default: tuple[str, str]) -> TypeInfo:
+    charset, collate = _collation(spec, table_default)
     if "BINARY" in name or "BLOB" in name:
         charset = collate = "binary"
     flag = Flag.BINARY if charset == "binary" else 0
@@ -228,22 +209,25 @@ def _blob_of_length(size: int) -> tuple[Tp, int]:
     return _TEXTS["LONGBLOB"]
 
 
-def _members(spec: TypeSpec, name: str, column: str) -> TypeInfo:
-    charset, collate = check_charset(spec.charset, spec.collate, position=spec.position)
+def _members(spec: TypeSpec, name: str, column: str, table_default: tuple[str, str]) -> TypeInfo:
+    charset, collate = _collation(spec, table_default)
+    if charset == "binary":
+        charset, collate = TEXT_DEFAULT
+    same = sort_key(collate)
     elems = [e.rstrip(" ") for e in spec.elems]
     if not elems:
         raise error(ER_PARSE, f"{name} of column '{column}' needs its values", position=spec.position)
     most = SET_ELEMENTS_MAX if name == "SET" else ENUM_ELEMENTS_MAX
     if len(elems) > most:
         raise error(1097, f"Too many strings for column {column} and {name}", position=spec.position)
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     for elem in elems:
-        if elem in seen:
+        if same(elem) in seen:
             message = f"Column '{column}' has duplicated value '{elem}' in {name}"
             raise error(1291, message, position=spec.position, sqlstate="HY000")
         if name == "SET" and "," in elem:
             raise error(1367, f"Illegal set '{elem}' value found during parsing", position=spec.position)
-        seen.add(elem)
+        seen.add(same(elem))
     if name == "SET":
         return TypeInfo(Tp.SET, 0, sum(map(len, elems)) + len(elems) - 1, 0, charset, collate, elems)
     return TypeInfo(Tp.ENUM, 0, max(map(len, elems)), 0, charset, collate, elems)

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlfront.catalog import meta as keys
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA, SchemaChange, auto_id_database
-from sqlfront.catalog.column_types import check_charset
+from sqlfront.catalog.charsets import check_charset
 from sqlfront.catalog.definition import (
     AlterDatabase,
     CreateDatabase,
@@ -78,8 +79,18 @@ def alter_database(catalog: Catalog, spec: AlterDatabase, current_db: str) -> No
     if not name:
         raise error(1046, "No database selected", position=spec.position)
     _refuse_virtual(name, spec.position)
-    catalog.schema.need_database(name, position=spec.position)
-    check_charset(spec.options.charset, spec.options.collate, position=spec.position)
+    with catalog.ddl_mutex:
+        info = catalog.schema.need_database(name, position=spec.position).info
+        old = info.charset, info.collate
+        new = check_charset(spec.options.charset, spec.options.collate, old, position=spec.position)
+        if new == old:
+            return
+
+        def apply(change: SchemaChange) -> None:
+            change.describe(Action.MODIFY_SCHEMA_CHARSET, info.id)
+            change.put_database(replace(info, charset=new[0], collate=new[1]))
+
+        catalog.change(apply)
 
 
 def drop_database(catalog: Catalog, spec: DropDatabase, note: Note) -> int:

@@ -255,6 +255,14 @@ class SetOptions:
 
 
 @dataclass(slots=True)
+class ConvertText:
+    """CONVERT TO CHARACTER SET."""
+
+    options: TableOptions
+    position: int = -1
+
+
+@dataclass(slots=True)
 class SetReplica:
     """SET TIFLASH REPLICA: how many columnar copies; `labels` say where a cluster would put them."""
 
@@ -280,7 +288,7 @@ class ClearPartitions:
 
 AlterAction: TypeAlias = (
     AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo
-    | SetOptions | SetReplica | AddPartitions | ClearPartitions
+    | SetOptions | ConvertText | SetReplica | AddPartitions | ClearPartitions
 )  # fmt: skip
 
 

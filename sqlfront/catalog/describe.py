@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from coprocessor.schema import IndexColumn
 
-_USUAL_COLLATE = "utf8mb4_bin"
-
 
 def quote_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
@@ -93,11 +91,11 @@ def all_keys(table: Table) -> list[Index]:
     return sorted(keys, key=lambda k: (not k.primary, not k.unique))
 
 
-def column_text(column: Column, zone: dt.tzinfo | None) -> str:
-    """One column of SHOW CREATE TABLE."""
+def column_text(column: Column, zone: dt.tzinfo | None, usual: str = "") -> str:
+    """One column of SHOW CREATE TABLE; `usual` is the collation that needs no word."""
     ft = column.type
     words = [quote_name(column.name), type_text(ft, zerofill=column.zerofill)]
-    if ft.is_text and ft.collate not in ("", _USUAL_COLLATE):
+    if (ft.is_text or ft.elems) and ft.tp != Tp.JSON and ft.collate not in ("", usual):
         words.append(f"COLLATE {ft.collate}")
     if column.generated is not None:
         words.append(f"GENERATED ALWAYS AS ({column.generated}) {'STORED' if column.stored else 'VIRTUAL'}")
@@ -151,7 +149,7 @@ def key_text(table: Table, key: Index) -> str:
 
 def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) -> str:
     """The statement that makes the table again; `next_id` is printed as AUTO_INCREMENT when above 1."""
-    lines = [column_text(c, zone) for c in table.columns]
+    lines = [column_text(c, zone, table.info.collate) for c in table.columns]
     lines += [key_text(table, k) for k in _creation_order(table)]
     body = ",\n  ".join(lines)
     options = ["ENGINE=InnoDB"]

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 PADDING_BIN = frozenset({"", "binary", "utf8mb4_bin", "utf8_bin", "utf8mb3_bin", "ascii_bin", "latin1_bin"})
 """Collations whose keys are the bytes of the text, but for trailing spaces."""
-KEYED_AS_HERE = PADDING_BIN | {"utf8mb4_0900_bin"}
-"""Collations whose keys are made here as TiDB makes them; the others have weights, or other encodings, in keys."""
+HASHED_AS_HERE = PADDING_BIN | {"utf8mb4_0900_bin"}
+"""Collations under which KEY hashes text here as TiDB does: not what has weights."""
+KEYED_AS_HERE = HASHED_AS_HERE | {
+    *("utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci", "utf8_general_ci", "utf8_unicode_ci")
+}
+"""Collations whose keys are made here as TiDB makes them; the others have other weights, or encodings, in keys."""
 IS_REFERENCED = "is referenced by foreign keys, which are not checked here"
 """The reason that only other tables' records tell."""
 _TPS = frozenset(int(tp) for tp in Tp)
@@ -124,7 +128,7 @@ def _partition_keys_against_reading(info: TableInfo) -> Iterator[str]:
         if column.name.lower() in names:
             if column.type.tp not in partitions.KEY_TPS:
                 yield f"is partitioned by KEY over column '{column.name}', whose type is not hashed here"
-            if column.type.collate not in KEYED_AS_HERE:
+            if column.type.collate not in HASHED_AS_HERE:
                 yield f"is partitioned by KEY over column '{column.name}' of collation {column.type.collate}"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import BIGINT, BLOB_TPS, DATETIME, DOUBLE, STRING_TPS, TEXT, UBIGINT, FieldType, Tp, varchar
+from sqlfront.catalog.charsets import CHARSETS, COLLATIONS
 from sqlfront.catalog.column_types import data_type, type_text
 from sqlfront.catalog.describe import (
     all_keys,
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[Any, ...]]
 CATALOG = "def"
-COLLATIONS = (
-    ("utf8mb4_bin", "utf8mb4", 46, "Yes", "Yes", 1, "PAD SPACE"),
-    ("binary", "binary", 63, "Yes", "Yes", 1, "NO PAD"),
-)
-CHARSETS = (("binary", "binary", "Binary pseudo charset", 1), ("utf8mb4", "utf8mb4_bin", "UTF-8 Unicode", 4))
 ENGINES = (("InnoDB", "DEFAULT", "Supports transactions and row-level locking", "YES", "NO", "YES"),)
 PRIVILEGES = "select,insert,update,references"
 
@@ -515,11 +511,11 @@ _TABLES = {
         VirtualTable("VIEWS", _VIEW_COLUMNS, _no_rows),
         VirtualTable("PARTITIONS", _PARTITION_COLUMNS, _partition_rows),
         VirtualTable("CHARACTER_SETS", _CHARSET_COLUMNS, _fixed(CHARSETS)),
-        VirtualTable("COLLATIONS", _COLLATION_COLUMNS, _fixed(COLLATIONS)),
+        VirtualTable("COLLATIONS", _COLLATION_COLUMNS, _fixed([c.row for c in COLLATIONS])),
         VirtualTable(
             "COLLATION_CHARACTER_SET_APPLICABILITY",
             _text("COLLATION_NAME", "CHARACTER_SET_NAME"),
-            _fixed([c[:2] for c in COLLATIONS]),
+            _fixed([c.row[:2] for c in COLLATIONS]),
         ),
         VirtualTable(
             "ENGINES",

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from coprocessor.types import BLOB_TPS, INTEGER_TPS, STRING_TPS, FieldType, Tp
-from sqlfront.catalog.column_types import check_charset, type_info
+from sqlfront.catalog.charsets import TEXT_DEFAULT, check_charset
+from sqlfront.catalog.column_types import type_info
 from sqlfront.catalog.definition import ColumnSpec, CreateTable, DefaultSpec, KeySpec, TypeSpec
 from sqlfront.catalog.info import (
     COMMON_HANDLE_VERSION,
@@ -50,13 +51,13 @@ def build_table(spec: CreateTable, db: DBInfo, tz: dt.tzinfo | None) -> TableInf
     position = spec.table.position
     check_name(spec.table.name, 1103, "table", position)
     options = spec.options
-    charset, collate = check_charset(options.charset or db.charset, options.collate, position=position)
+    default = check_charset(options.charset, options.collate, (db.charset, db.collate), position=position)
     check_comment(options.comment or "", TABLE_COMMENT_MAX, 1628, f"table '{spec.table.name}'")
-    info = TableInfo(name=spec.table.name, charset=charset, collate=collate, comment=options.comment or "")
+    info = TableInfo(name=spec.table.name, charset=default[0], collate=default[1], comment=options.comment or "")
     if not spec.columns:
         raise error(1113, "A table must have at least 1 column", position=position)
     for column in spec.columns:
-        add_column(info, build_column(column, tz, charset), column.position)
+        add_column(info, build_column(column, tz, default), column.position)
     for column, made in zip(spec.columns, info.columns, strict=True):
         check_dependences(info, made, -1 if column.generated is None else column.generated.position)
     keys = [key for column in spec.columns for key in column_keys(column)] + spec.keys
@@ -113,14 +114,14 @@ def column_keys(column: ColumnSpec) -> list[KeySpec]:
     return keys
 
 
-def build_column(spec: ColumnSpec, tz: dt.tzinfo | None, table_charset: str = "utf8mb4") -> ColumnInfo:
-    """Returns the stored record of a column, without id and offset."""
+def build_column(spec: ColumnSpec, tz: dt.tzinfo | None, table_default: tuple[str, str] = TEXT_DEFAULT) -> ColumnInfo:
+    """Returns the stored record of a column, without id and offset; the default is a charset and a collation."""
     check_name(spec.name, 1166, "column", spec.position)
     check_comment(spec.comment, COLUMN_COMMENT_MAX, 1629, f"field '{spec.name}'")
     if spec.type.name == "SERIAL":
         big = TypeSpec("BIGINT", unsigned=True, position=spec.type.position)
         spec = replace(spec, type=big, not_null=True, auto_increment=True)
-    info = ColumnInfo(name=spec.name, comment=spec.comment, type=type_info(spec.type, spec.name, table_charset))
+    info = ColumnInfo(name=spec.name, comment=spec.comment, type=type_info(spec.type, spec.name, table_default))
     ft = field_type(info.type)
     info.set_flag(Flag.NOT_NULL, bool(spec.not_null) or spec.auto_increment)
     if spec.auto_increment:

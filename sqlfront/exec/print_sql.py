@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.env import Env
 from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery
+from coprocessor.functions.inference import collate_type
 from coprocessor.types import BIGINT
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
@@ -376,7 +377,41 @@ class _PlanPrinter:
             block = _Block(f"({' UNION ALL '.join(operands)}) AS {self._alias(node.cols)}", _DISTINCT)
             block.distinct = f"DISTINCT ON ({', '.join(keys)}) "
             return block
+        if node.kind != "union" and self._numbered(node, node.left)[1] != [f"c{c.id}" for c in node.left.cols]:
+            return self._found_among(node)
         return _Block(f"({f' {word} '.join(operands)}) AS {self._alias(node.cols)}")
+
+    def _numbered(self, node: SetOp, side: Node) -> tuple[str, list[str]]:
+        """One side of EXCEPT or INTERSECT with its rows numbered among their equals, and the keys that tell which."""
+        keys = [
+            self.expr.group_key(Column(c.id, c.type.with_(collate=out.type.collate) if c.type.is_text else c.type))
+            for c, out in zip(side.cols, node.cols, strict=True)
+        ]
+        number = f"row_number() OVER (PARTITION BY {', '.join(keys)}) AS number"
+        return f"SELECT *, {number} FROM ({self.query(side)}) AS {self._alias(side.cols)}", keys
+
+    def _found_among(self, node: SetOp) -> _Block:
+        """EXCEPT and INTERSECT of rows that are equal to their collations without being the same."""
+        (left, left_keys), (right, right_keys) = (self._numbered(node, side) for side in (node.left, node.right))
+        alike = [f"{a} IS NOT DISTINCT FROM {b}" for a, b in zip(left_keys, right_keys, strict=True)]
+        first = ["one.number = 1"] if node.distinct else []
+        number = [] if node.distinct else ["other.number = one.number"]
+        names = ", ".join(f"one.c{c.id}" for c in node.left.cols)
+        found = f"EXISTS (SELECT 1 FROM ({right}) AS other WHERE {' AND '.join(alike + number)})"
+        where = " AND ".join([*first, found if node.kind == "intersect" else f"NOT {found}"])
+        return _Block(f"(SELECT {names} FROM ({left}) AS one WHERE {where}) AS {self._alias(node.cols)}")
+
+    def _comparable(self, left: Expr, sql: str, column: PlanColumn, op: str) -> tuple[str, str]:
+        """What is compared with a subquery's column, and the subquery with what it is compared by."""
+        ref = column.ref()
+        if not (left.type.is_text and column.type.is_text):
+            return self.expr.comparand(left, column.type), sql
+        common = collate_type((left, ref))
+        order = op not in ("eq", "ne")
+        key = self.expr.comparand(ref, common, order=order)
+        if key != f"c{column.id}":
+            sql = f"SELECT {key} FROM ({sql}) AS {self._alias([column])}"
+        return self.expr.comparand(left, common, order=order), sql
 
     # Common table expressions and subqueries
 
@@ -406,8 +441,9 @@ class _PlanPrinter:
         """(a, b) IN (SELECT x, y ...): true on a match, unknown where only NULLs stand in the way of one, else
         false.
         """
-        lefts = [self.expr.value(a) for a in node.args]
-        rights = [f"c{c.id}" for c in plan.cols]
+        pairs = [(a, c.ref()) for a, c in zip(node.args, plan.cols, strict=True)]
+        lefts = [self.expr.comparand(a, collate_type((a, c)) if a.type.is_text else c.type) for a, c in pairs]
+        rights = [self.expr.comparand(c, collate_type((a, c)) if a.type.is_text else c.type) for a, c in pairs]
         match = " AND ".join(f"{left} = {right}" for left, right in zip(lefts, rights, strict=True))
         maybe = " AND ".join(
             f"({left} = {right} OR {left} IS NULL OR {right} IS NULL)"
@@ -426,12 +462,14 @@ class _PlanPrinter:
             case "exists":
                 return f"EXISTS ({sql})"
             case "in" if len(node.args) == 1:
-                return f"({self.expr.comparand(node.args[0], plan.cols[0].type)} IN ({sql}))"
+                left, sql = self._comparable(node.args[0], sql, plan.cols[0], "eq")
+                return f"({left} IN ({sql}))"
             case "in":
                 return self._row_in(node, plan, sql)
             case "any" | "all":
                 op = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}[node.op]
-                return f"({self.expr.value(node.args[0])} {op} {node.kind.upper()} ({sql}))"
+                left, sql = self._comparable(node.args[0], sql, plan.cols[0], node.op)
+                return f"({left} {op} {node.kind.upper()} ({sql}))"
         raise unsupported(f"a subquery of kind {node.kind}")
 
 

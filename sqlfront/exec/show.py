@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from coprocessor.types import BIGINT, DATETIME, TEXT, FieldType, varchar
 from sqlfront.catalog import infoschema
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA
+from sqlfront.catalog.charsets import BINARY, CHARSETS, COLLATIONS, TEXT_DEFAULT
 from sqlfront.catalog.column_types import type_text
 from sqlfront.catalog.describe import create_table_text, default_text, extra_text, key_letters, quote_name
 from sqlfront.catalog.infoschema import VirtualTable
@@ -206,6 +207,8 @@ def _create_database(session: Session, show: Show) -> tuple[Columns, Rows]:
     database = _current(session, show)
     info = database.info
     charset = f"DEFAULT CHARACTER SET {info.charset}"
+    if (info.charset, info.collate) not in (BINARY, TEXT_DEFAULT):
+        charset += f" COLLATE {info.collate}"
     text = f"CREATE DATABASE {quote_name(database.name)} /*!40100 {charset} */"
     return (("Database", _NAME), ("Create Database", TEXT)), [(database.name, text)]
 
@@ -294,12 +297,12 @@ def _engines(session: Session, show: Show) -> tuple[Columns, Rows]:
 def _collations(session: Session, show: Show) -> tuple[Columns, Rows]:
     columns: Columns = (*_text("Collation", "Charset"), ("Id", BIGINT), ("Default", varchar(3)))
     columns = (*columns, ("Compiled", varchar(3)), ("Sortlen", BIGINT), ("Pad_attribute", varchar(9)))
-    return columns, list(infoschema.COLLATIONS)
+    return columns, [c.row for c in COLLATIONS]
 
 
 def _charsets(session: Session, show: Show) -> tuple[Columns, Rows]:
     columns: Columns = (("Charset", _NAME), ("Description", varchar(2048)), ("Default collation", _NAME))
-    rows = [(name, description, collation, width) for name, collation, description, width in infoschema.CHARSETS]
+    rows = [(name, description, collation, width) for name, collation, description, width in CHARSETS]
     return (*columns, ("Maxlen", BIGINT)), rows
 
 

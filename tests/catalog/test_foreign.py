@@ -12,7 +12,7 @@ from sqlfront.catalog.info import TableInfo
 from sqlfront.catalog.meta import Meta
 from sqlfront.catalog.model import Table
 from sqlfront.dbapi import Connection, connect
-from sqlfront.errors import OperationalError
+from sqlfront.errors import IntegrityError, OperationalError
 
 CORPUS = Path(__file__).parent / "foreign"
 
@@ -20,7 +20,9 @@ WRITABLE = {
     "adding_index",
     "auto_id_cache_1",
     "check_not_enforced",
+    "ci_clustered",
     "ci_column",
+    "ci_index",
     "common_handle",
     "foreign_key_of_old",
     "generated_stored",
@@ -41,7 +43,6 @@ READ_ONLY = {
     "cached": "is a cached table",
     "changing_column": "has column '_Col$_n_0' that is being added or dropped",
     "check_constraint": "has CHECK constraints",
-    "ci_index": "has index 'by_v' over column 'v' of collation utf8mb4_general_ci",
     "exchanging": "takes part in an exchange of partitions",
     "expression_index": "has an index over an expression",
     "foreign_key": "has foreign keys",
@@ -54,7 +55,6 @@ READ_ONLY = {
 }
 REFUSED = {
     "binary_members": "has column 'e' with members that are binary literals",
-    "ci_clustered": "has index 'PRIMARY' over column 'k' of collation utf8mb4_0900_ai_ci",
     "dropping": "is being created or dropped",
     "global_temporary": "is a global temporary table",
     "importing": "is being imported into",
@@ -189,7 +189,7 @@ def test_statements_over_the_corpus(db: Connection) -> None:
 
 def test_rows_of_writable_tables(db: Connection) -> None:
     cursor = db.cursor()
-    for name in sorted(WRITABLE - {"common_handle", "ttl", "parent"}):
+    for name in sorted(WRITABLE - {"ci_clustered", "common_handle", "ttl", "parent"}):
         cursor.execute(f"INSERT INTO {name} (id, v, n) VALUES (7, 'a', 3), (8, 'b', 4)")
         cursor.execute(f"UPDATE {name} SET n = 5 WHERE id = 7")
         cursor.execute(f"DELETE FROM {name} WHERE v = 'b'")
@@ -199,19 +199,31 @@ def test_rows_of_writable_tables(db: Connection) -> None:
     db.close()
 
 
+def test_rows_under_a_clustered_key_of_weights(db: Connection) -> None:
+    cursor = db.cursor()
+    cursor.execute("INSERT INTO ci_clustered (k, n) VALUES ('Straße', 1), ('b', 2)")
+    with pytest.raises(IntegrityError, match="Duplicate entry 'Straße' for key"):
+        cursor.execute("INSERT INTO ci_clustered (k, n) VALUES ('STRASSE', 1)")
+    cursor.execute("UPDATE ci_clustered SET n = 5 WHERE k = 'strasse'")
+    cursor.execute("SELECT k, n FROM ci_clustered ORDER BY k")
+    assert cursor.fetchall() == [("b", 2), ("Straße", 5)]
+    cursor.execute("ADMIN CHECK TABLE ci_clustered")
+    db.close()
+
+
 def test_hidden_columns_are_not_shown_and_their_indexes_not_read(db: Connection) -> None:
     table: Table = db._database.catalog.schema.need_table("test", "expression_index")
     assert [column.name for column in table.columns] == ["id", "v", "n", "late"]
     assert [(index.name, [part.offset for part in index.columns]) for index in table.indexes] == [("by_late", [3])]
-    weighted = db._database.catalog.schema.need_table("test", "ci_index")
-    assert [index.name for index in weighted.indexes] == ["by_n"]
+    weighted = db._database.catalog.schema.need_table("test", "gbk_index")
+    assert weighted.indexes == ()
     cursor = db.cursor()
-    cursor.execute("SHOW CREATE TABLE ci_index")
+    cursor.execute("SHOW CREATE TABLE gbk_index")
     ((_, shown),) = cursor.fetchall()
     assert "KEY `by_v` (`v`)" in shown
-    assert "COLLATE utf8mb4_general_ci" in shown
-    cursor.execute("SHOW INDEX FROM ci_index")
-    assert {row[2] for row in cursor.fetchall()} == {"PRIMARY", "by_v", "by_n"}
+    assert "COLLATE gbk_bin" in shown
+    cursor.execute("SHOW INDEX FROM gbk_index")
+    assert {row[2] for row in cursor.fetchall()} >= {"by_v"}
     cursor.execute("SHOW CREATE TABLE expression_index")
     assert "by_late" in cursor.fetchall()[0][1]
     db.close()

@@ -82,6 +82,8 @@ TYPES: dict[str, Make] = {
     "year": among(1901, 2024, 2155),
     "char(10)": texts(10),
     "varchar(20)": texts(20),
+    "varchar(20) collate utf8mb4_general_ci": texts(20),
+    "varchar(20) collate utf8mb4_0900_ai_ci": texts(20),
     "varchar(20) character set ascii": among("", "a", "a ", "A", "~"),
     "text": lambda rng: rng.choice((*TEXTS, "x" * 5000)),
     "binary(4)": octets(4),

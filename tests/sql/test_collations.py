@@ -1,0 +1,82 @@
+"""Text of all scripts under the collations that have weights: rows, DuckDB and keys agree with the weights alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from coprocessor.codec.collation import sort_key
+from coprocessor.functions.collation import weights
+
+COLLATIONS = ("utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci")
+LETTERS = "aAbBzZ 09_~^áÁßsSøØłŁıIİiÿœæñÑΩωΣςσжЖйЙ한글가中文日ﬀf\u0301\u00a0\u200d😀😁𠀀\ufffd"
+ENGINES = ("TIKV", "TIFLASH")
+
+
+def texts(rng: random.Random) -> list[str]:
+    return ["", " ", *("".join(rng.choices(LETTERS, k=rng.randrange(1, 5))) for _ in range(60))]
+
+
+@pytest.fixture(params=COLLATIONS)
+def collate(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def rows(con: Any, collate: str) -> dict[int, str]:
+    rows = dict(enumerate(texts(random.Random(collate))))
+    con.execute(f"create table t (id int primary key, a varchar(20) not null, key (a)) collate {collate}")
+    con.executemany("insert into t values (?, ?)", list(rows.items()))
+    con.execute(f"create table u (id int primary key, a varchar(20) not null) collate {collate}")
+    con.execute("insert into u select * from t")
+    return rows
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_comparisons(con: Any, collate: str, rows: dict[int, str], engine: str) -> None:
+    key = sort_key(collate)
+    hint = f"/*+ READ_FROM_STORAGE({engine}[x], {engine}[y]) */"
+    for op, holds in (("=", lambda a, b: a == b), ("<", lambda a, b: a < b), (">=", lambda a, b: a >= b)):
+        found = con.execute(f"select {hint} x.id, y.id from t x join u y on x.a {op} y.a").fetchall()
+        expected = [(i, j) for i, a in rows.items() for j, b in rows.items() if holds(key(a), key(b))]
+        assert sorted(found) == expected, op
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_order_groups_and_ends(con: Any, collate: str, rows: dict[int, str], engine: str) -> None:
+    key = sort_key(collate)
+    hint = f"/*+ READ_FROM_STORAGE({engine}[x]) */"
+    found = con.execute(f"select {hint} id from t x order by a, id").fetchall()
+    assert [i for (i,) in found] == sorted(rows, key=lambda i: (key(rows[i]), i))
+    groups: dict[bytes, list[int]] = {}
+    for i, text in rows.items():
+        groups.setdefault(key(text), []).append(i)
+    found = con.execute(f"select {hint} min(id), count(*) from t x group by a").fetchall()
+    assert sorted(found) == sorted((min(ids), len(ids)) for ids in groups.values())
+    ((low, high, count),) = con.execute(f"select {hint} min(a), max(a), count(distinct a) from t x").fetchall()
+    assert (key(low), key(high), count) == (min(groups), max(groups), len(groups))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_patterns(con: Any, collate: str, rows: dict[int, str], engine: str) -> None:
+    classes = weights(collate).classes
+    hint = f"/*+ READ_FROM_STORAGE({engine}[x]) */"
+    plain = [text for text in rows.values() if text and not set(text) & set("_%\\")]
+    for wanted in plain[:25]:
+        found = con.execute(f"select {hint} id from t x where a like '{wanted}%'").fetchall()
+        expected = [i for i, text in rows.items() if classes(text).startswith(classes(wanted))]
+        assert sorted(i for (i,) in found) == expected, wanted
+
+
+def test_keys(con: Any, collate: str, rows: dict[int, str]) -> None:
+    key = sort_key(collate)
+    for wanted in list(rows.values())[:30]:
+        assert con.execute("select id from t use index (a) where a = ? order by id", (wanted,)).fetchall() == [
+            (i,) for i, text in rows.items() if key(text) == key(wanted)
+        ]
+        assert con.execute("select id from t use index (a) where a > ? order by id", (wanted,)).fetchall() == [
+            (i,) for i, text in rows.items() if key(text) > key(wanted)
+        ]
+    con.execute("admin check table t")
