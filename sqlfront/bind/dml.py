@@ -129,7 +129,10 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         raise refuse(ast)
     if target.args.get("partition"):
         raise unsupported("INSERT INTO ... PARTITION", position=position_of(target))
-    table = ctx.find_table(target.db, target.name, position_of(target))
+    table = ctx.find_relation(target.db, target.name, position_of(target))
+    if table.view is not None:
+        verb = "replace" if statement.replace else "insert"
+        raise _not_updatable(f"{verb} into view {table.name}", position_of(target))
     ctx.check_writable(table, position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
     targets = _targets(table, names)
@@ -421,6 +424,7 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     queries = QueryBinder(ctx)
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
     named = ast.args.get("tables") or (_listed(ast.this) if using else [])
+    _refuse_views(ctx, named or [source])
     scans = _scans(plan)
     targets = [_target(scans, t) for t in named] if named else scans
     for scan in targets:
@@ -433,6 +437,19 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     if not named and len(targets) != 1:
         raise refuse(ast)
     return _joined(ctx, plan, ctes, [(s, None) for s in targets])
+
+
+def _not_updatable(what: str, position: int) -> DatabaseError:
+    """What TiDB says of a view whose rows are to be changed (but for UPDATE, which is 1288)."""
+    return error(1105, f"{what} is not supported now", position=position)
+
+
+def _refuse_views(ctx: BindContext, named: Sequence[exp.Expression]) -> None:
+    """Refuses to delete from a view."""
+    for node in named:
+        view = ctx.of_views.get(node.name.casefold()) if isinstance(node, exp.Table) else None
+        if view is not None:
+            raise _not_updatable(f"delete view {view}", position_of(node))
 
 
 def _listed(first: exp.Expression) -> list[exp.Expression]:

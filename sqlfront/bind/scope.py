@@ -13,6 +13,7 @@ from sqlfront.variables import READ_ENGINES
 
 if TYPE_CHECKING:
     from sqlfront.bind.engines import StorageHints
+    from sqlfront.bind.views import DefinitionText
     from sqlfront.catalog.model import Schema, Table
 
 
@@ -40,6 +41,10 @@ class BindContext:
     (`cacheable` False). `read_engines` are the storage engines that may be read; `locking` says that the statement
     locks what it reads. `warnings` (code, message) are to be told at each execution. `max_execution_ms` is what a hint
     says of the time, None without one.
+
+    `written` is the definition of a view that is being bound to be stored. `views` are those (database, name) whose
+    queries are being bound, one within the other; `beneath` has the aliases of the tables that a view reads, by its own,
+    `of_views` its name by its alias in lower case.
     """
 
     schema: Schema
@@ -58,6 +63,10 @@ class BindContext:
     locking: bool = False
     warnings: list[tuple[int, str]] = field(default_factory=list)
     max_execution_ms: int | None = None
+    written: DefinitionText | None = None
+    views: tuple[tuple[str, str], ...] = ()
+    beneath: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    of_views: dict[str, str] = field(default_factory=dict)
 
     def new_id(self) -> int:
         self.next_id += 1
@@ -77,6 +86,13 @@ class BindContext:
         table = self.schema.need_table(self.database_of(db), name, position=position)
         self.tables[table.id] = table
         return table
+
+    def find_relation(self, db: str, name: str, position: int = -1) -> Table:
+        """Returns a stored table or a view; raises 1146 with a near match."""
+        relation = self.schema.need_relation(self.database_of(db), name, position=position)
+        if relation.view is None:
+            self.tables[relation.id] = relation
+        return relation
 
     def check_writable(self, table: Table, position: int = -1) -> None:
         """Raises 1036 for a table whose rows must not be changed here."""
@@ -155,3 +171,13 @@ class Scope:
         for relation in self.relations:
             out.extend(c for c in relation.cols if c.name.casefold() not in relation.hidden)
         return tuple(out)
+
+    def qualified(self) -> list[tuple[str, ...]]:
+        """What `*` stands for, each column with as many qualifiers as tell it from others."""
+        out: list[tuple[str, ...]] = [(col.name,) for col in self.merged.values()]
+        aliases = [r.alias.casefold() for r in self.relations]
+        for relation in self.relations:
+            unique = aliases.count(relation.alias.casefold()) == 1
+            qualifiers = (relation.alias,) if unique else (relation.db, relation.alias)
+            out.extend((*qualifiers, c.name) for c in relation.cols if c.name.casefold() not in relation.hidden)
+        return out

@@ -128,11 +128,15 @@ class SelectBinder:
             columns = self.scope.columns()
             if not self.scope.relations:
                 raise error(1096, "No tables used")
+            if self.ctx.written is not None:
+                self.ctx.written.expand(node, self.scope.qualified())
             return columns
         if isinstance(node, exp.Column) and isinstance(node.this, exp.Star):
             table = node.table
             for relation in self.scope.relations:
                 if relation.alias.casefold() == table.casefold():
+                    if self.ctx.written is not None:
+                        self.ctx.written.expand(node, [(*_qualifiers(node), c.name) for c in relation.cols])
                     return relation.cols
             raise error(ER_BAD_TABLE, f"Unknown table '{table}'", position=position_of(node))
         return None
@@ -384,6 +388,10 @@ class SelectBinder:
             hidden.append((col, key.expr))
             keys.append(OrderKey(col.ref(), key.desc))
         return keys, hidden
+
+
+def _qualifiers(node: exp.Column) -> tuple[str, ...]:
+    return (node.db, node.table) if node.db else (node.table,)
 
 
 def _item_name(node: exp.Expression, text: str) -> str:

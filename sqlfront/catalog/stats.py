@@ -372,7 +372,11 @@ def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_
         db = name.db or session.current_db
         if not db:
             raise error(1046, "No database selected")
-        tables.append(schema.need_table(db, name.name, position=name.this.meta.get("start", -1)))
+        position = name.this.meta.get("start", -1)
+        table = schema.need_relation(db, name.name, position=position)
+        if table.view is not None:
+            raise error(1105, f"analyze view {table.name} is not supported now", position=position)
+        tables.append(table)
     for table in tables:
         reader = database.storage.snapshot()
         found = [analyze(reader, part, session.cancel, ask(part, reader)) for part in table.physical]

@@ -14,6 +14,8 @@ from sqlfront.bind.partitions import check_partitions, checked_more
 from sqlfront.catalog import ddl
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.online import alter_table
+from sqlfront.catalog.views import drop_views
+from sqlfront.exec.views import define_view
 from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
 
@@ -63,6 +65,10 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             if spec.partition is not None:
                 check_partitions(spec, spec.partition, Env(tz=zone))
             ddl.create_table(catalog, spec, current_db, zone, note)
+        case d.CreateView():
+            define_view(session, catalog, spec)
+        case d.DropView():
+            drop_views(catalog, spec, current_db, note)
         case d.DropTable():
             before = catalog.schema
             ddl.drop_tables(catalog, spec, current_db, note)

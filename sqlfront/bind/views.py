@@ -1,0 +1,176 @@
+"""Views: a name in FROM that stands for a query.
+
+The stored text of a view is bound like a derived table, in a scope of its own: it sees no alias, no common table
+expression and no registered table of the statement that reads it. All of its names are spelled out (`DefinitionText`),
+so it means the same whoever reads it and whatever database that one is in. What the planner does with derived tables
+it does with views; a plan that has read one is as good as the schema it was bound to.
+
+Errors of the text have no place in the statement, and are 1356 with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+from sqlglot.tokens import TokenType
+
+from sqlfront import parse
+from sqlfront.bind.messages import position_of
+from sqlfront.bind.scope import Relation, Scope
+from sqlfront.catalog.describe import quote_name
+from sqlfront.errors import ER_NOT_SUPPORTED_YET, DatabaseError, error, unsupported
+from sqlfront.plan.nodes import Node, PlanColumn, Project, Scan, walk_nodes
+
+if TYPE_CHECKING:
+    from sqlfront.bind.query import QueryBinder
+    from sqlfront.catalog.model import Table
+
+VIEWS_NESTED_MAX = 32
+"""Views over views over views: what their plan, a tree, may cost in depth."""
+_VARIABLES = (exp.Parameter, exp.SessionParameter, exp.Placeholder)
+_AS_THEY_ARE = frozenset({1055, 1140, 1356, 1412, 1436, 1462, ER_NOT_SUPPORTED_YET, 8200})
+"""Errors in a view's query that say more than that the view is wrong."""
+
+
+def bind_view(queries: QueryBinder, view: Table, alias: str, node: exp.Table, scope: Scope) -> Node:
+    """Binds a view as an item of FROM, and puts it into scope."""
+    from sqlfront.bind.query import index_hints, partition_names
+
+    position = position_of(node)
+    partition_names(view, node.args.get("partition"), position)
+    index_hints(node, view.name, set())
+    plan = bind_query(queries, view, position)
+    columns = columns_of(view, plan)
+    cols = tuple(replace(c, id=queries.ctx.new_id(), name=name, table=alias, db=view.db) for name, c in columns)
+    scope.add(Relation(alias, view.db, cols), position)
+    queries.ctx.of_views[alias.casefold()] = view.name
+    queries.ctx.beneath[alias] = tuple(n.alias for n in walk_nodes(plan) if isinstance(n, Scan))
+    return Project(plan, cols, tuple(c.ref() for _, c in columns))
+
+
+def bind_query(queries: QueryBinder, view: Table, position: int = -1) -> Node:
+    """Binds the query of a view."""
+    ctx = queries.ctx
+    key = (view.db.lower(), view.name.lower())
+    if key in ctx.views:
+        if len(ctx.views) == 1 and ctx.written is not None:  # the one that is being replaced
+            raise error(1146, f"Table '{view.db}.{view.name}' doesn't exist", position=position)
+        raise error(1462, f"`{view.db}`.`{view.name}` contains view recursion", position=position)
+    if len(ctx.views) >= VIEWS_NESTED_MAX:
+        raise error(1436, f"views are nested too deeply: {VIEWS_NESTED_MAX} within each other are the limit")
+    outside = (ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views)
+    ctx.current_db, ctx.registered, ctx.written, ctx.views = view.db, {}, None, (*ctx.views, key)
+    try:
+        return queries.query(_parsed(view), Scope())
+    except DatabaseError as exc:
+        raise _invalid(view, exc, position) from exc
+    finally:
+        ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views = outside
+
+
+def _parsed(view: Table) -> exp.Expression:
+    assert view.view is not None
+    statement = parse.parse(view.view.select).statement
+    if not isinstance(statement, parse.Query):
+        raise error(1356, "it is not a query")
+    check_query(statement)
+    return statement.ast
+
+
+def _invalid(view: Table, exc: DatabaseError, position: int) -> DatabaseError:
+    if exc.code in _AS_THEY_ARE:
+        return error(exc.code, exc.message, position=position, sqlstate=exc.sqlstate)
+    message = f"View '{view.db}.{view.name}' references invalid table(s) or column(s) or function(s)"
+    return error(1356, f"{message}: {exc.message}", position=position)
+
+
+def columns_of(view: Table, plan: Node) -> list[tuple[str, PlanColumn]]:
+    """The names of a view's columns, with what its query gives for them."""
+    assert view.view is not None
+    names = [c.name for c in view.info.columns]
+    cols = list(plan.cols)
+    if len(cols) != len(names):
+        reason = f"its query gives {len(cols)} columns, not {len(names)}"
+        raise _invalid(view, error(1356, reason), -1)
+    if view.view.columns is None:
+        return list(zip(names, cols, strict=True))
+    by_name = {c.name.casefold(): c for c in cols}
+    out: list[tuple[str, PlanColumn]] = []
+    for name, stored in zip(names, view.view.columns, strict=False):
+        found = by_name.get(name.casefold()) or by_name.get(stored["L"].casefold())
+        if found is None:
+            raise _invalid(view, error(1054, f"its query gives no column '{name}'"), -1)
+        out.append((name, found))
+    return out
+
+
+# Definitions
+
+
+def check_query(statement: parse.Query) -> None:
+    """Refuses what the query of a view must not have."""
+    tree = statement.ast
+    variable = tree.find(*_VARIABLES)
+    if variable is not None:
+        message = "View's SELECT contains a variable or parameter"
+        raise error(1351, message, position=position_of(variable), sqlstate="HY000")
+    if tree.find(exp.Lock) is not None:
+        raise unsupported("FOR UPDATE and FOR SHARE in a view")
+    if statement.as_of is not None:
+        raise unsupported("AS OF TIMESTAMP in a view")
+
+
+class DefinitionText:
+    """The text of a view's query, as it is stored: one line, every table with its database, every `*` spelled out.
+
+    The binder says what is to be put where (`qualify`, `expand`); all else stays as it was written.
+    """
+
+    def __init__(self) -> None:
+        self._edits: dict[int, tuple[int, str]] = {}
+        """What is put at a place of the text, by that place; with the place where the text goes on."""
+
+    def qualify(self, table: exp.Table, db: str) -> None:
+        """Notes that a table is one of a database."""
+        if not table.db:
+            start = position_of(table.this)
+            self._edits[start] = (start, f"{quote_name(db)}.")
+
+    def refuse_registered(self, table: exp.Table) -> None:
+        """An Arrow table that a session registered is not there for others."""
+        message = f"View's SELECT refers to a temporary table '{table.name}'"
+        raise error(1352, message, position=position_of(table), sqlstate="HY000")
+
+    def expand(self, star: exp.Expression, columns: Sequence[tuple[str, ...]]) -> None:
+        """Notes what a `*` or `t.*` stands for: columns, each with its qualifiers."""
+        last = star.this if isinstance(star, exp.Column) else star
+        start = position_of(star)
+        text = ", ".join(".".join(quote_name(part) for part in parts) for parts in columns)
+        self._edits[start] = (last.meta["end"] + 1, text)
+
+    def write(self, text: str) -> str:
+        """Returns the text to be stored, of the query that was bound."""
+        out: list[str] = []
+        at = 0
+        for token in parse.tokenize(text):
+            if (out and token.start < at) or token.token_type == TokenType.SEMICOLON:
+                continue
+            if out and token.start > at:
+                out.append(" ")
+            at, put = self._edits.get(token.start, (token.start, ""))
+            out.append(put)
+            if at == token.start:
+                out.append(_spelled(text[token.start : token.end + 1]))
+                at = token.end + 1
+        return "".join(out)
+
+
+def _spelled(token: str) -> str:
+    """A token's text; of a string in single quotes, which no sql_mode reads as a name."""
+    if token[0] != '"':
+        return token
+    inner = token[1:-1].replace('""', '"').replace("'", "''")
+    return f"'{inner}'"
