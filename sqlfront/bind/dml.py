@@ -18,8 +18,10 @@ from sqlfront.catalog.model import Column as CatalogColumn
 from sqlfront.catalog.model import Table
 from sqlfront.errors import (
     ER_BAD_FIELD,
+    ER_UNKNOWN_ERROR,
     ER_WRONG_VALUE_COUNT_ON_ROW,
     DatabaseError,
+    NotSupportedError,
     error,
     near_match,
     unsupported,
@@ -441,7 +443,7 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
 
 def _not_updatable(what: str, position: int) -> DatabaseError:
     """What TiDB says of a view whose rows are to be changed (but for UPDATE, which is 1288)."""
-    return error(1105, f"{what} is not supported now", position=position)
+    return NotSupportedError(f"{what} is not supported now", ER_UNKNOWN_ERROR, "HY000", position)
 
 
 def _refuse_views(ctx: BindContext, named: Sequence[exp.Expression]) -> None:

@@ -326,6 +326,8 @@ class QueryBinder:
 
     def _cte_ref(self, cte: Cte, alias: str, node: exp.Table, scope: Scope) -> Node:
         names = [c.name for c in ((node.args["alias"].args.get("columns") if node.args.get("alias") else None) or [])]
+        if self.ctx.written is not None:
+            self.ctx.written.quote_all(node)
         source = _renamed(cte.cols, names, position_of(node))
         cols = tuple(replace(c, id=self.ctx.new_id(), table=alias, db="") for c in source)
         scope.add(Relation(alias, "", cols), position_of(node))

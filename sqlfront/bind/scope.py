@@ -43,8 +43,8 @@ class BindContext:
     says of the time, None without one.
 
     `written` is the definition of a view that is being bound to be stored. `views` are those (database, name) whose
-    queries are being bound, one within the other; `beneath` has the aliases of the tables that a view reads, by its own,
-    `of_views` its name by its alias in lower case.
+    queries are being bound, one within the other. By the alias of a view, `beneath` has those of the tables that it
+    reads, and `of_views`, in lower case, its name.
     """
 
     schema: Schema

@@ -175,7 +175,8 @@ def drop_tables(catalog: Catalog, spec: DropTable, current_db: str, note: Note) 
         if missing:
             message = f"Unknown table '{','.join(missing)}'"
             if not spec.if_exists:
-                names = [f"{d.name}.{t.name}" for d in schema.databases.values() for t in d.tables.values()]
+                tables = [t for d in schema.databases.values() for t in d.tables.values() if t.view is None]
+                names = [f"{t.db}.{t.name}" for t in tables]
                 raise error(1051, message + near_match(missing[0], names), position=spec.tables[0].position)
             note(1051, message)
         if not found:

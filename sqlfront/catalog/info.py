@@ -249,9 +249,9 @@ class UserIdentity(Record):
 class ViewInfo(Record):
     """What makes a table a view. `select` is its query with all names spelled out.
 
-    `algorithm` is 0 UNDEFINED, 1 MERGE, 2 TEMPTABLE; `security` 0 DEFINER, 1 INVOKER; `check_option` 0 LOCAL, 1 CASCADED.
-    The names of the view's columns are those of the table's; `columns`, which only TiDB before 3.0 has stored, are the
-    names that the query gives.
+    `algorithm` is 0 UNDEFINED, 1 MERGE, 2 TEMPTABLE; `security` 0 DEFINER, 1 INVOKER; `check_option` 0 LOCAL,
+    1 CASCADED. The view's columns are named as the table's are; `columns`, which only TiDB before 3.0 has stored, are
+    the names that the query gives.
     """
 
     algorithm: int = _tag("view_algorithm", 0)

@@ -27,7 +27,7 @@ from sqlfront.catalog.histogram import (
     key_of,
 )
 from sqlfront.catalog.meta import ROW_COUNTS, STATS, Meta, MetaReader
-from sqlfront.errors import error
+from sqlfront.errors import ER_UNKNOWN_ERROR, NotSupportedError, error
 from sqlfront.result import Result, ResultColumn, rows_result
 from sqlfront.threads import OS_THREADS, Event, Joinable, Threads
 
@@ -375,7 +375,8 @@ def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_
         position = name.this.meta.get("start", -1)
         table = schema.need_relation(db, name.name, position=position)
         if table.view is not None:
-            raise error(1105, f"analyze view {table.name} is not supported now", position=position)
+            message = f"analyze view {table.name} is not supported now"
+            raise NotSupportedError(message, ER_UNKNOWN_ERROR, "HY000", position)
         tables.append(table)
     for table in tables:
         reader = database.storage.snapshot()

@@ -1,7 +1,8 @@
 """Views in the catalog: their records, CREATE, ALTER and DROP VIEW, and how MySQL words them.
 
 A view is a table's record with a query in it (`ViewInfo`), as in TiDB: it shares the names of tables, has an id and no
-rows. Its columns are stored by name alone: what they are, its query says whenever it is bound (`sqlfront/bind/views.py`).
+rows. Its columns are stored by name alone: what they are, its query says whenever it is bound
+(`sqlfront/bind/views.py`).
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def define_view(session: Session, catalog: Catalog, spec: d.CreateView) -> None:
     ctx.written = DefinitionText()
     plan = QueryBinder(ctx).query(statement.ast, None, statement.item_texts)
     names = _names(spec, plan)
-    select = ctx.written.write(spec.query)
+    select = ctx.written.write(spec.query, statement.ast)
     _check_stored(session, select, plan)
     variables = session.variables
     charset = str(variables.get("character_set_connection")), str(variables.get("collation_connection"))
@@ -50,7 +50,7 @@ def _names(spec: d.CreateView, plan: Node) -> Sequence[str]:
             "In definition of view, derived table or common table expression, SELECT list and column names list have "
             "different column counts"
         )
-        raise error(1353, message, position=position, sqlstate="HY000")
+        raise error(1353, message, position=position)
     names = given or [c.name if len(c.name) <= NAME_LENGTH_MAX else f"name_exp_{i}" for i, c in enumerate(plan.cols, 1)]
     seen: set[str] = set()
     for name in names:
