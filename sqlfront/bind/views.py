@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
     from sqlfront.catalog.model import Table
 
+ER_VIEW_RECURSIVE = 1462
 VIEWS_NESTED_MAX = 32
 """Views over views over views: what their plan, a tree, may cost in depth."""
 _VARIABLES = (exp.Parameter, exp.SessionParameter, exp.Placeholder)
-_AS_THEY_ARE = frozenset({1055, 1140, 1356, 1412, 1436, 1462, ER_NOT_SUPPORTED_YET, 8200})
+_AS_THEY_ARE = frozenset({1055, 1140, 1356, 1412, 1436, ER_VIEW_RECURSIVE, ER_NOT_SUPPORTED_YET, 8200})
 """Errors in a view's query that say more than that the view is wrong."""
 
 
@@ -59,9 +60,7 @@ def bind_query(queries: QueryBinder, view: Table, position: int = -1) -> Node:
     ctx = queries.ctx
     key = (view.db.lower(), view.name.lower())
     if key in ctx.views:
-        if len(ctx.views) == 1 and ctx.written is not None:  # the one that is being replaced
-            raise error(1146, f"Table '{view.db}.{view.name}' doesn't exist", position=position)
-        raise error(1462, f"`{view.db}`.`{view.name}` contains view recursion", position=position)
+        raise error(ER_VIEW_RECURSIVE, f"{_named(view)} contains view recursion", position=position)
     if len(ctx.views) >= VIEWS_NESTED_MAX:
         raise error(1436, f"views are nested too deeply: {VIEWS_NESTED_MAX} within each other are the limit")
     outside = (ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views)
@@ -72,6 +71,10 @@ def bind_query(queries: QueryBinder, view: Table, position: int = -1) -> Node:
         raise _invalid(view, exc, position) from exc
     finally:
         ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views = outside
+
+
+def _named(view: Table) -> str:
+    return f"{quote_name(view.db)}.{quote_name(view.name)}"
 
 
 def _parsed(view: Table) -> exp.Expression:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlfront import parse
 from sqlfront.bind.query import QueryBinder
-from sqlfront.bind.views import DefinitionText, bind_query, check_query, columns_of
+from sqlfront.bind.views import ER_VIEW_RECURSIVE, DefinitionText, bind_query, check_query, columns_of
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.model import NO_DEFAULT, NULL_DEFAULT, Column
 from sqlfront.catalog.table_builder import NAME_LENGTH_MAX, check_name
 from sqlfront.catalog.views import check_new_view, create_view
-from sqlfront.errors import error, unsupported
+from sqlfront.errors import DatabaseError, error, unsupported
 from sqlfront.exec.statement import bind_context
 
 if TYPE_CHECKING:
@@ -33,7 +33,14 @@ def define_view(session: Session, catalog: Catalog, spec: d.CreateView) -> None:
     ctx = bind_context(session, parsed, ())
     ctx.views = ((database.name.lower(), spec.view.name.lower()),)
     ctx.written = DefinitionText()
-    plan = QueryBinder(ctx).query(statement.ast, None, statement.item_texts)
+    try:
+        plan = QueryBinder(ctx).query(statement.ast, None, statement.item_texts)
+    except DatabaseError as exc:
+        if exc.code == ER_VIEW_RECURSIVE and exc.message.startswith(f"`{database.name}`.`{spec.view.name}` "):
+            # No view of that name is there for its own query, whatever stands between.
+            message = f"Table '{database.name}.{spec.view.name}' doesn't exist"
+            raise error(1146, message, position=exc.position) from exc
+        raise
     names = _names(spec, plan)
     select = ctx.written.write(spec.query, statement.ast)
     _check_stored(session, select, plan)
