@@ -37,7 +37,7 @@ def run(db: Connection, *statements: str) -> None:
 def code(db: Connection, sql: str) -> int:
     with pytest.raises(Error) as caught:
         db.cursor().execute(sql).fetchall()
-    return caught.value.code  # type: ignore[attr-defined,no-any-return]
+    return caught.value.code
 
 
 def record(db: Connection, name: str) -> TableInfo:
@@ -122,23 +122,31 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
         ),
         (
             "WITH q AS (SELECT a FROM t) SELECT q.a n, COUNT(*) FROM q, t AS q2 WHERE q.a = q2.a GROUP BY n",
-            "WITH `q` AS (SELECT `a` FROM `test`.`t`) SELECT `q`.`a` `n`, COUNT(*) FROM `q`, `test`.`t` AS `q2` WHERE "
-            "`q`.`a` = `q2`.`a` GROUP BY `n`",
+            (
+                "WITH `q` AS (SELECT `a` FROM `test`.`t`) SELECT `q`.`a` `n`, COUNT(*) FROM `q`, `test`.`t` AS `q2` WHERE "
+                "`q`.`a` = `q2`.`a` GROUP BY `n`"
+            ),
         ),
         (
             "SELECT a FROM t WHERE EXISTS (SELECT * FROM t u WHERE u.a * 2 = t.a) UNION SELECT 3 * 4",
-            "SELECT `a` FROM `test`.`t` WHERE EXISTS (SELECT `u`.`a`, `u`.`b`, `u`.`c` FROM `test`.`t` `u` WHERE "
-            "`u`.`a` * 2 = `t`.`a`) UNION SELECT 3 * 4",
+            (
+                "SELECT `a` FROM `test`.`t` WHERE EXISTS (SELECT `u`.`a`, `u`.`b`, `u`.`c` FROM `test`.`t` `u` WHERE "
+                "`u`.`a` * 2 = `t`.`a`) UNION SELECT 3 * 4"
+            ),
         ),
         (
             "SELECT * FROM t JOIN (SELECT a, 1 one FROM t) d USING (a)",
-            "SELECT `a`, `t`.`b`, `t`.`c`, `d`.`one` FROM `test`.`t` JOIN (SELECT `a`, 1 `one` FROM `test`.`t`) `d` "
-            "USING (`a`)",
+            (
+                "SELECT `a`, `t`.`b`, `t`.`c`, `d`.`one` FROM `test`.`t` JOIN (SELECT `a`, 1 `one` FROM `test`.`t`) `d` "
+                "USING (`a`)"
+            ),
         ),
         (
             "SELECT TIMESTAMPDIFF(day, c, now()) day, CONVERT(b USING utf8mb4) COLLATE utf8mb4_bin x FROM t",
-            "SELECT TIMESTAMPDIFF(day, `c`, now()) `day`, CONVERT(`b` USING utf8mb4) COLLATE utf8mb4_bin `x` FROM "
-            "`test`.`t`",
+            (
+                "SELECT TIMESTAMPDIFF(day, `c`, now()) `day`, CONVERT(`b` USING utf8mb4) COLLATE utf8mb4_bin `x` FROM "
+                "`test`.`t`"
+            ),
         ),
         (
             "SELECT table_name FROM information_schema.tables",
