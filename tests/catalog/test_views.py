@@ -123,8 +123,8 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
         (
             "WITH q AS (SELECT a FROM t) SELECT q.a n, COUNT(*) FROM q, t AS q2 WHERE q.a = q2.a GROUP BY n",
             (
-                "WITH `q` AS (SELECT `a` FROM `test`.`t`) SELECT `q`.`a` `n`, COUNT(*) FROM `q`, `test`.`t` AS `q2` WHERE "
-                "`q`.`a` = `q2`.`a` GROUP BY `n`"
+                "WITH `q` AS (SELECT `a` FROM `test`.`t`) SELECT `q`.`a` `n`, COUNT(*) FROM `q`, `test`.`t` AS `q2` "
+                "WHERE `q`.`a` = `q2`.`a` GROUP BY `n`"
             ),
         ),
         (
@@ -137,8 +137,8 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
         (
             "SELECT * FROM t JOIN (SELECT a, 1 one FROM t) d USING (a)",
             (
-                "SELECT `a`, `t`.`b`, `t`.`c`, `d`.`one` FROM `test`.`t` JOIN (SELECT `a`, 1 `one` FROM `test`.`t`) `d` "
-                "USING (`a`)"
+                "SELECT `a`, `t`.`b`, `t`.`c`, `d`.`one` FROM `test`.`t` JOIN (SELECT `a`, 1 `one` FROM `test`.`t`) "
+                "`d` USING (`a`)"
             ),
         ),
         (
