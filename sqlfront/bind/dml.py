@@ -426,7 +426,7 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     queries = QueryBinder(ctx)
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
     named = ast.args.get("tables") or (_listed(ast.this) if using else [])
-    _refuse_views(ctx, named or [source])
+    _refuse_views(scope, named or [source])
     scans = _scans(plan)
     targets = [_target(scans, t) for t in named] if named else scans
     for scan in targets:
@@ -446,12 +446,13 @@ def _not_updatable(what: str, position: int) -> DatabaseError:
     return NotSupportedError(f"{what} is not supported now", ER_UNKNOWN_ERROR, "HY000", position)
 
 
-def _refuse_views(ctx: BindContext, named: Sequence[exp.Expression]) -> None:
+def _refuse_views(scope: Scope, named: Sequence[exp.Expression]) -> None:
     """Refuses to delete from a view."""
+    views = {relation.alias.casefold(): relation.view for relation in scope.relations if relation.view}
     for node in named:
-        view = ctx.of_views.get(node.name.casefold()) if isinstance(node, exp.Table) else None
-        if view is not None:
-            raise _not_updatable(f"delete view {view}", position_of(node))
+        name = node.alias_or_name.casefold()
+        if name in views:
+            raise _not_updatable(f"delete view {views[name]}", position_of(node))
 
 
 def _listed(first: exp.Expression) -> list[exp.Expression]:

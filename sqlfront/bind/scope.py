@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Relation:
-    """One item of a FROM clause. `hidden` are names merged into another relation's by USING or NATURAL."""
+    """One item of a FROM clause. `hidden` are names merged into another relation's by USING or NATURAL; `view` is the
+    name of the view that it is, "" for others.
+    """
 
     alias: str
     db: str
@@ -27,6 +29,7 @@ class Relation:
     by_name: dict[str, list[PlanColumn]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     invisible: tuple[PlanColumn, ...] = ()
+    view: str = ""
 
     def __post_init__(self) -> None:
         for col in (*self.cols, *self.invisible):
@@ -43,8 +46,7 @@ class BindContext:
     says of the time, None without one.
 
     `written` is the definition of a view that is being bound to be stored. `views` are those (database, name) whose
-    queries are being bound, one within the other. By the alias of a view, `beneath` has those of the tables that it
-    reads, and `of_views`, in lower case, its name.
+    queries are being bound, one within the other. `beneath` has the aliases of what a view reads, by its own.
     """
 
     schema: Schema
@@ -66,7 +68,6 @@ class BindContext:
     written: DefinitionText | None = None
     views: tuple[tuple[str, str], ...] = ()
     beneath: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    of_views: dict[str, str] = field(default_factory=dict)
 
     def new_id(self) -> int:
         self.next_id += 1

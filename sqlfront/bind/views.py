@@ -47,8 +47,7 @@ def bind_view(queries: QueryBinder, view: Table, alias: str, node: exp.Table, sc
     plan = bind_query(queries, view, position)
     columns = columns_of(view, plan)
     cols = tuple(replace(c, id=queries.ctx.new_id(), name=name, table=alias, db=view.db) for name, c in columns)
-    scope.add(Relation(alias, view.db, cols), position)
-    queries.ctx.of_views[alias.casefold()] = view.name
+    scope.add(Relation(alias, view.db, cols, view=view.name), position)
     queries.ctx.beneath[alias] = tuple(n.alias for n in walk_nodes(plan) if isinstance(n, Scan))
     if isinstance(plan, Project) and [c.id for c in plan.cols] == [c.id for _, c in columns]:
         return replace(plan, cols=cols)  # nobody else reads its columns: they only get other names
@@ -63,14 +62,15 @@ def bind_query(queries: QueryBinder, view: Table, position: int = -1) -> Node:
         raise error(ER_VIEW_RECURSIVE, f"{_named(view)} contains view recursion", position=position)
     if len(ctx.views) >= VIEWS_NESTED_MAX:
         raise error(1436, f"views are nested too deeply: {VIEWS_NESTED_MAX} within each other are the limit")
-    outside = (ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views)
-    ctx.current_db, ctx.registered, ctx.written, ctx.views = view.db, {}, None, (*ctx.views, key)
+    outside = (ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views, ctx.beneath)
+    ctx.current_db, ctx.registered, ctx.written = view.db, {}, None
+    ctx.views, ctx.beneath = (*ctx.views, key), {}
     try:
         return queries.query(_parsed(view), Scope())
     except DatabaseError as exc:
         raise _invalid(view, exc, position) from exc
     finally:
-        ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views = outside
+        ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views, ctx.beneath = outside
 
 
 def _named(view: Table) -> str:
@@ -122,6 +122,8 @@ def check_query(statement: parse.Query) -> None:
     variable = tree.find(*_VARIABLES)
     if variable is not None:
         message = "View's SELECT contains a variable or parameter"
+        while position_of(variable) < 0 and variable.parent is not None:  # it has no place itself: what it is part of
+            variable = variable.parent
         raise error(1351, message, position=position_of(variable))
     if tree.find(exp.Lock) is not None:
         raise unsupported("FOR UPDATE and FOR SHARE in a view")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sqlfront import Connection, connect
@@ -328,6 +329,12 @@ def test_jobs_and_diffs_are_those_of_tidb(db: Connection) -> None:
         ("v", "create view", second),
         ("v", "create view", first),
     ]
+
+
+def test_appending_to_a_view_is_refused(db: Connection) -> None:
+    run(db, "CREATE VIEW v AS SELECT a, b FROM t")
+    with pytest.raises(Error, match=r"'test\.v' is not BASE TABLE"):
+        db.append("v", pa.table({"a": [3], "b": ["z"]}))
 
 
 def test_all_or_nothing(db: Connection) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -136,7 +138,7 @@ def test_parameters_are_none_for_a_view(views: Session) -> None:
         ("create view w as select 1", 1050, "w as"),
         ("create view x (a, b) as select 1", 1353, "x ("),
         ("create view x as select id, v as id from t", 1060, "x as"),
-        ("create view x as select id from t where v = @me", 1351, "me"),
+        ("create view x as select id from t where v = @me", 1351, "v ="),
         ("create or replace view w as select * from over_w", 1146, "over_w"),
         ("insert into w values (1, 1)", 1105, "w values"),
         ("delete from w where id = 2", 1105, "w where"),
@@ -206,3 +208,20 @@ def test_a_write_through_a_join_is_refused_in_every_place(views: Session) -> Non
     ):
         assert error_code(views, sql) in (1105, 1288), sql
     assert rows(views, "select id, v from t order by id") == [(1, 10), (2, 20), (3, 30)]
+
+
+def test_a_table_may_have_the_alias_that_a_view_has_elsewhere(views: Session) -> None:
+    run(views, "create view inner_alias as select x.id from w x where x.v > 20")
+    run(views, "delete x from t x join inner_alias on x.id = inner_alias.id")
+    assert rows(views, "select id from t order by id") == [(1,), (2,)]
+    run(views, "delete x from t x where x.id in (select x.id from w x)")
+    assert rows(views, "select id from t order by id") == [(1,)]
+
+
+def test_other_ways_to_write(views: Session, tmp_path: Path) -> None:
+    (tmp_path / "w.csv").write_text("1,2\n")
+    assert error_code(views, f"import into w from '{tmp_path}/w.csv'") == 1347
+    assert error_code(views, "delete from w order by id limit 1") == 1105
+    assert error_code(views, "with q as (select 2 id) delete w from w join q using (id)") == 1105
+    assert error_code(views, "with q as (select 2 id) update w join q using (id) set w.v = 1") == 1288
+    assert error_code(views, "explain insert into w values (1, 1)") == 1105
