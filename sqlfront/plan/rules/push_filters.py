@@ -20,6 +20,7 @@ from sqlfront.plan.nodes import (
     Node,
     Project,
     Scan,
+    SetOp,
     Sort,
     Values,
     With,
@@ -49,6 +50,8 @@ def _push(node: Node, conds: tuple[Expr, ...]) -> Node:
             return replace(node, ctes=map_ctes(node, push_filters), child=_push(node.child, conds))
         case Aggregate() if node.groups and not node.rollup:
             return _aggregate(node, conds)
+        case SetOp() if node.kind == "union" and not node.distinct:
+            return _union_all(node, conds)
         case _:
             return _stay(with_children(node, push_filters), conds)
 
@@ -159,6 +162,23 @@ def _aggregate(node: Aggregate, conds: tuple[Expr, ...]) -> Node:
     down = tuple(c for c in conds if columns(c) and columns(c) <= plain and not _has_subquery(c))
     rest = tuple(c for c in conds if c not in down)
     return _stay(replace(node, child=_push(node.child, down)), rest)
+
+
+def _union_all(node: SetOp, conds: tuple[Expr, ...]) -> Node:
+    """Each part is filtered by what its own columns say, where these are of the union's types."""
+    same = {
+        c.id
+        for c, a, b in zip(node.cols, node.left.cols, node.right.cols, strict=True)
+        if _alike(c.type, a.type) and _alike(c.type, b.type)
+    }
+    down = tuple(c for c in conds if columns(c) <= same and movable(c) and not _has_subquery(c))
+    rest = tuple(c for c in conds if c not in down)
+
+    def filtered(part: Node) -> Node:
+        sources = {c.id: own.ref() for c, own in zip(node.cols, part.cols, strict=True)}
+        return _push(part, tuple(substitute(c, sources) for c in down))
+
+    return _stay(replace(node, left=filtered(node.left), right=filtered(node.right)), rest)
 
 
 def movable(expr: Expr) -> bool:
