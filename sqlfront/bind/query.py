@@ -381,6 +381,8 @@ class QueryBinder:
         using = [i.name for i in node.args.get("using") or []]
         if method == "NATURAL":
             using = _common_names(before, added, scope)
+            if self.ctx.written is not None:
+                self.ctx.written.join_by(node, using)
         if using:
             on = self._using(using, before, added, side, scope, position_of(node))
         elif node.args.get("on") is not None:

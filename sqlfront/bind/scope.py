@@ -13,7 +13,7 @@ from sqlfront.variables import READ_ENGINES
 
 if TYPE_CHECKING:
     from sqlfront.bind.engines import StorageHints
-    from sqlfront.bind.views import DefinitionText
+    from sqlfront.bind.view_text import DefinitionText
     from sqlfront.catalog.model import Schema, Table
 
 

@@ -1,7 +1,7 @@
 """Views: a name in FROM that stands for a query.
 
 The stored text of a view is bound like a derived table, in a scope of its own: it sees no alias, no common table
-expression and no registered table of the statement that reads it. All of its names are spelled out (`DefinitionText`),
+expression and no registered table of the statement that reads it. All of its names are spelled out (`view_text.py`),
 so it means the same whoever reads it and whatever database that one is in. What the planner does with derived tables
 it does with views; a plan that has read one is as good as the schema it was bound to.
 
@@ -10,13 +10,10 @@ Errors of the text have no place in the statement, and are 1356 with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
-from sqlglot.tokens import TokenType
 
 from sqlfront import parse
 from sqlfront.bind.messages import position_of
@@ -129,82 +126,3 @@ def check_query(statement: parse.Query) -> None:
         raise unsupported("FOR UPDATE and FOR SHARE in a view")
     if statement.as_of is not None:
         raise unsupported("AS OF TIMESTAMP in a view")
-
-
-class DefinitionText:
-    """The text of a view's query, as it is stored: one line, every table with its database, every name in backticks,
-    every `*` spelled out.
-
-    The binder says which words are names, and what they stand for; all else stays as it was written.
-    """
-
-    def __init__(self) -> None:
-        self._edits: dict[int, tuple[int, str]] = {}
-        """What is put at a place of the text, by that place; with the place where the text goes on."""
-        self._tables: dict[int, str] = {}
-        """What the word TABLE before the name of one becomes, by the place of the name."""
-
-    def quote(self, name: exp.Expression | None, before: str = "") -> None:
-        """Notes that a word is a name; `before` is what goes in front of it."""
-        if isinstance(name, exp.Identifier) and "start" in name.meta:
-            self._edits[name.meta["start"]] = (name.meta["end"] + 1, before + quote_name(name.name))
-
-    def quote_all(self, node: exp.Expression) -> None:
-        """Notes that all words directly below a column or table are names."""
-        for part in ("catalog", "db", "table", "this"):
-            self.quote(node.args.get(part))
-
-    def qualify(self, table: exp.Table, db: str) -> None:
-        """Notes that a table is one of a database."""
-        self.quote_all(table)
-        if not table.db:
-            self.quote(table.this, f"{quote_name(db)}.")
-
-    def refuse_registered(self, table: exp.Table) -> None:
-        """An Arrow table that a session registered is not there for others."""
-        message = f"View's SELECT refers to a temporary table '{table.name}'"
-        raise error(1352, message, position=position_of(table))
-
-    def expand(self, star: exp.Expression, columns: Sequence[tuple[str, ...]]) -> None:
-        """Notes what a `*` or `t.*` stands for: columns, each with its qualifiers."""
-        last = star.this if isinstance(star, exp.Column) else star
-        text = ", ".join(".".join(quote_name(part) for part in parts) for parts in columns)
-        if "end" in last.meta:
-            self._edits[position_of(star)] = (last.meta["end"] + 1, text)
-        elif isinstance(star.parent, exp.Select):  # that of the query TABLE t, which is not in the text
-            self._tables[position_of(star.parent)] = f"SELECT {text} FROM"
-
-    def write(self, text: str, tree: exp.Expression) -> str:
-        """Returns the text to be stored, of the query that was bound."""
-        for alias in tree.find_all(exp.Alias, exp.TableAlias):
-            self.quote(alias.args.get("alias" if isinstance(alias, exp.Alias) else "this"))
-            for column in alias.args.get("columns") or ():
-                self.quote(column)
-        for join in tree.find_all(exp.Join):
-            for column in join.args.get("using") or ():
-                self.quote(column if isinstance(column, exp.Identifier) else column.this)
-        tokens = parse.tokenize(text)
-        for token, after in pairwise(tokens):
-            if after.start in self._tables and token.text.upper() == "TABLE":
-                self._edits[token.start] = (token.end + 1, self._tables[after.start])
-        out: list[str] = []
-        at = 0
-        for token in tokens:
-            if (out and token.start < at) or token.token_type == TokenType.SEMICOLON:
-                continue
-            if out and token.start > at:
-                out.append(" ")
-            at, put = self._edits.get(token.start, (token.start, ""))
-            out.append(put)
-            if at == token.start:
-                out.append(_spelled(text[token.start : token.end + 1]))
-                at = token.end + 1
-        return "".join(out)
-
-
-def _spelled(token: str) -> str:
-    """A token's text; of a string in single quotes, which no sql_mode reads as a name."""
-    if token[0] != '"':
-        return token
-    inner = token[1:-1].replace('""', '"').replace("'", "''")
-    return f"'{inner}'"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlfront import parse
 from sqlfront.bind.query import QueryBinder
-from sqlfront.bind.views import ER_VIEW_RECURSIVE, DefinitionText, bind_query, check_query, columns_of
+from sqlfront.bind.view_text import DefinitionText
+from sqlfront.bind.views import ER_VIEW_RECURSIVE, bind_query, check_query, columns_of
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.model import NO_DEFAULT, NULL_DEFAULT, Column
 from sqlfront.catalog.table_builder import NAME_LENGTH_MAX, check_name

@@ -143,6 +143,17 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
             ),
         ),
         (
+            "SELECT * FROM t NATURAL LEFT JOIN (SELECT b, a x FROM t) d, (SELECT 1 one) e WHERE one = 1",
+            (
+                "SELECT `b`, `t`.`a`, `t`.`c`, `d`.`x`, `e`.`one` FROM `test`.`t` LEFT JOIN (SELECT `b`, `a` `x` FROM "
+                "`test`.`t`) `d` USING (`b`), (SELECT 1 `one`) `e` WHERE `one` = 1"
+            ),
+        ),
+        (
+            "SELECT e.b FROM t NATURAL JOIN (SELECT 5 n) e2 NATURAL JOIN t e",
+            "SELECT `e`.`b` FROM `test`.`t` JOIN (SELECT 5 `n`) `e2` JOIN `test`.`t` `e` USING (`a`, `b`, `c`)",
+        ),
+        (
             "SELECT TIMESTAMPDIFF(day, c, now()) day, CONVERT(b USING utf8mb4) COLLATE utf8mb4_bin x FROM t",
             (
                 "SELECT TIMESTAMPDIFF(day, `c`, now()) `day`, CONVERT(`b` USING utf8mb4) COLLATE utf8mb4_bin `x` FROM "
