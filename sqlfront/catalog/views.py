@@ -64,7 +64,7 @@ def create_view(
             select=select,
             check_option=_CHECK_OPTIONS.index(spec.check_option),
         )
-        info = TableInfo(name=spec.view.name, charset=charset[0], collate=charset[1], view=view)
+        info = TableInfo(name=spec.view.name, charset=charset[0], collate=charset[1], view=view, auto_id_cache=0)
         info.columns = [
             ColumnInfo(id=i, name=name, offset=i - 1, type=TypeInfo(flen=0, decimal=0))
             for i, name in enumerate(columns, 1)

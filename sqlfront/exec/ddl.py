@@ -65,10 +65,6 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             if spec.partition is not None:
                 check_partitions(spec, spec.partition, Env(tz=zone))
             ddl.create_table(catalog, spec, current_db, zone, note)
-        case d.CreateView():
-            define_view(session, catalog, spec)
-        case d.DropView():
-            drop_views(catalog, spec, current_db, note)
         case d.DropTable():
             before = catalog.schema
             ddl.drop_tables(catalog, spec, current_db, note)
@@ -82,6 +78,10 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                 _forget(session, part.id)
         case d.RenameTables():
             ddl.rename_tables(catalog, spec, current_db)
+        case d.CreateView():
+            define_view(session, catalog, spec)
+        case d.DropView():
+            drop_views(catalog, spec, current_db, session.note)
         case d.AlterTable():
             _check_new_columns(catalog, spec, current_db)
             _check_new_partitions(session, spec)

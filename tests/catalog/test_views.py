@@ -108,6 +108,7 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
     ]
     assert set(info) == set(stored("view").to_json()) - {"affinity"}
     assert (info["index_info"], info["charset"], info["collate"]) == ([], "utf8mb4", "utf8mb4_bin")
+    assert (info["auto_id_cache"], info["max_col_id"], info["state"]) == (0, 2, 5)
 
 
 @pytest.mark.parametrize(
