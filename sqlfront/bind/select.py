@@ -423,22 +423,26 @@ def ordinal(node: exp.Expression, count: int, clause: str) -> int | None:
     return index - 1
 
 
-def _determined(node: Node, given: set[int]) -> set[int]:
+def _determined(node: Node, given: set[int], *, weak: bool = False) -> set[int]:
     """The columns of FROM's tables that have one value where those of `given` have: of tables whose primary key (or a
     unique NOT NULL key) is among them, also below derived tables and views.
+
+    With `weak` an outer join may make all columns of the node NULL: what is constant in it is not so above.
     """
-    given = given | _equated(node, given)
+    if not weak:
+        given = given | _equated(node, given)
     out: set[int] = set()
-    for source in _sources(node):
+    for source, outer in _sources(node, weak):
         ids = {c.id for c in source.cols}
         out |= ids & given
         if isinstance(source, Scan):
             out |= ids if _has_key(source, given) else set()
         elif isinstance(source, Aggregate):
-            out |= ids if {c.id for c in source.cols[: len(source.groups)]} <= given else set()
+            grouped = {c.id for c in source.cols[: len(source.groups)]}
+            out |= ids if grouped <= given and not outer else set()
         else:
             renamed = {c.id: e.id for c, e in zip(source.cols, source.exprs, strict=True) if isinstance(e, Column)}
-            below = _determined(source.child, {renamed[id_] for id_ in given & renamed.keys()})
+            below = _determined(source.child, {renamed[id_] for id_ in given & renamed.keys()}, weak=outer)
             out |= {id_ for id_, inner in renamed.items() if inner in below}
     return out
 
@@ -453,20 +457,22 @@ def _has_key(scan: Scan, given: set[int]) -> bool:
     return any(all(o in by_offset and by_offset[o].id in given for o in key) for key in keys)
 
 
-def _sources(node: Node) -> list[Scan | Project | Aggregate]:
-    """What gives the columns that reach this node unchanged: scans, derived tables, and what groups them."""
+def _sources(node: Node, weak: bool) -> list[tuple[Scan | Project | Aggregate, bool]]:
+    """What gives the columns that reach this node unchanged: scans, derived tables, and what groups them; with whether
+    an outer join may make them NULL.
+    """
     scan = whole_scan(node)
     if scan is not None:
-        return [scan]
+        return [(scan, weak)]
     match node:
         case Join():
-            return _sources(node.left) + _sources(node.right)
+            return _sources(node.left, weak) + _sources(node.right, weak or node.kind != "inner")
         case Filter() | Sort() | Limit() | Distinct():
-            return _sources(node.child)
+            return _sources(node.child, weak)
         case Project():
-            return [node]
+            return [(node, weak)]
         case Aggregate() if node.groups and not node.rollup:
-            return [node]
+            return [(node, weak)]
         case _:
             return []
 
