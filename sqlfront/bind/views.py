@@ -42,7 +42,7 @@ def bind_view(queries: QueryBinder, view: Table, alias: str, node: exp.Table, sc
     partition_names(view, node.args.get("partition"), position)
     index_hints(node, view.name, set())
     plan = bind_query(queries, view, position)
-    columns = columns_of(view, plan)
+    columns = columns_of(view, plan, position)
     cols = tuple(replace(c, id=queries.ctx.new_id(), name=name, table=alias, db=view.db) for name, c in columns)
     scope.add(Relation(alias, view.db, cols, view=view.name), position)
     queries.ctx.beneath[alias] = tuple(n.alias for n in walk_nodes(plan) if isinstance(n, Scan))
@@ -78,7 +78,7 @@ def _parsed(view: Table) -> exp.Expression:
     assert view.view is not None
     statement = parse.parse(view.view.select).statement
     if not isinstance(statement, parse.Query):
-        raise error(1356, "it is not a query")
+        raise error(1064, "it is not a query")
     check_query(statement)
     return statement.ast
 
@@ -90,14 +90,14 @@ def _invalid(view: Table, exc: DatabaseError, position: int) -> DatabaseError:
     return error(1356, f"{message}: {exc.message}", position=position)
 
 
-def columns_of(view: Table, plan: Node) -> list[tuple[str, PlanColumn]]:
+def columns_of(view: Table, plan: Node, position: int = -1) -> list[tuple[str, PlanColumn]]:
     """The names of a view's columns, with what its query gives for them."""
     assert view.view is not None
     names = [c.name for c in view.info.columns]
     cols = list(plan.cols)
     if len(cols) != len(names):
         reason = f"its query gives {len(cols)} columns, not {len(names)}"
-        raise _invalid(view, error(1356, reason), -1)
+        raise _invalid(view, error(1222, reason), position)
     if view.view.columns is None:
         return list(zip(names, cols, strict=True))
     by_name = {c.name.casefold(): c for c in cols}
@@ -105,7 +105,7 @@ def columns_of(view: Table, plan: Node) -> list[tuple[str, PlanColumn]]:
     for name, stored in zip(names, view.view.columns, strict=False):
         found = by_name.get(name.casefold()) or by_name.get(stored["L"].casefold())
         if found is None:
-            raise _invalid(view, error(1054, f"its query gives no column '{name}'"), -1)
+            raise _invalid(view, error(1054, f"its query gives no column '{name}'"), position)
         out.append((name, found))
     return out
 

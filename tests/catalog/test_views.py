@@ -11,7 +11,7 @@ import pytest
 from sqlfront import Connection, connect
 from sqlfront.catalog.info import Action, TableInfo, UserIdentity, ViewInfo
 from sqlfront.catalog.meta import Meta, MetaReader
-from sqlfront.errors import Error
+from sqlfront.errors import DatabaseError, Error
 from tests.catalog.test_foreign import stored
 
 
@@ -270,10 +270,19 @@ def test_views_that_are_not_read(db: Connection, tmp_path: Path) -> None:
     db = reopened_with(db, tmp_path, dropping, future, wide, change, broken, variable)
     assert code(db, "SELECT * FROM dropping") == 8200
     assert code(db, "SELECT * FROM future") == 8200
-    assert code(db, "SELECT * FROM wide") == 1356
-    assert code(db, "SELECT * FROM change") == 1356
-    assert code(db, "SELECT * FROM broken") == 1356
-    assert code(db, "SELECT * FROM variable") == 1356
+    for name, reason in (
+        ("wide", "its query gives 2 columns, not 1"),
+        ("change", "it is not a query"),
+        ("broken", "You have an error in your SQL syntax"),
+        ("variable", "View's SELECT contains a variable or parameter"),
+    ):
+        with pytest.raises(Error) as caught:
+            db.cursor().execute(f"SELECT *\nFROM {name}")
+        exc = caught.value
+        assert isinstance(exc, DatabaseError)
+        assert (exc.code, exc.position) == (1356, len("SELECT *\nFROM "))
+        expected = f"View 'test.{name}' references invalid table(s) or column(s) or function(s): {reason}"
+        assert exc.message.startswith(expected)
     assert len(rows(db, "SELECT * FROM t")) == 2
     assert len(rows(db, "SHOW FULL TABLES WHERE table_type = 'VIEW'")) == 6
     assert record(db, "future").to_json()["view"]["view_rows"] == "kept"
