@@ -142,10 +142,10 @@ def _quit(runner: Runner, argument: str) -> None:
     runner.leaving = True
 
 
-@command("\\d", "\\d [TABLE]", "describe a table and its indexes, or list the tables", "table")
+@command("\\d", "\\d [TABLE]", "describe a table and its indexes, or a view, or list both", "table")
 def _describe(runner: Runner, argument: str) -> None:
     if not argument:
-        runner.run_sql("SHOW TABLES")
+        runner.run_sql("SHOW FULL TABLES")
         return
     runner.run_sql(f"DESCRIBE {_qualified(argument)}")
     indexes = _indexes_of(argument)
@@ -153,15 +153,20 @@ def _describe(runner: Runner, argument: str) -> None:
         runner.run_sql(indexes)
 
 
-@command("\\d+", "\\d+ TABLE", "the statement that creates a table", "table")
+@command("\\d+", "\\d+ TABLE", "the statement that creates a table or view", "table")
 def _show_create(runner: Runner, argument: str) -> None:
     rows = runner.session.query(f"SHOW CREATE TABLE {_qualified(_require(argument, 'the table'))}")
     runner.say("".join(f"{row[1]};\n" for row in rows))
 
 
-@command("\\dt", "\\dt", "list the tables")
+@command("\\dt", "\\dt", "list the tables and views")
 def _tables(runner: Runner, argument: str) -> None:
-    runner.run_sql("SHOW TABLES")
+    runner.run_sql("SHOW FULL TABLES")
+
+
+@command("\\dv", "\\dv", "list the views")
+def _views(runner: Runner, argument: str) -> None:
+    runner.run_sql("SHOW FULL TABLES WHERE Table_type = 'VIEW'")
 
 
 @command("\\di", "\\di [TABLE]", "list the indexes of a table, or of the current database", "table")

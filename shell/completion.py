@@ -33,7 +33,7 @@ _TOKEN = re.compile(
       | (?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
-_TABLE_WORDS = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "TABLE", "DESCRIBE", "TRUNCATE", "REFERENCES"})
+_TABLE_WORDS = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "TABLE", "VIEW", "DESCRIBE", "TRUNCATE", "REFERENCES"})
 _SCOPE_WORDS = frozenset({"FROM", "JOIN", "INTO", "UPDATE"})
 _DATABASE_WORDS = frozenset({"USE", "DATABASE", "SCHEMA"})
 _PLAIN_NAME = re.compile(r"[a-z_$][\w$]*\Z", re.IGNORECASE)
@@ -191,7 +191,7 @@ def _unqualified(before: list[_Token], after: list[_Token], names: Names) -> Ite
     if word in _TABLE_WORDS:
         yield from ((t, "table") for t in names.tables())
         yield from ((d, "database") for d in names.databases())
-        if word == "TABLE":
+        if word in ("TABLE", "VIEW"):
             yield from ((k, "keyword") for k in ("IF", "EXISTS"))
         elif word == "FROM":
             yield ("SELECT", "keyword")

@@ -39,12 +39,12 @@ class Metadata:
         return self._databases
 
     def tables(self, database: str = "") -> list[str]:
-        """Returns the tables of a database, the current one by default."""
+        """Returns the tables and views of a database, the current one by default."""
         self._refresh()
         return list(self._columns.get((database or self.database).casefold(), ()))
 
     def columns(self, table: str, database: str = "") -> list[str]:
-        """Returns the columns of a table."""
+        """Returns the columns of a table or view."""
         self._refresh()
         tables = self._columns.get((database or self.database).casefold(), {})
         for name, columns in tables.items():
@@ -84,11 +84,17 @@ class Metadata:
 
     def _read(self, session: Session) -> None:
         databases = [str(row[0]) for row in session.query("SHOW DATABASES")]
+        tables = session.query(
+            "SELECT table_schema, table_name FROM information_schema.tables"
+            f" ORDER BY table_schema, table_name LIMIT {COLUMNS_MAX}"
+        )
         rows = session.query(
             "SELECT table_schema, table_name, column_name FROM information_schema.columns"
             f" ORDER BY table_schema, table_name, ordinal_position LIMIT {COLUMNS_MAX}"
         )
         columns: dict[str, dict[str, list[str]]] = {}
+        for schema, table in tables:  # also a view that cannot be read, which has no columns
+            columns.setdefault(str(schema).casefold(), {})[str(table)] = []
         for schema, table, column in rows:
             columns.setdefault(str(schema).casefold(), {}).setdefault(str(table), []).append(str(column))
         self._databases, self._columns = databases, columns

@@ -29,15 +29,18 @@ CREATE DATABASE [IF NOT EXISTS] name
 CREATE TABLE [IF NOT EXISTS] table (
   column type [NOT NULL] [DEFAULT value] [AUTO_INCREMENT] [PRIMARY KEY | UNIQUE], ...
   [PRIMARY KEY (column, ...)], [UNIQUE KEY name (column, ...)], [KEY name (column, ...)])
-CREATE [UNIQUE] INDEX name ON table (column, ...)""",
+CREATE [UNIQUE] INDEX name ON table (column, ...)
+CREATE [OR REPLACE] VIEW name [(column, ...)] AS SELECT ...""",
     "ALTER": """
 ALTER TABLE table ADD [COLUMN] column type ... | DROP [COLUMN] column
 ALTER TABLE table ADD [UNIQUE] INDEX name (column, ...) | DROP INDEX name
-ALTER TABLE table RENAME TO name""",
+ALTER TABLE table RENAME TO name
+ALTER VIEW name [(column, ...)] AS SELECT ...""",
     "DROP": """
 DROP TABLE [IF EXISTS] table, ...
 DROP DATABASE [IF EXISTS] name
-DROP INDEX name ON table""",
+DROP INDEX name ON table
+DROP VIEW [IF EXISTS] name, ...""",
     "TRANSACTION": """
 BEGIN [PESSIMISTIC | OPTIMISTIC]
 START TRANSACTION [READ ONLY]
@@ -48,7 +51,8 @@ EXPLAIN statement            how each table is read, and the estimates
 EXPLAIN ANALYZE statement    runs it: rows and times as well
 ANALYZE TABLE table          gathers the statistics that plans are chosen by""",
     "SHOW": """
-SHOW DATABASES | TABLES | COLUMNS FROM table | INDEX FROM table | CREATE TABLE table
+SHOW DATABASES | TABLES | COLUMNS FROM table | INDEX FROM table
+SHOW CREATE TABLE table | CREATE VIEW view | CREATE DATABASE database
 SHOW VARIABLES [LIKE pattern] | WARNINGS
 DESCRIBE table""",
     "SET": """

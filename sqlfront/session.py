@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from coprocessor.env import Env
     from coprocessor.expr import Call
     from coprocessor.types import FieldType
-    from sqlfront.catalog.model import Schema, Table
+    from sqlfront.catalog.model import Column, Schema, Table
     from sqlfront.database import Database
     from sqlfront.exec.pushing import Pushing
     from sqlfront.exec.statement import Executable
@@ -390,6 +390,14 @@ class Session:
         rows = [tuple(r) for r in virtual.rows(self)]
         batch = rows_to_batch(rows, names, [c.type for c in relation.cols], inside=True)
         return pa.Table.from_batches([batch])
+
+    def columns_of(self, relation: Table) -> tuple[Column, ...]:
+        """The columns of a table or a view; raises 1356 for a view that cannot be bound."""
+        if relation.view is None:
+            return relation.columns
+        from sqlfront.exec.views import view_columns
+
+        return view_columns(self, relation)
 
     def columnar_view(self, scans: Collection[Scan], ts: int | None) -> View | None:
         """A view of the replica for these scans at `ts` (None: now), with the open transaction's writes laid over it.

@@ -14,6 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from sqlfront.bind.ddl_tokens import TokenCursor
+from sqlfront.bind.view_ddl import begins_view, read_create_view, read_drop_view
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import NAMES, REFUSED_NAMES
 from sqlfront.errors import ER_PARSE, DatabaseError, error
@@ -98,10 +99,12 @@ class _Reader(TokenCursor):
             return self._create_table()
         if self.word() in ("UNIQUE", "INDEX", "KEY", "FULLTEXT", "SPATIAL", "VECTOR"):
             return self._create_index()
+        if begins_view(self):
+            return read_create_view(self)
         if self.kind() != "word":
             raise self.wrong()
-        known = ("TEMPORARY", "VIEW", "OR", "USER", "ROLE", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "SEQUENCE",
-                 "GLOBAL", "PLACEMENT", "RESOURCE", "BINDING", "SESSION", "DEFINER", "ALGORITHM", "SERVER")  # fmt: skip
+        known = ("TEMPORARY", "OR", "USER", "ROLE", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "SEQUENCE",
+                 "GLOBAL", "PLACEMENT", "RESOURCE", "BINDING", "SESSION", "DEFINER", "SERVER")  # fmt: skip
         if self.word() in known:
             raise self.refuse(f"CREATE {self.word()}", position)
         raise self.wrong()
@@ -126,6 +129,8 @@ class _Reader(TokenCursor):
                 tables.append(self.table())
             self.accept_any("RESTRICT", "CASCADE")
             return d.DropTable(tables, exists)
+        if self.accept("VIEW"):
+            return read_drop_view(self)
         if self.accept_any("INDEX", "KEY"):
             exists = self.if_exists()
             position = self.position
@@ -638,6 +643,8 @@ class _Reader(TokenCursor):
                 raise self.refuse("ALTER DATABASE ... SET TIFLASH REPLICA")
             options = self._database_options()
             return d.AlterDatabase(name, options, position)
+        if begins_view(self):
+            return read_create_view(self, alter=True)
         if not self.accept("TABLE"):
             raise self.refuse(f"ALTER {self.word()}", position) if self.kind() == "word" else self.wrong()
         out = d.AlterTable(self.table(), [])

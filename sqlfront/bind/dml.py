@@ -18,8 +18,10 @@ from sqlfront.catalog.model import Column as CatalogColumn
 from sqlfront.catalog.model import Table
 from sqlfront.errors import (
     ER_BAD_FIELD,
+    ER_UNKNOWN_ERROR,
     ER_WRONG_VALUE_COUNT_ON_ROW,
     DatabaseError,
+    NotSupportedError,
     error,
     near_match,
     unsupported,
@@ -129,7 +131,10 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         raise refuse(ast)
     if target.args.get("partition"):
         raise unsupported("INSERT INTO ... PARTITION", position=position_of(target))
-    table = ctx.find_table(target.db, target.name, position_of(target))
+    table = ctx.find_relation(target.db, target.name, position_of(target))
+    if table.view is not None:
+        verb = "replace" if statement.replace else "insert"
+        raise _not_updatable(f"{verb} into view {table.name}", position_of(target))
     ctx.check_writable(table, position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
     targets = _targets(table, names)
@@ -421,6 +426,7 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     queries = QueryBinder(ctx)
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
     named = ast.args.get("tables") or (_listed(ast.this) if using else [])
+    _refuse_views(scope, named or [source])
     scans = _scans(plan)
     targets = [_target(scans, t) for t in named] if named else scans
     for scan in targets:
@@ -433,6 +439,20 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     if not named and len(targets) != 1:
         raise refuse(ast)
     return _joined(ctx, plan, ctes, [(s, None) for s in targets])
+
+
+def _not_updatable(what: str, position: int) -> DatabaseError:
+    """What TiDB says of a view whose rows are to be changed (but for UPDATE, which is 1288)."""
+    return NotSupportedError(f"{what} is not supported now", ER_UNKNOWN_ERROR, "HY000", position)
+
+
+def _refuse_views(scope: Scope, named: Sequence[exp.Expression]) -> None:
+    """Refuses to delete from a view."""
+    views = {relation.alias.casefold(): relation.view for relation in scope.relations if relation.view}
+    for node in named:
+        name = node.alias_or_name.casefold()
+        if name in views:
+            raise _not_updatable(f"delete view {views[name]}", position_of(node))
 
 
 def _listed(first: exp.Expression) -> list[exp.Expression]:

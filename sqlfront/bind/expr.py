@@ -79,6 +79,8 @@ class ExprBinder:
     def column(self, node: exp.Column) -> Expr:
         if isinstance(node.this, exp.Star):
             raise refuse(node)
+        if self.ctx.written is not None:
+            self.ctx.written.quote_all(node)
         name, table, db = node.name, node.table, node.db
         position = position_of(node)
         if self.aliases and not table:

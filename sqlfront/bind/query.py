@@ -62,6 +62,9 @@ class QueryBinder:
         lock = self._lock(ast)
         self.ctx.locking |= lock is not None
         root = self.query(ast, None, item_texts)
+        if lock is not None:
+            beneath = (alias for name in lock.tables for alias in self.ctx.beneath.get(name, ()))
+            lock = replace(lock, tables=(*lock.tables, *beneath))
         return QueryPlan(root, tuple(c.name for c in root.cols), lock, tuple(self.ctx.tables.values()))
 
     def subquery(self, node: exp.Expression, parent: Scope) -> tuple[Node, set[int]]:
@@ -264,7 +267,10 @@ class QueryBinder:
             raise refuse(node)
         if not db and name.casefold() in scope.ctes:
             return self._cte_ref(scope.ctes[name.casefold()], alias, node, scope)
+        written = self.ctx.written
         if not db and name.casefold() in self.ctx.registered:
+            if written is not None:
+                written.refuse_registered(node)
             columns = self.ctx.registered[name.casefold()]
             return self._virtual(name.casefold(), alias, "", ("registered", name.casefold()), columns, scope)
         if (db or self.ctx.current_db).casefold() == "information_schema":
@@ -274,9 +280,17 @@ class QueryBinder:
             if virtual is None:
                 raise error(1109, f"Unknown table '{name}' in information_schema", position=position)
             self.ctx.cacheable = False
+            if written is not None:
+                written.qualify(node, "information_schema")
             source = ("information_schema", name.lower())
             return self._virtual(name, alias, "information_schema", source, virtual.columns, scope)
-        table = self.ctx.find_table(db, name, position)
+        table = self.ctx.find_relation(db, name, position)
+        if written is not None:
+            written.qualify(node, table.db)
+        if table.view is not None:
+            from sqlfront.bind.views import bind_view
+
+            return bind_view(self, table, alias, node, scope)
         named = partition_names(table, node.args.get("partition"), position)
         cols = tuple(
             self.ctx.column(c.name, c.type, nullable=not (c.not_null and c.stored), table=alias, db=table.db)
@@ -288,7 +302,7 @@ class QueryBinder:
             hidden = (self.ctx.column("_tidb_rowid", t.BIGINT, nullable=False, table=alias, db=table.db),)
             offsets += (HANDLE_OFFSET,)
         scope.add(Relation(alias, table.db, cols, invisible=hidden), position)
-        use, ignore = _index_hints(node, table.name, {i.name.casefold() for i in table.indexes})
+        use, ignore = index_hints(node, table.name, {i.name.casefold() for i in table.indexes})
         engine = scan_engine(self.ctx, table, alias, scope.storage)
         scan = Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore, engine=engine)
         if table.parts:
@@ -312,6 +326,8 @@ class QueryBinder:
 
     def _cte_ref(self, cte: Cte, alias: str, node: exp.Table, scope: Scope) -> Node:
         names = [c.name for c in ((node.args["alias"].args.get("columns") if node.args.get("alias") else None) or [])]
+        if self.ctx.written is not None:
+            self.ctx.written.quote_all(node)
         source = _renamed(cte.cols, names, position_of(node))
         cols = tuple(replace(c, id=self.ctx.new_id(), table=alias, db="") for c in source)
         scope.add(Relation(alias, "", cols), position_of(node))
@@ -365,6 +381,8 @@ class QueryBinder:
         using = [i.name for i in node.args.get("using") or []]
         if method == "NATURAL":
             using = _common_names(before, added, scope)
+            if self.ctx.written is not None:
+                self.ctx.written.join_by(node, using)
         if using:
             on = self._using(using, before, added, side, scope, position_of(node))
         elif node.args.get("on") is not None:
@@ -530,7 +548,7 @@ def _common_names(before: Sequence[Relation], added: Sequence[Relation], scope: 
     return out
 
 
-def _index_hints(node: exp.Table, table: str, known: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def index_hints(node: exp.Table, table: str, known: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     use: list[str] = []
     ignore: list[str] = []
     for hint in node.args.get("hints") or []:

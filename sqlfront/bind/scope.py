@@ -13,12 +13,15 @@ from sqlfront.variables import READ_ENGINES
 
 if TYPE_CHECKING:
     from sqlfront.bind.engines import StorageHints
+    from sqlfront.bind.view_text import DefinitionText
     from sqlfront.catalog.model import Schema, Table
 
 
 @dataclass(slots=True)
 class Relation:
-    """One item of a FROM clause. `hidden` are names merged into another relation's by USING or NATURAL."""
+    """One item of a FROM clause. `hidden` are names merged into another relation's by USING or NATURAL; `view` is the
+    name of the view that it is, "" for others.
+    """
 
     alias: str
     db: str
@@ -26,6 +29,7 @@ class Relation:
     by_name: dict[str, list[PlanColumn]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     invisible: tuple[PlanColumn, ...] = ()
+    view: str = ""
 
     def __post_init__(self) -> None:
         for col in (*self.cols, *self.invisible):
@@ -40,6 +44,9 @@ class BindContext:
     (`cacheable` False). `read_engines` are the storage engines that may be read; `locking` says that the statement
     locks what it reads. `warnings` (code, message) are to be told at each execution. `max_execution_ms` is what a hint
     says of the time, None without one.
+
+    `written` is the definition of a view that is being bound to be stored. `views` are those (database, name) whose
+    queries are being bound, one within the other. `beneath` has the aliases of what a view reads, by its own.
     """
 
     schema: Schema
@@ -58,6 +65,9 @@ class BindContext:
     locking: bool = False
     warnings: list[tuple[int, str]] = field(default_factory=list)
     max_execution_ms: int | None = None
+    written: DefinitionText | None = None
+    views: tuple[tuple[str, str], ...] = ()
+    beneath: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def new_id(self) -> int:
         self.next_id += 1
@@ -77,6 +87,13 @@ class BindContext:
         table = self.schema.need_table(self.database_of(db), name, position=position)
         self.tables[table.id] = table
         return table
+
+    def find_relation(self, db: str, name: str, position: int = -1) -> Table:
+        """Returns a stored table or a view; raises 1146 with a near match."""
+        relation = self.schema.need_relation(self.database_of(db), name, position=position)
+        if relation.view is None:
+            self.tables[relation.id] = relation
+        return relation
 
     def check_writable(self, table: Table, position: int = -1) -> None:
         """Raises 1036 for a table whose rows must not be changed here."""
@@ -155,3 +172,13 @@ class Scope:
         for relation in self.relations:
             out.extend(c for c in relation.cols if c.name.casefold() not in relation.hidden)
         return tuple(out)
+
+    def qualified(self) -> list[tuple[str, ...]]:
+        """What `*` stands for, each column with as many qualifiers as tell it from others."""
+        out: list[tuple[str, ...]] = [(col.name,) for col in self.merged.values()]
+        aliases = [r.alias.casefold() for r in self.relations]
+        for relation in self.relations:
+            unique = aliases.count(relation.alias.casefold()) == 1
+            qualifiers = (relation.alias,) if unique else (relation.db, relation.alias)
+            out.extend((*qualifiers, c.name) for c in relation.cols if c.name.casefold() not in relation.hidden)
+        return out

@@ -71,7 +71,7 @@ class SelectBinder:
         self.scope = scope
         self.groups: list[tuple[Expr, PlanColumn]] = []
         self.aggs: list[tuple[Agg, PlanColumn]] = []
-        self.dependent: dict[int, PlanColumn] = {}
+        self.dependent: set[int] = set()
 
     def bind(self, item_texts: Sequence[str]) -> Node:
         node = self.node
@@ -128,11 +128,15 @@ class SelectBinder:
             columns = self.scope.columns()
             if not self.scope.relations:
                 raise error(1096, "No tables used")
+            if self.ctx.written is not None:
+                self.ctx.written.expand(node, self.scope.qualified())
             return columns
         if isinstance(node, exp.Column) and isinstance(node.this, exp.Star):
             table = node.table
             for relation in self.scope.relations:
                 if relation.alias.casefold() == table.casefold():
+                    if self.ctx.written is not None:
+                        self.ctx.written.expand(node, [(*_qualifiers(node), c.name) for c in relation.cols])
                     return relation.cols
             raise error(ER_BAD_TABLE, f"Unknown table '{table}'", position=position_of(node))
         return None
@@ -227,19 +231,8 @@ class SelectBinder:
                 self.groups.append((expr, self.ctx.column("", expr.type)))
 
     def _find_dependent(self, plan: Node) -> None:
-        """Which base tables have their whole primary key (or a unique NOT NULL key) among the group columns."""
-        grouped = {e.id for e, _ in self.groups if isinstance(e, Column)}
-        grouped |= _equated(plan, grouped)
-        for scan in _scans(plan):
-            self.dependent.update({c.id: c for c in scan.cols if c.id in grouped})
-            by_offset = dict(zip(scan.offsets, scan.cols, strict=True))
-            keys = [scan.table.primary_key] if scan.table.primary_key else []
-            for index in scan.table.indexes:
-                offsets = tuple(c.offset for c in index.columns)
-                if index.unique and all(scan.table.columns[o].not_null for o in offsets):
-                    keys.append(offsets)
-            if any(all(o in by_offset and by_offset[o].id in grouped for o in key) for key in keys):
-                self.dependent.update({c.id: c for c in scan.cols})
+        """Which columns the group columns determine."""
+        self.dependent = _determined(plan, {e.id for e, _ in self.groups if isinstance(e, Column)})
 
     def _lift(self, expr: Expr, where: str, text: str) -> Expr:
         """Rewrites an expression over the input into one over the groups and aggregates."""
@@ -386,6 +379,10 @@ class SelectBinder:
         return keys, hidden
 
 
+def _qualifiers(node: exp.Column) -> tuple[str, ...]:
+    return (node.db, node.table) if node.db else (node.table,)
+
+
 def _item_name(node: exp.Expression, text: str) -> str:
     if isinstance(node, exp.Alias):
         return str(node.alias)
@@ -426,16 +423,56 @@ def ordinal(node: exp.Expression, count: int, clause: str) -> int | None:
     return index - 1
 
 
-def _scans(node: Node) -> list[Scan]:
-    """The scans whose columns reach this node unchanged and never null-extended twice."""
+def _determined(node: Node, given: set[int], *, weak: bool = False) -> set[int]:
+    """The columns of FROM's tables that have one value where those of `given` have: of tables whose primary key (or a
+    unique NOT NULL key) is among them, also below derived tables and views.
+
+    With `weak` an outer join may make all columns of the node NULL: what is constant in it is not so above.
+    """
+    if not weak:
+        given = given | _equated(node, given)
+    out: set[int] = set()
+    for source, outer in _sources(node, weak):
+        ids = {c.id for c in source.cols}
+        out |= ids & given
+        if isinstance(source, Scan):
+            out |= ids if _has_key(source, given) else set()
+        elif isinstance(source, Aggregate):
+            grouped = {c.id for c in source.cols[: len(source.groups)]}
+            out |= ids if grouped <= given and not outer else set()
+        else:
+            renamed = {c.id: e.id for c, e in zip(source.cols, source.exprs, strict=True) if isinstance(e, Column)}
+            below = _determined(source.child, {renamed[id_] for id_ in given & renamed.keys()}, weak=outer)
+            out |= {id_ for id_, inner in renamed.items() if inner in below}
+    return out
+
+
+def _has_key(scan: Scan, given: set[int]) -> bool:
+    by_offset = dict(zip(scan.offsets, scan.cols, strict=True))
+    keys = [scan.table.primary_key] if scan.table.primary_key else []
+    for index in scan.table.indexes:
+        offsets = tuple(c.offset for c in index.columns)
+        if index.unique and all(scan.table.columns[o].not_null for o in offsets):
+            keys.append(offsets)
+    return any(all(o in by_offset and by_offset[o].id in given for o in key) for key in keys)
+
+
+def _sources(node: Node, weak: bool) -> list[tuple[Scan | Project | Aggregate, bool]]:
+    """What gives the columns that reach this node unchanged: scans, derived tables, and what groups them; with whether
+    an outer join may make them NULL.
+    """
     scan = whole_scan(node)
     if scan is not None:
-        return [scan]
+        return [(scan, weak)]
     match node:
         case Join():
-            return _scans(node.left) + _scans(node.right)
-        case Filter() | Sort() | Limit():
-            return _scans(node.child)
+            return _sources(node.left, weak) + _sources(node.right, weak or node.kind != "inner")
+        case Filter() | Sort() | Limit() | Distinct():
+            return _sources(node.child, weak)
+        case Project():
+            return [(node, weak)]
+        case Aggregate() if node.groups and not node.rollup:
+            return [(node, weak)]
         case _:
             return []
 

@@ -97,7 +97,8 @@ class SchemaChange:
 
     def drop_database(self, database: Database) -> None:
         for table in database.tables.values():
-            self.drop_stored(table)
+            if table.view is None:
+                self.drop_stored(table)
         self.meta.drop_database(database.id)
         del self.databases[database.name.lower()]
 

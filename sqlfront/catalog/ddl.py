@@ -108,7 +108,8 @@ def drop_database(catalog: Catalog, spec: DropDatabase, note: Note) -> int:
         if spec.name.lower() == SYSTEM_DATABASE:
             raise error(3552, "Access to system schema 'mysql' is rejected.", position=spec.position)
         for table in database.tables.values():
-            catalog.schema.check_writable(table, position=spec.position)
+            if table.view is None:
+                catalog.schema.check_writable(table, position=spec.position)
 
         def apply(change: SchemaChange) -> None:
             change.describe(Action.DROP_SCHEMA, database.id)
@@ -177,7 +178,7 @@ def drop_tables(catalog: Catalog, spec: DropTable, current_db: str, note: Note) 
             _refuse_virtual(db, name.position)
             database = schema.database(db)
             table = None if database is None else database.table(name.name)
-            if database is None or table is None:
+            if database is None or table is None or table.view is not None:
                 missing.append(f"{db}.{name.name}")
             else:
                 schema.check_writable(table, position=name.position)
@@ -185,7 +186,8 @@ def drop_tables(catalog: Catalog, spec: DropTable, current_db: str, note: Note) 
         if missing:
             message = f"Unknown table '{','.join(missing)}'"
             if not spec.if_exists:
-                names = [f"{d.name}.{t.name}" for d in schema.databases.values() for t in d.tables.values()]
+                tables = [t for d in schema.databases.values() for t in d.tables.values() if t.view is None]
+                names = [f"{t.db}.{t.name}" for t in tables]
                 raise error(1051, message + near_match(missing[0], names), position=spec.tables[0].position)
             note(1051, message)
         if not found:
@@ -203,7 +205,10 @@ def truncate_table(catalog: Catalog, spec: TruncateTable, current_db: str) -> tu
     """Gives the table a new id, and with it empty key ranges; returns the table before and after."""
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
-        table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
+        table = catalog.schema.need_relation(database.name, spec.table.name, position=spec.table.position)
+        if table.view is not None:
+            message = f"Table '{table.db}.{table.name}' doesn't exist; it is a view"
+            raise error(1146, message, position=spec.table.position)
         catalog.schema.check_writable(table, position=spec.table.position)
         made: list[Table] = []
 
@@ -239,8 +244,9 @@ def rename_in(change: SchemaChange, schema: Schema, old: TableName, new: TableNa
     """Renames one table within a schema change."""
     source = resolve(schema, current_db, old)
     target = resolve(schema, current_db, new)
-    table = schema.need_table(source.name, old.name, position=old.position)
-    schema.check_writable(table, position=old.position)
+    table = schema.need_relation(source.name, old.name, position=old.position)
+    if table.view is None:
+        schema.check_writable(table, position=old.position)
     check_name(new.name, 1103, "table", new.position)
     taken = target.table(new.name)
     if taken is not None and taken.id != table.id:

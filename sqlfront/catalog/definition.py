@@ -165,6 +165,31 @@ class CreateTable:
     partition: PartitionBy | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CreateView:
+    """CREATE VIEW, and ALTER VIEW, which is for a view that is there (`alter`).
+
+    `query` is the text of its query, at its place in the statement; `definer` (user, host) is None for who creates it.
+    `columns` are the names given to its columns, none where the query names them.
+    """
+
+    view: TableName
+    query: str
+    columns: tuple[str, ...] = ()
+    algorithm: str = "UNDEFINED"
+    definer: tuple[str, str] | None = None
+    security: str = "DEFINER"
+    check_option: str = "CASCADED"
+    or_replace: bool = False
+    alter: bool = False
+
+
+@dataclass(slots=True)
+class DropView:
+    views: list[TableName]
+    if_exists: bool
+
+
 @dataclass(slots=True)
 class DropTable:
     tables: list[TableName]
@@ -300,4 +325,5 @@ class AlterTable:
 
 Definition: TypeAlias = (
     CreateDatabase | AlterDatabase | DropDatabase | CreateTable | DropTable | TruncateTable | RenameTables | AlterTable
-)
+    | CreateView | DropView
+)  # fmt: skip

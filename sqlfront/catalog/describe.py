@@ -74,6 +74,8 @@ def key_letters(table: Table, column: Column) -> str:
     unread = (part.offset for key in table.unread if key.primary for part in key.columns)
     if column.offset in table.primary_key or column.offset in unread:
         return "PRI"
+    if table.view is not None:
+        return ""
     info = next(c for c in table.info.columns if c.id == column.id)
     if info.has(Flag.UNIQUE_KEY):
         return "UNI"

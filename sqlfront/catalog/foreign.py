@@ -30,6 +30,8 @@ KEYED_AS_HERE = HASHED_AS_HERE | {
 """Collations whose keys are made here as TiDB makes them; the others have other weights, or encodings, in keys."""
 IS_REFERENCED = "is referenced by foreign keys, which are not checked here"
 """The reason that only other tables' records tell."""
+IS_VIEW = "is a view"
+"""The reason that a view has no rows of its own; whether it can be read as a query, `reason_against_view` says."""
 _TPS = frozenset(int(tp) for tp in Tp)
 _BACKFILL_NONE = 0
 _HARMLESS_OF_TABLE = frozenset(
@@ -54,6 +56,14 @@ def reason_against_writing(info: TableInfo) -> str | None:
     return reason_against_reading(info) or next(_against_writing(info), None)
 
 
+def reason_against_view(info: TableInfo) -> str | None:
+    """Returns why the query of a view must not be run here, None when it may."""
+    assert info.view is not None
+    if info.state != State.PUBLIC:
+        return "is being created or dropped"
+    return next(_unknown("the view", info.view.extra, frozenset()), None)
+
+
 def is_keyed_as_here(info: TableInfo, index: IndexInfo) -> bool:
     """Whether the index has one entry for each row, with a key that is made here as TiDB makes it."""
     return next(_against_index(info, index), None) is None
@@ -73,8 +83,8 @@ def referenced_tables(tables: Iterable[tuple[str, TableInfo]]) -> frozenset[tupl
 
 
 def _against_reading(info: TableInfo) -> Iterator[str]:
-    if info.view:
-        yield "is a view"
+    if info.view is not None:
+        yield IS_VIEW
     if info.sequence:
         yield "is a sequence"
     if info.state != State.PUBLIC:

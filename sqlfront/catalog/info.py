@@ -233,6 +233,37 @@ class ReplicaInfo(Record):
 
 
 @dataclass
+class UserIdentity(Record):
+    """An account, as the definer of a view."""
+
+    username: str = _tag("Username", "")
+    hostname: str = _tag("Hostname", "")
+    current_user: bool = _tag("CurrentUser", False)
+    auth_username: str = _tag("AuthUsername", "")
+    auth_hostname: str = _tag("AuthHostname", "")
+    auth_plugin: str = _tag("AuthPlugin", "")
+    extra: dict[str, Any] = _extra()
+
+
+@dataclass
+class ViewInfo(Record):
+    """What makes a table a view. `select` is its query with all names spelled out.
+
+    `algorithm` is 0 UNDEFINED, 1 MERGE, 2 TEMPTABLE; `security` 0 DEFINER, 1 INVOKER; `check_option` 0 LOCAL,
+    1 CASCADED. The view's columns are named as the table's are; `columns`, which only TiDB before 3.0 has stored, are
+    the names that the query gives.
+    """
+
+    algorithm: int = _tag("view_algorithm", 0)
+    definer: UserIdentity | None = _optional("view_definer", UserIdentity)
+    security: int = _tag("view_security", 0)
+    select: str = _tag("view_select", "")
+    check_option: int = _tag("view_checkoption", 1)
+    columns: list[dict[str, str]] | None = _tag("view_cols", None)
+    extra: dict[str, Any] = _extra()
+
+
+@dataclass
 class TableInfo(Record):
     """One table as stored. `revision` is the schema version at which what writers must maintain last changed.
 
@@ -270,7 +301,7 @@ class TableInfo(Record):
     pre_split_regions: int = _tag("pre_split_regions", 0)
     partition: Any = _tag("partition", None)
     compression: str = _tag("compression", "")
-    view: Any = _tag("view", None)
+    view: ViewInfo | None = _optional("view", ViewInfo)
     sequence: Any = _tag("sequence", None)
     lock: Any = _tag("Lock", None)
     version: int = _tag("version", TABLE_INFO_VERSION)
@@ -359,7 +390,9 @@ class Action(IntEnum):
     RENAME_INDEX = 18
     ADD_TABLE_PARTITION = 19
     DROP_TABLE_PARTITION = 20
+    CREATE_VIEW = 21
     MODIFY_TABLE_CHARSET = 22
+    DROP_VIEW = 24
     MODIFY_SCHEMA_CHARSET = 26
     SET_TIFLASH_REPLICA = 41
     RENAME_TABLES = 47

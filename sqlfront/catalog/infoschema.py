@@ -25,6 +25,8 @@ from sqlfront.catalog.describe import (
 from sqlfront.catalog.model import Column, Database, Index, Table
 from sqlfront.catalog.partitions import definitions
 from sqlfront.catalog.replica_status import ReplicaStatus
+from sqlfront.catalog.views import check_option_of, definer_of, security_of
+from sqlfront.errors import DatabaseError
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
@@ -89,6 +91,9 @@ def next_auto_increment(session: Session, table: Table) -> int | None:
 def _table_rows(session: Session) -> Rows:
     out: Rows = []
     for table in _tables(session):
+        if table.view is not None:
+            out.append((CATALOG, table.db, table.name, table.kind, *[None] * (len(_TABLE_COLUMNS) - 5), "VIEW"))
+            continue
         rows, width = row_count(session, table), average_row_length(session, table)
         out.append(
             (
@@ -199,6 +204,26 @@ def _column_row(session: Session, table: Table, column: Column) -> tuple[Any, ..
     )
 
 
+def _columns_of(session: Session, table: Table) -> Sequence[Column]:
+    """The columns of a table or view; none, and a warning, for a view that cannot be bound."""
+    try:
+        return session.columns_of(table)
+    except DatabaseError as exc:
+        session.warn(exc.code, exc.message)
+        return ()
+
+
+def _view_rows(session: Session) -> Rows:
+    out: Rows = []
+    for table in _tables(session):
+        view = table.view
+        if view is not None:
+            user, host = definer_of(view)
+            out.append((CATALOG, table.db, table.name, view.select, check_option_of(view), "NO", f"{user}@{host}",
+                        security_of(view), table.info.charset, table.info.collate))  # fmt: skip
+    return out
+
+
 def _virtual_column_row(table: VirtualTable, offset: int) -> tuple[Any, ...]:
     name, ft = table.columns[offset]
     precision, scale = _numeric(ft)
@@ -231,7 +256,7 @@ def _virtual_column_row(table: VirtualTable, offset: int) -> tuple[Any, ...]:
 
 
 def _column_rows(session: Session) -> Rows:
-    out = [_column_row(session, table, column) for table in _tables(session) for column in table.columns]
+    out = [_column_row(session, table, column) for table in _tables(session) for column in _columns_of(session, table)]
     for virtual in _TABLES.values():
         out.extend(_virtual_column_row(virtual, i) for i in range(len(virtual.columns)))
     return out
@@ -315,6 +340,8 @@ def _partition_rows(session: Session) -> Rows:
     """A row for each partition; one for a table that has none."""
     out: Rows = []
     for table in _tables(session):
+        if table.view is not None:
+            continue
         method, expr = partition_method(table) if table.parts else (None, None)
         found: list[dict[str, Any] | None] = [*definitions(table.info)] or [None]
         for place, (part, known) in enumerate(zip(table.physical, found, strict=True), 1):
@@ -479,10 +506,13 @@ _REFERENTIAL_COLUMNS = _text(
     "UNIQUE_CONSTRAINT_SCHEMA", "UNIQUE_CONSTRAINT_NAME", "MATCH_OPTION", "UPDATE_RULE", "DELETE_RULE", "TABLE_NAME",
     "REFERENCED_TABLE_NAME",
 )  # fmt: skip
-_VIEW_COLUMNS = _text(
-    "TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "VIEW_DEFINITION", "CHECK_OPTION", "IS_UPDATABLE", "DEFINER",
-    "SECURITY_TYPE", "CHARACTER_SET_CLIENT", "COLLATION_CONNECTION",
-)  # fmt: skip
+_VIEW_COLUMNS = (
+    *_text("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME"),
+    ("VIEW_DEFINITION", TEXT),
+    *_text("CHECK_OPTION", "IS_UPDATABLE"),
+    ("DEFINER", varchar(288)),
+    *_text("SECURITY_TYPE", "CHARACTER_SET_CLIENT", "COLLATION_CONNECTION"),
+)
 
 _PARTITION_COLUMNS = (
     *_text("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "PARTITION_NAME", "SUBPARTITION_NAME"),
@@ -508,7 +538,7 @@ _TABLES = {
         VirtualTable("KEY_COLUMN_USAGE", _KEY_COLUMN_COLUMNS, _key_column_rows),
         VirtualTable("TABLE_CONSTRAINTS", _CONSTRAINT_COLUMNS, _constraint_rows),
         VirtualTable("REFERENTIAL_CONSTRAINTS", _REFERENTIAL_COLUMNS, _no_rows),
-        VirtualTable("VIEWS", _VIEW_COLUMNS, _no_rows),
+        VirtualTable("VIEWS", _VIEW_COLUMNS, _view_rows),
         VirtualTable("PARTITIONS", _PARTITION_COLUMNS, _partition_rows),
         VirtualTable("CHARACTER_SETS", _CHARSET_COLUMNS, _fixed(CHARSETS)),
         VirtualTable("COLLATIONS", _COLLATION_COLUMNS, _fixed([c.row for c in COLLATIONS])),

@@ -22,10 +22,11 @@ from sqlfront.catalog.foreign import (
     is_keyed_as_here,
     is_shown,
     reason_against_reading,
+    reason_against_view,
     reason_against_writing,
     referenced_tables,
 )
-from sqlfront.catalog.info import ColumnInfo, DBInfo, Flag, IndexInfo, State, TableInfo, TypeInfo
+from sqlfront.catalog.info import ColumnInfo, DBInfo, Flag, IndexInfo, State, TableInfo, TypeInfo, ViewInfo
 from sqlfront.catalog.partitions import definitions
 from sqlfront.errors import error, near_match
 
@@ -155,12 +156,19 @@ class Table:
         """Whether it should have a columnar replica: what SET TIFLASH REPLICA says, and where it was never said,
         every user table of an embedded database."""
         replica = self.info.tiflash_replica
-        return not self.system and (self.columnar_default if replica is None else replica.count > 0)
+        return (
+            not self.system and self.view is None and (self.columnar_default if replica is None else replica.count > 0)
+        )
+
+    @property
+    def view(self) -> ViewInfo | None:
+        """What makes it a view, None for a table. A view has no columns here: its query gives them when it is bound."""
+        return self.info.view
 
     @property
     def kind(self) -> str:
         """As the information schema says it."""
-        if self.info.view:
+        if self.view is not None:
             return "VIEW"
         return "SEQUENCE" if self.info.sequence else "BASE TABLE"
 
@@ -327,7 +335,14 @@ class Schema:
         return found
 
     def need_table(self, db: str, name: str, *, position: int = -1) -> Table:
-        """The table, or error 1049 or 1146 with a near match."""
+        """The table, or error 1049 or 1146 with a near match; 1347 for a view."""
+        found = self.need_relation(db, name, position=position)
+        if found.view is not None:
+            raise error(1347, f"'{found.db}.{found.name}' is not BASE TABLE", position=position)
+        return found
+
+    def need_relation(self, db: str, name: str, *, position: int = -1) -> Table:
+        """The table or view, or error 1049 or 1146 with a near match."""
         database = self.need_database(db, position=position)
         found = database.table(name)
         if found is None:
@@ -336,8 +351,9 @@ class Schema:
                 raise error(1412, message, position=position, sqlstate="HY000")
             hint = near_match(name, [t.name for t in database.tables.values()])
             raise error(1146, f"Table '{db}.{name}' doesn't exist{hint}", position=position)
-        if found.unreadable is not None:
-            message = f"Table '{found.db}.{found.name}' cannot be read here: it {found.unreadable}"
+        reason = found.unreadable if found.view is None else reason_against_view(found.info)
+        if reason is not None:
+            message = f"Table '{found.db}.{found.name}' cannot be read here: it {reason}"
             raise error(8200, message, position=position)
         return found
 

@@ -27,7 +27,7 @@ from sqlfront.catalog.histogram import (
     key_of,
 )
 from sqlfront.catalog.meta import ROW_COUNTS, STATS, Meta, MetaReader
-from sqlfront.errors import error
+from sqlfront.errors import ER_UNKNOWN_ERROR, NotSupportedError, error
 from sqlfront.result import Result, ResultColumn, rows_result
 from sqlfront.threads import OS_THREADS, Event, Joinable, Threads
 
@@ -372,7 +372,12 @@ def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_
         db = name.db or session.current_db
         if not db:
             raise error(1046, "No database selected")
-        tables.append(schema.need_table(db, name.name, position=name.this.meta.get("start", -1)))
+        position = name.this.meta.get("start", -1)
+        table = schema.need_relation(db, name.name, position=position)
+        if table.view is not None:
+            message = f"analyze view {table.name} is not supported now"
+            raise NotSupportedError(message, ER_UNKNOWN_ERROR, "HY000", position)
+        tables.append(table)
     for table in tables:
         reader = database.storage.snapshot()
         found = [analyze(reader, part, session.cancel, ask(part, reader)) for part in table.physical]

@@ -277,8 +277,8 @@ def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable) -> Result:
     before = session.catalog.schema.table_by_id
     text = statement.text if isinstance(statement, parse.Ddl) else None
     result = execute_ddl(session, statement, text or None)
-    for table_id in session.catalog.schema.table_by_id:
-        if table_id not in before and session.database.statistics.table(table_id) is None:
+    for table_id, table in session.catalog.schema.table_by_id.items():
+        if table_id not in before and table.view is None and session.database.statistics.table(table_id) is None:
             session.database.statistics.set_rows(table_id, 0)
     return result
 

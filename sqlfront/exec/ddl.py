@@ -14,6 +14,8 @@ from sqlfront.bind.partitions import check_partitions, checked_more
 from sqlfront.catalog import ddl
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.online import alter_table
+from sqlfront.catalog.views import drop_views
+from sqlfront.exec.views import define_view
 from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
 
@@ -76,6 +78,10 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                 _forget(session, part.id)
         case d.RenameTables():
             ddl.rename_tables(catalog, spec, current_db)
+        case d.CreateView():
+            define_view(session, catalog, spec)
+        case d.DropView():
+            drop_views(catalog, spec, current_db, session.note)
         case d.AlterTable():
             _check_new_columns(catalog, spec, current_db)
             _check_new_partitions(session, spec)

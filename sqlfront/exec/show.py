@@ -14,6 +14,7 @@ from sqlfront.catalog.column_types import type_text
 from sqlfront.catalog.describe import create_table_text, default_text, extra_text, key_letters, quote_name
 from sqlfront.catalog.infoschema import VirtualTable
 from sqlfront.catalog.model import Database, Table
+from sqlfront.catalog.views import create_view_text, not_a_view
 from sqlfront.errors import error, near_match, unsupported
 from sqlfront.parse import Describe, Show
 from sqlfront.result import Result, ResultColumn, rows_result
@@ -101,7 +102,7 @@ def _resolve(session: Session, show: Show) -> Table | VirtualTable:
             hint = near_match(name, infoschema.names())
             raise error(1109, f"Unknown table '{name}' in information_schema{hint}", position=position)
         return found
-    return session.database.catalog.schema.need_table(db, name, position=position)
+    return session.database.catalog.schema.need_relation(db, name, position=position)
 
 
 def _shown_databases(session: Session, show: Show) -> tuple[Columns, Rows]:
@@ -133,13 +134,14 @@ def _columns(session: Session, show: Show) -> tuple[Columns, Rows]:
     else:
         zone = session.variables.zone
         rows = []
-        for column in table.columns:
+        shown_columns = session.columns_of(table)
+        for column in shown_columns:
             shown = type_text(column.type, zerofill=column.zerofill)
             nullable = "NO" if column.not_null else "YES"
             key = key_letters(table, column)
             rows.append((column.name, shown, nullable, key, default_text(column, zone), extra_text(column)))
-        collations = [c.type.collate if c.type.is_text or c.type.elems else None for c in table.columns]
-        comments = [c.comment for c in table.columns]
+        collations = [c.type.collate if c.type.is_text or c.type.elems else None for c in shown_columns]
+        comments = [c.comment for c in shown_columns]
     if not show.full:
         return columns, rows
     columns = (*columns[:2], ("Collation", _NAME), *columns[2:], ("Privileges", varchar(154)), ("Comment", TEXT))
@@ -198,9 +200,19 @@ def _create_table(session: Session, show: Show) -> tuple[Columns, Rows]:
     table = _resolve(session, show)
     if isinstance(table, VirtualTable):
         raise unsupported("SHOW CREATE TABLE of a virtual table")
+    if table.view is not None:
+        return _create_view(session, show)
     next_id = infoschema.next_auto_increment(session, table) or 0
     text = create_table_text(table, session.variables.zone, next_id)
     return (("Table", _NAME), ("Create Table", TEXT)), [(table.name, text)]
+
+
+def _create_view(session: Session, show: Show) -> tuple[Columns, Rows]:
+    view = _resolve(session, show)
+    if isinstance(view, VirtualTable) or view.view is None:
+        raise not_a_view(view.name if isinstance(view, VirtualTable) else f"{view.db}.{view.name}")
+    columns = (("View", _NAME), ("Create View", TEXT), *_text("character_set_client", "collation_connection"))
+    return columns, [(view.name, create_view_text(view), view.info.charset, view.info.collate)]
 
 
 def _create_database(session: Session, show: Show) -> tuple[Columns, Rows]:
@@ -263,6 +275,9 @@ def _table_status(session: Session, show: Show) -> tuple[Columns, Rows]:
     )
     rows: Rows = []
     for table in sorted(database.tables.values(), key=lambda t: t.name.lower()):
+        if table.view is not None:
+            rows.append((table.name, *[None] * (len(columns) - 2), "VIEW"))
+            continue
         count, width = infoschema.row_count(session, table), infoschema.average_row_length(session, table)
         next_id = infoschema.next_auto_increment(session, table)
         rows.append(
@@ -334,6 +349,7 @@ _READERS: dict[str, Callable[[Session, Show], tuple[Columns, Rows]]] = {
     "INDEXES": _indexes,
     "KEYS": _indexes,
     "CREATE TABLE": _create_table,
+    "CREATE VIEW": _create_view,
     "CREATE DATABASE": _create_database,
     "CREATE SCHEMA": _create_database,
     "VARIABLES": _variables,

@@ -14,7 +14,7 @@ from pd.oracle import LocalOracle
 from sqlfront.bind.ddl import read_text
 from sqlfront.catalog.autoid import AutoIds
 from sqlfront.catalog.catalog import LocalCatalog
-from sqlfront.catalog.model import Table
+from sqlfront.catalog.model import Column, Table
 from sqlfront.catalog.replica_status import ReplicaStatus
 from sqlfront.catalog.stats import Statistics, execute_analyze
 from sqlfront.exec.check import check_table, execute_admin_check
@@ -88,6 +88,10 @@ class FakeSession:
             case AdminCheckTable() | AdminCheckIndex() as check:
                 return execute_admin_check(me, check)
         raise AssertionError(text)
+
+    def columns_of(self, relation: Table) -> tuple[Column, ...]:
+        assert relation.view is None
+        return relation.columns
 
     def table(self, name: str) -> Table:
         return self.database.catalog.schema.need_table(self.current_db, name)  # type: ignore[no-any-return]

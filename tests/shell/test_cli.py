@@ -149,7 +149,7 @@ def test_init_timing_and_echo(shop: str, tmp_path: Path) -> None:
 def test_commands_work_in_scripts(shop: str) -> None:
     done = run("-f", "tsv", "-e", "\\dt", shop)
     assert done.returncode == 0
-    assert done.stdout.split(b"\n")[1:] == [b"item", b"numbers", b""]
+    assert done.stdout.split(b"\n")[1:] == [b"item\tBASE TABLE", b"numbers\tBASE TABLE", b""]
     assert run("-e", "\\nope", shop).returncode == 1
 
 
@@ -276,3 +276,17 @@ def test_memory_database() -> None:
     )
     assert done.stderr == b""
     assert list(csv.reader(io.StringIO(done.stdout.decode(), newline=""))) == [["a"], ["1"]]
+
+
+def test_views_are_listed_and_described(shop: str) -> None:
+    made = run("-e", "CREATE VIEW cheap (what) AS SELECT name FROM item WHERE name <> ''", shop)
+    assert made.returncode == 0
+    try:
+        listed = run("-f", "tsv", "--no-header", "-e", "\\dt", shop)
+        assert b"cheap\tVIEW" in listed.stdout.split(b"\n")
+        assert run("-f", "tsv", "--no-header", "-e", "\\dv", shop).stdout == b"cheap\tVIEW\n"
+        described = run("-f", "tsv", "--no-header", "-e", "\\d cheap", shop)
+        assert described.stdout.startswith(b"what\tvarchar(")
+        assert b"VIEW `cheap` (`what`) AS SELECT `name`" in run("-e", "\\d+ cheap", shop).stdout
+    finally:
+        run("-e", "DROP VIEW cheap", shop)

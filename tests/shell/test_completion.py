@@ -113,6 +113,9 @@ def test_completer_keeps_quiet_between_words() -> None:
     assert list(completer.get_completions(document, CompleteEvent(completion_requested=True))) != []
 
 
+TABLES_SQL = (
+    "select table_schema, table_name from information_schema.tables order by table_schema, table_name limit 50000"
+)
 COLUMNS_SQL = (
     "select table_schema, table_name, column_name from information_schema.columns"
     " order by table_schema, table_name, ordinal_position limit 50000"
@@ -123,6 +126,7 @@ def test_metadata_is_read_once_and_again_after_a_change() -> None:
     fake = FakeDatabase(
         {
             "show databases": Answer([column("Database")], [("test",), ("Shop",)]),
+            TABLES_SQL: Answer([column("a")] * 2, [("test", "T"), ("test", "a_broken_view"), ("Shop", "u")]),
             COLUMNS_SQL: Answer([column("a")] * 3, [("test", "T", "a"), ("test", "T", "b"), ("Shop", "u", "c")]),
         }
     )
@@ -130,10 +134,12 @@ def test_metadata_is_read_once_and_again_after_a_change() -> None:
     names = Metadata(session)
     assert fake.executed == []
     assert names.databases() == ["test", "Shop"]
-    assert names.tables() == ["T"]
+    assert names.tables() == ["T", "a_broken_view"]
+    assert names.columns("a_broken_view") == []
     assert names.columns("t") == ["a", "b"]
     assert names.columns("u", "shop") == ["c"]
-    assert len(fake.executed) == 2
+    assert len(fake.executed) == 3
+    fake.answers[TABLES_SQL] = Answer([column("a")] * 2, [])
     fake.answers[COLUMNS_SQL] = Answer([column("a")] * 3, [])
     names.invalidate()
     assert names.tables() == []

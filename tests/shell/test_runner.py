@@ -231,9 +231,10 @@ def test_every_command_has_help(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("line", "sql"),
     [
-        ("\\d", ["SHOW TABLES"]),
-        ("\\dt", ["SHOW TABLES"]),
-        ("\\dt;", ["SHOW TABLES"]),
+        ("\\d", ["SHOW FULL TABLES"]),
+        ("\\dt", ["SHOW FULL TABLES"]),
+        ("\\dt;", ["SHOW FULL TABLES"]),
+        ("\\dv", ["SHOW FULL TABLES WHERE Table_type = 'VIEW'"]),
         ("\\l", ["SHOW DATABASES"]),
         ("\\d T", ["DESCRIBE `T`", INDEXES.format("LOWER(DATABASE())", "'t'")]),
         ("\\d shop.t", ["DESCRIBE `shop`.`t`", INDEXES.format("'shop'", "'t'")]),

@@ -120,7 +120,7 @@ class ColumnarSession(SqlfrontSession):
 
         schema = self._connection._session.database.catalog.schema
         for table in schema.table_by_id.values():
-            if not (table.system or table.columnar):
+            if not (table.system or table.columnar or table.view):
                 self._aside.execute(f"ALTER TABLE `{table.db}`.`{table.name}` SET TIFLASH REPLICA 1")
                 wait_ready(self._aside, table.name)
 
