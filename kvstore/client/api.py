@@ -185,7 +185,8 @@ class Transaction(Reader, Protocol):
 
         The commit leaves an L record at each, so that an optimistic transaction that began before it and writes the
         key conflicts. That of an optimistic transaction fails with WriteConflict when a value was changed since
-        start_ts. Two transactions that witness a key don't conflict, if the store can tell.
+        start_ts. Two transactions that witness a key don't conflict, if the store can tell. A transaction that has
+        written nothing leaves the records too.
         """
 
     def mark(self) -> int:

@@ -242,7 +242,7 @@ class EmbeddedTransaction:
     def commit(self, check: CommitCheck | None = None) -> int:
         if self._over:
             raise TxnNotFound(f"transaction {self._start_ts} is over")
-        if not self._buffer.writes:
+        if not self._buffer.writes and not self._witnessed:
             self.rollback()
             return self._start_ts
         self._over = True

@@ -110,11 +110,14 @@ class ReferenceChanges:
 
     # What writers tell
 
+    def want(self, reference: Reference, row: Row) -> None:
+        values = reference.child_place.values_of(row)
+        if values is not None:
+            self._wanted.setdefault(reference, {})[values] = None
+
     def added(self, references: TableReferences, row: Row) -> None:
         for reference in references.outgoing:
-            values = reference.child_place.values_of(row)
-            if values is not None:
-                self._wanted.setdefault(reference, {})[values] = None
+            self.want(reference, row)
 
     def removed(self, references: TableReferences, row: Row) -> None:
         for reference, place in references.by_parent:

@@ -253,8 +253,7 @@ class StorageTransaction(ClusterReader):
         return self._loop.run(work, self.cancel)
 
     def witness(self, keys: Iterable[bytes]) -> None:
-        """Marks them in an optimistic transaction: all keys that are locked or marked get an L record."""
-        self._txn.lock_at_hand(list(keys))
+        self._txn.witness(list(keys))
 
     def mark(self) -> int:
         return self._txn.mark()
