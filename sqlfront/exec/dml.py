@@ -516,14 +516,16 @@ class TableChange:
         writer = row_writer(session, txn, self.table, pessimistic, check_now=self.plan.ignore, changes=changes)
         targets = self._targets(writer, env)
         if self.assignments is None:
+            deleted = 0
+            delete = _deleter(session, writer, changes, self.plan.ignore)
             for i, (key, row, _) in enumerate(targets):
                 if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                     session.check_cancelled()
-                writer.delete(key, row)
+                deleted += delete(key, row)
             if changes is not None:
                 changes.finish()
-            session.changed(self.table, -len(targets))
-            return Result(None, None, len(targets))
+            session.changed(self.table, -deleted)
+            return Result(None, None, deleted)
         changed = 0
         width = len(self.table.columns)
         update = _updater(session, writer, changes, self.plan.ignore)
@@ -619,6 +621,33 @@ def _updater(
     return forgiving
 
 
+def _deleter(
+    session: Session, writer: RowWriter, changes: ReferenceChanges | None, ignore: bool
+) -> Callable[[bytes, Row], bool]:
+    """What deletes a row, and tells whether it did: with IGNORE a row that others refer to stays, with a warning."""
+
+    def delete(key: bytes, row: Row) -> bool:
+        writer.delete(key, row)
+        return True
+
+    if not ignore or changes is None:
+        return delete
+
+    def forgiving(key: bytes, row: Row) -> bool:
+        mark = writer.txn.mark()
+        try:
+            writer.delete(key, row)
+            changes.finish()
+            return True
+        except DatabaseError as exc:
+            forgive(session, exc)
+        writer.txn.undo_to(mark)
+        changes.forget()
+        return False
+
+    return forgiving
+
+
 def _planned_scans(session: Session, scan: Scan) -> list[Scan]:
     """The scan, or those of its partitions, with access paths; they read whole rows, so no index covers them."""
     folded = fold_constants(scan)
@@ -689,6 +718,7 @@ class JoinedChange:
         assigned = {offset for offset, _ in target.assigned or ()}
         changed = _with_computed(target.table, assigned)
         update = _updater(session, writer, changes, self.plan.ignore)
+        delete = _deleter(session, writer, changes, self.plan.ignore)
         for i, (key, row) in enumerate(rows.items()):
             if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                 session.check_cancelled()
@@ -697,8 +727,7 @@ class JoinedChange:
                 continue
             old = writer.decode(key, value)
             if target.assigned is None:
-                writer.delete(key, old)
-                count += 1
+                count += delete(key, old)
                 continue
             new = list(old)
             try:
