@@ -209,7 +209,7 @@ REFUSED = [
         3104,
     ),
     (
-        "CREATE TABLE t (a INT PRIMARY KEY, b INT, FOREIGN KEY f (b) REFERENCES t (a), FOREIGN KEY F (b) REFERENCES t (a))",
+        "CREATE TABLE t (a INT KEY, b INT, FOREIGN KEY f (b) REFERENCES t (a), FOREIGN KEY F (b) REFERENCES t (a))",
         1826,
     ),
     ("CREATE TABLE t (a INT PRIMARY KEY, b INT, FOREIGN KEY (b) REFERENCES t (a)) PARTITION BY HASH (a)", 1506),
