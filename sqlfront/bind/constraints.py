@@ -73,8 +73,10 @@ def checked_definition(spec: d.CreateTable) -> list[d.CheckSpec]:
 
 
 def checked_addition(table: Table, specs: Sequence[d.CheckSpec], added: Sequence[d.ColumnSpec]) -> list[d.CheckSpec]:
-    """The CHECKs that ALTER TABLE adds, with names, after they were bound; `added` are its new columns."""
-    columns = [(c.name, c.type, c.auto_increment) for c in table.columns]
+    """The CHECKs that ALTER TABLE adds, with names, after they were bound; `added` are the columns that it adds, or
+    changes."""
+    names = {column.name.lower() for column in added}
+    columns = [(c.name, c.type, c.auto_increment) for c in table.columns if c.name.lower() not in names]
     columns += [_typed(column) for column in added]
     found = named_checks(table.name, [check.name for check in table.checks], specs)
     for check in found:

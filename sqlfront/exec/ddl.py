@@ -113,7 +113,7 @@ def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) ->
 
 def _check_new_checks(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
     """Binds the CHECKs that ALTER TABLE adds, those behind new columns among them, and gives them names."""
-    columns = [action.column for action in spec.actions if isinstance(action, d.AddColumn)]
+    columns = [action.column for action in spec.actions if isinstance(action, d.AddColumn | d.ChangeColumn)]
     written = [check for column in columns for check in column.checks]
     written += [action.check for action in spec.actions if isinstance(action, d.AddCheck)]
     if written:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 CASCADE_DEPTH_MAX = 15
 CANCEL_CHECK_ROWS = 256
+LOOKUP_COST_ROWS = 20.0
+"""So many entries of an index are read in the time of one more lookup."""
 
 Lost = dict[Values, Values | None]
 """What no row has any more: what it became, None where it went."""
@@ -48,13 +50,26 @@ class References:
     """The references that a planned statement has to keep, by the tables whose rows it changes itself."""
 
     def __init__(self, session: Session, schema: Schema, changed: Sequence[Table]) -> None:
-        self.graph = references_of(schema, changed, session.variables.foreign_key_checks)
+        now = session.catalog.schema
+        self.graph = references_of(now, changed, session.variables.foreign_key_checks)
         self.tables = list(changed) if self.graph is None else self.graph.tables(changed)
         """All tables on which the statement's outcome depends by them."""
+        self._earlier = None if schema is now else schema
 
     def begin(self, session: Session, txn: Transaction, pessimistic: bool) -> ReferenceChanges | None:
-        """For one execution; None for a statement that has no references to keep."""
-        return None if self.graph is None else ReferenceChanges(self.graph, session, txn, pessimistic)
+        """For one execution; None for a statement that has no references to keep.
+
+        What a pessimistic statement looks at is there now. An optimistic transaction reads its snapshot: raises 1412
+        when that is from before one of the tables was written anew.
+        """
+        graph, earlier = self.graph, self._earlier
+        if graph is None:
+            return None
+        if earlier is not None and not pessimistic and session.txn is not None:
+            if any((table.db.lower(), table.name.lower()) in earlier.late for table in self.tables):
+                raise error(1412, "Table definition has changed, please retry transaction", sqlstate="HY000")
+            graph = ReferenceGraph(earlier)
+        return ReferenceChanges(graph, session, txn, pessimistic)
 
 
 class ReferenceWriter(RowWriter):
@@ -163,7 +178,7 @@ class ReferenceChanges:
             children = [
                 (reference, found, gone)
                 for reference, gone in lost.items()
-                if (found := reference.child_place.records(reader, gone))
+                if (found := self._children(reference, gone, reader))
             ]
             for reference, found, gone in children:
                 self._refuse_children(reference, found, gone)
@@ -203,6 +218,12 @@ class ReferenceChanges:
             for values, key in keys.items():
                 if place.identity(decode(key, there[key])) != place.identity(values):
                     raise no_parent(reference)
+
+    def _children(self, reference: Reference, lost: Lost, reader: Reader) -> Mapping[Values, list[bytes]]:
+        """The keys of the records that refer to what is lost; one for each value when that is enough."""
+        most = None if CHANGING & {reference.key.on_delete, reference.key.on_update} else 1
+        rows = self.session.database.statistics.rows(reference.child)
+        return reference.child_place.records(reader, lost, most, at_once=rows < LOOKUP_COST_ROWS * len(lost))
 
     def _refuse_children(self, reference: Reference, found: Collection[Values], lost: Lost) -> None:
         for values in found:

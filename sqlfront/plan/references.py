@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from coprocessor.codec.datum import key_encoder
+from coprocessor.codec.index_row import RecordKeyOf
 from kvstore.client.api import Reader
 from sqlfront.catalog.constraints import CHANGING, ForeignKey
 from sqlfront.catalog.model import Index, Schema, Table
@@ -42,8 +44,13 @@ class KeyPlace:
         values = tuple([row[offset] for offset in self.offsets])
         return None if None in values else values
 
-    def records(self, reader: Reader, wanted: Collection[Values], most: int | None = None) -> dict[Values, list[bytes]]:
-        """The keys of the records that have these values, `most` for each; those that nothing has are left out."""
+    def records(
+        self, reader: Reader, wanted: Collection[Values], most: int | None = None, *, at_once: bool = False
+    ) -> dict[Values, list[bytes]]:
+        """The keys of the records that have these values, `most` for each; those that nothing has are left out.
+
+        With `at_once` an index is read from the first value to the last, not value by value.
+        """
         if self.record_key is not None:
             keys = {values: self.record_key(values) for values in wanted}
             there = reader.batch_get(keys.values())
@@ -57,11 +64,32 @@ class KeyPlace:
             found = reader.batch_get([key for key in entries.values() if key is not None])
             return {v: [record_of(key, found[key])] for v, key in entries.items() if key is not None and key in found}
         out: dict[Values, list[bytes]] = {}
-        for values in wanted:
-            pairs = islice(reader.scan(*self._codec.index_range(index.schema, values)), most)
+        ranges = [(*self._codec.index_range(index.schema, values), values) for values in wanted]
+        ranges = sorted((r for r in ranges if r[0] < r[1]), key=itemgetter(0))
+        if at_once and len(ranges) > 1:
+            return self._merged(reader, ranges, record_of, most)
+        for start, end, values in ranges:
+            pairs = islice(reader.scan(start, end), most)
             records = [record_of(key, value) for key, value in pairs]
             if records:
                 out[values] = records
+        return out
+
+    def _merged(
+        self, reader: Reader, ranges: Sequence[tuple[bytes, bytes, Values]], record_of: RecordKeyOf, most: int | None
+    ) -> dict[Values, list[bytes]]:
+        """Reads the entries of all ranges (ascending, disjoint or the same) by one scan."""
+        out: dict[Values, list[bytes]] = {}
+        at = 0
+        for key, value in reader.scan(ranges[0][0], ranges[-1][1]):
+            while key >= ranges[at][1]:
+                at += 1
+            for start, end, values in islice(ranges, at, None):
+                if key < start or end != ranges[at][1]:
+                    break
+                found = out.setdefault(values, [])
+                if most is None or len(found) < most:
+                    found.append(record_of(key, value))
         return out
 
     def _by_scan(self, reader: Reader, wanted: Collection[Values]) -> dict[Values, list[bytes]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import sqlfront
+from sqlfront.catalog import online
 from tests.conftest import Connect
 from tests.sql.test_concurrency import code_of, run_threads
 
@@ -278,3 +279,42 @@ def test_many_at_once(connect: Connect, action: str) -> None:
     )
     assert count(con, "select count(*) from g left join p on g.u = p.u where g.u is not null and p.u is null") == 0
     con.execute("admin check table p, c, g")
+
+
+def test_writers_keep_to_a_key_while_rows_are_looked_at(pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = pair
+    one.execute("create table d (id int primary key, pid int)")
+    one.execute("insert into d values (1, 1)")
+    codes: list[int] = []
+    real = online._prove
+
+    def beside(*arguments: Any) -> None:
+        for sql in (
+            "insert into d values (2, 99)",
+            "insert into d values (3, 1)",
+            "delete from p where id = 1",
+            "insert into d values (21, 2)",
+            "delete from p where id = 3",
+        ):
+            codes.append(code_of(two.execute, sql))
+        real(*arguments)
+
+    monkeypatch.setattr(online, "_prove", beside)
+    one.execute("alter table d add foreign key (pid) references p (id), add check (id < 20 or pid = 2)")
+    assert codes == [1452, 0, 1451, 0, 0]
+    assert code_of(two.execute, "insert into d values (22, 1)") == 3819
+    one.execute("admin check table p, d")
+
+
+@pytest.mark.parametrize("mode", MODES[:-1])
+@pytest.mark.parametrize("what", ["modify x bigint unsigned", "add index other (pid), drop index f"])
+def test_a_snapshot_from_before_the_child_was_written_anew(pair: tuple[Any, Any], mode: str, what: str) -> None:
+    one, two = pair
+    one.execute("create table d (id int primary key, pid int, x int, constraint f foreign key (pid) references p (id))")
+    one.execute("insert into d values (1, 1, 1)")
+    begin(two, mode)
+    assert count(two, "select count(*) from p") == 3
+    one.execute(f"alter table d {what}")
+    assert ended(two, "delete from p where id = 1", mode) in (1451, 1412, 8028)
+    assert ended(two, "delete from p where id = 2", mode) == 0
+    assert count(one, "select count(*) from p where id = 1") == 1
