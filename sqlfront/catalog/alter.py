@@ -134,7 +134,8 @@ def plan_alter(
         raise unsupported("SET TIFLASH REPLICA together with other changes", position=replica.position)
     plan = AlterPlan(base.copy(), replica=replica is not None)
     step = _Step(plan, tz, now, rows, note, columnar_servers, around)
-    for action in actions:
+    # what needs an index or a column may go together with it, in any order
+    for action in sorted(actions, key=lambda action: not isinstance(action, d.DropConstraint)):
         step.apply(action)
     final = plan.final
     if not any(c.state == State.PUBLIC for c in final.columns):
@@ -142,6 +143,8 @@ def plan_alter(
     fix_offsets(final)
     check_auto_increment(final)
     check_actions(final)
+    for index, position in step.removed:
+        check_index_not_needed(final, index, around.referrers, position)
     set_key_flags(final)
     if kind_of(final) is not None:
         check_keys(final, partition_columns(final))
@@ -191,6 +194,8 @@ class _Step:
     ) -> None:
         self.plan = plan
         self.around = around
+        self.removed: list[tuple[IndexInfo, int]] = []
+        """The indexes that were dropped by their names, and where."""
         self.info = plan.final
         self.tz = tz
         self.now = now
@@ -493,9 +498,9 @@ class _Step:
                 return
             hint = near_match(action.name, [i.name for i in self.info.indexes])
             raise error(1091, message + hint, position=action.position)
-        check_index_not_needed(self.info, index, self.around.referrers, action.position)
         for part in index.columns if primary else ():
             need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
+        self.removed.append((index, action.position))
         self._remove_index(index)
 
     def _remove_index(self, index: IndexInfo) -> None:

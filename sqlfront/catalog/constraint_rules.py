@@ -240,19 +240,19 @@ def is_comparable(child: FieldType, parent: FieldType) -> bool:
     return same_size and child.elems == parent.elems
 
 
-def has_leading_index(info: TableInfo, columns: Sequence[str], *, without: IndexInfo | None = None) -> bool:
+def has_leading_index(info: TableInfo, columns: Sequence[str]) -> bool:
     """Whether an index, or the key of the records, begins with these columns, whole and in this order."""
-    wanted = [name.lower() for name in columns]
-    if info.pk_is_handle and len(wanted) == 1:
-        column = info.column(wanted[0])
+    if info.pk_is_handle and len(columns) == 1:
+        column = info.column(columns[0])
         if column is not None and column.has(Flag.PRI_KEY):
             return True
-    return any(
-        index is not without
-        and [part.name.lower() for part in index.columns[: len(wanted)]] == wanted
-        and all(part.length < 0 for part in index.columns[: len(wanted)])
-        for index in info.indexes
-    )
+    return any(_leads(index, columns) for index in info.indexes)
+
+
+def _leads(index: IndexInfo, columns: Sequence[str]) -> bool:
+    parts = index.columns[: len(columns)]
+    same = [part.name.lower() for part in parts] == [name.lower() for name in columns]
+    return same and all(part.length < 0 for part in parts)
 
 
 # What keys forbid of other changes
@@ -261,10 +261,10 @@ def has_leading_index(info: TableInfo, columns: Sequence[str], *, without: Index
 def check_index_not_needed(
     info: TableInfo, index: IndexInfo, referrers: Sequence[Referrer], position: int = -1
 ) -> None:
-    """Raises 1553 when a key needs an index that is to be dropped."""
+    """Raises 1553 when a key needs an index that the table has no more, and no other that it has does instead."""
     needed = [key.cols for key in info.fk_info] + [list(key.parent_columns) for _, _, key in referrers]
     for columns in needed:
-        if has_leading_index(info, columns) and not has_leading_index(info, columns, without=index):
+        if _leads(index, columns) and not has_leading_index(info, columns):
             message = f"Cannot drop index '{index.name}': needed in a foreign key constraint"
             raise error(1553, message, position=position)
 

@@ -169,13 +169,14 @@ def _add_keys(catalog: Catalog, info: TableInfo, database: Database, spec: Creat
             info.indexes.append(index)
     check_actions(info)
     set_key_flags(info)
-    for child, key in catalog.schema.referring(database.name, info.name):
-        check_parent(child.info, record_named(child, key.id), info, spec.table.position)
+    _fit_referrers(catalog.schema, info, database.name, spec.table)
 
 
-def record_named(child: Table, key_id: int) -> FKInfo:
-    """A copy of the record of a table's foreign key."""
-    return next(key.copy() for key in child.info.fk_info if key.id == key_id)
+def _fit_referrers(schema: Schema, info: TableInfo, db: str, name: TableName) -> None:
+    """Raises what keeps a table from having a name that foreign keys point to already, with nothing there."""
+    for child, key in schema.referring(db, name.name):
+        record = next(known.copy() for known in child.info.fk_info if known.id == key.id)
+        check_parent(child.info, record, info, name.position)
 
 
 def touch_parents(change: SchemaChange, db: str, info: TableInfo, keys: Sequence[FKInfo]) -> None:
@@ -335,6 +336,8 @@ def rename_in(change: SchemaChange, schema: Schema, old: TableName, new: TableNa
     taken = target.table(new.name)
     if taken is not None and taken.id != table.id:
         raise error(1050, f"Table '{new.name}' already exists", position=new.position)
+    if taken is None:
+        _fit_referrers(schema, table.info, target.name, new)
     info = table.info.copy()
     info.name = new.name
     for index in info.indexes:
