@@ -18,7 +18,7 @@ Two transactions cannot break a reference together, since they meet at the paren
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coprocessor.codec.temporal import from_utc
 from coprocessor.types import Tp
@@ -184,7 +184,9 @@ class ReferenceChanges:
                 self._refuse_children(reference, found, gone)
             if children and depth == CASCADE_DEPTH_MAX:
                 raise error(3008, f"Foreign key cascade delete/update exceeds max depth of {CASCADE_DEPTH_MAX}.")
-            for reference, found, gone in children:
+            for place, (reference, found, gone) in enumerate(children):
+                if place:  # what came before may have changed the rows, and their keys
+                    found = self._children(reference, gone, reader)
                 removed = self._change_children(reference, found, gone, reader, ts)
                 table, before = deltas.get(reference.child.id, (reference.child, 0))
                 deltas[table.id] = table, before - removed
@@ -239,20 +241,14 @@ class ReferenceChanges:
         writer.reads_at(reader, ts)
         stored = writer.locked(sorted({key for keys in found.values() for key in keys}))
         removed = count = 0
-        for values, keys in found.items():
-            identity = reference.child_place.identity(values)
-            for key in keys:
+        for values, after in lost.items():  # in the order of the parents, whose keys make way for each other
+            if _action(reference, after) is ReferAction.SET_NULL:
+                after = (None,) * len(values)
+            for key in found.get(values, ()):
                 count += 1
                 if count % CANCEL_CHECK_ROWS == 0:
                     self.session.check_cancelled()
-                value = stored.get(key)
-                old = None if value is None else writer.decode(key, value)
-                # another reference may have done something to it in this round
-                if old is None or not _still_has(reference, writer.codec.utc_row(old, writer.tz), identity):
-                    continue
-                after = lost[values]
-                if _action(reference, after) is ReferAction.SET_NULL:
-                    after = (None,) * len(values)
+                old = writer.decode(key, stored[key])
                 if after is None:
                     writer.delete(key, old)
                     removed += 1
@@ -285,11 +281,6 @@ class ReferenceChanges:
 
 def _action(reference: Reference, after: Values | None) -> ReferAction:
     return reference.key.on_delete if after is None else reference.key.on_update
-
-
-def _still_has(reference: Reference, row: Sequence[Any], identity: bytes) -> bool:
-    values = reference.child_place.values_of(row)
-    return values is not None and reference.child_place.identity(values) == identity
 
 
 def no_parent(reference: Reference) -> DatabaseError:

@@ -17,6 +17,7 @@ from tests.conftest import Connect
 
 ACTIONS = ("cascade", "set null", "restrict")
 CHANGES = ("cascade", "set null")
+KEEPING = ("cascade", "restrict")
 DEFERRED = (*CHANGES, "no action")
 STATEMENTS = 80
 TABLES = ("p", "c", "g", "s")
@@ -36,10 +37,12 @@ def definitions(rng: random.Random) -> list[str]:
         by_key = f"foreign key (pid, pw) references p (id, w) {on(both or ACTIONS)}"
     by_u = f", foreign key (pu) references p (u) {on(both)}" if both else ""
     target = "v" if wide else "id"
+    keyed = rng.random() < 0.4
+    grandchild = f"id int, cid int{' not null, primary key (cid, id)' if keyed else ', primary key (id)'}"
     return [
         f"create table p ({parent})",
         f"create table c ({child}, v int unique, {by_key}{by_u})",
-        f"create table g (id int primary key, cid int, foreign key (cid) references c ({target}) {on(ACTIONS)})",
+        f"create table g ({grandchild}, foreign key (cid) references c ({target}) {on(KEEPING if keyed else ACTIONS)})",
         f"create table s (id int primary key, up int, foreign key (up) references s (id) {on(DEFERRED)})",
     ]
 
