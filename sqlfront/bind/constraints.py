@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from sqlglot import exp
@@ -69,7 +69,7 @@ def checked_definition(spec: d.CreateTable) -> list[d.CheckSpec]:
     found = named_checks(spec.table.name, (), written)
     for check in found:
         _examine(columns, check)
-    return found
+    return [replace(check, text=_bare(check.text)) for check in found]
 
 
 def checked_addition(table: Table, specs: Sequence[d.CheckSpec], added: Sequence[d.ColumnSpec]) -> list[d.CheckSpec]:
@@ -81,7 +81,14 @@ def checked_addition(table: Table, specs: Sequence[d.CheckSpec], added: Sequence
     found = named_checks(table.name, [check.name for check in table.checks], specs)
     for check in found:
         _examine(columns, check)
-    return found
+    return [replace(check, text=_bare(check.text)) for check in found]
+
+
+def _bare(text: str) -> str:
+    """An expression without the parentheses around all of it: SHOW CREATE TABLE adds some."""
+    while isinstance(parse_expression(text), exp.Paren):
+        text = text.strip()[1:-1].strip()
+    return text
 
 
 def _typed(column: d.ColumnSpec) -> tuple[str, FieldType, bool]:
