@@ -149,6 +149,8 @@ def plan_alter(
     if kind_of(final) is not None:
         check_keys(final, partition_columns(final))
     plan.not_null = [i for i in plan.not_null if any(c.id == i for c in final.columns)]
+    if plan.rewrite and any(plan.renamed.keys() & map(str.lower, key.parent_columns) for _, _, key in around.referrers):
+        raise unsupported("renaming what foreign keys point to together with a change of type that rewrites rows")
     if plan.renamed and (plan.new_checks or plan.new_keys):
         raise unsupported("renaming a column together with adding constraints")
     if plan.rewrite and (plan.rename is not None or {c.id for c in final.columns} != {c.id for c in base.columns}):

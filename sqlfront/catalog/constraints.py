@@ -89,10 +89,15 @@ def _foreign_key(key: FKInfo, db: str) -> ForeignKey:
         key.ref_schema or db,
         key.ref_table,
         tuple(key.ref_cols),
-        ReferAction(key.on_delete),
-        ReferAction(key.on_update),
+        _action(key.on_delete),
+        _action(key.on_update),
         State(key.state),
     )
+
+
+def _action(number: int) -> ReferAction:
+    """An action that is not known here changes nothing: what it would change stays."""
+    return ReferAction(number) if number in ReferAction.__members__.values() else ReferAction.RESTRICT
 
 
 def _quoted(name: str) -> str:
