@@ -274,6 +274,7 @@ class ReferenceChanges:
 
         known = self._writers.get(table.id)
         if known is None:
+            self.session.catalog.schema.check_writable(table)
             writer = ReferenceWriter(self, table, self._graph.of(table))
             known = self._writers[table.id] = writer, ColumnFiller(table, writer.tz, strict=True)
         return known

@@ -18,6 +18,7 @@ from coprocessor.codec.index_row import RecordKeyOf
 from kvstore.client.api import Reader
 from sqlfront.catalog.constraints import CHANGING, ForeignKey
 from sqlfront.catalog.model import Index, Schema, Table
+from sqlfront.errors import error
 
 Values = tuple[Any, ...]
 """Those of a key's columns in one row, none of them NULL; TIMESTAMPs in UTC."""
@@ -170,9 +171,12 @@ class ReferenceGraph:
         found = self._known.get(table.id)
         if found is None:
             outgoing = tuple(Reference(self._schema, table, key) for key in table.foreign_keys)
-            incoming = tuple(
-                Reference(self._schema, child, key) for child, key in self._schema.referring(table.db, table.name)
-            )
+            referring = self._schema.referring(table.db, table.name)
+            for child, key in referring:
+                if _offsets(child, key.columns) is None:
+                    what = f"it is referenced by '{child.db}.{child.name}', which cannot be read here"
+                    raise error(1036, f"Table '{table.db}.{table.name}' is read only here: {what}")
+            incoming = tuple(Reference(self._schema, child, key) for child, key in referring)
             found = self._known[table.id] = TableReferences(outgoing, incoming)
         return found
 

@@ -232,6 +232,42 @@ def test_constraints_of_others_are_kept(db: Connection) -> None:
     db.close()
 
 
+def test_children_that_are_not_known_well_enough(tmp_path: Path) -> None:
+    """A parent does not change when nobody can look for its children, or change them as their actions say."""
+    connection = connect(str(tmp_path / "db"))
+    txn = connection._database.storage.begin(pessimistic=False)
+    meta = Meta(txn)
+    test = next(info for info in meta.databases() if info.name == "test")
+    for number, name in enumerate(("plain", "parent", "ci_index", "vector")):
+        info = stored(name)
+        info.id = 500 + number
+        if name in ("ci_index", "vector"):
+            info.fk_info = stored("foreign_key").fk_info
+            info.fk_info[0].ref_table = "parent" if name == "ci_index" else "plain"
+        meta.put_table(test.id, info)
+    txn.commit()
+    connection.close()
+    db = connect(str(tmp_path / "db"), autocommit=True)
+    cursor = db.cursor()
+    for sql in ("INSERT INTO plain (id) VALUES (1)", "DELETE FROM plain"):
+        code, message = refused(db, sql)
+        assert (code, message.rpartition(": ")[2]) == (
+            1036,
+            "it is referenced by 'test.vector', which cannot be read here",
+        )
+    cursor.execute("INSERT INTO parent (id) VALUES (1), (2)")
+    table = db._database.catalog.schema.need_table("test", "ci_index")
+    txn = db._database.storage.begin(pessimistic=False)
+    row = [1 if column.name in ("id", "n") else None for column in table.columns]
+    txn.put(*table.codec.encode_record(row))
+    for _, entry, value, _ in table.codec.index_entries(row, 1):
+        txn.put(entry, value)
+    txn.commit()
+    assert refused(db, "DELETE FROM parent")[0] == 1036
+    cursor.execute("DELETE FROM parent WHERE id = 2")
+    db.close()
+
+
 def test_hidden_columns_are_not_shown_and_their_indexes_not_read(db: Connection) -> None:
     table: Table = db._database.catalog.schema.need_table("test", "expression_index")
     assert [column.name for column in table.columns] == ["id", "v", "n", "late"]
