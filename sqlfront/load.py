@@ -21,7 +21,7 @@ import datetime as dt
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from kvstore.client.api import LOGICAL_BITS
 from kvstore.errors import KeyExists, LoadDiffers
 from sqlfront.catalog.autoid import CountedIds, most_of
 from sqlfront.errors import DatabaseError, Error, InterfaceError, ProgrammingError, error, near_match, unsupported
+from sqlfront.load_rows import LoadedRows, Parents, parents_held
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -245,22 +246,23 @@ def _ingest(
     database: Database, session: Session, name: str, source: Source, chunks: Iterator[Chunk], progress: Progress | None
 ) -> int:
     """Loads in bulk, with schema changes shut out."""
-    with _schema_held(database, session):
+    with _schema_held(database, session), ExitStack() as stack:
         table = _table_of(database, session, name)  # as it is now that nobody changes it
+        parents = stack.enter_context(parents_held(session, table))
         local, columns = database.local, match_columns(source.names, table)
         if table.parts:
-            load = BulkLoad(database, session, table, columns)
+            load = BulkLoad(database, session, table, columns, parents=parents)
             rows = load.run(_OneTransaction(database, session, table), chunks, source.total, progress)
             for part, added in zip(table.parts, load.part_rows, strict=True):
                 database.statistics.note_changes(part.id, added)
         elif local is not None:
-            load = BulkLoad(database, session, table, columns)
+            load = BulkLoad(database, session, table, columns, parents=parents)
             ingest: Ingest = local.ingest(*_range_of(table), cancel=session.cancel)
             rows = load.run(ingest, chunks, source.total, progress)
         elif _is_empty(database, table):
-            return _load_empty(database, session, table, columns, chunks, source.total, progress).rows
+            return _load_empty(database, session, table, columns, chunks, source.total, progress, parents=parents).rows
         else:
-            load = BulkLoad(database, session, table, columns)
+            load = BulkLoad(database, session, table, columns, parents=parents)
             rows = load.run(_OneTransaction(database, session, table), chunks, source.total, progress)
         database.statistics.note_changes(table.id, rows)
         return rows
@@ -298,8 +300,9 @@ def load_into_empty(
     `open_rows` is called when nobody changes the table any more. With a `checkpoint` (in a cluster) a load that fails
     once rows were sent is kept, and goes on when it is run again.
     """
-    with _schema_held(database, session):
+    with _schema_held(database, session), ExitStack() as stack:
         table = _find_table(database, db, name)
+        parents = stack.enter_context(parents_held(session, table))
         if table.parts:
             raise unsupported("IMPORT INTO a partitioned table")
         _refuse_rows(database, table)
@@ -308,10 +311,12 @@ def load_into_empty(
         _check_defaults(table, columns)
         local = database.local
         if local is None:
-            return _load_empty(database, session, table, columns, source.chunks, source.total, None, checkpoint)
+            return _load_empty(
+                database, session, table, columns, source.chunks, source.total, None, checkpoint, parents
+            )
         if checkpoint is not None:
             raise unsupported("checkpoint in an embedded database, where a load that fails leaves nothing")
-        load = BulkLoad(database, session, table, columns)
+        load = BulkLoad(database, session, table, columns, parents=parents)
         ingest = local.ingest(*_range_of(table), cancel=session.cancel)
         try:
             _refuse_rows(database, table)  # now that writers wait
@@ -364,6 +369,7 @@ def _load_empty(
     total: int | None,
     progress: Progress | None,
     checkpoint: Checkpoint | None = None,
+    parents: Parents | None = None,
 ) -> Loaded:
     """Loads a table of several servers that is empty: another one in its place, whose rows appear with it."""
     with _in_its_place(database, session, table, checkpoint) as copy, _progress_of(copy) as directory:
@@ -378,7 +384,8 @@ def _load_empty(
             cancel=session.cancel,
             directory=directory,
         )
-        load = BulkLoad(database, session, target, match_columns([c.name for c in columns], target), ids, ingest)
+        given = match_columns([c.name for c in columns], target)
+        load = BulkLoad(database, session, target, given, ids, ingest, parents)
         if known is not None:
             load.keeping(copy)
         rows = load.run(ingest, chunks, total, progress)
@@ -569,6 +576,7 @@ class BulkLoad:
         given: Sequence[Column],
         ids: IdSource | None = None,
         ingest: Ingest | None = None,
+        parents: Parents | None = None,
     ) -> None:
         """`ids` None: drawn from the table's counters. With an `ingest` its commit_ts is the clock of defaults."""
         from coprocessor.codec.vector_encode import BatchEncoder
@@ -581,6 +589,7 @@ class BulkLoad:
         """What was sent, when `run` has come to its end in a cluster."""
         self._table = table
         self._zone = session.variables.zone
+        self._rows = LoadedRows(session, table, self._zone, parents)
         self._sources = {column.offset: i for i, column in enumerate(given)}
         self._encoder = BatchEncoder(table.write_codec, self._zone)
         self._parts = [BatchEncoder(part.write_codec, self._zone) for part in table.parts]
@@ -654,8 +663,7 @@ class BulkLoad:
         import pyarrow as pa
 
         arrays = [self._array(column, chunk) for column in self._table.columns]
-        if self._table.generated:
-            self._compute(arrays, chunk.first_row)
+        self._rows.examine(arrays, chunk.first_row)
         if chunk.file:
             self._check_nulls(arrays, chunk)
         batch = pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
@@ -663,56 +671,11 @@ class BulkLoad:
         if not self._parts:
             return [self._encoder.encode(batch, handles, first_row=chunk.first_row)]
         out = []
-        for number, places in self._spread(arrays, chunk.first_row).items():
+        for number, places in self._rows.spread(arrays, chunk.first_row).items():
             self.part_rows[number] += len(places)
             own = None if handles is None else handles[places]
             out.append(self._parts[number].encode(batch.take(pa.array(places)), own, first_row=chunk.first_row))
         return out
-
-    def _spread(self, arrays: Sequence[pa.Array], first_row: int) -> dict[int, list[int]]:
-        """The places of the rows of each partition."""
-        from sqlfront.bind.partitions import partitioning_of
-        from sqlfront.exec.context import environment
-
-        partitioning = partitioning_of(self._table)
-        assert partitioning is not None
-        env = environment(self._session, (), writing=True)
-        out: dict[int, list[int]] = {}
-        columns = self._values(arrays, partitioning.offsets, first_row)
-        for place, row in enumerate(zip(*columns, strict=True)):
-            number = partitioning.locate(dict(zip(partitioning.offsets, row, strict=True)), env)
-            out.setdefault(number, []).append(place)
-        return out
-
-    def _values(self, arrays: Sequence[pa.Array], offsets: Iterable[int], first_row: int) -> list[list[Any]]:
-        """Columns as Python values of their types."""
-        from coprocessor.arrow import column_values
-        from coprocessor.codec.columns import cast_column
-
-        schemas = self._table.schema.columns
-        # without a zone TIMESTAMPs stay as they are: in the session's, as expressions have them
-        return [
-            column_values(cast_column(arrays[o], schemas[o], None, first_row=first_row), schemas[o].type)
-            for o in offsets
-        ]
-
-    def _compute(self, arrays: list[pa.Array], first_row: int) -> None:
-        """Puts the values of generated columns in their places, row by row."""
-        from coprocessor.arrow import column_array
-        from sqlfront.exec.context import environment
-        from sqlfront.exec.dml import ColumnFiller
-
-        session, table = self._session, self._table
-        filler = ColumnFiller(table, self._zone, strict=True)
-        generated = filler.generated
-        assert generated is not None
-        env = environment(session, (), writing=True)
-        columns = self._values(arrays, range(len(arrays)), first_row)
-        rows = [list(row) for row in zip(*columns, strict=True)]
-        for number, row in enumerate(rows, first_row):
-            generated.complete(row, filler, env, number)
-        for offset in generated.stored:
-            arrays[offset] = column_array([row[offset] for row in rows], table.columns[offset].type, inside=True)
 
     def _check_nulls(self, arrays: Sequence[pa.Array], chunk: Chunk) -> None:
         """Raises 1048 with the row of the first NULL where there must be none."""

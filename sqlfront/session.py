@@ -47,6 +47,11 @@ RERUNS_MAX = 8  # of a statement whose tables changed under it
 STATEMENT_RETRIES_MAX = 256  # of a statement whose rows were changed between its read and its locks
 READ_ONLY = "Cannot execute statement in a READ ONLY transaction."
 
+_BOUND_INTO_PLANS = (
+    "time_zone", "sql_mode", "sql_select_limit", "max_execution_time", "tidb_isolation_read_engines",
+    "foreign_key_checks",
+)  # fmt: skip
+
 _NONE: tuple[Any, ...] = ()
 _PLAIN_TYPES = frozenset({str, float, bytes, type(None), dt.date, dt.datetime, dt.timedelta})
 
@@ -120,7 +125,7 @@ class Session:
             self._read_otherwise()
         for name in ("tidb_replica_read", "tidb_read_staleness"):
             self.variables.on_change(name, self._read_otherwise)
-        for name in ("time_zone", "sql_mode", "sql_select_limit", "max_execution_time", "tidb_isolation_read_engines"):
+        for name in _BOUND_INTO_PLANS:
             self.variables.on_change(name, self._forget_plans)
 
     # Statements

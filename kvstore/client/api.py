@@ -180,6 +180,15 @@ class Transaction(Reader, Protocol):
         at `start_ts`.
         """
 
+    def witness(self, keys: Iterable[bytes]) -> None:
+        """Says that what is written depends on the values of these keys, which were locked, and are to be as they are.
+
+        The commit leaves an L record at each, so that an optimistic transaction that began before it and writes the
+        key conflicts. That of an optimistic transaction fails with WriteConflict when a value was changed since
+        start_ts. Two transactions that witness a key don't conflict, if the store can tell. A transaction that has
+        written nothing leaves the records too.
+        """
+
     def mark(self) -> int:
         """Remembers the buffer's state; `undo_to(mark)` goes back to it (locks stay, as in MySQL)."""
 

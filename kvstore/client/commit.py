@@ -87,10 +87,10 @@ class Committer:
             raise
 
     def check_locked(self, keys: Sequence[bytes], start_ts: int, for_update_ts: int) -> None:
-        """Raises WriteConflict when a key just locked has a commit newer than `for_update_ts`."""
+        """Raises WriteConflict when a key just locked was changed after `for_update_ts`."""
         if self.last_commit_ts > for_update_ts:
             for key in keys:
-                self._check_newer(key, data_key(key), start_ts, for_update_ts)
+                self._check_newer(key, data_key(key), start_ts, for_update_ts, changed=True)
 
     def _lock_for_commit(
         self, commit: Commit, keys: Iterable[bytes], held: Set[bytes], owner: Owner, wait: LockWait
@@ -131,13 +131,14 @@ class Committer:
         raw = cursor.raw
         return raw if raw is not None and cursor.seq == self.engine.write_seq else cursor.refresh()
 
-    def _check_newer(self, key: bytes, encoded: bytes, start_ts: int, limit_ts: int) -> None:
+    def _check_newer(self, key: bytes, encoded: bytes, start_ts: int, limit_ts: int, *, changed: bool = False) -> None:
+        """Raises WriteConflict for a record newer than `limit_ts`; with `changed` a lock alone does not count."""
         if limit_ts < self.ranges.hides_below:
             limit_ts = self.ranges.effective_ts(key, limit_ts)
         record = newest_record(self._fresh(), encoded)
         if record is None or record[0] <= limit_ts:
             return
-        if record[1][:1] == b"R":
+        if record[1][:1] in (b"RL" if changed else b"R"):
             change = newest_change(self._fresh(), encoded)
             if change is None or change[0] <= limit_ts:
                 return
@@ -177,7 +178,12 @@ class Committer:
                 lasts[key[:PREFIX_BYTES]] = key
 
     def _check_constraints(
-        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], encoded: Encoded
+        self,
+        txn: EmbeddedTransaction,
+        buffer: WriteBuffer,
+        marked: set[bytes],
+        witnessed: set[bytes],
+        encoded: Encoded,
     ) -> None:
         start_ts = txn.start_ts
         if not txn.pessimistic and self.last_commit_ts > start_ts:
@@ -185,6 +191,8 @@ class Committer:
                 self._check_newer(key, data, start_ts, start_ts)
             for key in marked - buffer.writes.keys():
                 self._check_newer(key, data_key(key), start_ts, start_ts)
+            for key in witnessed - marked - buffer.writes.keys():
+                self._check_newer(key, data_key(key), start_ts, start_ts, changed=True)
         inserts = buffer.inserts
         if inserts:
             for key, (data, _) in zip(buffer.writes, encoded, strict=True):
@@ -194,18 +202,27 @@ class Committer:
     # -- the commit
 
     def commit(
-        self, txn: EmbeddedTransaction, buffer: WriteBuffer, marked: set[bytes], check: CommitCheck | None
+        self,
+        txn: EmbeddedTransaction,
+        buffer: WriteBuffer,
+        marked: set[bytes],
+        check: CommitCheck | None,
+        witnessed: set[bytes],
     ) -> int:
-        """Commits the buffer of `txn` and returns its commit_ts when it is durable and visible."""
+        """Commits the buffer of `txn` and returns its commit_ts when it is durable and visible.
+
+        Keys that are `marked` or `witnessed` (see `Transaction.witness`) and not written get an L record.
+        """
         if self.stopped is not None:
             raise self.stopped
         commit = txn.committing = Commit(txn.start_ts, buffer.writes, buffer.patches)
         owner = txn.owner
         try:
-            keys = (*buffer.writes, *(marked - buffer.writes.keys())) if marked else buffer.writes
+            only = (marked | witnessed) - buffer.writes.keys() if marked or witnessed else set()
+            keys = (*buffer.writes, *only) if only else buffer.writes
             self._lock_for_commit(commit, keys, txn.locks, owner, (txn.lock_wait_ms, txn.cancel))
             encoded: Encoded = [(data_key(key), value) for key, value in buffer.writes.items()]
-            self._check_constraints(txn, buffer, marked, encoded)
+            self._check_constraints(txn, buffer, marked, witnessed, encoded)
             if len(buffer.inserts) < len(encoded):
                 self.overwritten.update(buffer.writes.keys() - buffer.inserts)
             if buffer.inserts:
@@ -215,8 +232,9 @@ class Committer:
                     for key, pair in zip(buffer.writes, encoded, strict=True)
                     if pair[1] is not None or key not in buffer.inserts
                 ]
-            locked_only = [data_key(key) for key in marked - buffer.writes.keys()] if marked else []
-            return self._carry(commit, encoded, locked_only, check)
+            if only:
+                self.overwritten.update(only)  # older locks are collected as older values are
+            return self._carry(commit, encoded, [data_key(key) for key in only], check)
         finally:
             self.locks.release(commit.locks, owner)
 

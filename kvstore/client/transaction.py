@@ -93,6 +93,7 @@ class EmbeddedTransaction:
         self.locks: set[bytes] = set()
         self.committing: Commit | None = None
         self._marked: set[bytes] = set()
+        self._witnessed: set[bytes] = set()
 
     # -- reading
 
@@ -221,6 +222,10 @@ class EmbeddedTransaction:
             raise
         return locked
 
+    def witness(self, keys: Iterable[bytes]) -> None:
+        self._writable()
+        self._witnessed.update(keys)
+
     def lock_and_get(self, keys: Sequence[bytes], *, for_update_ts: int = 0, wait_ms: int) -> dict[bytes, bytes]:
         ts = for_update_ts or self._store.now_ts()
         self.lock_keys(keys, for_update_ts=ts, wait_ms=wait_ms)
@@ -237,13 +242,13 @@ class EmbeddedTransaction:
     def commit(self, check: CommitCheck | None = None) -> int:
         if self._over:
             raise TxnNotFound(f"transaction {self._start_ts} is over")
-        if not self._buffer.writes:
+        if not self._buffer.writes and not self._witnessed:
             self.rollback()
             return self._start_ts
         self._over = True
         try:
             self._writable_at_commit()
-            return self._store.committer.commit(self, self._buffer, self._marked, check)
+            return self._store.committer.commit(self, self._buffer, self._marked, check, self._witnessed)
         finally:
             self._end()
 

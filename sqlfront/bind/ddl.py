@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from sqlfront.bind.ddl_tokens import TokenCursor
+from sqlfront.bind.ddl_constraints import Constraint, ConstraintReader, added
 from sqlfront.bind.view_ddl import begins_view, read_create_view, read_drop_view
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import NAMES, REFUSED_NAMES
@@ -68,7 +68,7 @@ def _open_feature(match: re.Match[str]) -> str:
     return (" " * (match.start("text") - match.start()) + text).ljust(width)
 
 
-class _Reader(TokenCursor):
+class _Reader(ConstraintReader):
     """Reads one statement."""
 
     # Statements
@@ -208,16 +208,20 @@ class _Reader(TokenCursor):
 
     def _elements(self, out: d.CreateTable) -> None:
         while True:
-            key = self._key_definition()
-            if key is not None:
-                out.keys.append(key)
-            else:
-                out.columns.append(self._column())
+            match self._key_definition():
+                case d.KeySpec() as key:
+                    out.keys.append(key)
+                case d.CheckSpec() as check:
+                    out.checks.append(check)
+                case d.ForeignKeySpec() as foreign:
+                    out.foreign_keys.append(foreign)
+                case None:
+                    out.columns.append(self._column())
             if not self.accept(","):
                 break
         self.expect(")")
 
-    def _key_definition(self) -> d.KeySpec | None:
+    def _key_definition(self) -> Constraint | None:
         """A key or constraint of the table, None when a column comes next."""
         position = self.position
         symbol = ""
@@ -235,9 +239,9 @@ class _Reader(TokenCursor):
             self.accept_any("KEY", "INDEX")
             return self._named_key("unique", symbol, position)
         if self.word() == "FOREIGN" and self.word(1) == "KEY":
-            raise self.refuse("FOREIGN KEY", position)
+            return self.foreign_key(symbol, position)
         if self.word() == "CHECK" and self.word(1) == "(":
-            raise self.refuse("CHECK", position)
+            return self.check(symbol, position)
         if constraint:
             raise self.wrong()
         if self.word() in ("FULLTEXT", "SPATIAL", "VECTOR") and self.word(1) in ("KEY", "INDEX", "(", ""):
@@ -392,16 +396,19 @@ class _Reader(TokenCursor):
             column.type = self._type_attributes(column.type)
         elif self.accept("GENERATED", "ALWAYS", "AS") or self.accept("AS"):
             column.generated = self._generated()
-        elif self.word() in ("REFERENCES", "CHECK", "CONSTRAINT", "INVISIBLE", "AUTO_RANDOM", "STORAGE",
-                             "COLUMN_FORMAT", "SRID", "ENGINE_ATTRIBUTE"):  # fmt: skip
-            raise self.refuse("FOREIGN KEY" if self.word() == "REFERENCES" else self.word())
+        elif self.word() == "REFERENCES":
+            self.references()  # without effect behind a column, as in MySQL
+        elif self.word() in ("CHECK", "CONSTRAINT"):
+            column.checks.append(self.column_check(column.name))
+        elif self.word() in ("INVISIBLE", "AUTO_RANDOM", "STORAGE", "COLUMN_FORMAT", "SRID", "ENGINE_ATTRIBUTE"):
+            raise self.refuse(self.word())
         elif not self.accept("VISIBLE"):
             raise self.wrong()
 
     def _generated(self) -> d.GeneratedSpec:
         """(expression) [VIRTUAL | STORED]"""
         position = self.position
-        text = self._parenthesised()
+        text = self.parenthesised()
         stored = self.accept_any("VIRTUAL", "STORED") == "STORED"
         return d.GeneratedSpec(text, stored, position)
 
@@ -528,7 +535,7 @@ class _Reader(TokenCursor):
         elif kind != "HASH" and self.accept("COLUMNS"):
             columns = tuple(part.column for part in self._key_parts())
         else:
-            expr = self._parenthesised()
+            expr = self.parenthesised()
         number = 0
         if self.accept("PARTITIONS"):
             at = self.position
@@ -551,18 +558,6 @@ class _Reader(TokenCursor):
             self.take()
             return ()
         return tuple(part.column for part in self._key_parts())
-
-    def _parenthesised(self) -> str:
-        """The text between two parentheses that belong together."""
-        self.expect("(")
-        first, depth = self.position, 1
-        while depth:
-            end, depth = self.position, depth + {"(": 1, ")": -1}.get(self.word(), 0)
-            self.take()
-        text = self.text[first:end].strip()
-        if not text:
-            raise self.wrong()
-        return text
 
     def _partitions(self) -> tuple[d.PartitionSpec, ...]:
         self.expect("(")
@@ -725,7 +720,7 @@ class _Reader(TokenCursor):
                            "VECTOR"):  # fmt: skip
             key = self._key_definition()
             if key is not None:
-                return [d.AddKey(key)]
+                return [added(key)]
         self.accept("COLUMN")
         exists = self.if_not_exists()
         if not self.accept("("):
@@ -733,7 +728,7 @@ class _Reader(TokenCursor):
         out: list[d.AlterAction] = []
         while True:
             key = self._key_definition()
-            out.append(d.AddKey(key) if key is not None else d.AddColumn(self._column(), None, exists))
+            out.append(added(key) if key is not None else d.AddColumn(self._column(), None, exists))
             if not self.accept(","):
                 break
         self.expect(")")
@@ -751,14 +746,10 @@ class _Reader(TokenCursor):
             exists = self.if_exists()
             position = self.position
             return d.DropKey(self.name(), exists, position)
-        if self.accept("CONSTRAINT"):
-            exists = self.if_exists()
-            position = self.position
-            return d.DropKey(self.name(), exists, position)
+        if self.word() in ("CONSTRAINT", "CHECK", "FOREIGN") and self.kind(1) in ("word", "name"):
+            return self.dropped_constraint()
         if self.accept("PARTITION"):
             return d.ClearPartitions(self._partition_names(), False, position)
-        if self.word() in ("FOREIGN", "CHECK"):
-            raise self.refuse(f"DROP {self.word()}", position)
         self.accept("COLUMN")
         exists = self.if_exists()
         position = self.position
@@ -783,8 +774,10 @@ class _Reader(TokenCursor):
         return d.RenameTo(self.table())
 
     def _alter_column(self) -> d.AlterAction:
-        if self.word() in ("INDEX", "CHECK", "CONSTRAINT") and self.kind(1) in ("word", "name"):
-            raise self.refuse(f"ALTER {self.word()}")
+        if self.word() in ("CHECK", "CONSTRAINT") and self.kind(1) in ("word", "name"):
+            return self.altered_check()
+        if self.word() == "INDEX" and self.kind(1) in ("word", "name"):
+            raise self.refuse("ALTER INDEX")
         self.accept("COLUMN")
         position = self.position
         column = self.name()

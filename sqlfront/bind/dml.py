@@ -431,14 +431,14 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     targets = [_target(scans, t) for t in named] if named else scans
     for scan in targets:
         ctx.check_writable(scan.table)
-    simple = _single_change(plan, None, order, limit)
+    simple = _single_change(plan, None, order, limit, statement.ignore)
     if simple is not None:
         return simple
     if order or limit is not None:
         raise unsupported("ORDER BY or LIMIT in a DELETE with joins or subqueries")
     if not named and len(targets) != 1:
         raise refuse(ast)
-    return _joined(ctx, plan, ctes, [(s, None) for s in targets])
+    return _joined(ctx, plan, ctes, [(s, None) for s in targets], statement.ignore)
 
 
 def _not_updatable(what: str, position: int) -> DatabaseError:

@@ -15,6 +15,18 @@ from coprocessor.types import BLOB_TPS, INTEGER_TPS, FieldType, Tp
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.charsets import check_charset
 from sqlfront.catalog.column_types import type_text
+from sqlfront.catalog.constraint_rules import (
+    Around,
+    add_check,
+    add_foreign_key,
+    check_actions,
+    check_column_not_needed,
+    check_index_not_needed,
+    check_no_checks,
+    check_type_not_needed,
+    find_check,
+    rename_key_columns,
+)
 from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
 from sqlfront.catalog.partitions import (
@@ -76,6 +88,17 @@ class AlterPlan:
     changed: bool = False
     cleared: list[int] = field(default_factory=list)
     """Ids of partitions whose rows go."""
+    new_checks: list[int] = field(default_factory=list)
+    """Ids of CHECKs that rows which are there have to satisfy."""
+    new_keys: list[int] = field(default_factory=list)
+    """Ids of foreign keys that rows which are there have to satisfy."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """The new names of columns by those that they had, in lower case."""
+
+    @property
+    def asks_of_rows(self) -> bool:
+        """Whether something has to be built, or proven of the rows that are there."""
+        return bool(self.new_indexes or self.not_null or self.new_checks or self.new_keys)
 
 
 class Emptiness:
@@ -99,9 +122,10 @@ def plan_alter(
     rows: Emptiness,
     note: Note,
     columnar_servers: Callable[[], int],
+    around: Around,
 ) -> AlterPlan:
     """Applies the actions in order to a copy of the record. `now` (UTC) is the time that DEFAULT CURRENT_TIMESTAMP
-    gives, `columnar_servers` says how many columnar replicas there can be of a table.
+    gives, `columnar_servers` says how many columnar replicas there can be of a table, `around` what points to it.
     """
     apart = next((a for a in actions if isinstance(a, d.AddPartitions | d.ClearPartitions)), None)
     if apart is not None and len(actions) > 1:
@@ -110,18 +134,26 @@ def plan_alter(
     if replica is not None and len(actions) > 1:
         raise unsupported("SET TIFLASH REPLICA together with other changes", position=replica.position)
     plan = AlterPlan(base.copy(), replica=replica is not None)
-    step = _Step(plan, tz, now, rows, note, columnar_servers)
-    for action in actions:
+    step = _Step(plan, tz, now, rows, note, columnar_servers, around)
+    # what needs an index or a column may go together with it, in any order
+    for action in sorted(actions, key=lambda action: not isinstance(action, d.DropConstraint)):
         step.apply(action)
     final = plan.final
     if not any(c.state == State.PUBLIC for c in final.columns):
         raise error(1090, "You can't delete all columns with ALTER TABLE; use DROP TABLE instead")
     fix_offsets(final)
     check_auto_increment(final)
+    check_actions(final)
+    for index, position in step.removed:
+        check_index_not_needed(final, index, around.referrers, position)
     set_key_flags(final)
     if kind_of(final) is not None:
         check_keys(final, partition_columns(final))
     plan.not_null = [i for i in plan.not_null if any(c.id == i for c in final.columns)]
+    if plan.rewrite and any(plan.renamed.keys() & map(str.lower, key.parent_columns) for _, _, key in around.referrers):
+        raise unsupported("renaming what foreign keys point to together with a change of type that rewrites rows")
+    if plan.renamed and (plan.new_checks or plan.new_keys):
+        raise unsupported("renaming a column together with adding constraints")
     if plan.rewrite and (plan.rename is not None or {c.id for c in final.columns} != {c.id for c in base.columns}):
         raise unsupported("changing a type that rewrites rows together with RENAME or other columns")
     return plan
@@ -161,8 +193,12 @@ class _Step:
         rows: Emptiness,
         note: Note,
         columnar_servers: Callable[[], int],
+        around: Around,
     ) -> None:
         self.plan = plan
+        self.around = around
+        self.removed: list[tuple[IndexInfo, int]] = []
+        """The indexes that were dropped by their names, and where."""
         self.info = plan.final
         self.tz = tz
         self.now = now
@@ -206,6 +242,14 @@ class _Step:
                 self.add_partitions(action)
             case d.ClearPartitions():
                 self.clear_partitions(action)
+            case d.AddCheck():
+                self.add_check(action.check)
+            case d.AlterCheck():
+                self.alter_check(action)
+            case d.AddForeignKey():
+                self.add_foreign_key(action.key)
+            case d.DropConstraint():
+                self.drop_constraint(action)
             case _:
                 assert_never(action)
 
@@ -240,6 +284,7 @@ class _Step:
             check_no_dependents(self.info, column, action.position)
             type_ = replace(column.type, charset=self.info.charset, collate=self.info.collate)
             changed = replace(column, type=type_)
+            check_type_not_needed(self.info, column, changed, self.around.referrers, action.position)
             self.plan.rewrite |= self._needs_rewrite(column, changed, action.position)
             self.info.columns[at] = changed
             self.plan.changed = True
@@ -358,7 +403,10 @@ class _Step:
         if column.has(Flag.PRI_KEY):
             raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
         check_no_dependents(self.info, column, action.position)
+        check_column_not_needed(self.info, column, self.around.referrers, action.position)
+        check_no_checks(self.info, column, action.position, alone=True)
         low = column.name.lower()
+        self.info.constraint_info = [c for c in self.info.constraint_info if low not in map(str.lower, c.columns)]
         for index in list(self.info.indexes):
             names = [c.name.lower() for c in index.columns]
             if low not in names:
@@ -382,10 +430,15 @@ class _Step:
         low = column.name.lower()
         if name.lower() != low:
             check_no_dependents(self.info, column, position)
+            check_no_checks(self.info, column, position)
         for index in self.info.indexes:
             for part in index.columns:
                 if part.name.lower() == low:
                     part.name = name
+        if name != column.name:
+            rename_key_columns(self.info, column.name, name, self.around)
+            first = next((old for old, then in self.plan.renamed.items() if then == column.name), low)
+            self.plan.renamed[first] = name
         column.name = name
         self.plan.changed = True
 
@@ -397,6 +450,7 @@ class _Step:
         changed = build_column(spec, self.tz, (self.info.charset, self.info.collate))
         if field_type(changed.type) != field_type(column.type):
             check_no_dependents(self.info, column, action.position)
+        check_type_not_needed(self.info, column, changed, self.around.referrers, action.position)
         key_part = column.has(Flag.PRI_KEY)
         if key_part:
             if spec.not_null is False:
@@ -492,6 +546,7 @@ class _Step:
             raise error(1091, message + hint, position=action.position)
         for part in index.columns if primary else ():
             need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
+        self.removed.append((index, action.position))
         self._remove_index(index)
 
     def _remove_index(self, index: IndexInfo) -> None:
@@ -501,6 +556,64 @@ class _Step:
             self.plan.new_indexes.remove(index.id)
         else:
             self.plan.dropped_indexes.append(index.id)
+
+    # Constraints
+
+    def add_check(self, spec: d.CheckSpec) -> None:
+        made = add_check(self.info, spec)
+        self.plan.changed = True
+        if made.enforced:
+            self.plan.new_checks.append(made.id)
+
+    def alter_check(self, action: d.AlterCheck) -> None:
+        check = find_check(self.info, action.name, action.position)
+        if check.enforced == action.enforced:
+            return
+        check.enforced = action.enforced
+        self.plan.changed = True
+        if action.enforced:
+            self.plan.new_checks.append(check.id)
+
+    def add_foreign_key(self, spec: d.ForeignKeySpec) -> None:
+        known = {key.name.lower() for key in self.info.fk_info}
+        if spec.if_not_exists and spec.name.lower() in known:
+            self.note(1826, f"Duplicate foreign key constraint name '{spec.name}'")
+            return
+        fix_offsets(self.info)
+        key, index = add_foreign_key(self.info, spec, self.around)
+        self.plan.changed = True
+        if index is not None:
+            self.info.indexes.append(index)
+            self.plan.new_indexes.append(index.id)
+        if self.around.checks:
+            self.plan.new_keys.append(key.id)
+
+    def drop_constraint(self, action: d.DropConstraint) -> None:
+        """A CHECK or a foreign key by its name; DROP CONSTRAINT may mean a unique key too."""
+        plan, info, low = self.plan, self.info, action.name.lower()
+        checks = [c for c in info.constraint_info if c.name.lower() == low] if action.kind != "foreign key" else []
+        keys = [k for k in info.fk_info if k.name.lower() == low] if action.kind != "check" else []
+        index = info.index(low) if action.kind == "any" else None
+        if index is not None and (index.unique or index.primary) and not (checks or keys):
+            self.drop_key(d.DropKey(action.name, position=action.position))
+            return
+        if not checks and not keys:
+            code, message = {
+                "check": (3821, f"Check constraint '{action.name}' is not found in the table."),
+                "foreign key": (1091, _cannot_drop(action.name)),
+                "any": (3940, f"Constraint '{action.name}' does not exist."),
+            }[action.kind]
+            if action.if_exists:
+                self.note(code, message)
+                return
+            raise error(code, message, position=action.position)
+        plan.changed = True
+        for check in checks:
+            info.constraint_info.remove(check)
+            plan.new_checks = [i for i in plan.new_checks if i != check.id]
+        for key in keys:
+            info.fk_info.remove(key)
+            plan.new_keys = [i for i in plan.new_keys if i != key.id]
 
     def rename_key(self, action: d.RenameKey) -> None:
         index = self.info.index(action.old)

@@ -173,6 +173,8 @@ class Catalog(ABC):
         """The statement that changes the schema, for the history."""
         self.priority = ""
         """Its `tidb_ddl_reorg_priority`."""
+        self.key_checks = True
+        """Its `foreign_key_checks`."""
         self.listeners: list[Callable[[Schema, Schema], None]] = []
         """Called after a change with the schema before and after; they must not raise."""
 

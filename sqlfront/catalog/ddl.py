@@ -5,13 +5,22 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlfront.catalog import meta as keys
 from sqlfront.catalog.catalog import INFORMATION_SCHEMA, SchemaChange, auto_id_database
 from sqlfront.catalog.charsets import check_charset
+from sqlfront.catalog.constraint_rules import (
+    Around,
+    add_check,
+    add_foreign_key,
+    check_actions,
+    check_parent,
+    rename_parent_columns,
+)
+from sqlfront.catalog.constraints import foreign_keys_of, is_enforced
 from sqlfront.catalog.definition import (
     AlterDatabase,
     CreateDatabase,
@@ -22,10 +31,10 @@ from sqlfront.catalog.definition import (
     TableName,
     TruncateTable,
 )
-from sqlfront.catalog.info import Action, DBInfo, TableInfo
+from sqlfront.catalog.info import Action, DBInfo, FKInfo, TableInfo
 from sqlfront.catalog.model import SYSTEM_DATABASE, Database, Schema, Table
 from sqlfront.catalog.partitions import forget_ids
-from sqlfront.catalog.table_builder import build_table, check_name
+from sqlfront.catalog.table_builder import build_table, check_name, set_key_flags
 from sqlfront.errors import error, near_match
 
 if TYPE_CHECKING:
@@ -110,6 +119,7 @@ def drop_database(catalog: Catalog, spec: DropDatabase, note: Note) -> int:
         for table in database.tables.values():
             if table.view is None:
                 catalog.schema.check_writable(table, position=spec.position)
+        _refuse_orphans(catalog, {table.id for table in database.tables.values()}, database.tables.values())
 
         def apply(change: SchemaChange) -> None:
             change.describe(Action.DROP_SCHEMA, database.id)
@@ -132,6 +142,9 @@ def create_table(
                 return None
             raise error(1050, message, position=spec.table.position)
         info = _copied(catalog, spec, current_db) if spec.like else build_table(spec, database.info, tz)
+        for check in spec.checks:
+            add_check(info, check)
+        _add_keys(catalog, info, database, spec)
         made: list[Table] = []
 
         def apply(change: SchemaChange) -> None:
@@ -141,9 +154,80 @@ def create_table(
                 last = info.auto_inc_id - 1
                 change.meta.set_auto_id(database.id, keys.auto_increment_field(info.id), last)
             made.append(change.put_table(database, info))
+            touch_parents(change, database.name, info, info.fk_info)
 
         catalog.change(apply)
         return made[0]
+
+
+def around(catalog: Catalog, db: str, table: str) -> Around:
+    """What there is around a table for the rules of foreign keys."""
+    schema = catalog.schema
+
+    def find(other_db: str, name: str) -> TableInfo | None:
+        found = schema.table(other_db, name)
+        return None if found is None or found.unreadable is not None or found.info.view else found.info
+
+    referrers = [(child.db, child.name, key) for child, key in schema.referring(db, table)]
+    return Around(db, find, referrers, catalog.key_checks)
+
+
+def _add_keys(catalog: Catalog, info: TableInfo, database: Database, spec: CreateTable) -> None:
+    """Adds the foreign keys of a new table, and looks at those that point to it already."""
+    known = around(catalog, database.name, info.name)
+    for wanted in spec.foreign_keys:
+        index = add_foreign_key(info, wanted, known)[1]
+        if index is not None:
+            info.indexes.append(index)
+    check_actions(info)
+    set_key_flags(info)
+    _fit_referrers(catalog.schema, info, database.name, spec.table)
+
+
+def _fit_referrers(schema: Schema, info: TableInfo, db: str, name: TableName) -> None:
+    """Raises what keeps a table from having a name that foreign keys point to already, with nothing there."""
+    for child, key in schema.referring(db, name.name):
+        record = next(known.copy() for known in child.info.fk_info if known.id == key.id)
+        check_parent(child.info, record, info, name.position)
+
+
+def touch_parents(change: SchemaChange, db: str, info: TableInfo, keys: Sequence[FKInfo]) -> None:
+    """Tells the writers of the tables that new foreign keys of `info` point to: they have to look at its rows now."""
+    schema = Schema(change.version, change.databases)
+    for name in dict.fromkeys((key.ref_schema.lower() or db.lower(), key.ref_table.lower()) for key in keys):
+        parent = schema.table(*name)
+        if parent is not None and parent.id != info.id:
+            change.describe(Action.MODIFY_TABLE_COMMENT, parent.db_id, parent.id)
+            change.put_table(change.databases[name[0]], parent.info.copy())
+
+
+def rename_in_children(
+    change: SchemaChange, old: tuple[str, str], new: tuple[str, str], columns: Mapping[str, str], skip: int = 0
+) -> None:
+    """Has the foreign keys that point to a table, once (database, name) `old`, name it and its `columns` as they are
+    called now; `skip` is the id of a table that has been put right already."""
+    for child, _ in dict.fromkeys(Schema(change.version, change.databases).referring(*old)):
+        if child.id == skip:
+            continue
+        info = change.databases[child.db.lower()].tables[child.name.lower()].info.copy()
+        for key, record in zip(foreign_keys_of(info, child.db), filter(is_enforced, info.fk_info), strict=True):
+            if key.points_to(*old):
+                record.ref_schema, record.ref_table = new
+                rename_parent_columns(record, columns)
+        change.describe(Action.MODIFY_TABLE_COMMENT, child.db_id, child.id)
+        change.put_table(change.databases[child.db.lower()], info)
+
+
+def _refuse_orphans(catalog: Catalog, gone: Collection[int], tables: Iterable[Table]) -> None:
+    """Raises 3730 when a table that is to go is referred to by one that stays."""
+    for table in tables if catalog.key_checks else ():
+        for child, key in catalog.schema.referring(table.db, table.name):
+            if child.id not in gone:
+                message = (
+                    f"Cannot drop table '{table.name}' referenced by a foreign key constraint '{key.name}' on table "
+                    f"'{child.name}'."
+                )
+                raise error(3730, message)
 
 
 def _copied(catalog: Catalog, spec: CreateTable, current_db: str) -> TableInfo:
@@ -162,7 +246,18 @@ def _copied(catalog: Catalog, spec: CreateTable, current_db: str) -> TableInfo:
     forget_ids(info)
     info.complete_ts = 0
     info.auto_inc_id = info.old_schema_id = 0
+    info.fk_info, info.max_fk_id = [], 0
+    _copy_checks(info, source)
     return info
+
+
+def _copy_checks(info: TableInfo, source: Table) -> None:
+    """CHECKs come along, under names that belong to the new table where they were chosen for the old one."""
+    prefix = f"{source.name}_chk_".lower()
+    for check in info.constraint_info:
+        check.table = info.name
+        if check.name.lower().startswith(prefix) and check.name[len(prefix) :].isdigit():
+            check.name = f"{info.name}_chk_{check.name[len(prefix) :]}"
 
 
 def drop_tables(catalog: Catalog, spec: DropTable, current_db: str, note: Note) -> None:
@@ -192,6 +287,7 @@ def drop_tables(catalog: Catalog, spec: DropTable, current_db: str, note: Note) 
             note(1051, message)
         if not found:
             return
+        _refuse_orphans(catalog, found.keys(), [table for _, table in found.values()])
 
         def apply(change: SchemaChange) -> None:
             for database, table in found.values():
@@ -210,6 +306,12 @@ def truncate_table(catalog: Catalog, spec: TruncateTable, current_db: str) -> tu
             message = f"Table '{table.db}.{table.name}' doesn't exist; it is a view"
             raise error(1146, message, position=spec.table.position)
         catalog.schema.check_writable(table, position=spec.table.position)
+        for child, key in catalog.schema.referring(table.db, table.name) if catalog.key_checks else ():
+            if child.id != table.id:
+                message = (
+                    f"Cannot truncate a table referenced in a foreign key constraint ({key.told(child.db, child.name)})"
+                )
+                raise error(1701, message, position=spec.table.position)
         made: list[Table] = []
 
         def apply(change: SchemaChange) -> None:
@@ -251,10 +353,14 @@ def rename_in(change: SchemaChange, schema: Schema, old: TableName, new: TableNa
     taken = target.table(new.name)
     if taken is not None and taken.id != table.id:
         raise error(1050, f"Table '{new.name}' already exists", position=new.position)
+    if taken is None:
+        _fit_referrers(schema, table.info, target.name, new)
     info = table.info.copy()
     info.name = new.name
     for index in info.indexes:
         index.table = new.name
+    for check in info.constraint_info:
+        check.table = new.name
     if source.id != target.id:
         if not info.old_schema_id:
             info.old_schema_id = auto_id_database(table)
@@ -263,3 +369,4 @@ def rename_in(change: SchemaChange, schema: Schema, old: TableName, new: TableNa
             info.old_schema_id = 0
     change.describe(Action.RENAME_TABLE, target.id, info.id, 0, source.id)
     change.put_table(change.databases[target.name.lower()], info)
+    rename_in_children(change, (source.name, table.name), (target.name, new.name), {})

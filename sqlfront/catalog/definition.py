@@ -53,6 +53,31 @@ class GeneratedSpec:
     position: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """CHECK (`text`). `name` empty: one is chosen. `column` is the one that it was written behind, if it was."""
+
+    name: str
+    text: str
+    enforced: bool = True
+    column: str = ""
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKeySpec:
+    """FOREIGN KEY (`columns`) REFERENCES `parent` (`parent_columns`). The actions are words, "" when not given."""
+
+    name: str
+    columns: tuple[str, ...]
+    parent: TableName
+    parent_columns: tuple[str, ...]
+    on_delete: str = ""
+    on_update: str = ""
+    if_not_exists: bool = False
+    position: int = -1
+
+
 @dataclass(slots=True)
 class ColumnSpec:
     name: str
@@ -67,6 +92,7 @@ class ColumnSpec:
     clustered: bool | None = None
     unique: bool = False
     generated: GeneratedSpec | None = None
+    checks: list[CheckSpec] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +185,8 @@ class CreateTable:
     if_not_exists: bool
     columns: list[ColumnSpec] = field(default_factory=list)
     keys: list[KeySpec] = field(default_factory=list)
+    checks: list[CheckSpec] = field(default_factory=list)
+    foreign_keys: list[ForeignKeySpec] = field(default_factory=list)
     options: TableOptions = field(default_factory=TableOptions)
     like: TableName | None = None
     select_at: int = -1
@@ -297,6 +325,35 @@ class SetReplica:
 
 
 @dataclass(slots=True)
+class AddCheck:
+    check: CheckSpec
+
+
+@dataclass(slots=True)
+class AlterCheck:
+    """Whether a CHECK is enforced from now on."""
+
+    name: str
+    enforced: bool
+    position: int = -1
+
+
+@dataclass(slots=True)
+class AddForeignKey:
+    key: ForeignKeySpec
+
+
+@dataclass(slots=True)
+class DropConstraint:
+    """`kind` is check, foreign key, or any: whatever constraint has the name."""
+
+    kind: str
+    name: str
+    if_exists: bool = False
+    position: int = -1
+
+
+@dataclass(slots=True)
 class AddPartitions:
     partitions: tuple[PartitionSpec, ...]
     position: int = -1
@@ -313,7 +370,8 @@ class ClearPartitions:
 
 AlterAction: TypeAlias = (
     AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo
-    | SetOptions | ConvertText | SetReplica | AddPartitions | ClearPartitions
+    | SetOptions | ConvertText | SetReplica | AddPartitions | ClearPartitions | AddCheck | AlterCheck | AddForeignKey
+    | DropConstraint
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import BLOB_TPS, FieldType, Tp
 from sqlfront.catalog.column_types import quote_text, type_text
+from sqlfront.catalog.constraints import check_text
 from sqlfront.catalog.info import Flag
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, Column, Index, Table
 from sqlfront.catalog.partitions import HASHED, definitions, kind_of
@@ -153,6 +154,8 @@ def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) ->
     """The statement that makes the table again; `next_id` is printed as AUTO_INCREMENT when above 1."""
     lines = [column_text(c, zone, table.info.collate) for c in table.columns]
     lines += [key_text(table, k) for k in _creation_order(table)]
+    lines += [key.definition(table.db) for key in table.foreign_keys]
+    lines += [check_text(check) for check in table.checks]
     body = ",\n  ".join(lines)
     options = ["ENGINE=InnoDB"]
     if table.auto_increment is not None and next_id > 1:

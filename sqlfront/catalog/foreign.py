@@ -10,11 +10,12 @@ The reasons complete the sentences "table t is read only here: it …" and "tabl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import STRING_TPS, Tp
 from sqlfront.catalog import partitions
+from sqlfront.catalog.constraints import is_enforced
 from sqlfront.catalog.info import State
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ KEYED_AS_HERE = HASHED_AS_HERE | {
     *("utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci", "utf8_general_ci", "utf8_unicode_ci")
 }
 """Collations whose keys are made here as TiDB makes them; the others have other weights, or encodings, in keys."""
-IS_REFERENCED = "is referenced by foreign keys, which are not checked here"
-"""The reason that only other tables' records tell."""
 IS_VIEW = "is a view"
 """The reason that a view has no rows of its own; whether it can be read as a query, `reason_against_view` says."""
 _TPS = frozenset(int(tp) for tp in Tp)
@@ -49,10 +48,7 @@ def reason_against_reading(info: TableInfo) -> str | None:
 
 
 def reason_against_writing(info: TableInfo) -> str | None:
-    """Returns why rows of the table must not be changed here, None when its own record does not forbid it.
-
-    Foreign keys of other tables may: see `referenced_tables` and `IS_REFERENCED`.
-    """
+    """Returns why rows of the table must not be changed here, None when they may."""
     return reason_against_reading(info) or next(_against_writing(info), None)
 
 
@@ -67,16 +63,6 @@ def reason_against_view(info: TableInfo) -> str | None:
 def is_keyed_as_here(info: TableInfo, index: IndexInfo) -> bool:
     """Whether the index has one entry for each row, with a key that is made here as TiDB makes it."""
     return next(_against_index(info, index), None) is None
-
-
-def referenced_tables(tables: Iterable[tuple[str, TableInfo]]) -> frozenset[tuple[str, str]]:
-    """Returns (database, table), in lower case, of what the foreign keys of `tables` (database, record) point to."""
-    return frozenset(
-        (key["ref_schema"]["L"] or db.lower(), key["ref_table"]["L"])
-        for db, info in tables
-        for key in info.fk_info or ()
-        if _is_enforced_key(key)
-    )
 
 
 # Reading
@@ -146,10 +132,12 @@ def _partition_keys_against_reading(info: TableInfo) -> Iterator[str]:
 
 
 def _against_writing(info: TableInfo) -> Iterator[str]:
-    if any(_is_enforced_key(key) for key in info.fk_info or ()):
-        yield "has foreign keys"
-    if any(check.get("enforced") for check in info.constraint_info or ()):
-        yield "has CHECK constraints"
+    if info.partition and any(map(is_enforced, info.fk_info)):
+        yield "has partitions and foreign keys"
+    for key in info.fk_info:
+        yield from _unknown(f"foreign key '{key.name}'", key.extra, frozenset())
+    for check in info.constraint_info:
+        yield from _unknown(f"constraint '{check.name}'", check.extra, frozenset())
     if info.auto_random_bits:
         yield "has an AUTO_RANDOM key"
     if info.cache_table_status:
@@ -215,11 +203,6 @@ def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
 def _columns_of(info: TableInfo, index: IndexInfo) -> list[ColumnInfo]:
     by_offset = {column.offset: column for column in info.columns}
     return [by_offset[part.offset] for part in index.columns]
-
-
-def _is_enforced_key(key: dict[str, Any]) -> bool:
-    """Foreign keys of version 0 were only written down."""
-    return bool(key.get("version"))
 
 
 def _unknown(where: str, extra: dict[str, Any], known: frozenset[str]) -> Iterator[str]:

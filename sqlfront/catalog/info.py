@@ -126,6 +126,23 @@ def _records(tag: str, cls: type[Record]) -> Any:
     )
 
 
+def _records_or_null(tag: str, cls: type[Record]) -> Any:
+    """Records of which TiDB writes null when there are none."""
+    return _tag(
+        tag,
+        list,
+        lambda items: [i.to_json() for i in items] or None,
+        lambda items: [cls.from_json(i) for i in items or ()],
+    )
+
+
+def _names(tag: str) -> Any:
+    """Names as `_name` has them, in memory the originals."""
+    return _tag(
+        tag, list, lambda names: [{"O": s, "L": s.lower()} for s in names], lambda items: [d["O"] for d in items or ()]
+    )
+
+
 def _optional(tag: str, cls: type[Record]) -> Any:
     """A record that may be null."""
     return _tag(
@@ -221,6 +238,58 @@ class IndexInfo(Record):
     extra: dict[str, Any] = _extra()
 
 
+class ReferAction(IntEnum):
+    """What becomes of a row whose parent row goes, or gets another key (`pkg/parser/ast`, ReferOptionType)."""
+
+    NONE = 0
+    RESTRICT = 1
+    CASCADE = 2
+    SET_NULL = 3
+    NO_ACTION = 4
+    SET_DEFAULT = 5
+
+    @property
+    def text(self) -> str:
+        return "" if self is ReferAction.NONE else self.name.replace("_", " ")
+
+    @property
+    def rule(self) -> str:
+        """As the information schema says it."""
+        return self.text or ReferAction.NO_ACTION.text
+
+
+@dataclass
+class FKInfo(Record):
+    """One foreign key. Those of `version` 0 are from before TiDB enforced them, and are only written down."""
+
+    id: int = _tag("id", 0)
+    name: str = _name("fk_name")
+    ref_schema: str = _name("ref_schema")
+    ref_table: str = _name("ref_table")
+    ref_cols: list[str] = _names("ref_cols")
+    cols: list[str] = _names("cols")
+    on_delete: int = _tag("on_delete", 0)
+    on_update: int = _tag("on_update", 0)
+    state: int = _tag("state", int(State.PUBLIC))
+    version: int = _tag("version", 1)
+    extra: dict[str, Any] = _extra()
+
+
+@dataclass
+class ConstraintInfo(Record):
+    """One CHECK. `in_column` tells that it was written behind a column."""
+
+    id: int = _tag("id", 0)
+    name: str = _name("constraint_name")
+    table: str = _name("tbl_name")
+    columns: list[str] = _names("constraint_cols")
+    enforced: bool = _tag("enforced", True)
+    in_column: bool = _tag("in_column", False)
+    expr_string: str = _tag("expr_string", "")
+    state: int = _tag("state", int(State.PUBLIC))
+    extra: dict[str, Any] = _extra()
+
+
 @dataclass
 class ReplicaInfo(Record):
     """What a table's columnar replica should be; `count` 0 is none. A table without this record has one."""
@@ -278,8 +347,8 @@ class TableInfo(Record):
     collate: str = _tag("collate", "utf8mb4_bin")
     columns: list[ColumnInfo] = _records("cols", ColumnInfo)
     indexes: list[IndexInfo] = _records("index_info", IndexInfo)
-    constraint_info: Any = _tag("constraint_info", None)
-    fk_info: Any = _tag("fk_info", None)
+    constraint_info: list[ConstraintInfo] = _records_or_null("constraint_info", ConstraintInfo)
+    fk_info: list[FKInfo] = _records_or_null("fk_info", FKInfo)
     state: int = _tag("state", int(State.PUBLIC))
     pk_is_handle: bool = _tag("pk_is_handle", False)
     is_common_handle: bool = _tag("is_common_handle", False)
@@ -381,6 +450,8 @@ class Action(IntEnum):
     DROP_COLUMN = 6
     ADD_INDEX = 7
     DROP_INDEX = 8
+    ADD_FOREIGN_KEY = 9
+    DROP_FOREIGN_KEY = 10
     TRUNCATE_TABLE = 11
     MODIFY_COLUMN = 12
     REBASE_AUTO_ID = 13
@@ -395,5 +466,8 @@ class Action(IntEnum):
     DROP_VIEW = 24
     MODIFY_SCHEMA_CHARSET = 26
     SET_TIFLASH_REPLICA = 41
+    ADD_CHECK_CONSTRAINT = 64
+    DROP_CHECK_CONSTRAINT = 65
+    ALTER_CHECK_CONSTRAINT = 66
     RENAME_TABLES = 47
     MULTI_SCHEMA_CHANGE = 61

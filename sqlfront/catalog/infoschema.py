@@ -316,16 +316,46 @@ def _key_column_rows(session: Session) -> Rows:
                 out.append(
                     (CATALOG, table.db, key.name, CATALOG, table.db, table.name, name, at + 1, None, None, None, None)
                 )
+        for foreign in table.foreign_keys:
+            for at, (name, ref_name) in enumerate(zip(foreign.columns, foreign.parent_columns, strict=True), 1):
+                parent = (foreign.parent_db, foreign.parent, ref_name)
+                out.append((CATALOG, table.db, foreign.name, CATALOG, table.db, table.name, name, at, at, *parent))
     return out
 
 
 def _constraint_rows(session: Session) -> Rows:
-    return [
-        (CATALOG, t.db, k.name, t.db, t.name, "PRIMARY KEY" if k.primary else "UNIQUE", "YES")
-        for t in _tables(session)
-        for k in all_keys(t)
-        if k.unique
-    ]
+    out: Rows = []
+    for table in _tables(session):
+        found = [(key.name, "PRIMARY KEY" if key.primary else "UNIQUE", "YES") for key in all_keys(table) if key.unique]
+        found += [(key.name, "FOREIGN KEY", "YES") for key in table.foreign_keys]
+        found += [(check.name, "CHECK", "YES" if check.enforced else "NO") for check in table.checks]
+        out.extend((CATALOG, table.db, name, table.db, table.name, kind, enforced) for name, kind, enforced in found)
+    return out
+
+
+def _referential_rows(session: Session) -> Rows:
+    schema, out = session.database.catalog.schema, []
+    for table in _tables(session):
+        for key in table.foreign_keys:
+            parent = schema.table(key.parent_db, key.parent)
+            unique = None if parent is None else _unique_key(parent, key.parent_columns)
+            rules = (key.on_update.rule, key.on_delete.rule)
+            parts = (CATALOG, key.parent_db, unique, "NONE", *rules, table.name, key.parent)
+            out.append((CATALOG, table.db, key.name, *parts))
+    return out
+
+
+def _unique_key(table: Table, columns: Sequence[str]) -> str | None:
+    """The name of the key that says that there is one row with values of these columns."""
+    wanted = [name.lower() for name in columns]
+    for key in all_keys(table):
+        if key.unique and [table.columns[part.offset].name.lower() for part in key.columns] == wanted:
+            return key.name
+    return None
+
+
+def _check_rows(session: Session) -> Rows:
+    return [(CATALOG, t.db, check.name, f"({check.text})") for t in _tables(session) for check in t.checks]
 
 
 def process_rows(session: Session) -> Rows:
@@ -506,6 +536,7 @@ _REFERENTIAL_COLUMNS = _text(
     "UNIQUE_CONSTRAINT_SCHEMA", "UNIQUE_CONSTRAINT_NAME", "MATCH_OPTION", "UPDATE_RULE", "DELETE_RULE", "TABLE_NAME",
     "REFERENCED_TABLE_NAME",
 )  # fmt: skip
+_CHECK_COLUMNS = (*_text("CONSTRAINT_CATALOG", "CONSTRAINT_SCHEMA", "CONSTRAINT_NAME"), ("CHECK_CLAUSE", TEXT))
 _VIEW_COLUMNS = (
     *_text("TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME"),
     ("VIEW_DEFINITION", TEXT),
@@ -537,7 +568,8 @@ _TABLES = {
         VirtualTable("STATISTICS", _STATISTICS_COLUMNS, _statistics_rows),
         VirtualTable("KEY_COLUMN_USAGE", _KEY_COLUMN_COLUMNS, _key_column_rows),
         VirtualTable("TABLE_CONSTRAINTS", _CONSTRAINT_COLUMNS, _constraint_rows),
-        VirtualTable("REFERENTIAL_CONSTRAINTS", _REFERENTIAL_COLUMNS, _no_rows),
+        VirtualTable("REFERENTIAL_CONSTRAINTS", _REFERENTIAL_COLUMNS, _referential_rows),
+        VirtualTable("CHECK_CONSTRAINTS", _CHECK_COLUMNS, _check_rows),
         VirtualTable("VIEWS", _VIEW_COLUMNS, _view_rows),
         VirtualTable("PARTITIONS", _PARTITION_COLUMNS, _partition_rows),
         VirtualTable("CHARACTER_SETS", _CHARSET_COLUMNS, _fixed(CHARSETS)),

@@ -49,7 +49,10 @@ def state_text(state: int) -> str:
 
 @dataclass
 class Job:
-    """One schema change. Ids of indexes and columns are the table's own.
+    """One schema change. Ids of indexes, columns, CHECKs and foreign keys are the table's own.
+
+    `checks` and `keys` are the CHECKs and foreign keys that rows have to be looked through for, `enforced` those CHECKs
+    among them that were there, NOT ENFORCED.
 
     `load` is there for a copy that is filled by a load which can be resumed: what its later runs have to know (see
     `sqlfront.load`). Such a job is paused when it fails, and goes on when its statement is run again.
@@ -77,12 +80,16 @@ class Job:
     indexes: list[int] = field(default_factory=list)
     hidden: list[int] = field(default_factory=list)
     not_null: list[int] = field(default_factory=list)
+    checks: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    enforced: list[int] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     copy_id: int = 0
     load: dict[str, Any] | None = None
     final: dict[str, Any] | None = None
     rename: list[str] | None = None
+    renamed: dict[str, str] = field(default_factory=dict)
     current_db: str = ""
     auto_increment: int | None = None
     priority: str = ""

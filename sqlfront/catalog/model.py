@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.types import BLOB_TPS, STRING_TPS, TEXT_CHARSET, TEXT_COLLATE, FieldType, Tp
+from sqlfront.catalog.constraints import Check, ForeignKey, checks_of, foreign_keys_of
 from sqlfront.catalog.foreign import (
-    IS_REFERENCED,
     is_keyed_as_here,
     is_shown,
     reason_against_reading,
     reason_against_view,
     reason_against_writing,
-    referenced_tables,
 )
 from sqlfront.catalog.info import ColumnInfo, DBInfo, Flag, IndexInfo, State, TableInfo, TypeInfo, ViewInfo
 from sqlfront.catalog.partitions import definitions
@@ -214,6 +213,15 @@ class Table:
         return tuple(c for c in self.columns if c.generated is not None)
 
     @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        return checks_of(self.info)
+
+    @cached_property
+    def foreign_keys(self) -> tuple[ForeignKey, ...]:
+        """Those that writers keep to."""
+        return foreign_keys_of(self.info, self.db)
+
+    @cached_property
     def _columns_by_name(self) -> dict[str, Column]:
         return {c.name.lower(): c for c in self.columns}
 
@@ -360,16 +368,22 @@ class Schema:
     def check_writable(self, table: Table, *, position: int = -1) -> None:
         """Raises 1036 when the table holds what this code does not maintain."""
         reason = table.read_only
-        if reason is None and (table.db.lower(), table.name.lower()) in self._referenced:
-            reason = IS_REFERENCED
         if reason is not None:
             message = f"Table '{table.db}.{table.name}' is read only here: it {reason}"
             raise error(1036, message, position=position)
 
     @cached_property
-    def _referenced(self) -> frozenset[tuple[str, str]]:
-        tables = self.table_by_id.values()
-        return referenced_tables((t.db, t.info) for t in tables if t.info.fk_info)
+    def _referring(self) -> Mapping[tuple[str, str], tuple[tuple[Table, ForeignKey], ...]]:
+        out: dict[tuple[str, str], list[tuple[Table, ForeignKey]]] = {}
+        for database in self.databases.values():
+            for table in database.tables.values():
+                for key in table.foreign_keys if table.info.fk_info else ():
+                    out.setdefault((key.parent_db.lower(), key.parent.lower()), []).append((table, key))
+        return {name: tuple(found) for name, found in out.items()}
+
+    def referring(self, db: str, table: str) -> tuple[tuple[Table, ForeignKey], ...]:
+        """The foreign keys that point to a table, each with its own."""
+        return self._referring.get((db.lower(), table.lower()), ())
 
 
 def _database_at(database: Database, ts: int) -> Database:

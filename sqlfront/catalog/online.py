@@ -26,15 +26,20 @@ from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
 from sqlfront.catalog.autoid import counter_of
 from sqlfront.catalog.backfill import IndexBuild, check_not_null
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
-from sqlfront.catalog.ddl import rename_in, resolve
+from sqlfront.catalog.ddl import around, rename_in, rename_in_children, resolve, touch_parents
 from sqlfront.catalog.definition import (
+    AddCheck,
     AddColumn,
+    AddForeignKey,
     AddKey,
     AddPartitions,
+    AlterAction,
+    AlterCheck,
     AlterTable,
     ChangeColumn,
     ClearPartitions,
     DropColumn,
+    DropConstraint,
     DropKey,
     SetReplica,
     TableName,
@@ -59,6 +64,9 @@ _ACTIONS: dict[type, Action] = {
     SetReplica: Action.SET_TIFLASH_REPLICA,
     AddPartitions: Action.ADD_TABLE_PARTITION,
     ClearPartitions: Action.DROP_TABLE_PARTITION,
+    AddCheck: Action.ADD_CHECK_CONSTRAINT,
+    AlterCheck: Action.ALTER_CHECK_CONSTRAINT,
+    AddForeignKey: Action.ADD_FOREIGN_KEY,
 }
 
 
@@ -79,22 +87,31 @@ def alter_table(
             message = "Unsupported ALTER TiFlash settings for system table and memory table"
             raise error(8200, message, position=spec.table.position)
         rows = Emptiness(lambda: _has_rows(catalog, table))
-        plan = plan_alter(table.info, spec.actions, tz, dt.datetime.now(dt.UTC), rows, note, catalog.columnar_servers)
-        kinds = {_ACTIONS.get(type(a), Action.MODIFY_TABLE_COMMENT) for a in spec.actions}
+        now, known = dt.datetime.now(dt.UTC), around(catalog, table.db, table.name)
+        plan = plan_alter(table.info, spec.actions, tz, now, rows, note, catalog.columnar_servers, known)
+        kinds = {_action_of(a) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
         if plan.rewrite and table.parts:
             raise unsupported("changing a type that rewrites rows, of a partitioned table")
+        if plan.rewrite and (plan.new_checks or plan.new_keys):
+            raise unsupported("changing a type that rewrites rows together with adding constraints")
         if plan.rewrite:
             plan.replaced_id = table.id
             new_id = rewrite_table(catalog, table, plan, Terms(tz, cancel))
             return catalog.schema.table_by_id[new_id], plan
-        if plan.new_indexes or plan.not_null or (plan.dropped_indexes and catalog.hides_first):
+        if plan.asks_of_rows or (plan.dropped_indexes and catalog.hides_first):
             _check_rename(catalog.schema, plan, table, current_db)
-            _run(catalog, _new_job(catalog, table, plan, action, current_db), plan, cancel)
+            _run(catalog, _new_job(catalog, table, plan, action, current_db), plan, cancel, tz)
         elif plan.changed or plan.rename is not None:
             _finish(catalog, table, plan, action, None, current_db)
         # When another server has carried the job out, yet others may have replaced the table since.
         return catalog.schema.table_by_id.get(table.id, table), plan
+
+
+def _action_of(action: AlterAction) -> Action:
+    if isinstance(action, DropConstraint):
+        return Action.DROP_CHECK_CONSTRAINT if action.kind == "check" else Action.DROP_FOREIGN_KEY
+    return _ACTIONS.get(type(action), Action.MODIFY_TABLE_COMMENT)
 
 
 def _has_rows(catalog: Catalog, table: Table) -> bool:
@@ -126,11 +143,15 @@ def _new_job(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, cu
         indexes=plan.new_indexes,
         hidden=plan.dropped_indexes if catalog.hides_first else [],
         not_null=plan.not_null,
+        checks=plan.new_checks,
+        keys=plan.new_keys,
+        enforced=[c.id for c in table.info.constraint_info if c.id in plan.new_checks],
         columns=[c.id for c in plan.final.columns if c.id > known],
         dropped=plan.dropped_indexes,
         final=plan.final.to_json(),
         rename=None if plan.rename is None else [plan.rename.db or "", plan.rename.name],
         current_db=current_db,
+        renamed=plan.renamed,
         auto_increment=plan.auto_increment,
         priority=catalog.priority,
     )
@@ -141,6 +162,7 @@ def _plan_of(job: Job) -> AlterPlan:
     assert job.final is not None
     plan = AlterPlan(TableInfo.from_json(job.final), job.indexes, job.not_null, job.dropped, changed=True)
     plan.auto_increment = job.auto_increment
+    plan.new_checks, plan.new_keys, plan.renamed = job.checks, job.keys, job.renamed
     if job.rename is not None:
         db, name = job.rename
         plan.rename = TableName(db, name)
@@ -155,13 +177,16 @@ def _table_of(catalog: Catalog, job: Job) -> Table:
     return table
 
 
-def _run(catalog: Catalog, job: Job, plan: AlterPlan, cancel: CancelToken | None) -> None:
+def _run(
+    catalog: Catalog, job: Job, plan: AlterPlan, cancel: CancelToken | None, tz: dt.tzinfo | None = dt.UTC
+) -> None:
     """Carries a job out, from the beginning or from where its record says that it is."""
     with catalog.building(job) as build:
         if not job.id:
             _announce(catalog, job, plan)
         try:
             _build(catalog, build, job, plan, cancel)
+            _prove(catalog, job, cancel, tz)
             _finish(catalog, _table_of(catalog, job), plan, Action(job.action), job, job.current_db)
         except BaseException as exc:
             if isinstance(exc, Exception) and catalog.was_finished(job):
@@ -179,17 +204,16 @@ def _announce(catalog: Catalog, job: Job, plan: AlterPlan) -> None:
         change.go_on(job)
         table = change.base.table_by_id[job.table_id]
         change.describe(Action(job.action), job.db_id, job.table_id)
-        writers = bool(job.indexes or job.not_null)
-        change.put_table(
-            change.databases[table.db.lower()], _intermediate(table.info, plan, job.hidden), writers=writers
-        )
+        info = _intermediate(table.info, plan, job.hidden)
+        change.put_table(change.databases[table.db.lower()], info, writers=plan.asks_of_rows)
+        touch_parents(change, table.db, info, [key for key in info.fk_info if key.id in job.keys])
 
     catalog.change(apply)
 
 
 def _build(catalog: Catalog, build: IndexBuild, job: Job, plan: AlterPlan, cancel: CancelToken | None) -> None:
     """Fills the new indexes and proves the NOT NULLs."""
-    if not (job.indexes or job.not_null):
+    if not plan.asks_of_rows:
         return
     table = _table_of(catalog, job)
     if job.schema_state != State.WRITE_REORG:
@@ -201,6 +225,17 @@ def _build(catalog: Catalog, build: IndexBuild, job: Job, plan: AlterPlan, cance
             rows = sum(build.fill(part, index, cancel) for part in table.physical)
             job.rows = max(job.rows, rows)
             plan.rows = rows if build.untouched else None
+
+
+def _prove(catalog: Catalog, job: Job, cancel: CancelToken | None, tz: dt.tzinfo | None) -> None:
+    """Looks at the rows that are there for new CHECKs and foreign keys, which writers keep to already."""
+    from sqlfront.exec.validate import check_rows, check_rows_refer
+
+    if job.checks or job.keys:
+        schema = catalog.schema
+        table, reader = _table_of(catalog, job), catalog.storage.snapshot()
+        check_rows(reader, table, job.checks, tz, cancel)
+        check_rows_refer(reader, schema, table, job.keys, cancel)
 
 
 def _finish(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, job: Job | None, current_db: str) -> None:
@@ -223,12 +258,21 @@ def _finish(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, job
             final.complete_ts = change.meta.txn.start_ts
             for part_id in plan.cleared:
                 change.drop_range(table_range(part_id))
+        for check in final.constraint_info:
+            check.state = int(State.PUBLIC)
+        for key in final.fk_info:
+            key.state = int(State.PUBLIC)
         if job is not None:
             change.end_job(job)
         final.revision = change.base.table_by_id[table.id].revision
         writers = _writers_see(table.info, final, plan)
         change.describe(action, table.db_id, table.id)
         change.put_table(change.databases[table.db.lower()], final, writers=writers)
+        before = {key.id for key in table.info.fk_info}
+        touch_parents(change, table.db, final, [key for key in final.fk_info if key.id not in before])
+        if plan.renamed:
+            here = (table.db, table.name)
+            rename_in_children(change, here, here, plan.renamed, skip=table.id)
         if plan.rename is not None:
             old = TableName(table.db, table.name)
             rename_in(change, Schema(change.version, change.databases), old, plan.rename, current_db)
@@ -240,9 +284,17 @@ def _writers_see(base: TableInfo, final: TableInfo, plan: AlterPlan) -> bool:
     """Whether the last version changes what writers do beyond what the first one already told them."""
     if plan.replica:
         return False
-    if not plan.new_indexes and not plan.not_null:
+    if not plan.asks_of_rows:
+        return True
+    if _constraints(base) != _constraints(final):
         return True
     return bool(plan.dropped_indexes) or [_layout(c) for c in base.columns] != [_layout(c) for c in final.columns]
+
+
+def _constraints(info: TableInfo) -> list[list[dict[str, Any]]]:
+    """What the CHECKs and the foreign keys of a table say, whatever their state."""
+    both = sorted(info.constraint_info, key=lambda c: c.id), sorted(info.fk_info, key=lambda key: key.id)
+    return [[c.to_json() | {"state": 0} for c in found] for found in both]
 
 
 def _layout(column: ColumnInfo) -> tuple[Any, ...]:
@@ -266,6 +318,16 @@ def _intermediate(base: TableInfo, plan: AlterPlan, hidden: Collection[int]) -> 
     by_id = {c.id: c for c in info.columns}
     for column_id in plan.not_null:
         by_id[column_id].set_flag(Flag.NOT_NULL, on=True)
+    for check in final.constraint_info:
+        if check.id in plan.new_checks:
+            info.constraint_info = [c for c in info.constraint_info if c.id != check.id]
+            info.constraint_info.append(check.copy())
+            info.constraint_info[-1].state = int(State.WRITE_ONLY)
+    for key in final.fk_info:
+        if key.id in plan.new_keys:
+            info.fk_info.append(key.copy())
+            info.fk_info[-1].state = int(State.WRITE_ONLY)
+    info.max_cst_id, info.max_fk_id = final.max_cst_id, final.max_fk_id
     for index in info.indexes:
         if index.id in hidden:
             index.state = int(State.WRITE_ONLY)
@@ -316,6 +378,11 @@ def roll_back(catalog: Catalog, job: Job) -> None:
         info = table.info.copy()
         info.indexes = [i for i in info.indexes if i.id not in job.indexes]
         info.columns = [c for c in info.columns if c.id not in job.columns]
+        info.constraint_info = [c for c in info.constraint_info if c.id not in job.checks or c.id in job.enforced]
+        for check in info.constraint_info:
+            if check.id in job.enforced:
+                check.enforced, check.state = False, int(State.PUBLIC)
+        info.fk_info = [key for key in info.fk_info if key.id not in job.keys]
         for index in info.indexes:
             if index.id in job.hidden:
                 index.state = int(State.PUBLIC)

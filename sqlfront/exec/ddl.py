@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from coprocessor.env import Env
+from sqlfront.bind.constraints import checked_addition, checked_definition
 from sqlfront.bind.ddl import read_ddl
 from sqlfront.bind.generated import check_definition
 from sqlfront.bind.partitions import check_partitions, checked_more
@@ -35,6 +36,7 @@ def execute_definition(session: Session, spec: d.Definition) -> Result:
     with catalog.ddl_mutex:
         catalog.query = session.statement
         catalog.priority = str(session.variables.get("tidb_ddl_reorg_priority"))
+        catalog.key_checks = bool(session.variables.get("foreign_key_checks"))
         return _execute(session, catalog, spec)
 
 
@@ -62,6 +64,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                     session.current_db = ""
         case d.CreateTable():
             check_definition(spec.columns)
+            spec.checks = checked_definition(spec)
             if spec.partition is not None:
                 check_partitions(spec, spec.partition, Env(tz=zone))
             ddl.create_table(catalog, spec, current_db, zone, note)
@@ -84,6 +87,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             drop_views(catalog, spec, current_db, session.note)
         case d.AlterTable():
             _check_new_columns(catalog, spec, current_db)
+            _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)
             table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
             if plan.auto_increment is not None and table.auto_increment is not None:
@@ -111,6 +115,18 @@ def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) ->
     if any(column.generated is not None for column in added):
         table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
         check_definition(added, [(c.name, c.type) for c in table.columns])
+
+
+def _check_new_checks(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
+    """Binds the CHECKs that ALTER TABLE adds, those behind new columns among them, and gives them names."""
+    columns = [action.column for action in spec.actions if isinstance(action, d.AddColumn | d.ChangeColumn)]
+    written = [check for column in columns for check in column.checks]
+    written += [action.check for action in spec.actions if isinstance(action, d.AddCheck)]
+    if written:
+        table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
+        found = checked_addition(table, written, columns)
+        others = [action for action in spec.actions if not isinstance(action, d.AddCheck)]
+        spec.actions = [*others, *map(d.AddCheck, found)]
 
 
 def _check_new_partitions(session: Session, spec: d.AlterTable) -> None:

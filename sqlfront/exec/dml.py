@@ -24,10 +24,12 @@ from sqlfront.bind.dml import (
     bind_insert,
     bind_update,
 )
-from sqlfront.catalog.model import Column, Table
-from sqlfront.errors import ER_BAD_NULL, ER_DUP_ENTRY, ER_NO_DEFAULT_FOR_FIELD, error
+from sqlfront.catalog.model import Column, Schema, Table
+from sqlfront.errors import ER_BAD_NULL, ER_DUP_ENTRY, ER_NO_DEFAULT_FOR_FIELD, DatabaseError, error
+from sqlfront.exec.constraints import compile_checks, forgive
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows, order_by
+from sqlfront.exec.foreign_keys import ReferenceChanges, References
 from sqlfront.exec.generated import compile_generated
 from sqlfront.exec.insert_alone import compile_alone, number_row
 from sqlfront.exec.partitioned import row_writer
@@ -62,14 +64,14 @@ def make_change(
     """Binds and plans a statement that changes rows."""
     match statement:
         case Insert():
-            return InsertChange(session, bind_insert(ctx, statement))
+            return InsertChange(session, bind_insert(ctx, statement), ctx.schema)
         case Update():
             plan = bind_update(ctx, statement)
         case Delete():
             plan = bind_delete(ctx, statement)
     if isinstance(plan, ChangePlan):
-        return TableChange(session, plan)
-    return JoinedChange(session, plan)
+        return TableChange(session, plan, ctx.schema)
+    return JoinedChange(session, plan, ctx.schema)
 
 
 def rows_of(
@@ -118,6 +120,16 @@ class ColumnFiller:
         self.casters: list[Caster] = [compile_caster(c, strict=strict, warn=warn, tz=tz) for c in table.schema.columns]
         self.not_null = [c.not_null for c in table.columns]
         self.generated = compile_generated(table)
+        self.checks = compile_checks(table)
+
+        self.completes = self.generated is not None or self.checks is not None
+
+    def complete(self, row: list[Any], env: Env, number: int = 1) -> None:
+        """What is left to do when the rest of a row is known: generated columns, CHECK."""
+        if self.generated is not None:
+            self.generated.complete(row, self, env, number)
+        if self.checks is not None:
+            self.checks.verify(row, env)
 
     def cast(self, offset: int, value: Any, row: int) -> Any:
         """Converts a value to its column; NULL in a NOT NULL column is error 1048."""
@@ -180,9 +192,10 @@ class InsertChange:
 
     any_integer = False
 
-    def __init__(self, session: Session, plan: InsertPlan) -> None:
+    def __init__(self, session: Session, plan: InsertPlan, schema: Schema) -> None:
         self.plan = plan
         self.table = plan.table
+        self.references = References(session, schema, [plan.table])
         self.query = None if plan.query is None else compile_source(session, plan.query)
         own = {i: p for p, i in enumerate(plan.new)} if plan.reads_row else {}
         self.rows = [[None if isinstance(e, DefaultValue) else compile_expr(e, own) for e in row] for row in plan.rows]
@@ -200,7 +213,7 @@ class InsertChange:
         layout = {i: p for p, i in enumerate((*plan.existing, *plan.new, *plan.beside))}
         self.on_duplicate = _compile_assignments(plan.on_duplicate, layout)
         self.changed = _with_computed(self.table, {a.offset for a in plan.on_duplicate})
-        self.alone = compile_alone(session, plan, self.filler)
+        self.alone = None if self.references.graph else compile_alone(session, plan, self.filler)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         alone = self.alone
@@ -226,7 +239,7 @@ class InsertChange:
         def work(txn: Transaction, pessimistic: bool) -> Result:
             return _InsertRun(self, session, txn, pessimistic, params, filler).run()
 
-        result = session.run_write(work, (self.table,))
+        result = session.run_write(work, self.references.tables)
         session.row_count = result.affected_rows
         return result
 
@@ -248,7 +261,8 @@ class _InsertRun:
         self.filler = filler
         self.params = params
         self.env = environment(session, params, writing=True)
-        self.writer = row_writer(session, txn, change.table, pessimistic)
+        self.changes = change.references.begin(session, txn, pessimistic)
+        self.writer = row_writer(session, txn, change.table, pessimistic, changes=self.changes)
         self.generated = 0
         self.given = 0
         self.affected = 0
@@ -259,10 +273,14 @@ class _InsertRun:
         simple = not (plan.replace or plan.ignore or plan.on_duplicate)
         width = len(plan.targets)
         count = 0
+        forgiving = plan.ignore and (self.changes is not None or self.filler.checks is not None)
         for values in self._source():
             count += 1
             if count % CANCEL_CHECK_ROWS == 0:
                 self.session.check_cancelled()
+            if forgiving:
+                self._forgiving(values, width, count)
+                continue
             row = self._complete(values[:width] if plan.beside else values, count)
             if simple:
                 self.writer.insert(row)
@@ -272,6 +290,8 @@ class _InsertRun:
                 self._replace(row)
             else:
                 self._insert_or(row, values[width:])
+        if self.changes is not None:
+            self.changes.finish()
         self.session.changed(change.table, self.added)
         if self.generated:
             self.session.last_insert_id = self.generated
@@ -281,6 +301,20 @@ class _InsertRun:
             else ""
         )
         return Result(None, None, self.affected, self.generated or self.given, info)
+
+    def _forgiving(self, values: Sequence[Any], width: int, number: int) -> None:
+        """A row of INSERT IGNORE, which is left out with a warning when a constraint refuses it."""
+        mark, before = self.writer.txn.mark(), (self.affected, self.added)
+        try:
+            self._insert_or(self._complete(values[:width], number), values[width:])
+            if self.changes is not None:
+                self.changes.finish()
+        except DatabaseError as exc:
+            forgive(self.session, exc)
+            self.writer.txn.undo_to(mark)
+            self.affected, self.added = before
+            if self.changes is not None:
+                self.changes.forget()
 
     def _source(self) -> Iterable[Sequence[Any]]:
         change = self.change
@@ -330,8 +364,8 @@ class _InsertRun:
             row[offset] = filler.default(offset, self.env)
         if auto is not None:
             self._number(row)
-        if filler.generated is not None:
-            filler.generated.complete(row, filler, self.env, number)
+        if filler.completes:
+            filler.complete(row, self.env, number)
         return row
 
     def _number(self, row: list[Any]) -> None:
@@ -427,8 +461,8 @@ def _touch(
         if column.on_update_now and column.offset not in assigned:
             fsp = max(column.type.decimal, 0)
             new[column.offset] = filler.casters[column.offset](env.context[("now", fsp)], 1)
-    if filler.generated is not None:
-        filler.generated.complete(new, filler, env)
+    if filler.completes:
+        filler.complete(new, env)
     return new
 
 
@@ -442,9 +476,10 @@ class TableChange:
 
     any_integer = False
 
-    def __init__(self, session: Session, plan: ChangePlan) -> None:
+    def __init__(self, session: Session, plan: ChangePlan, schema: Schema) -> None:
         self.plan = plan
         self.table = plan.scan.table
+        self.references = References(session, schema, [self.table])
         self.scans = _planned_scans(session, plan.scan)
         """One for each partition that can have such rows; one alone of other tables."""
         self.tz = session.variables.zone
@@ -455,7 +490,7 @@ class TableChange:
         self.assignments: Compiled | None = None
         self.changed: frozenset[int] = frozenset()
         self.assigned: set[int] = set()
-        self.touches = any(c.on_update_now or c.generated is not None for c in self.table.columns)
+        self.touches = self.filler.completes or any(c.on_update_now for c in self.table.columns)
         if plan.assignments is not None:
             self.assignments = _compile_assignments(plan.assignments, layout)
             self.assigned = {a.offset for a in plan.assignments}
@@ -469,7 +504,7 @@ class TableChange:
         def work(txn: Transaction, pessimistic: bool) -> Result:
             return self._work(session, txn, pessimistic, params, filler)
 
-        result = session.run_write(work, (self.table,))
+        result = session.run_write(work, self.references.tables)
         session.row_count = result.affected_rows
         return result
 
@@ -477,27 +512,39 @@ class TableChange:
         self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...], filler: ColumnFiller
     ) -> Result:
         env = environment(session, params, writing=True)
-        writer = row_writer(session, txn, self.table, pessimistic, check_now=self.plan.ignore)
+        changes = self.references.begin(session, txn, pessimistic)
+        writer = row_writer(session, txn, self.table, pessimistic, check_now=self.plan.ignore, changes=changes)
         targets = self._targets(writer, env)
         if self.assignments is None:
+            deleted = 0
+            delete = _deleter(session, writer, changes, self.plan.ignore)
             for i, (key, row, _) in enumerate(targets):
                 if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                     session.check_cancelled()
-                writer.delete(key, row)
-            session.changed(self.table, -len(targets))
-            return Result(None, None, len(targets))
+                deleted += delete(key, row)
+            if changes is not None:
+                changes.finish()
+            session.changed(self.table, -deleted)
+            return Result(None, None, deleted)
         changed = 0
         width = len(self.table.columns)
+        update = _updater(session, writer, changes, self.plan.ignore)
         for i, (key, row, stored) in enumerate(targets):
             if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                 session.check_cancelled()
             old = list(row[:width])
-            new = _assign(self.assignments, row, list(old), filler, env)
-            if self.touches:
-                new = _touch(self.table, old, new, self.assigned, filler, env)
+            try:
+                new = _assign(self.assignments, row, list(old), filler, env)
+                if self.touches:
+                    new = _touch(self.table, old, new, self.assigned, filler, env)
+            except DatabaseError as exc:
+                forgive(session, exc, self.plan.ignore)
+                continue
             if new == old:
                 continue
-            changed += _update(session, writer, key, old, new, self.changed, stored, ignore=self.plan.ignore)
+            changed += update(key, old, new, self.changed, stored)
+        if changes is not None:
+            changes.finish()
         info = f"Rows matched: {len(targets)}  Changed: {changed}  Warnings: {len(session.warnings)}"
         return Result(None, None, changed, 0, info)
 
@@ -540,31 +587,65 @@ class TableChange:
         return int(compile_expr(limit.count, {})((), env))
 
 
-def _update(
-    session: Session,
-    writer: RowWriter,
-    key: bytes,
-    old: list[Any],
-    new: list[Any],
-    changed: frozenset[int],
-    stored: bytes,
-    *,
-    ignore: bool,
-) -> bool:
-    """Writes a changed row; with IGNORE one whose unique key is taken stays as it is, with a warning: False then."""
+def _updater(
+    session: Session, writer: RowWriter, changes: ReferenceChanges | None, ignore: bool
+) -> Callable[[bytes, list[Any], list[Any], frozenset[int], bytes], bool]:
+    """What writes a changed row, and tells whether it did: with IGNORE a row stays as it is, with a warning, when its
+    unique key is taken or a foreign key refuses it."""
     if not ignore:
-        writer.update(key, old, new, changed, stored)
-        return True
-    mark = writer.txn.mark()
-    try:
-        writer.update(key, old, new, changed, stored)
-    except kv.KeyExists as exc:
-        from sqlfront.translate import translate
 
+        def update(key: bytes, old: list[Any], new: list[Any], changed: frozenset[int], stored: bytes) -> bool:
+            writer.update(key, old, new, changed, stored)
+            return True
+
+        return update
+
+    def forgiving(key: bytes, old: list[Any], new: list[Any], changed: frozenset[int], stored: bytes) -> bool:
+        mark = writer.txn.mark()
+        try:
+            writer.update(key, old, new, changed, stored)
+            if changes is not None:
+                changes.finish()
+            return True
+        except kv.KeyExists as exc:
+            from sqlfront.translate import translate
+
+            session.warn(ER_DUP_ENTRY, translate(exc, session.database.find_table).message)
+        except DatabaseError as exc:
+            forgive(session, exc)
         writer.txn.undo_to(mark)
-        session.warn(ER_DUP_ENTRY, translate(exc, session.database.find_table).message)
+        if changes is not None:
+            changes.forget()
         return False
-    return True
+
+    return forgiving
+
+
+def _deleter(
+    session: Session, writer: RowWriter, changes: ReferenceChanges | None, ignore: bool
+) -> Callable[[bytes, Row], bool]:
+    """What deletes a row, and tells whether it did: with IGNORE a row that others refer to stays, with a warning."""
+
+    def delete(key: bytes, row: Row) -> bool:
+        writer.delete(key, row)
+        return True
+
+    if not ignore or changes is None:
+        return delete
+
+    def forgiving(key: bytes, row: Row) -> bool:
+        mark = writer.txn.mark()
+        try:
+            writer.delete(key, row)
+            changes.finish()
+            return True
+        except DatabaseError as exc:
+            forgive(session, exc)
+        writer.txn.undo_to(mark)
+        changes.forget()
+        return False
+
+    return forgiving
 
 
 def _planned_scans(session: Session, scan: Scan) -> list[Scan]:
@@ -581,8 +662,9 @@ class JoinedChange:
 
     any_integer = False
 
-    def __init__(self, session: Session, plan: JoinedChangePlan) -> None:
+    def __init__(self, session: Session, plan: JoinedChangePlan, schema: Schema) -> None:
         self.plan = plan
+        self.references = References(session, schema, [t.table for t in plan.targets])
         self.query = compile_source(session, plan.query)
         self.tz = session.variables.zone
         self.strict = session.variables.strict and not plan.ignore
@@ -591,14 +673,17 @@ class JoinedChange:
         def work(txn: Transaction, pessimistic: bool) -> Result:
             return self._work(session, txn, pessimistic, params)
 
-        result = session.run_write(work, [t.table for t in self.plan.targets])
+        result = session.run_write(work, self.references.tables)
         session.row_count = result.affected_rows
         return result
 
     def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
         env = environment(session, params, writing=True)
-        check_now = self.plan.ignore
-        writers = [row_writer(session, txn, t.table, pessimistic, check_now=check_now) for t in self.plan.targets]
+        changes = self.references.begin(session, txn, pessimistic)
+        writers = [
+            row_writer(session, txn, t.table, pessimistic, check_now=self.plan.ignore, changes=changes)
+            for t in self.plan.targets
+        ]
         reader = writers[0].reader
         found = list(env.quota.rows(rows_of(session, self.query, reader, params)))
         affected = 0
@@ -606,7 +691,9 @@ class JoinedChange:
             # Every target reads its rows as the query did: at the first writer's timestamp.
             writer.reads_as(writers[0])
             filler = ColumnFiller(target.table, self.tz, strict=self.strict, warn=session.warn)
-            affected += self._change(session, target, writer, filler, found, env)
+            affected += self._change(session, target, writer, filler, found, env, changes)
+        if changes is not None:
+            changes.finish()
         return Result(None, None, affected)
 
     def _change(
@@ -617,6 +704,7 @@ class JoinedChange:
         filler: ColumnFiller,
         found: Sequence[Row],
         env: Env,
+        changes: ReferenceChanges | None,
     ) -> int:
         rows: dict[bytes, Row] = {}
         for row in found:
@@ -629,6 +717,8 @@ class JoinedChange:
         count = 0
         assigned = {offset for offset, _ in target.assigned or ()}
         changed = _with_computed(target.table, assigned)
+        update = _updater(session, writer, changes, self.plan.ignore)
+        delete = _deleter(session, writer, changes, self.plan.ignore)
         for i, (key, row) in enumerate(rows.items()):
             if i % CANCEL_CHECK_ROWS == CANCEL_CHECK_ROWS - 1:
                 session.check_cancelled()
@@ -637,15 +727,18 @@ class JoinedChange:
                 continue
             old = writer.decode(key, value)
             if target.assigned is None:
-                writer.delete(key, old)
-                count += 1
+                count += delete(key, old)
                 continue
             new = list(old)
-            for offset, position in target.assigned:
-                new[offset] = filler.cast(offset, row[position], 1)
-            new = _touch(target.table, list(old), new, assigned, filler, env)
+            try:
+                for offset, position in target.assigned:
+                    new[offset] = filler.cast(offset, row[position], 1)
+                new = _touch(target.table, list(old), new, assigned, filler, env)
+            except DatabaseError as exc:
+                forgive(session, exc, self.plan.ignore)
+                continue
             if new != list(old):
-                count += _update(session, writer, key, list(old), new, changed, value, ignore=self.plan.ignore)
+                count += update(key, list(old), new, changed, value)
         if target.assigned is None:
             session.changed(target.table, -count)
         return count

@@ -88,7 +88,7 @@ def compile_alone(session: Session, plan: InsertPlan, filler: ColumnFiller) -> A
     table = plan.table
     if plan.replace or plan.ignore or plan.on_duplicate or plan.query is not None or len(plan.rows) != 1:
         return None
-    if not filler.strict or table.generated or table.parts:
+    if not filler.strict or filler.completes or table.parts:
         return None
     auto = table.auto_increment
     names: dict[str, Any] = {"null": filler.null}

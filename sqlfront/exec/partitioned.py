@@ -12,6 +12,7 @@ from sqlfront.exec.rows import Row, RowWriter
 
 if TYPE_CHECKING:
     from sqlfront.catalog.model import Table
+    from sqlfront.exec.foreign_keys import ReferenceChanges
     from sqlfront.session import Session
 
 
@@ -75,9 +76,18 @@ class PartitionedWriter(RowWriter):
 
 
 def row_writer(
-    session: Session, txn: Transaction, table: Table, pessimistic: bool, *, check_now: bool = False
+    session: Session,
+    txn: Transaction,
+    table: Table,
+    pessimistic: bool,
+    *,
+    check_now: bool = False,
+    changes: ReferenceChanges | None = None,
 ) -> RowWriter:
-    """The writer of a table's rows within one statement."""
+    """The writer of a table's rows within one statement; `changes` are told what it does to references."""
+    noting = None if changes is None else changes.writer(table, check_now=check_now)
+    if noting is not None:
+        return noting
     kind: Any = PartitionedWriter if table.parts else RowWriter
     writer: RowWriter = kind(session, txn, table, pessimistic, check_now=check_now)
     return writer

@@ -50,6 +50,10 @@ class RowWriter:
         """Reads and locks as of the same timestamp as another writer of the statement."""
         self._reader, self._ts = other.reader, other._ts
 
+    def reads_at(self, reader: Reader, ts: int) -> None:
+        """Reads by `reader`, whose timestamp is `ts`, from now on, and locks as of it."""
+        self._reader, self._ts = reader, ts
+
     def lock(self, keys: Sequence[bytes]) -> None:
         """Locks keys that were read by `reader` (pessimistic statements only)."""
         if self.pessimistic and keys:

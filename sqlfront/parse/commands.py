@@ -309,12 +309,14 @@ class Commands:
 
     def _delete(self) -> Delete:
         tokens = list(self.tokens[self.at :])
-        while len(tokens) > 1 and tokens[1].text.upper() in ("LOW_PRIORITY", "QUICK"):
+        ignore = False
+        while len(tokens) > 1 and tokens[1].text.upper() in ("LOW_PRIORITY", "QUICK", "IGNORE"):
+            ignore |= tokens[1].text.upper() == "IGNORE"
             del tokens[1]
         tree = self.tree(tokens)
         if not isinstance(tree, exp.Delete):
             raise self.syntax_error(self.at)
-        return Delete(tree)
+        return Delete(tree, ignore)
 
     def _ddl(self) -> Ddl:
         """Definitions are read from their text by `bind/ddl.py`: sqlglot drops or refuses parts of MySQL's."""

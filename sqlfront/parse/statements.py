@@ -38,6 +38,7 @@ class Update:
 @dataclass(slots=True)
 class Delete:
     ast: exp.Delete
+    ignore: bool = False
 
 
 @dataclass(slots=True)

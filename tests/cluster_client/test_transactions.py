@@ -391,3 +391,28 @@ def test_a_cancelled_commit_leaves_nothing_half_done() -> None:
             assert found in ({}, {b"a": name.encode(), b"h": name.encode()})
 
     with_cluster(scenario, options=TWO_PHASES)
+
+
+@MODES
+@pytest.mark.parametrize("pessimistic", [False, True])
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_witnessed_key_conflicts_with_an_optimistic_write(options: Options, pessimistic: bool, writes: bool) -> None:
+    async def scenario(cluster: MockCluster, client: Cluster) -> None:
+        await put_all(client, SPREAD)
+        cluster.split(b"g")
+        removal = await client.begin(pessimistic=False)
+        removal.delete(b"a")
+        witness = await client.begin(pessimistic=pessimistic)
+        if pessimistic:
+            await witness.lock_and_get([b"a", b"h"], wait_ms=0)
+        witness.witness([b"a", b"h"])
+        if writes:
+            witness.put(b"t", b"9")
+        assert await witness.commit() > removal.start_ts
+        with pytest.raises(WriteConflict):
+            await removal.commit()
+        await client.drain()
+        assert await read_all(client) == SPREAD | ({b"t": b"9"} if writes else {})
+        assert locks(cluster) == []
+
+    with_cluster(scenario, options=options)

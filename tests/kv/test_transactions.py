@@ -476,3 +476,48 @@ def test_second_owner_foreign_directory_and_newer_format(tmp_path: Path) -> None
     with pytest.raises(errors.NotOurDirectory):
         open_test_store(str(foreign))
     assert [entry.name for entry in foreign.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("pessimistic", [False, True])
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_witnessed_key_conflicts_with_an_optimistic_write(
+    store: EmbeddedStore, pessimistic: bool, writes: bool
+) -> None:
+    put(store, parent=b"1")
+    removal = store.begin(pessimistic=False)
+    removal.delete(b"parent")
+    witness = store.begin(pessimistic=pessimistic)
+    if pessimistic:
+        lock(witness, b"parent")
+    witness.witness([b"parent"])
+    if writes:
+        witness.put(b"child", b"1")
+    assert witness.commit() > removal.start_ts
+    with pytest.raises(errors.WriteConflict):
+        removal.commit()
+    assert store.snapshot().get(b"parent") == b"1"
+    assert store.begin(pessimistic=False).get(b"parent") == b"1"
+
+
+def test_witnesses_do_not_meet_but_see_changes(store: EmbeddedStore) -> None:
+    put(store, parent=b"1")
+    first, second, third = (store.begin(pessimistic=False) for _ in range(3))
+    waiting_ts = store.now_ts()
+    for number, txn in enumerate((first, second)):
+        txn.witness([b"parent"])
+        txn.put(b"child%d" % number, b"")
+        txn.commit()
+    locker = store.begin()
+    locker.lock_keys([b"parent"], for_update_ts=waiting_ts, wait_ms=0)  # nothing has changed since
+    locker.rollback()
+    put(store, parent=b"2")
+    third.witness([b"parent"])
+    third.put(b"child2", b"")
+    with pytest.raises(errors.WriteConflict):
+        third.commit()
+    locker = store.begin()
+    with pytest.raises(errors.WriteConflict):
+        locker.lock_keys([b"parent"], for_update_ts=waiting_ts, wait_ms=0)
+    locker.rollback()
+    store.gc(store.now_ts())
+    assert store.snapshot().get(b"parent") == b"2"

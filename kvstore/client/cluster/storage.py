@@ -252,6 +252,9 @@ class StorageTransaction(ClusterReader):
         work = self._txn.lock_and_get(keys, for_update_ts=for_update_ts, wait_ms=wait_ms)
         return self._loop.run(work, self.cancel)
 
+    def witness(self, keys: Iterable[bytes]) -> None:
+        self._txn.witness(list(keys))
+
     def mark(self) -> int:
         return self._txn.mark()
 

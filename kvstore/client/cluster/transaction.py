@@ -104,6 +104,8 @@ class ClusterTransaction(MergedReader):
         self._keep_alive = KeepAlive(parts, snapshot.ts)
         self._locks = PessimisticLocks(parts, snapshot.ts, self._keep_alive)
         self._marked: dict[bytes, None] = {}
+        self._witnesses = False
+        """Whether its commit leaves a trace of its locks though it may write nothing."""
         self._lock_ts = snapshot.ts
         """The newest timestamp at hand to lock at."""
 
@@ -164,6 +166,10 @@ class ClusterTransaction(MergedReader):
         self._marked.update((key, None) for key in keys)
         return True
 
+    def witness(self, keys: Sequence[bytes]) -> None:
+        """See `kvstore.client.api.Transaction.witness`: all keys that are locked or marked get an L record."""
+        self._witnesses = self.lock_at_hand(keys)
+
     async def lock_keys(
         self,
         keys: Sequence[bytes],
@@ -219,7 +225,7 @@ class ClusterTransaction(MergedReader):
         """
         self._open()
         self._over = True
-        if not self._buffer.writes:
+        if not self._buffer.writes and not self._witnesses:
             await self._locks.release()
             return self.start_ts
         try:
