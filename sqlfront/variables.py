@@ -252,13 +252,22 @@ def _read_engines(var: Variable, value: object, notes: Notes) -> Value:
 
 
 def _charset(var: Variable, value: object, notes: Notes) -> Value:
-    name = "utf8mb4" if value is None else str(value).strip().lower()
+    if value is None:
+        raise wrong_value(var.name, value)
+    name = str(value).strip().lower()
     if name not in _CHARSETS:
         raise error(1115, f"Unknown character set: '{value}'{near_match(name, _CHARSETS)}")
     return "utf8mb4" if name in ("utf8", "utf8mb3") else name
 
 
+def _results_charset(var: Variable, value: object, notes: Notes) -> Value:
+    """Empty for NULL: results as they are."""
+    return "" if value is None or value == "" else _charset(var, value, notes)
+
+
 def _collation(var: Variable, value: object, notes: Notes) -> Value:
+    if value is None:
+        raise wrong_value(var.name, value)
     name = str(value).strip().lower()
     if name not in _COLLATIONS:
         raise error(1273, f"Unknown collation: '{value}'{near_match(name, _COLLATIONS)}")
@@ -266,6 +275,8 @@ def _collation(var: Variable, value: object, notes: Notes) -> Value:
 
 
 def _time_zone(var: Variable, value: object, notes: Notes) -> Value:
+    if value is None:
+        raise wrong_value(var.name, value)
     if not isinstance(value, str):
         raise error(ER_UNKNOWN_TIME_ZONE, f"Unknown or incorrect time zone: '{value}'")
     zone_of(value)
@@ -396,7 +407,7 @@ VARIABLES: dict[str, Variable] = {
         # Character sets: text is Unicode inside, so these only tell what a client is told.
         _str("character_set_client", "utf8mb4", BOTH, _charset),
         _str("character_set_connection", "utf8mb4", BOTH, _charset),
-        _str("character_set_results", "utf8mb4", BOTH, _charset),
+        _str("character_set_results", "utf8mb4", BOTH, _results_charset),
         _str("character_set_server", "utf8mb4", BOTH, _charset, only=True),
         _str("character_set_database", "utf8mb4", BOTH, _charset, only=True),
         _fixed("character_set_system", "utf8mb4"),

@@ -476,11 +476,22 @@ class _Reader(TokenCursor):
             self.accept("=")
             options.collate = self._charset_name()
             return True
+        if self.word() == "ENCRYPTION":
+            self._no_encryption()
+            return True
         if default:
             raise self.wrong()
-        if self.word() in ("ENCRYPTION", "PLACEMENT", "READ"):
+        if self.word() in ("PLACEMENT", "READ"):
             raise self.refuse(self.word())
         return False
+
+    def _no_encryption(self) -> None:
+        """ENCRYPTION = 'N': nothing to do."""
+        position = self.position
+        self.take()
+        self.accept("=")
+        if self.string().upper() != "N":
+            raise self.refuse("ENCRYPTION", position)
 
     def _table_option(self, options: d.TableOptions) -> bool:
         if self._charset_option(options):
@@ -500,7 +511,7 @@ class _Reader(TokenCursor):
         elif self.accept_any(*_ADVICE):
             self.accept("=")
             self.take()
-        elif self.word() in ("TABLESPACE", "DATA", "INDEX", "CONNECTION", "ENCRYPTION", "COMPRESSION", "UNION", "TTL",
+        elif self.word() in ("TABLESPACE", "DATA", "INDEX", "CONNECTION", "COMPRESSION", "UNION", "TTL",
                              "PLACEMENT", "SHARD_ROW_ID_BITS", "PRE_SPLIT_REGIONS", "INSERT_METHOD"):  # fmt: skip
             raise self.refuse(f"table option {self.word()}")
         else:

@@ -65,7 +65,11 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
             return lambda s: _check(s, statement)
         case parse.AdminShowDdl() | parse.AdminShowDdlJobs() | parse.AdminCancelDdlJobs():
             return lambda s: _ddl_jobs(s, statement)
-        case parse.Query() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain():
+        case parse.Nothing():
+            return lambda s: Result()
+        case parse.LockTables() | parse.UnlockTables() | parse.Flush() | parse.MaintainTables():
+            return lambda s: _maintain(s, statement)
+        case parse.Query() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain() | parse.Do():
             raise AssertionError(statement)
         case _:
             assert_never(statement)
@@ -329,6 +333,14 @@ def _analyze(session: Session, statement: parse.AnalyzeTable) -> Result:
     result = execute_analyze(session, statement, ask)
     session.database.forget_plans()
     return result
+
+
+def _maintain(
+    session: Session, statement: parse.LockTables | parse.UnlockTables | parse.Flush | parse.MaintainTables
+) -> Result:
+    from sqlfront.exec.maintenance import execute_maintenance
+
+    return execute_maintenance(session, statement, _analyze)
 
 
 def _check(session: Session, statement: parse.AdminCheckTable | parse.AdminCheckIndex) -> Result:

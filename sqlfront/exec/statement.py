@@ -96,6 +96,9 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
     match statement:
         case parse.Query():
             return _query(session, parsed, statement, params)
+        case parse.Do():
+            executable, cacheable = _query(session, parsed, statement.query, params)
+            return Discarding(executable), cacheable
         case parse.Insert() | parse.Update() | parse.Delete():
             from sqlfront.exec.dml import make_change
 
@@ -220,6 +223,23 @@ class Telling:
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         tell(session, self._warnings)
         return self._executable.run(session, params)
+
+
+class Discarding:
+    """A query whose rows are made and thrown away: DO."""
+
+    def __init__(self, executable: Executable) -> None:
+        self.any_integer = executable.any_integer
+        self._executable = executable
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        result = self._executable.run(session, params)
+        try:
+            for _ in result.fetch():
+                pass
+        finally:
+            result.close()
+        return Result()
 
 
 class AtTimestamp:

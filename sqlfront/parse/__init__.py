@@ -10,6 +10,7 @@ statements of ours. What neither side knows is refused.
     trees.py       sqlglot's parser, with limits on what it is given and on what comes back
     hints.py       the text of an optimizer hint, read by the binder
     commands.py    a cursor over the tokens, with one reader for each kind of statement
+    maintenance.py readers of statements about tables that change no rows: LOCK, FLUSH, CHECK, ...
     statements.py  what comes out
 
 sqlglot is imported by the first statement that is parsed, not with this package.
@@ -35,12 +36,17 @@ from sqlfront.parse.statements import (
     Deallocate,
     Delete,
     Describe,
+    Do,
     Execute,
     Explain,
+    Flush,
     ImportInto,
     ImportOption,
     Insert,
     Kill,
+    LockTables,
+    MaintainTables,
+    Nothing,
     Parsed,
     Prepare,
     Query,
@@ -52,6 +58,7 @@ from sqlfront.parse.statements import (
     SetVariables,
     Show,
     Statement,
+    UnlockTables,
     Update,
     Use,
 )
@@ -77,12 +84,17 @@ __all__ = [
     "Deallocate",
     "Delete",
     "Describe",
+    "Do",
     "Execute",
     "Explain",
+    "Flush",
     "ImportInto",
     "ImportOption",
     "Insert",
     "Kill",
+    "LockTables",
+    "MaintainTables",
+    "Nothing",
     "Parsed",
     "Prepare",
     "Query",
@@ -94,6 +106,7 @@ __all__ = [
     "SetVariables",
     "Show",
     "Statement",
+    "UnlockTables",
     "Update",
     "Use",
     "parse",

@@ -11,6 +11,7 @@ from sqlglot.errors import ParseError
 from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
+from sqlfront.parse import maintenance
 from sqlfront.parse.statements import (
     AdminCancelDdlJobs,
     AdminCheckIndex,
@@ -32,6 +33,7 @@ from sqlfront.parse.statements import (
     ImportOption,
     Insert,
     Kill,
+    Nothing,
     Parsed,
     Prepare,
     Query,
@@ -51,10 +53,12 @@ from sqlfront.parse.tokens import (
     LITERALS,
     add_into,
     as_of_end,
+    bytes_as_hex,
     insert_set_form,
     is_word,
     mark_functions,
     number_placeholders,
+    refuse_bytes,
     select_item_texts,
     spell_values,
     tokenize,
@@ -72,8 +76,7 @@ _QUERY_STARTS = frozenset(
 )
 _KNOWN_COMMANDS = frozenset(
     """
-    LOCK UNLOCK FLUSH LOAD GRANT REVOKE CALL DO HANDLER XA OPTIMIZE REPAIR CHECK CHECKSUM RESET SIGNAL RESTORE
-    INSTALL
+    LOAD GRANT REVOKE CALL HANDLER XA CHECKSUM RESET SIGNAL RESTORE INSTALL
     """.split()
 )
 _DDL_STARTS = frozenset(
@@ -88,12 +91,15 @@ def parse_statement(text: str) -> Parsed:
     """Parses exactly one statement (see `sqlfront.parse.parse`)."""
     if len(text) > STATEMENT_BYTES_MAX:
         raise error(1153, f"statement of {len(text)} characters is over the limit of {STATEMENT_BYTES_MAX}")
+    given = text
     if "/*!" in text:
         text = open_version_comments(text)
     tokens = tokenize(text)
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     if not tokens:
+        if "/*" in given:
+            return Parsed(Nothing(), text)
         raise error(1065, "Query was empty")
     for token in tokens:
         if token.token_type == TokenType.SEMICOLON:
@@ -102,6 +108,10 @@ def parse_statement(text: str) -> Parsed:
                 "one statement at a time: text follows ';'" + near(text, token.end + 1),
                 position=token.end + 1,
             )
+    if not text.isascii():
+        if tokens[0].text.upper() in _DDL_STARTS:
+            refuse_bytes(text)
+        tokens = bytes_as_hex(tokens)
     names: list[str] = []
     tokens, positional = number_placeholders(tokens, names)
     if tokens[0].text.upper() not in _DDL_STARTS:
@@ -739,4 +749,11 @@ _READERS: dict[str, Callable[[Commands], Statement]] = {
     "EXECUTE": Commands._execute,
     "DEALLOCATE": Commands._deallocate,
     "KILL": Commands._kill,
+    "LOCK": maintenance.lock_tables,
+    "UNLOCK": maintenance.unlock_tables,
+    "FLUSH": maintenance.flush,
+    "DO": maintenance.do,
+    "CHECK": maintenance.maintain_tables,
+    "OPTIMIZE": maintenance.maintain_tables,
+    "REPAIR": maintenance.maintain_tables,
 }

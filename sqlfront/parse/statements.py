@@ -190,6 +190,46 @@ class ImportInto:
 
 
 @dataclass(slots=True)
+class Nothing:
+    """Comments alone."""
+
+
+@dataclass(slots=True)
+class LockTables:
+    """LOCK TABLES; `locked` are the tables it names."""
+
+    locked: list[exp.Table]
+
+
+@dataclass(slots=True)
+class UnlockTables:
+    pass
+
+
+@dataclass(slots=True)
+class Flush:
+    """FLUSH of something that needs no flushing; `tables` are those of FLUSH TABLES, perhaps none."""
+
+    what: str
+    tables: list[exp.Table] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Do:
+    """DO: expressions whose values nobody asks for."""
+
+    query: Query
+
+
+@dataclass(slots=True)
+class MaintainTables:
+    """CHECK, OPTIMIZE or REPAIR TABLE: `verb` in lower case."""
+
+    verb: str
+    tables: list[exp.Table]
+
+
+@dataclass(slots=True)
 class RunGc:
     """ADMIN GC: collect old versions now."""
 
@@ -222,6 +262,7 @@ Statement: TypeAlias = (
     Query | Insert | Update | Delete | Ddl | RenameTable | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint
     | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | AdminShowDdl
     | AdminShowDdlJobs | AdminCancelDdlJobs | Backup | ImportInto | RunGc | Prepare | Execute | Deallocate | Kill
+    | Nothing | LockTables | UnlockTables | Flush | Do | MaintainTables
 )  # fmt: skip
 
 
