@@ -16,8 +16,10 @@ import datetime as dt
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from kvstore.client.api import ReadFrom
 from sqlfront.errors import DatabaseError, error, near_match, unsupported
@@ -283,6 +285,15 @@ def _time_zone(var: Variable, value: object, notes: Notes) -> Value:
     return "SYSTEM" if value.strip().upper() == "SYSTEM" else value.strip()
 
 
+def _timestamp(var: Variable, value: object, notes: Notes) -> Value:
+    """Seconds since 1970; 0 for the clock."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise error(ER_WRONG_TYPE_FOR_VAR, f"Incorrect argument type to variable '{var.name}'")
+    if not 0 <= value <= _U31:
+        raise wrong_value(var.name, value)
+    return round(float(value), 6)
+
+
 def _duration(var: Variable, value: object, notes: Notes) -> Value:
     """A Go duration such as 10m0s."""
     if isinstance(value, str) and re.fullmatch(r"(\d+(\.\d+)?(h|m|s|ms))+", value.strip()):
@@ -323,8 +334,6 @@ def zone_of(name: str) -> dt.tzinfo:
 
 def system_zone() -> dt.tzinfo:
     """Returns the machine's time zone, with its summer time where that can be found out."""
-    import os
-    import time
     import zoneinfo
 
     name = os.environ.get("TZ", "").lstrip(":")
@@ -388,7 +397,8 @@ VARIABLES: dict[str, Variable] = {
         # What statements mean.
         _str("sql_mode", DEFAULT_SQL_MODE, BOTH, _sql_mode),
         _str("time_zone", "SYSTEM", BOTH, _time_zone),
-        _int("div_precision_increment", 4, 0, 30, only=True),
+        Variable("timestamp", SESSION, 0.0, _timestamp),
+        _int("div_precision_increment", 4, 0, 30),
         _int("group_concat_max_len", 1024, 4, _U64),
         _int("default_week_format", 0, 0, 7, only=True),
         _int("auto_increment_increment", 1, 1, 65535, only=True),
@@ -606,6 +616,8 @@ class Variables:
     no_zero_date: bool = True
     no_auto_value_on_zero: bool = False
     zone: dt.tzinfo = dt.UTC
+    timestamp_ns: int = 0
+    """What the time is for NOW() and its like; 0: what the clock says."""
     isolation: str = "REPEATABLE-READ"
     read_only: bool = False
     pessimistic: bool = True
@@ -614,6 +626,8 @@ class Variables:
     mem_quota: int = QUERY_MEMORY
     select_limit: int | None = None
     div_precision_increment: int = 4
+    group_concat_max_len: int = 1024
+    notes: bool = True
     recursion_depth_max: int = 1000
     foreign_key_checks: bool = True
     read_engines: frozenset[str] = frozenset()
@@ -640,6 +654,8 @@ class Variables:
             return self.globals.get(name)
         if var.scope == NONE and var.name not in _SESSION_TOLD:
             return self.globals.get(name)
+        if var.name == "timestamp" and not self.timestamp_ns:
+            return round(time.time(), 6)
         return self._values[var.name]
 
     def set(self, name: str, value: object, scope: str = SESSION) -> Notes:
@@ -748,6 +764,7 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "autocommit": _attribute("autocommit", bool),
     "sql_mode": _apply_sql_mode,
     "time_zone": _apply_time_zone,
+    "timestamp": _attribute("timestamp_ns", lambda v: int(float(v) * 1_000_000) * 1000),
     "transaction_isolation": _attribute("isolation", str),
     "transaction_read_only": _attribute("read_only", bool),
     "tidb_txn_mode": _attribute("pessimistic", lambda v: v != "optimistic"),
@@ -756,6 +773,8 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "tidb_mem_quota_query": _attribute("mem_quota", int),
     "sql_select_limit": _apply_select_limit,
     "div_precision_increment": _attribute("div_precision_increment", int),
+    "group_concat_max_len": _attribute("group_concat_max_len", int),
+    "sql_notes": _attribute("notes", bool),
     "cte_max_recursion_depth": _attribute("recursion_depth_max", int),
     "foreign_key_checks": _attribute("foreign_key_checks", bool),
     "tidb_isolation_read_engines": _apply_read_engines,

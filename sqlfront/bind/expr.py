@@ -463,6 +463,8 @@ class ExprBinder:
                 1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node)
             )
         key, type_ = _SESSION_VALUES[name]
+        if key in _OF_THE_LAST:
+            self.ctx.cacheable = False
         return Context((key,), type_)
 
     def no_paren(self, node: exp.Expression) -> Expr:
@@ -714,6 +716,9 @@ _SESSION_VALUES: dict[str, tuple[str, FieldType]] = {
     "row_count": ("row_count", t.BIGINT), "found_rows": ("found_rows", t.BIGINT), "version": ("version", t.TEXT),
     "tidb_version": ("tidb_version", t.TEXT),
 }  # fmt: skip
+
+_OF_THE_LAST = frozenset({"row_count", "found_rows"})
+"""What a session tells of the statement before the one that asks."""
 
 _FORMATTED = frozenset({"DATE", "TIME", "DATETIME", "TIMESTAMP"})
 

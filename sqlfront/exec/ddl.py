@@ -41,17 +41,14 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
     zone = session.variables.zone
     affected = 0
 
-    def note(code: int, message: str) -> None:
-        session.warnings.append(("Note", code, message))
-
     match spec:
         case d.CreateDatabase():
-            affected = int(ddl.create_database(catalog, spec, note))
+            affected = int(ddl.create_database(catalog, spec, session.note))
         case d.AlterDatabase():
             ddl.alter_database(catalog, spec, current_db)
         case d.DropDatabase():
             dropped = catalog.schema.database(spec.name)
-            affected = ddl.drop_database(catalog, spec, note)
+            affected = ddl.drop_database(catalog, spec, session.note)
             if dropped is not None:
                 for table in dropped.tables.values():
                     for part in (table, *table.parts):
@@ -62,10 +59,10 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             check_definition(spec.columns)
             if spec.partition is not None:
                 check_partitions(spec, spec.partition, Env(tz=zone))
-            ddl.create_table(catalog, spec, current_db, zone, note)
+            ddl.create_table(catalog, spec, current_db, zone, session.note)
         case d.DropTable():
             before = catalog.schema
-            ddl.drop_tables(catalog, spec, current_db, note)
+            ddl.drop_tables(catalog, spec, current_db, session.note)
             after = catalog.schema.table_by_id
             for table_id, table in before.table_by_id.items():
                 if table_id not in after:
@@ -79,7 +76,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
         case d.AlterTable():
             _check_new_columns(catalog, spec, current_db)
             _check_new_partitions(session, spec)
-            table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
+            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
             if plan.replaced_id is not None:

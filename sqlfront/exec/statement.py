@@ -127,6 +127,10 @@ def _query(
     if statement.as_of is not None:
         ts = as_of_timestamp(session, ctx, statement.as_of, tuple(params))
         ctx.schema = ctx.schema.at(ts)
+    if statement.counts_all:
+        from sqlfront.exec.found_rows import FoundRows
+
+        return _telling(FoundRows(session, ctx, statement), ctx), False
     plan = plan_query(session, ctx, statement)
     executable: Executable
     limit_ms = session.variables.max_execution_ms if ctx.max_execution_ms is None else ctx.max_execution_ms

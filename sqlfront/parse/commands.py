@@ -63,7 +63,7 @@ from sqlfront.parse.tokens import (
     spell_values,
     tokenize,
 )
-from sqlfront.parse.trees import parse_tree
+from sqlfront.parse.trees import has_option, parse_tree
 
 STATEMENT_BYTES_MAX = 64 << 20
 DDL_JOBS_SHOWN = 10
@@ -257,7 +257,8 @@ class Commands:
             return Update(tree) if isinstance(tree, exp.Update) else Delete(tree)
         if not isinstance(tree, (exp.Query, exp.Values)):
             raise self.syntax_error(self.at)
-        return Query(tree, select_item_texts(self.text, self.tokens[self.at :]), as_of)
+        texts = select_item_texts(self.text, self.tokens[self.at :])
+        return Query(tree, texts, as_of, has_option(tree, "SQL_CALC_FOUND_ROWS"))
 
     def _take_as_of(self, tokens: Sequence[Token]) -> tuple[list[Token], exp.Expression | None]:
         """Takes `AS OF TIMESTAMP expr` off a table reference; every occurrence must say the same."""

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Query:
-    """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column
-    names.
+    """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column names;
+    `counts_all` says that the rows that LIMIT leaves out count too (SQL_CALC_FOUND_ROWS).
     """
 
     ast: exp.Expression
     item_texts: tuple[str, ...] = ()
     as_of: exp.Expression | None = None
+    counts_all: bool = False
 
 
 @dataclass(slots=True)
