@@ -241,7 +241,7 @@ class Session:
         if isinstance(parsed.statement, parse.Query):
             row_count = -1
             found_rows = 1 if executable.any_integer else None  # of a point query, if it finds something
-        elif not isinstance(parsed.statement, (parse.Insert, parse.Update, parse.Delete)):
+        elif not isinstance(parsed.statement, (parse.Insert, parse.Update, parse.Delete, parse.SelectInto)):
             row_count = 0 if cacheable else None
         plan = _CachedPlan(executable, schema, types, parsed.names, convert, row_count, found_rows)
         if cacheable:

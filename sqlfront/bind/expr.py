@@ -143,6 +143,16 @@ class ExprBinder:
         _, type_ = self.ctx.user_variables.get(name, (None, t.NULL))
         return Context(("uservar", name), type_)
 
+    def assignment(self, node: exp.PropertyEQ) -> Expr:
+        """@name := value"""
+        if self.ctx.assigned is None or not isinstance(node.this, exp.Parameter):
+            raise refuse(node)
+        name = node.this.name.casefold()
+        value = self.bind(node.expression)
+        known = self.ctx.assigned.get(name, value.type)
+        self.ctx.assigned[name] = fn.unify([known, value.type]) if known != value.type else known
+        return fn.resolve("assign_user_variable", [literals.text(name), value])
+
     def system_variable(self, node: exp.SessionParameter) -> Expr:
         name = node.name.lower()
         self.ctx.cacheable = False
@@ -755,7 +765,8 @@ _BINDERS: dict[type, Any] = {
     exp.Boolean: ExprBinder.boolean, exp.Placeholder: ExprBinder.placeholder, exp.HexString: ExprBinder.hex_string,
     exp.BitString: ExprBinder.bit_string, exp.National: ExprBinder.national, exp.Introducer: ExprBinder.introducer,
     exp.Concat: ExprBinder.adjacent, exp.Parameter: ExprBinder.user_variable,
-    exp.SessionParameter: ExprBinder.system_variable, exp.Paren: ExprBinder.paren, exp.Alias: ExprBinder.alias,
+    exp.PropertyEQ: ExprBinder.assignment, exp.SessionParameter: ExprBinder.system_variable,
+    exp.Paren: ExprBinder.paren, exp.Alias: ExprBinder.alias,
     exp.And: ExprBinder.logic, exp.Or: ExprBinder.logic, exp.Xor: ExprBinder.binary, exp.Add: ExprBinder.add,
     exp.Sub: ExprBinder.add, exp.Mul: ExprBinder.binary, exp.Div: ExprBinder.binary, exp.IntDiv: ExprBinder.binary,
     exp.Mod: ExprBinder.binary, exp.BitwiseAnd: ExprBinder.binary, exp.BitwiseOr: ExprBinder.binary,

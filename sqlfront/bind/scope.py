@@ -39,7 +39,8 @@ class BindContext:
     `variables` answers @@name, `user_variables` types @name; reading either makes the plan good for one execution
     (`cacheable` False). `read_engines` are the storage engines that may be read; `locking` says that the statement
     locks what it reads. `warnings` (code, message) are to be told at each execution. `max_execution_ms` is what a hint
-    says of the time, None without one.
+    says of the time, None without one. `assigned` takes the types of what `@name := value` gives, None where that is
+    refused.
     """
 
     schema: Schema
@@ -58,6 +59,7 @@ class BindContext:
     locking: bool = False
     warnings: list[tuple[int, str]] = field(default_factory=list)
     max_execution_ms: int | None = None
+    assigned: dict[str, FieldType] | None = None
 
     def new_id(self) -> int:
         self.next_id += 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from coprocessor.env import Env
 from coprocessor.quota import Quota
+from sqlfront.bind.literals import type_of
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
@@ -64,9 +65,16 @@ class StatementContext(dict[tuple[object, ...], object]):
                 return VERSION
             case "tidb_version":
                 return f"Release Version: {VERSION}"
+            case "assign":
+                return self.assign
             case "uservar":
                 return session.user_variables.get(str(key[1]), (None, None))[0]
         raise KeyError(key)
+
+    def assign(self, name: str, value: object) -> None:
+        """Gives a user variable a value, which the rest of the statement sees."""
+        self["uservar", name] = value
+        self._session.user_variables[name] = (value, type_of(value))
 
     def _clock(self, zone: dt.tzinfo, fsp: int) -> dt.datetime:
         """The time of the statement: the clock's, or what SET timestamp says."""

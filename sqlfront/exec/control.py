@@ -69,7 +69,12 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
             return lambda s: Result()
         case parse.LockTables() | parse.UnlockTables() | parse.Flush() | parse.MaintainTables():
             return lambda s: _maintain(s, statement)
-        case parse.Query() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain() | parse.Do():
+        case parse.LoadData():
+            return lambda s: _load_data(s, parsed, statement, params)
+        case (
+            parse.Query() | parse.SelectInto() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain()
+            | parse.Do()
+        ):  # fmt: skip
             raise AssertionError(statement)
         case _:
             assert_never(statement)
@@ -137,7 +142,7 @@ def _find_savepoint(session: Session, name: str) -> int:
 
 def _set(session: Session, parsed: parse.Parsed, statement: parse.SetVariables, params: Sequence[object]) -> Result:
     for item in statement.items:
-        value = None if item.value is None else _evaluate(session, parsed, item.value, params)
+        value = None if item.value is None else evaluate(session, parsed, item.value, params)
         match item.scope:
             case "user":
                 session.user_variables[item.name] = (value, type_of(value))
@@ -150,7 +155,7 @@ def _set(session: Session, parsed: parse.Parsed, statement: parse.SetVariables, 
     return Result()
 
 
-def _evaluate(session: Session, parsed: parse.Parsed, node: Any, params: Sequence[object]) -> object:
+def evaluate(session: Session, parsed: parse.Parsed, node: Any, params: Sequence[object]) -> object:
     """A value that SET assigns: an expression over nothing, or a scalar subquery."""
     from coprocessor.evaluate import compile_expr
     from coprocessor.expr import Subquery, walk
@@ -210,7 +215,8 @@ def _prepare(session: Session, statement: parse.Prepare) -> Result:
     parsed = parse.parse(source)
     if isinstance(parsed.statement, (parse.Prepare, parse.Execute, parse.Deallocate)):
         raise error(1295, "This command is not supported in the prepared statement protocol yet")
-    if isinstance(parsed.statement, (parse.Query, parse.Insert, parse.Update, parse.Delete)):
+    assigns = isinstance(parsed.statement, parse.Query) and parsed.statement.assigns
+    if isinstance(parsed.statement, (parse.Query, parse.Insert, parse.Update, parse.Delete)) and not assigns:
         from sqlfront.exec.statement import make_executable
 
         # Unknown names are refused now; the values decide the types when it is executed.
@@ -257,6 +263,12 @@ def _backup(session: Session, statement: parse.Backup) -> Result:
     session.database.statistics.flush()
     local.backup(statement.path)
     return Result()
+
+
+def _load_data(session: Session, parsed: parse.Parsed, statement: parse.LoadData, params: Sequence[object]) -> Result:
+    from sqlfront.exec.load_data import execute_load_data
+
+    return execute_load_data(session, parsed, statement, params)
 
 
 def _import(session: Session, statement: parse.ImportInto) -> Result:

@@ -96,6 +96,11 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
     match statement:
         case parse.Query():
             return _query(session, parsed, statement, params)
+        case parse.SelectInto():
+            from sqlfront.exec.select_into import select_into
+
+            executable, cacheable = _query(session, parsed, statement.query, params)
+            return select_into(session, statement, executable), cacheable
         case parse.Do():
             executable, cacheable = _query(session, parsed, statement.query, params)
             return Discarding(executable), cacheable
@@ -127,6 +132,12 @@ def _query(
     if statement.as_of is not None:
         ts = as_of_timestamp(session, ctx, statement.as_of, tuple(params))
         ctx.schema = ctx.schema.at(ts)
+    if statement.assigns:
+        from sqlfront.exec.assigning import assigning
+
+        found = assigning(session, parsed, statement, params)
+        if found is not None:
+            return found, False
     if statement.counts_all:
         from sqlfront.exec.found_rows import FoundRows
 

@@ -10,6 +10,7 @@ statements of ours. What neither side knows is refused.
     trees.py       sqlglot's parser, with limits on what it is given and on what comes back
     hints.py       the text of an optimizer hint, read by the binder
     commands.py    a cursor over the tokens, with one reader for each kind of statement
+    files.py       readers of SELECT ... INTO and LOAD DATA
     maintenance.py readers of statements about tables that change no rows: LOCK, FLUSH, CHECK, ...
     statements.py  what comes out
 
@@ -39,11 +40,13 @@ from sqlfront.parse.statements import (
     Do,
     Execute,
     Explain,
+    FileForm,
     Flush,
     ImportInto,
     ImportOption,
     Insert,
     Kill,
+    LoadData,
     LockTables,
     MaintainTables,
     Nothing,
@@ -55,6 +58,7 @@ from sqlfront.parse.statements import (
     Rollback,
     RunGc,
     Savepoint,
+    SelectInto,
     SetVariables,
     Show,
     Statement,
@@ -87,11 +91,13 @@ __all__ = [
     "Do",
     "Execute",
     "Explain",
+    "FileForm",
     "Flush",
     "ImportInto",
     "ImportOption",
     "Insert",
     "Kill",
+    "LoadData",
     "LockTables",
     "MaintainTables",
     "Nothing",
@@ -103,6 +109,7 @@ __all__ = [
     "Rollback",
     "RunGc",
     "Savepoint",
+    "SelectInto",
     "SetVariables",
     "Show",
     "Statement",

@@ -12,6 +12,7 @@ from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
 from sqlfront.parse import maintenance
+from sqlfront.parse.files import find_into, load_data, select_into
 from sqlfront.parse.statements import (
     AdminCancelDdlJobs,
     AdminCheckIndex,
@@ -42,6 +43,7 @@ from sqlfront.parse.statements import (
     Rollback,
     RunGc,
     Savepoint,
+    SelectInto,
     SetVariables,
     Show,
     Statement,
@@ -76,7 +78,7 @@ _QUERY_STARTS = frozenset(
 )
 _KNOWN_COMMANDS = frozenset(
     """
-    LOAD GRANT REVOKE CALL HANDLER XA CHECKSUM RESET SIGNAL RESTORE INSTALL
+    GRANT REVOKE CALL HANDLER XA CHECKSUM RESET SIGNAL RESTORE INSTALL
     """.split()
 )
 _DDL_STARTS = frozenset(
@@ -132,7 +134,7 @@ class Commands:
     def statement(self) -> Statement:
         word = self.peek()
         if word in _QUERY_STARTS:
-            return self._query()
+            return self.query()
         reader = _READERS.get(word)
         if reader is not None:
             return reader(self)
@@ -250,7 +252,10 @@ class Commands:
 
     # Queries and changes
 
-    def _query(self) -> Query | Update | Delete:
+    def query(self) -> Query | SelectInto | Update | Delete:
+        into = find_into(self.tokens, self.at)
+        if into is not None:
+            return select_into(self, into)
         tokens, as_of = self._take_as_of(self.tokens[self.at :])
         tree = self.tree(tokens)
         if isinstance(tree, (exp.Update, exp.Delete)) and as_of is None:  # after WITH
@@ -258,7 +263,7 @@ class Commands:
         if not isinstance(tree, (exp.Query, exp.Values)):
             raise self.syntax_error(self.at)
         texts = select_item_texts(self.text, self.tokens[self.at :])
-        return Query(tree, texts, as_of, has_option(tree, "SQL_CALC_FOUND_ROWS"))
+        return Query(tree, texts, as_of, has_option(tree, "SQL_CALC_FOUND_ROWS"), ":=" in self.text)
 
     def _take_as_of(self, tokens: Sequence[Token]) -> tuple[list[Token], exp.Expression | None]:
         """Takes `AS OF TIMESTAMP expr` off a table reference; every occurrence must say the same."""
@@ -465,7 +470,7 @@ class Commands:
         if not (self.accept(":=") or self.accept("=")):
             if not self.accept(":", "="):
                 raise self.syntax_error(self.at)
-        stop = self._depth_zero_comma()
+        stop = self.next_comma()
         tokens = self.tokens[self.at : stop]
         self.at = stop
         if len(tokens) == 1 and tokens[0].text.upper() in ("ON", "OFF", "DEFAULT", "ALL"):
@@ -491,7 +496,7 @@ class Commands:
             scope = _SCOPES[self.take().text.upper()]
         return scope, self.name().lower()
 
-    def _depth_zero_comma(self) -> int:
+    def next_comma(self) -> int:
         depth = 0
         for i in range(self.at, len(self.tokens)):
             kind = self.tokens[i].token_type
@@ -564,7 +569,8 @@ class Commands:
                 break
         word = self.peek()
         if word in _QUERY_STARTS and not (word == "TABLE" and self.at + 1 == len(self.tokens)):
-            explain.statement = self._query()
+            statement = self.query()
+            explain.statement = statement.query if isinstance(statement, SelectInto) else statement
             return explain
         if word in ("INSERT", "REPLACE", "UPDATE", "DELETE"):
             explain.statement = _READERS[word](self)
@@ -599,9 +605,9 @@ class Commands:
         if self.accept("SHOW", "DDL"):
             return self._admin_show_ddl()
         if self.accept("CANCEL", "DDL", "JOBS"):
-            ids = [self._number()]
+            ids = [self.number()]
             while self.accept(","):
-                ids.append(self._number())
+                ids.append(self.number())
             self.end()
             return AdminCancelDdlJobs(ids)
         if self.accept("GC"):
@@ -613,11 +619,11 @@ class Commands:
         if not self.accept("JOBS"):
             self.end()
             return AdminShowDdl()
-        count = DDL_JOBS_SHOWN if self.at == len(self.tokens) else self._number()
+        count = DDL_JOBS_SHOWN if self.at == len(self.tokens) else self.number()
         self.end()
         return AdminShowDdlJobs(count)
 
-    def _number(self) -> int:
+    def number(self) -> int:
         token = self.take()
         if token.token_type != TokenType.NUMBER or not token.text.isdigit():
             raise self.syntax_error(self.at - 1)
@@ -750,6 +756,7 @@ _READERS: dict[str, Callable[[Commands], Statement]] = {
     "EXECUTE": Commands._execute,
     "DEALLOCATE": Commands._deallocate,
     "KILL": Commands._kill,
+    "LOAD": load_data,
     "LOCK": maintenance.lock_tables,
     "UNLOCK": maintenance.unlock_tables,
     "FLUSH": maintenance.flush,

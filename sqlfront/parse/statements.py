@@ -15,13 +15,55 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Query:
     """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column names;
-    `counts_all` says that the rows that LIMIT leaves out count too (SQL_CALC_FOUND_ROWS).
+    `counts_all` says that the rows that LIMIT leaves out count too (SQL_CALC_FOUND_ROWS), `assigns` that there may be
+    `@name := value` in it.
     """
 
     ast: exp.Expression
     item_texts: tuple[str, ...] = ()
     as_of: exp.Expression | None = None
     counts_all: bool = False
+    assigns: bool = False
+
+
+@dataclass(slots=True)
+class FileForm:
+    """FIELDS and LINES of a text file, MySQL's defaults. `optionally`: only text is enclosed."""
+
+    terminated: str = "\t"
+    enclosed: str = ""
+    optionally: bool = False
+    escaped: str = "\\"
+    starting: str = ""
+    ending: str = "\n"
+
+
+@dataclass(slots=True)
+class SelectInto:
+    """SELECT ... INTO: user variables, or a file (`form` None: DUMPFILE, one value as it is)."""
+
+    query: Query
+    variables: list[str] = field(default_factory=list)
+    path: str = ""
+    form: FileForm | None = None
+
+
+@dataclass(slots=True)
+class LoadData:
+    """LOAD DATA [LOCAL] INFILE. A target is a column's name, or a user variable's with its `@`; none: all columns.
+
+    `duplicates` is replace, ignore or empty; `charset` empty for the default; `assignments` are those of SET.
+    """
+
+    path: str
+    table: exp.Table
+    local: bool = False
+    duplicates: str = ""
+    charset: str = ""
+    form: FileForm = field(default_factory=FileForm)
+    skip: int = 0
+    targets: list[str] = field(default_factory=list)
+    assignments: list[tuple[str, exp.Expression]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -263,7 +305,7 @@ Statement: TypeAlias = (
     Query | Insert | Update | Delete | Ddl | RenameTable | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint
     | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | AdminShowDdl
     | AdminShowDdlJobs | AdminCancelDdlJobs | Backup | ImportInto | RunGc | Prepare | Execute | Deallocate | Kill
-    | Nothing | LockTables | UnlockTables | Flush | Do | MaintainTables
+    | SelectInto | LoadData | Nothing | LockTables | UnlockTables | Flush | Do | MaintainTables
 )  # fmt: skip
 
 
