@@ -222,7 +222,11 @@ class Session:
 
     def found_nothing(self) -> None:
         """Notes that a point query has found no row."""
-        self._plan = _no_plan(self._plan.schema, 0)
+        self._plan = _no_plan(self._plan.schema, found_rows=0)
+
+    def rebound(self) -> None:
+        """Notes that the rest of the running statement is bound to the schema as it is now: it has changed that."""
+        self._plan = _no_plan(self.catalog.schema, row_count=None)
 
     def _prepare(
         self, sql: str, params: Sequence[object] | Mapping[str, object] | None
@@ -698,9 +702,9 @@ class _Nothing:
         raise AssertionError("nothing to run")
 
 
-def _no_plan(schema: Schema, found_rows: int | None = None) -> _CachedPlan:
+def _no_plan(schema: Schema, row_count: int | None = -1, found_rows: int | None = None) -> _CachedPlan:
     """What stands for a statement that failed before it ran, and for one that found nothing."""
-    return _CachedPlan(_Nothing(), schema, (), (), None, -1, found_rows)
+    return _CachedPlan(_Nothing(), schema, (), (), None, row_count, found_rows)
 
 
 def _named(params: Sequence[object] | Mapping[str, object] | None, names: tuple[str, ...]) -> tuple[Any, ...] | None:

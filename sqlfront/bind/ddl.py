@@ -22,6 +22,8 @@ from sqlfront.parse import Ddl, RenameTable
 _PRIMARY = "PRIMARY"
 _TYPE_NAMES = NAMES | REFUSED_NAMES | {"NCHAR", "NVARCHAR"}
 _NOW_WORDS = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
+_QUERY_STARTS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("})
+_BEFORE_QUERY = _QUERY_STARTS | {"AS", "IGNORE", "REPLACE"}
 _ENGINES = frozenset({"innodb", "tikv", "myisam"})
 _ADVICE = frozenset(
     {"ROW_FORMAT", "KEY_BLOCK_SIZE", "STATS_PERSISTENT", "STATS_AUTO_RECALC", "STATS_SAMPLE_PAGES", "AVG_ROW_LENGTH"}
@@ -188,9 +190,11 @@ class _Reader(TokenCursor):
                 out.like = self.table()
                 self.expect(")")
                 return out
-            if self.word() not in ("SELECT", "WITH"):
+            if self.word() in ("SELECT", "WITH", "VALUES", "TABLE", "("):
+                self.at -= 1
+            else:
                 self._elements(out)
-        while not self.ended and self.word() not in ("AS", "SELECT", "WITH", "IGNORE", "REPLACE", "(", "VALUES"):
+        while not self.ended and self.word() not in _BEFORE_QUERY:
             if self.accept("PARTITION", "BY"):
                 out.partition = self._partition_by()
                 break
@@ -198,8 +202,17 @@ class _Reader(TokenCursor):
                 raise self.wrong()
             self.accept(",")
         if not self.ended:
-            raise self.refuse("CREATE TABLE ... SELECT")
+            self._query(out)
         return out
+
+    def _query(self, out: d.CreateTable) -> None:
+        """[IGNORE | REPLACE] [AS] query: its text is read when the table's other columns are known."""
+        out.duplicates = self.accept_any("IGNORE", "REPLACE").lower()
+        self.accept("AS")
+        if self.word() not in _QUERY_STARTS:
+            raise self.wrong()
+        out.query = " " * self.position + self.text[self.position :]
+        self.at = len(self.tokens)
 
     def _elements(self, out: d.CreateTable) -> None:
         while True:

@@ -54,7 +54,7 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
         case parse.RunGc():
             return _gc
         case parse.Ddl() | parse.RenameTable():
-            return lambda s: _ddl(s, statement)
+            return lambda s: _ddl(s, statement, params)
         case parse.Show():
             return lambda s: _show(s, statement)
         case parse.Describe():
@@ -286,13 +286,13 @@ def _gc(session: Session) -> Result:
     return rows_result(columns, list(counters.items()))
 
 
-def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable) -> Result:
+def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable, params: Sequence[object]) -> Result:
     from sqlfront.exec.ddl import execute_ddl
 
     session.commit()
     before = session.catalog.schema.table_by_id
     text = statement.text if isinstance(statement, parse.Ddl) else None
-    result = execute_ddl(session, statement, text or None)
+    result = execute_ddl(session, statement, text or None, params)
     for table_id in session.catalog.schema.table_by_id:
         if table_id not in before and session.database.statistics.table(table_id) is None:
             session.database.statistics.set_rows(table_id, 0)

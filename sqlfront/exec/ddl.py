@@ -5,6 +5,7 @@ The caller has ended the session's open transaction (DDL commits implicitly, as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from coprocessor.env import Env
@@ -22,9 +23,18 @@ if TYPE_CHECKING:
     from sqlfront.session import Session
 
 
-def execute_ddl(session: Session, statement: Ddl | RenameTable, text: str | None = None) -> Result:
-    """Executes CREATE, ALTER, DROP, TRUNCATE or RENAME. `text` is the statement's source, for positions in errors."""
-    return execute_definition(session, read_ddl(statement, text))
+def execute_ddl(
+    session: Session, statement: Ddl | RenameTable, text: str | None = None, params: Sequence[object] = ()
+) -> Result:
+    """Executes CREATE, ALTER, DROP, TRUNCATE or RENAME. `text` is the statement's source, for positions in errors;
+    `params` are those of CREATE TABLE ... SELECT.
+    """
+    spec = read_ddl(statement, text)
+    if isinstance(spec, d.CreateTable) and spec.query:
+        from sqlfront.exec.create_select import create_from_query
+
+        return create_from_query(session, spec, params)
+    return execute_definition(session, spec)
 
 
 def execute_definition(session: Session, spec: d.Definition) -> Result:

@@ -95,14 +95,14 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
     statement = parsed.statement
     match statement:
         case parse.Query():
-            return _query(session, parsed, statement, params)
+            return make_query(session, parsed, statement, params)
         case parse.SelectInto():
             from sqlfront.exec.select_into import select_into
 
-            executable, cacheable = _query(session, parsed, statement.query, params)
+            executable, cacheable = make_query(session, parsed, statement.query, params)
             return select_into(session, statement, executable), cacheable
         case parse.Do():
-            executable, cacheable = _query(session, parsed, statement.query, params)
+            executable, cacheable = make_query(session, parsed, statement.query, params)
             return Discarding(executable), cacheable
         case parse.Insert() | parse.Update() | parse.Delete():
             from sqlfront.exec.dml import make_change
@@ -122,7 +122,7 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
             return Action(control_action(parsed, statement, params), keeps_warnings=keeps), kept
 
 
-def _query(
+def make_query(
     session: Session, parsed: parse.Parsed, statement: parse.Query, params: Sequence[object]
 ) -> tuple[Executable, bool]:
     from sqlfront.exec.query import compile_query
