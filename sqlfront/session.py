@@ -560,6 +560,16 @@ class Session:
             self._end()
             txn.rollback()
 
+    def chain(self, end: Callable[[], None]) -> None:
+        """Ends the open transaction and begins another that is as it was: AND CHAIN."""
+        txn, read_only, isolation = self.txn, self.read_only, self._isolation
+        end()
+        if txn is None:
+            self.begin()
+            return
+        self.begin(mode="pessimistic" if txn.pessimistic else "optimistic", read_only=read_only)
+        self._isolation = isolation
+
     def _end(self) -> None:
         self.txn = None
         self.explicit = self.read_only = False

@@ -372,6 +372,12 @@ def _fixed(name: str, default: Value) -> Variable:
     return Variable(name, NONE, default, _string, read_only=True)
 
 
+_ONLY_VALUES = {"lc_messages": "en_US", "lc_time_names": "en_US", "default_tmp_storage_engine": "InnoDB"}
+_NO_MATTER = {"innodb_strict_mode": 1, "optimizer_search_depth": 62, "low_priority_updates": 0, "long_query_time": 10,
+              "bulk_insert_buffer_size": 8 * _MIB, "myisam_sort_buffer_size": 8 * _MIB}  # fmt: skip
+_TOLD = {"innodb_version": SERVER_VERSION, "gtid_mode": "OFF", "secure_file_priv": "", "basedir": "", "tmpdir": "/tmp",
+         "pid_file": "", "default_authentication_plugin": "mysql_native_password"}  # fmt: skip
+
 VARIABLES: dict[str, Variable] = {
     v.name: v
     for v in (
@@ -473,6 +479,10 @@ VARIABLES: dict[str, Variable] = {
         _sw("sql_big_selects", 1, only=True),
         _int("information_schema_stats_expiry", 86400, 0, _YEAR_S),
         _str("init_connect", "", GLOBAL, only=True),
+        # What clients and dumps set, and has no meaning here, or only this one.
+        *(_str(name, value, only=True) for name, value in _ONLY_VALUES.items()),
+        *(_int(name, value, 0, _I63) for name, value in _NO_MATTER.items()),
+        _str("gtid_purged", "", GLOBAL),
         # The session's last statement.
         _int("last_insert_id", 0, 0, _U64, SESSION),
         _int("insert_id", 0, 0, _U64, SESSION, only=True),
@@ -487,6 +497,7 @@ VARIABLES: dict[str, Variable] = {
         _fixed("version_compile_os", "Linux"),
         _fixed("version_compile_machine", "x86_64"),
         _fixed("protocol_version", 10),
+        *(_fixed(name, value) for name, value in _TOLD.items()),
         _fixed("license", "Apache License 2.0"),
         _fixed("hostname", "localhost"),
         _fixed("port", 0),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from sqlfront.bind.ddl_tokens import TokenCursor
+from sqlfront.bind.ddl_tokens import BEFORE_QUERY, QUERY_STARTS, TokenCursor
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import NAMES, REFUSED_NAMES
 from sqlfront.errors import ER_PARSE, DatabaseError, error
@@ -22,8 +22,6 @@ from sqlfront.parse import Ddl, RenameTable
 _PRIMARY = "PRIMARY"
 _TYPE_NAMES = NAMES | REFUSED_NAMES | {"NCHAR", "NVARCHAR"}
 _NOW_WORDS = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
-_QUERY_STARTS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("})
-_BEFORE_QUERY = _QUERY_STARTS | {"AS", "IGNORE", "REPLACE"}
 _ENGINES = frozenset({"innodb", "tikv", "myisam"})
 _ADVICE = frozenset(
     {"ROW_FORMAT", "KEY_BLOCK_SIZE", "STATS_PERSISTENT", "STATS_AUTO_RECALC", "STATS_SAMPLE_PAGES", "AVG_ROW_LENGTH"}
@@ -190,11 +188,11 @@ class _Reader(TokenCursor):
                 out.like = self.table()
                 self.expect(")")
                 return out
-            if self.word() in ("SELECT", "WITH", "VALUES", "TABLE", "("):
+            if self.word() in QUERY_STARTS:
                 self.at -= 1
             else:
                 self._elements(out)
-        while not self.ended and self.word() not in _BEFORE_QUERY:
+        while not self.ended and self.word() not in BEFORE_QUERY:
             if self.accept("PARTITION", "BY"):
                 out.partition = self._partition_by()
                 break
@@ -202,17 +200,10 @@ class _Reader(TokenCursor):
                 raise self.wrong()
             self.accept(",")
         if not self.ended:
-            self._query(out)
+            out.duplicates = self.accept_any("IGNORE", "REPLACE").lower()
+            self.accept("AS")
+            out.query = self.query_text()
         return out
-
-    def _query(self, out: d.CreateTable) -> None:
-        """[IGNORE | REPLACE] [AS] query: its text is read when the table's other columns are known."""
-        out.duplicates = self.accept_any("IGNORE", "REPLACE").lower()
-        self.accept("AS")
-        if self.word() not in _QUERY_STARTS:
-            raise self.wrong()
-        out.query = " " * self.position + self.text[self.position :]
-        self.at = len(self.tokens)
 
     def _elements(self, out: d.CreateTable) -> None:
         while True:
@@ -490,21 +481,13 @@ class _Reader(TokenCursor):
             options.collate = self._charset_name()
             return True
         if self.word() == "ENCRYPTION":
-            self._no_encryption()
+            self.no_encryption()
             return True
         if default:
             raise self.wrong()
         if self.word() in ("PLACEMENT", "READ"):
             raise self.refuse(self.word())
         return False
-
-    def _no_encryption(self) -> None:
-        """ENCRYPTION = 'N': nothing to do."""
-        position = self.position
-        self.take()
-        self.accept("=")
-        if self.string().upper() != "N":
-            raise self.refuse("ENCRYPTION", position)
 
     def _table_option(self, options: d.TableOptions) -> bool:
         if self._charset_option(options):

@@ -28,7 +28,7 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
         case parse.Begin():
             return lambda s: _begin(s, parsed, statement, params)
         case parse.Commit():
-            return _commit
+            return lambda s: _commit(s, statement)
         case parse.Rollback():
             return lambda s: _rollback(s, statement)
         case parse.Savepoint():
@@ -67,6 +67,8 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
             return lambda s: _ddl_jobs(s, statement)
         case parse.Nothing():
             return lambda s: Result()
+        case parse.DropMissing():
+            return lambda s: _drop_missing(s, statement)
         case parse.LockTables() | parse.UnlockTables() | parse.Flush() | parse.MaintainTables():
             return lambda s: _maintain(s, statement)
         case parse.LoadData():
@@ -94,8 +96,11 @@ def _begin(session: Session, parsed: parse.Parsed, statement: parse.Begin, param
     return Result()
 
 
-def _commit(session: Session) -> Result:
-    session.commit()
+def _commit(session: Session, statement: parse.Commit) -> Result:
+    if statement.chain:
+        session.chain(session.commit)
+    else:
+        session.commit()
     return Result()
 
 
@@ -105,6 +110,9 @@ def _use(session: Session, name: str) -> Result:
 
 
 def _rollback(session: Session, statement: parse.Rollback) -> Result:
+    if statement.chain:
+        session.chain(session.rollback)
+        return Result()
     if statement.savepoint is None:
         session.rollback()
         return Result()
@@ -353,6 +361,12 @@ def _maintain(
     from sqlfront.exec.maintenance import execute_maintenance
 
     return execute_maintenance(session, statement, _analyze)
+
+
+def _drop_missing(session: Session, statement: parse.DropMissing) -> Result:
+    from sqlfront.exec.maintenance import drop_missing
+
+    return drop_missing(session, statement)
 
 
 def _check(session: Session, statement: parse.AdminCheckTable | parse.AdminCheckIndex) -> Result:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from coprocessor.types import TEXT, varchar
 from sqlfront.errors import ER_NO_SUCH_TABLE, ER_NOT_SUPPORTED_YET, DatabaseError, error
 from sqlfront.exec.check import ER_DATA_INCONSISTENT, check_table
-from sqlfront.parse import AnalyzeTable, Flush, LockTables, MaintainTables, UnlockTables
+from sqlfront.parse import AnalyzeTable, DropMissing, Flush, LockTables, MaintainTables, UnlockTables
 from sqlfront.result import Result, ResultColumn, rows_result
 
 if TYPE_CHECKING:
@@ -57,6 +57,23 @@ def execute_maintenance(
             return rows_result(_COLUMNS, rows)
         case _:
             assert_never(statement)
+    return Result()
+
+
+def drop_missing(session: Session, statement: DropMissing) -> Result:
+    """Says that what is to be dropped is not there: an error, or a note for IF EXISTS."""
+    if statement.kind != "TEMPORARY":
+        session.commit()
+    for name in statement.names:
+        full = f"{name.db or session.current_db}.{name.name}"
+        code, message = {
+            "TEMPORARY": (1051, f"Unknown table '{full}'"),
+            "TRIGGER": (1360, "Trigger does not exist"),
+            "EVENT": (1539, f"Unknown event '{name.name}'"),
+        }.get(statement.kind, (1305, f"{statement.kind} {full} does not exist"))
+        if not statement.if_exists:
+            raise error(code, message, position=name.this.meta.get("start", -1))
+        session.note(code, message)
     return Result()
 
 

@@ -11,7 +11,7 @@ from sqlglot.errors import ParseError
 from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
-from sqlfront.parse import maintenance
+from sqlfront.parse import FUNCTION_MARK, maintenance
 from sqlfront.parse.files import find_into, load_data, select_into
 from sqlfront.parse.statements import (
     AdminCancelDdlJobs,
@@ -140,6 +140,8 @@ class Commands:
             return reader(self)
         if word == "DROP" and self.peek(1) == "PREPARE":
             return self._deallocate()
+        if word == "DROP" and self.peek(1) in maintenance.UNKNOWN_KINDS:
+            return maintenance.drop_missing(self)
         if word in _DDL_STARTS:
             return self._ddl()
         if word in _KNOWN_COMMANDS:
@@ -391,8 +393,7 @@ class Commands:
     def _commit(self) -> Commit:
         self.take()
         self.accept("WORK")
-        self._completion()
-        return Commit()
+        return Commit(self._completion())
 
     def _rollback(self) -> Rollback:
         self.take()
@@ -402,16 +403,18 @@ class Commands:
             self.accept("SAVEPOINT")
             savepoint = self.name()
             self.end()
-        self._completion()
-        return Rollback(savepoint)
+        return Rollback(savepoint, self._completion())
 
-    def _completion(self) -> None:
-        """What may follow COMMIT and ROLLBACK: that no transaction follows and the connection stays."""
-        self.accept("AND", "NO", "CHAIN")
+    def _completion(self) -> bool:
+        """What may follow COMMIT and ROLLBACK: whether a transaction follows, and that the connection stays."""
+        chain = self.accept("AND", "CHAIN")
+        if not chain:
+            self.accept("AND", "NO", "CHAIN")
         self.accept("NO", "RELEASE")
-        if self.accept("AND", "CHAIN") or self.accept("RELEASE"):
-            raise unsupported("AND CHAIN or RELEASE", position=self.tokens[self.at - 1].start)
+        if self.accept("RELEASE"):
+            raise unsupported("RELEASE", position=self.tokens[self.at - 1].start)
         self.end()
+        return chain
 
     def _savepoint(self) -> Savepoint:
         self.take()
@@ -525,15 +528,16 @@ class Commands:
             pass
         show.full = self.accept("FULL")
         words: list[str] = []
-        while self.at < len(self.tokens) and self.peek() not in ("FROM", "IN", "LIKE", "WHERE"):
+        while self.at < len(self.tokens) and self.peek() not in ("FROM", "IN", "LIKE", "WHERE", "LIMIT"):
             if words in (["CREATE", "TABLE"], ["CREATE", "VIEW"]):
                 show.table = self.table()
                 break
             if words == ["CREATE", "DATABASE"] or words == ["CREATE", "SCHEMA"]:
+                self.accept("IF", "NOT", "EXISTS")
                 show.database = self.name()
                 break
             words.append(self.take().text.upper())
-        show.what = " ".join(words)
+        show.what = " ".join(words).replace(f"{FUNCTION_MARK.upper()}COUNT ( * )", "COUNT(*)")
         if not words:
             raise self.syntax_error(self.at)
         self._show_tail(show)
@@ -554,6 +558,15 @@ class Commands:
         elif self.accept("WHERE"):
             show.where = self.expression(self.tokens[self.at :])
             self.at = len(self.tokens)
+        if show.what in ("WARNINGS", "ERRORS") and self.accept("LIMIT"):
+            show.limit = self._show_limit()
+
+    def _show_limit(self) -> tuple[int, int]:
+        """[offset,] count or count [OFFSET offset]: the first row and how many."""
+        first = self.number()
+        if self.accept(","):
+            return first, self.number()
+        return (self.number(), first) if self.accept("OFFSET") else (0, first)
 
     def _describe(self) -> Statement:
         """DESCRIBE, DESC and EXPLAIN are one: a table, or a statement whose plan is wanted."""
@@ -586,6 +599,8 @@ class Commands:
 
     def _analyze(self) -> AnalyzeTable:
         self.take()
+        if not self.accept("NO_WRITE_TO_BINLOG"):
+            self.accept("LOCAL")
         self.expect("TABLE")
         tables = self.table_list()
         self.end()

@@ -8,11 +8,13 @@ from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import unsupported
-from sqlfront.parse.statements import Do, Flush, LockTables, MaintainTables, Query, UnlockTables
+from sqlfront.parse.statements import Do, DropMissing, Flush, LockTables, MaintainTables, Query, UnlockTables
 
 if TYPE_CHECKING:
     from sqlfront.parse.commands import Commands
 
+UNKNOWN_KINDS = frozenset({"TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "TEMPORARY"})
+"""What there is none of, so that dropping it can only say so."""
 _FLUSHED = frozenset({"PRIVILEGES", "STATUS", "HOSTS", "LOGS", "OPTIMIZER_COSTS", "USER_RESOURCES"})
 _LOGS = frozenset({"BINARY", "ENGINE", "ERROR", "GENERAL", "SLOW"})
 _CHECK_OPTIONS = frozenset({"QUICK", "FAST", "MEDIUM", "EXTENDED", "CHANGED", "USE_FRM"})
@@ -70,6 +72,21 @@ def flush(c: Commands) -> Flush:
             break
     c.end()
     return Flush("")
+
+
+def drop_missing(c: Commands) -> DropMissing:
+    """DROP {TRIGGER | PROCEDURE | FUNCTION | EVENT | TEMPORARY TABLE} [IF EXISTS] name, ..."""
+    c.take()
+    kind = str(c.take().text).upper()
+    if kind == "TEMPORARY":
+        if not c.accept("TABLES"):
+            c.expect("TABLE")
+    exists = c.accept("IF", "EXISTS")
+    names = c.table_list() if kind == "TEMPORARY" else [c.table()]
+    if kind == "TEMPORARY" and not c.accept("RESTRICT"):
+        c.accept("CASCADE")
+    c.end()
+    return DropMissing(kind, names, exists)
 
 
 def do(c: Commands) -> Do:

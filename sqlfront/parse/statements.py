@@ -107,12 +107,15 @@ class Begin:
 
 @dataclass(slots=True)
 class Commit:
-    pass
+    """COMMIT; with `chain` another transaction of its kind follows."""
+
+    chain: bool = False
 
 
 @dataclass(slots=True)
 class Rollback:
     savepoint: str | None = None
+    chain: bool = False
 
 
 @dataclass(slots=True)
@@ -146,7 +149,9 @@ class Use:
 
 @dataclass(slots=True)
 class Show:
-    """SHOW `what` (upper case words), with its optional table, database, LIKE pattern and WHERE."""
+    """SHOW `what` (upper case words), with its optional table, database, LIKE pattern, WHERE, and LIMIT (first row,
+    count).
+    """
 
     what: str
     full: bool = False
@@ -155,6 +160,7 @@ class Show:
     database: str | None = None
     like: str | None = None
     where: exp.Expression | None = None
+    limit: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -258,6 +264,15 @@ class Flush:
 
 
 @dataclass(slots=True)
+class DropMissing:
+    """DROP of something that does not exist here: TRIGGER, PROCEDURE, FUNCTION, EVENT, TEMPORARY TABLE."""
+
+    kind: str
+    names: list[exp.Table]
+    if_exists: bool
+
+
+@dataclass(slots=True)
 class Do:
     """DO: expressions whose values nobody asks for."""
 
@@ -305,7 +320,7 @@ Statement: TypeAlias = (
     Query | Insert | Update | Delete | Ddl | RenameTable | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint
     | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | AdminShowDdl
     | AdminShowDdlJobs | AdminCancelDdlJobs | Backup | ImportInto | RunGc | Prepare | Execute | Deallocate | Kill
-    | SelectInto | LoadData | Nothing | LockTables | UnlockTables | Flush | Do | MaintainTables
+    | SelectInto | LoadData | Nothing | LockTables | UnlockTables | Flush | DropMissing | Do | MaintainTables
 )  # fmt: skip
 
 
