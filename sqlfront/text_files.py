@@ -7,7 +7,7 @@ escaped, so that binary values come through; `FileForm` says what separates, enc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from coprocessor.convert import to_text
@@ -20,6 +20,7 @@ ROW_CHARS_MAX = 64 << 20  # a row that has no end is not looked for longer than 
 
 Field = str | bytes | None
 
+_UNDECODED = re.compile("[\udc80-\udcff]")
 _MEANT = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 _NUMBERS = frozenset("0123456789+-.e")
 
@@ -31,6 +32,7 @@ def read_rows(stream: TextIO, form: FileForm) -> Iterator[list[Field]]:
     while True:
         at = 0
         while True:
+            at = yield from reader.plain_rows(text, at)
             found = reader.row(text, at, ended)
             if found is None:
                 break
@@ -58,7 +60,25 @@ class _Reader:
         self._special = re.compile("|".join(filter(None, (pair, *ends))), re.DOTALL)
         self._close = re.compile("|".join(filter(None, (pair, re.escape(form.enclosed)))), re.DOTALL)
         self._escaped = re.compile(f"{re.escape(self._escape)}(.)", re.DOTALL)
+        self._marks = tuple(filter(None, (self._escape, form.enclosed)))
         self._longest = max(len(form.terminated), len(form.ending), 2)
+
+    def plain_rows(self, text: str, at: int) -> Generator[list[Field], None, int]:
+        """Whole rows without quotes, escapes and bytes, up to the first one that has some; where that begins."""
+        form = self.form
+        ending, size, separator = form.ending, len(form.ending), form.terminated
+        if form.starting or separator in ending or ending in separator:
+            return at
+        marks, null = self._marks, "NULL" if form.enclosed or not self._escape else ""
+        while (end := text.find(ending, at)) >= 0:
+            line = text[at:end]
+            if not line.isascii() and _UNDECODED.search(line):
+                break
+            if any(mark in line for mark in marks) or (null and null in line):
+                break
+            yield line.split(separator)  # type: ignore[misc]
+            at = end + size
+        return at
 
     def row(self, text: str, at: int, ended: bool) -> tuple[list[Field] | None, int] | None:
         """The row that begins at `at`, and where the next one does; None for text that ends before the row."""

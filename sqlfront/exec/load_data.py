@@ -19,12 +19,13 @@ from sqlfront.bind.literals import type_of
 from sqlfront.errors import error, unsupported
 from sqlfront.exec.dml import MISSING, InsertChange, Row, make_change
 from sqlfront.exec.statement import bind_context
-from sqlfront.load import CHUNK_ROWS, Chunk, Source, append_rows
+from sqlfront.load import CHUNK_ROWS, Chunk, Source, append_rows, match_columns
+from sqlfront.load_files import converted_text, takes_bytes
 from sqlfront.result import Result
 from sqlfront.text_files import Field, read_rows
 
 if TYPE_CHECKING:
-    from sqlfront.catalog.model import Table
+    from sqlfront.catalog.model import Column, Table
     from sqlfront.session import Session
 
 ER_FILE_NOT_FOUND = 29
@@ -126,8 +127,10 @@ class _Load:
 
     def _chunks(self) -> Iterator[Chunk]:
         rows, first = self._fields(), 1
+        columns = match_columns(self.targets, self.table)
         while part := list(islice(rows, CHUNK_ROWS)):
-            yield Chunk([list(column) for column in zip(*part, strict=True)], len(part), first)
+            fields = [list(field) for field in zip(*part, strict=True)]
+            yield Chunk([_array(c, f) for c, f in zip(columns, fields, strict=True)], len(part), first)
             first += len(part)
 
     def _parameters(self) -> Iterator[Row]:
@@ -159,6 +162,18 @@ class _Load:
         change = make_change(self.session, ctx, statement)
         assert isinstance(change, InsertChange)
         return change
+
+
+def _array(column: Column, values: list[Any]) -> Any:
+    """The fields of a column in bulk, where they are text throughout; else as they are, to be converted one by one."""
+    import pyarrow as pa
+
+    if takes_bytes(column):
+        encoded = [v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in values]
+        return pa.array(encoded, pa.binary())
+    if any(isinstance(v, bytes) for v in values):
+        return values
+    return converted_text(column, pa.array(values, pa.string()))
 
 
 def _key(place: int) -> str:
