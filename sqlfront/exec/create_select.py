@@ -227,12 +227,15 @@ def _fill(
         taken = change.run(session, tuple(params)).affected_rows
         return taken, taken
     executable, _ = make_query(session, parsed, query, params)
+    told = session.warnings
     result = executable.run(session, tuple(params))
     try:
         source = Source(names, None, _chunks(result))
         count = append_rows(session.database, session, f"{table.db}.{table.name}", lambda _: source)
     finally:
         result.close()
+        if session.warnings is not told:  # a few rows are put in by a statement of their own
+            session.warnings = told + session.warnings
     return count, count
 
 

@@ -42,6 +42,12 @@ def test_what_fails_leaves_nothing(a: Session, b: Session) -> None:
         assert rows(b, "show tables") == before
 
 
+def test_warnings_of_the_query(a: Session) -> None:
+    run(a, "create table if not exists c select id / 0 as x from t", "drop table c")
+    run(a, "create table c select cast('x' as signed) + id as y from t")
+    assert {code for _, code, _ in a.warnings} == {1292}
+
+
 def test_the_table_may_be_its_own_predecessor(a: Session) -> None:
     run(a, "create table c select * from t", "drop table t", "rename table c to t")
     assert rows(a, "select id, v from t order by id") == [(1, 10), (2, 20), (3, 30)]
