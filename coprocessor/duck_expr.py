@@ -407,7 +407,7 @@ class Printer:
         """
         out: dict[str, Any] = {ENVIRONMENT: key} if any(map(reads_environment, self.udfs.values())) else {}
         for name, node in self.params.items():
-            value = env.params[node.index] if isinstance(node, Param) else env.context[node.key]
+            value = env.params[node.index] if isinstance(node, Param) else env.value(node.key)
             out[name] = value // MICROSECOND if isinstance(value, timedelta) else value
         return out
 

@@ -52,3 +52,13 @@ class Env:
     recursion_depth_max: int = 1000
     recursions: dict[int, tuple[int, int]] = field(default_factory=dict)
     quota: Quota = UNLIMITED
+
+    def value(self, key: tuple[object, ...]) -> object:
+        """A value of the session; of settings MySQL's default where there is no session."""
+        try:
+            return self.context[key]
+        except KeyError:
+            return _DEFAULTS[key]
+
+
+_DEFAULTS: Mapping[tuple[object, ...], object] = {("group_concat_max_len",): 1024}

@@ -105,19 +105,17 @@ def _run_pieces(runner: Runner, request: Request, interactive: bool) -> int:
 
 
 def _standard_input() -> Iterator[str]:
-    """Yields standard input as it arrives, so that a statement typed into a pipe runs at once."""
+    """Yields standard input as it arrives, so that a statement typed into a pipe runs at once.
+
+    Bytes that are no UTF-8 are escaped: in strings of a dump they are binary values, elsewhere the parser refuses them.
+    """
     import codecs
 
-    from shell.runner import ShellError
-
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
     descriptor = sys.stdin.fileno()
-    try:
-        while data := os.read(descriptor, READ_BYTES):
-            yield decoder.decode(data)
-        yield decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise ShellError(f"standard input is not UTF-8 text: {error}") from error
+    while data := os.read(descriptor, READ_BYTES):
+        yield decoder.decode(data)
+    yield decoder.decode(b"", final=True)
 
 
 if __name__ == "__main__":

@@ -98,10 +98,8 @@ class Runner:
             raise ShellError(f"scripts include each other more than {INCLUDE_DEPTH_MAX} deep at {path!r}")
         self._depth += 1
         try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 return self.run_chunks(iter(lambda: file.read(READ_CHARS), ""))
-        except UnicodeDecodeError as error:
-            raise ShellError(f"{path!r} is not UTF-8 text: {error}") from error
         finally:
             self._depth -= 1
 

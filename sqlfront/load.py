@@ -224,8 +224,19 @@ def append(
     """
     if on_duplicate != "error":
         raise unsupported(f"append with on_duplicate={on_duplicate!r}")
+    return append_rows(database, session, name, lambda table: open_source(data, table), progress)
+
+
+def append_rows(
+    database: Database,
+    session: Session,
+    name: str,
+    open_rows: Callable[[Table], Source],
+    progress: Progress | None = None,
+) -> int:
+    """Loads what `open_rows` gives into the table `name` (or `database.name`) and returns the number of rows."""
     table = _table_of(database, session, name)
-    source = open_source(data, table)
+    source = open_rows(table)
     columns = match_columns(source.names, table)
     _check_defaults(table, columns)
     end_clean_transaction(session)

@@ -174,7 +174,7 @@ def read_csv(path: str, form: CsvForm, columns: Sequence[Column]) -> Iterator[Ch
     )
     marked = bool(form.escaped) and form.null == form.escaped + "N"
     convert = csv.ConvertOptions(
-        column_types={c.name: pa.binary() if _is_bytes(c) else pa.string() for c in columns},
+        column_types={c.name: pa.binary() if takes_bytes(c) else pa.string() for c in columns},
         null_values=[_NULL_MARK.decode() if marked else form.null],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
@@ -186,7 +186,7 @@ def read_csv(path: str, form: CsvForm, columns: Sequence[Column]) -> Iterator[Ch
             for chunk in arrow_chunks(reader.schema, reader, form.skip_rows + 1, path):
                 if escapes is not None and escapes.marks:
                     _unmarked(chunk)
-                chunk.columns = [_converted(c, text) for c, text in zip(columns, chunk.columns, strict=True)]
+                chunk.columns = [converted_text(c, text) for c, text in zip(columns, chunk.columns, strict=True)]
                 yield chunk
     except (OSError, pa.ArrowInvalid) as exc:
         if wrong:
@@ -196,7 +196,7 @@ def read_csv(path: str, form: CsvForm, columns: Sequence[Column]) -> Iterator[Ch
         raise cannot_read(path, exc) from exc
 
 
-def _is_bytes(column: Column) -> bool:
+def takes_bytes(column: Column) -> bool:
     return column.type.is_binary or column.type.tp == Tp.BIT
 
 
@@ -265,7 +265,7 @@ def _unmarked(chunk: Chunk) -> None:
     ]
 
 
-def _converted(column: Column, text: pa.Array) -> pa.Array:
+def converted_text(column: Column, text: pa.Array) -> pa.Array:
     """Text as what its column is converted from in bulk; text where Arrow cannot convert it, or not as MySQL does."""
     import pyarrow as pa
     import pyarrow.compute as pc

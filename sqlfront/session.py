@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
 from kvstore import errors as kv
 from kvstore.client.api import LOGICAL_BITS, CancelToken, Reader, ReadFrom, Transaction
 from sqlfront import parse
@@ -49,7 +50,7 @@ READ_ONLY = "Cannot execute statement in a READ ONLY transaction."
 
 _BOUND_INTO_PLANS = (
     "time_zone", "sql_mode", "sql_select_limit", "max_execution_time", "tidb_isolation_read_engines",
-    "foreign_key_checks",
+    "foreign_key_checks", "div_precision_increment",
 )  # fmt: skip
 
 _NONE: tuple[Any, ...] = ()
@@ -57,9 +58,12 @@ _PLAIN_TYPES = frozenset({str, float, bytes, type(None), dt.date, dt.datetime, d
 
 
 class _CachedPlan:
-    """An executable and what it is good for."""
+    """An executable and what it is good for.
 
-    __slots__ = ("convert", "executable", "names", "run", "schema", "types")
+    `row_count` and `found_rows` are what ROW_COUNT() and FOUND_ROWS() give after it; None where the session counts.
+    """
+
+    __slots__ = ("convert", "executable", "found_rows", "names", "row_count", "run", "schema", "types")
 
     def __init__(
         self,
@@ -68,6 +72,8 @@ class _CachedPlan:
         types: tuple[type, ...],
         names: tuple[str, ...],
         convert: Callable[[Sequence[Any]], tuple[Any, ...] | None] | None,
+        row_count: int | None = None,
+        found_rows: int | None = None,
     ) -> None:
         self.executable = executable
         self.run = executable.run
@@ -75,6 +81,8 @@ class _CachedPlan:
         self.types = types
         self.names = names
         self.convert = convert
+        self.row_count = row_count
+        self.found_rows = found_rows
 
 
 class Session:
@@ -111,8 +119,9 @@ class Session:
         self.statement = ""
         self._isolation = ""
         self._newest: Schema | None = None
-        self._readable = self._planned = self.catalog.schema
-        """`_planned` is what the running statement is bound to."""
+        self._readable = self.catalog.schema
+        self._plan = self._before = _no_plan(self._readable)
+        """What runs, or ran last, and what ran before that."""
         self._used: dict[int, int] = {}
         self._deltas: dict[int, int] = {}
         self._plans: dict[str, _CachedPlan] = {}
@@ -158,7 +167,7 @@ class Session:
             self.begin(explicit=False)
         self.statement = sql
         self._at_replicas = self.variables.replica_read
-        self._planned = plan.schema
+        self._plan = plan
         alone = self.txn is None
         try:
             return plan.run(self, row)
@@ -172,15 +181,27 @@ class Session:
             self._forget_plans()
             params = dict(zip(plan.names, row, strict=True)) if plan.names else row
             return self._first(sql, params, reruns + 1)
+        except BaseException:
+            self.row_count = -1
+            raise
         finally:
             self.statement = ""
 
     def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None, reruns: int = 0) -> Result:
         """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types of its parameters."""
+        increment = self.variables.div_precision_increment
+        if increment != DIV_PRECISION_INCREMENT:
+            with dividing(increment):
+                return self._whole_way(sql, params, reruns)
+        return self._whole_way(sql, params, reruns)
+
+    def _whole_way(self, sql: str, params: Sequence[object] | Mapping[str, object] | None, reruns: int) -> Result:
         typed = self._typed_plan(sql, params)
         if typed is not None:
             return typed
         self._check_alive()
+        if not self.statement:  # not within EXECUTE
+            self._before, self._plan = self._plan, _no_plan(self._plan.schema)
         self.statement = sql
         try:
             executable, plan, row = self._prepare(sql, params)
@@ -189,7 +210,27 @@ class Session:
             self.statement = ""
         if getattr(executable, "keeps_warnings", False):
             return executable.run(self, row)
-        return self._run(plan, _normalised(row), sql, reruns)
+        result = self._run(plan, _normalised(row), sql, reruns)
+        self.row_count = result.affected_rows if result.columns is None else -1
+        return result
+
+    def rows_of_last(self, what: str) -> int:
+        """What ROW_COUNT() (`row_count`) or FOUND_ROWS() (`found_rows`) gives: of the statement before this one.
+
+        Who asks is a statement whose plan is not kept.
+        """
+        before = self._before
+        if what == "row_count":
+            return self.row_count if before.row_count is None else before.row_count
+        return self.found_rows if before.found_rows is None else before.found_rows
+
+    def found_nothing(self) -> None:
+        """Notes that a point query has found no row."""
+        self._plan = _no_plan(self._plan.schema, found_rows=0)
+
+    def rebound(self) -> None:
+        """Notes that the rest of the running statement is bound to the schema as it is now: it has changed that."""
+        self._plan = _no_plan(self.catalog.schema, row_count=None)
 
     def _prepare(
         self, sql: str, params: Sequence[object] | Mapping[str, object] | None
@@ -204,7 +245,13 @@ class Session:
         schema = self.schema
         executable, cacheable = make_executable(self, parsed, _normalised(row))
         convert = None if executable.any_integer else _converter(types)
-        plan = _CachedPlan(executable, schema, types, parsed.names, convert)
+        row_count = found_rows = None
+        if isinstance(parsed.statement, parse.Query):
+            row_count = -1
+            found_rows = 1 if executable.any_integer else None  # of a point query, if it finds something
+        elif not isinstance(parsed.statement, (parse.Insert, parse.Update, parse.Delete, parse.SelectInto)):
+            row_count = 0 if cacheable else None
+        plan = _CachedPlan(executable, schema, types, parsed.names, convert, row_count, found_rows)
         if cacheable:
             if len(self._plans) + len(self._typed) >= PLAN_CACHE_SIZE:
                 self._forget_plans()
@@ -278,7 +325,9 @@ class Session:
             self.warnings.append(("Warning", code, message))
 
     def note(self, code: int, message: str) -> None:
-        self.warnings.append(("Note", code, message))
+        """Notes what is less than a warning, unless sql_notes is off."""
+        if self.variables.notes:
+            self.warnings.append(("Note", code, message))
 
     def _check_alive(self) -> None:
         if self.killed:
@@ -321,7 +370,7 @@ class Session:
         if txn is None:
             if self.variables.staleness_s:
                 return self.snapshot_at(self._stale_ts())
-            return self.catalog.snapshot(self._planned, self.variables.replica_read)
+            return self.catalog.snapshot(self._plan.schema, self.variables.replica_read)
         if self._isolation == "READ-COMMITTED" and not self.read_only:
             ts = self.storage.now_ts()
             self.check_read(ts)
@@ -348,7 +397,7 @@ class Session:
 
     def check_read(self, ts: int) -> None:
         """Raises CommitRejected unless the running statement is bound to the schema of `ts`, at which it reads."""
-        self.catalog.check_read(self._planned if self.txn is None or self._newest is None else self._newest, ts)
+        self.catalog.check_read(self._plan.schema if self.txn is None or self._newest is None else self._newest, ts)
 
     def reader_if(self, needed: bool) -> Reader | None:
         return self.reader() if needed else None
@@ -523,6 +572,16 @@ class Session:
             self._end()
             txn.rollback()
 
+    def chain(self, end: Callable[[], None]) -> None:
+        """Ends the open transaction and begins another that is as it was: AND CHAIN."""
+        txn, read_only, isolation = self.txn, self.read_only, self._isolation
+        end()
+        if txn is None:
+            self.begin()
+            return
+        self.begin(mode="pessimistic" if txn.pessimistic else "optimistic", read_only=read_only)
+        self._isolation = isolation
+
     def _end(self) -> None:
         self.txn = None
         self.explicit = self.read_only = False
@@ -654,6 +713,20 @@ class Session:
             query.close()
         self.rollback()
         self.database.forget(self)
+
+
+class _Nothing:
+    """What a statement ran that could not be run."""
+
+    any_integer = False
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        raise AssertionError("nothing to run")
+
+
+def _no_plan(schema: Schema, row_count: int | None = -1, found_rows: int | None = None) -> _CachedPlan:
+    """What stands for a statement that failed before it ran, and for one that found nothing."""
+    return _CachedPlan(_Nothing(), schema, (), (), None, row_count, found_rows)
 
 
 def _named(params: Sequence[object] | Mapping[str, object] | None, names: tuple[str, ...]) -> tuple[Any, ...] | None:

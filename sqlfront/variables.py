@@ -16,8 +16,10 @@ import datetime as dt
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from kvstore.client.api import ReadFrom
 from sqlfront.catalog.charsets import STORED_AS
@@ -241,13 +243,22 @@ def _read_engines(var: Variable, value: object, notes: Notes) -> Value:
 
 
 def _charset(var: Variable, value: object, notes: Notes) -> Value:
-    name = "utf8mb4" if value is None else str(value).strip().lower()
+    if value is None:
+        raise wrong_value(var.name, value)
+    name = str(value).strip().lower()
     if name not in _CHARSETS:
         raise error(1115, f"Unknown character set: '{value}'{near_match(name, _CHARSETS)}")
     return "utf8mb4" if name in ("utf8", "utf8mb3") else name
 
 
+def _results_charset(var: Variable, value: object, notes: Notes) -> Value:
+    """Empty for NULL: results as they are."""
+    return "" if value is None or value == "" else _charset(var, value, notes)
+
+
 def _collation(var: Variable, value: object, notes: Notes) -> Value:
+    if value is None:
+        raise wrong_value(var.name, value)
     name = str(value).strip().lower()
     if name not in _COLLATIONS:
         raise error(1273, f"Unknown collation: '{value}'{near_match(name, _COLLATIONS)}")
@@ -255,10 +266,21 @@ def _collation(var: Variable, value: object, notes: Notes) -> Value:
 
 
 def _time_zone(var: Variable, value: object, notes: Notes) -> Value:
+    if value is None:
+        raise wrong_value(var.name, value)
     if not isinstance(value, str):
         raise error(ER_UNKNOWN_TIME_ZONE, f"Unknown or incorrect time zone: '{value}'")
     zone_of(value)
     return "SYSTEM" if value.strip().upper() == "SYSTEM" else value.strip()
+
+
+def _timestamp(var: Variable, value: object, notes: Notes) -> Value:
+    """Seconds since 1970; 0 for the clock."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise error(ER_WRONG_TYPE_FOR_VAR, f"Incorrect argument type to variable '{var.name}'")
+    if not 0 <= value <= _U31:
+        raise wrong_value(var.name, value)
+    return round(float(value), 6)
 
 
 def _duration(var: Variable, value: object, notes: Notes) -> Value:
@@ -301,8 +323,6 @@ def zone_of(name: str) -> dt.tzinfo:
 
 def system_zone() -> dt.tzinfo:
     """Returns the machine's time zone, with its summer time where that can be found out."""
-    import os
-    import time
     import zoneinfo
 
     name = os.environ.get("TZ", "").lstrip(":")
@@ -341,6 +361,12 @@ def _fixed(name: str, default: Value) -> Variable:
     return Variable(name, NONE, default, _string, read_only=True)
 
 
+_ONLY_VALUES = {"lc_messages": "en_US", "lc_time_names": "en_US", "default_tmp_storage_engine": "InnoDB"}
+_NO_MATTER = {"innodb_strict_mode": 1, "optimizer_search_depth": 62, "low_priority_updates": 0, "long_query_time": 10,
+              "bulk_insert_buffer_size": 8 * _MIB, "myisam_sort_buffer_size": 8 * _MIB}  # fmt: skip
+_TOLD = {"innodb_version": SERVER_VERSION, "gtid_mode": "OFF", "secure_file_priv": "", "basedir": "", "tmpdir": "/tmp",
+         "pid_file": "", "default_authentication_plugin": "mysql_native_password"}  # fmt: skip
+
 VARIABLES: dict[str, Variable] = {
     v.name: v
     for v in (
@@ -366,7 +392,8 @@ VARIABLES: dict[str, Variable] = {
         # What statements mean.
         _str("sql_mode", DEFAULT_SQL_MODE, BOTH, _sql_mode),
         _str("time_zone", "SYSTEM", BOTH, _time_zone),
-        _int("div_precision_increment", 4, 0, 30, only=True),
+        Variable("timestamp", SESSION, 0.0, _timestamp),
+        _int("div_precision_increment", 4, 0, 30),
         _int("group_concat_max_len", 1024, 4, _U64),
         _int("default_week_format", 0, 0, 7, only=True),
         _int("auto_increment_increment", 1, 1, 65535, only=True),
@@ -385,7 +412,7 @@ VARIABLES: dict[str, Variable] = {
         # Character sets: text is Unicode inside, so these only tell what a client is told.
         _str("character_set_client", "utf8mb4", BOTH, _charset),
         _str("character_set_connection", "utf8mb4", BOTH, _charset),
-        _str("character_set_results", "utf8mb4", BOTH, _charset),
+        _str("character_set_results", "utf8mb4", BOTH, _results_charset),
         _str("character_set_server", "utf8mb4", BOTH, _charset, only=True),
         _str("character_set_database", "utf8mb4", BOTH, _charset, only=True),
         _fixed("character_set_system", "utf8mb4"),
@@ -441,6 +468,10 @@ VARIABLES: dict[str, Variable] = {
         _sw("sql_big_selects", 1, only=True),
         _int("information_schema_stats_expiry", 86400, 0, _YEAR_S),
         _str("init_connect", "", GLOBAL, only=True),
+        # What clients and dumps set, and has no meaning here, or only this one.
+        *(_str(name, value, only=True) for name, value in _ONLY_VALUES.items()),
+        *(_int(name, value, 0, _I63) for name, value in _NO_MATTER.items()),
+        _str("gtid_purged", "", GLOBAL),
         # The session's last statement.
         _int("last_insert_id", 0, 0, _U64, SESSION),
         _int("insert_id", 0, 0, _U64, SESSION, only=True),
@@ -455,6 +486,7 @@ VARIABLES: dict[str, Variable] = {
         _fixed("version_compile_os", "Linux"),
         _fixed("version_compile_machine", "x86_64"),
         _fixed("protocol_version", 10),
+        *(_fixed(name, value) for name, value in _TOLD.items()),
         _fixed("license", "Apache License 2.0"),
         _fixed("hostname", "localhost"),
         _fixed("port", 0),
@@ -584,6 +616,8 @@ class Variables:
     no_zero_date: bool = True
     no_auto_value_on_zero: bool = False
     zone: dt.tzinfo = dt.UTC
+    timestamp_ns: int = 0
+    """What the time is for NOW() and its like; 0: what the clock says."""
     isolation: str = "REPEATABLE-READ"
     read_only: bool = False
     pessimistic: bool = True
@@ -592,6 +626,8 @@ class Variables:
     mem_quota: int = QUERY_MEMORY
     select_limit: int | None = None
     div_precision_increment: int = 4
+    group_concat_max_len: int = 1024
+    notes: bool = True
     recursion_depth_max: int = 1000
     foreign_key_checks: bool = True
     read_engines: frozenset[str] = frozenset()
@@ -618,6 +654,8 @@ class Variables:
             return self.globals.get(name)
         if var.scope == NONE and var.name not in _SESSION_TOLD:
             return self.globals.get(name)
+        if var.name == "timestamp" and not self.timestamp_ns:
+            return round(time.time(), 6)
         return self._values[var.name]
 
     def set(self, name: str, value: object, scope: str = SESSION) -> Notes:
@@ -726,6 +764,7 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "autocommit": _attribute("autocommit", bool),
     "sql_mode": _apply_sql_mode,
     "time_zone": _apply_time_zone,
+    "timestamp": _attribute("timestamp_ns", lambda v: int(float(v) * 1_000_000) * 1000),
     "transaction_isolation": _attribute("isolation", str),
     "transaction_read_only": _attribute("read_only", bool),
     "tidb_txn_mode": _attribute("pessimistic", lambda v: v != "optimistic"),
@@ -734,6 +773,8 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "tidb_mem_quota_query": _attribute("mem_quota", int),
     "sql_select_limit": _apply_select_limit,
     "div_precision_increment": _attribute("div_precision_increment", int),
+    "group_concat_max_len": _attribute("group_concat_max_len", int),
+    "sql_notes": _attribute("notes", bool),
     "cte_max_recursion_depth": _attribute("recursion_depth_max", int),
     "foreign_key_checks": _attribute("foreign_key_checks", bool),
     "tidb_isolation_read_engines": _apply_read_engines,

@@ -9,17 +9,18 @@ from decimal import Decimal
 from typing import Any
 
 from coprocessor.convert import CTX, quantize, to_text
+from coprocessor.division import div_precision_increment
 from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Expr, Window
 from coprocessor.functions.collation import is_ci, sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
-from coprocessor.functions.inference import DIV_PRECISION_INCREMENT, as_decimal, digits, numeric_type, type_digits
+from coprocessor.functions.group_concat import CONCAT_LIMIT, cut_concat
+from coprocessor.functions.inference import as_decimal, digits, numeric_type, type_digits
 from coprocessor.functions.registry import AGGREGATES, Aggregate, AggState, Closure, DuckPrinter, Inferred
 from coprocessor.types import BIGINT, DOUBLE, JSON, TEXT, UBIGINT, FieldType, Tp, decimal_type
 
 _NULL_NAME = "[3158 22032] JSON documents may not contain NULL member names."
-GROUP_CONCAT_MAX_LEN = 1024 * 1024
 StateFactory = Callable[[], AggState]
 
 
@@ -40,8 +41,8 @@ def _avg_infer(args: Sequence[Expr]) -> Inferred:
     (wanted,), total = _sum_infer(args)
     if total.is_real:
         return (wanted,), total
-    scale = min(max(total.decimal, 0) + DIV_PRECISION_INCREMENT, 30)
-    return (wanted,), decimal_type(total.flen - 22 + DIV_PRECISION_INCREMENT, scale)
+    scale = min(max(total.decimal, 0) + div_precision_increment(), 30)
+    return (wanted,), decimal_type(total.flen - 22 + div_precision_increment(), scale)
 
 
 def _same(args: Sequence[Expr]) -> Inferred:
@@ -283,7 +284,7 @@ def _any_state(agg: Agg, args: Sequence[Closure]) -> StateFactory:
 class _Concat:
     """GROUP_CONCAT: values and order keys of each row, put together at the end."""
 
-    __slots__ = ("agg", "alike", "args", "keys", "rows", "seen")
+    __slots__ = ("agg", "alike", "args", "env", "keys", "rows", "seen")
 
     def __init__(self, agg: Agg, args: Sequence[Closure], keys: Sequence[Closure]) -> None:
         self.agg, self.args, self.keys = agg, args, keys
@@ -291,8 +292,10 @@ class _Concat:
         self.seen: set[Any] = set()
         folds = agg.distinct and any(a.type.is_text and is_ci(a.type.collate) for a in agg.args)
         self.alike = _distinct_key(agg) if folds else None
+        self.env: Env | None = None
 
     def add(self, row: Sequence[Any], env: Env) -> None:
+        self.env = env
         values = tuple([a(row, env) for a in self.args])
         if None in values:
             return
@@ -310,7 +313,8 @@ class _Concat:
         for i in reversed(range(len(self.keys))):
             key = self.agg.order_by[i]
             self.rows.sort(key=functools.partial(_nth_key, i, order_value(key.expr.type)), reverse=key.desc)
-        return self.agg.separator.join(text for _, text in self.rows)[:GROUP_CONCAT_MAX_LEN]
+        assert self.env is not None
+        return cut_concat(self.env, self.agg.separator.join(text for _, text in self.rows))
 
 
 def _nth_key(i: int, key: Callable[[Any], Any], entry: tuple[tuple[Any, ...], str]) -> Any:
@@ -481,6 +485,13 @@ def _grouping_duck(p: DuckPrinter, node: Agg | Window) -> str:
 
 
 def _concat_duck(p: DuckPrinter, node: Agg | Window) -> str:
+    """What DuckDB puts together, cut where it is too long."""
+    text = p.share(_concat_text(p, node))
+    cut = p.udf(Call("cut_group_concat", (Column(0, TEXT),), TEXT), [text])
+    return f"CASE WHEN strlen({text}) > {p.value(CONCAT_LIMIT)} THEN {cut} ELSE {text} END"
+
+
+def _concat_text(p: DuckPrinter, node: Agg | Window) -> str:
     assert isinstance(node, Agg)
     from coprocessor.functions import cast_to
 

@@ -31,7 +31,6 @@ from coprocessor.types import (
     decimal_type,
 )
 
-DIV_PRECISION_INCREMENT = 4
 MAX_SCALE = 30
 
 _INT_DIGITS = {Tp.TINY: 3, Tp.SHORT: 5, Tp.INT24: 8, Tp.LONG: 10, Tp.LONGLONG: 19, Tp.YEAR: 4, Tp.BIT: 20}

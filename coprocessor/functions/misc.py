@@ -411,6 +411,16 @@ _session("found_rows", BIGINT)
 _session("row_count", BIGINT)
 
 
+def _assign(env: Env, name: str, value: Any) -> Any:
+    """Gives a user variable a value; whoever reads it after that sees it."""
+    env.value(("assign",))(name, value)  # type: ignore[operator]
+    return value
+
+
+add(Function("assign_user_variable", 2, 2, lambda args: ((None, None), args[1].type), "session", py=_assign, env=True,
+             nulls=True, deterministic=False, syntax="@name := value"))  # fmt: skip
+
+
 def _last_insert_id(args: Sequence[Expr]) -> Expr:
     from coprocessor.functions.casting import cast_to
 

@@ -8,13 +8,13 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any
 
 from coprocessor.convert import CTX, quantize
+from coprocessor.division import div_precision_increment
 from coprocessor.env import Env
 from coprocessor.errors import DivisionByZero, OutOfRange
 from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql, unscaled_sql
 from coprocessor.functions.inference import (
-    DIV_PRECISION_INCREMENT,
     as_decimal,
     coercible,
     collate_type,
@@ -24,7 +24,7 @@ from coprocessor.functions.inference import (
     refine,
     type_digits,
 )
-from coprocessor.functions.quotients import compared, quotient_scale
+from coprocessor.functions.quotients import WORD_DIGITS, compared, quotient_scale
 from coprocessor.functions.registry import Closure, Duck, DuckPrinter, Function, Infer, Inferred, Kernel, add
 from coprocessor.types import BIGINT, BOOL, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
 
@@ -175,7 +175,7 @@ def _div_infer(args: Sequence[Expr]) -> Inferred:
         return (DOUBLE, DOUBLE), DOUBLE
     a, b = (as_decimal(x) for x in args)
     (p1, s1), (_, s2) = type_digits(a), type_digits(b)
-    scale = min(s1 + DIV_PRECISION_INCREMENT, 30)
+    scale = min(s1 + div_precision_increment(), 30)
     wanted = tuple(t if t.is_integer else d for t, d in zip(types, (a, b), strict=True))
     return wanted, decimal_type(max(p1 - s1 + s2, 1) + scale, scale)
 
@@ -215,8 +215,9 @@ def _div_kernel(call: Call) -> Kernel:
 
 
 def _cut_off(call: Call) -> bool:
-    """True where the type has all the digits that MySQL computes: they are the quotient's first ones."""
-    return call.type.decimal >= quotient_scale(*(max(a.type.decimal, 0) for a in call.args))
+    """True where the type has all the digits that MySQL computes, whole words: they are the quotient's first ones."""
+    digits = call.type.decimal
+    return digits % WORD_DIGITS == 0 and digits >= quotient_scale(*(max(a.type.decimal, 0) for a in call.args))
 
 
 def _div_duck(p: DuckPrinter, call: Call) -> str:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from coprocessor.division import div_precision_increment
 from coprocessor.expr import Agg, Call, Expr
 from coprocessor.functions.casting import cast_to
-from coprocessor.functions.inference import DIV_PRECISION_INCREMENT
 from coprocessor.types import FieldType, decimal_type
 
 WORD_DIGITS = 9
@@ -28,7 +28,7 @@ def _words(scale: int) -> int:
 def quotient_scale(s1: int, s2: int) -> int:
     """Returns the digits after the point that MySQL's division of values of these scales computes."""
     w1, w2 = _words(s1), _words(s2)
-    return _words(w1 + w2 + max(0, DIV_PRECISION_INCREMENT - (w1 - s1) - (w2 - s2)))
+    return _words(w1 + w2 + max(0, div_precision_increment() - (w1 - s1) - (w2 - s2)))
 
 
 def _scale(expr: Expr) -> int:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from sqlfront.bind.ddl_constraints import Constraint, ConstraintReader, added
+from sqlfront.bind.ddl_tokens import BEFORE_QUERY, QUERY_STARTS
 from sqlfront.bind.view_ddl import begins_view, read_create_view, read_drop_view
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import NAMES, REFUSED_NAMES
@@ -193,9 +194,11 @@ class _Reader(ConstraintReader):
                 out.like = self.table()
                 self.expect(")")
                 return out
-            if self.word() not in ("SELECT", "WITH"):
+            if self.word() in QUERY_STARTS:
+                self.at -= 1
+            else:
                 self._elements(out)
-        while not self.ended and self.word() not in ("AS", "SELECT", "WITH", "IGNORE", "REPLACE", "(", "VALUES"):
+        while not self.ended and self.word() not in BEFORE_QUERY:
             if self.accept("PARTITION", "BY"):
                 out.partition = self._partition_by()
                 break
@@ -203,7 +206,9 @@ class _Reader(ConstraintReader):
                 raise self.wrong()
             self.accept(",")
         if not self.ended:
-            raise self.refuse("CREATE TABLE ... SELECT")
+            out.duplicates = self.accept_any("IGNORE", "REPLACE").lower()
+            self.accept("AS")
+            out.query = self.query_text()
         return out
 
     def _elements(self, out: d.CreateTable) -> None:
@@ -488,9 +493,12 @@ class _Reader(ConstraintReader):
             self.accept("=")
             options.collate = self._charset_name()
             return True
+        if self.word() == "ENCRYPTION":
+            self.no_encryption()
+            return True
         if default:
             raise self.wrong()
-        if self.word() in ("ENCRYPTION", "PLACEMENT", "READ"):
+        if self.word() in ("PLACEMENT", "READ"):
             raise self.refuse(self.word())
         return False
 
@@ -512,7 +520,7 @@ class _Reader(ConstraintReader):
         elif self.accept_any(*_ADVICE):
             self.accept("=")
             self.take()
-        elif self.word() in ("TABLESPACE", "DATA", "INDEX", "CONNECTION", "ENCRYPTION", "COMPRESSION", "UNION", "TTL",
+        elif self.word() in ("TABLESPACE", "DATA", "INDEX", "CONNECTION", "COMPRESSION", "UNION", "TTL",
                              "PLACEMENT", "SHARD_ROW_ID_BITS", "PRE_SPLIT_REGIONS", "INSERT_METHOD"):  # fmt: skip
             raise self.refuse(f"table option {self.word()}")
         else:

@@ -21,6 +21,10 @@ class Token:
     start: int
 
 
+QUERY_STARTS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("})
+BEFORE_QUERY = QUERY_STARTS | {"AS", "IGNORE", "REPLACE"}
+"""Words that end the options of CREATE TABLE: what follows is AS SELECT."""
+
 _KINDS = {
     TokenType.IDENTIFIER: "name",
     TokenType.STRING: "string",
@@ -131,6 +135,22 @@ class TokenCursor:
 
     def if_not_exists(self) -> bool:
         return self.accept("IF", "NOT", "EXISTS")
+
+    def query_text(self) -> str:
+        """A query that goes on to the end: its text, at its place. It is read when the table's columns are known."""
+        if self.word() not in QUERY_STARTS:
+            raise self.wrong()
+        text = " " * self.position + self.text[self.position :]
+        self.at = len(self.tokens)
+        return text
+
+    def no_encryption(self) -> None:
+        """ENCRYPTION = 'N': nothing to do."""
+        position = self.position
+        self.take()
+        self.accept("=")
+        if self.string().upper() != "N":
+            raise self.refuse("ENCRYPTION", position)
 
     def end(self) -> None:
         if not self.ended:

@@ -142,7 +142,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     new = tuple(ctx.new_id() for _ in table.columns)
     on_duplicate: tuple[Assignment, ...] = ()
     conflict = ast.args.get("conflict")
-    scope = Scope() if conflict is None else _conflict_scope(conflict, table, existing, new, ast)
+    scope = Scope() if conflict is None else _conflict_scope(conflict, table, existing, new, ast, targets)
     wanted = [] if conflict is None else _selected_beside(conflict, scope, ast.expression)
     rows, query = _source(ctx, ast, table, targets, new, wanted)
     beside = () if query is None else query.cols[len(targets) :]
@@ -306,8 +306,9 @@ def _conflict_scope(
     existing: tuple[int, ...],
     new: tuple[int, ...],
     ast: exp.Insert,
+    targets: Sequence[int],
 ) -> Scope:
-    """What ON DUPLICATE KEY UPDATE sees: the row in place, and the new one by its alias."""
+    """What ON DUPLICATE KEY UPDATE sees: the row in place, and the new one by its alias, perhaps with other names."""
     if not conflict.args.get("duplicate"):
         raise refuse(conflict)
     scope = Scope()
@@ -315,13 +316,20 @@ def _conflict_scope(
         PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(existing, table.columns, strict=True)
     )
     scope.add(Relation(table.name, table.db, old_cols))
-    alias = ast.args.get("alias")
-    if alias is not None:
+    alias = ast.args.get("alias") or (ast.expression.args.get("alias") if ast.expression is not None else None)
+    if isinstance(alias, exp.TableAlias):
+        names = {offset: c.name for offset, c in enumerate(table.columns)}
+        renamed = [c.name for c in alias.args.get("columns") or []]
+        if renamed:
+            if len(renamed) != len(targets):
+                raise error(1353, "In definition of view, derived table or common table expression, SELECT list and"
+                                  " column names list have different column counts")  # fmt: skip
+            names = dict(zip(targets, renamed, strict=True))
         new_cols = tuple(
-            PlanColumn(i, c.name, c.type, True, alias.name) for i, c in zip(new, table.columns, strict=True)
+            PlanColumn(new[at], name, table.columns[at].type, True, alias.name) for at, name in names.items()
         )
         relation = Relation(alias.name, "", new_cols)
-        relation.hidden = set(relation.by_name)
+        relation.hidden = set(relation.by_name) & {c.name.casefold() for c in table.columns}
         scope.add(relation)
     return scope
 

@@ -146,6 +146,16 @@ class ExprBinder:
         _, type_ = self.ctx.user_variables.get(name, (None, t.NULL))
         return Context(("uservar", name), type_)
 
+    def assignment(self, node: exp.PropertyEQ) -> Expr:
+        """@name := value"""
+        if self.ctx.assigned is None or not isinstance(node.this, exp.Parameter):
+            raise refuse(node)
+        name = node.this.name.casefold()
+        value = self.bind(node.expression)
+        known = self.ctx.assigned.get(name, value.type)
+        self.ctx.assigned[name] = fn.unify([known, value.type]) if known != value.type else known
+        return fn.resolve("assign_user_variable", [literals.text(name), value])
+
     def system_variable(self, node: exp.SessionParameter) -> Expr:
         name = node.name.lower()
         self.ctx.cacheable = False
@@ -467,6 +477,8 @@ class ExprBinder:
                 1582, f"Incorrect parameter count in the call to native function '{name}'", position=position_of(node)
             )
         key, type_ = _SESSION_VALUES[name]
+        if key in _OF_THE_LAST:
+            self.ctx.cacheable = False
         return Context((key,), type_)
 
     def no_paren(self, node: exp.Expression) -> Expr:
@@ -719,6 +731,9 @@ _SESSION_VALUES: dict[str, tuple[str, FieldType]] = {
     "tidb_version": ("tidb_version", t.TEXT),
 }  # fmt: skip
 
+_OF_THE_LAST = frozenset({"row_count", "found_rows"})
+"""What a session tells of the statement before the one that asks."""
+
 _FORMATTED = frozenset({"DATE", "TIME", "DATETIME", "TIMESTAMP"})
 
 _TEXT_TARGETS = frozenset(
@@ -754,7 +769,8 @@ _BINDERS: dict[type, Any] = {
     exp.Boolean: ExprBinder.boolean, exp.Placeholder: ExprBinder.placeholder, exp.HexString: ExprBinder.hex_string,
     exp.BitString: ExprBinder.bit_string, exp.National: ExprBinder.national, exp.Introducer: ExprBinder.introducer,
     exp.Concat: ExprBinder.adjacent, exp.Parameter: ExprBinder.user_variable,
-    exp.SessionParameter: ExprBinder.system_variable, exp.Paren: ExprBinder.paren, exp.Alias: ExprBinder.alias,
+    exp.PropertyEQ: ExprBinder.assignment, exp.SessionParameter: ExprBinder.system_variable,
+    exp.Paren: ExprBinder.paren, exp.Alias: ExprBinder.alias,
     exp.And: ExprBinder.logic, exp.Or: ExprBinder.logic, exp.Xor: ExprBinder.binary, exp.Add: ExprBinder.add,
     exp.Sub: ExprBinder.add, exp.Mul: ExprBinder.binary, exp.Div: ExprBinder.binary, exp.IntDiv: ExprBinder.binary,
     exp.Mod: ExprBinder.binary, exp.BitwiseAnd: ExprBinder.binary, exp.BitwiseOr: ExprBinder.binary,

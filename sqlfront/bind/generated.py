@@ -13,6 +13,7 @@ from functools import lru_cache
 from sqlglot import exp
 
 from coprocessor import functions as fn
+from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
 from coprocessor.expr import Agg, Call, Context, Expr, Subquery, Window, walk
 from coprocessor.types import FieldType
 from sqlfront.bind.expr import ExprBinder
@@ -77,7 +78,8 @@ def bind_over(
     tree = parse_expression(text)
     if tree.find(exp.Query, exp.Placeholder) is not None:
         raise _disallowed(name, position)
-    expr = binder.bind(tree)
+    with dividing(DIV_PRECISION_INCREMENT):  # the same for all sessions
+        expr = binder.bind(tree)
     if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):
         raise _disallowed(name, position)
     return expr

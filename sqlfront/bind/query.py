@@ -481,6 +481,13 @@ class QueryBinder:
             raise refuse(limit)
         return Limit(plan, self._count(limit), self._count(offset))
 
+    def take_limit(self, tree: exp.Expression) -> tuple[Expr | None, Expr | None]:
+        """Takes LIMIT and OFFSET off a query, and returns them."""
+        limit, offset = tree.args.pop("limit", None), tree.args.pop("offset", None)
+        if limit is not None and not isinstance(limit, exp.Limit):
+            raise refuse(limit)
+        return self._count(limit), self._count(offset)
+
     def _count(self, node: exp.Expression | None) -> Expr | None:
         if node is None:
             return None

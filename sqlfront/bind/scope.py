@@ -43,7 +43,8 @@ class BindContext:
     `variables` answers @@name, `user_variables` types @name; reading either makes the plan good for one execution
     (`cacheable` False). `read_engines` are the storage engines that may be read; `locking` says that the statement
     locks what it reads. `warnings` (code, message) are to be told at each execution. `max_execution_ms` is what a hint
-    says of the time, None without one.
+    says of the time, None without one. `assigned` takes the types of what `@name := value` gives, None where that is
+    refused.
 
     `written` is the definition of a view that is being bound to be stored. `views` are those (database, name) whose
     queries are being bound, one within the other. `beneath` has the aliases of what a view reads, by its own.
@@ -68,6 +69,7 @@ class BindContext:
     written: DefinitionText | None = None
     views: tuple[tuple[str, str], ...] = ()
     beneath: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    assigned: dict[str, FieldType] | None = None
 
     def new_id(self) -> int:
         self.next_id += 1

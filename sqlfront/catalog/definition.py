@@ -179,7 +179,9 @@ class DropDatabase:
 
 @dataclass(slots=True)
 class CreateTable:
-    """`like` is another table to copy; `select_at` is where the text of an AS SELECT begins, -1 for none."""
+    """`like` is another table to copy; `query` the text of an AS SELECT, at its place in the statement's, or empty;
+    `duplicates` (ignore, replace or empty) says what becomes of its rows whose unique keys are taken.
+    """
 
     table: TableName
     if_not_exists: bool
@@ -189,7 +191,8 @@ class CreateTable:
     foreign_keys: list[ForeignKeySpec] = field(default_factory=list)
     options: TableOptions = field(default_factory=TableOptions)
     like: TableName | None = None
-    select_at: int = -1
+    query: str = ""
+    duplicates: str = ""
     partition: PartitionBy | None = None
 
 

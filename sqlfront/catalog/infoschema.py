@@ -22,6 +22,7 @@ from sqlfront.catalog.describe import (
     partition_method,
     partition_values,
 )
+from sqlfront.catalog.infoschema_empty import empty_tables
 from sqlfront.catalog.model import Column, Database, Index, Table
 from sqlfront.catalog.partitions import definitions
 from sqlfront.catalog.replica_status import ReplicaStatus
@@ -588,5 +589,6 @@ _TABLES = {
         VirtualTable("TIFLASH_REPLICA", _REPLICA_COLUMNS, _replica_rows),
         VirtualTable("SESSION_VARIABLES", _VARIABLE_COLUMNS, _variable_rows),
         VirtualTable("GLOBAL_VARIABLES", _VARIABLE_COLUMNS, _global_variable_rows),
+        *(VirtualTable(name, columns, _no_rows) for name, columns in empty_tables().items()),
     )
 }

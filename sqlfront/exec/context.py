@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from coprocessor.env import Env
 from coprocessor.quota import Quota
+from sqlfront.bind.literals import type_of
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
@@ -30,8 +31,12 @@ class StatementContext(dict[tuple[object, ...], object]):
     def _value(self, key: tuple[object, ...]) -> object:
         session = self._session
         match key[0]:
-            case "now" | "sysdate":
+            case "now":
                 return self._clock(session.variables.zone, int(key[1]))  # type: ignore[call-overload]
+            case "sysdate":
+                return _moment(self._now, session.variables.zone, int(key[1]))  # type: ignore[call-overload]
+            case "unix_timestamp":
+                return (session.variables.timestamp_ns or self._now) // 1_000_000_000
             case "utc_timestamp":
                 return self._clock(dt.UTC, int(key[1]))  # type: ignore[call-overload]
             case "curdate":
@@ -51,22 +56,36 @@ class StatementContext(dict[tuple[object, ...], object]):
             case "last_insert_id":
                 return session.last_insert_id
             case "row_count":
-                return session.row_count
+                return session.rows_of_last("row_count")
             case "found_rows":
-                return session.found_rows
+                return session.rows_of_last("found_rows")
+            case "group_concat_max_len":
+                return min(session.variables.group_concat_max_len, (1 << 63) - 1)
             case "version":
                 return VERSION
             case "tidb_version":
                 return f"Release Version: {VERSION}"
+            case "assign":
+                return self.assign
             case "uservar":
                 return session.user_variables.get(str(key[1]), (None, None))[0]
         raise KeyError(key)
 
+    def assign(self, name: str, value: object) -> None:
+        """Gives a user variable a value, which the rest of the statement sees."""
+        self["uservar", name] = value
+        self._session.user_variables[name] = (value, type_of(value))
+
     def _clock(self, zone: dt.tzinfo, fsp: int) -> dt.datetime:
-        seconds, nanos = divmod(self._now, 1_000_000_000)
-        unit = 10 ** (6 - fsp)
-        micros = nanos // 1000 // unit * unit
-        return dt.datetime.fromtimestamp(seconds, zone).replace(tzinfo=None, microsecond=micros)
+        """The time of the statement: the clock's, or what SET timestamp says."""
+        return _moment(self._session.variables.timestamp_ns or self._now, zone, fsp)
+
+
+def _moment(now_ns: int, zone: dt.tzinfo, fsp: int) -> dt.datetime:
+    seconds, nanos = divmod(now_ns, 1_000_000_000)
+    unit = 10 ** (6 - fsp)
+    micros = nanos // 1000 // unit * unit
+    return dt.datetime.fromtimestamp(seconds, zone).replace(tzinfo=None, microsecond=micros)
 
 
 def _time_of(now: dt.datetime) -> dt.timedelta:

@@ -28,7 +28,7 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
         case parse.Begin():
             return lambda s: _begin(s, parsed, statement, params)
         case parse.Commit():
-            return _commit
+            return lambda s: _commit(s, statement)
         case parse.Rollback():
             return lambda s: _rollback(s, statement)
         case parse.Savepoint():
@@ -54,7 +54,7 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
         case parse.RunGc():
             return _gc
         case parse.Ddl() | parse.RenameTable():
-            return lambda s: _ddl(s, statement)
+            return lambda s: _ddl(s, statement, params)
         case parse.Show():
             return lambda s: _show(s, statement)
         case parse.Describe():
@@ -65,7 +65,18 @@ def control_action(parsed: parse.Parsed, statement: parse.Statement, params: Seq
             return lambda s: _check(s, statement)
         case parse.AdminShowDdl() | parse.AdminShowDdlJobs() | parse.AdminCancelDdlJobs():
             return lambda s: _ddl_jobs(s, statement)
-        case parse.Query() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain():
+        case parse.Nothing():
+            return lambda s: Result()
+        case parse.DropMissing():
+            return lambda s: _drop_missing(s, statement)
+        case parse.LockTables() | parse.UnlockTables() | parse.Flush() | parse.MaintainTables():
+            return lambda s: _maintain(s, statement)
+        case parse.LoadData():
+            return lambda s: _load_data(s, parsed, statement, params)
+        case (
+            parse.Query() | parse.SelectInto() | parse.Insert() | parse.Update() | parse.Delete() | parse.Explain()
+            | parse.Do()
+        ):  # fmt: skip
             raise AssertionError(statement)
         case _:
             assert_never(statement)
@@ -85,8 +96,11 @@ def _begin(session: Session, parsed: parse.Parsed, statement: parse.Begin, param
     return Result()
 
 
-def _commit(session: Session) -> Result:
-    session.commit()
+def _commit(session: Session, statement: parse.Commit) -> Result:
+    if statement.chain:
+        session.chain(session.commit)
+    else:
+        session.commit()
     return Result()
 
 
@@ -96,6 +110,9 @@ def _use(session: Session, name: str) -> Result:
 
 
 def _rollback(session: Session, statement: parse.Rollback) -> Result:
+    if statement.chain:
+        session.chain(session.rollback)
+        return Result()
     if statement.savepoint is None:
         session.rollback()
         return Result()
@@ -133,7 +150,7 @@ def _find_savepoint(session: Session, name: str) -> int:
 
 def _set(session: Session, parsed: parse.Parsed, statement: parse.SetVariables, params: Sequence[object]) -> Result:
     for item in statement.items:
-        value = None if item.value is None else _evaluate(session, parsed, item.value, params)
+        value = None if item.value is None else evaluate(session, parsed, item.value, params)
         match item.scope:
             case "user":
                 session.user_variables[item.name] = (value, type_of(value))
@@ -146,7 +163,7 @@ def _set(session: Session, parsed: parse.Parsed, statement: parse.SetVariables, 
     return Result()
 
 
-def _evaluate(session: Session, parsed: parse.Parsed, node: Any, params: Sequence[object]) -> object:
+def evaluate(session: Session, parsed: parse.Parsed, node: Any, params: Sequence[object]) -> object:
     """A value that SET assigns: an expression over nothing, or a scalar subquery."""
     from coprocessor.evaluate import compile_expr
     from coprocessor.expr import Subquery, walk
@@ -206,7 +223,8 @@ def _prepare(session: Session, statement: parse.Prepare) -> Result:
     parsed = parse.parse(source)
     if isinstance(parsed.statement, (parse.Prepare, parse.Execute, parse.Deallocate)):
         raise error(1295, "This command is not supported in the prepared statement protocol yet")
-    if isinstance(parsed.statement, (parse.Query, parse.Insert, parse.Update, parse.Delete)):
+    assigns = isinstance(parsed.statement, parse.Query) and parsed.statement.assigns
+    if isinstance(parsed.statement, (parse.Query, parse.Insert, parse.Update, parse.Delete)) and not assigns:
         from sqlfront.exec.statement import make_executable
 
         # Unknown names are refused now; the values decide the types when it is executed.
@@ -255,6 +273,12 @@ def _backup(session: Session, statement: parse.Backup) -> Result:
     return Result()
 
 
+def _load_data(session: Session, parsed: parse.Parsed, statement: parse.LoadData, params: Sequence[object]) -> Result:
+    from sqlfront.exec.load_data import execute_load_data
+
+    return execute_load_data(session, parsed, statement, params)
+
+
 def _import(session: Session, statement: parse.ImportInto) -> Result:
     from sqlfront.exec.import_into import execute_import
 
@@ -270,13 +294,13 @@ def _gc(session: Session) -> Result:
     return rows_result(columns, list(counters.items()))
 
 
-def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable) -> Result:
+def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable, params: Sequence[object]) -> Result:
     from sqlfront.exec.ddl import execute_ddl
 
     session.commit()
     before = session.catalog.schema.table_by_id
     text = statement.text if isinstance(statement, parse.Ddl) else None
-    result = execute_ddl(session, statement, text or None)
+    result = execute_ddl(session, statement, text or None, params)
     for table_id, table in session.catalog.schema.table_by_id.items():
         if table_id not in before and table.view is None and session.database.statistics.table(table_id) is None:
             session.database.statistics.set_rows(table_id, 0)
@@ -329,6 +353,20 @@ def _analyze(session: Session, statement: parse.AnalyzeTable) -> Result:
     result = execute_analyze(session, statement, ask)
     session.database.forget_plans()
     return result
+
+
+def _maintain(
+    session: Session, statement: parse.LockTables | parse.UnlockTables | parse.Flush | parse.MaintainTables
+) -> Result:
+    from sqlfront.exec.maintenance import execute_maintenance
+
+    return execute_maintenance(session, statement, _analyze)
+
+
+def _drop_missing(session: Session, statement: parse.DropMissing) -> Result:
+    from sqlfront.exec.maintenance import drop_missing
+
+    return drop_missing(session, statement)
 
 
 def _check(session: Session, statement: parse.AdminCheckTable | parse.AdminCheckIndex) -> Result:

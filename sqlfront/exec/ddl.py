@@ -5,6 +5,7 @@ The caller has ended the session's open transaction (DDL commits implicitly, as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from coprocessor.env import Env
@@ -25,9 +26,18 @@ if TYPE_CHECKING:
     from sqlfront.session import Session
 
 
-def execute_ddl(session: Session, statement: Ddl | RenameTable, text: str | None = None) -> Result:
-    """Executes CREATE, ALTER, DROP, TRUNCATE or RENAME. `text` is the statement's source, for positions in errors."""
-    return execute_definition(session, read_ddl(statement, text))
+def execute_ddl(
+    session: Session, statement: Ddl | RenameTable, text: str | None = None, params: Sequence[object] = ()
+) -> Result:
+    """Executes CREATE, ALTER, DROP, TRUNCATE or RENAME. `text` is the statement's source, for positions in errors;
+    `params` are those of CREATE TABLE ... SELECT.
+    """
+    spec = read_ddl(statement, text)
+    if isinstance(spec, d.CreateTable) and spec.query:
+        from sqlfront.exec.create_select import create_from_query
+
+        return create_from_query(session, spec, params)
+    return execute_definition(session, spec)
 
 
 def execute_definition(session: Session, spec: d.Definition) -> Result:
@@ -45,17 +55,14 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
     zone = session.variables.zone
     affected = 0
 
-    def note(code: int, message: str) -> None:
-        session.warnings.append(("Note", code, message))
-
     match spec:
         case d.CreateDatabase():
-            affected = int(ddl.create_database(catalog, spec, note))
+            affected = int(ddl.create_database(catalog, spec, session.note))
         case d.AlterDatabase():
             ddl.alter_database(catalog, spec, current_db)
         case d.DropDatabase():
             dropped = catalog.schema.database(spec.name)
-            affected = ddl.drop_database(catalog, spec, note)
+            affected = ddl.drop_database(catalog, spec, session.note)
             if dropped is not None:
                 for table in dropped.tables.values():
                     for part in (table, *table.parts):
@@ -67,10 +74,10 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             spec.checks = checked_definition(spec)
             if spec.partition is not None:
                 check_partitions(spec, spec.partition, Env(tz=zone))
-            ddl.create_table(catalog, spec, current_db, zone, note)
+            ddl.create_table(catalog, spec, current_db, zone, session.note)
         case d.DropTable():
             before = catalog.schema
-            ddl.drop_tables(catalog, spec, current_db, note)
+            ddl.drop_tables(catalog, spec, current_db, session.note)
             after = catalog.schema.table_by_id
             for table_id, table in before.table_by_id.items():
                 if table_id not in after:
@@ -89,7 +96,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             _check_new_columns(catalog, spec, current_db)
             _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)
-            table, plan = alter_table(catalog, spec, current_db, zone, note, session.cancel)
+            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
             if plan.replaced_id is not None:

@@ -243,6 +243,24 @@ class InsertChange:
         session.row_count = result.affected_rows
         return result
 
+    def run_rows(self, session: Session, open_rows: Callable[[], Iterable[Row]]) -> Result:
+        """Runs it for every row of parameters, as one statement; where one is `MISSING` the column takes its default.
+
+        `open_rows` is called again when the statement has lost a race.
+        """
+        filler = self.filler
+        if self.filler_warns:
+            filler = ColumnFiller(self.table, session.variables.zone, strict=filler.strict, warn=session.warn)
+
+        def work(txn: Transaction, pessimistic: bool) -> Result:
+            run = _InsertRun(self, session, txn, pessimistic, (), filler)
+            run.given_rows = open_rows()
+            return run.run()
+
+        result = session.run_write(work, (self.table,))
+        session.row_count = result.affected_rows
+        return result
+
 
 class _InsertRun:
     """One execution of an INSERT."""
@@ -267,6 +285,8 @@ class _InsertRun:
         self.given = 0
         self.affected = 0
         self.added = 0
+        self.given_rows: Iterable[Row] | None = None
+        """Rows of parameters, for the one row of the statement."""
 
     def run(self) -> Result:
         change, plan = self.change, self.change.plan
@@ -322,10 +342,20 @@ class _InsertRun:
             # Read to the end before the first row is written: the table may be its own source.
             rows = rows_of(self.session, change.query, self.writer.reader, self.params)
             return list(self.env.quota.rows(rows))
+        if self.given_rows is not None:
+            return map(self._for_parameters, self.given_rows)
         if change.plan.reads_row:
             return map(self._reading_itself, change.rows)
         env = self.env
-        return ([_DEFAULT if c is None else c((), env) for c in row] for row in change.rows)
+        return ([MISSING if c is None else c((), env) for c in row] for row in change.rows)
+
+    def _for_parameters(self, params: Row) -> Sequence[Any]:
+        self.env.params = params
+        closures = self.change.rows[0]
+        if self.change.plan.reads_row:
+            return self._reading_itself(closures)
+        env = self.env
+        return [MISSING if c is None else c((), env) for c in closures]
 
     def _reading_itself(self, closures: Sequence[Closure | None]) -> list[Any]:
         """The values of a row of which some read those before them, or the defaults of those that are still to come."""
@@ -333,7 +363,7 @@ class _InsertRun:
         row = [self._before(column) for column in change.table.columns]
         values: list[Any] = []
         for offset, closure in zip(change.plan.targets, closures, strict=True):
-            value = _DEFAULT if closure is None else closure(row, self.env)
+            value = MISSING if closure is None else closure(row, self.env)
             values.append(value)
             if closure is not None:
                 row[offset] = filler.casters[offset](value, 1)
@@ -353,7 +383,7 @@ class _InsertRun:
         casters, not_null = filler.casters, filler.not_null
         for place, offset in change.given:
             value = values[place]
-            if value is _DEFAULT:
+            if value is MISSING:
                 row[offset] = filler.default(offset, self.env)
                 continue
             stored = casters[offset](value, number)
@@ -426,7 +456,8 @@ class _InsertRun:
         self.session.warn(ER_DUP_ENTRY, exc.message)
 
 
-_DEFAULT: Any = object()
+MISSING: Any = object()
+"""Where a value might be: the column takes its default."""
 
 
 def _compile_assignments(assignments: Sequence[Assignment], layout: dict[int, int]) -> Compiled:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from coprocessor import types as t
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, OrderKey, Param, Subquery, Window, walk
 from sqlfront import parse
-from sqlfront.errors import unsupported
+from sqlfront.errors import error, unsupported
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows
 from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
+from sqlfront.exec.explain_formats import FORMATS, Line
 from sqlfront.exec.explain_push import MPP, ROOT, aggregate_info, reader_lines, tasks
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query, may_compute_whole
 from sqlfront.exec.statement import bind_context, plan_query, tell
@@ -46,13 +46,11 @@ from sqlfront.plan.nodes import (
     plan_of,
     with_children,
 )
-from sqlfront.result import Result, ResultColumn, rows_result
+from sqlfront.result import Result
 
 if TYPE_CHECKING:
     from sqlfront.exec.pushing import PushStats
     from sqlfront.session import Session
-
-_FORMATS = ("", "row", "brief", "traditional")
 
 
 @dataclass(slots=True)
@@ -67,22 +65,11 @@ class Measured:
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Line:
-    name: str
-    depth: int
-    rows: float | None
-    task: str
-    obj: str
-    info: str
-    actual: tuple[int, float | None] | None = None
-    execution: str = ""
-
-
 def explain(session: Session, parsed: parse.Parsed, statement: parse.Explain, params: Sequence[object]) -> Result:
     """Returns the plan of a statement as rows."""
-    if statement.format not in _FORMATS:
-        raise unsupported(f"EXPLAIN FORMAT = {statement.format}")
+    show = FORMATS.get(statement.format)
+    if show is None:
+        raise error(1791, f"Unknown EXPLAIN format name: '{statement.format}'", sqlstate="HY000")
     inner = statement.statement
     if isinstance(inner, parse.Query):
         lines = _explain_query(session, parsed, inner, params, statement.analyze)
@@ -90,51 +77,7 @@ def explain(session: Session, parsed: parse.Parsed, statement: parse.Explain, pa
         lines = _explain_change(session, parsed, inner, params, statement.analyze)
     else:
         raise unsupported("EXPLAIN of this statement")
-    return _table(lines, statement.analyze)
-
-
-def _table(lines: Sequence[_Line], analyze: bool) -> Result:
-    told = any(line.execution for line in lines)
-    names = ["id", "estRows", *(["actRows", "time"] if analyze else []), "task", "access object", "operator info"]
-    names += ["execution info"] if told else []
-    columns = tuple(ResultColumn(n, t.TEXT) for n in names)
-    rows = []
-    for i, line in enumerate(lines):
-        est = "N/A" if line.rows is None else f"{line.rows:.2f}"
-        measured: list[str] = []
-        if analyze:
-            rows_seen, seconds = ("N/A", None) if line.actual is None else line.actual
-            measured = [str(rows_seen), "" if seconds is None else _duration(seconds)]
-        tail = [line.execution] if told else []
-        rows.append((_branch(lines, i) + line.name, est, *measured, line.task, line.obj, line.info, *tail))
-    return rows_result(columns, rows)
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds * 1e6:.1f}µs" if seconds < 1e-3 else f"{seconds * 1e3:.2f}ms" if seconds < 1 else f"{seconds:.2f}s"
-    )
-
-
-def _branch(lines: Sequence[_Line], index: int) -> str:
-    """The tree's lines in front of a name."""
-    depth = lines[index].depth
-    if depth == 0:
-        return ""
-    out = []
-    for level in range(1, depth + 1):
-        more = False
-        for later in lines[index + 1 :]:
-            if later.depth < level:
-                break
-            if later.depth == level:
-                more = True
-                break
-        if level == depth:
-            out.append("├─" if more else "└─")
-        else:
-            out.append("│ " if more else "  ")
-    return "".join(out)
+    return show(lines, statement.analyze)
 
 
 # Queries
@@ -142,7 +85,7 @@ def _branch(lines: Sequence[_Line], index: int) -> str:
 
 def _explain_query(
     session: Session, parsed: parse.Parsed, statement: parse.Query, params: Sequence[object], analyze: bool
-) -> list[_Line]:
+) -> list[Line]:
     ctx = bind_context(session, parsed, params)
     plan = plan_query(session, ctx, statement)
     tell(session, ctx.warnings)
@@ -182,11 +125,11 @@ def _whole_of(
     return None if query.whole is None else query.whole.root
 
 
-def _whole_lines(root: Node, notes: _Notes) -> list[_Line]:
+def _whole_lines(root: Node, notes: _Notes) -> list[Line]:
     """A reader, and under it what the store does."""
     stats = None if notes.pushes is None else notes.pushes.get(id(root))
     told = "" if stats is None else f"mpp_task: {tasks(stats.rows)}"
-    reader = _Line("WholeReader", 0, _estimate(root), ROOT, "", "by a columnar store that has all of it", None, told)
+    reader = Line("WholeReader", 0, _estimate(root), ROOT, "", "by a columnar store that has all of it", None, told)
     inner = _Notes()
     inner.columnar = {id(scan): "" for scan in _all_scans(root)}
     lines = list(_lines(root, 1, MPP, None, inner))
@@ -276,16 +219,16 @@ def _replica_note(session: Session, scan: Scan) -> str:
     return f"replica: {state}; rows are read until it is there"
 
 
-def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: _Notes) -> Iterator[_Line]:
+def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: _Notes) -> Iterator[Line]:
     if isinstance(node, Scan) and node.pushed is not None and id(node) not in notes.lookups:
         left = [c for c in node.left if node.access is None or c not in node.access.used]
         if left:
-            yield _Line("Selection", depth, _estimate(node), task, "", ", ".join(map(show, left)))
+            yield Line("Selection", depth, _estimate(node), task, "", ", ".join(map(show, left)))
         yield from _pushed_lines(node, node, depth + bool(left), measured, notes)
         return
     if isinstance(node, Aggregate) and node.pushed:
         assert isinstance(node.child, Scan)
-        yield _Line("HashAgg", depth, _estimate(node), ROOT, "", _info(node), _actual(node, measured))
+        yield Line("HashAgg", depth, _estimate(node), ROOT, "", _info(node), _actual(node, measured))
         yield from _pushed_lines(node, node.child, depth + 1, measured, notes)
         return
     if isinstance(node, Scan):
@@ -308,7 +251,7 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
                 line.obj += f", index:{lookup.index.name}"
         yield line
         return
-    yield _Line(_name(node), depth, _estimate(node), task, _object(node), _info(node))
+    yield Line(_name(node), depth, _estimate(node), task, _object(node), _info(node))
     for child in node_children(node):
         yield from _lines(child, depth + 1, task, measured, notes)
     for expr in node_exprs(node):
@@ -316,7 +259,7 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
             if isinstance(part, Subquery):
                 plan = plan_of(part)
                 outer = " (correlated)" if part.outer else ""
-                yield _Line(f"Subquery {part.kind}{outer}", depth + 1, _estimate(plan), task, "", "")
+                yield Line(f"Subquery {part.kind}{outer}", depth + 1, _estimate(plan), task, "", "")
                 yield from _lines(plan, depth + 2, task, measured, notes)
 
 
@@ -326,7 +269,7 @@ def _actual(node: Node, measured: Measured | None) -> tuple[int, float | None] |
 
 def _pushed_lines(
     node: Scan | Aggregate, scan: Scan, depth: int, measured: Measured | None, notes: _Notes
-) -> Iterator[_Line]:
+) -> Iterator[Line]:
     """A reader and what stands under it."""
     pushes = notes.pushes
     stats = None if pushes is None else pushes.get(id(node))
@@ -337,7 +280,7 @@ def _pushed_lines(
         actual = None if line.actual is None else (line.actual, took)
         remark = "" if line.depth else notes.remarks.get(id(scan), "")
         info = "; ".join(part for part in (line.info, remark) if part)
-        yield _Line(line.name, depth + line.depth, line.rows, line.task, line.obj, info, actual, line.execution)
+        yield Line(line.name, depth + line.depth, line.rows, line.task, line.obj, info, actual, line.execution)
 
 
 def _name(node: Node) -> str:
@@ -386,11 +329,11 @@ def _scan_objects(scan: Scan) -> tuple[str, str]:
     return obj, f"index:{access.index.name}({columns})"
 
 
-def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> _Line:
+def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> Line:
     access = scan.access
     assert access is not None
     info = _access_info(scan, access)
-    return _Line(access.name, depth, access.rows, "kv", _scan_object(scan), info, _actual(scan, measured))
+    return Line(access.name, depth, access.rows, "kv", _scan_object(scan), info, _actual(scan, measured))
 
 
 def _access_info(scan: Scan, access: Access) -> str:
@@ -507,7 +450,7 @@ def _explain_change(
     statement: parse.Insert | parse.Update | parse.Delete,
     params: Sequence[object],
     analyze: bool,
-) -> list[_Line]:
+) -> list[Line]:
     ctx = bind_context(session, parsed, params)
     change = make_change(session, ctx, statement)
     tell(session, ctx.warnings)
@@ -515,18 +458,18 @@ def _explain_change(
     match change:
         case InsertChange():
             below = None if change.query is None else change.query.plan.root
-            lines = [_Line(verb, 0, None, "direct", f"table:{change.table.name}", "")]
+            lines = [Line(verb, 0, None, "direct", f"table:{change.table.name}", "")]
             if below is not None:
                 task = "duckdb" if isinstance(change.query, ResidualQuery) else "direct"
                 lines += _lines(below, 1, task, None, _Notes())
         case TableChange():
             lines = [
-                _Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
+                Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
                 *(_scan_line(scan, 1, None) for scan in change.scans),
             ]
         case JoinedChange():
             names = ", ".join(target.table.name for target in change.plan.targets)
-            lines = [_Line(verb, 0, None, "direct", f"table:{names}", "")]
+            lines = [Line(verb, 0, None, "direct", f"table:{names}", "")]
             lines += _lines(change.query.plan.root, 1, "duckdb", None, _Notes())
     if analyze:
         begun = time.perf_counter()

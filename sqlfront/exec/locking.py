@@ -88,6 +88,7 @@ class LockingQuery:
             if keys is not None:
                 found = txn.lock_and_get(keys, for_update_ts=ts, wait_ms=wait_ms) if keys else {}
                 rows = list(env.quota.rows(self.direct.run(found.items(), env, iter)))
+                session.found_rows = len(rows)
                 return Result(self.columns, ListSource(self.columns, rows))
         reader = txn.at(ts) if pessimistic else txn
         lock = functools.partial(txn.lock_keys, for_update_ts=ts, wait_ms=wait_ms, skip_locked=skip)
@@ -96,6 +97,7 @@ class LockingQuery:
             chunk = 1 if skip or self.direct.limited else LOCK_CHUNK_ROWS
             taken = self.direct.run(self.direct.pairs(reader, env), env, functools.partial(_take, lock, chunk))
             rows = list(env.quota.rows(taken))
+            session.found_rows = len(rows)
             return Result(self.columns, ListSource(self.columns, rows))
         for scan in self.scans:
             for _ in _take(lock, LOCK_CHUNK_ROWS, scan.keyed_rows(reader, env)):

@@ -78,7 +78,7 @@ class PrintedQuery:
         """The parameters' values in one execution, as DuckDB takes them."""
         values: dict[str, Any] = {}
         for name, node in self.params.items():
-            value = env.params[node.index] if isinstance(node, Param) else env.context[node.key]
+            value = env.params[node.index] if isinstance(node, Param) else env.value(node.key)
             values[name] = value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
         return values
 

@@ -198,7 +198,7 @@ class Pushing:
                 case Param():
                     return Const(self.env.params[part.index], part.type)
                 case Context():
-                    return Const(self.env.context[part.key], part.type)
+                    return Const(self.env.value(part.key), part.type)
                 case _:
                     return part
 

@@ -150,6 +150,7 @@ class PointQuery:
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         handle = params[self._param]
         if handle is None or not self._low <= handle <= self._high:
+            session.found_nothing()
             return Result(self.columns)
         txn = session.txn
         if txn is None:
@@ -157,6 +158,7 @@ class PointQuery:
         else:
             value = session.reader().get(self._key(handle))
         if value is None:
+            session.found_nothing()
             return Result(self.columns)
         row = self._decode(handle, value)
         return Result(self.columns, row=row)
@@ -191,6 +193,7 @@ class DirectQuery:
         finally:
             if pushing is not None:
                 pushing.close()
+        session.found_rows = len(rows)
         return Result(self.columns, ListSource(self.columns, rows))
 
 
@@ -336,6 +339,7 @@ class DuckSource:
             self._whole = self._ask_whole()
             if self._whole is not None:
                 self._start_whole(self._whole)
+                session.found_rows = 0
                 return
             self._read_relations({n: r for n, r in printed.relations.items() if n not in self._columnar})
             padded = [c for name, table in self._relations.items() for c in _padded(table, printed.relations[name])]
@@ -345,6 +349,7 @@ class DuckSource:
                     padded += [column.id for column, pads in zip(scan.cols, may, strict=True) if pads]
             self._padded = frozenset(padded) if padded or query.padded_literals else None
             self._start()
+            session.found_rows = 0  # counted as they are fetched; the query may have asked how many there were before
         except BaseException:
             self._end_view()
             raise
@@ -538,8 +543,10 @@ class DuckSource:
     def rows(self) -> Iterator[Sequence[Row]]:
         fix = _row_fixer([c.type for c in self._query.columns])
         for batch in self._fetch(lambda q: q.tuples()):
+            self._session.found_rows += len(batch)
             yield batch if fix is None else [fix(r) for r in batch]
         if self._rows is not None:
+            self._session.found_rows += len(self._rows)
             yield self._rows
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -549,8 +556,10 @@ class DuckSource:
         types = [c.type for c in self._query.columns]
         streamed = _streams(self._query.plan.root)
         for batch in self._fetch(lambda q: q.batches(streamed=streamed)):
+            self._session.found_rows += batch.num_rows
             yield to_edge(batch, names, types)
         if self._rows is not None:
+            self._session.found_rows += len(self._rows)
             yield rows_to_batch(self._rows, names, types)
 
     def _fetch(self, read: Callable[[DuckQuery], Iterator[Any]]) -> Iterator[Any]:

@@ -46,6 +46,9 @@ def execute_show(session: Session, statement: Show, where: Where | None = None) 
         if where is None:
             raise unsupported(f"SHOW {statement.what} ... WHERE")
         rows = where(session, columns, rows, statement.where)
+    if statement.limit is not None:
+        first, count = statement.limit
+        rows = rows[first : first + count]
     return _result(columns, rows)
 
 
@@ -254,6 +257,16 @@ def _errors(session: Session, show: Show) -> tuple[Columns, Rows]:
     return _WARNING_COLUMNS, [tuple(w) for w in session.warnings if w[0] == "Error"]
 
 
+def _count(level: str) -> Callable[[Session, Show], tuple[Columns, Rows]]:
+    """COUNT(*) of WARNINGS, which all kinds of them are, or of ERRORS."""
+
+    def count(session: Session, show: Show) -> tuple[Columns, Rows]:
+        found = [w for w in session.warnings if not level or w[0] == level]
+        return ((f"@@session.{'error' if level else 'warning'}_count", BIGINT),), [(len(found),)]
+
+    return count
+
+
 def _processlist(session: Session, show: Show) -> tuple[Columns, Rows]:
     columns: Columns = (("Id", BIGINT), *_text("User", "Host", "db", "Command"), ("Time", BIGINT), ("State", _NAME))
     return (*columns, ("Info", TEXT)), infoschema.process_rows(session)
@@ -369,4 +382,11 @@ _READERS: dict[str, Callable[[Session, Show], tuple[Columns, Rows]]] = {
     "PROCEDURE STATUS": _empty(("Db", "Name", "Type", "Definer")),
     "FUNCTION STATUS": _empty(("Db", "Name", "Type", "Definer")),
     "PLUGINS": _empty(("Name", "Status", "Type", "Library", "License")),
+    "PROFILES": _empty(("Query_ID", "Duration", "Query")),
+    "OPEN TABLES": _empty(("Database", "Table", "In_use", "Name_locked")),
+    "MASTER STATUS": _empty(("File", "Position", "Binlog_Do_DB", "Binlog_Ignore_DB", "Executed_Gtid_Set")),
+    "SLAVE STATUS": _empty(("Slave_IO_State", "Master_Host", "Master_User", "Master_Port")),
+    "REPLICA STATUS": _empty(("Replica_IO_State", "Source_Host", "Source_User", "Source_Port")),
+    "COUNT(*) WARNINGS": _count(""),
+    "COUNT(*) ERRORS": _count("Error"),
 }

@@ -95,7 +95,15 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
     statement = parsed.statement
     match statement:
         case parse.Query():
-            return _query(session, parsed, statement, params)
+            return make_query(session, parsed, statement, params)
+        case parse.SelectInto():
+            from sqlfront.exec.select_into import select_into
+
+            executable, cacheable = make_query(session, parsed, statement.query, params)
+            return select_into(session, statement, executable), cacheable
+        case parse.Do():
+            executable, cacheable = make_query(session, parsed, statement.query, params)
+            return Discarding(executable), cacheable
         case parse.Insert() | parse.Update() | parse.Delete():
             from sqlfront.exec.dml import make_change
 
@@ -114,7 +122,7 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
             return Action(control_action(parsed, statement, params), keeps_warnings=keeps), kept
 
 
-def _query(
+def make_query(
     session: Session, parsed: parse.Parsed, statement: parse.Query, params: Sequence[object]
 ) -> tuple[Executable, bool]:
     from sqlfront.exec.query import compile_query
@@ -124,6 +132,16 @@ def _query(
     if statement.as_of is not None:
         ts = as_of_timestamp(session, ctx, statement.as_of, tuple(params))
         ctx.schema = ctx.schema.at(ts)
+    if statement.assigns:
+        from sqlfront.exec.assigning import assigning
+
+        found = assigning(session, parsed, statement, params)
+        if found is not None:
+            return found, False
+    if statement.counts_all:
+        from sqlfront.exec.found_rows import FoundRows
+
+        return _telling(FoundRows(session, ctx, statement), ctx), False
     plan = plan_query(session, ctx, statement)
     executable: Executable
     limit_ms = session.variables.max_execution_ms if ctx.max_execution_ms is None else ctx.max_execution_ms
@@ -220,6 +238,23 @@ class Telling:
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         tell(session, self._warnings)
         return self._executable.run(session, params)
+
+
+class Discarding:
+    """A query whose rows are made and thrown away: DO."""
+
+    def __init__(self, executable: Executable) -> None:
+        self.any_integer = executable.any_integer
+        self._executable = executable
+
+    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
+        result = self._executable.run(session, params)
+        try:
+            for _ in result.fetch():
+                pass
+        finally:
+            result.close()
+        return Result()
 
 
 class AtTimestamp:

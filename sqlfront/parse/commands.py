@@ -11,6 +11,8 @@ from sqlglot.errors import ParseError
 from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
+from sqlfront.parse import FUNCTION_MARK, maintenance
+from sqlfront.parse.files import find_into, load_data, select_into
 from sqlfront.parse.statements import (
     AdminCancelDdlJobs,
     AdminCheckIndex,
@@ -32,6 +34,7 @@ from sqlfront.parse.statements import (
     ImportOption,
     Insert,
     Kill,
+    Nothing,
     Parsed,
     Prepare,
     Query,
@@ -40,6 +43,7 @@ from sqlfront.parse.statements import (
     Rollback,
     RunGc,
     Savepoint,
+    SelectInto,
     SetVariables,
     Show,
     Statement,
@@ -51,15 +55,17 @@ from sqlfront.parse.tokens import (
     LITERALS,
     add_into,
     as_of_end,
+    bytes_as_hex,
     insert_set_form,
     is_word,
     mark_functions,
     number_placeholders,
+    refuse_bytes,
     select_item_texts,
     spell_values,
     tokenize,
 )
-from sqlfront.parse.trees import parse_tree
+from sqlfront.parse.trees import has_option, parse_tree
 
 STATEMENT_BYTES_MAX = 64 << 20
 DDL_JOBS_SHOWN = 10
@@ -72,8 +78,7 @@ _QUERY_STARTS = frozenset(
 )
 _KNOWN_COMMANDS = frozenset(
     """
-    LOCK UNLOCK FLUSH LOAD GRANT REVOKE CALL DO HANDLER XA OPTIMIZE REPAIR CHECK CHECKSUM RESET SIGNAL RESTORE
-    INSTALL
+    GRANT REVOKE CALL HANDLER XA CHECKSUM RESET SIGNAL RESTORE INSTALL
     """.split()
 )
 _DDL_STARTS = frozenset(
@@ -88,12 +93,15 @@ def parse_statement(text: str) -> Parsed:
     """Parses exactly one statement (see `sqlfront.parse.parse`)."""
     if len(text) > STATEMENT_BYTES_MAX:
         raise error(1153, f"statement of {len(text)} characters is over the limit of {STATEMENT_BYTES_MAX}")
+    given = text
     if "/*!" in text:
         text = open_version_comments(text)
     tokens = tokenize(text)
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     if not tokens:
+        if "/*" in given:
+            return Parsed(Nothing(), text)
         raise error(1065, "Query was empty")
     for token in tokens:
         if token.token_type == TokenType.SEMICOLON:
@@ -102,6 +110,10 @@ def parse_statement(text: str) -> Parsed:
                 "one statement at a time: text follows ';'" + near(text, token.end + 1),
                 position=token.end + 1,
             )
+    if not text.isascii():
+        if tokens[0].text.upper() in _DDL_STARTS:
+            refuse_bytes(text)
+        tokens = bytes_as_hex(tokens)
     names: list[str] = []
     tokens, positional = number_placeholders(tokens, names)
     if tokens[0].text.upper() not in _DDL_STARTS:
@@ -122,12 +134,14 @@ class Commands:
     def statement(self) -> Statement:
         word = self.peek()
         if word in _QUERY_STARTS:
-            return self._query()
+            return self.query()
         reader = _READERS.get(word)
         if reader is not None:
             return reader(self)
         if word == "DROP" and self.peek(1) == "PREPARE":
             return self._deallocate()
+        if word == "DROP" and self.peek(1) in maintenance.UNKNOWN_KINDS:
+            return maintenance.drop_missing(self)
         if word in _DDL_STARTS:
             return self._ddl()
         if word in _KNOWN_COMMANDS:
@@ -240,14 +254,18 @@ class Commands:
 
     # Queries and changes
 
-    def _query(self) -> Query | Update | Delete:
+    def query(self) -> Query | SelectInto | Update | Delete:
+        into = find_into(self.tokens, self.at)
+        if into is not None:
+            return select_into(self, into)
         tokens, as_of = self._take_as_of(self.tokens[self.at :])
         tree = self.tree(tokens)
         if isinstance(tree, (exp.Update, exp.Delete)) and as_of is None:  # after WITH
             return Update(tree) if isinstance(tree, exp.Update) else Delete(tree)
         if not isinstance(tree, (exp.Query, exp.Values)):
             raise self.syntax_error(self.at)
-        return Query(tree, select_item_texts(self.text, self.tokens[self.at :]), as_of)
+        texts = select_item_texts(self.text, self.tokens[self.at :])
+        return Query(tree, texts, as_of, has_option(tree, "SQL_CALC_FOUND_ROWS"), ":=" in self.text)
 
     def _take_as_of(self, tokens: Sequence[Token]) -> tuple[list[Token], exp.Expression | None]:
         """Takes `AS OF TIMESTAMP expr` off a table reference; every occurrence must say the same."""
@@ -377,8 +395,7 @@ class Commands:
     def _commit(self) -> Commit:
         self.take()
         self.accept("WORK")
-        self._completion()
-        return Commit()
+        return Commit(self._completion())
 
     def _rollback(self) -> Rollback:
         self.take()
@@ -388,16 +405,18 @@ class Commands:
             self.accept("SAVEPOINT")
             savepoint = self.name()
             self.end()
-        self._completion()
-        return Rollback(savepoint)
+        return Rollback(savepoint, self._completion())
 
-    def _completion(self) -> None:
-        """What may follow COMMIT and ROLLBACK: that no transaction follows and the connection stays."""
-        self.accept("AND", "NO", "CHAIN")
+    def _completion(self) -> bool:
+        """What may follow COMMIT and ROLLBACK: whether a transaction follows, and that the connection stays."""
+        chain = self.accept("AND", "CHAIN")
+        if not chain:
+            self.accept("AND", "NO", "CHAIN")
         self.accept("NO", "RELEASE")
-        if self.accept("AND", "CHAIN") or self.accept("RELEASE"):
-            raise unsupported("AND CHAIN or RELEASE", position=self.tokens[self.at - 1].start)
+        if self.accept("RELEASE"):
+            raise unsupported("RELEASE", position=self.tokens[self.at - 1].start)
         self.end()
+        return chain
 
     def _savepoint(self) -> Savepoint:
         self.take()
@@ -456,7 +475,7 @@ class Commands:
         if not (self.accept(":=") or self.accept("=")):
             if not self.accept(":", "="):
                 raise self.syntax_error(self.at)
-        stop = self._depth_zero_comma()
+        stop = self.next_comma()
         tokens = self.tokens[self.at : stop]
         self.at = stop
         if len(tokens) == 1 and tokens[0].text.upper() in ("ON", "OFF", "DEFAULT", "ALL"):
@@ -482,7 +501,7 @@ class Commands:
             scope = _SCOPES[self.take().text.upper()]
         return scope, self.name().lower()
 
-    def _depth_zero_comma(self) -> int:
+    def next_comma(self) -> int:
         depth = 0
         for i in range(self.at, len(self.tokens)):
             kind = self.tokens[i].token_type
@@ -511,15 +530,16 @@ class Commands:
             pass
         show.full = self.accept("FULL")
         words: list[str] = []
-        while self.at < len(self.tokens) and self.peek() not in ("FROM", "IN", "LIKE", "WHERE"):
+        while self.at < len(self.tokens) and self.peek() not in ("FROM", "IN", "LIKE", "WHERE", "LIMIT"):
             if words in (["CREATE", "TABLE"], ["CREATE", "VIEW"]):
                 show.table = self.table()
                 break
             if words == ["CREATE", "DATABASE"] or words == ["CREATE", "SCHEMA"]:
+                self.accept("IF", "NOT", "EXISTS")
                 show.database = self.name()
                 break
             words.append(self.take().text.upper())
-        show.what = " ".join(words)
+        show.what = " ".join(words).replace(f"{FUNCTION_MARK.upper()}COUNT ( * )", "COUNT(*)")
         if not words:
             raise self.syntax_error(self.at)
         self._show_tail(show)
@@ -540,6 +560,15 @@ class Commands:
         elif self.accept("WHERE"):
             show.where = self.expression(self.tokens[self.at :])
             self.at = len(self.tokens)
+        if show.what in ("WARNINGS", "ERRORS") and self.accept("LIMIT"):
+            show.limit = self._show_limit()
+
+    def _show_limit(self) -> tuple[int, int]:
+        """[offset,] count or count [OFFSET offset]: the first row and how many."""
+        first = self.number()
+        if self.accept(","):
+            return first, self.number()
+        return (self.number(), first) if self.accept("OFFSET") else (0, first)
 
     def _describe(self) -> Statement:
         """DESCRIBE, DESC and EXPLAIN are one: a table, or a statement whose plan is wanted."""
@@ -555,7 +584,8 @@ class Commands:
                 break
         word = self.peek()
         if word in _QUERY_STARTS and not (word == "TABLE" and self.at + 1 == len(self.tokens)):
-            explain.statement = self._query()
+            statement = self.query()
+            explain.statement = statement.query if isinstance(statement, SelectInto) else statement
             return explain
         if word in ("INSERT", "REPLACE", "UPDATE", "DELETE"):
             explain.statement = _READERS[word](self)
@@ -571,6 +601,8 @@ class Commands:
 
     def _analyze(self) -> AnalyzeTable:
         self.take()
+        if not self.accept("NO_WRITE_TO_BINLOG"):
+            self.accept("LOCAL")
         self.expect("TABLE")
         tables = self.table_list()
         self.end()
@@ -590,9 +622,9 @@ class Commands:
         if self.accept("SHOW", "DDL"):
             return self._admin_show_ddl()
         if self.accept("CANCEL", "DDL", "JOBS"):
-            ids = [self._number()]
+            ids = [self.number()]
             while self.accept(","):
-                ids.append(self._number())
+                ids.append(self.number())
             self.end()
             return AdminCancelDdlJobs(ids)
         if self.accept("GC"):
@@ -604,11 +636,11 @@ class Commands:
         if not self.accept("JOBS"):
             self.end()
             return AdminShowDdl()
-        count = DDL_JOBS_SHOWN if self.at == len(self.tokens) else self._number()
+        count = DDL_JOBS_SHOWN if self.at == len(self.tokens) else self.number()
         self.end()
         return AdminShowDdlJobs(count)
 
-    def _number(self) -> int:
+    def number(self) -> int:
         token = self.take()
         if token.token_type != TokenType.NUMBER or not token.text.isdigit():
             raise self.syntax_error(self.at - 1)
@@ -741,4 +773,12 @@ _READERS: dict[str, Callable[[Commands], Statement]] = {
     "EXECUTE": Commands._execute,
     "DEALLOCATE": Commands._deallocate,
     "KILL": Commands._kill,
+    "LOAD": load_data,
+    "LOCK": maintenance.lock_tables,
+    "UNLOCK": maintenance.unlock_tables,
+    "FLUSH": maintenance.flush,
+    "DO": maintenance.do,
+    "CHECK": maintenance.maintain_tables,
+    "OPTIMIZE": maintenance.maintain_tables,
+    "REPAIR": maintenance.maintain_tables,
 }

@@ -14,13 +14,56 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Query:
-    """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column
-    names.
+    """SELECT, a set operation, VALUES or TABLE. `item_texts` are the outermost select list's texts, for column names;
+    `counts_all` says that the rows that LIMIT leaves out count too (SQL_CALC_FOUND_ROWS), `assigns` that there may be
+    `@name := value` in it.
     """
 
     ast: exp.Expression
     item_texts: tuple[str, ...] = ()
     as_of: exp.Expression | None = None
+    counts_all: bool = False
+    assigns: bool = False
+
+
+@dataclass(slots=True)
+class FileForm:
+    """FIELDS and LINES of a text file, MySQL's defaults. `optionally`: only text is enclosed."""
+
+    terminated: str = "\t"
+    enclosed: str = ""
+    optionally: bool = False
+    escaped: str = "\\"
+    starting: str = ""
+    ending: str = "\n"
+
+
+@dataclass(slots=True)
+class SelectInto:
+    """SELECT ... INTO: user variables, or a file (`form` None: DUMPFILE, one value as it is)."""
+
+    query: Query
+    variables: list[str] = field(default_factory=list)
+    path: str = ""
+    form: FileForm | None = None
+
+
+@dataclass(slots=True)
+class LoadData:
+    """LOAD DATA [LOCAL] INFILE. A target is a column's name, or a user variable's with its `@`; none: all columns.
+
+    `duplicates` is replace, ignore or empty; `charset` empty for the default; `assignments` are those of SET.
+    """
+
+    path: str
+    table: exp.Table
+    local: bool = False
+    duplicates: str = ""
+    charset: str = ""
+    form: FileForm = field(default_factory=FileForm)
+    skip: int = 0
+    targets: list[str] = field(default_factory=list)
+    assignments: list[tuple[str, exp.Expression]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,12 +108,15 @@ class Begin:
 
 @dataclass(slots=True)
 class Commit:
-    pass
+    """COMMIT; with `chain` another transaction of its kind follows."""
+
+    chain: bool = False
 
 
 @dataclass(slots=True)
 class Rollback:
     savepoint: str | None = None
+    chain: bool = False
 
 
 @dataclass(slots=True)
@@ -104,7 +150,9 @@ class Use:
 
 @dataclass(slots=True)
 class Show:
-    """SHOW `what` (upper case words), with its optional table, database, LIKE pattern and WHERE."""
+    """SHOW `what` (upper case words), with its optional table, database, LIKE pattern, WHERE, and LIMIT (first row,
+    count).
+    """
 
     what: str
     full: bool = False
@@ -113,6 +161,7 @@ class Show:
     database: str | None = None
     like: str | None = None
     where: exp.Expression | None = None
+    limit: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -191,6 +240,55 @@ class ImportInto:
 
 
 @dataclass(slots=True)
+class Nothing:
+    """Comments alone."""
+
+
+@dataclass(slots=True)
+class LockTables:
+    """LOCK TABLES; `locked` are the tables it names."""
+
+    locked: list[exp.Table]
+
+
+@dataclass(slots=True)
+class UnlockTables:
+    pass
+
+
+@dataclass(slots=True)
+class Flush:
+    """FLUSH of something that needs no flushing; `tables` are those of FLUSH TABLES, perhaps none."""
+
+    what: str
+    tables: list[exp.Table] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class DropMissing:
+    """DROP of something that does not exist here: TRIGGER, PROCEDURE, FUNCTION, EVENT, TEMPORARY TABLE."""
+
+    kind: str
+    names: list[exp.Table]
+    if_exists: bool
+
+
+@dataclass(slots=True)
+class Do:
+    """DO: expressions whose values nobody asks for."""
+
+    query: Query
+
+
+@dataclass(slots=True)
+class MaintainTables:
+    """CHECK, OPTIMIZE or REPAIR TABLE: `verb` in lower case."""
+
+    verb: str
+    tables: list[exp.Table]
+
+
+@dataclass(slots=True)
 class RunGc:
     """ADMIN GC: collect old versions now."""
 
@@ -223,6 +321,7 @@ Statement: TypeAlias = (
     Query | Insert | Update | Delete | Ddl | RenameTable | Begin | Commit | Rollback | Savepoint | ReleaseSavepoint
     | SetVariables | Use | Show | Describe | Explain | AnalyzeTable | AdminCheckTable | AdminCheckIndex | AdminShowDdl
     | AdminShowDdlJobs | AdminCancelDdlJobs | Backup | ImportInto | RunGc | Prepare | Execute | Deallocate | Kill
+    | SelectInto | LoadData | Nothing | LockTables | UnlockTables | Flush | DropMissing | Do | MaintainTables
 )  # fmt: skip
 
 

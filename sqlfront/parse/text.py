@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
-_VERSION_COMMENT = re.compile(r"/\*!(\d{5,6})?(.*?)\*/", re.DOTALL)
-_BLANK = re.compile(r"/\*(?!!).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL)
-_QUOTED = re.compile(
-    r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|/\*(?!!).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL
-)
+VERSION_MAX = 80499
+"""Version comments up to MySQL 8.4's are read; those of later versions, and of MariaDB's own, are comments."""
+
+_SINCE_INVISIBLE = 80023  # INVISIBLE columns: what older servers, and this one, leave out
+_BLANK = re.compile(r"/\*(?!!).*?\*/|--(?=\s|\Z)[^\n]*|#[^\n]*", re.DOTALL)
+_PIECES = r"'(?:[^'\\]++|\\.|'')*'|\"(?:[^\"\\]++|\\.|\"\")*\"|`[^`]*`|/\*(?!!).*?\*/|--(?=\s|\Z)[^\n]*|#[^\n]*"
+_QUOTED = re.compile(_PIECES, re.DOTALL)
+_VERSIONED = re.compile(rf"{_PIECES}|/\*!(?P<version>\d{{5,6}})?|(?P<close>\*/)", re.DOTALL)
 
 
 def split_statements(text: str) -> list[str]:
@@ -30,19 +33,31 @@ def split_statements(text: str) -> list[str]:
 
 
 def open_version_comments(text: str) -> str:
-    """Turns `/*!40101 SET x */` into its content, at the same offsets."""
-
-    def blank(match: re.Match[str]) -> str:
-        version = match.group(1) or ""
-        return " " * (3 + len(version)) + match.group(2) + "  "
-
+    """Turns `/*!40101 SET x */` into its content, at the same offsets; what is for later versions goes altogether."""
     parts: list[str] = []
-    at = 0
-    for quoted in _QUOTED.finditer(text):
-        parts.append(_VERSION_COMMENT.sub(blank, text[at : quoted.start()]))
-        parts.append(quoted.group())
-        at = quoted.end()
-    parts.append(_VERSION_COMMENT.sub(blank, text[at:]))
+    at = 0  # up to where `parts` says what the text is
+    opened = -1  # where the content of the comment that is open begins
+    version = 0
+    found = _VERSIONED.search(text)
+    while found is not None:
+        after = found.end()
+        if text.startswith("/*!", found.start()):
+            version = int(found["version"] or 0)
+            if version > VERSION_MAX:
+                after = text.find("*/", after) + 2
+                after = len(text) if after == 1 else after
+            else:
+                opened = after
+            parts += (text[at : found.start()], " " * (after - found.start()))
+            at = after
+        elif found["close"] is not None and opened >= 0:
+            content = text[at : found.start()]
+            if version >= _SINCE_INVISIBLE and text[opened : found.start()].strip().upper() == "INVISIBLE":
+                content = " " * len(content)
+            parts += (content, "  ")
+            at, opened = after, -1
+        found = _VERSIONED.search(text, after)
+    parts.append(text[at:])
     return "".join(parts)
 
 

@@ -10,7 +10,7 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import TokenError
 from sqlglot.tokens import Token, TokenType
 
-from sqlfront.errors import ER_PARSE, error
+from sqlfront.errors import ER_PARSE, DatabaseError, error
 from sqlfront.parse import FUNCTION_MARK
 from sqlfront.parse.text import near, open_quote
 
@@ -65,6 +65,39 @@ def number_placeholders(tokens: Sequence[Token], names: list[str]) -> tuple[list
                     names.append(token.text)
         previous = token
     return out, count
+
+
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
+def bytes_as_hex(tokens: Sequence[Token]) -> list[Token]:
+    """Makes binary literals of strings with bytes that are no UTF-8 (Python's surrogate escapes): dumps have such.
+
+    Raises 1300 where they stand elsewhere.
+    """
+    out: list[Token] = []
+    for token in tokens:
+        if _UNDECODED.search(token.text):
+            if token.token_type != TokenType.STRING:
+                raise invalid_text(token.text, token.start)
+            if out and out[-1].text.upper() == "_BINARY":
+                out.pop()
+            digits = token.text.encode("utf-8", "surrogateescape").hex()
+            token = Token(TokenType.HEX_STRING, digits, token.line, token.col, token.start, token.end)
+        out.append(token)
+    return out
+
+
+def refuse_bytes(text: str) -> None:
+    """Raises 1300 for text with bytes that are no UTF-8."""
+    found = _UNDECODED.search(text)
+    if found is not None:
+        raise invalid_text(text[found.start() : found.start() + 40], found.start())
+
+
+def invalid_text(text: str, position: int) -> DatabaseError:
+    shown = _UNDECODED.sub(lambda m: f"\\x{ord(m[0]) - 0xDC00:02X}", text)
+    return error(1300, f"Invalid utf8mb4 character string: '{shown}'", position=position)
 
 
 SELECT_OPTIONS = frozenset(

@@ -71,6 +71,13 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     return tree
 
 
+def has_option(tree: exp.Expression, word: str) -> bool:
+    """Whether the first SELECT of a query has an option such as SQL_CALC_FOUND_ROWS."""
+    while isinstance(tree, (exp.SetOperation, exp.Subquery)):
+        tree = tree.this
+    return any(option.name.upper() == word for option in tree.args.get("operation_modifiers") or ())
+
+
 def too_deep(position: int) -> DatabaseError:
     return OperationalError(
         f"the statement is nested too deeply: {NESTING_MAX} parentheses or {TREE_DEPTH_MAX} operators, calls or set"

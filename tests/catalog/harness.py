@@ -68,6 +68,9 @@ class FakeSession:
     def __post_init__(self) -> None:
         self.database.sessions[self.id] = self
 
+    def note(self, code: int, message: str) -> None:
+        self.warnings.append(("Note", code, message))
+
     def ddl(self, text: str) -> Result:
         self.warnings.clear()
         return execute_definition(self, read_text(text))  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import pytest
 
-from sqlfront.errors import NotSupportedError
 from sqlfront.session import PLAN_CACHE_SIZE, Session
 from tests.session.statements import error_code, rows, run, value
 
@@ -142,12 +141,22 @@ def test_read_engines(a: Session) -> None:
     assert _cached(a, sql)
 
 
-def test_division_precision_is_four_digits_and_nothing_else(a: Session) -> None:
+def test_division_precision(a: Session, b: Session) -> None:
     sql = "select v / 7 from t where id = 1"
+    assert value(a, sql) == value(b, sql) == Decimal("1.4286")
+    run(a, "set div_precision_increment = 6")
+    assert not _cached(a, sql)
+    assert value(a, sql) == value(a, sql) == Decimal("1.428571")
+    assert value(b, sql) == Decimal("1.4286")
+    run(a, "set div_precision_increment = default")
     assert value(a, sql) == Decimal("1.4286")
-    with pytest.raises(NotSupportedError):
-        run(a, "set div_precision_increment = 6")
-    assert value(a, sql) == Decimal("1.4286")
+
+
+def test_division_in_a_generated_column_is_the_same_for_all(a: Session, b: Session) -> None:
+    run(a, "set div_precision_increment = 10")
+    run(a, "create table g (x int primary key, y decimal(20, 12) as (x / 7))")
+    run(a, "insert into g (x) values (1)")
+    assert value(a, "select y from g") == value(b, "select y from g") == Decimal("0.142900000000")
 
 
 def test_user_variables_are_read_each_time(a: Session) -> None:

@@ -1,0 +1,256 @@
+"""CREATE TABLE ... [AS] SELECT: a table with the columns of a query, and its rows.
+
+MySQL's rules: columns that only the statement defines come first, then those of the query in its order, each as the
+statement defines it or else as the query's column is: with its type, NOT NULL and DEFAULT, without AUTO_INCREMENT and
+without indexes. The table is made first and filled as a bulk load is; when that fails it is dropped again. Others may
+see it empty meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from coprocessor import types as t
+from coprocessor.expr import Column as ColumnExpr
+from coprocessor.expr import Const, Expr
+from coprocessor.types import BLOB_TPS, FieldType, Tp
+from kvstore.errors import KeyExists
+from sqlfront import parse
+from sqlfront.bind.ddl import read_text
+from sqlfront.bind.query import QueryBinder
+from sqlfront.catalog import definition as d
+from sqlfront.catalog.column_types import quote_text, type_text
+from sqlfront.catalog.describe import default_text, now_text, quote_name
+from sqlfront.catalog.model import Column, Table
+from sqlfront.errors import ER_PARSE, error, unsupported
+from sqlfront.exec.ddl import execute_definition
+from sqlfront.exec.dml import InsertChange, make_change
+from sqlfront.exec.statement import bind_context, make_query
+from sqlfront.load import CHUNK_ROWS, Chunk, Source, append_rows
+from sqlfront.parse.text import near
+from sqlfront.plan.nodes import Node, Project, Scan, walk_nodes
+from sqlfront.result import Result, Row
+from sqlfront.translate import translate
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+_STRING_TPS = frozenset({Tp.VARCHAR, Tp.VAR_STRING, Tp.STRING})
+VARCHAR_CHARS_MAX = 512
+"""A longer text that a query makes becomes a TEXT column."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A column of the query: its type, whether it may be NULL, and the stored column or the expression it is."""
+
+    name: str
+    type: FieldType
+    nullable: bool
+    column: Column | None = None
+    expr: Expr | None = None
+
+
+def create_from_query(session: Session, spec: d.CreateTable, params: Sequence[object]) -> Result:
+    """Makes the table and fills it; the result counts its rows."""
+    db = spec.table.db or session.current_db
+    there = session.catalog.schema.database(db)
+    if there is not None and there.table(spec.table.name) is not None:
+        return execute_definition(session, spec)  # which says that it is there
+    parsed = parse.parse(spec.query)
+    query = parsed.statement
+    if not isinstance(query, parse.Query):
+        position = len(spec.query) - len(spec.query.lstrip())
+        message = "You have an error in your SQL syntax" + near(spec.query, position)
+        raise error(ER_PARSE, message, position=position)
+    if spec.duplicates and (query.assigns or query.as_of is not None):
+        raise unsupported("CREATE TABLE ... IGNORE or REPLACE with such a query")
+    made = _columns_of(session, parsed, query, params)
+    _complete(session, spec, made)
+    execute_definition(session, spec)
+    session.rebound()
+    table = session.catalog.schema.need_table(db, spec.table.name)
+    try:
+        count, taken = _fill(session, table, spec, parsed, query, params, [m.name for m in made])
+    except KeyExists as exc:
+        told = translate(exc, session.database.find_table)  # while the table is there to be named
+        execute_definition(session, d.DropTable([spec.table], True))
+        raise told from exc
+    except BaseException:
+        execute_definition(session, d.DropTable([spec.table], True))
+        raise
+    info = f"Records: {count}  Duplicates: {count - taken}  Warnings: {len(session.warnings)}"
+    return Result(affected_rows=taken, info=info)
+
+
+# Columns
+
+
+def _columns_of(session: Session, parsed: parse.Parsed, query: parse.Query, params: Sequence[object]) -> list[_Made]:
+    if query.assigns:
+        executable, _ = make_query(session, parsed, query, params)
+        columns = getattr(executable, "columns", ())
+        return [_Made(c.name, c.type, c.nullable) for c in columns]
+    ctx = bind_context(session, parsed, params)
+    root = QueryBinder(ctx).bind(query.ast, query.item_texts).root
+    sources = {
+        c.id: scan.table.columns[offset]
+        for scan in walk_nodes(root)
+        if isinstance(scan, Scan)
+        for c, offset in zip(scan.cols, scan.offsets, strict=True)
+        if offset >= 0
+    }
+    exprs = _exprs_of(root)
+    out = []
+    for place, column in enumerate(root.cols):
+        expr = exprs[place] if exprs is not None else None
+        stored = sources.get(expr.id if isinstance(expr, ColumnExpr) else column.id)
+        out.append(_Made(column.name, column.type, column.nullable, stored, expr))
+    return out
+
+
+def _exprs_of(node: Node) -> Sequence[Expr] | None:
+    """What the columns of a plan are, as far down as they can be followed."""
+    while True:
+        if isinstance(node, Project):
+            below = _exprs_of(node.child)
+            places = {c.id: i for i, c in enumerate(node.child.cols)}
+            if below is None:
+                return node.exprs
+            return [below[places[e.id]] if isinstance(e, ColumnExpr) and e.id in places else e for e in node.exprs]
+        child = getattr(node, "child", None)
+        if child is None or tuple(child.cols) != tuple(node.cols):
+            return None
+        node = child
+
+
+def _complete(session: Session, spec: d.CreateTable, made: Sequence[_Made]) -> None:
+    """Gives the statement's columns those of the query."""
+    given = {column.name.casefold(): column for column in spec.columns}
+    names = {m.name.casefold() for m in made}
+    columns = [column for name, column in given.items() if name not in names]
+    for column in made:
+        found = given.pop(column.name.casefold(), None)
+        if found is not None and found.generated is not None:
+            message = (
+                f"The value specified for generated column '{found.name}' in table '{spec.table.name}' is not allowed."
+            )
+            raise error(3105, message, position=found.position)
+        columns.append(found or _spec_of(session, column))
+    spec.columns = columns
+    spec.query = ""
+
+
+def _spec_of(session: Session, made: _Made) -> d.ColumnSpec:
+    """The definition of a column of the query, by way of its text."""
+    type_ = _type_of(made)
+    parts = [quote_name(made.name), type_]
+    ft = made.type
+    if ft.is_text or ft.elems:
+        parts.append(f"CHARACTER SET {ft.charset or t.TEXT_CHARSET} COLLATE {ft.collate or t.TEXT_COLLATE}")
+    parts.append("NULL" if made.nullable else "NOT NULL")
+    default = _default_of(session, made, type_)
+    if default:
+        parts.append(f"DEFAULT {default}")
+    column = made.column
+    if column is not None:
+        if column.on_update_now:
+            parts.append(f"ON UPDATE {now_text(max(ft.decimal, 0))}")
+        if column.comment:
+            parts.append(f"COMMENT {quote_text(column.comment)}")
+    definition = read_text(f"CREATE TABLE t ({' '.join(parts)})")
+    assert isinstance(definition, d.CreateTable)
+    return definition.columns[0]
+
+
+def _type_of(made: _Made) -> str:
+    ft = made.type
+    if made.column is not None:
+        return type_text(ft, zerofill=made.column.zerofill)
+    if ft.tp == Tp.NULL:
+        return "binary(0)"
+    value = made.expr.value if isinstance(made.expr, Const) else None
+    if isinstance(value, int) and ft.is_integer and abs(value) < 1_000_000_000:
+        return "int"
+    if ft.tp in BLOB_TPS or ft.tp in _STRING_TPS:
+        size = len(value) if isinstance(value, str | bytes) else -1 if ft.tp in BLOB_TPS else ft.flen
+        if 0 <= size <= VARCHAR_CHARS_MAX:
+            return f"{'varbinary' if ft.is_binary else 'varchar'}({size})"
+        return "longblob" if ft.is_binary else "longtext"
+    return type_text(ft)
+
+
+def _default_of(session: Session, made: _Made, type_: str) -> str:
+    """The text of its DEFAULT, empty for none: that of the stored column, or what stands for nothing."""
+    ft, column = made.type, made.column
+    plain = ft.is_numeric and ft.tp != Tp.BIT
+    if column is not None and not column.auto_increment and column.generated is None:
+        shown = default_text(column, session.variables.zone)
+        if shown is None or column.default.kind == "now" or shown.startswith(("b'", "0x")):
+            return shown or ""
+        return quote_text(shown)
+    if made.nullable:
+        return ""
+    if plain:
+        return "'0'"
+    return "''" if type_.startswith("var") else ""
+
+
+# Rows
+
+
+def _fill(
+    session: Session,
+    table: Table,
+    spec: d.CreateTable,
+    parsed: parse.Parsed,
+    query: parse.Query,
+    params: Sequence[object],
+    names: list[str],
+) -> tuple[int, int]:
+    """Puts the query's rows in; how many there were, and how many are there."""
+    if spec.duplicates:
+        name = exp.Table(this=exp.to_identifier(table.name, quoted=True), db=exp.to_identifier(table.db, quoted=True))
+        tree = exp.Insert(
+            this=exp.Schema(this=name, expressions=[exp.to_identifier(n, quoted=True) for n in names]),
+            expression=query.ast,
+            ignore=spec.duplicates == "ignore",
+        )
+        change = make_change(
+            session, bind_context(session, parsed, params), parse.Insert(tree, spec.duplicates == "replace")
+        )
+        assert isinstance(change, InsertChange)
+        taken = change.run(session, tuple(params)).affected_rows
+        return taken, taken
+    executable, _ = make_query(session, parsed, query, params)
+    told = session.warnings
+    result = executable.run(session, tuple(params))
+    try:
+        source = Source(names, None, _chunks(result))
+        count = append_rows(session.database, session, f"{table.db}.{table.name}", lambda _: source)
+    finally:
+        result.close()
+        if session.warnings is not told:  # a few rows are put in by a statement of their own
+            session.warnings = told + session.warnings
+    return count, count
+
+
+def _chunks(result: Result) -> Iterator[Chunk]:
+    held: list[Row] = []
+    first = 1
+    for batch in result.fetch():
+        held += batch
+        if len(held) >= CHUNK_ROWS:
+            yield _chunk(held, first)
+            first += len(held)
+            held = []
+    if held:
+        yield _chunk(held, first)
+
+
+def _chunk(rows: list[Row], first: int) -> Chunk:
+    return Chunk([list(column) for column in zip(*rows, strict=True)], len(rows), first)
