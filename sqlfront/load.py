@@ -786,7 +786,7 @@ def _in_file(exc: DatabaseError | CoprocessorError, file: str) -> Error:
     found = translate(exc)
     if not isinstance(found, DatabaseError):
         return found
-    return type(found)(f"{found.message} of file '{file}'", found.code, found.sqlstate)
+    return type(found)(f"{found.message.removesuffix('.')} of file '{file}'", found.code, found.sqlstate)
 
 
 def _time_of(ts: int, zone: dt.tzinfo) -> dt.datetime:

@@ -99,13 +99,15 @@ def check_no_checks(info: TableInfo, column: ColumnInfo, position: int = -1, *, 
 # FOREIGN KEY
 
 
-def add_foreign_key(info: TableInfo, spec: d.ForeignKeySpec, around: Around) -> tuple[FKInfo, IndexInfo | None]:
+def add_foreign_key(
+    info: TableInfo, spec: d.ForeignKeySpec, around: Around, reserved: Iterable[str] = ()
+) -> tuple[FKInfo, IndexInfo | None]:
     """Adds a foreign key to a table's record, and an index over its columns when there is none: returns both.
 
-    The index is not among the record's yet.
+    The index is not among the record's yet. `reserved` are names that others of the statement have.
     """
     key = FKInfo(
-        name=spec.name or f"fk_{info.max_fk_id + 1}",
+        name=spec.name or _free_name(info, reserved),
         ref_schema=spec.parent.db or around.db,
         ref_table=spec.parent.name,
         ref_cols=list(spec.parent_columns),
@@ -135,6 +137,14 @@ def add_foreign_key(info: TableInfo, spec: d.ForeignKeySpec, around: Around) -> 
     parts = tuple(d.KeyPart(name, position=spec.position) for name in key.cols)
     name = key.name if info.index(key.name) is None else ""
     return key, build_index(info, d.KeySpec("plain", name, parts, position=spec.position))
+
+
+def _free_name(info: TableInfo, reserved: Iterable[str]) -> str:
+    used = {name.lower() for name in (*reserved, *(key.name for key in info.fk_info))}
+    number = info.max_fk_id + 1
+    while f"fk_{number}" in used:
+        number += 1
+    return f"fk_{number}"
 
 
 def _check_child(info: TableInfo, key: FKInfo, position: int) -> None:

@@ -176,7 +176,7 @@ def _add_keys(catalog: Catalog, info: TableInfo, database: Database, spec: Creat
     """Adds the foreign keys of a new table, and looks at those that point to it already."""
     known = around(catalog, database.name, info.name)
     for wanted in spec.foreign_keys:
-        index = add_foreign_key(info, wanted, known)[1]
+        index = add_foreign_key(info, wanted, known, [other.name for other in spec.foreign_keys])[1]
         if index is not None:
             info.indexes.append(index)
     check_actions(info)

@@ -221,6 +221,27 @@ def test_what_else_is_refused(con, tmp_path):
     assert rows(con, "SELECT * FROM t") == [(1, 2)]
 
 
+def test_constraints_are_kept(con, tmp_path):
+    con.execute("create table p (id int primary key)")
+    con.execute("insert into p values (1), (2)")
+    con.execute(
+        "create table c (id int primary key, pid int, g int as (id * 2) stored check (g < 2000), "
+        "foreign key (pid) references p (id))"
+    )
+    path = tmp_path / "rows.csv"
+    for rows, code in [([(1, 1), (2, 3)], 1452), ([(1, 1), (1000, 1)], 3819)]:
+        path.write_text("".join(f"{a},{b}\n" for a, b in rows))
+        with pytest.raises(sqlfront.IntegrityError, match=f"of file '{path}'") as caught:
+            con.execute(f"import into c (id, pid) from '{path}'")
+        assert caught.value.code == code
+        assert con.execute("select count(*) from c").fetchone() == (0,)
+    path.write_text("".join(f"{i},{i % 2 + 1}\n" for i in range(1000)))
+    con.execute(f"import into c (id, pid) from '{path}'")
+    with pytest.raises(sqlfront.IntegrityError):
+        con.execute("delete from p where id = 2")
+    con.execute("admin check table c")
+
+
 def test_names_with_a_dot(con, tmp_path):
     con.execute("CREATE DATABASE `a.b`")
     con.execute("CREATE TABLE `a.b`.`c.d` (a INT)")
