@@ -96,7 +96,7 @@ def do(c: Commands) -> Do:
     tree = c.tree([select, *c.tokens[c.at :]])
     if not isinstance(tree, exp.Select) or {k for k, v in tree.args.items() if v} - {"expressions", "kind"}:
         raise c.syntax_error(c.at)
-    return Do(Query(tree))
+    return Do(Query(tree, assigns=":=" in c.text))
 
 
 def maintain_tables(c: Commands) -> MaintainTables:
