@@ -11,6 +11,7 @@ tables are in `weights.npz` (`weight_tables.py` makes it); what they lack follow
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -82,6 +83,8 @@ class Weights:
         self._alike = _Table(self._texts_of_weights() if name != "general" else lambda code: chr(self.of(code)[0]))
         self._classes = _Table(self._class_of)
         self._class_numbers: dict[str, str] = {}
+        self._singles: list[tuple[int, int]] | None = None
+        """The weights that characters have alone, in order, each with one of these."""
 
     def of(self, code: int) -> tuple[int, ...]:
         """The weights of one character."""
@@ -117,6 +120,19 @@ class Weights:
         It means something within this process only.
         """
         return text.translate(self._classes)
+
+    def following(self, character: str) -> str | None:
+        """A character that sorts behind all strings that begin with this one, whatever their weights; None when there
+        is none, or this one has not exactly one weight."""
+        own = self.of(ord(character))
+        if len(own) != 1:
+            return None
+        if self._singles is None:
+            codes = (*range(0x20, 0xD800), *range(0xE000, _BMP_END))
+            found = {weights[0]: code for code in reversed(codes) if len(weights := self.of(code)) == 1}
+            self._singles = sorted(found.items())
+        at = bisect_right(self._singles, own[0], key=lambda single: single[0])
+        return chr(self._singles[at][1]) if at < len(self._singles) else None
 
     def _texts_of_weights(self) -> Callable[[int], str]:
         """The function from a character to what stands for its weights: what is ASCII where that has the weight."""

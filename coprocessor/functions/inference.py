@@ -123,6 +123,13 @@ def coercible(expr: Expr) -> bool:
     )
 
 
+def gives_way(expr: Expr) -> bool:
+    """True for what is computed of literals and parameters alone: its collation is nobody's choice."""
+    if isinstance(expr, Call):
+        return not explicit_collation(expr) and all(map(gives_way, expr.args))
+    return coercible(expr)
+
+
 def explicit_collation(expr: Expr) -> bool:
     """Whether COLLATE says how the text compares: a cast that changes nothing else, which no other is."""
     if not isinstance(expr, Call) or expr.func != "cast" or not expr.type.is_text:
@@ -139,7 +146,7 @@ def with_one_collation(name: str, args: Sequence[Expr], *, comparing: bool) -> S
     if all(a.type.collate in ("", TEXT_COLLATE) and not explicit_collation(a) for a in texts):
         return args
     named = {a.type.collate: "EXPLICIT" for a in texts if explicit_collation(a)}
-    among = named or {a.type.collate or TEXT_COLLATE: "IMPLICIT" for a in texts if not coercible(a)}
+    among = named or {a.type.collate or TEXT_COLLATE: "IMPLICIT" for a in texts if not gives_way(a)}
     if comparing and len(among) > 1 and (named or TEXT_COLLATE not in among):
         (a, how), (b, _), *_ = among.items()
         raise ResolveError(f"Illegal mix of collations ({a},{how}) and ({b},{how}) for operation '{name}'", code=1267)
@@ -157,7 +164,7 @@ def _collated(expr: Expr, collate: str) -> Expr:
 def collate_type(args: Sequence[Expr]) -> FieldType:
     """Returns the string type (charset and collation) that string arguments have together."""
     strings = [a for a in args if a.type.is_string]
-    firm = [a for a in strings if not coercible(a)] or strings
+    firm = [a for a in strings if not gives_way(a)] or strings
     result = TEXT
     for i, arg in enumerate(firm):
         if arg.type.is_binary:

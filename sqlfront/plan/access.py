@@ -7,15 +7,18 @@ Candidates are costed from statistics; a scan of the whole table is always one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import prod
 from typing import Protocol
 
+from coprocessor.codec.collation import sort_key
 from coprocessor.expr import Call, Column, Const, Context, Expr, Param, walk
 from coprocessor.functions import lookup
+from coprocessor.functions.inference import collate_type
 from coprocessor.types import STRING_TPS, FieldType, Tp
+from coprocessor.weights import weights_of
 from sqlfront.catalog.model import Index, Table
 from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
 
@@ -535,7 +538,7 @@ def _like(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg | None:
     if found is None or not isinstance(pattern, Const) or not isinstance(pattern.value, str):
         return None
     column_type = table.columns[found[0]].type
-    if not column_type.is_text or not column_type.collate.endswith("_bin"):
+    if not column_type.is_text or collate_type(cond.args[:2]).collate != column_type.collate:
         return None
     mark = escape.value if isinstance(escape, Const) and isinstance(escape.value, str) else "\\"
     fixed = ""
@@ -546,12 +549,25 @@ def _like(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg | None:
         fixed += pattern.value[i]
         i += 1
     # Trailing spaces are not part of a key: the strings 'ab' and 'ab ' share one.
-    fixed = fixed.rstrip(" ")
-    if not fixed or ord(fixed[-1]) >= 0x10FFFF or 0xD7FF <= ord(fixed[-1]) < 0xE000:
+    key, following = sort_key(column_type.collate), _following(column_type.collate)
+    while fixed and (key(f"{fixed[-1]}x") == key(" x") or following(fixed[-1]) is None):
+        fixed = fixed[:-1]
+    if not fixed:
         return None
-    after = fixed[:-1] + chr(ord(fixed[-1]) + 1)
+    after = fixed[:-1] + str(following(fixed[-1]))
     low, high = Bound(Const(fixed, pattern.type), False), Bound(Const(after, pattern.type), True)
     return Sarg(found[0], "range", cond, low=low, high=high, exact=False)
+
+
+def _following(collate: str) -> Callable[[str], str | None]:
+    """The function from a character to one that sorts behind all strings that begin with it, if there is one."""
+    weights = weights_of(collate)
+    return _next_code if weights is None else weights.following
+
+
+def _next_code(character: str) -> str | None:
+    code = ord(character)
+    return None if code >= 0x10FFFF or 0xD7FF <= code < 0xE000 else chr(code + 1)
 
 
 def _alternatives(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg | None:

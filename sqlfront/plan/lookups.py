@@ -187,11 +187,11 @@ def _lookup(target: _End, driver: _End, estimator: Estimator) -> Lookup | None:
 
 
 def _same_values(a: FieldType, b: FieldType) -> bool:
-    """Whether equal values of the two types have one Python form, so that one side's can be looked up in the other."""
+    """Whether equal values of the two types have one key, so that one side's can be looked up in the other."""
     if a.is_integer and b.is_integer:
         return a.tp != Tp.BIT and b.tp != Tp.BIT
     if a.is_text and b.is_text:
-        return a.collate == b.collate and a.collate.endswith("_bin")
+        return a.collate == b.collate
     return a.tp == b.tp and a.tp in (Tp.DATE, Tp.DATETIME)
 
 

@@ -91,3 +91,13 @@ def test_trailing_spaces(collate: str, same: bool) -> None:
     assert compared is not None
     assert (compared("x  ") == compared("x")) is same
     assert key("x\xa0") != key("x")
+
+
+@pytest.mark.parametrize("collate", ALL)
+@given(a=st.characters(exclude_categories=["Cs"]), rest=st.text(max_size=3))
+def test_what_follows_is_behind_all_that_begins_alike(collate: str, a: str, rest: str) -> None:
+    weights = table(collate)
+    following = weights.following(a)
+    if following is not None:
+        assert weights.key(a) < weights.key(following)
+        assert weights.key(a + rest) < weights.key(following)

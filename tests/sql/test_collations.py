@@ -79,4 +79,31 @@ def test_keys(con: Any, collate: str, rows: dict[int, str]) -> None:
         assert con.execute("select id from t use index (a) where a > ? order by id", (wanted,)).fetchall() == [
             (i,) for i, text in rows.items() if key(text) > key(wanted)
         ]
+    classes = weights(collate).classes
+    for wanted in rows.values():
+        if wanted.strip() and not set(wanted) & set("_%\\"):
+            found = con.execute("select id from t use index (a) where a like concat(?, '%') order by id", (wanted,))
+            plain = con.execute(f"select id from t use index (a) where a like '{wanted}%' order by id").fetchall()
+            assert found.fetchall() == plain
+            assert plain == [(i,) for i, text in rows.items() if classes(text).startswith(classes(wanted))], wanted
     con.execute("admin check table t")
+
+
+def test_keys_that_lead_to_other_tables(con: Any, collate: str, rows: dict[int, str]) -> None:
+    key = sort_key(collate)
+    con.execute(f"create table big (id int primary key, a varchar(20) not null, key (a)) collate {collate}")
+    con.executemany("insert into big values (?, ?)", list(rows.items()))
+    con.executemany("insert into big values (?, ?)", [(i, f"x{i}") for i in range(1000, 5000)])
+    con.execute("analyze table big")
+    con.execute(f"create table few (b varchar(20)) collate {collate}")
+    wanted = list(rows.values())[:12]
+    con.executemany("insert into few values (?)", [(text,) for text in wanted])
+    con.execute("analyze table few")
+    join = "select big.id from few join big on big.a = few.b"
+    assert any("by the keys of few" in str(row) for row in con.execute(f"explain {join}").fetchall())
+    expected = sorted(i for i, text in rows.items() for b in wanted if key(text) == key(b))
+    assert sorted(i for (i,) in con.execute(join).fetchall()) == expected
+    ((low,),) = con.execute("select min(a) from big").fetchall()
+    ((high,),) = con.execute("select max(a) from big").fetchall()
+    texts = [*rows.values(), *(f"x{i}" for i in range(1000, 5000))]
+    assert (key(low), key(high)) == (min(map(key, texts)), max(map(key, texts)))

@@ -54,6 +54,4 @@ def _leading(scan: Scan) -> Iterator[int]:
 
 def _sorted_alike(type_: FieldType) -> bool:
     """Whether the aggregate and the key agree on the order: ENUM's keys are numbers, its MAX is a string's."""
-    if type_.is_text:
-        return type_.collate.endswith("_bin")
     return type_.tp not in (Tp.ENUM, Tp.SET, Tp.JSON, Tp.BIT)
