@@ -302,7 +302,7 @@ class Connection:
         `data` is an Arrow table or reader, a pandas or polars frame, or anything with `__arrow_c_stream__`. A reader
         is read to its end at once.
         """
-        from sqlfront.load import to_arrow_table
+        from sqlfront.load_source import to_arrow_table
 
         table = to_arrow_table(data)
         self._call(lambda: self._session.register(name, table))

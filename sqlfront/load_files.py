@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from coprocessor.types import INTEGER_TPS, Tp
 from sqlfront.errors import DatabaseError, error
-from sqlfront.load import CHUNK_ROWS, Chunk, Source, arrow_chunks, match_columns, precheck_failed
+from sqlfront.load import precheck_failed
+from sqlfront.load_source import CHUNK_ROWS, Chunk, Source, arrow_chunks, match_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -30,7 +30,8 @@ from sqlfront.errors import ER_PARSE, error, unsupported
 from sqlfront.exec.ddl import execute_definition
 from sqlfront.exec.dml import InsertChange, make_change
 from sqlfront.exec.statement import bind_context, make_query
-from sqlfront.load import CHUNK_ROWS, Chunk, Source, append_rows
+from sqlfront.load import append_rows
+from sqlfront.load_source import CHUNK_ROWS, Chunk, Source
 from sqlfront.parse.text import near
 from sqlfront.plan.nodes import Node, Project, Scan, walk_nodes
 from sqlfront.result import Result, Row

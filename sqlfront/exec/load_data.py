@@ -19,8 +19,9 @@ from sqlfront.bind.literals import type_of
 from sqlfront.errors import error, unsupported
 from sqlfront.exec.dml import MISSING, InsertChange, Row, make_change
 from sqlfront.exec.statement import bind_context
-from sqlfront.load import CHUNK_ROWS, Chunk, Source, append_rows, match_columns
+from sqlfront.load import append_rows
 from sqlfront.load_files import converted_text, takes_bytes
+from sqlfront.load_source import CHUNK_ROWS, Chunk, Source, match_columns
 from sqlfront.result import Result
 from sqlfront.text_files import Field, read_rows
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sqlfront
-from sqlfront import load
+from sqlfront import load, load_source
 
 
 @pytest.fixture(params=["ingest", "insert"])
@@ -197,7 +197,7 @@ def test_duplicates_are_named(con, way):
 
 
 def test_row_numbers_count_over_chunks(con, ingest, monkeypatch):
-    monkeypatch.setattr(load, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(load_source, "CHUNK_ROWS", 4)
     con.execute("CREATE TABLE s (n TINYINT PRIMARY KEY)")
     seen = []
     batches = pa.table({"n": list(range(10))}).to_batches(max_chunksize=3)
@@ -262,7 +262,7 @@ def test_readers_keep_their_snapshot(ingest, tmp_path):
 
 
 def test_interrupt(con, ingest, monkeypatch):
-    monkeypatch.setattr(load, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(load_source, "CHUNK_ROWS", 10)
     con.execute("CREATE TABLE s (n INT PRIMARY KEY)")
 
     def stop(done, _total):
@@ -278,7 +278,7 @@ def test_interrupt(con, ingest, monkeypatch):
 
 
 def test_a_source_that_fails_undoes_the_load(con, ingest, monkeypatch):
-    monkeypatch.setattr(load, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(load_source, "CHUNK_ROWS", 2)
     con.execute("CREATE TABLE s (n INT PRIMARY KEY)")
 
     def broken():

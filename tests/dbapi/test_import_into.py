@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sqlfront
-from sqlfront import load, load_files
+from sqlfront import load_files, load_source
 
 TABLE = """CREATE TABLE item (
     id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20) NOT NULL DEFAULT 'none', price DECIMAL(8, 2), at DATETIME(3),
@@ -160,7 +160,7 @@ def test_wrong_rows_leave_nothing(con, tmp_path, text, code, match):
 
 
 def test_row_numbers_count_over_chunks_and_rows_that_are_skipped(con, tmp_path, monkeypatch):
-    monkeypatch.setattr(load, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(load_source, "CHUNK_ROWS", 100)
     con.execute("CREATE TABLE t (a INT PRIMARY KEY)")
     path = tmp_path / "t.csv"
     path.write_text("a\n" + "".join(f"{i}\n" for i in range(1000)) + "no\n")
