@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from coprocessor.expr import Expr
 from coprocessor.types import FieldType
 
 HANDLE_OFFSET = -1
@@ -24,6 +25,8 @@ class ColumnSchema:
     default: object = None
     stored: bool = True
     """False for a virtual generated column: rows do not have it, and it reads as NULL."""
+    computed: Expr | None = None
+    """What such a column's value is, over columns whose ids are offsets, where an index has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coprocessor.codec import keys
+from coprocessor.codec.computed import computed_of
 from coprocessor.codec.datum import NIL, SIGN, U64_MASK, decode_key_datum, key_encoder, wire_kind
 from coprocessor.codec.index_row import (
     IndexDecoder,
@@ -86,7 +87,8 @@ class TableCodec:
         """The columns that make the handle; none of a hidden one."""
         self.encode_row: Callable[[Sequence[Any]], bytes] = compile_encoder(schema)
         self._patchers: dict[frozenset[int], tuple[RowPatcherFn, frozenset[int]]] = {}
-        self.index_entries: EntriesFn = compile_entries(schema)
+        self.computed = computed_of(schema)
+        self.index_entries: EntriesFn = self._entries_fn()
         """(values, handle) -> (index, key, value, distinct) of every index; a distinct key must not be there yet."""
         self.key_only_offsets = key_only_offsets(schema)
         self._handle_columns = tuple(_KeyColumn(schema, part) for part in schema.common_handle)
@@ -198,8 +200,14 @@ class TableCodec:
 
     # Index entries
 
+    def _entries_fn(self) -> EntriesFn:
+        entries, computed = compile_entries(self.schema), self.computed
+        return entries if computed is None else lambda values, handle: entries(computed.row(values), handle)
+
     def index_key_value(self, index: IndexSchema, values: Sequence[Any], handle: Handle) -> tuple[bytes, bytes, bool]:
         """Returns the key and value of the row's entry in `index`, and whether the key alone must be unique."""
+        if self.computed is not None:
+            values = self.computed.row(values)
         parts = [column.encode(values[column.offset]) for column in self._columns_of(index)]
         key = self._prefix_of(index) + b"".join(parts)
         distinct = index.unique and NIL not in parts
@@ -210,10 +218,14 @@ class TableCodec:
         return key, value if restore is None else keys.add_restored(value, restore(values)), distinct
 
     def entry_offsets(self, index: IndexSchema) -> frozenset[int]:
-        """Returns the offsets of the columns on whose values an entry depends besides its handle."""
+        """Returns the offsets of the stored columns on whose values an entry depends besides its handle."""
         found = self._entry_offsets.get(index.id)
         if found is None:
-            found = self._entry_offsets[index.id] = entry_offsets(self.schema, index)
+            found = entry_offsets(self.schema, index)
+            if self.computed is not None:
+                virtual = found & self.computed.needs.keys()
+                found = (found - virtual).union(*(self.computed.needs[offset] for offset in virtual))
+            self._entry_offsets[index.id] = found
         return found
 
     def unique_key(self, index: IndexSchema, parts: Sequence[Any]) -> bytes | None:

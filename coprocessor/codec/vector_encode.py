@@ -138,7 +138,10 @@ class BatchEncoder:
         return self._index_runs(whole, record_keys, common=self.codec.is_common_handle)
 
     def _index_runs(self, columns: Mapping[int, Any], record_keys: list[bytes], *, common: bool) -> list[IndexRun]:
-        indexes = self.codec.schema.indexes
+        indexes, computed = self.codec.schema.indexes, self.codec.computed
+        if computed is not None and record_keys:
+            wanted = frozenset(part.offset for index in indexes for part in index.columns) & computed.needs.keys()
+            columns = {**columns, **computed.arrays(columns, wanted)} if wanted else columns
         suffixes, in_value = self._handles(record_keys, common=common, unique=any(index.unique for index in indexes))
         return [self._index_run(index, columns, suffixes, in_value) for index in indexes]
 

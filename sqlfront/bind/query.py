@@ -589,6 +589,12 @@ def _with_virtual(scan: Scan) -> Project:
     virtual = frozenset(c.offset for c in table.generated if not c.stored)
     stored = [(offset, col) for offset, col in by_offset.items() if offset not in virtual]
     computed = virtual_exprs(table, {offset: col.ref() for offset, col in stored})
-    below = replace(scan, cols=tuple(col for _, col in stored), offsets=tuple(offset for offset, _ in stored))
+    keyed = {part.offset for index in table.indexes for part in index.columns}
+    below = replace(
+        scan,
+        cols=tuple(col for _, col in stored),
+        offsets=tuple(offset for offset, _ in stored),
+        virtual=tuple((offset, expr) for offset, expr in computed.items() if offset in keyed),
+    )
     exprs = tuple(computed.get(offset) or col.ref() for offset, col in by_offset.items())
     return Project(below, scan.cols, exprs)

@@ -17,6 +17,7 @@ from coprocessor.types import STRING_TPS, Tp
 from sqlfront.catalog import partitions
 from sqlfront.catalog.constraints import is_enforced
 from sqlfront.catalog.info import State
+from sqlfront.errors import DatabaseError
 
 if TYPE_CHECKING:
     from sqlfront.catalog.info import ColumnInfo, IndexInfo, TableInfo
@@ -189,8 +190,9 @@ def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
     columns = _columns_of(info, index)
     if any(column.hidden for column in columns):
         yield f"has {name} over an expression"
-    if any(column.generated_expr_string and not column.generated_stored and not column.hidden for column in columns):
-        yield f"has {name} over a virtual generated column"
+    virtual = [c for c in columns if c.generated_expr_string and not c.generated_stored and not c.hidden]
+    if not all(_is_computed_here(info, column) for column in virtual):
+        yield f"has {name} over a virtual generated column that is not computed here"
     if any(column.state != State.PUBLIC for column in columns):
         yield f"has {name} over a column that is being added or dropped"
     if any(part.extra.get("using_changing_type") for part in index.columns):
@@ -198,6 +200,25 @@ def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
     for column in columns:
         if column.type.tp in STRING_TPS and column.type.collate not in KEYED_AS_HERE:
             yield f"has {name} over column '{column.name}' of collation {column.type.collate}"
+
+
+def _is_computed_here(info: TableInfo, column: ColumnInfo) -> bool:
+    """Whether a virtual column's values are known here, and the same to everybody: a TIMESTAMP's are not."""
+    from sqlfront.bind.generated import bind_over  # the expressions are text to the catalog
+    from sqlfront.catalog.model import field_type
+    from sqlfront.catalog.table_builder import base_columns
+
+    if any(base.type.tp == Tp.TIMESTAMP for base in base_columns(info, column)):
+        return False
+    virtual = [column, *(c for c in info.columns if c.name.lower() in (column.dependences or ()))]
+    columns = [(c.name, field_type(c.type)) for c in info.columns]
+    try:
+        for one in virtual:
+            if one.generated_expr_string:
+                bind_over(columns, one.name, one.generated_expr_string)
+    except DatabaseError:
+        return False
+    return True
 
 
 def _columns_of(info: TableInfo, index: IndexInfo) -> list[ColumnInfo]:

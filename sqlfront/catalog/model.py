@@ -15,6 +15,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.expr import Column as ColumnRef
 from coprocessor.schema import ColumnSchema, IndexColumn, IndexSchema, TableSchema
 from coprocessor.types import BLOB_TPS, STRING_TPS, TEXT_CHARSET, TEXT_COLLATE, FieldType, Tp
 from sqlfront.catalog.constraints import Check, ForeignKey, checks_of, foreign_keys_of
@@ -30,6 +31,7 @@ from sqlfront.catalog.partitions import definitions
 from sqlfront.errors import error, near_match
 
 if TYPE_CHECKING:
+    from coprocessor.expr import Expr
     from coprocessor.table import TableCodec
 
 PRIMARY = "PRIMARY"
@@ -257,9 +259,24 @@ class Table:
 
         return TableCodec(self.write_schema) if self.building else self.codec
 
+    @cached_property
+    def _computed(self) -> Mapping[int, Expr]:
+        """What the virtual columns are computed by that an index has, also one on its way in or out."""
+        indexes = (*self.indexes, *self.building, *self.delete_only)
+        offsets = {part.offset for index in indexes for part in index.columns}
+        wanted = {offset for offset in offsets if not self.columns[offset].stored}
+        if not wanted:
+            return {}
+        from sqlfront.bind.generated import virtual_exprs  # the expressions are text to the catalog
+
+        stored = {c.offset: ColumnRef(c.offset, c.type, c.name) for c in self.columns if c.stored}
+        return {offset: e for offset, e in virtual_exprs(self, stored).items() if offset in wanted}
+
     def _table_schema(self, indexes: Iterable[Index]) -> TableSchema:
         columns = tuple(
-            ColumnSchema(c.id, c.name, c.type, c.not_null and c.stored, c.origin_default, c.stored)
+            ColumnSchema(
+                c.id, c.name, c.type, c.not_null and c.stored, c.origin_default, c.stored, self._computed.get(c.offset)
+            )
             for c in self.columns
         )
         return TableSchema(

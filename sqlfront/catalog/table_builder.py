@@ -267,8 +267,9 @@ def key_columns(info: TableInfo, key: KeySpec) -> list[IndexColumnInfo]:
             if key.kind == "primary":
                 message = "'Defining a virtual generated column as primary key' is not supported for generated columns."
                 raise error(3106, message, position=part.position)
-            what = "an index over a virtual generated column; STORED ones can have it"
-            raise unsupported(what, position=part.position)
+            if any(c.type.tp == Tp.TIMESTAMP for c in base_columns(info, column)):
+                what = "an index over a virtual generated column that reads a TIMESTAMP; STORED ones can have it"
+                raise unsupported(what, position=part.position)
         length = _prefix_length(column, part.length, part.position)
         size += _key_bytes(field_type(column.type), length)
         columns.append(IndexColumnInfo(name=column.name, offset=column.offset, length=length))
@@ -276,6 +277,17 @@ def key_columns(info: TableInfo, key: KeySpec) -> list[IndexColumnInfo]:
         message = f"Specified key was too long; max key length is {KEY_BYTES_MAX} bytes"
         raise error(1071, message, position=key.position)
     return columns
+
+
+def base_columns(info: TableInfo, column: ColumnInfo) -> list[ColumnInfo]:
+    """The columns that rows have among those that a generated column is computed from, at last."""
+    out: list[ColumnInfo] = []
+    for name in column.dependences or ():
+        found = info.column(name)
+        if found is not None:
+            virtual = found.generated_expr_string and not found.generated_stored
+            out += base_columns(info, found) if virtual else [found]
+    return out
 
 
 def _prefix_length(column: ColumnInfo, length: int, position: int) -> int:

@@ -14,7 +14,7 @@ from math import prod
 from typing import Protocol
 
 from coprocessor.codec.collation import sort_key
-from coprocessor.expr import Call, Column, Const, Context, Expr, Param, walk
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param, transform, walk
 from coprocessor.functions import lookup
 from coprocessor.functions.inference import collate_type
 from coprocessor.types import STRING_TPS, FieldType, Tp
@@ -150,6 +150,8 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
             sargs.append(one)
         elif (several := row_sarg(cond, offsets, table)) is not None:
             rows.append(several)
+        elif scan.virtual and (one := _virtual_sarg(cond, scan)) is not None:
+            sargs.append(one)
     selectivity = _all_selectivity(table, sargs, scan.where, estimator)
     out_rows = max(1.0, total * selectivity) if scan.where else total
     best = Access(
@@ -418,6 +420,17 @@ def sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg | None:
         case "or":
             return _alternatives(cond, offsets, table)
     return None
+
+
+def _virtual_sarg(cond: Expr, scan: Scan) -> Sarg | None:
+    """Reads a conjunct as a condition on a virtual column, whose expression it names."""
+    columns = {-2 - offset: (offset, expr) for offset, expr in scan.virtual}
+    stand_ins = {expr: Column(id_, scan.table.columns[offset].type) for id_, (offset, expr) in columns.items()}
+    named = transform(cond, lambda e: stand_ins.get(e, e))
+    if named == cond:
+        return None
+    found = sarg(named, {id_: offset for id_, (offset, _) in columns.items()}, scan.table)
+    return None if found is None else replace(found, cond=cond, exact=False)
 
 
 def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | None:

@@ -82,6 +82,8 @@ class Scan:
     """The partitions that alone are to be read, where the query names some."""
     number: int = -1
     """Which partition it reads; -1 for all of them."""
+    virtual: tuple[tuple[int, Expr], ...] = ()
+    """The virtual columns that indexes have, by offset, and what they are of `cols`: conditions may name that."""
 
     @property
     def left(self) -> tuple[Expr, ...]:
@@ -390,7 +392,10 @@ def map_exprs(node: Node, fn: Callable[[Expr], Expr]) -> Node:
     """Rebuilds a node with `fn` applied to each of its expressions."""
     match node:
         case Scan():
-            return replace(node, where=tuple(fn(e) for e in node.where)) if node.where else node
+            if not node.where and not node.virtual:
+                return node
+            virtual = tuple((offset, fn(e)) for offset, e in node.virtual)
+            return replace(node, where=tuple(fn(e) for e in node.where), virtual=virtual)
         case Filter():
             return replace(node, conds=tuple(fn(e) for e in node.conds))
         case Project():
