@@ -82,7 +82,7 @@ def append_rows(
     table = _table_of(database, session, name)
     source = open_rows(table)
     columns = match_columns(source.names, table)
-    _check_defaults(table, columns)
+    _check_defaults(table, columns, again=False)
     end_clean_transaction(session)
     session.cancel.clear()
     session.statement = f"append {name}"  # so that `interrupt` finds something to stop
@@ -163,7 +163,7 @@ def load_into_empty(
         _refuse_rows(database, table)
         source = open_rows(table)
         columns = match_columns(source.names, table)
-        _check_defaults(table, columns)
+        _check_defaults(table, columns, again=checkpoint is not None)
         local = database.local
         if local is None:
             return _load_empty(
@@ -357,13 +357,15 @@ def _find_table(database: Database, db: str, table_name: str) -> Table:
     return table
 
 
-def _check_defaults(table: Table, given: Sequence[Column]) -> None:
-    """Refuses at once what a column without values would fail with."""
+def _check_defaults(table: Table, given: Sequence[Column], *, again: bool) -> None:
+    """Refuses at once what a column without values would fail with; `again` is for a load that may be run twice."""
     for column in table.columns:
         if column in given or column.auto_increment or column.generated is not None:
             continue
-        if column.default.kind == "expr":
-            raise unsupported(f"a bulk load without column '{column.name}', whose value is an expression")
+        if column.default.kind == "expr" and again:
+            raise unsupported(
+                f"a load with a checkpoint without column '{column.name}', whose default is an expression"
+            )
         if column.default.kind == "none":
             raise error(1364, f"Field '{column.name}' doesn't have a default value")
 
@@ -569,6 +571,15 @@ class BulkLoad:
 
         if column.auto_increment or (column.default.kind == "const" and column.default.value is None):
             return pa.nulls(rows, arrow_type(column.type, inside=True))
+        if column.default.kind == "expr":
+            from sqlfront.exec.context import environment
+            from sqlfront.exec.filler import ColumnFiller
+
+            filler, env = (
+                ColumnFiller(self._table, self._zone, strict=True),
+                environment(self._session, (), writing=True),
+            )
+            return column_array([filler.default(column.offset, env) for _ in range(rows)], column.type, inside=True)
         value = self._now_for(column) if column.default.kind == "now" else column.default.local(self._zone)
         return pa.repeat(column_array([value], column.type, inside=True)[0], rows)
 

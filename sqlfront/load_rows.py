@@ -75,7 +75,7 @@ class LoadedRows:
     def _complete(self, arrays: list[pa.Array], first_row: int) -> None:
         from coprocessor.arrow import column_array
         from sqlfront.exec.context import environment
-        from sqlfront.exec.dml import ColumnFiller
+        from sqlfront.exec.filler import ColumnFiller
 
         session, table = self._session, self._table
         filler = ColumnFiller(table, self._zone, strict=True)

@@ -283,9 +283,7 @@ class _Reader(ConstraintReader):
             if self.accept("("):
                 length = self.integer()
                 self.expect(")")
-            if self.word() == "DESC":
-                raise self.refuse("DESC in an index")
-            self.accept("ASC")
+            self.accept_any("ASC", "DESC")  # keys lie in one direction, and are read in both
             parts.append(d.KeyPart(name, length, position))
             if not self.accept(","):
                 break
@@ -438,7 +436,8 @@ class _Reader(ConstraintReader):
         return d.DefaultSpec("const", self._literal(), position)
 
     def _parenthesised_default(self, position: int) -> d.DefaultSpec:
-        """A literal or the current time in parentheses; other expressions aren't there yet."""
+        """A literal or the current time in parentheses are what they are without; else it is an expression."""
+        before = self.at
         self.expect("(")
         if self.word() != "(":
             start = self.at
@@ -449,9 +448,12 @@ class _Reader(ConstraintReader):
                     raise
                 self.at = start
             else:
-                if self.accept(")"):
-                    return inner
-        raise self.refuse("expressions as DEFAULT", position)
+                if self.word() == ")":
+                    self.at = before
+                    return replace(inner, text=self.parenthesised())
+        self.at = before
+        text = self.parenthesised()
+        return d.DefaultSpec("expr", text, position, text)
 
     def _literal(self) -> str | bytes | int | float | Decimal | None:
         if self.accept("NULL"):

@@ -528,6 +528,10 @@ class ExprBinder:
                 return Const(column.default.value, column.type)
             case "now":
                 return Context(("now", int(column.default.value or 0)), column.type)
+            case "expr":
+                from sqlfront.bind.defaults import default_expr
+
+                return fn.cast_to(default_expr(column), column.type)
             case "none":
                 raise error(1364, f"Field '{column.name}' doesn't have a default value", position=position_of(node))
         raise refuse(node)

@@ -368,6 +368,10 @@ class _Step:
     def _set_origin_default(self, column: ColumnInfo) -> None:
         """What rows that are there already have in a new column."""
         ft = field_type(column.type)
+        if column.default_is_expr:
+            if self.rows.has_rows():
+                raise unsupported("ADD COLUMN with an expression as DEFAULT to a table that has rows")
+            return
         if isinstance(column.default, str) and column.default.startswith(NOW_TEXT):
             column.origin_default = _now_text(self.now, ft, self.tz)
             return

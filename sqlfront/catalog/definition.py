@@ -35,13 +35,14 @@ class TypeSpec:
 
 @dataclass(frozen=True, slots=True)
 class DefaultSpec:
-    """`kind` is const (`value`: str, bytes, int, Decimal, float, bool or None; bits as `Bits`) or now (`value`: the
-    fsp).
+    """`kind` is const (`value`: str, bytes, int, Decimal, float, bool or None; bits as `Bits`), now (`value`: the fsp)
+    or expr (`value`: its text). `text` is what stood in parentheses.
     """
 
     kind: str
     value: str | bytes | int | float | Decimal | None = None
     position: int = -1
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

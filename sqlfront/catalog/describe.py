@@ -124,6 +124,8 @@ def _default_clause(column: Column, zone: dt.tzinfo | None) -> str:
     text = default_text(column, zone)
     if text is None:
         return "" if ft.tp in BLOB_TPS or column.not_null else "NULL"
+    if column.default.kind == "expr":
+        return f"({text})"
     if column.default.kind == "now" or ft.tp == Tp.BIT:
         return text
     value = column.default.value

@@ -197,11 +197,15 @@ def set_default(info: ColumnInfo, default: DefaultSpec | None, tz: dt.tzinfo | N
             raise invalid_default(info.name, default.position)
         info.default = NOW_TEXT + (f"({ft.decimal})" if ft.decimal else "")
         return
+    unplain = ft.tp in BLOB_TPS or ft.tp == Tp.JSON
+    if default.kind == "expr" or (default.text and unplain):
+        info.default, info.default_is_expr = default.text, True
+        return
     if default.value is None:
         if info.has(Flag.NOT_NULL):
             raise invalid_default(info.name, default.position)
         return
-    if ft.tp in BLOB_TPS or ft.tp == Tp.JSON:
+    if unplain:
         message = f"BLOB, TEXT, GEOMETRY or JSON column '{info.name}' can't have a default value"
         raise error(1101, message, position=default.position)
     value = store_constant(default.value, ft, info.name, tz, default.position)

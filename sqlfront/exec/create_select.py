@@ -191,6 +191,8 @@ def _default_of(session: Session, made: _Made, type_: str) -> str:
     plain = ft.is_numeric and ft.tp != Tp.BIT
     if column is not None and not column.auto_increment and column.generated is None:
         shown = default_text(column, session.variables.zone)
+        if column.default.kind == "expr":
+            return f"({shown})"
         if shown is None or column.default.kind == "now" or shown.startswith(("b'", "0x")):
             return shown or ""
         return quote_text(shown)

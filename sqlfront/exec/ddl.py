@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from coprocessor.env import Env
 from sqlfront.bind.constraints import checked_addition, checked_definition
 from sqlfront.bind.ddl import read_ddl
+from sqlfront.bind.defaults import check_defaults
 from sqlfront.bind.generated import check_definition
 from sqlfront.bind.partitions import check_partitions, checked_more
 from sqlfront.catalog import ddl
@@ -71,6 +72,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                     session.current_db = ""
         case d.CreateTable():
             check_definition(spec.columns)
+            check_defaults(spec.columns)
             spec.checks = checked_definition(spec)
             if spec.partition is not None:
                 check_partitions(spec, spec.partition, Env(tz=zone))
@@ -93,6 +95,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
         case d.DropView():
             drop_views(catalog, spec, current_db, session.note)
         case d.AlterTable():
+            check_defaults(a.column for a in spec.actions if isinstance(a, d.AddColumn | d.ChangeColumn))
             _check_new_columns(catalog, spec, current_db)
             _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)

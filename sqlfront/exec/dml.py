@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.evaluate import Closure, Env, compile_expr
-from coprocessor.types import Tp
-from coprocessor.values import Caster, compile_caster
 from kvstore import errors as kv
 from kvstore.client.api import Reader, Transaction
 from sqlfront.bind.dml import (
@@ -25,12 +22,12 @@ from sqlfront.bind.dml import (
     bind_update,
 )
 from sqlfront.catalog.model import Column, Schema, Table
-from sqlfront.errors import ER_BAD_NULL, ER_DUP_ENTRY, ER_NO_DEFAULT_FOR_FIELD, DatabaseError, error
-from sqlfront.exec.constraints import compile_checks, forgive
+from sqlfront.errors import ER_DUP_ENTRY, DatabaseError
+from sqlfront.exec.constraints import forgive
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import TooManyRows, order_by
+from sqlfront.exec.filler import ColumnFiller, implicit_default
 from sqlfront.exec.foreign_keys import ReferenceChanges, References
-from sqlfront.exec.generated import compile_generated
 from sqlfront.exec.insert_alone import compile_alone, number_row
 from sqlfront.exec.partitioned import row_writer
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
@@ -105,86 +102,6 @@ def compile_source(session: Session, node: Node) -> DirectQuery | ResidualQuery:
     if isinstance(query, PointQuery):
         return ResidualQuery(plan, query.columns, session.variables.zone)
     return query
-
-
-class ColumnFiller:
-    """Makes stored values: assignment conversion, defaults, NOT NULL. Compiled once per plan; lenient for IGNORE."""
-
-    def __init__(
-        self, table: Table, tz: dt.tzinfo, *, strict: bool, warn: Callable[[int, str], None] | None = None
-    ) -> None:
-        self.table = table
-        self.tz = tz
-        self.strict = strict
-        self.warn = warn
-        self.casters: list[Caster] = [compile_caster(c, strict=strict, warn=warn, tz=tz) for c in table.schema.columns]
-        self.not_null = [c.not_null for c in table.columns]
-        self.generated = compile_generated(table)
-        self.checks = compile_checks(table)
-
-        self.completes = self.generated is not None or self.checks is not None
-
-    def complete(self, row: list[Any], env: Env, number: int = 1) -> None:
-        """What is left to do when the rest of a row is known: generated columns, CHECK."""
-        if self.generated is not None:
-            self.generated.complete(row, self, env, number)
-        if self.checks is not None:
-            self.checks.verify(row, env)
-
-    def cast(self, offset: int, value: Any, row: int) -> Any:
-        """Converts a value to its column; NULL in a NOT NULL column is error 1048."""
-        out = self.casters[offset](value, row)
-        if out is None and self.not_null[offset]:
-            return self.null(offset)
-        return out
-
-    def null(self, offset: int) -> Any:
-        column = self.table.columns[offset]
-        if self.strict or self.warn is None:
-            raise error(ER_BAD_NULL, f"Column '{column.name}' cannot be null")
-        self.warn(ER_BAD_NULL, f"Column '{column.name}' cannot be null")
-        return implicit_default(column)
-
-    def default(self, offset: int, env: Env) -> Any:
-        """What a column gets that is given nothing."""
-        column = self.table.columns[offset]
-        default = column.default
-        if default.kind == "const":
-            return default.local(self.tz)
-        if default.kind == "now":
-            fsp = int(default.value or 0)
-            now = env.context[("now", fsp)]
-            return self.casters[offset](now, 1)
-        if column.auto_increment or column.generated is not None:
-            return None
-        if column.type.tp == Tp.ENUM:  # whose default is its first member
-            return implicit_default(column)
-        if self.strict or self.warn is None:
-            raise error(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
-        self.warn(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
-        return implicit_default(column)
-
-
-def implicit_default(column: Column) -> Any:
-    """What MySQL stores for a NOT NULL column without a default outside strict mode."""
-    type_ = column.type
-    if type_.tp.name == "ENUM":
-        return type_.elems[0]
-    if type_.is_integer:
-        return 0
-    if type_.is_real:
-        return 0.0
-    if type_.is_decimal:
-        from decimal import Decimal
-
-        return Decimal(0).scaleb(-max(type_.decimal, 0))
-    if type_.is_binary:
-        return b""
-    if type_.is_temporal:
-        if type_.tp.name == "DURATION":
-            return dt.timedelta()
-        raise error(ER_NO_DEFAULT_FOR_FIELD, f"Field '{column.name}' doesn't have a default value")
-    return "" if type_.is_string else "null"
 
 
 class InsertChange:

@@ -34,7 +34,7 @@ from sqlfront.plan.references import Reference, ReferenceGraph, TableReferences,
 if TYPE_CHECKING:
     from coprocessor.codec.keys import Handle
     from sqlfront.catalog.model import Schema, Table
-    from sqlfront.exec.dml import ColumnFiller
+    from sqlfront.exec.filler import ColumnFiller
     from sqlfront.session import Session
 
 CASCADE_DEPTH_MAX = 15
@@ -270,7 +270,7 @@ class ReferenceChanges:
             writer.update(key, old, new)
 
     def _writer(self, table: Table) -> tuple[ReferenceWriter, ColumnFiller]:
-        from sqlfront.exec.dml import ColumnFiller
+        from sqlfront.exec.filler import ColumnFiller
 
         known = self._writers.get(table.id)
         if known is None:

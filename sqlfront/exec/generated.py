@@ -13,7 +13,7 @@ from sqlfront.bind.generated import generated_of, virtual_exprs
 if TYPE_CHECKING:
     from coprocessor.env import Env
     from sqlfront.catalog.model import Table
-    from sqlfront.exec.dml import ColumnFiller
+    from sqlfront.exec.filler import ColumnFiller
 
 
 class GeneratedColumns:

@@ -16,7 +16,7 @@ from sqlfront.result import Result
 
 if TYPE_CHECKING:
     from sqlfront.catalog.model import Table
-    from sqlfront.exec.dml import ColumnFiller
+    from sqlfront.exec.filler import ColumnFiller
     from sqlfront.session import Session
 
 
