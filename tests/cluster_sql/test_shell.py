@@ -19,7 +19,7 @@ from tests.cluster_sql.world import World
 URL = "tikv://pd:2379/test"
 TABLE = "CREATE TABLE item (id BIGINT PRIMARY KEY, name VARCHAR(40), KEY by_name (name))"
 TRANSCRIPT = [
-    "\\?", "\\h select", "\\d", "\\d item", "\\d+ item", "\\dt", "\\di", "\\di item", "\\l", "\\u test",
+    "\\?", "\\h select", "\\d", "\\d item", "\\d+ item", "\\dt", "\\dv", "\\di", "\\di item", "\\l", "\\u test",
     "\\f", "\\f csv", "SELECT * FROM item ORDER BY id;", "\\f table", "\\x on",
     "SELECT * FROM item ORDER BY id;", "\\x off", "\\timing on", "\\timing off", "\\P", "\\P off",
     "INSERT IGNORE INTO item VALUES (1, 'again');", "\\W", "BEGIN;", "DELETE FROM item;",

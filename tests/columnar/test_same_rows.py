@@ -235,6 +235,23 @@ def test_a_transaction_reads_its_own_snapshot_and_writes(connect: Callable[..., 
     assert same_table(con, "t") == ["(1, 10)", "(4, 40)", "(5, 5)", "(6, 6)"]
 
 
+def test_a_function_that_duckdb_does_not_know_yet_beside_own_writes(connect: Callable[..., Any], views: Views) -> None:
+    """The view's transaction has begun by then, and sees no function that comes later."""
+    con = connect()
+    con.execute("create table t (id int primary key, v varchar(9) collate utf8mb4_general_ci)")
+    con.execute("insert into t values (1, 'a'), (2, 'é'), (3, 'x')")
+    same_table(con, "t")
+    views.take()
+    con.execute("begin")
+    con.execute("update t set v = 'E' where id = 3")
+    hint = "select /*+ READ_FROM_STORAGE(TIFLASH[t]) */"
+    for number in range(5):
+        found = con.execute(f"{hint} id, soundex(concat(v, 'b{number}')) from t where v = ? order by id", ("É",))
+        assert [row[0] for row in found.fetchall()] == [2, 3]
+    con.execute("rollback")
+    assert views.take().count(False) == 0
+
+
 def test_the_past_is_read_while_it_is_remembered(connect: Callable[..., Any], views: Views) -> None:
     con = connect()
     con.execute("create table t (id int primary key, v varchar(9))")
