@@ -9,15 +9,13 @@ from sqlglot import exp
 
 from coprocessor import functions as fn
 from coprocessor import types as t
-from coprocessor.errors import ResolveError
 from coprocessor.expr import (
-    Call,
     Column,
     Const,
     Expr,
     OrderKey,
 )
-from coprocessor.functions.inference import collate_type, explicit_collation, gives_way
+from sqlfront.bind.collations import type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
@@ -34,8 +32,6 @@ from sqlfront.plan.nodes import (
     ONE_ROW,
     Cte,
     CteRef,
-    Distinct,
-    Filter,
     Join,
     Limit,
     Lock,
@@ -200,7 +196,7 @@ class QueryBinder:
             )
         kind = {exp.Union: "union", exp.Except: "except", exp.Intersect: "intersect"}[type(node)]
         cols = tuple(
-            PlanColumn(self.ctx.new_id(), a.name, _type_of_both(left, a, right, b), a.nullable or b.nullable)
+            PlanColumn(self.ctx.new_id(), a.name, type_of_both(left, a, right, b), a.nullable or b.nullable)
             for a, b in zip(left.cols, right.cols, strict=True)
         )
         distinct = node.args.get("distinct") is not False
@@ -583,39 +579,6 @@ def partition_names(table: Table, node: exp.Expression | None, position: int) ->
     names = [item.name for item in node.expressions]
     find_definitions(table.info, names, position)
     return tuple(name.lower() for name in names)
-
-
-def _type_of_both(left: Node, a: PlanColumn, right: Node, b: PlanColumn) -> t.FieldType:
-    """The type of a set operation's column; its collation is chosen as that of the arguments of a function."""
-    unified = fn.unify([a.type, b.type])
-    if not unified.is_text:
-        return unified
-    sides = (_origin(left, a), _origin(right, b))
-    try:
-        collate = collate_type(fn.with_one_collation("UNION", sides, comparing=True)).collate
-    except ResolveError as e:
-        raise error(1271, "Illegal mix of collations for operation 'UNION'") from e
-    return unified.with_(collate=collate)
-
-
-def _origin(node: Node, column: PlanColumn) -> Expr:
-    """What a column is computed by, as far as it tells whose choice its collation is."""
-    match node:
-        case Filter() | Distinct() | Sort() | Limit() | With():
-            return _origin(node.child, column)
-        case Project():
-            expr = node.exprs[node.cols.index(column)]
-            cast = isinstance(expr, Call) and expr.func == "cast" and not explicit_collation(expr)
-            inner = expr.args[0] if isinstance(expr, Call) and cast else expr
-            source = next((c for c in node.child.cols if c.ref() == inner), None)
-            below = expr if source is None else _origin(node.child, source)
-            return below if gives_way(below) else expr
-        case SetOp():
-            at = node.cols.index(column)
-            sides = [_origin(side, side.cols[at]) for side in (node.left, node.right)]
-            return sides[0] if all(map(gives_way, sides)) else column.ref()
-        case _:
-            return column.ref()
 
 
 def _with_virtual(scan: Scan) -> Project:

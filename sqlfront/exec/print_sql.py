@@ -412,7 +412,7 @@ class _PlanPrinter:
     def _comparable(self, left: Expr, sql: str, column: PlanColumn, op: str) -> tuple[str, str]:
         """What is compared with a subquery's column, and the subquery with what it is compared by."""
         ref = column.ref()
-        if not (left.type.is_text and column.type.is_text):
+        if not (left.type.is_string and column.type.is_string):
             return self.expr.comparand(left, column.type), sql
         common = collate_type((left, ref))
         order = op not in ("eq", "ne")
@@ -450,8 +450,8 @@ class _PlanPrinter:
         false.
         """
         pairs = [(a, c.ref()) for a, c in zip(node.args, plan.cols, strict=True)]
-        lefts = [self.expr.comparand(a, collate_type((a, c)) if a.type.is_text else c.type) for a, c in pairs]
-        rights = [self.expr.comparand(c, collate_type((a, c)) if a.type.is_text else c.type) for a, c in pairs]
+        lefts = [self.expr.comparand(a, collate_type((a, c)) if a.type.is_string else c.type) for a, c in pairs]
+        rights = [self.expr.comparand(c, collate_type((a, c)) if a.type.is_string else c.type) for a, c in pairs]
         match = " AND ".join(f"{left} = {right}" for left, right in zip(lefts, rights, strict=True))
         maybe = " AND ".join(
             f"({left} = {right} OR {left} IS NULL OR {right} IS NULL)"
