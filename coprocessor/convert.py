@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, TypeAlias
 
+from coprocessor.codec.collation import member_key
 from coprocessor.convert_text import (
     MAX_DURATION,
     exact_number,
@@ -471,18 +472,14 @@ def converter(src: FieldType, dst: FieldType) -> Convert:
 
 
 def _member(dst: FieldType) -> Convert:
-    """Conversion to ENUM or SET: by name, trailing spaces ignored, or by number."""
-    by_name = {e.rstrip(" "): e for e in dst.elems} | {e.rstrip(" ").lower(): e for e in reversed(dst.elems)}
-    by_name |= {e.rstrip(" "): e for e in dst.elems}
+    """Conversion to ENUM or SET: by name, as the collation compares them, or by number."""
+    key = member_key(dst.collate)
+    by_name = {key(e): e for e in reversed(dst.elems)}
     enum = dst.tp == Tp.ENUM
-    ci = "_ci" in dst.collate
     order = {e: i for i, e in enumerate(dst.elems)}
 
     def find(part: str) -> str | None:
-        exact = by_name.get(part.rstrip(" "))
-        if exact is not None and (ci or exact.rstrip(" ") == part.rstrip(" ")):
-            return exact
-        return by_name.get(part.rstrip(" ").lower()) if ci else None
+        return by_name.get(key(part))
 
     def convert(env: Env, v: Any) -> str:
         if isinstance(v, int | float | Decimal):

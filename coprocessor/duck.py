@@ -312,12 +312,13 @@ class DuckQuery:
         self._starting = True
         try:
             self._engine.spill_beyond(connection, self._quota)
-            for name, table in self._relations.items():
-                connection.register(name, table)
             if self._udfs:
+                # before the relations, with which a view's transaction comes to see the functions of that moment
                 self._engine.register(self._udfs)
                 if f"${ENVIRONMENT}" in self._sql and any(map(reads_environment, self._udfs.values())):
                     self._environment = self._params[ENVIRONMENT] = self._engine.enter(self._env)
+            for name, table in self._relations.items():
+                connection.register(name, table)
             if self._params:
                 connection.execute(self._sql, self._params)
             else:

@@ -16,6 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, Protocol
 
 from coprocessor.codec import json_binary
+from coprocessor.codec.collation import member_key
 from coprocessor.codec.datum import decimal_shape
 from coprocessor.codec.decimals import CONTEXT
 from coprocessor.codec.temporal import to_utc
@@ -552,16 +553,16 @@ def _to_duration(target: _Target, value: Any) -> dt.timedelta | None:
 
 def _member_caster(target: _Target) -> Caster:
     elems = target.type.elems
-    fold: Callable[[str], str] = str.casefold if target.type.collate.endswith("_ci") else str
-    by_name = {fold(elem.rstrip(" ")): elem for elem in reversed(elems)}
+    key = member_key(target.type.collate)
+    by_name = {key(elem): elem for elem in reversed(elems)}
     exact = frozenset(elems)
     is_enum = target.type.tp == Tp.ENUM
 
     def from_text(text: str) -> str | None:
         if is_enum:
-            found = by_name.get(fold(text.rstrip(" ")))
+            found = by_name.get(key(text))
             return _by_number(int(text)) if found is None and text.strip().isdecimal() else found
-        members = [by_name.get(fold(part.rstrip(" "))) for part in text.split(",")] if text else []
+        members = [by_name.get(key(part)) for part in text.split(",")] if text else []
         chosen = frozenset(members)
         return None if None in chosen else ",".join(elem for elem in elems if elem in chosen)
 

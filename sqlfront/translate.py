@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coprocessor.errors import CodecError, CoprocessorError, EvalError
+from coprocessor.schema import IndexColumn
 from kvstore import errors as kv
 from sqlfront import errors
 from sqlfront.errors import DatabaseError, DataError, Error, InternalError, OperationalError, error
@@ -205,6 +206,14 @@ def duplicate_entry(values: Sequence[object], key_name: str) -> DatabaseError:
     """Returns error 1062; `key_name` is `table.INDEX` (or `table.PRIMARY`)."""
     shown = "-".join(shown_value(v) for v in values)[:SHOWN_VALUE_CHARS_MAX]
     return error(errors.ER_DUP_ENTRY, f"Duplicate entry '{shown}' for key '{key_name}'")
+
+
+def taken(table: KeyedTable, row: Sequence[Any], index: IndexSchema | None) -> DatabaseError:
+    """Returns error 1062 of a new row one of whose unique keys another has: an index's, else the clustered one."""
+    schema = table.codec.schema
+    parts = index.columns if index else schema.common_handle or (IndexColumn(schema.handle_offset),)
+    values = [row[p.offset] if p.prefix < 0 or row[p.offset] is None else row[p.offset][: p.prefix] for p in parts]
+    return duplicate_entry(values, f"{table.name}.{index.name if index else PRIMARY}")
 
 
 def duplicate_key(key: bytes, value: bytes, find_table: FindTable) -> tuple[Sequence[object], str] | None:

@@ -38,6 +38,16 @@ def sort_key(collate: str) -> SortKey:
     return (lambda text: key(text.rstrip(" "))) if pads_space(collate) else key
 
 
+def member_key(collate: str) -> Callable[[str], object]:
+    """The key by which the members of an ENUM or SET are found; trailing spaces count under no collation."""
+    if not collate.endswith("_ci"):
+        return lambda name: name.rstrip(" ")
+    weights = weights_of(collate) or weights_of("utf8mb4_general_ci")
+    assert weights is not None
+    key = weights.key
+    return lambda name: key(name.rstrip(" "))
+
+
 def is_bin_collation(collate: str) -> bool:
     """Whether strings of this collation are equal only when their bytes are (but for trailing spaces)."""
     return not collate or collate == "binary" or collate.endswith("_bin")

@@ -52,7 +52,8 @@ __all__ = [
 
 _COMPARING = {
     "eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "nulleq": "<=>", "in": " IN ", "like": "like",
-    **{name: name for name in ("between", "strcmp", "locate", "instr", "find_in_set", "nullif", "greatest", "least")},
+    **{name: name for name in ("between", "strcmp", "locate", "instr", "find_in_set", "field")},
+    **{name: name for name in ("nullif", "greatest", "least")},
 }  # fmt: skip
 """What compares its arguments, and how messages call it."""
 

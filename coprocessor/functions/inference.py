@@ -142,7 +142,7 @@ def with_one_collation(name: str, args: Sequence[Expr], *, comparing: bool) -> S
 
     Raises ResolveError 1267 where values are compared and it is not clear how: two are named, or columns differ.
     """
-    texts = [a for a in args if a.type.is_text]
+    texts = [a for a in args if a.type.is_string and not a.type.is_binary]
     if all(a.type.collate in ("", TEXT_COLLATE) and not explicit_collation(a) for a in texts):
         return args
     named = {a.type.collate: "EXPLICIT" for a in texts if explicit_collation(a)}
@@ -153,12 +153,18 @@ def with_one_collation(name: str, args: Sequence[Expr], *, comparing: bool) -> S
     if len(named) != 1:
         return args
     (collate,) = named
-    return [_collated(a, collate) if a.type.is_text and a.type.collate != collate else a for a in args]
+    return [a if a not in texts or a.type.collate == collate else _given(a, collate) for a in args]
 
 
-def _collated(expr: Expr, collate: str) -> Expr:
-    type_ = expr.type.with_(collate=collate)
-    return Const(expr.value, type_) if isinstance(expr, Const) else Call("cast", (expr,), type_)
+def collated(expr: Expr, collate: str) -> Expr:
+    """What COLLATE makes of a text, or of the text of an ENUM or SET."""
+    if not expr.type.is_text:
+        expr = Call("cast", (expr,), TEXT.with_(collate=expr.type.collate))
+    return Call("cast", (expr,), expr.type.with_(collate=collate))
+
+
+def _given(expr: Expr, collate: str) -> Expr:
+    return Const(expr.value, expr.type.with_(collate=collate)) if isinstance(expr, Const) else collated(expr, collate)
 
 
 def collate_type(args: Sequence[Expr]) -> FieldType:

@@ -12,9 +12,11 @@ from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.convert_text import parse_datetime, parse_duration
 from coprocessor.errors import ResolveError
-from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, OrderKey, Param, Subquery, walk
+from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Param, Subquery, walk
+from coprocessor.functions.inference import collated
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
+from sqlfront.bind.collations import with_same_types
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Scope
 from sqlfront.bind.types import cast_type
@@ -27,7 +29,6 @@ from sqlfront.errors import (
     error,
 )
 from sqlfront.parse import FUNCTION_MARK
-from sqlfront.plan.nodes import Node, PlanColumn, Project
 
 if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
@@ -428,12 +429,12 @@ class ExprBinder:
     def collate(self, node: exp.Collate) -> Expr:
         inner = self.bind(node.this)
         collate = node.expression.name.lower()
-        if not inner.type.is_text:
+        if not inner.type.is_string or inner.type.is_binary:
             raise error(
                 1253, f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'", position=position_of(node)
             )
         _, stored = check_charset(None, collate, position=position_of(node))
-        return Call("cast", (inner,), inner.type.with_(collate=stored))
+        return collated(inner, stored)
 
     def weight_string(self, node: exp.WeightString) -> Expr:
         if node.args.get("to"):
@@ -654,18 +655,8 @@ class ExprBinder:
             raise error(
                 ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(query)
             )
-        lefts, plan = self.same_types(lefts, plan)
+        lefts, plan = with_same_types(self.ctx, lefts, plan)
         return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
-
-    def same_types(self, lefts: list[Expr], plan: Node) -> tuple[list[Expr], Node]:
-        """Casts both sides to the types in which MySQL compares them."""
-        wanted = [fn.comparable(a.type, b.type) for a, b in zip(lefts, plan.cols, strict=True)]
-        lefts = [fn.cast_to(e, w) for e, w in zip(lefts, wanted, strict=True)]
-        exprs = [fn.cast_to(c.ref(), w) for c, w in zip(plan.cols, wanted, strict=True)]
-        if any(not isinstance(e, Column) for e in exprs):
-            cols = tuple(PlanColumn(self.ctx.new_id(), c.name, e.type) for c, e in zip(plan.cols, exprs, strict=True))
-            plan = Project(plan, cols, tuple(exprs))
-        return lefts, plan
 
     def quantified(self, name: str, item: exp.Expression, quantifier: exp.Expression) -> Expr:
         """x op ANY|ALL (subquery)."""
@@ -674,7 +665,7 @@ class ExprBinder:
         plan, outer = self.queries.subquery(quantifier.this, self.scope)
         if len(plan.cols) != 1:
             raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(quantifier))
-        lefts, plan = self.same_types([left], plan)
+        lefts, plan = with_same_types(self.ctx, [left], plan)
         if not every and name == "eq":
             return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
         if every and name == "ne":

@@ -15,6 +15,7 @@ from coprocessor.expr import (
     Expr,
     OrderKey,
 )
+from sqlfront.bind.collations import type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
@@ -195,7 +196,7 @@ class QueryBinder:
             )
         kind = {exp.Union: "union", exp.Except: "except", exp.Intersect: "intersect"}[type(node)]
         cols = tuple(
-            PlanColumn(self.ctx.new_id(), a.name, fn.unify([a.type, b.type]), a.nullable or b.nullable)
+            PlanColumn(self.ctx.new_id(), a.name, type_of_both(left, a, right, b), a.nullable or b.nullable)
             for a, b in zip(left.cols, right.cols, strict=True)
         )
         distinct = node.args.get("distinct") is not False

@@ -323,7 +323,7 @@ class _InsertRun:
     def _replace(self, row: list[Any]) -> None:
         writer = self.writer
         handle = writer.codec.handle_of(writer.codec.utc_row(row, writer.tz)) if writer.clustered else None
-        for key, value in writer.conflicts(row, handle):
+        for key, value, _ in writer.conflicts(row, handle):
             writer.delete(key, writer.decode(key, value))
             self.affected += 1
             self.added -= 1
@@ -341,9 +341,11 @@ class _InsertRun:
             self.affected += 1
             self.added += 1
             return
-        key, value = conflicts[0]
+        key, value, index = conflicts[0]
         if not change.on_duplicate:
-            self._warn_duplicate(key, value)
+            from sqlfront.translate import taken
+
+            self.session.warn(ER_DUP_ENTRY, taken(change.table, row, index).message)
             return
         old = writer.decode(key, value)
         seen: Row = (*old, *row, *beside)

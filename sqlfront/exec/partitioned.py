@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.keys import Handle, table_id_of
+from coprocessor.schema import IndexSchema
 from kvstore.client.api import Transaction
 from sqlfront.bind.partitions import partitioning_of
 from sqlfront.exec.context import environment
@@ -54,7 +55,7 @@ class PartitionedWriter(RowWriter):
         part.insert(values, handle)
         self.session.changed(part.table, 1)
 
-    def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes]]:
+    def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes, IndexSchema | None]]:
         return self._of_row(values).conflicts(values, handle)
 
     def update(

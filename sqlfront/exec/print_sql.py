@@ -369,30 +369,33 @@ class _PlanPrinter:
         word = {"union": "UNION", "except": "EXCEPT", "intersect": "INTERSECT"}[node.kind]
         if not node.distinct:
             word += " ALL"
-        operands = [f"SELECT * FROM ({self.query(n)})" for n in _operands(node)]
-        sides = [[c.id in self._trimmed for c in n.cols] for n in _operands(node)]
+        operands = _operands(node)
+        texts = [self.query(n) for n in operands]
+        sides = [[c.id in self._trimmed for c in n.cols] for n in operands]
         self._trimmed.update(c.id for c, *ends in zip(node.cols, *sides, strict=True) if all(ends))
+        if node.kind != "union" and any(
+            self._side_keys(node, side) != [f"c{c.id}" for c in side.cols] for side in operands
+        ):
+            return self._found_among(node, *texts)
+        listed = [f"SELECT * FROM ({text})" for text in texts]
         keys = [self.expr.group_key(c.ref()) for c in node.cols]
         if node.kind == "union" and node.distinct and keys != [f"c{c.id}" for c in node.cols]:
-            block = _Block(f"({' UNION ALL '.join(operands)}) AS {self._alias(node.cols)}", _DISTINCT)
+            block = _Block(f"({' UNION ALL '.join(listed)}) AS {self._alias(node.cols)}", _DISTINCT)
             block.distinct = f"DISTINCT ON ({', '.join(keys)}) "
             return block
-        if node.kind != "union" and self._numbered(node, node.left)[1] != [f"c{c.id}" for c in node.left.cols]:
-            return self._found_among(node)
-        return _Block(f"({f' {word} '.join(operands)}) AS {self._alias(node.cols)}")
+        return _Block(f"({f' {word} '.join(listed)}) AS {self._alias(node.cols)}")
 
-    def _numbered(self, node: SetOp, side: Node) -> tuple[str, list[str]]:
-        """One side of EXCEPT or INTERSECT with its rows numbered among their equals, and the keys that tell which."""
-        keys = [
+    def _side_keys(self, node: SetOp, side: Node) -> list[str]:
+        """What tells which rows of one side of EXCEPT or INTERSECT are equal."""
+        return [
             self.expr.group_key(Column(c.id, c.type.with_(collate=out.type.collate) if c.type.is_text else c.type))
             for c, out in zip(side.cols, node.cols, strict=True)
         ]
-        number = f"row_number() OVER (PARTITION BY {', '.join(keys)}) AS number"
-        return f"SELECT *, {number} FROM ({self.query(side)}) AS {self._alias(side.cols)}", keys
 
-    def _found_among(self, node: SetOp) -> _Block:
+    def _found_among(self, node: SetOp, left: str, right: str) -> _Block:
         """EXCEPT and INTERSECT of rows that are equal to their collations without being the same."""
-        (left, left_keys), (right, right_keys) = (self._numbered(node, side) for side in (node.left, node.right))
+        left_keys, right_keys = self._side_keys(node, node.left), self._side_keys(node, node.right)
+        left, right = self._numbered(node.left, left, left_keys), self._numbered(node.right, right, right_keys)
         alike = [f"{a} IS NOT DISTINCT FROM {b}" for a, b in zip(left_keys, right_keys, strict=True)]
         first = ["one.number = 1"] if node.distinct else []
         number = [] if node.distinct else ["other.number = one.number"]
@@ -401,10 +404,15 @@ class _PlanPrinter:
         where = " AND ".join([*first, found if node.kind == "intersect" else f"NOT {found}"])
         return _Block(f"(SELECT {names} FROM ({left}) AS one WHERE {where}) AS {self._alias(node.cols)}")
 
+    def _numbered(self, side: Node, text: str, keys: Sequence[str]) -> str:
+        """One side of EXCEPT or INTERSECT with its rows numbered among their equals."""
+        number = f"row_number() OVER (PARTITION BY {', '.join(keys)}) AS number"
+        return f"SELECT *, {number} FROM ({text}) AS {self._alias(side.cols)}"
+
     def _comparable(self, left: Expr, sql: str, column: PlanColumn, op: str) -> tuple[str, str]:
         """What is compared with a subquery's column, and the subquery with what it is compared by."""
         ref = column.ref()
-        if not (left.type.is_text and column.type.is_text):
+        if not (left.type.is_string and column.type.is_string):
             return self.expr.comparand(left, column.type), sql
         common = collate_type((left, ref))
         order = op not in ("eq", "ne")
@@ -442,8 +450,8 @@ class _PlanPrinter:
         false.
         """
         pairs = [(a, c.ref()) for a, c in zip(node.args, plan.cols, strict=True)]
-        lefts = [self.expr.comparand(a, collate_type((a, c)) if a.type.is_text else c.type) for a, c in pairs]
-        rights = [self.expr.comparand(c, collate_type((a, c)) if a.type.is_text else c.type) for a, c in pairs]
+        lefts = [self.expr.comparand(a, collate_type((a, c)) if a.type.is_string else c.type) for a, c in pairs]
+        rights = [self.expr.comparand(c, collate_type((a, c)) if a.type.is_string else c.type) for a, c in pairs]
         match = " AND ".join(f"{left} = {right}" for left, right in zip(lefts, rights, strict=True))
         maybe = " AND ".join(
             f"({left} = {right} OR {left} IS NULL OR {right} IS NULL)"

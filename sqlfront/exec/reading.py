@@ -11,8 +11,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.codec.collation import member_key
 from coprocessor.codec.temporal import to_utc
 from coprocessor.convert import CTX
 from coprocessor.evaluate import Closure, Env, compile_expr, compile_predicate
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 LOOKUP_BATCH_ROWS = 256  # index entries whose rows are fetched together
+ENUMS_KEPT_MAX = 256  # types whose members are kept by what they are compared by
 PACKED_ROWS_MIN = 2000.0  # estimated rows from which ranges are decoded in batches
 
 
@@ -378,8 +381,17 @@ def narrow(value: Any, type_: FieldType, tz: dt.tzinfo | None) -> tuple[Any, boo
         micros = value // dt.timedelta(microseconds=1)
         return dt.timedelta(microseconds=micros // unit * unit), micros % unit == 0
     if type_.tp == Tp.ENUM:
-        return value, value in type_.elems
+        key, members = _members(type_)
+        member = members.get(key(value)) if isinstance(value, str) else None
+        return member, member is not None
     return value, True
+
+
+@lru_cache(ENUMS_KEPT_MAX)
+def _members(type_: FieldType) -> tuple[Callable[[str], object], dict[object, str]]:
+    """The members of an ENUM by what strings that are equal to them have in common, and the function to that."""
+    key = member_key(type_.collate)
+    return key, {key(member): member for member in reversed(type_.elems)}
 
 
 def _narrow_datetime(value: Any, type_: FieldType, tz: dt.tzinfo | None) -> tuple[Any, bool]:

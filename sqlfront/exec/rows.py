@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.keys import Handle
+from coprocessor.schema import IndexSchema
 from kvstore import errors as kv
 from kvstore.client.api import Reader, Transaction
 
@@ -111,10 +112,11 @@ class RowWriter:
         for key, value in self.locked(keys).items():
             raise kv.KeyExists(key, value)
 
-    def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes]]:
-        """Returns (record key, row value) of the rows that a new row would collide with, the primary key's first.
+    def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes, IndexSchema | None]]:
+        """Returns (record key, row value, index) of the rows that a new row would collide with, the primary's first.
 
-        `handle` is None for a table of hidden row ids.
+        The index is the first in which they do, None for a clustered primary key. `handle` is None for a table of
+        hidden row ids.
         """
         codec = self.codec
         values = codec.utc_row(values, self.tz)
@@ -125,7 +127,7 @@ class RowWriter:
             if distinct:
                 keys.append((index, key))
         there = self.locked([k for _, k in keys])
-        out: dict[bytes, bytes] = {}
+        out: dict[bytes, tuple[bytes, IndexSchema | None]] = {}
         for index, key in keys:
             found = there.get(key)
             if found is None:
@@ -134,10 +136,10 @@ class RowWriter:
             if record in out:
                 continue
             if index is None:
-                out[record] = found
+                out[record] = found, None
             else:
-                out |= self.locked([record])
-        return list(out.items())
+                out |= {k: (row, index) for k, row in self.locked([record]).items()}
+        return [(record, row, index) for record, (row, index) in out.items()]
 
     def decode(self, key: bytes, value: bytes) -> tuple[Any, ...]:
         """A record's whole row, TIMESTAMPs in the session's zone."""

@@ -16,6 +16,7 @@ from typing import Protocol
 from coprocessor.codec.collation import sort_key
 from coprocessor.expr import Call, Column, Const, Context, Expr, Param, transform, walk
 from coprocessor.functions import lookup
+from coprocessor.functions.collation import is_ci, sorts_by_alike
 from coprocessor.functions.inference import collate_type
 from coprocessor.types import STRING_TPS, FieldType, Tp
 from coprocessor.weights import weights_of
@@ -268,9 +269,16 @@ def _best_match(
     estimator: Estimator,
 ) -> Access | None:
     """The match of conditions on single columns, or of one on several at once where that leaves fewer rows."""
-    matches = [_match(table, parts, sargs, unique, total, estimator)]
-    matches += [_match_rows(table, parts, row, unique, total, estimator) for row in rows]
+    useful = list(takewhile(lambda part: part[1] < 0 or _tells_by_prefix(table.columns[part[0]].type), parts))
+    unique = unique and len(useful) == len(parts)
+    matches = [_match(table, useful, sargs, unique, total, estimator)]
+    matches += [_match_rows(table, useful, row, unique, total, estimator) for row in rows]
     return min((m for m in matches if m is not None), key=lambda m: m.rows, default=None)
+
+
+def _tells_by_prefix(type_: FieldType) -> bool:
+    """Whether equal texts begin with equal characters, as 'ss' and 'ß' do not under the Unicode collations."""
+    return not type_.is_text or not is_ci(type_.collate) or sorts_by_alike(type_.collate)
 
 
 def _match_rows(

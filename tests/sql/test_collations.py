@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import sqlfront
 from coprocessor.codec.collation import sort_key
 from coprocessor.functions.collation import weights
 
@@ -107,3 +108,36 @@ def test_keys_that_lead_to_other_tables(con: Any, collate: str, rows: dict[int, 
     ((high,),) = con.execute("select max(a) from big").fetchall()
     texts = [*rows.values(), *(f"x{i}" for i in range(1000, 5000))]
     assert (key(low), key(high)) == (min(map(key, texts)), max(map(key, texts)))
+
+
+def test_indexes_over_the_beginnings_of_texts(con: Any, collate: str) -> None:
+    rows = dict(enumerate(("ß", "ss", "SS ", "s", "æ", "ae", "\u00ada", "a", "é")))
+    con.execute(
+        f"create table t (id int primary key, a varchar(20), n int, key (a (1)), key (n, a (1))) collate {collate}"
+    )
+    con.executemany("insert into t values (?, ?, 1)", list(rows.items()))
+    for condition in (
+        "a = ?",
+        "a <= ?",
+        "a >= ?",
+        "n = 1 and a = ?",
+        "n = 1 and a in (?, 'q')",
+        "(n, a) in ((1, ?), (2, 'q'))",
+    ):
+        for text in rows.values():
+            found, expected = (
+                con.execute(f"select id from t {hint} where {condition} order by id", (text,)).fetchall()
+                for hint in ("force index (a, n)", "ignore index (a, n)")
+            )
+            assert found == expected, (condition, text)
+
+
+def test_functions_first_used_over_own_writes() -> None:
+    with sqlfront.connect(":memory:", autocommit=True) as con:
+        con.execute("create table t (id int primary key, a varchar(20)) collate utf8mb4_general_ci")
+        con.execute("alter table t set tiflash replica 1")
+        con.execute("insert into t values (1, 'é'), (2, 'b')")
+        con.execute("begin")
+        con.execute("insert into t values (3, 'É')")
+        query = "select /*+ READ_FROM_STORAGE(TIFLASH[t]) */ id from t where a like 'é%' order by id"
+        assert con.execute(query).fetchall() == [(1,), (3,)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from coprocessor.expr import Call, Column, Const, Context, Expr, Subquery, columns, transform, walk
 from coprocessor.functions import lookup
-from coprocessor.types import FieldType
+from coprocessor.types import FieldType, Tp
 from sqlfront.plan.nodes import (
     Aggregate,
     Distinct,
@@ -158,7 +158,10 @@ def _project(node: Project, conds: tuple[Expr, ...]) -> Node:
 
 
 def _set_operation(node: SetOp, conds: tuple[Expr, ...]) -> Node:
-    """Into both sides: a row is in the result or not by its values alone, wherever it comes from."""
+    """Into both sides: a row is in the result or not by its values alone, wherever it comes from.
+
+    What EXCEPT and INTERSECT find on the right need only be equal: a condition that tells equal values apart stays out.
+    """
     sides = (node.left, node.right)
     sources = [{out.id: c.ref() for out, c in zip(node.cols, side.cols, strict=True)} for side in sides]
     same = {
@@ -168,8 +171,11 @@ def _set_operation(node: SetOp, conds: tuple[Expr, ...]) -> Node:
     }
     own = {c.id for c in node.cols}
     down = tuple(c for c in conds if columns(c) & own <= same and movable(c) and not _has_subquery(c))
+    plain = {c.id for c in node.cols if not (c.type.is_text or c.type.tp == Tp.JSON)}
+    found = tuple(c for c in down if node.kind == "union" or columns(c) & own <= plain or _compared(c) is not None)
     left, right = (
-        _push(side, tuple(substitute(c, source) for c in down)) for side, source in zip(sides, sources, strict=True)
+        _push(side, tuple(substitute(c, source) for c in conds))
+        for side, source, conds in zip(sides, sources, (down, found), strict=True)
     )
     return _stay(replace(node, left=left, right=right), tuple(c for c in conds if c not in down))
 
