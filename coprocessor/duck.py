@@ -218,9 +218,8 @@ class DuckEngine:
         """Forgets an execution's environment."""
         del self._environments[key]
 
-    def register(self, udfs: Mapping[str, Call]) -> bool:
-        """Makes UDFs known to all connections; returns whether there were new ones, which no transaction that has begun
-        can see.
+    def register(self, udfs: Mapping[str, Call]) -> None:
+        """Makes UDFs known to all connections.
 
         DuckDB's Python functions live as long as the connection they were registered on, hence on the first one.
         """
@@ -230,7 +229,6 @@ class DuckEngine:
             missing = {name: call for name, call in udfs.items() if name not in self._udfs}
             register_udfs(self._root, missing, self._environments)
             self._udfs.update(missing)
-        return bool(missing)
 
     def take(self) -> duckdb.DuckDBPyConnection:
         """A connection of the pool, until `give_back`."""

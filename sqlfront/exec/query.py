@@ -395,9 +395,7 @@ class DuckSource:
             view.close()
 
     def _renew_view(self) -> None:
-        """Opens a view at the same timestamp, after an error ended the transaction or functions came that it does not
-        see; else the rows are read.
-        """
+        """Opens a view at the same timestamp, after an error ended the transaction; else the rows are read."""
         assert self._reader is not None
         self._view = self._session.columnar_view(self._columnar.values(), self._reader.ts)
         if self._view is None:
@@ -508,8 +506,6 @@ class DuckSource:
         printed = self._query.printed(self._padded, wide=self._wide)
         params = printed.values(self._env)
         try:
-            if self._session.database.duck.register(printed.udfs):
-                self._end_view()
             if self._columnar and self._view is None:
                 self._renew_view()
             view, self._view = self._view, None
