@@ -23,6 +23,7 @@ from sqlfront.catalog.constraint_rules import (
     check_column_not_needed,
     check_index_not_needed,
     check_no_checks,
+    check_null_not_needed,
     check_type_not_needed,
     find_check,
     rename_key_columns,
@@ -525,6 +526,7 @@ class _Step:
         for part in columns:
             column = self.info.columns[part.offset]
             if not column.has(Flag.NOT_NULL):
+                check_null_not_needed(self.info, column.name, key.position)
                 make_not_null(column, None)
                 self.plan.not_null.append(column.id)
             column.set_flag(Flag.PRI_KEY, on=True)

@@ -41,13 +41,13 @@ def execute_maintenance(
     match statement:
         case LockTables():
             for name in statement.locked:
-                _table(session, name)
+                _table(session, name, or_view=True)
             _warn_of_locks(session, "LOCK TABLES")
         case UnlockTables():
             _warn_of_locks(session, "UNLOCK TABLES")
         case Flush():
             for name in statement.tables:
-                _table(session, name)
+                _table(session, name, or_view=True)
         case MaintainTables():
             rows = [
                 (f"{name.db or session.current_db}.{name.name}", statement.verb, kind, text)
@@ -85,11 +85,13 @@ def _warn_of_locks(session: Session, what: str) -> None:
     )
 
 
-def _table(session: Session, name: exp.Table) -> Table:
+def _table(session: Session, name: exp.Table, *, or_view: bool = False) -> Table:
     db = name.db or session.current_db
     if not db:
         raise error(1046, "No database selected")
-    return session.catalog.schema.need_table(db, name.name, position=name.this.meta.get("start", -1))
+    schema = session.catalog.schema
+    need = schema.need_relation if or_view else schema.need_table
+    return need(db, name.name, position=name.this.meta.get("start", -1))
 
 
 def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) -> list[Message]:
