@@ -485,7 +485,8 @@ class _Step:
     def _needs_rewrite(self, old: ColumnInfo, new: ColumnInfo, position: int) -> bool:
         """Whether rows and index entries must be written anew; refuses types between which there is no conversion."""
         a, b = field_type(old.type), field_type(new.type)
-        if not old.has(Flag.PRI_KEY) and not any(
+        checked = any(c.enforced and old.name.lower() in map(str.lower, c.columns) for c in self.info.constraint_info)
+        if not (old.has(Flag.PRI_KEY) or checked) and not any(
             part.offset == old.offset for i in self.info.indexes for part in i.columns
         ):
             a = a.with_(collate=b.collate) if a.charset == b.charset else a  # a row has the text, a key its weights
