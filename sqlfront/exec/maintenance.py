@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Analyze = Callable[["Session", AnalyzeTable], Result]
 Message = tuple[str, str]
 
+ER_WRONG_OBJECT = 1347
 _COLUMNS = (
     ResultColumn("Table", varchar(128)),
     ResultColumn("Op", varchar(10)),
@@ -97,9 +98,9 @@ def _table(session: Session, name: exp.Table, *, or_view: bool = False) -> Table
 def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) -> list[Message]:
     """What is said of one table; one that is not there is no error of the statement."""
     try:
-        table = _table(session, name)
+        table = _table(session, name, or_view=verb == "check")
     except DatabaseError as exc:
-        if exc.code != ER_NO_SUCH_TABLE:
+        if exc.code not in (ER_NO_SUCH_TABLE, ER_WRONG_OBJECT):
             raise
         return [("Error", exc.message), ("status", "Operation failed")]
     if verb == "repair":
@@ -107,6 +108,8 @@ def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) 
     if verb == "optimize":
         analyze(session, AnalyzeTable([name]))
         return [("note", _OPTIMIZE_NOTE), ("status", "OK")]
+    if table.view is not None:
+        return _checked_view(session, table)
     try:
         reader = session.catalog.snapshot(session.catalog.schema)
         for part in table.physical:
@@ -115,4 +118,15 @@ def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) 
         if exc.code != ER_DATA_INCONSISTENT:
             raise
         return [("error", exc.message), ("error", "Corrupt")]
+    return [("status", "OK")]
+
+
+def _checked_view(session: Session, view: Table) -> list[Message]:
+    """What CHECK TABLE says of a view: whether its query can be read."""
+    from sqlfront.exec.views import view_columns
+
+    try:
+        view_columns(session, view)
+    except DatabaseError as exc:
+        return [("Error", exc.message), ("error", "Corrupt")]
     return [("status", "OK")]
