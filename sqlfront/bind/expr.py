@@ -90,6 +90,8 @@ class ExprBinder:
             if alias is not None and (first or self.scope.local("", "", name) is None):
                 return alias
         found = self.scope.resolve(db, table, name, position, self.clause)
+        if found is not None and not table and self.ctx.written is not None:
+            self.ctx.written.belongs(node, self.scope.qualifiers(name, found))
         if found is None:
             alias = self.aliases.get(name.casefold()) if not table else None
             if alias is not None:

@@ -153,6 +153,29 @@ class Scope:
             self.outer.add(found.id)
         return found
 
+    def qualifiers(self, name: str, column: PlanColumn) -> tuple[str, ...]:
+        """What tells a column that `resolve` found by its name alone from others; nothing when no qualifier does."""
+        scope: Scope | None = self
+        while scope is not None:
+            if column.id in {merged.id for merged in scope.merged.values()}:
+                return ()
+            for relation in scope.relations:
+                if relation.alias and column.id in {c.id for c in relation.by_name.get(name.casefold(), ())}:
+                    qualifiers = scope._qualifiers(relation)
+                    db, alias = ("", *qualifiers)[-2:]
+                    if not db and len(qualifiers) > 1:
+                        return ()
+                    there = self.resolve(db, alias, name)
+                    return qualifiers if there is not None and there.id == column.id else ()
+            scope = scope.parent
+        return ()
+
+    def _qualifiers(self, relation: Relation) -> tuple[str, ...]:
+        """As many names of a relation as tell it from the others here."""
+        alias = relation.alias.casefold()
+        unique = sum(r.alias.casefold() == alias for r in self.relations) == 1
+        return (relation.alias,) if unique else (relation.db, relation.alias)
+
     def unknown(self, table: str, name: str, position: int, clause: str) -> Exception:
         """The error for a name that nothing here is called."""
         known: list[str] = []
@@ -178,9 +201,7 @@ class Scope:
     def qualified(self) -> list[tuple[str, ...]]:
         """What `*` stands for, each column with as many qualifiers as tell it from others."""
         out: list[tuple[str, ...]] = [(col.name,) for col in self.merged.values()]
-        aliases = [r.alias.casefold() for r in self.relations]
         for relation in self.relations:
-            unique = aliases.count(relation.alias.casefold()) == 1
-            qualifiers = (relation.alias,) if unique else (relation.db, relation.alias)
+            qualifiers = self._qualifiers(relation)
             out.extend((*qualifiers, c.name) for c in relation.cols if c.name.casefold() not in relation.hidden)
         return out

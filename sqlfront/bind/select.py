@@ -118,7 +118,7 @@ class SelectBinder:
             if star is not None:
                 out.extend((c.name, c.ref()) for c in star)
                 continue
-            out.append((_item_name(node, text), binder.bind(node)))
+            out.append((item_name(node, text), binder.bind(node)))
         return out
 
     def _star(self, node: exp.Expression) -> Sequence[PlanColumn] | None:
@@ -383,7 +383,8 @@ def _qualifiers(node: exp.Column) -> tuple[str, ...]:
     return (node.db, node.table) if node.db else (node.table,)
 
 
-def _item_name(node: exp.Expression, text: str) -> str:
+def item_name(node: exp.Expression, text: str = "") -> str:
+    """What the column of an item of a select list is called, whose text is known in outermost ones."""
     if isinstance(node, exp.Alias):
         return str(node.alias)
     if isinstance(node, exp.Column):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from sqlglot import exp
@@ -10,13 +10,15 @@ from sqlglot.tokens import Token, TokenType
 
 from sqlfront import parse
 from sqlfront.bind.messages import position_of
+from sqlfront.bind.select import item_name
 from sqlfront.catalog.describe import quote_name
 from sqlfront.errors import error
+from sqlfront.parse.tokens import select_items
 
 
 class DefinitionText:
-    """The text of a view's query, as it is stored: one line, every table with its database, every name in backticks,
-    every `*` and NATURAL JOIN spelled out.
+    """The text of a view's query, as it is stored: one line, every table with its database, every column with its
+    table, every name in backticks, every `*` and NATURAL JOIN spelled out.
 
     The binder says which words are names, and what they stand for; all else stays as it was written.
     """
@@ -38,6 +40,10 @@ class DefinitionText:
         """Notes that all words directly below a column or table are names."""
         for part in ("catalog", "db", "table", "this"):
             self.quote(node.args.get(part))
+
+    def belongs(self, column: exp.Column, qualifiers: Sequence[str]) -> None:
+        """Notes of which table, by its qualifiers, a column is that was written without one."""
+        self.quote(column.this, "".join(f"{quote_name(part)}." for part in qualifiers))
 
     def qualify(self, table: exp.Table, db: str) -> None:
         """Notes that a table is one of a database."""
@@ -77,6 +83,8 @@ class DefinitionText:
             if after.start in self._tables and token.text.upper() == "TABLE":
                 self._edits[token.start] = (token.end + 1, self._tables[after.start])
         dropped, behind = _spell_natural(tokens, self._natural)
+        for end, name in _unnamed_items(text, tokens):
+            behind[end] = behind.get(end, "") + f" AS {quote_name(name)}"
         out: list[str] = []
         at = 0
         for token in tokens:
@@ -119,6 +127,24 @@ def _spell_natural(tokens: Sequence[Token], joins: Mapping[int, str]) -> tuple[s
         end = tokens[at - 1].end + 1
         behind[end] = behind.get(end, "") + using
     return dropped, behind
+
+
+def _unnamed_items(text: str, tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:
+    """Where items of derived and common tables end that are called like their text, which is stored otherwise, and
+    how they are called."""
+    for i in range(2, len(tokens)):
+        words = [token.text.upper() for token in tokens[i - 2 : i + 1]]
+        if words[1:] != ["(", "SELECT"] or words[0] not in _BEFORE_DERIVED:
+            continue
+        for start, end in select_items(tokens, i):
+            query = parse.parse(f"SELECT {text[start:end]}").statement
+            assert isinstance(query, parse.Query)
+            item = query.ast.expressions[0]
+            if not isinstance(item, exp.Alias | exp.Column) and item.find(exp.Column) is not None:
+                yield end, item_name(item)
+
+
+_BEFORE_DERIVED = frozenset({"AS", "FROM", "JOIN", "STRAIGHT_JOIN", "LATERAL", ","})
 
 
 def _spelled(token: str) -> str:

@@ -23,6 +23,7 @@ from sqlfront.catalog.constraint_rules import (
     check_column_not_needed,
     check_index_not_needed,
     check_no_checks,
+    check_null_not_needed,
     check_type_not_needed,
     find_check,
     rename_key_columns,
@@ -488,7 +489,8 @@ class _Step:
     def _needs_rewrite(self, old: ColumnInfo, new: ColumnInfo, position: int) -> bool:
         """Whether rows and index entries must be written anew; refuses types between which there is no conversion."""
         a, b = field_type(old.type), field_type(new.type)
-        if not old.has(Flag.PRI_KEY) and not any(
+        checked = any(c.enforced and old.name.lower() in map(str.lower, c.columns) for c in self.info.constraint_info)
+        if not (old.has(Flag.PRI_KEY) or checked) and not any(
             part.offset == old.offset for i in self.info.indexes for part in i.columns
         ):
             a = a.with_(collate=b.collate) if a.charset == b.charset else a  # a row has the text, a key its weights
@@ -529,6 +531,7 @@ class _Step:
         for part in columns:
             column = self.info.columns[part.offset]
             if not column.has(Flag.NOT_NULL):
+                check_null_not_needed(self.info, column.name, key.position)
                 make_not_null(column, None)
                 self.plan.not_null.append(column.id)
             column.set_flag(Flag.PRI_KEY, on=True)

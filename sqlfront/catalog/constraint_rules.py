@@ -299,19 +299,24 @@ def check_type_not_needed(
     """Raises 1832 or 1833 when a column of a key is to have another type (texts may get longer), 1830 when its action
     sets NULL and it is not to be NULL."""
     low = old.name.lower()
+    if new.has(Flag.NOT_NULL):
+        check_null_not_needed(info, old.name, position)
     before, after = field_type(old.type), field_type(new.type)
     stays = is_comparable(before, after) and (before.tp not in STRING_TPS or before.flen <= after.flen)
     what = f"Cannot change column '{old.name}': used in a foreign key constraint"
     for key in info.fk_info:
-        if low not in {name.lower() for name in key.cols}:
-            continue
-        if not stays:
+        if not stays and low in {name.lower() for name in key.cols}:
             raise error(1832, f"{what} '{key.name}'", position=position)
-        if new.has(Flag.NOT_NULL) and ReferAction.SET_NULL in (key.on_delete, key.on_update):
-            raise _not_null(old.name, key.name, position)
     for _, table, referring in referrers:
         if not stays and low in {name.lower() for name in referring.parent_columns}:
             raise error(1833, f"{what} '{referring.name}' of table '{table}'", position=position)
+
+
+def check_null_not_needed(info: TableInfo, column: str, position: int = -1) -> None:
+    """Raises 1830 when an action of a foreign key sets a column NULL that is to be NOT NULL."""
+    for key in info.fk_info:
+        if ReferAction.SET_NULL in (key.on_delete, key.on_update) and column.lower() in {c.lower() for c in key.cols}:
+            raise _not_null(column, key.name, position)
 
 
 def rename_key_columns(info: TableInfo, old: str, new: str, around: Around) -> None:

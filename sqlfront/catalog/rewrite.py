@@ -2,7 +2,8 @@
 
     announce      a job record with the new table id (so that opening after a crash destroys what was copied)
     close         the table's range is closed to writers; readers go on reading
-    copy          rows of a snapshot, changed columns converted as an INSERT in strict mode would, all indexes built
+    copy          rows of a snapshot, changed columns converted as an INSERT in strict mode would, all indexes built;
+                  the CHECKs that name these columns are looked at
     put in place  one version: the table has the new id, the old ranges are dropped, the job record is gone
 
 A load that can be resumed fills its table in the same way. When it fails its job is *paused*: the table is as it was
@@ -47,9 +48,20 @@ class Terms:
 
 def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms) -> int:
     """Copies the table into its final form and puts that in place; returns the new table id."""
+    from sqlfront.exec.validate import check_rows
+
     with replaced(catalog, table, plan.final, Action.MODIFY_COLUMN, terms.cancel) as copy:
         plan.rows = _copy(catalog, table, copy.target, terms)
+        checks = _checks_of_changed(table, copy.target)
+        check_rows(catalog.storage.snapshot(), copy.target, checks, terms.tz, terms.cancel)
     return copy.target.id
+
+
+def _checks_of_changed(source: Table, target: Table) -> list[int]:
+    """The CHECKs that may be false of a row by what its values were converted to."""
+    before = {column.id: column.type for column in source.columns}
+    changed = {column.name.lower() for column in target.columns if before[column.id] != column.type}
+    return [c.id for c in target.checks if c.enforced and changed & {name.lower() for name in c.columns}]
 
 
 @dataclass(slots=True)

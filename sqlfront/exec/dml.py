@@ -174,7 +174,7 @@ class InsertChange:
             run.given_rows = open_rows()
             return run.run()
 
-        result = session.run_write(work, (self.table,))
+        result = session.run_write(work, self.references.tables)
         session.row_count = result.affected_rows
         return result
 

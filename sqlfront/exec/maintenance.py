@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Analyze = Callable[["Session", AnalyzeTable], Result]
 Message = tuple[str, str]
 
+ER_WRONG_OBJECT = 1347
 _COLUMNS = (
     ResultColumn("Table", varchar(128)),
     ResultColumn("Op", varchar(10)),
@@ -41,13 +42,13 @@ def execute_maintenance(
     match statement:
         case LockTables():
             for name in statement.locked:
-                _table(session, name)
+                _table(session, name, or_view=True)
             _warn_of_locks(session, "LOCK TABLES")
         case UnlockTables():
             _warn_of_locks(session, "UNLOCK TABLES")
         case Flush():
             for name in statement.tables:
-                _table(session, name)
+                _table(session, name, or_view=True)
         case MaintainTables():
             rows = [
                 (f"{name.db or session.current_db}.{name.name}", statement.verb, kind, text)
@@ -85,19 +86,21 @@ def _warn_of_locks(session: Session, what: str) -> None:
     )
 
 
-def _table(session: Session, name: exp.Table) -> Table:
+def _table(session: Session, name: exp.Table, *, or_view: bool = False) -> Table:
     db = name.db or session.current_db
     if not db:
         raise error(1046, "No database selected")
-    return session.catalog.schema.need_table(db, name.name, position=name.this.meta.get("start", -1))
+    schema = session.catalog.schema
+    need = schema.need_relation if or_view else schema.need_table
+    return need(db, name.name, position=name.this.meta.get("start", -1))
 
 
 def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) -> list[Message]:
     """What is said of one table; one that is not there is no error of the statement."""
     try:
-        table = _table(session, name)
+        table = _table(session, name, or_view=verb == "check")
     except DatabaseError as exc:
-        if exc.code != ER_NO_SUCH_TABLE:
+        if exc.code not in (ER_NO_SUCH_TABLE, ER_WRONG_OBJECT):
             raise
         return [("Error", exc.message), ("status", "Operation failed")]
     if verb == "repair":
@@ -105,6 +108,8 @@ def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) 
     if verb == "optimize":
         analyze(session, AnalyzeTable([name]))
         return [("note", _OPTIMIZE_NOTE), ("status", "OK")]
+    if table.view is not None:
+        return _checked_view(session, table)
     try:
         reader = session.catalog.snapshot(session.catalog.schema)
         for part in table.physical:
@@ -113,4 +118,15 @@ def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) 
         if exc.code != ER_DATA_INCONSISTENT:
             raise
         return [("error", exc.message), ("error", "Corrupt")]
+    return [("status", "OK")]
+
+
+def _checked_view(session: Session, view: Table) -> list[Message]:
+    """What CHECK TABLE says of a view: whether its query can be read."""
+    from sqlfront.exec.views import view_columns
+
+    try:
+        view_columns(session, view)
+    except DatabaseError as exc:
+        return [("Error", exc.message), ("error", "Corrupt")]
     return [("status", "OK")]

@@ -259,10 +259,15 @@ def select_item_texts(text: str, tokens: Sequence[Token]) -> tuple[str, ...]:
         i += 1
     if i >= len(tokens) or tokens[i].token_type != TokenType.SELECT:
         return ()
-    i += 1
+    return tuple(text[start:end] for start, end in select_items(tokens, i))
+
+
+def select_items(tokens: Sequence[Token], select: int) -> list[tuple[int, int]]:
+    """Where the items of the select list behind a SELECT, which is a token's index, begin and end in the text."""
+    i = select + 1
     while i < len(tokens) and (tokens[i].text.upper() in SELECT_OPTIONS or tokens[i].token_type == TokenType.HINT):
         i += 1
-    out: list[str] = []
+    out: list[tuple[int, int]] = []
     depth = 0
     start: int | None = None
     end = 0
@@ -274,15 +279,15 @@ def select_item_texts(text: str, tokens: Sequence[Token]) -> tuple[str, ...]:
         if depth < 0:
             break
         if depth == 0 and kind == TokenType.COMMA:
-            out.append(text[start:end] if start is not None else "")
+            out.append((0, 0) if start is None else (start, end))
             start = None
             continue
         if start is None:
             start = token.start
         end = token.end + 1
     if start is not None:
-        out.append(text[start:end])
-    return tuple(out)
+        out.append((start, end))
+    return out
 
 
 def as_of_end(tokens: Sequence[Token], start: int) -> int:

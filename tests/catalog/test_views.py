@@ -98,7 +98,7 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
             "AuthPlugin": "",
         },
         "view_security": 1,
-        "view_select": "SELECT `a`, `b` FROM `test`.`t`",
+        "view_select": "SELECT `t`.`a`, `t`.`b` FROM `test`.`t`",
         "view_checkoption": 0,
         "view_cols": None,
     }
@@ -116,7 +116,7 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
     [
         ("SELECT * FROM t", "SELECT `t`.`a`, `t`.`b`, `t`.`c` FROM `test`.`t`"),
         ("TABLE t", "SELECT `t`.`a`, `t`.`b`, `t`.`c` FROM `test`.`t`"),
-        ("SELECT\n  b -- the name\n FROM test.t /* all */", "SELECT `b` FROM `test`.`t`"),
+        ("SELECT\n  b -- the name\n FROM test.t /* all */", "SELECT `t`.`b` FROM `test`.`t`"),
         ("SELECT x.*, 1 AS one FROM t x", "SELECT `x`.`a`, `x`.`b`, `x`.`c`, 1 AS `one` FROM `test`.`t` `x`"),
         (
             'SELECT "a \'quoted\' ""word""" q, \'it\'\'s\' r, ";" s FROM t',
@@ -125,29 +125,29 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
         (
             "WITH q AS (SELECT a FROM t) SELECT q.a n, COUNT(*) FROM q, t AS q2 WHERE q.a = q2.a GROUP BY n",
             (
-                "WITH `q` AS (SELECT `a` FROM `test`.`t`) SELECT `q`.`a` `n`, COUNT(*) FROM `q`, `test`.`t` AS `q2` "
-                "WHERE `q`.`a` = `q2`.`a` GROUP BY `n`"
+                "WITH `q` AS (SELECT `t`.`a` FROM `test`.`t`) SELECT `q`.`a` `n`, COUNT(*) FROM `q`, `test`.`t` AS "
+                "`q2` WHERE `q`.`a` = `q2`.`a` GROUP BY `n`"
             ),
         ),
         (
             "SELECT a FROM t WHERE EXISTS (SELECT * FROM t u WHERE u.a * 2 = t.a) UNION SELECT 3 * 4",
             (
-                "SELECT `a` FROM `test`.`t` WHERE EXISTS (SELECT `u`.`a`, `u`.`b`, `u`.`c` FROM `test`.`t` `u` WHERE "
-                "`u`.`a` * 2 = `t`.`a`) UNION SELECT 3 * 4"
+                "SELECT `t`.`a` FROM `test`.`t` WHERE EXISTS (SELECT `u`.`a`, `u`.`b`, `u`.`c` FROM `test`.`t` `u` "
+                "WHERE `u`.`a` * 2 = `t`.`a`) UNION SELECT 3 * 4"
             ),
         ),
         (
             "SELECT * FROM t JOIN (SELECT a, 1 one FROM t) d USING (a)",
             (
-                "SELECT `a`, `t`.`b`, `t`.`c`, `d`.`one` FROM `test`.`t` JOIN (SELECT `a`, 1 `one` FROM `test`.`t`) "
-                "`d` USING (`a`)"
+                "SELECT `a`, `t`.`b`, `t`.`c`, `d`.`one` FROM `test`.`t` JOIN (SELECT `t`.`a`, 1 `one` FROM "
+                "`test`.`t`) `d` USING (`a`)"
             ),
         ),
         (
             "SELECT * FROM t NATURAL LEFT JOIN (SELECT b, a x FROM t) d, (SELECT 1 one) e WHERE one = 1",
             (
-                "SELECT `b`, `t`.`a`, `t`.`c`, `d`.`x`, `e`.`one` FROM `test`.`t` LEFT JOIN (SELECT `b`, `a` `x` FROM "
-                "`test`.`t`) `d` USING (`b`), (SELECT 1 `one`) `e` WHERE `one` = 1"
+                "SELECT `b`, `t`.`a`, `t`.`c`, `d`.`x`, `e`.`one` FROM `test`.`t` LEFT JOIN (SELECT `t`.`b`, `t`.`a` "
+                "`x` FROM `test`.`t`) `d` USING (`b`), (SELECT 1 `one`) `e` WHERE `e`.`one` = 1"
             ),
         ),
         (
@@ -157,13 +157,34 @@ def test_the_record_is_that_of_tidb(db: Connection) -> None:
         (
             "SELECT TIMESTAMPDIFF(day, c, now()) day, CONVERT(b USING utf8mb4) COLLATE utf8mb4_bin x FROM t",
             (
-                "SELECT TIMESTAMPDIFF(day, `c`, now()) `day`, CONVERT(`b` USING utf8mb4) COLLATE utf8mb4_bin `x` FROM "
-                "`test`.`t`"
+                "SELECT TIMESTAMPDIFF(day, `t`.`c`, now()) `day`, CONVERT(`t`.`b` USING utf8mb4) COLLATE utf8mb4_bin "
+                "`x` FROM `test`.`t`"
             ),
         ),
         (
             "SELECT table_name FROM information_schema.tables",
-            "SELECT `table_name` FROM `information_schema`.`tables`",
+            "SELECT `tables`.`table_name` FROM `information_schema`.`tables`",
+        ),
+        (
+            "SELECT a, (SELECT MAX(u.c) FROM t u WHERE b < t.b) m FROM t GROUP BY t.b, a HAVING m > a ORDER BY m, b",
+            (
+                "SELECT `t`.`a`, (SELECT MAX(`u`.`c`) AS `MAX(u.c)` FROM `test`.`t` `u` WHERE `u`.`b` < `t`.`b`) `m` "
+                "FROM `test`.`t` GROUP BY `t`.`b`, `t`.`a` HAVING `m` > `t`.`a` ORDER BY `m`, `t`.`b`"
+            ),
+        ),
+        (
+            "SELECT (SELECT 1 FROM t WHERE a = x) o FROM (SELECT 1 x) d JOIN (SELECT 2 x) e USING (x)",
+            (
+                "SELECT (SELECT 1 FROM `test`.`t` WHERE `t`.`a` = `x`) `o` FROM (SELECT 1 `x`) `d` JOIN (SELECT 2 `x`) "
+                "`e` USING (`x`)"
+            ),
+        ),
+        (
+            "WITH q AS (SELECT MAX(a), 1 + 1 FROM t) SELECT * FROM q, (SELECT 2*`b` FROM t LIMIT 1) d",
+            (
+                "WITH `q` AS (SELECT MAX(`t`.`a`) AS `MAX(a)`, 1 + 1 FROM `test`.`t`) SELECT `q`.`MAX(a)`, `q`.`1 + 1`,"
+                " `d`.`2 * ``b``` FROM `q`, (SELECT 2*`t`.`b` AS `2 * ``b``` FROM `test`.`t` LIMIT 1) `d`"
+            ),
         ),
     ],
 )

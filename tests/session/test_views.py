@@ -158,7 +158,7 @@ def test_an_error_of_a_views_query_is_at_the_views_name(views: Session) -> None:
     assert exc.code == 1356
     assert sql[exc.position :] == "over_w"
     assert exc.message == (
-        "View 'test.w' references invalid table(s) or column(s) or function(s): Unknown column 'v' in 'field list'"
+        "View 'test.w' references invalid table(s) or column(s) or function(s): Unknown column 't.v' in 'field list'"
     )
     sql = "select 1 from t where id in (select id from a_long_way_down)"
     assert sql[raised(views, sql).position :] == "a_long_way_down)"

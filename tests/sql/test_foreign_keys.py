@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -206,6 +207,19 @@ def test_a_transaction_from_before_a_new_key(pair: tuple[Any, Any]) -> None:
     one.execute("alter table d add foreign key (pid) references p (id)")
     assert code_of(two.execute, "commit") == 8028
     assert count(one, "select count(*) from p") == 3
+
+
+@pytest.mark.parametrize("load", [False, True])
+def test_a_parent_is_written_anew_before_its_child_commits(pair: tuple[Any, Any], tmp_path: Path, load: bool) -> None:
+    one, two = pair
+    file = tmp_path / "c.txt"
+    file.write_text("1\t2\n2\t3\n")
+    one.execute("begin")
+    one.execute(f"load data infile '{file}' into table c" if load else "insert into c values (1, 2), (2, 3)")
+    two.execute("set foreign_key_checks = 0")
+    two.execute("truncate table p")
+    assert code_of(one.execute, "commit") == 8028
+    assert two.execute("select count(*) from c").fetchone() == (0,)
 
 
 def test_bulk_loads(pair: tuple[Any, Any]) -> None:
