@@ -287,6 +287,6 @@ def test_views_are_listed_and_described(shop: str) -> None:
         assert run("-f", "tsv", "--no-header", "-e", "\\dv", shop).stdout == b"cheap\tVIEW\n"
         described = run("-f", "tsv", "--no-header", "-e", "\\d cheap", shop)
         assert described.stdout.startswith(b"what\tvarchar(")
-        assert b"VIEW `cheap` (`what`) AS SELECT `name`" in run("-e", "\\d+ cheap", shop).stdout
+        assert b"VIEW `cheap` (`what`) AS SELECT `item`.`name`" in run("-e", "\\d+ cheap", shop).stdout
     finally:
         run("-e", "DROP VIEW cheap", shop)

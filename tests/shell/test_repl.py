@@ -156,7 +156,9 @@ def test_ctrl_c_stops_the_statement_and_keeps_the_session(shell: Shell) -> None:
 
     def press() -> None:
         wait_until(connection.running.is_set)  # type: ignore[attr-defined]
-        os.kill(os.getpid(), signal.SIGINT)
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)  # another thread that the kernel chose would not wake this one
 
     presser = threading.Thread(target=press)
     presser.start()
