@@ -11,21 +11,17 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor.expr import Agg, Call, Column, Context, Expr, Subquery, Window, walk
 from coprocessor.types import UBIGINT, FieldType
-from sqlfront.bind.expr import ExprBinder
-from sqlfront.bind.generated import virtual_exprs
-from sqlfront.bind.query import QueryBinder
-from sqlfront.bind.scope import BindContext, Relation, Scope
+from sqlfront.bind.generated import bind_alone, virtual_exprs
+from sqlfront.bind.scope import BindContext
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import type_info
 from sqlfront.catalog.constraint_rules import named_checks
-from sqlfront.catalog.model import Schema, Table, field_type
+from sqlfront.catalog.model import Table, field_type
 from sqlfront.catalog.table_builder import columns_in
 from sqlfront.errors import DatabaseError, error
 from sqlfront.parse import parse_expression
-from sqlfront.plan.nodes import PlanColumn
 from sqlfront.plan.rules.push_filters import substitute
 
-_NO_SCHEMA = Schema(0, {})
 _NUMBERS = (exp.Column, exp.Literal, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Null)
 """What is no condition by itself."""
 
@@ -52,12 +48,7 @@ def bind_check(table: Table, name: str, text: str) -> BoundCheck:
 
 
 def _bind(columns: Sequence[tuple[str, FieldType]], tree: exp.Expression) -> tuple[Expr, BindContext]:
-    ctx = BindContext(_NO_SCHEMA, "", {}, {})
-    scope = Scope()
-    scope.add(Relation("", "", tuple(PlanColumn(i, name, type_, True) for i, (name, type_) in enumerate(columns))))
-    binder = ExprBinder(ctx, scope, QueryBinder(ctx))
-    binder.clause = "check constraint"
-    return binder.bind(tree), ctx
+    return bind_alone(columns, tree, "check constraint")
 
 
 def checked_definition(spec: d.CreateTable) -> list[d.CheckSpec]:

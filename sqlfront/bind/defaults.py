@@ -8,15 +8,11 @@ from functools import lru_cache
 from sqlglot import exp
 
 from coprocessor.expr import Agg, Expr, Subquery, Window, walk
-from sqlfront.bind.expr import ExprBinder
-from sqlfront.bind.query import QueryBinder
-from sqlfront.bind.scope import BindContext, Scope
+from sqlfront.bind.generated import bind_alone
 from sqlfront.catalog import definition as d
-from sqlfront.catalog.model import Column, Schema
+from sqlfront.catalog.model import Column
 from sqlfront.errors import DatabaseError, error, unsupported
 from sqlfront.parse import parse_expression
-
-_NO_SCHEMA = Schema(0, {})
 
 
 @lru_cache(maxsize=512)
@@ -32,10 +28,7 @@ def bind_default(name: str, text: str, position: int = -1) -> Expr:
         raise _disallowed(name, position)
     if tree.find(exp.Column) is not None:
         raise unsupported("columns in an expression as DEFAULT", position=position)
-    ctx = BindContext(_NO_SCHEMA, "", {}, {})
-    binder = ExprBinder(ctx, Scope(), QueryBinder(ctx))
-    binder.clause = "default value expression"
-    expr = binder.bind(tree)
+    expr, _ = bind_alone((), tree, "default value expression")
     if any(isinstance(part, Subquery | Agg | Window) for part in walk(expr)):
         raise _disallowed(name, position)
     return expr

@@ -69,20 +69,26 @@ def bind_over(
 
     Raises 1054 for names that none of them has, 3102 for what is not the same each time it is computed.
     """
+    tree = parse_expression(text)
+    if tree.find(exp.Query, exp.Placeholder) is not None:
+        raise _disallowed(name, position)
+    expr, ctx = bind_alone(columns, tree, clause)
+    if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):
+        raise _disallowed(name, position)
+    return expr
+
+
+def bind_alone(columns: Sequence[tuple[str, FieldType]], tree: exp.Expression, clause: str) -> tuple[Expr, BindContext]:
+    """Binds an expression that belongs to no statement, over columns (name, type) whose ids are their places; `clause`
+    is where messages find it."""
     ctx = BindContext(_NO_SCHEMA, "", {}, {})
     scope = Scope()
     cols = tuple(PlanColumn(place, column, type_, True) for place, (column, type_) in enumerate(columns))
     scope.add(Relation("", "", cols))
     binder = ExprBinder(ctx, scope, QueryBinder(ctx))
     binder.clause = clause
-    tree = parse_expression(text)
-    if tree.find(exp.Query, exp.Placeholder) is not None:
-        raise _disallowed(name, position)
     with dividing(DIV_PRECISION_INCREMENT):  # the same for all sessions
-        expr = binder.bind(tree)
-    if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):
-        raise _disallowed(name, position)
-    return expr
+        return binder.bind(tree), ctx
 
 
 def _disallowed(name: str, position: int) -> DatabaseError:
