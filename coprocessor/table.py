@@ -206,8 +206,8 @@ class TableCodec:
 
     def index_key_value(self, index: IndexSchema, values: Sequence[Any], handle: Handle) -> tuple[bytes, bytes, bool]:
         """Returns the key and value of the row's entry in `index`, and whether the key alone must be unique."""
-        if self.computed is not None:
-            values = self.computed.row(values)
+        if self.computed is not None and (virtual := self.computed.of_index(index)):
+            values = self.computed.row(values, virtual)
         parts = [column.encode(values[column.offset]) for column in self._columns_of(index)]
         key = self._prefix_of(index) + b"".join(parts)
         distinct = index.unique and NIL not in parts
@@ -223,7 +223,7 @@ class TableCodec:
         if found is None:
             found = entry_offsets(self.schema, index)
             if self.computed is not None:
-                virtual = found & self.computed.needs.keys()
+                virtual = self.computed.of_index(index)
                 found = (found - virtual).union(*(self.computed.needs[offset] for offset in virtual))
             self._entry_offsets[index.id] = found
         return found

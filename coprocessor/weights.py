@@ -39,6 +39,10 @@ def implicit_0400(code: int) -> tuple[int, ...]:
         base = 0xFB40
     else:
         base = 0xFBC0
+    return _derived(base, code)
+
+
+def _derived(base: int, code: int) -> tuple[int, int]:
     return base + (code >> 15), code & 0x7FFF | 0x8000
 
 
@@ -54,7 +58,7 @@ def _implicit_0900(code: int) -> tuple[int, ...]:
         base = 0xFB40
     else:
         base = 0xFBC0
-    return base + (code >> 15), code & 0x7FFF | 0x8000
+    return _derived(base, code)
 
 
 _HANGUL, _HANGUL_END = 0xAC00, 0xD7AF
@@ -169,8 +173,11 @@ class _Table(dict[int, str]):
 _TABLES = {"general_ci": "general", "unicode_ci": "u0400", "0900_ai_ci": "u0900"}
 
 
+_loaded = cache(Weights)
+
+
 @cache
 def weights_of(collate: str) -> Weights | None:
-    """The weights of a collation by its name; None for one that has none, or whose weights are not here."""
+    """The weights of a collation by its name, one object for utf8 and utf8mb4; None for one without weights here."""
     table = _TABLES.get(collate.partition("_")[2])
-    return None if table is None else Weights(table)
+    return None if table is None else _loaded(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.env import Env
@@ -10,7 +10,7 @@ from coprocessor.evaluate import Closure, compile_expr
 from coprocessor.expr import Expr, columns
 
 if TYPE_CHECKING:
-    from coprocessor.schema import TableSchema
+    from coprocessor.schema import IndexSchema, TableSchema
 
 _ENV = Env()
 
@@ -25,12 +25,16 @@ class ComputedColumns:
         self.needs = {offset: frozenset(columns(expr)) for offset, expr in exprs.items()}
         """The stored columns that each is computed from."""
 
-    def row(self, values: Sequence[Any]) -> list[Any]:
-        """A row with the values of its virtual columns."""
+    def row(self, values: Sequence[Any], wanted: Iterable[int] | None = None) -> list[Any]:
+        """A row with the values of its virtual columns, or of the `wanted` ones."""
         out = list(values)
-        for offset, compute in self._closures.items():
-            out[offset] = compute(values, _ENV)
+        for offset in self._closures if wanted is None else wanted:
+            out[offset] = self._closures[offset](values, _ENV)
         return out
+
+    def of_index(self, index: IndexSchema) -> frozenset[int]:
+        """The virtual columns that an index has."""
+        return frozenset(part.offset for part in index.columns) & self.needs.keys()
 
     def arrays(self, stored: Mapping[int, Any], wanted: frozenset[int]) -> dict[int, Any]:
         """The arrays of `wanted` virtual columns, beside those of what they are computed from; row by row."""

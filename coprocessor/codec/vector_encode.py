@@ -140,7 +140,7 @@ class BatchEncoder:
     def _index_runs(self, columns: Mapping[int, Any], record_keys: list[bytes], *, common: bool) -> list[IndexRun]:
         indexes, computed = self.codec.schema.indexes, self.codec.computed
         if computed is not None and record_keys:
-            wanted = frozenset(part.offset for index in indexes for part in index.columns) & computed.needs.keys()
+            wanted = frozenset().union(*map(computed.of_index, indexes))
             columns = {**columns, **computed.arrays(columns, wanted)} if wanted else columns
         suffixes, in_value = self._handles(record_keys, common=common, unique=any(index.unique for index in indexes))
         return [self._index_run(index, columns, suffixes, in_value) for index in indexes]

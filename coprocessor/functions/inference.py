@@ -111,23 +111,16 @@ def as_decimal(expr: Expr) -> FieldType:
     return decimal_type(precision, scale, unsigned=ft.unsigned)
 
 
-def coercible(expr: Expr) -> bool:
-    """True for literals and parameters, whose type gives way to a column's.
+def gives_way(expr: Expr) -> bool:
+    """True for what is computed of literals and parameters alone: its collation is nobody's choice.
 
     A text with another collation than a literal's was computed from one that COLLATE gave it to.
     """
-    if isinstance(expr, Const) and expr.type.is_text:
-        return expr.type.collate in ("", TEXT_COLLATE)
-    return isinstance(expr, Const | Param | Context) or (
-        isinstance(expr, Call) and expr.func == "cast" and coercible(expr.args[0])
-    )
-
-
-def gives_way(expr: Expr) -> bool:
-    """True for what is computed of literals and parameters alone: its collation is nobody's choice."""
     if isinstance(expr, Call):
         return not explicit_collation(expr) and all(map(gives_way, expr.args))
-    return coercible(expr)
+    if isinstance(expr, Const) and expr.type.is_text:
+        return expr.type.collate in ("", TEXT_COLLATE)
+    return isinstance(expr, Const | Param | Context)
 
 
 def explicit_collation(expr: Expr) -> bool:

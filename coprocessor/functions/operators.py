@@ -16,7 +16,6 @@ from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql, unscaled_sql
 from coprocessor.functions.inference import (
     as_decimal,
-    coercible,
     collate_type,
     comparable,
     kind,
@@ -759,4 +758,4 @@ add(Function("isnull", 1, 1, lambda args: ((None,), BOOL), SUBJECT, py=lambda a:
              duck="({0} IS NULL)", duck_bool=True,
              tipb={k: f"{k.capitalize()}IsNull" for k in _EVAL}, syntax="a IS NULL"))  # fmt: skip
 
-__all__ = ["coercible", "comparison_types", "division_by_zero", "truth_type"]
+__all__ = ["comparison_types", "division_by_zero", "truth_type"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,12 +16,7 @@ from tests.sql.test_concurrency import code_of
 ADD_KEY = "alter table c add constraint f foreign key (pid) references p (id)"
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    made.server()
-    yield made
-    made.close()
+pytestmark = pytest.mark.usefixtures("second")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,13 +19,7 @@ from sqlfront.catalog.shared_build import SharedBuild
 from sqlfront.threads import OS_THREADS
 from tests.cluster_sql.world import World
 
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    made.server()
-    yield made
-    made.close()
+pytestmark = pytest.mark.usefixtures("second")
 
 
 @pytest.fixture

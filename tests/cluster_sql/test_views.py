@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,13 +10,7 @@ import pytest
 import sqlfront
 from tests.cluster_sql.world import World
 
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    made.server()
-    yield made
-    made.close()
+pytestmark = pytest.mark.usefixtures("second")
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from coprocessor.expr import Call, Context, Expr, Subquery, walk
-from coprocessor.functions import lookup
+from coprocessor.expr import Context, Expr, Subquery, walk
 from sqlfront.plan.nodes import (
     Cte,
     CteRef,
@@ -24,6 +23,7 @@ from sqlfront.plan.nodes import (
     walk_nodes,
     with_children,
 )
+from sqlfront.plan.rules.push_filters import varies
 
 
 def inline_ctes(node: Node) -> Node:
@@ -58,13 +58,8 @@ def _varies(expr: Expr) -> bool:
         if isinstance(part, Subquery):
             if any(_varies(e) for n in walk_nodes(plan_of(part)) for e in node_exprs(n)):
                 return True
-        elif isinstance(part, Context):
-            if part.key[0] == "rand":
-                return True
-        elif isinstance(part, Call):
-            entry = lookup(part.func)
-            if entry is not None and not entry.deterministic:
-                return True
+        elif varies(part) or (isinstance(part, Context) and part.key[0] == "rand"):
+            return True
     return False
 
 

@@ -189,14 +189,13 @@ def _aggregate(node: Aggregate, conds: tuple[Expr, ...]) -> Node:
 
 def movable(expr: Expr) -> bool:
     """Whether evaluating the expression below instead of above changes nothing."""
-    for part in walk(expr):
-        if isinstance(part, Subquery):
-            return False
-        if isinstance(part, Call):
-            entry = lookup(part.func)
-            if entry is not None and not entry.deterministic:
-                return False
-    return True
+    return not any(isinstance(part, Subquery) or varies(part) for part in walk(expr))
+
+
+def varies(part: Expr) -> bool:
+    """Whether a call may give another value each time."""
+    entry = lookup(part.func) if isinstance(part, Call) else None
+    return entry is not None and not entry.deterministic
 
 
 def _has_subquery(expr: Expr) -> bool:
