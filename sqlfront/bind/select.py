@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from coprocessor import functions as fn
 from coprocessor import types as t
+from coprocessor.evaluate import fold
 from coprocessor.expr import (
     Agg,
     Call,
@@ -257,7 +258,10 @@ class SelectBinder:
             case Window():
                 return _rebuild_window(expr, [self._lift(c, where, text) for c in children(expr)])
             case Call():
-                return replace(expr, args=tuple(self._lift(a, where, text) for a in expr.args))
+                reached = _without_unreached(expr)
+                if not isinstance(reached, Call):
+                    return reached
+                return replace(reached, args=tuple(self._lift(a, where, text) for a in reached.args))
         raise AssertionError(expr)
 
     def _agg_column(self, agg: Agg) -> Column:
@@ -514,6 +518,32 @@ def _equated(node: Node, grouped: set[int]) -> set[int]:
                 out |= {a_id, b_id}
                 changed = True
     return out
+
+
+def _without_unreached(call: Call) -> Expr:
+    """A conditional call without what constants rule out: columns there decide on nothing, grouped or not."""
+    args = [fold(a) for a in call.args]
+    kept: list[Expr] = []
+    match call.func:
+        case "coalesce" | "ifnull":
+            last = next((i for i, a in enumerate(args) if isinstance(a, Const) and a.value is not None), len(args))
+            kept = args[: last + 1]
+        case "case" | "if":
+            for condition, value in zip(args[::2], args[1::2], strict=False):
+                if not isinstance(condition, Const):
+                    kept += [condition, value]
+                elif condition.value:
+                    kept.append(value)
+                    break
+            else:
+                kept += args[-1:] if len(args) % 2 else []
+        case _:
+            return call
+    if len(kept) == len(args):
+        return call
+    if not kept:
+        return Const(None, call.type)
+    return replace(call, func="case" if len(kept) > 1 and call.func in ("case", "if") else "coalesce", args=tuple(kept))
 
 
 def _rebuild_window(window: Window, parts: list[Expr]) -> Window:
