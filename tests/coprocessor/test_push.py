@@ -389,7 +389,7 @@ def test_the_banks_total_stays_over_lossy_links_and_splits(options: Options) -> 
         workers = [asyncio.ensure_future(transfers(seed)) for seed in range(1, 4)]
         total = dag_of(Aggregation((), (resolve_agg("sum", (N,)), resolve_agg("count", ()))))
         rng = random.Random(9)
-        for turn in range(30):
+        for turn in range(15):
             at = rng.randrange(ROWS)
             if turn % 6 == 5:
                 await client.split([CODEC.record_key(at)])

@@ -57,7 +57,9 @@ def _fill(con: Any) -> None:
     con.execute("set time_zone = 'Europe/Berlin'")
     for table, key in KEYS.items():
         con.execute(f"create table {table} ({COLUMNS}, {key})")
+        con.execute("begin")
         con.executemany(f"insert into {table} values ({', '.join('?' * 15)})", [_row(i) for i in range(ROWS)])
+        con.execute("commit")
         con.execute(f"analyze table {table}")
 
 

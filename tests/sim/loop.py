@@ -48,18 +48,6 @@ class _NoSelector(selectors.BaseSelector):
         return self._keys
 
 
-class _Timer(asyncio.TimerHandle):
-    """A timer that comes after those made before it for the same time."""
-
-    __slots__ = ("order",)
-    order: int
-
-    def __lt__(self, other: object) -> bool:
-        assert isinstance(other, _Timer)
-        mine, theirs = self.when(), other.when()
-        return mine < theirs or (mine == theirs and self.order < other.order)
-
-
 class _Task(asyncio.Task[Any]):
     """A task that tells its context."""
 
@@ -84,7 +72,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._tasks = weakref.WeakKeyDictionary()
         self.set_task_factory(self._make_task)
         self._ready: Any
-        self._scheduled: list[_Timer]
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        """A heap; of those for the same time the first made comes first."""
         self._stopping: bool
         self._timer_cancelled_count: int
 
@@ -119,9 +108,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = _Timer(when, callback, args, self, context)
-        timer.order = next(self._orders)
-        heapq.heappush(self._scheduled, timer)
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._orders), timer))
         timer._scheduled = True  # type: ignore[attr-defined]
         return timer
 
@@ -153,16 +141,16 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _jump(self) -> None:
         """Moves the clock to the next timer and makes all timers of that time ready."""
-        timers, dead = self._scheduled, self._dead
+        timers, dead = self._timers, self._dead
         due: float | None = None
-        while timers and (due is None or timers[0].when() <= due):
-            timer = heapq.heappop(timers)
+        while timers and (due is None or timers[0][0] <= due):
+            when, _, timer = heapq.heappop(timers)
             timer._scheduled = False  # type: ignore[attr-defined]
             if timer.cancelled():
                 self._timer_cancelled_count -= 1
             elif dead is None or not dead(timer._context):  # type: ignore[attr-defined]
                 self._ready.append(timer)
-                due = max(timer.when(), self._now)
+                due = max(when, self._now)
         if due is None:
             raise Stuck(f"at {self._now} s nothing is ready and no timer is left")
         self._now = due

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable
 
 from kvstore.engine.api import CF_DEFAULT, CF_LOCK, CF_WRITE
@@ -101,8 +102,8 @@ def digest_of(store: RaftStore, region: Region) -> str:
         scanner = store.engine.scanner(cf, start, end)
         try:
             while flat := scanner.take(1024):
-                for part in flat:
-                    digest.update(b"%d:" % len(part) + part)
+                digest.update(array("Q", map(len, flat)).tobytes())
+                digest.update(b"".join(flat))
         finally:
             scanner.release()
     return digest.hexdigest()
