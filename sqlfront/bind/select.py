@@ -125,7 +125,7 @@ class SelectBinder:
         if isinstance(node, exp.Star):
             if any(node.args.values()):
                 raise refuse(node)
-            columns = self.scope.columns()
+            columns = self.scope.shown
             if not self.scope.relations:
                 raise error(1096, "No tables used")
             if self.ctx.written is not None:
@@ -270,10 +270,7 @@ class SelectBinder:
 
     def _ungrouped(self, column: Column, where: str) -> Expr:
         """A column that is not grouped: of an outer query, determined by the groups, or an error."""
-        own = {c.id for r in self.scope.relations for c in (*r.cols, *r.invisible)} | {
-            c.id for c in self.scope.merged.values()
-        }
-        if column.id not in own:
+        if column.id not in self.scope.ids():
             return column
         if column.id not in self.dependent and self.ctx.full_group_by:
             if where == "HAVING clause":
