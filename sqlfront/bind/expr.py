@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
@@ -12,10 +12,11 @@ from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.convert_text import parse_datetime, parse_duration
 from coprocessor.errors import ResolveError
-from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Param, Subquery, walk
+from coprocessor.expr import Column, Const, Context, Expr, Param, Subquery, Window, walk
 from coprocessor.functions.inference import collated
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
+from sqlfront.bind.aggregates import bind_aggregate, bind_group_concat, computes
 from sqlfront.bind.collations import with_same_types
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Scope
@@ -23,16 +24,17 @@ from sqlfront.bind.types import cast_type
 from sqlfront.bind.windows import bind_window
 from sqlfront.catalog.charsets import check_charset
 from sqlfront.errors import (
-    ER_INVALID_GROUP_FUNC_USE,
     ER_OPERAND_COLUMNS,
     ER_PARSE,
     error,
 )
 from sqlfront.parse import FUNCTION_MARK
+from sqlfront.plan.nodes import PlanColumn
 
 if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
     from sqlfront.catalog.model import Column as CatalogColumn
+    from sqlfront.plan.nodes import Node
 
 
 class ExprBinder:
@@ -48,11 +50,14 @@ class ExprBinder:
         self.allow_aggregates = False
         self.allow_windows = False
         self.aliases: dict[str, Expr] = {}
+        self.items: Mapping[str, Expr | None] = {}
+        """What a subquery here may name of the select list; None for what stands behind it."""
         self.windows: dict[str, exp.Expression] = {}
         self.values_row: dict[str, Column] | None = None
         self.default_of: Callable[[exp.Column], CatalogColumn] | None = None
         """Finds the column of DEFAULT(column), where rows are written."""
-        self._inside_aggregate = False
+        self.inside_aggregate = False
+        """Whether arguments of an aggregate are being bound."""
 
     def bind(self, node: exp.Expression) -> Expr:
         """Binds one scalar expression."""
@@ -86,7 +91,7 @@ class ExprBinder:
         position = position_of(node)
         if self.aliases and not table:
             alias = self.aliases.get(name.casefold())
-            first = self.clause in _ITEMS_FIRST and not self._inside_aggregate
+            first = self.clause in _ITEMS_FIRST and not self.inside_aggregate
             if alias is not None and (first or self.scope.local("", "", name) is None):
                 return alias
         found = self.scope.resolve(db, table, name, position, self.clause)
@@ -98,6 +103,29 @@ class ExprBinder:
                 return alias
             raise self.scope.unknown(table, name, position, self.clause)
         return found.ref()
+
+    def item(self, name: str, position: int) -> PlanColumn | None:
+        """The column that subqueries read an item of the select list as, by its name; None for no item. Raises 1247 for
+        one that is not known where the subquery is computed.
+        """
+        key = name.casefold()
+        if key not in self.items:
+            return None
+        expr = self.items[key]
+        if expr is None or computes(self.scope, expr):
+            why = "forward reference in item list" if expr is None else "reference to group function"
+            raise error(1247, f"Reference '{name}' not supported ({why})", position=position, sqlstate="42S22")
+        if any(isinstance(e, Window) for e in walk(expr)):
+            message = (
+                f"You cannot use the alias '{name}' of an expression containing a window function in this context."
+            )
+            raise error(3594, message, position=position)
+        if isinstance(expr, Column) and expr.id in self.scope.ids():
+            return PlanColumn(expr.id, expr.name, expr.type)
+        column = self.scope.named.get(expr)
+        if column is None:
+            column = self.scope.named[expr] = self.ctx.column(name, expr.type)
+        return column
 
     def literal(self, node: exp.Literal) -> Expr:
         return literals.text(node.this) if node.is_string else literals.number(node.this)
@@ -585,74 +613,38 @@ class ExprBinder:
 
     # Aggregates and windows
 
-    def aggregate(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Agg:
-        if not self.allow_aggregates or self._inside_aggregate:
-            raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
-        distinct = False
-        if len(args) == 1 and isinstance(args[0], exp.Distinct):
-            distinct, args = True, args[0].expressions
-        if len(args) == 1 and isinstance(args[0], exp.Star):
-            if name != "count" or distinct:
-                raise refuse(node)
-            args = []
-        elif name == "count" and not args:
-            raise error(
-                1064, "You have an error in your SQL syntax: COUNT needs an argument", position=position_of(node)
-            )
-        return fn.resolve_agg(name, self._aggregate_args(args), distinct=distinct)
+    def aggregate(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        return bind_aggregate(self, name, args, node)
 
     def approx_count_distinct(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         """Counted exactly."""
         return self.aggregate("count", [exp.Distinct(expressions=list(args))], node)
-
-    def _aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
-        self._inside_aggregate = True
-        saved = self.aliases
-        self.aliases = {n: e for n, e in saved.items() if not has_aggregate(e)}
-        try:
-            return self.bind_all(args)
-        finally:
-            self._inside_aggregate = False
-            self.aliases = saved
-
-    def group_concat(self, node: exp.GroupConcat) -> Expr:
-        if not self.allow_aggregates or self._inside_aggregate:
-            raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
-        inner = node.this
-        keys: list[OrderKey] = []
-        separator = node.args.get("separator")
-        if isinstance(inner, exp.Order):
-            ordered = inner.expressions
-            inner = inner.this
-            bound = self._aggregate_args([o.this for o in ordered])
-            keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
-        distinct = isinstance(inner, exp.Distinct)
-        items = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
-        if len(items) == 1 and isinstance(items[0], exp.Concat):
-            items = items[0].expressions
-        mark = separator.this if isinstance(separator, exp.Literal) else ","
-        return fn.resolve_agg(
-            "group_concat", self._aggregate_args(items), distinct=distinct, order_by=keys, separator=mark
-        )
 
     def window(self, node: exp.Window) -> Expr:
         return bind_window(self, node)
 
     # Subqueries
 
+    def _subquery(self, node: exp.Expression) -> tuple[Node, set[int]]:
+        around, self.scope.binder = self.scope.binder, self
+        try:
+            return self.queries.subquery(node, self.scope)
+        finally:
+            self.scope.binder = around
+
     def scalar_subquery(self, node: exp.Expression) -> Expr:
-        plan, scope = self.queries.subquery(node, self.scope)
+        plan, scope = self._subquery(node)
         if len(plan.cols) != 1:
             raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(node))
         return Subquery("scalar", plan, plan.cols[0].type, outer=frozenset(scope))
 
     def exists(self, node: exp.Exists) -> Expr:
-        plan, outer = self.queries.subquery(node.this, self.scope)
+        plan, outer = self._subquery(node.this)
         return Subquery("exists", plan, t.BOOL, outer=frozenset(outer))
 
     def in_subquery(self, items: Sequence[exp.Expression], query: exp.Expression) -> Expr:
         lefts = self.bind_all(items)
-        plan, outer = self.queries.subquery(query, self.scope)
+        plan, outer = self._subquery(query)
         if len(plan.cols) != len(lefts):
             raise error(
                 ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(query)
@@ -664,7 +656,7 @@ class ExprBinder:
         """x op ANY|ALL (subquery)."""
         every = isinstance(quantifier, exp.All)
         left = self.bind(item)
-        plan, outer = self.queries.subquery(quantifier.this, self.scope)
+        plan, outer = self._subquery(quantifier.this)
         if len(plan.cols) != 1:
             raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(quantifier))
         lefts, plan = with_same_types(self.ctx, [left], plan)
@@ -673,15 +665,6 @@ class ExprBinder:
         if every and name == "ne":
             return fn.resolve("not", [Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))])
         return Subquery("all" if every else "any", plan, t.BOOL, tuple(lefts), name, outer=frozenset(outer))
-
-
-def aggregates(expr: Expr) -> Iterator[Agg]:
-    """The aggregate calls in an expression."""
-    return (n for n in walk(expr) if isinstance(n, Agg))
-
-
-def has_aggregate(expr: Expr) -> bool:
-    return any(True for _ in aggregates(expr))
 
 
 def _unparen(node: exp.Expression) -> exp.Expression:
@@ -785,7 +768,7 @@ _BINDERS: dict[type, Any] = {
     exp.CurrentDatetime: ExprBinder.no_paren, exp.Extract: ExprBinder.extract, exp.Trim: ExprBinder.trim,
     exp.Substring: ExprBinder.substring, exp.StrPosition: ExprBinder.position, exp.Chr: ExprBinder.chr,
     exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
-    exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: ExprBinder.group_concat,
+    exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: bind_group_concat,
     exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
     exp.Exists: ExprBinder.exists, exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
 }  # fmt: skip

@@ -73,7 +73,7 @@ class QueryBinder:
         """Binds a subquery inside an expression; returns its plan and the outer column ids it refers to."""
         scope = Scope(parent)
         plan = self.query(node, scope)
-        parent.outer |= scope.outer - parent.ids()
+        parent.outer |= scope.outer - parent.has()
         return plan, scope.outer
 
     def query(self, node: exp.Expression, scope: Scope | None, item_texts: Sequence[str] = ()) -> Node:
@@ -364,7 +364,7 @@ class QueryBinder:
         inner.ctes.update(scope.ctes)
         if lateral:
             plan = self.query(query, inner)
-            scope.outer |= inner.outer - scope.ids()
+            scope.outer |= inner.outer - scope.has()
         else:
             plan = self.query(query, inner)
             scope.outer |= inner.outer
@@ -413,7 +413,7 @@ class QueryBinder:
             binder.clause = "on clause"
             on = binder.bind_condition(node.args["on"])
             scope.outer |= both.outer
-        elif side:
+        elif side and method != "NATURAL":
             raise error(
                 1064,
                 "You have an error in your SQL syntax: an outer join needs ON or USING",
@@ -472,7 +472,7 @@ class QueryBinder:
         try:
             return SelectBinder(self, node, scope).bind(item_texts)
         finally:
-            around.outer |= scope.outer - around.ids()
+            around.outer |= scope.outer - around.has()
 
     def _ordered(self, plan: Node, node: exp.Expression, scope: Scope) -> Node:
         """ORDER BY and LIMIT on a set operation, VALUES or parentheses: over the output columns alone."""

@@ -12,7 +12,9 @@ from sqlfront.plan.nodes import Cte, PlanColumn
 from sqlfront.variables import READ_ENGINES
 
 if TYPE_CHECKING:
+    from coprocessor.expr import Agg, Expr
     from sqlfront.bind.engines import StorageHints
+    from sqlfront.bind.expr import ExprBinder
     from sqlfront.bind.view_text import DefinitionText
     from sqlfront.catalog.model import Schema, Table
 
@@ -104,6 +106,10 @@ class Scope:
 
     `shown` is what names without a qualifier mean and `*` stands for, in its order: a column that USING or NATURAL made
     of two is there once. `merged` has the ids of such columns.
+
+    `binder` is what binds the expression of this query in which a subquery is being bound. `aggregates` are those of
+    this query that stand in its subqueries, by the ids of the columns that the subqueries read them as; `named` are the
+    items of its select list that its subqueries name.
     """
 
     def __init__(self, parent: Scope | None = None) -> None:
@@ -113,6 +119,9 @@ class Scope:
         self.ctes: dict[str, Cte] = dict(parent.ctes) if parent is not None else {}
         self.outer: set[int] = set()
         self.storage: StorageHints | None = None
+        self.binder: ExprBinder | None = None
+        self.aggregates: dict[int, tuple[Agg, PlanColumn]] = {}
+        self.named: dict[Expr, PlanColumn] = {}
         self._shown: list[PlanColumn] = []
         self._by_name: dict[str, list[PlanColumn]] | None = None
 
@@ -148,6 +157,17 @@ class Scope:
         """All columns of this scope's relations."""
         return {c.id for r in self.relations for c in (*r.cols, *r.invisible)}
 
+    def has(self) -> set[int]:
+        """All that subqueries read of this scope."""
+        return self.ids() | self.aggregates.keys() | {c.id for c in self.named.values()}
+
+    def read_outer(self, id_: int, of: Scope) -> None:
+        """Notes that a query within another reads a column of it."""
+        scope: Scope | None = self
+        while scope is not None and scope is not of:
+            scope.outer.add(id_)
+            scope = scope.parent
+
     def local(
         self, db: str, table: str, name: str, position: int = -1, clause: str = "field list"
     ) -> PlanColumn | None:
@@ -178,11 +198,17 @@ class Scope:
     ) -> PlanColumn | None:
         """Finds a column here or in the scopes around; notes references to outer columns on the way."""
         found = self.local(db, table, name, position, clause)
-        if found is not None:
-            return found
-        if self.parent is None:
+        return found if found is not None else self._around(db, table, name, position, clause)
+
+    def _around(self, db: str, table: str, name: str, position: int, clause: str) -> PlanColumn | None:
+        around = self.parent
+        if around is None:
             return None
-        found = self.parent.resolve(db, table, name, position, clause)
+        found = around.local(db, table, name, position, clause)
+        if found is None and not table and around.binder is not None:
+            found = around.binder.item(name, position)
+        if found is None:
+            found = around._around(db, table, name, position, clause)
         if found is not None:
             self.outer.add(found.id)
         return found

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.env import Env
-from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery, columns
 from coprocessor.functions.inference import collate_type
 from coprocessor.types import BIGINT
 from sqlfront.errors import unsupported
@@ -291,7 +291,7 @@ class _PlanPrinter:
         return text if text == name else f"{text} AS {name}"
 
     def _aggregate(self, node: Aggregate) -> _Block:
-        block = self._at(node.child, _ITEMS)
+        block = self._aggregated(node)
         keys = [self.expr.group_key(e) for e in node.groups]
         items: list[str] = []
         for col, key, expr in zip(node.cols, keys, node.groups, strict=False):
@@ -318,6 +318,22 @@ class _PlanPrinter:
             block.items = [self._item(texts[c.id], c) if c.id in texts else f"c{c.id}" for c in node.cols]
         self._hand_on(node.cols, (*node.groups, *node.aggs))
         return block
+
+    def _aggregated(self, node: Aggregate) -> _Block:
+        """What is aggregated. Columns of an outer query become columns of it where aggregates read them: else DuckDB
+        takes an aggregate of theirs for one of the outer query.
+        """
+        block = self._at(node.child, _ITEMS)
+        here = [c.id for c in node.child.cols]
+        read: set[int] = set().union(*(columns(a) for a in node.aggs))
+        outer = sorted(read.difference(here))
+        if not outer:
+            return block
+        names = ", ".join(f"c{id_}" for id_ in (*here, *outer))
+        self._aliases += 1
+        return _Block(
+            f"(SELECT {names} FROM ({block.sql(node.child.cols)}) AS a{self._aliases}) AS b{self._aliases}", _ITEMS
+        )
 
     def _group_by(self, node: Aggregate, keys: Sequence[str]) -> str:
         """GROUP BY, by the items' ordinals where they can stand: a constant key would be read as one."""
