@@ -19,12 +19,12 @@ from sqlfront.bind import literals
 from sqlfront.bind.aggregates import bind_aggregate, bind_group_concat, computes
 from sqlfront.bind.collations import with_same_types
 from sqlfront.bind.messages import position_of, refuse
+from sqlfront.bind.row_values import compare_rows, row_in, row_items, row_subquery, wide_query, wrong_columns
 from sqlfront.bind.scope import BindContext, Scope
 from sqlfront.bind.types import cast_type
 from sqlfront.bind.windows import bind_window
 from sqlfront.catalog.charsets import check_charset
 from sqlfront.errors import (
-    ER_OPERAND_COLUMNS,
     ER_PARSE,
     error,
 )
@@ -274,55 +274,14 @@ class ExprBinder:
         for side, other, flipped in ((right, left, name), (left, right, _FLIPPED.get(name, name))):
             if isinstance(side, (exp.Any, exp.All)):
                 return self.quantified(flipped, other, side)
-        left_row, right_row = _row_items(left), _row_items(right)
-        if left_row is not None or right_row is not None:
-            return self.compare_rows(name, node, left, right)
+        if any(row_items(side) is not None or wide_query(side) for side in (left, right)):
+            return compare_rows(self, name, node, left, right)
         first, second = self.bind(node.left), self.bind(node.right)
         if second.type.is_numeric:
             first = self.number(node.left)
         elif first.type.is_numeric:
             second = self.number(node.right)
         return fn.resolve(name, [first, second])
-
-    def compare_rows(self, name: str, node: exp.Binary, left: exp.Expression, right: exp.Expression) -> Expr:
-        """(a, b) op (c, d), by its expansion into scalar comparisons; a row subquery for = becomes IN."""
-        a, b = _row_items(left), _row_items(right)
-        if a is not None and isinstance(right, exp.Subquery) and name in ("eq", "ne"):
-            found = self.in_subquery(a, right)
-            return found if name == "eq" else fn.resolve("not", [found])
-        if a is not None and isinstance(right, exp.Subquery):
-            return self.row_subquery(right, len(a), lambda row: type(node)(this=node.left.copy(), expression=row))
-        if b is not None and isinstance(left, exp.Subquery):
-            return self.row_subquery(left, len(b), lambda row: type(node)(this=row, expression=node.right.copy()))
-        if a is None or b is None or len(a) != len(b):
-            columns = len(a if a is not None else b or ())
-            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {columns} column(s)", position=position_of(node))
-        lefts, rights = self.bind_all(a), self.bind_all(b)
-        if name in ("eq", "nulleq", "ne"):
-            each = [
-                fn.resolve("nulleq" if name == "nulleq" else "eq", [x, y]) for x, y in zip(lefts, rights, strict=True)
-            ]
-            whole = _chain("and", each)
-            return fn.resolve("not", [whole]) if name == "ne" else whole
-        strict = {"le": "lt", "ge": "gt"}.get(name, name)
-        out = fn.resolve(name, [lefts[-1], rights[-1]])
-        for x, y in zip(reversed(lefts[:-1]), reversed(rights[:-1]), strict=True):
-            tied = fn.resolve("and", [fn.resolve("eq", [x, y]), out])
-            out = fn.resolve("or", [fn.resolve(strict, [x, y]), tied])
-        return out
-
-    def row_subquery(
-        self, query: exp.Subquery, width: int, compared: Callable[[exp.Expression], exp.Expression]
-    ) -> Expr:
-        """A comparison with the one row of a query: the query's own, of what it gives. NULL without a row."""
-        listed = query.this.expressions if isinstance(query.this, exp.Select) else []
-        if listed and len(listed) != width and not any(item.is_star for item in listed):
-            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {width} column(s)", position=position_of(query))
-        names = [f"row_subquery_{i}" for i in range(width)]
-        alias = exp.TableAlias(this=exp.to_identifier("row_subquery"), columns=[exp.to_identifier(n) for n in names])
-        row = exp.Tuple(expressions=[exp.column(name, table="row_subquery") for name in names])
-        select = exp.select(compared(row)).from_(exp.Subquery(this=query.this.copy(), alias=alias))
-        return self.bind(exp.Subquery(this=select))
 
     def negate(self, node: exp.Neg) -> Expr:
         inner = self.bind(node.this)
@@ -374,28 +333,19 @@ class ExprBinder:
     def in_(self, node: exp.In) -> Expr:
         query = node.args.get("query")
         left = _unparen(node.this)
-        row = _row_items(left)
-        if isinstance(left, exp.Subquery) and isinstance(left.this, exp.Select) and len(left.this.expressions) > 1:
+        row = row_items(left)
+        width = wide_query(left)
+        if isinstance(left, exp.Subquery) and width:
             rest = {k: v.copy() if isinstance(v, exp.Expression) else [e.copy() for e in v]
                     for k, v in node.args.items() if k != "this" and v}  # fmt: skip
-            return self.row_subquery(left, len(left.this.expressions), lambda row: exp.In(this=row, **rest))
+            return row_subquery(self, left, width, lambda row: exp.In(this=row, **rest))
         if query is not None:
             return self.in_subquery(row if row is not None else [node.this], query)
         if node.args.get("unnest") or node.args.get("field"):
             raise refuse(node)
-        if row is None:
-            return fn.resolve("in", self.bind_all([node.this, *node.expressions]))
-        each: list[Expr] = []
-        lefts = self.bind_all(row)
-        for item in node.expressions:
-            rights = _row_items(_unparen(item))
-            if rights is None or len(rights) != len(lefts):
-                raise error(
-                    ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(item)
-                )
-            pairs = zip(lefts, self.bind_all(rights), strict=True)
-            each.append(_chain("and", [fn.resolve("eq", [x, y]) for x, y in pairs]))
-        return _chain("or", each)
+        if row is not None:
+            return row_in(self, row, node.expressions)
+        return fn.resolve("in", self.bind_all([node.this, *node.expressions]))
 
     def case(self, node: exp.Case) -> Expr:
         args: list[Expr] = []
@@ -635,30 +585,38 @@ class ExprBinder:
     def scalar_subquery(self, node: exp.Expression) -> Expr:
         plan, scope = self._subquery(node)
         if len(plan.cols) != 1:
-            raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(node))
+            raise wrong_columns(1, node)
         return Subquery("scalar", plan, plan.cols[0].type, outer=frozenset(scope))
 
     def exists(self, node: exp.Exists) -> Expr:
         plan, outer = self._subquery(node.this)
         return Subquery("exists", plan, t.BOOL, outer=frozenset(outer))
 
+    def row(self, node: exp.Expression) -> Expr:
+        """A row where a value is wanted."""
+        raise wrong_columns(1, node)
+
     def in_subquery(self, items: Sequence[exp.Expression], query: exp.Expression) -> Expr:
         lefts = self.bind_all(items)
         plan, outer = self._subquery(query)
         if len(plan.cols) != len(lefts):
-            raise error(
-                ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(query)
-            )
+            raise wrong_columns(len(lefts), query)
         lefts, plan = with_same_types(self.ctx, lefts, plan)
         return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
 
     def quantified(self, name: str, item: exp.Expression, quantifier: exp.Expression) -> Expr:
         """x op ANY|ALL (subquery)."""
         every = isinstance(quantifier, exp.All)
+        row = row_items(item)
+        if row is not None:
+            if (every, name) not in ((False, "eq"), (True, "ne")):
+                raise wrong_columns(1, item)
+            found = self.in_subquery(row, quantifier.this)
+            return fn.resolve("not", [found]) if every else found
         left = self.bind(item)
         plan, outer = self._subquery(quantifier.this)
         if len(plan.cols) != 1:
-            raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(quantifier))
+            raise wrong_columns(1, quantifier)
         lefts, plan = with_same_types(self.ctx, [left], plan)
         if not every and name == "eq":
             return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
@@ -671,19 +629,6 @@ def _unparen(node: exp.Expression) -> exp.Expression:
     while isinstance(node, exp.Paren):
         node = node.this
     return node
-
-
-def _row_items(node: exp.Expression) -> list[exp.Expression] | None:
-    if isinstance(node, exp.Tuple) or (isinstance(node, exp.Anonymous) and str(node.this).lower() == "row"):
-        return list(node.expressions)
-    return None
-
-
-def _chain(op: str, parts: Sequence[Expr]) -> Expr:
-    out = parts[0]
-    for part in parts[1:]:
-        out = fn.resolve(op, [out, part])
-    return out
 
 
 _FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
@@ -738,6 +683,7 @@ _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(("timestampdiff", "timestampadd"), ExprBinder.unit_first),
     "approx_count_distinct": ExprBinder.approx_count_distinct,
     "binary": ExprBinder.binary_call,
+    "row": lambda self, name, args, node: self.row(node),
     "get_format": ExprBinder.get_format,
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
@@ -770,5 +716,6 @@ _BINDERS: dict[type, Any] = {
     exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
     exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: bind_group_concat,
     exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
-    exp.Exists: ExprBinder.exists, exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
+    exp.Exists: ExprBinder.exists, exp.Tuple: ExprBinder.row,
+    exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
 }  # fmt: skip
