@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from coprocessor import functions as fn
-from coprocessor.expr import Agg, Expr, OrderKey, columns, walk
+from coprocessor.expr import Agg, Expr, OrderKey, children, columns, walk
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.errors import ER_INVALID_GROUP_FUNC_USE, error
 from sqlfront.plan.rules.push_filters import substitute
@@ -86,15 +86,16 @@ def _placed(binder: ExprBinder, agg: Agg, node: exp.Expression, around: Sequence
     of = _query_of(binder, columns(agg))
     there = binder if of is own else of.binder
     # the arguments of an aggregate hold no other of the same query
-    nested = there is not None and (there.inside_aggregate or bool(of.aggregates.keys() & columns(agg)))
+    spelled = substitute(agg, {c.id: e for e, c in of.named.items()}) if of is not own else agg
+    assert isinstance(spelled, Agg)
+    nested = any(has_aggregate(e) or not of.aggregates.keys().isdisjoint(columns(e)) for e in children(spelled))
+    nested = nested or (there is not None and there.inside_aggregate)
     if there is None or nested or not there.allow_aggregates:
         raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
     if of is own:
         return agg
     for scope, outer in itertools.takewhile(lambda pair: pair[0] is not of, around):
         scope.outer = outer
-    spelled = substitute(agg, {c.id: e for e, c in of.named.items()})
-    assert isinstance(spelled, Agg)
     column = next((c for a, c in of.aggregates.values() if a == spelled), None)
     if column is None:
         column = binder.ctx.column("", agg.type)

@@ -52,6 +52,8 @@ class ExprBinder:
         self.aliases: dict[str, Expr] = {}
         self.items: Mapping[str, Expr | None] = {}
         """What a subquery here may name of the select list; None for what stands behind it."""
+        self.named: dict[int, exp.Column] = {}
+        """How the columns that were bound are written."""
         self.windows: dict[str, exp.Expression] = {}
         self.values_row: dict[str, Column] | None = None
         self.default_of: Callable[[exp.Column], CatalogColumn] | None = None
@@ -97,6 +99,8 @@ class ExprBinder:
         found = self.scope.resolve(db, table, name, position, self.clause)
         if found is not None and not table and self.ctx.written is not None:
             self.ctx.written.belongs(node, self.scope.qualifiers(name, found))
+        if found is not None:
+            self.named.setdefault(found.id, node)
         if found is None:
             alias = self.aliases.get(name.casefold()) if not table else None
             if alias is not None:
@@ -104,15 +108,15 @@ class ExprBinder:
             raise self.scope.unknown(table, name, position, self.clause)
         return found.ref()
 
-    def item(self, name: str, position: int) -> PlanColumn | None:
+    def item(self, name: str, position: int, clause: str) -> PlanColumn | None:
         """The column that subqueries read an item of the select list as, by its name; None for no item. Raises 1247 for
-        one that is not known where the subquery is computed.
+        one that is not known where the subquery is computed, and for an aggregate, but in the subquery's HAVING.
         """
         key = name.casefold()
         if key not in self.items:
             return None
         expr = self.items[key]
-        if expr is None or computes(self.scope, expr):
+        if expr is None or (computes(self.scope, expr) and clause != "having clause"):
             why = "forward reference in item list" if expr is None else "reference to group function"
             raise error(1247, f"Reference '{name}' not supported ({why})", position=position, sqlstate="42S22")
         if any(isinstance(e, Window) for e in walk(expr)):
@@ -272,8 +276,9 @@ class ExprBinder:
         name = _BINARY[type(node)]
         left, right = _unparen(node.left), _unparen(node.right)
         for side, other, flipped in ((right, left, name), (left, right, _FLIPPED.get(name, name))):
-            if isinstance(side, (exp.Any, exp.All)):
-                return self.quantified(flipped, other, side)
+            quantifier = _quantifier(side)
+            if quantifier is not None:
+                return self.quantified(flipped, other, quantifier)
         if any(row_items(side) is not None or wide_query(side) for side in (left, right)):
             return compare_rows(self, name, node, left, right)
         first, second = self.bind(node.left), self.bind(node.right)
@@ -623,6 +628,13 @@ class ExprBinder:
         if every and name == "ne":
             return fn.resolve("not", [Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))])
         return Subquery("all" if every else "any", plan, t.BOOL, tuple(lefts), name, outer=frozenset(outer))
+
+
+def _quantifier(node: exp.Expression) -> exp.Any | exp.All | None:
+    """ANY or ALL before a subquery; sqlglot takes ALL before a set operation in parentheses of its own for a call."""
+    if isinstance(node, exp.Anonymous) and str(node.this).upper() == "ALL" and len(node.expressions) == 1:
+        return exp.All(this=exp.Subquery(this=node.expressions[0]))
+    return node if isinstance(node, (exp.Any, exp.All)) else None
 
 
 def _unparen(node: exp.Expression) -> exp.Expression:

@@ -198,17 +198,18 @@ class Scope:
     ) -> PlanColumn | None:
         """Finds a column here or in the scopes around; notes references to outer columns on the way."""
         found = self.local(db, table, name, position, clause)
-        return found if found is not None else self._around(db, table, name, position, clause)
+        return found if found is not None else self.around(db, table, name, position, clause)
 
-    def _around(self, db: str, table: str, name: str, position: int, clause: str) -> PlanColumn | None:
+    def around(self, db: str, table: str, name: str, position: int, clause: str) -> PlanColumn | None:
+        """Finds a column in the scopes around alone."""
         around = self.parent
         if around is None:
             return None
         found = around.local(db, table, name, position, clause)
         if found is None and not table and around.binder is not None:
-            found = around.binder.item(name, position)
+            found = around.binder.item(name, position, clause)
         if found is None:
-            found = around._around(db, table, name, position, clause)
+            found = around.around(db, table, name, position, clause)
         if found is not None:
             self.outer.add(found.id)
         return found

@@ -74,6 +74,7 @@ class SelectBinder:
         self.groups: list[tuple[Expr, PlanColumn]] = []
         self.aggs: list[tuple[Agg, PlanColumn]] = []
         self.dependent: set[int] = set()
+        self.in_having: dict[int, exp.Column] = {}
 
     def bind(self, item_texts: Sequence[str]) -> Node:
         node = self.node
@@ -166,6 +167,7 @@ class SelectBinder:
             binder.aliases.pop(name, None)
             if len(found) == 1:  # the name of several is ambiguous
                 binder.aliases[name] = found[0]
+        self.in_having = binder.named
         return binder.bind_condition(clause.this)
 
     def _grouped_columns(self, group: exp.Group | None) -> dict[str, list[Column]]:
@@ -303,6 +305,10 @@ class SelectBinder:
             return column
         if column.id not in self.dependent and self.ctx.full_group_by:
             if where == "HAVING clause":
+                node = self.in_having.get(column.id)
+                outer = node and self.scope.around(node.db, node.table, node.name, position_of(node), "having clause")
+                if outer is not None:
+                    return outer.ref()
                 raise error(ER_BAD_FIELD, f"Unknown column '{column.name}' in 'having clause'")
             raise self._not_grouped(column, where)
         return self._agg_column(fn.resolve_agg("any_value", [column]))
