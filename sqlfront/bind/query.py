@@ -81,6 +81,8 @@ class QueryBinder:
         around = scope if scope is not None else Scope()
         definitions = self.definitions(node, around)
         match node:
+            case exp.Subquery() if _only_ordered(node):
+                plan = self._select(_with_tail(node), around, item_texts)
             case exp.Subquery() | exp.Paren():
                 inner = self.query(node.this, around, item_texts)
                 plan = self._ordered(inner, node, Scope(around))
@@ -544,6 +546,24 @@ def _sibling(scope: Scope) -> Scope:
 
 def _has_tail(node: exp.Expression) -> bool:
     return any(node.args.get(k) is not None for k in ("order", "limit", "offset", "with_"))
+
+
+def _only_ordered(node: exp.Subquery) -> bool:
+    """Whether ORDER BY and LIMIT stand behind parentheses round one SELECT that has none: they are its own."""
+    inner = node.this
+    while isinstance(inner, exp.Subquery) and not _has_tail(inner):
+        inner = inner.this
+    return node.args.get("order") is not None and isinstance(inner, exp.Select) and not _has_tail(inner)
+
+
+def _with_tail(node: exp.Subquery) -> exp.Select:
+    inner = node.this
+    while not isinstance(inner, exp.Select):
+        inner = inner.this
+    select = inner.copy()
+    for key in ("order", "limit", "offset"):
+        select.set(key, node.args.get(key))
+    return select
 
 
 def _reads(node: exp.Expression, name: str) -> bool:

@@ -177,6 +177,10 @@ class Scope:
             raise error(ER_NON_UNIQ, f"Column '{name}' in {clause} is ambiguous", position=position)
         return found[0] if found else None
 
+    def is_ambiguous(self, name: str) -> bool:
+        """Whether several columns of this scope's relations are called so."""
+        return len({c.id for c in self._unqualified(name.casefold())}) > 1
+
     def _named(self, table: str, db: str, key: str) -> list[PlanColumn]:
         found: list[PlanColumn] = []
         for relation in self.relations:

@@ -7,7 +7,7 @@ referring to them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -162,7 +162,7 @@ class SelectBinder:
         group = self.node.args.get("group")
         binder.items = _aliases(self.node, items)
         # of an item and a column with one name the column counts where it is grouped by, else the item
-        binder.aliases = dict(binder.items)
+        binder.aliases = self._selected_of_several(items) | binder.items
         for name, found in self._grouped_columns(group).items():
             binder.aliases.pop(name, None)
             if len(found) == 1:  # the name of several is ambiguous
@@ -182,18 +182,42 @@ class SelectBinder:
                     out[column.name.casefold()].append(column.ref())
         return out
 
+    def _selected_of_several(self, items: Sequence[tuple[str, Expr]]) -> dict[str, Expr]:
+        """Of the columns that FROM has several of by a name, those that the select list has the only one of."""
+        found: dict[str, set[Expr]] = {}
+        for name, expr in items:
+            if isinstance(expr, Column) and self.scope.is_ambiguous(name):
+                found.setdefault(name.casefold(), set()).add(expr)
+        return {name: next(iter(exprs)) for name, exprs in found.items() if len(exprs) == 1}
+
     def _order(self, items: Sequence[tuple[str, Expr]]) -> list[OrderKey]:
         clause = self.node.args.get("order")
         if clause is None:
             return []
         binder = self._binder("order clause", aggregates=True, windows=True)
         binder.aliases = binder.items = _aliases(self.node, items)
+        selected = self._selected_of_several(items)
         keys = []
         for item in clause.expressions:
-            index = ordinal(item.this, len(items), "order clause")
-            expr = items[index][1] if index is not None else binder.bind(item.this)
+            expr = self._key(item.this, items, selected, binder, "order clause")
             keys.append(OrderKey(expr, bool(item.args.get("desc"))))
         return keys
+
+    def _key(
+        self,
+        node: exp.Expression,
+        items: Sequence[tuple[str, Expr]],
+        selected: Mapping[str, Expr],
+        binder: ExprBinder,
+        clause: str,
+    ) -> Expr:
+        """What is grouped or ordered by: an item by its place, a selected column by its name, or any other."""
+        index = ordinal(node, len(items), clause)
+        if index is not None:
+            return items[index][1]
+        name = node.name.casefold() if isinstance(node, exp.Column) and not node.table else ""
+        of_several = binder.aliases.get(name, selected.get(name)) if name and self.scope.is_ambiguous(name) else None
+        return binder.bind(node) if of_several is None else of_several
 
     # Aggregation
 
@@ -252,9 +276,9 @@ class SelectBinder:
     def _bind_groups(self, group: exp.Group, items: list[tuple[str, Expr]]) -> None:
         binder = self._binder("group statement")
         binder.aliases = _aliases(self.node, items)
+        selected = self._selected_of_several(items)
         for node in group.expressions:
-            index = ordinal(node, len(items), "group statement")
-            expr = items[index][1] if index is not None else binder.bind(node)
+            expr = self._key(node, items, selected, binder, "group statement")
             if computes(self.scope, expr):
                 raise error(1056, f"Can't group on '{text_of(node)}'", position=position_of(node))
             if any(e == expr for e, _ in self.groups):
