@@ -7,7 +7,6 @@ subquery gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -53,12 +52,13 @@ def compare_rows(binder: ExprBinder, name: str, node: exp.Binary, left: exp.Expr
     a, b = row_items(left), row_items(right)
     width = len(a or b or ()) or wide_query(left) or wide_query(right)
     always = name == "nulleq"
+    make: Callable[..., exp.Expression] = type(node)
     if isinstance(right, exp.Subquery):
-        with_right = partial(type(node), this=node.left.copy())
-        return row_subquery(binder, right, width, lambda row: with_right(expression=row), always=always)
+        mine = node.left.copy()
+        return row_subquery(binder, right, width, lambda row: make(this=mine, expression=row), always=always)
     if isinstance(left, exp.Subquery):
-        with_left = partial(type(node), expression=node.right.copy())
-        return row_subquery(binder, left, width, lambda row: with_left(this=row), always=always)
+        mine = node.right.copy()
+        return row_subquery(binder, left, width, lambda row: make(this=row, expression=mine), always=always)
     if a is None or b is None or len(a) != len(b):
         raise wrong_columns(len(a if a is not None else b or ()), node)
     if name in ("eq", "nulleq", "ne"):

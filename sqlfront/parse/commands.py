@@ -313,7 +313,7 @@ class Commands:
         tree = self.tree(tokens)
         if not isinstance(tree, exp.Insert):
             raise self.syntax_error(self.at)
-        return Insert(tree, replace)
+        return Insert(tree, replace, ":=" in self.text)
 
     def _update(self) -> Update:
         tokens = list(self.tokens[self.at :])
