@@ -28,6 +28,7 @@ from coprocessor.expr import (
     Subquery,
     Window,
     children,
+    columns,
     transform,
     walk,
 )
@@ -410,10 +411,16 @@ class SelectBinder:
         distinct = self.node.args.get("distinct") is not None
         if distinct and self.node.args["distinct"].args.get("on") is not None:
             raise refuse(self.node)
-        keys, hidden = self._order_keys(order, cols, exprs, distinct)
-        out: Node = Project(plan, tuple(cols) + tuple(c for c, _ in hidden), tuple(exprs) + tuple(e for _, e in hidden))
+        selected = {e: c.ref() for c, e in zip(cols, exprs, strict=True)} if distinct else None
+        keys, hidden = self._order_keys(order, cols, exprs, selected, {c.id for c in plan.cols})
+        beside = tuple(c for c, _ in hidden), tuple(e for _, e in hidden)
+        out: Node
         if distinct:
-            out = Distinct(out)
+            out = Distinct(Project(plan, tuple(cols), tuple(exprs)))
+            if hidden:
+                out = Project(out, (*cols, *beside[0]), (*(c.ref() for c in cols), *beside[1]))
+        else:
+            out = Project(plan, (*cols, *beside[0]), (*exprs, *beside[1]))
         if keys:
             out = Sort(out, tuple(keys))
         out = self.queries.limited(out, self.node)
@@ -423,9 +430,16 @@ class SelectBinder:
         return out
 
     def _order_keys(
-        self, order: list[OrderKey], cols: list[PlanColumn], exprs: list[Expr], distinct: bool
+        self,
+        order: list[OrderKey],
+        cols: list[PlanColumn],
+        exprs: list[Expr],
+        selected: Mapping[Expr, Column] | None,
+        read: set[int],
     ) -> tuple[list[OrderKey], list[tuple[PlanColumn, Expr]]]:
-        """Sort keys as columns of the projection; what is not selected becomes a hidden column."""
+        """Sort keys as columns of the projection; what is not selected becomes a hidden column. With DISTINCT it is
+        computed of what DISTINCT gives, `selected`, and of nothing that was read before.
+        """
         keys: list[OrderKey] = []
         hidden: list[tuple[PlanColumn, Expr]] = []
         for i, key in enumerate(order):
@@ -434,16 +448,26 @@ class SelectBinder:
             if key.expr in exprs:
                 keys.append(OrderKey(cols[exprs.index(key.expr)].ref(), key.desc))
                 continue
-            if distinct:
+            expr = key.expr if selected is None else _above(key.expr, selected)
+            if selected is not None and columns(expr) & read:
                 raise error(
                     3065,
                     f"Expression #{i + 1} of ORDER BY clause is not in SELECT list, references column which is "
                     "not in SELECT list; this is incompatible with DISTINCT",
                 )
-            col = self.ctx.column("", key.expr.type)
-            hidden.append((col, key.expr))
+            col = self.ctx.column("", expr.type)
+            hidden.append((col, expr))
             keys.append(OrderKey(col.ref(), key.desc))
         return keys, hidden
+
+
+def _above(expr: Expr, selected: Mapping[Expr, Column]) -> Expr:
+    """An expression over the columns of a select list, where it has parts that are items."""
+    if expr in selected:
+        return selected[expr]
+    if isinstance(expr, (Call, Subquery)):
+        return replace(expr, args=tuple(_above(a, selected) for a in expr.args))
+    return expr
 
 
 def _qualifiers(node: exp.Column) -> tuple[str, ...]:
