@@ -329,8 +329,7 @@ def _conflict_scope(
             PlanColumn(new[at], name, table.columns[at].type, True, alias.name) for at, name in names.items()
         )
         relation = Relation(alias.name, "", new_cols)
-        relation.hidden = set(relation.by_name) & {c.name.casefold() for c in table.columns}
-        scope.add(relation)
+        scope.add(relation, hidden={c.name.casefold() for c in table.columns})
     return scope
 
 
@@ -481,11 +480,8 @@ def _from(
     scope = Scope()
     queries = QueryBinder(ctx)
     ctes = queries.definitions(ast, scope)
-    plan = queries.table_item(source, scope)
-    for item in also:
-        plan = Join("inner", plan, queries.table_item(item, scope), ())
-    for join in ast.args.get("joins") or []:
-        plan = queries._join(plan, join, scope)
+    listed = [exp.Join(this=item.copy()) for item in also]
+    plan = queries.joined(source, [*listed, *(ast.args.get("joins") or [])], scope)
     return scope, plan, ctes
 
 

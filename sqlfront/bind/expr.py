@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
@@ -12,27 +12,29 @@ from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.convert_text import parse_datetime, parse_duration
 from coprocessor.errors import ResolveError
-from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Param, Subquery, walk
+from coprocessor.expr import Column, Const, Context, Expr, Param, Subquery, Window, walk
 from coprocessor.functions.inference import collated
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
+from sqlfront.bind.aggregates import bind_aggregate, bind_group_concat, computes
 from sqlfront.bind.collations import with_same_types
 from sqlfront.bind.messages import position_of, refuse
+from sqlfront.bind.row_values import compare_rows, row_in, row_items, row_subquery, wide_query, wrong_columns
 from sqlfront.bind.scope import BindContext, Scope
 from sqlfront.bind.types import cast_type
 from sqlfront.bind.windows import bind_window
 from sqlfront.catalog.charsets import check_charset
 from sqlfront.errors import (
-    ER_INVALID_GROUP_FUNC_USE,
-    ER_OPERAND_COLUMNS,
     ER_PARSE,
     error,
 )
 from sqlfront.parse import FUNCTION_MARK
+from sqlfront.plan.nodes import PlanColumn
 
 if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
     from sqlfront.catalog.model import Column as CatalogColumn
+    from sqlfront.plan.nodes import Node
 
 
 class ExprBinder:
@@ -48,11 +50,16 @@ class ExprBinder:
         self.allow_aggregates = False
         self.allow_windows = False
         self.aliases: dict[str, Expr] = {}
+        self.items: Mapping[str, Expr | None] = {}
+        """What a subquery here may name of the select list; None for what stands behind it."""
+        self.named: dict[int, exp.Column] = {}
+        """How the columns that were bound are written."""
         self.windows: dict[str, exp.Expression] = {}
         self.values_row: dict[str, Column] | None = None
         self.default_of: Callable[[exp.Column], CatalogColumn] | None = None
         """Finds the column of DEFAULT(column), where rows are written."""
-        self._inside_aggregate = False
+        self.inside_aggregate = False
+        """Whether arguments of an aggregate are being bound."""
 
     def bind(self, node: exp.Expression) -> Expr:
         """Binds one scalar expression."""
@@ -86,18 +93,43 @@ class ExprBinder:
         position = position_of(node)
         if self.aliases and not table:
             alias = self.aliases.get(name.casefold())
-            first = self.clause in _ITEMS_FIRST and not self._inside_aggregate
+            first = self.clause in _ITEMS_FIRST and not self.inside_aggregate
             if alias is not None and (first or self.scope.local("", "", name) is None):
                 return alias
         found = self.scope.resolve(db, table, name, position, self.clause)
         if found is not None and not table and self.ctx.written is not None:
             self.ctx.written.belongs(node, self.scope.qualifiers(name, found))
+        if found is not None:
+            self.named.setdefault(found.id, node)
         if found is None:
             alias = self.aliases.get(name.casefold()) if not table else None
             if alias is not None:
                 return alias
             raise self.scope.unknown(table, name, position, self.clause)
         return found.ref()
+
+    def item(self, name: str, position: int, clause: str) -> PlanColumn | None:
+        """The column that subqueries read an item of the select list as, by its name; None for no item. Raises 1247 for
+        one that is not known where the subquery is computed, and for an aggregate, but in the subquery's HAVING.
+        """
+        key = name.casefold()
+        if key not in self.items:
+            return None
+        expr = self.items[key]
+        if expr is None or (computes(self.scope, expr) and clause != "having clause"):
+            why = "forward reference in item list" if expr is None else "reference to group function"
+            raise error(1247, f"Reference '{name}' not supported ({why})", position=position, sqlstate="42S22")
+        if any(isinstance(e, Window) for e in walk(expr)):
+            message = (
+                f"You cannot use the alias '{name}' of an expression containing a window function in this context."
+            )
+            raise error(3594, message, position=position)
+        if isinstance(expr, Column) and expr.id in self.scope.ids():
+            return PlanColumn(expr.id, expr.name, expr.type)
+        column = self.scope.named.get(expr)
+        if column is None:
+            column = self.scope.named[expr] = self.ctx.column(name, expr.type)
+        return column
 
     def literal(self, node: exp.Literal) -> Expr:
         return literals.text(node.this) if node.is_string else literals.number(node.this)
@@ -244,57 +276,17 @@ class ExprBinder:
         name = _BINARY[type(node)]
         left, right = _unparen(node.left), _unparen(node.right)
         for side, other, flipped in ((right, left, name), (left, right, _FLIPPED.get(name, name))):
-            if isinstance(side, (exp.Any, exp.All)):
-                return self.quantified(flipped, other, side)
-        left_row, right_row = _row_items(left), _row_items(right)
-        if left_row is not None or right_row is not None:
-            return self.compare_rows(name, node, left, right)
+            quantifier = _quantifier(side)
+            if quantifier is not None:
+                return self.quantified(flipped, other, quantifier)
+        if any(row_items(side) is not None or wide_query(side) for side in (left, right)):
+            return compare_rows(self, name, node, left, right)
         first, second = self.bind(node.left), self.bind(node.right)
         if second.type.is_numeric:
             first = self.number(node.left)
         elif first.type.is_numeric:
             second = self.number(node.right)
         return fn.resolve(name, [first, second])
-
-    def compare_rows(self, name: str, node: exp.Binary, left: exp.Expression, right: exp.Expression) -> Expr:
-        """(a, b) op (c, d), by its expansion into scalar comparisons; a row subquery for = becomes IN."""
-        a, b = _row_items(left), _row_items(right)
-        if a is not None and isinstance(right, exp.Subquery) and name in ("eq", "ne"):
-            found = self.in_subquery(a, right)
-            return found if name == "eq" else fn.resolve("not", [found])
-        if a is not None and isinstance(right, exp.Subquery):
-            return self.row_subquery(right, len(a), lambda row: type(node)(this=node.left.copy(), expression=row))
-        if b is not None and isinstance(left, exp.Subquery):
-            return self.row_subquery(left, len(b), lambda row: type(node)(this=row, expression=node.right.copy()))
-        if a is None or b is None or len(a) != len(b):
-            columns = len(a if a is not None else b or ())
-            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {columns} column(s)", position=position_of(node))
-        lefts, rights = self.bind_all(a), self.bind_all(b)
-        if name in ("eq", "nulleq", "ne"):
-            each = [
-                fn.resolve("nulleq" if name == "nulleq" else "eq", [x, y]) for x, y in zip(lefts, rights, strict=True)
-            ]
-            whole = _chain("and", each)
-            return fn.resolve("not", [whole]) if name == "ne" else whole
-        strict = {"le": "lt", "ge": "gt"}.get(name, name)
-        out = fn.resolve(name, [lefts[-1], rights[-1]])
-        for x, y in zip(reversed(lefts[:-1]), reversed(rights[:-1]), strict=True):
-            tied = fn.resolve("and", [fn.resolve("eq", [x, y]), out])
-            out = fn.resolve("or", [fn.resolve(strict, [x, y]), tied])
-        return out
-
-    def row_subquery(
-        self, query: exp.Subquery, width: int, compared: Callable[[exp.Expression], exp.Expression]
-    ) -> Expr:
-        """A comparison with the one row of a query: the query's own, of what it gives. NULL without a row."""
-        listed = query.this.expressions if isinstance(query.this, exp.Select) else []
-        if listed and len(listed) != width and not any(item.is_star for item in listed):
-            raise error(ER_OPERAND_COLUMNS, f"Operand should contain {width} column(s)", position=position_of(query))
-        names = [f"row_subquery_{i}" for i in range(width)]
-        alias = exp.TableAlias(this=exp.to_identifier("row_subquery"), columns=[exp.to_identifier(n) for n in names])
-        row = exp.Tuple(expressions=[exp.column(name, table="row_subquery") for name in names])
-        select = exp.select(compared(row)).from_(exp.Subquery(this=query.this.copy(), alias=alias))
-        return self.bind(exp.Subquery(this=select))
 
     def negate(self, node: exp.Neg) -> Expr:
         inner = self.bind(node.this)
@@ -346,28 +338,19 @@ class ExprBinder:
     def in_(self, node: exp.In) -> Expr:
         query = node.args.get("query")
         left = _unparen(node.this)
-        row = _row_items(left)
-        if isinstance(left, exp.Subquery) and isinstance(left.this, exp.Select) and len(left.this.expressions) > 1:
+        row = row_items(left)
+        width = wide_query(left)
+        if isinstance(left, exp.Subquery) and width:
             rest = {k: v.copy() if isinstance(v, exp.Expression) else [e.copy() for e in v]
                     for k, v in node.args.items() if k != "this" and v}  # fmt: skip
-            return self.row_subquery(left, len(left.this.expressions), lambda row: exp.In(this=row, **rest))
+            return row_subquery(self, left, width, lambda row: exp.In(this=row, **rest))
         if query is not None:
             return self.in_subquery(row if row is not None else [node.this], query)
         if node.args.get("unnest") or node.args.get("field"):
             raise refuse(node)
-        if row is None:
-            return fn.resolve("in", self.bind_all([node.this, *node.expressions]))
-        each: list[Expr] = []
-        lefts = self.bind_all(row)
-        for item in node.expressions:
-            rights = _row_items(_unparen(item))
-            if rights is None or len(rights) != len(lefts):
-                raise error(
-                    ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(item)
-                )
-            pairs = zip(lefts, self.bind_all(rights), strict=True)
-            each.append(_chain("and", [fn.resolve("eq", [x, y]) for x, y in pairs]))
-        return _chain("or", each)
+        if row is not None:
+            return row_in(self, row, node.expressions)
+        return fn.resolve("in", self.bind_all([node.this, *node.expressions]))
 
     def case(self, node: exp.Case) -> Expr:
         args: list[Expr] = []
@@ -585,88 +568,60 @@ class ExprBinder:
 
     # Aggregates and windows
 
-    def aggregate(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Agg:
-        if not self.allow_aggregates or self._inside_aggregate:
-            raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
-        distinct = False
-        if len(args) == 1 and isinstance(args[0], exp.Distinct):
-            distinct, args = True, args[0].expressions
-        if len(args) == 1 and isinstance(args[0], exp.Star):
-            if name != "count" or distinct:
-                raise refuse(node)
-            args = []
-        elif name == "count" and not args:
-            raise error(
-                1064, "You have an error in your SQL syntax: COUNT needs an argument", position=position_of(node)
-            )
-        return fn.resolve_agg(name, self._aggregate_args(args), distinct=distinct)
+    def aggregate(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        return bind_aggregate(self, name, args, node)
 
     def approx_count_distinct(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         """Counted exactly."""
         return self.aggregate("count", [exp.Distinct(expressions=list(args))], node)
-
-    def _aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
-        self._inside_aggregate = True
-        saved = self.aliases
-        self.aliases = {n: e for n, e in saved.items() if not has_aggregate(e)}
-        try:
-            return self.bind_all(args)
-        finally:
-            self._inside_aggregate = False
-            self.aliases = saved
-
-    def group_concat(self, node: exp.GroupConcat) -> Expr:
-        if not self.allow_aggregates or self._inside_aggregate:
-            raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
-        inner = node.this
-        keys: list[OrderKey] = []
-        separator = node.args.get("separator")
-        if isinstance(inner, exp.Order):
-            ordered = inner.expressions
-            inner = inner.this
-            bound = self._aggregate_args([o.this for o in ordered])
-            keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
-        distinct = isinstance(inner, exp.Distinct)
-        items = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
-        if len(items) == 1 and isinstance(items[0], exp.Concat):
-            items = items[0].expressions
-        mark = separator.this if isinstance(separator, exp.Literal) else ","
-        return fn.resolve_agg(
-            "group_concat", self._aggregate_args(items), distinct=distinct, order_by=keys, separator=mark
-        )
 
     def window(self, node: exp.Window) -> Expr:
         return bind_window(self, node)
 
     # Subqueries
 
+    def _subquery(self, node: exp.Expression) -> tuple[Node, set[int]]:
+        around, self.scope.binder = self.scope.binder, self
+        try:
+            return self.queries.subquery(node, self.scope)
+        finally:
+            self.scope.binder = around
+
     def scalar_subquery(self, node: exp.Expression) -> Expr:
-        plan, scope = self.queries.subquery(node, self.scope)
+        plan, scope = self._subquery(node)
         if len(plan.cols) != 1:
-            raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(node))
+            raise wrong_columns(1, node)
         return Subquery("scalar", plan, plan.cols[0].type, outer=frozenset(scope))
 
     def exists(self, node: exp.Exists) -> Expr:
-        plan, outer = self.queries.subquery(node.this, self.scope)
+        plan, outer = self._subquery(node.this)
         return Subquery("exists", plan, t.BOOL, outer=frozenset(outer))
+
+    def row(self, node: exp.Expression) -> Expr:
+        """A row where a value is wanted."""
+        raise wrong_columns(1, node)
 
     def in_subquery(self, items: Sequence[exp.Expression], query: exp.Expression) -> Expr:
         lefts = self.bind_all(items)
-        plan, outer = self.queries.subquery(query, self.scope)
+        plan, outer = self._subquery(query)
         if len(plan.cols) != len(lefts):
-            raise error(
-                ER_OPERAND_COLUMNS, f"Operand should contain {len(lefts)} column(s)", position=position_of(query)
-            )
+            raise wrong_columns(len(lefts), query)
         lefts, plan = with_same_types(self.ctx, lefts, plan)
         return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
 
     def quantified(self, name: str, item: exp.Expression, quantifier: exp.Expression) -> Expr:
         """x op ANY|ALL (subquery)."""
         every = isinstance(quantifier, exp.All)
+        row = row_items(item)
+        if row is not None:
+            if (every, name) not in ((False, "eq"), (True, "ne")):
+                raise wrong_columns(1, item)
+            found = self.in_subquery(row, quantifier.this)
+            return fn.resolve("not", [found]) if every else found
         left = self.bind(item)
-        plan, outer = self.queries.subquery(quantifier.this, self.scope)
+        plan, outer = self._subquery(quantifier.this)
         if len(plan.cols) != 1:
-            raise error(ER_OPERAND_COLUMNS, "Operand should contain 1 column(s)", position=position_of(quantifier))
+            raise wrong_columns(1, quantifier)
         lefts, plan = with_same_types(self.ctx, [left], plan)
         if not every and name == "eq":
             return Subquery("in", plan, t.BOOL, tuple(lefts), outer=frozenset(outer))
@@ -675,32 +630,17 @@ class ExprBinder:
         return Subquery("all" if every else "any", plan, t.BOOL, tuple(lefts), name, outer=frozenset(outer))
 
 
-def aggregates(expr: Expr) -> Iterator[Agg]:
-    """The aggregate calls in an expression."""
-    return (n for n in walk(expr) if isinstance(n, Agg))
-
-
-def has_aggregate(expr: Expr) -> bool:
-    return any(True for _ in aggregates(expr))
+def _quantifier(node: exp.Expression) -> exp.Any | exp.All | None:
+    """ANY or ALL before a subquery; sqlglot takes ALL before a set operation in parentheses of its own for a call."""
+    if isinstance(node, exp.Anonymous) and str(node.this).upper() == "ALL" and len(node.expressions) == 1:
+        return exp.All(this=exp.Subquery(this=node.expressions[0]))
+    return node if isinstance(node, (exp.Any, exp.All)) else None
 
 
 def _unparen(node: exp.Expression) -> exp.Expression:
     while isinstance(node, exp.Paren):
         node = node.this
     return node
-
-
-def _row_items(node: exp.Expression) -> list[exp.Expression] | None:
-    if isinstance(node, exp.Tuple) or (isinstance(node, exp.Anonymous) and str(node.this).lower() == "row"):
-        return list(node.expressions)
-    return None
-
-
-def _chain(op: str, parts: Sequence[Expr]) -> Expr:
-    out = parts[0]
-    for part in parts[1:]:
-        out = fn.resolve(op, [out, part])
-    return out
 
 
 _FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
@@ -755,6 +695,7 @@ _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(("timestampdiff", "timestampadd"), ExprBinder.unit_first),
     "approx_count_distinct": ExprBinder.approx_count_distinct,
     "binary": ExprBinder.binary_call,
+    "row": lambda self, name, args, node: self.row(node),
     "get_format": ExprBinder.get_format,
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
@@ -785,7 +726,8 @@ _BINDERS: dict[type, Any] = {
     exp.CurrentDatetime: ExprBinder.no_paren, exp.Extract: ExprBinder.extract, exp.Trim: ExprBinder.trim,
     exp.Substring: ExprBinder.substring, exp.StrPosition: ExprBinder.position, exp.Chr: ExprBinder.chr,
     exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
-    exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: ExprBinder.group_concat,
+    exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: bind_group_concat,
     exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
-    exp.Exists: ExprBinder.exists, exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
+    exp.Exists: ExprBinder.exists, exp.Tuple: ExprBinder.row,
+    exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
 }  # fmt: skip

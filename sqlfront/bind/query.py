@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
@@ -72,8 +73,7 @@ class QueryBinder:
         """Binds a subquery inside an expression; returns its plan and the outer column ids it refers to."""
         scope = Scope(parent)
         plan = self.query(node, scope)
-        parent_ids = {c.id for r in parent.relations for c in (*r.cols, *r.invisible)}
-        parent.outer |= scope.outer - parent_ids
+        parent.outer |= scope.outer - parent.has()
         return plan, scope.outer
 
     def query(self, node: exp.Expression, scope: Scope | None, item_texts: Sequence[str] = ()) -> Node:
@@ -81,6 +81,8 @@ class QueryBinder:
         around = scope if scope is not None else Scope()
         definitions = self.definitions(node, around)
         match node:
+            case exp.Subquery() if _only_ordered(node):
+                plan = self._select(_with_tail(node), around, item_texts)
             case exp.Subquery() | exp.Paren():
                 inner = self.query(node.this, around, item_texts)
                 plan = self._ordered(inner, node, Scope(around))
@@ -226,15 +228,38 @@ class QueryBinder:
             return ONE_ROW
         if isinstance(clause.this, exp.Table) and clause.this.name.lower() == "dual" and not node.args.get("joins"):
             return ONE_ROW
-        plan = self.table_item(clause.this, scope)
-        for join in node.args.get("joins") or []:
-            plan = self._join(plan, join, scope)
+        plan = self.joined(clause.this, node.args.get("joins") or [], scope)
         for lateral in node.args.get("laterals") or []:
             raise refuse(lateral)
         return plan
 
+    def joined(self, first: exp.Expression, joins: Sequence[exp.Join], scope: Scope) -> Node:
+        """Binds an item of a FROM clause and what is joined to it. A comma binds less than JOIN: what is joined behind
+        it, by its ON and USING, are the tables from there on.
+        """
+        joins = [*(first.args.get("joins") or []), *joins]
+        start = _Mark.of(scope)
+        plan = self._item(first, scope)
+        before: Node | None = None
+        for i, join in enumerate(joins):
+            if _is_comma(join):
+                behind = itertools.takewhile(lambda j: not _is_comma(j), joins[i + 1 :])
+                if before is not None:
+                    plan, before = Join("inner", before, plan, ()), None
+                start = _Mark.of(scope)
+                if any((j.side or "").upper() == "RIGHT" for j in behind):
+                    # what it keeps without partners has partners beyond the comma
+                    before, plan = plan, self.table_item(join.this, scope)
+                    continue
+            plan = self._join(plan, join, scope, start)
+        return plan if before is None else Join("inner", before, plan, ())
+
     def table_item(self, node: exp.Expression, scope: Scope) -> Node:
         """Binds one item of a FROM clause (with the joins that hang on it) and puts its relations into scope."""
+        return self.joined(node, [], scope)
+
+    def _item(self, node: exp.Expression, scope: Scope) -> Node:
+        """An item of a FROM clause without what is joined to it."""
         match node:
             case exp.Table():
                 plan = self._table(node, scope)
@@ -254,8 +279,6 @@ class QueryBinder:
                     plan = Join("inner", plan, self.table_item(item, scope), ())
             case _:
                 raise refuse(node)
-        for join in node.args.get("joins") or []:
-            plan = self._join(plan, join, scope)
         return plan
 
     def _table(self, node: exp.Table, scope: Scope) -> Node:
@@ -343,7 +366,7 @@ class QueryBinder:
         inner.ctes.update(scope.ctes)
         if lateral:
             plan = self.query(query, inner)
-            scope.outer |= inner.outer - {c.id for r in scope.relations for c in r.cols}
+            scope.outer |= inner.outer - scope.has()
         else:
             plan = self.query(query, inner)
             scope.outer |= inner.outer
@@ -365,7 +388,7 @@ class QueryBinder:
             raise refuse(node)
         return self._derived(node, inner.this, scope, lateral=True)
 
-    def _join(self, left: Node, node: exp.Join, scope: Scope) -> Node:
+    def _join(self, left: Node, node: exp.Join, scope: Scope, start: _Mark) -> Node:
         side, method = (node.side or "").upper(), (node.method or "").upper()
         kind = (node.kind or "").upper()
         if (
@@ -374,23 +397,25 @@ class QueryBinder:
             or method not in ("", "NATURAL")
         ):
             raise refuse(node)
-        before = list(scope.relations)
+        middle = _Mark.of(scope)
         lateral = isinstance(node.this, exp.Lateral)
         right = self.table_item(node.this, scope)
-        added = scope.relations[len(before) :]
         on: list[Expr] = []
         using = [i.name for i in node.args.get("using") or []]
         if method == "NATURAL":
-            using = _common_names(before, added, scope)
+            names = {c.name.casefold() for c in scope.shown[middle.shown :]}
+            using = [c.name for c in scope.shown[start.shown : middle.shown] if c.name.casefold() in names]
             if self.ctx.written is not None:
                 self.ctx.written.join_by(node, using)
         if using:
-            on = self._using(using, before, added, side, scope, position_of(node))
+            on = self._using(using, side, scope, start, middle, position_of(node))
         elif node.args.get("on") is not None:
-            binder = ExprBinder(self.ctx, scope, self)
+            both = scope.part(start.relations, start.shown)
+            binder = ExprBinder(self.ctx, both, self)
             binder.clause = "on clause"
             on = binder.bind_condition(node.args["on"])
-        elif side:
+            scope.outer |= both.outer
+        elif side and method != "NATURAL":
             raise error(
                 1064,
                 "You have an error in your SQL syntax: an outer join needs ON or USING",
@@ -404,35 +429,29 @@ class QueryBinder:
         return joined
 
     def _using(
-        self,
-        names: Sequence[str],
-        before: list[Relation],
-        added: list[Relation],
-        side: str,
-        scope: Scope,
-        position: int,
+        self, names: Sequence[str], side: str, scope: Scope, start: _Mark, middle: _Mark, position: int
     ) -> list[Expr]:
-        """The equalities of USING; each name stays once, as the column of the preserved side."""
+        """The equalities of USING. Each name is shown once, as the column of the preserved side, before the others."""
         left_scope, right_scope = Scope(), Scope()
-        left_scope.relations, right_scope.relations = before, added
-        left_scope.merged = scope.merged
+        left_scope.show(scope.shown[start.shown : middle.shown])
+        right_scope.show(scope.shown[middle.shown :])
+        # of a right join the preserved side's columns come first, as if it were a left join written the other way round
+        first, second = (right_scope, left_scope) if side == "RIGHT" else (left_scope, right_scope)
         on: list[Expr] = []
-        first = added if side == "RIGHT" else before
-        places = {key: i for i, key in enumerate(key for relation in first for key in relation.by_name)}
-        for name in sorted(names, key=lambda name: places.get(name.casefold(), -1)):
+        common: list[PlanColumn] = []
+        dropped: set[int] = set()
+        places = {col.name.casefold(): i for i, col in enumerate(first.shown)}
+        for name in sorted(dict.fromkeys(names), key=lambda name: places.get(name.casefold(), -1)):
             a = left_scope.local("", "", name, position, "from clause")
             b = right_scope.local("", "", name, position, "from clause")
             if a is None or b is None:
                 raise error(ER_BAD_FIELD, f"Unknown column '{name}' in 'from clause'", position=position)
             on.append(fn.resolve("eq", [a.ref(), b.ref()]))
-            key = name.casefold()
-            for relation in (*before, *added):
-                if key in relation.by_name:
-                    relation.hidden.add(key)
-            scope.merged[key] = b if side == "RIGHT" else a
-        if side == "RIGHT":
-            # The preserved side's columns come first, as if it were a left join written the other way round.
-            scope.relations = [*added, *before]
+            common.append(b if side == "RIGHT" else a)
+            dropped |= {a.id, b.id}
+        rest = [c for c in (*first.shown, *second.shown) if c.id not in dropped]
+        scope.merged |= {c.id for c in common}
+        scope.show([*common, *rest], start.shown)
         return on
 
     def _refresh(self, scope: Scope, plan: Node) -> None:
@@ -455,13 +474,13 @@ class QueryBinder:
         try:
             return SelectBinder(self, node, scope).bind(item_texts)
         finally:
-            around.outer |= scope.outer - {c.id for r in around.relations for c in (*r.cols, *r.invisible)}
+            around.outer |= scope.outer - around.has()
 
     def _ordered(self, plan: Node, node: exp.Expression, scope: Scope) -> Node:
         """ORDER BY and LIMIT on a set operation, VALUES or parentheses: over the output columns alone."""
         from sqlfront.bind.select import ordinal
 
-        scope.relations = [Relation("", "", plan.cols)]
+        scope.add(Relation("", "", plan.cols))
         order = node.args.get("order")
         if order is not None:
             binder = ExprBinder(self.ctx, scope, self)
@@ -529,6 +548,24 @@ def _has_tail(node: exp.Expression) -> bool:
     return any(node.args.get(k) is not None for k in ("order", "limit", "offset", "with_"))
 
 
+def _only_ordered(node: exp.Subquery) -> bool:
+    """Whether ORDER BY and LIMIT stand behind parentheses round one SELECT that has none: they are its own."""
+    inner = node.this
+    while isinstance(inner, exp.Subquery) and not _has_tail(inner):
+        inner = inner.this
+    return node.args.get("order") is not None and isinstance(inner, exp.Select) and not _has_tail(inner)
+
+
+def _with_tail(node: exp.Subquery) -> exp.Select:
+    inner = node.this
+    while not isinstance(inner, exp.Select):
+        inner = inner.this
+    select = inner.copy()
+    for key in ("order", "limit", "offset"):
+        select.set(key, node.args.get(key))
+    return select
+
+
 def _reads(node: exp.Expression, name: str) -> bool:
     return any(not t_.db and t_.name.casefold() == name.casefold() for t_ in node.find_all(exp.Table))
 
@@ -546,14 +583,21 @@ def _renamed(cols: tuple[PlanColumn, ...], names: Sequence[str], position: int) 
     return tuple(replace(c, name=n) for c, n in zip(cols, names, strict=True))
 
 
-def _common_names(before: Sequence[Relation], added: Sequence[Relation], scope: Scope) -> list[str]:
-    right = {c.name.casefold() for r in added for c in r.cols}
-    out: list[str] = []
-    for relation in before:
-        for col in relation.cols:
-            if col.name.casefold() in right and col.name.casefold() not in (n.casefold() for n in out):
-                out.append(col.name)
-    return out
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Where the tables of a join begin in their scope."""
+
+    relations: int
+    shown: int
+
+    @classmethod
+    def of(cls, scope: Scope) -> _Mark:
+        return cls(len(scope.relations), len(scope.shown))
+
+
+def _is_comma(join: exp.Join) -> bool:
+    """Whether tables are joined by a comma: the parser is given CROSS JOIN for every JOIN that stands alone."""
+    return not (join.kind or join.side or join.method or join.args.get("on") or join.args.get("using"))
 
 
 def index_hints(node: exp.Table, table: str, known: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

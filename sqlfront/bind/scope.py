@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,22 +12,21 @@ from sqlfront.plan.nodes import Cte, PlanColumn
 from sqlfront.variables import READ_ENGINES
 
 if TYPE_CHECKING:
+    from coprocessor.expr import Agg, Expr
     from sqlfront.bind.engines import StorageHints
+    from sqlfront.bind.expr import ExprBinder
     from sqlfront.bind.view_text import DefinitionText
     from sqlfront.catalog.model import Schema, Table
 
 
 @dataclass(slots=True)
 class Relation:
-    """One item of a FROM clause. `hidden` are names merged into another relation's by USING or NATURAL; `view` is the
-    name of the view that it is, "" for others.
-    """
+    """One item of a FROM clause. `view` is the name of the view that it is, "" for others."""
 
     alias: str
     db: str
     cols: tuple[PlanColumn, ...]
     by_name: dict[str, list[PlanColumn]] = field(default_factory=dict)
-    hidden: set[str] = field(default_factory=set)
     invisible: tuple[PlanColumn, ...] = ()
     view: str = ""
 
@@ -103,52 +102,118 @@ class BindContext:
 
 
 class Scope:
-    """Relations visible to expressions; `parent` is the query around a subquery."""
+    """Relations visible to expressions; `parent` is the query around a subquery.
+
+    `shown` is what names without a qualifier mean and `*` stands for, in its order: a column that USING or NATURAL made
+    of two is there once. `merged` has the ids of such columns.
+
+    `binder` is what binds the expression of this query in which a subquery is being bound. `aggregates` are those of
+    this query that stand in its subqueries, by the ids of the columns that the subqueries read them as; `named` are the
+    items of its select list that its subqueries name.
+    """
 
     def __init__(self, parent: Scope | None = None) -> None:
         self.parent = parent
         self.relations: list[Relation] = []
-        self.merged: dict[str, PlanColumn] = {}
+        self.merged: set[int] = set()
         self.ctes: dict[str, Cte] = dict(parent.ctes) if parent is not None else {}
         self.outer: set[int] = set()
         self.storage: StorageHints | None = None
+        self.binder: ExprBinder | None = None
+        self.aggregates: dict[int, tuple[Agg, PlanColumn]] = {}
+        self.named: dict[Expr, PlanColumn] = {}
+        self._shown: list[PlanColumn] = []
+        self._by_name: dict[str, list[PlanColumn]] | None = None
 
-    def add(self, relation: Relation, position: int = -1) -> None:
+    @property
+    def shown(self) -> Sequence[PlanColumn]:
+        return self._shown
+
+    def show(self, columns: Iterable[PlanColumn], start: int = 0) -> None:
+        """Puts columns in the place of what is shown from `start` on."""
+        self._shown[start:] = columns
+        self._by_name = None
+
+    def add(self, relation: Relation, position: int = -1, *, hidden: Collection[str] = ()) -> None:
+        """Adds a relation; raises 1066 for a name that is there. `hidden` are those of its columns, in lower case, that
+        only a qualifier tells.
+        """
         key = (relation.alias.casefold(), relation.db.casefold())
         if relation.alias and any((r.alias.casefold(), r.db.casefold()) == key for r in self.relations):
             raise error(1066, f"Not unique table/alias: '{relation.alias}'", position=position)
         self.relations.append(relation)
+        self.show((c for c in relation.cols if c.name.casefold() not in hidden), len(self._shown))
+
+    def part(self, relations: int, shown: int) -> Scope:
+        """A scope in the same surroundings, of what was added after so many relations and columns."""
+        out = Scope(self.parent)
+        out.ctes = self.ctes
+        out.relations = self.relations[relations:]
+        out.merged = self.merged
+        out.show(self._shown[shown:])
+        return out
+
+    def ids(self) -> set[int]:
+        """All columns of this scope's relations."""
+        return {c.id for r in self.relations for c in (*r.cols, *r.invisible)}
+
+    def has(self) -> set[int]:
+        """All that subqueries read of this scope."""
+        return self.ids() | self.aggregates.keys() | {c.id for c in self.named.values()}
+
+    def read_outer(self, id_: int, of: Scope) -> None:
+        """Notes that a query within another reads a column of it."""
+        scope: Scope | None = self
+        while scope is not None and scope is not of:
+            scope.outer.add(id_)
+            scope = scope.parent
 
     def local(
         self, db: str, table: str, name: str, position: int = -1, clause: str = "field list"
     ) -> PlanColumn | None:
         """Finds a column among this scope's relations alone; raises 1052 when it is ambiguous."""
-        key = name.casefold()
-        if not table and key in self.merged:
-            return self.merged[key]
-        found: list[PlanColumn] = []
-        for relation in self.relations:
-            if table and relation.alias.casefold() != table.casefold():
-                continue
-            if db and relation.db and relation.db.casefold() != db.casefold():
-                continue
-            if not table and key in relation.hidden:
-                continue
-            found.extend(relation.by_name.get(key, ()))
+        found = self._named(table, db, name.casefold()) if table else self._unqualified(name.casefold())
         if len({c.id for c in found}) > 1:
             raise error(ER_NON_UNIQ, f"Column '{name}' in {clause} is ambiguous", position=position)
         return found[0] if found else None
+
+    def is_ambiguous(self, name: str) -> bool:
+        """Whether several columns of this scope's relations are called so."""
+        return len({c.id for c in self._unqualified(name.casefold())}) > 1
+
+    def _named(self, table: str, db: str, key: str) -> list[PlanColumn]:
+        found: list[PlanColumn] = []
+        for relation in self.relations:
+            if relation.alias.casefold() == table.casefold() and (
+                not db or not relation.db or relation.db.casefold() == db.casefold()
+            ):
+                found.extend(relation.by_name.get(key, ()))
+        return found
+
+    def _unqualified(self, key: str) -> Sequence[PlanColumn]:
+        if self._by_name is None:
+            self._by_name = {}
+            for col in (*self._shown, *(c for r in self.relations for c in r.invisible)):
+                self._by_name.setdefault(col.name.casefold(), []).append(col)
+        return self._by_name.get(key, ())
 
     def resolve(
         self, db: str, table: str, name: str, position: int = -1, clause: str = "field list"
     ) -> PlanColumn | None:
         """Finds a column here or in the scopes around; notes references to outer columns on the way."""
         found = self.local(db, table, name, position, clause)
-        if found is not None:
-            return found
-        if self.parent is None:
+        return found if found is not None else self.around(db, table, name, position, clause)
+
+    def around(self, db: str, table: str, name: str, position: int, clause: str) -> PlanColumn | None:
+        """Finds a column in the scopes around alone."""
+        around = self.parent
+        if around is None:
             return None
-        found = self.parent.resolve(db, table, name, position, clause)
+        found = around.local(db, table, name, position, clause)
+        if found is None and not table and around.binder is not None:
+            found = around.binder.item(name, position, clause)
+        if found is None:
+            found = around.around(db, table, name, position, clause)
         if found is not None:
             self.outer.add(found.id)
         return found
@@ -157,7 +222,7 @@ class Scope:
         """What tells a column that `resolve` found by its name alone from others; nothing when no qualifier does."""
         scope: Scope | None = self
         while scope is not None:
-            if column.id in {merged.id for merged in scope.merged.values()}:
+            if column.id in scope.merged:
                 return ()
             for relation in scope.relations:
                 if relation.alias and column.id in {c.id for c in relation.by_name.get(name.casefold(), ())}:
@@ -191,17 +256,8 @@ class Scope:
             ER_BAD_FIELD, f"Unknown column '{shown}' in '{clause}'{near_match(name, known)}", position=position
         )
 
-    def columns(self) -> tuple[PlanColumn, ...]:
-        """What `*` stands for."""
-        out: list[PlanColumn] = list(self.merged.values())
-        for relation in self.relations:
-            out.extend(c for c in relation.cols if c.name.casefold() not in relation.hidden)
-        return tuple(out)
-
     def qualified(self) -> list[tuple[str, ...]]:
         """What `*` stands for, each column with as many qualifiers as tell it from others."""
-        out: list[tuple[str, ...]] = [(col.name,) for col in self.merged.values()]
-        for relation in self.relations:
-            qualifiers = self._qualifiers(relation)
-            out.extend((*qualifiers, c.name) for c in relation.cols if c.name.casefold() not in relation.hidden)
-        return out
+        of = {c.id: self._qualifiers(relation) for relation in self.relations for c in relation.cols}
+        alone = {c.id for c in self._shown if c.id in self.merged and len(self._unqualified(c.name.casefold())) == 1}
+        return [(c.name,) if c.id in alone else (*of[c.id], c.name) for c in self._shown]

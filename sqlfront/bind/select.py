@@ -7,7 +7,7 @@ referring to them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,12 @@ from coprocessor.expr import (
     Subquery,
     Window,
     children,
+    columns,
     transform,
     walk,
 )
-from sqlfront.bind.expr import ExprBinder, aggregates, has_aggregate
+from sqlfront.bind.aggregates import aggregates, computes
+from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse, text_of
 from sqlfront.bind.scope import Scope
 from sqlfront.errors import (
@@ -42,6 +44,7 @@ from sqlfront.errors import (
     ER_WRONG_FIELD_WITH_GROUP,
     DatabaseError,
     error,
+    unsupported,
 )
 from sqlfront.plan.nodes import (
     Aggregate,
@@ -73,6 +76,7 @@ class SelectBinder:
         self.groups: list[tuple[Expr, PlanColumn]] = []
         self.aggs: list[tuple[Agg, PlanColumn]] = []
         self.dependent: set[int] = set()
+        self.in_having: dict[int, exp.Column] = {}
 
     def bind(self, item_texts: Sequence[str]) -> Node:
         node = self.node
@@ -86,12 +90,17 @@ class SelectBinder:
         having, order = self._having(items), self._order(items)
         group = node.args.get("group")
         used = {a.func for e in (*(e for _, e in items), *having, *(k.expr for k in order)) for a in aggregates(e)}
-        if group is None and used == {"any_value"}:  # which makes no group of the rows: it is each row's value
+        within = self.scope.aggregates
+        if (
+            group is None and used == {"any_value"} and not within
+        ):  # which makes no group of the rows: it is each row's value
             items = [(name, transform(e, _as_it_is)) for name, e in items]
             having = [transform(e, _as_it_is) for e in having]
             order = [OrderKey(transform(k.expr, _as_it_is), k.desc) for k in order]
-        elif group is not None or used:
+        elif group is not None or used or within:
             plan, items, having, order = self._aggregate(plan, group, items, having, order)
+        for expr, column in self.scope.named.items():
+            plan = Project(plan, (*plan.cols, column), (*(c.ref() for c in plan.cols), expr))
         if having:
             plan = Filter(plan, tuple(having))
         plan, items, order = self._windows(plan, items, order)
@@ -112,6 +121,8 @@ class SelectBinder:
         nodes = self.node.expressions
         if not nodes:
             raise error(1064, "You have an error in your SQL syntax: SELECT lists nothing")
+        named: dict[str, Expr | None] = {i.alias.casefold(): None for i in nodes if isinstance(i, exp.Alias)}
+        binder.items = named
         texts = item_texts if len(item_texts) == len(nodes) else [""] * len(nodes)
         out: list[tuple[str, Expr]] = []
         for node, text in zip(nodes, texts, strict=True):
@@ -119,14 +130,17 @@ class SelectBinder:
             if star is not None:
                 out.extend((c.name, c.ref()) for c in star)
                 continue
-            out.append((item_name(node, text), binder.bind(node)))
+            expr = binder.bind(node)
+            out.append((item_name(node, text), expr))
+            if isinstance(node, exp.Alias) and named[node.alias.casefold()] is None:
+                named[node.alias.casefold()] = expr
         return out
 
     def _star(self, node: exp.Expression) -> Sequence[PlanColumn] | None:
         if isinstance(node, exp.Star):
             if any(node.args.values()):
                 raise refuse(node)
-            columns = self.scope.columns()
+            columns = self.scope.shown
             if not self.scope.relations:
                 raise error(1096, "No tables used")
             if self.ctx.written is not None:
@@ -148,24 +162,64 @@ class SelectBinder:
             return []
         binder = self._binder("having clause", aggregates=True)
         group = self.node.args.get("group")
-        names = {g.name.casefold() for g in group.expressions if isinstance(g, exp.Column)} if group else set()
+        binder.items = _aliases(self.node, items)
         # of an item and a column with one name the column counts where it is grouped by, else the item
-        grouped = {name for name in names if self.scope.local("", "", name) is not None}
-        binder.aliases = {n: e for n, e in _aliases(self.node, items).items() if n not in grouped}
+        binder.aliases = self._selected_of_several(items) | binder.items
+        for name, found in self._grouped_columns(group).items():
+            binder.aliases.pop(name, None)
+            if len(found) == 1:  # the name of several is ambiguous
+                binder.aliases[name] = found[0]
+        self.in_having = binder.named
         return binder.bind_condition(clause.this)
+
+    def _grouped_columns(self, group: exp.Group | None) -> dict[str, list[Column]]:
+        """The columns of GROUP BY by their names, which HAVING may use without a qualifier: what FROM has besides of a
+        name does not count.
+        """
+        out: dict[str, list[Column]] = {}
+        for node in group.expressions if group else ():
+            if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
+                column = self.scope.local(node.db, node.table, node.name, position_of(node), "group statement")
+                if column is not None and column.ref() not in out.setdefault(column.name.casefold(), []):
+                    out[column.name.casefold()].append(column.ref())
+        return out
+
+    def _selected_of_several(self, items: Sequence[tuple[str, Expr]]) -> dict[str, Expr]:
+        """Of the columns that FROM has several of by a name, those that the select list has the only one of."""
+        found: dict[str, set[Expr]] = {}
+        for name, expr in items:
+            if isinstance(expr, Column) and self.scope.is_ambiguous(name):
+                found.setdefault(name.casefold(), set()).add(expr)
+        return {name: next(iter(exprs)) for name, exprs in found.items() if len(exprs) == 1}
 
     def _order(self, items: Sequence[tuple[str, Expr]]) -> list[OrderKey]:
         clause = self.node.args.get("order")
         if clause is None:
             return []
         binder = self._binder("order clause", aggregates=True, windows=True)
-        binder.aliases = _aliases(self.node, items)
+        binder.aliases = binder.items = _aliases(self.node, items)
+        selected = self._selected_of_several(items)
         keys = []
         for item in clause.expressions:
-            index = ordinal(item.this, len(items), "order clause")
-            expr = items[index][1] if index is not None else binder.bind(item.this)
+            expr = self._key(item.this, items, selected, binder, "order clause")
             keys.append(OrderKey(expr, bool(item.args.get("desc"))))
         return keys
+
+    def _key(
+        self,
+        node: exp.Expression,
+        items: Sequence[tuple[str, Expr]],
+        selected: Mapping[str, Expr],
+        binder: ExprBinder,
+        clause: str,
+    ) -> Expr:
+        """What is grouped or ordered by: an item by its place, a selected column by its name, or any other."""
+        index = ordinal(node, len(items), clause)
+        if index is not None:
+            return items[index][1]
+        name = node.name.casefold() if isinstance(node, exp.Column) and not node.table else ""
+        of_several = binder.aliases.get(name, selected.get(name)) if name and self.scope.is_ambiguous(name) else None
+        return binder.bind(node) if of_several is None else of_several
 
     # Aggregation
 
@@ -185,6 +239,7 @@ class SelectBinder:
         if rollup:
             self.groups = [(e, replace(c, id=self.ctx.new_id(), nullable=True)) for e, c in self.groups]
         self._find_dependent(plan)
+        self.aggs.extend(self.scope.aggregates.values())
         new_items = []
         for i, (name, expr) in enumerate(items):
             new_items.append((name, self._lift(expr, f"Expression #{i + 1} of SELECT list", name)))
@@ -192,6 +247,10 @@ class SelectBinder:
         new_order = [
             OrderKey(self._lift(k.expr, f"Expression #{i + 1} of ORDER BY", ""), k.desc) for i, k in enumerate(order)
         ]
+        for expr in list(self.scope.named):
+            number = next(i for i, (_, e) in enumerate(items, 1) if e == expr)
+            column = self.scope.named.pop(expr)
+            self.scope.named[self._lift(expr, f"Expression #{number} of SELECT list", "")] = column
         self._check_grouping(rollup)
         cols = tuple(c for _, c in self.groups) + tuple(c for _, c in self.aggs)
         node = Aggregate(plan, cols, tuple(e for e, _ in self.groups), tuple(a for a, _ in self.aggs), rollup)
@@ -218,11 +277,11 @@ class SelectBinder:
 
     def _bind_groups(self, group: exp.Group, items: list[tuple[str, Expr]]) -> None:
         binder = self._binder("group statement")
-        binder.aliases = {n: e for n, e in _aliases(self.node, items).items() if not has_aggregate(e)}
+        binder.aliases = _aliases(self.node, items)
+        selected = self._selected_of_several(items)
         for node in group.expressions:
-            index = ordinal(node, len(items), "group statement")
-            expr = items[index][1] if index is not None else binder.bind(node)
-            if has_aggregate(expr):
+            expr = self._key(node, items, selected, binder, "group statement")
+            if computes(self.scope, expr):
                 raise error(1056, f"Can't group on '{text_of(node)}'", position=position_of(node))
             if any(e == expr for e, _ in self.groups):
                 continue
@@ -249,11 +308,8 @@ class SelectBinder:
                 return expr
             case Subquery():
                 args = tuple(self._lift(a, where, text) for a in expr.args)
-                own = {c.id for r in self.scope.relations for c in r.cols}
-                kept = {c.id for _, c in self.groups}
-                for missing in (expr.outer & own) - kept:
-                    column = next(c for r in self.scope.relations for c in r.cols if c.id == missing)
-                    raise self._not_grouped(column.ref(), where)
+                for missing in sorted((expr.outer & self.scope.ids()) - {c.id for _, c in (*self.groups, *self.aggs)}):
+                    self._keep(missing, where)
                 return replace(expr, args=args)
             case Window():
                 return _rebuild_window(expr, [self._lift(c, where, text) for c in children(expr)])
@@ -274,16 +330,28 @@ class SelectBinder:
 
     def _ungrouped(self, column: Column, where: str) -> Expr:
         """A column that is not grouped: of an outer query, determined by the groups, or an error."""
-        own = {c.id for r in self.scope.relations for c in (*r.cols, *r.invisible)} | {
-            c.id for c in self.scope.merged.values()
-        }
-        if column.id not in own:
+        if column.id not in self.scope.ids():
             return column
         if column.id not in self.dependent and self.ctx.full_group_by:
             if where == "HAVING clause":
+                node = self.in_having.get(column.id)
+                outer = node and self.scope.around(node.db, node.table, node.name, position_of(node), "having clause")
+                if outer is not None:
+                    return outer.ref()
                 raise error(ER_BAD_FIELD, f"Unknown column '{column.name}' in 'having clause'")
             raise self._not_grouped(column, where)
         return self._agg_column(fn.resolve_agg("any_value", [column]))
+
+    def _keep(self, id_: int, where: str) -> None:
+        """Leaves a column that is not grouped its id above the groups, where a subquery reads it by that."""
+        column = next(c for r in self.scope.relations for c in (*r.cols, *r.invisible) if c.id == id_)
+        grouped = any(isinstance(e, Column) and e.id == id_ for e, _ in self.groups)
+        if grouped:
+            raise unsupported("a subquery that reads a column of GROUP BY ... WITH ROLLUP")
+        if id_ not in self.dependent and self.ctx.full_group_by:
+            raise self._not_grouped(column.ref(), where)
+        value = fn.resolve_agg("any_value", [column.ref()])
+        self.aggs.append((value, PlanColumn(id_, column.name, column.type)))
 
     def _not_grouped(self, column: Column, where: str) -> DatabaseError:
         shown = next(
@@ -347,10 +415,16 @@ class SelectBinder:
         distinct = self.node.args.get("distinct") is not None
         if distinct and self.node.args["distinct"].args.get("on") is not None:
             raise refuse(self.node)
-        keys, hidden = self._order_keys(order, cols, exprs, distinct)
-        out: Node = Project(plan, tuple(cols) + tuple(c for c, _ in hidden), tuple(exprs) + tuple(e for _, e in hidden))
+        selected = {e: c.ref() for c, e in zip(cols, exprs, strict=True)} if distinct else None
+        keys, hidden = self._order_keys(order, cols, exprs, selected, {c.id for c in plan.cols})
+        beside = tuple(c for c, _ in hidden), tuple(e for _, e in hidden)
+        out: Node
         if distinct:
-            out = Distinct(out)
+            out = Distinct(Project(plan, tuple(cols), tuple(exprs)))
+            if hidden:
+                out = Project(out, (*cols, *beside[0]), (*(c.ref() for c in cols), *beside[1]))
+        else:
+            out = Project(plan, (*cols, *beside[0]), (*exprs, *beside[1]))
         if keys:
             out = Sort(out, tuple(keys))
         out = self.queries.limited(out, self.node)
@@ -360,9 +434,16 @@ class SelectBinder:
         return out
 
     def _order_keys(
-        self, order: list[OrderKey], cols: list[PlanColumn], exprs: list[Expr], distinct: bool
+        self,
+        order: list[OrderKey],
+        cols: list[PlanColumn],
+        exprs: list[Expr],
+        selected: Mapping[Expr, Column] | None,
+        read: set[int],
     ) -> tuple[list[OrderKey], list[tuple[PlanColumn, Expr]]]:
-        """Sort keys as columns of the projection; what is not selected becomes a hidden column."""
+        """Sort keys as columns of the projection; what is not selected becomes a hidden column. With DISTINCT it is
+        computed of what DISTINCT gives, `selected`, and of nothing that was read before.
+        """
         keys: list[OrderKey] = []
         hidden: list[tuple[PlanColumn, Expr]] = []
         for i, key in enumerate(order):
@@ -371,16 +452,26 @@ class SelectBinder:
             if key.expr in exprs:
                 keys.append(OrderKey(cols[exprs.index(key.expr)].ref(), key.desc))
                 continue
-            if distinct:
+            expr = key.expr if selected is None else _above(key.expr, selected)
+            if selected is not None and columns(expr) & read:
                 raise error(
                     3065,
                     f"Expression #{i + 1} of ORDER BY clause is not in SELECT list, references column which is "
                     "not in SELECT list; this is incompatible with DISTINCT",
                 )
-            col = self.ctx.column("", key.expr.type)
-            hidden.append((col, key.expr))
+            col = self.ctx.column("", expr.type)
+            hidden.append((col, expr))
             keys.append(OrderKey(col.ref(), key.desc))
         return keys, hidden
+
+
+def _above(expr: Expr, selected: Mapping[Expr, Column]) -> Expr:
+    """An expression over the columns of a select list, where it has parts that are items."""
+    if expr in selected:
+        return selected[expr]
+    if isinstance(expr, (Call, Subquery)):
+        return replace(expr, args=tuple(_above(a, selected) for a in expr.args))
+    return expr
 
 
 def _qualifiers(node: exp.Column) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""SELECT with `@name := value` in its list: assignments are made row by row, in the order of the rows and of the items.
+"""`@name := value` in the select list of a query, or of an INSERT: assignments are made row by row, in the order of the
+rows and of the items.
 
 The query is cut in two. What finds, joins, groups, orders and limits the rows runs as any query; the items that assign
 variables, or read those that are assigned, are computed here from its rows. Where that cannot be done nobody could tell
@@ -9,26 +10,28 @@ in which order they happen, and the query is refused with 1235.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlglot import exp
 
 from coprocessor import types as t
 from coprocessor.evaluate import compile_expr
-from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Subquery, Window, columns, walk
+from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Subquery, Window, columns, transform, walk
 from coprocessor.types import BIGINT, FieldType
 from sqlfront import parse
+from sqlfront.bind.dml import bind_insert
 from sqlfront.bind.literals import type_of
 from sqlfront.bind.messages import text_of
 from sqlfront.bind.query import QueryBinder
 from sqlfront.errors import DatabaseError, unsupported
 from sqlfront.exec.context import environment
 from sqlfront.exec.control import evaluate
+from sqlfront.exec.dml import InsertChange
 from sqlfront.exec.query import compile_query, result_columns
 from sqlfront.exec.statement import bind_context
-from sqlfront.plan.nodes import Limit, Node, Project, QueryPlan, Sort, node_exprs, walk_nodes
+from sqlfront.plan.nodes import Limit, Node, PlanColumn, Project, QueryPlan, Sort, node_exprs, plan_of, walk_nodes
 from sqlfront.plan.optimize import optimize
 from sqlfront.result import ListSource, Result, Row
 
@@ -50,30 +53,55 @@ def assigning(
         raise _refused()
     tree = tree.copy()
     _assign_in_from(session, parsed, tree, params)
+    plan, ctx = _bind(session, parsed, params, lambda ctx: QueryBinder(ctx).bind(tree, statement.item_texts))
+    return Assigning(session, plan, ctx)
+
+
+def inserting(
+    session: Session, parsed: parse.Parsed, statement: parse.Insert, params: Sequence[object]
+) -> InsertChange | None:
+    """The executable of an INSERT that assigns variables in its VALUES or SELECT; None for one that does not. Those of
+    FROM are assigned now.
+    """
+    source = statement.ast.expression
+    if source is None or source.find(exp.PropertyEQ) is None:
+        return None
+    tree = statement.ast.copy()
+    _assign_in_from(session, parsed, tree.expression, params)
     statement = replace(statement, ast=tree)
-    _, ctx = _bind(session, parsed, statement, params, session.user_variables)
-    assigned = ctx.assigned or {}
-    read = {name: (value, _as_read(type_, value)) for name, type_ in assigned.items()
-            for value in (session.user_variables.get(name, (None, None))[0],)}  # fmt: skip
-    plan, ctx = _bind(session, parsed, statement, params, {**session.user_variables, **read})
-    return Assigning(session, plan, ctx, frozenset(assigned))
+    plan, ctx = _bind(session, parsed, params, lambda ctx: bind_insert(ctx, statement))
+    items: list[Expr] = []
+    layout: dict[int, int] = {}
+    if plan.query is not None:
+        inner, items, _ = _split(plan.query, ctx)
+        layout = {c.id: place for place, c in enumerate(inner.cols)}
+        plan = replace(plan, query=inner)
+    change = InsertChange(session, plan, ctx.schema)
+    change.items = [compile_expr(item, layout) for item in items]
+    change.assigns, change.alone = True, None
+    return change
 
 
 def _refused() -> DatabaseError:
     return unsupported("assignments to variables where the order of evaluation is not certain")
 
 
+_Plan = TypeVar("_Plan")
+
+
 def _bind(
-    session: Session,
-    parsed: parse.Parsed,
-    statement: parse.Query,
-    params: Sequence[object],
-    variables: Mapping[str, tuple[object, FieldType]],
-) -> tuple[QueryPlan, BindContext]:
+    session: Session, parsed: parse.Parsed, params: Sequence[object], bind: Callable[[BindContext], _Plan]
+) -> tuple[_Plan, BindContext]:
+    """Binds twice: first to see what the variables become, which is what those who read them are told."""
     ctx = bind_context(session, parsed, params)
-    ctx.user_variables = variables
     ctx.assigned = {}
-    return QueryBinder(ctx).bind(statement.ast, statement.item_texts), ctx
+    bind(ctx)
+    read = {name: (value, _as_read(type_, value)) for name, type_ in ctx.assigned.items()
+            for value in (session.user_variables.get(name, (None, None))[0],)}  # fmt: skip
+    ctx = bind_context(session, parsed, params)
+    ctx.user_variables = {**session.user_variables, **read}
+    ctx.assigned = {}
+    return bind(ctx), ctx
 
 
 def _as_read(assigned: FieldType, value: object) -> FieldType:
@@ -131,11 +159,9 @@ class Assigning:
 
     any_integer = False
 
-    def __init__(self, session: Session, plan: QueryPlan, ctx: BindContext, assigned: frozenset[str]) -> None:
+    def __init__(self, session: Session, plan: QueryPlan, ctx: BindContext) -> None:
         self.columns = result_columns(plan)
-        self._names = assigned
-        self._ctx = ctx
-        root, items, width = self._split(plan.root)
+        root, items, width = _split(plan.root, ctx)
         inner = replace(plan, root=root, names=tuple(c.name for c in root.cols))
         remote = session.storage.push_down is not None and plan.lock is None
         inner = replace(inner, root=optimize(root, session.database.statistics, remote=remote))
@@ -147,51 +173,6 @@ class Assigning:
             self._query = compile_query(inner, session.variables.zone)
         layout = {c.id: place for place, c in enumerate(root.cols)}
         self._items = [compile_expr(item, layout) for item in items[:width]]
-
-    def _split(self, root: Node) -> tuple[Node, list[Expr], int]:
-        """The query that gives what the items need; the items over its columns; how many of them are shown."""
-        width = len(root.cols)
-        above: list[Limit | Sort] = []
-        node = root
-        if isinstance(node, Project) and isinstance(node.child, (Limit, Sort)) and _drops(node):
-            node = node.child
-        while isinstance(node, (Limit, Sort)):
-            above.append(node)
-            node = node.child
-        if not isinstance(node, Project):
-            raise _refused()
-        live = [self._is_live(e) for e in node.exprs]
-        dead = [(c, e) for c, e, is_live in zip(node.cols, node.exprs, live, strict=True) if not is_live]
-        needed = {i for e, is_live in zip(node.exprs, live, strict=True) if is_live for i in columns(e)}
-        below = [c for c in node.child.cols if c.id in needed]
-        if needed - {c.id for c in below} or any(
-            map(_cannot_move, (e for e, v in zip(node.exprs, live, strict=True) if v))
-        ):
-            raise _refused()
-        cols = tuple(c for c, _ in dead)
-        exprs = tuple(e for _, e in dead)
-        through = [replace(c, id=self._ctx.new_id()) for c in below]
-        if not cols and not through:
-            cols, exprs = (self._ctx.column("", BIGINT, nullable=False),), (Const(1, BIGINT),)
-        inner: Node = Project(node.child, (*cols, *through), (*exprs, *(c.ref() for c in below)))
-        known = {c.id for c in inner.cols}
-        for one in reversed(above):
-            if isinstance(one, Sort) and any(columns(k.expr) - known for k in one.keys):
-                raise _refused()
-            inner = replace(one, child=inner)
-        if any(self._is_live(e) for n in walk_nodes(inner) for e in node_exprs(n)):
-            raise _refused()
-        moved = {c.id: p.ref() for c, p in zip(below, through, strict=True)}
-        items = [_moved(e, moved) if is_live else c.ref()
-                 for c, e, is_live in zip(node.cols, node.exprs, live, strict=True)]  # fmt: skip
-        return inner, items, width
-
-    def _is_live(self, expr: Expr) -> bool:
-        return any(
-            (isinstance(part, Call) and part.func == ASSIGN)
-            or (isinstance(part, Context) and part.key[0] == "uservar" and part.key[1] in self._names)
-            for part in walk(expr)
-        )
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)
@@ -205,6 +186,70 @@ class Assigning:
             result.close()
         session.found_rows = len(rows)
         return Result(self.columns, ListSource(self.columns, rows))
+
+
+def _split(root: Node, ctx: BindContext) -> tuple[Node, list[Expr], int]:
+    """The query that gives what the items need; the items over its columns; how many of them are shown."""
+    names = frozenset(ctx.assigned or ())
+    width = len(root.cols)
+    above: list[Limit | Sort] = []
+    node = root
+    if isinstance(node, Project) and isinstance(node.child, (Limit, Sort)) and _drops(node):
+        node = node.child
+    while isinstance(node, (Limit, Sort)):
+        above.append(node)
+        node = node.child
+    if not isinstance(node, Project):
+        raise _refused()
+    live = [_is_live(e, names) for e in node.exprs]
+    dead = [(c, e) for c, e, is_live in zip(node.cols, node.exprs, live, strict=True) if not is_live]
+    asked: list[tuple[PlanColumn, Expr]] = []
+
+    def ask(part: Expr) -> Expr:
+        """Leaves a subquery that reads nothing assigned to the query."""
+        if not isinstance(part, Subquery) or _is_live(part, names):
+            return part
+        asked.append((ctx.column("", part.type), part))
+        return asked[-1][0].ref()
+
+    node = replace(node, exprs=tuple(transform(e, ask) if v else e for e, v in zip(node.exprs, live, strict=True)))
+    dead += asked
+    needed = {i for e, is_live in zip(node.exprs, live, strict=True) if is_live for i in columns(e)}
+    needed -= {c.id for c, _ in asked}
+    below = [c for c in node.child.cols if c.id in needed]
+    if needed - {c.id for c in below} or any(
+        map(_cannot_move, (e for e, v in zip(node.exprs, live, strict=True) if v))
+    ):
+        raise _refused()
+    cols = tuple(c for c, _ in dead)
+    exprs = tuple(e for _, e in dead)
+    through = [replace(c, id=ctx.new_id()) for c in below]
+    if not cols and not through:
+        cols, exprs = (ctx.column("", BIGINT, nullable=False),), (Const(1, BIGINT),)
+    inner: Node = Project(node.child, (*cols, *through), (*exprs, *(c.ref() for c in below)))
+    known = {c.id for c in inner.cols}
+    for one in reversed(above):
+        if isinstance(one, Sort) and any(columns(k.expr) - known for k in one.keys):
+            raise _refused()
+        inner = replace(one, child=inner)
+    if any(_is_live(e, names) for n in walk_nodes(inner) for e in node_exprs(n)):
+        raise _refused()
+    moved = {c.id: p.ref() for c, p in zip(below, through, strict=True)}
+    items = [_moved(e, moved) if is_live else c.ref()
+             for c, e, is_live in zip(node.cols, node.exprs, live, strict=True)]  # fmt: skip
+    return inner, items, width
+
+
+def _is_live(expr: Expr, names: frozenset[str]) -> bool:
+    return any(
+        (
+            isinstance(part, Subquery)
+            and any(_is_live(e, names) for n in walk_nodes(plan_of(part)) for e in node_exprs(n))
+        )
+        or (isinstance(part, Call) and part.func == ASSIGN)
+        or (isinstance(part, Context) and part.key[0] == "uservar" and part.key[1] in names)
+        for part in walk(expr)
+    )
 
 
 def _drops(node: Project) -> bool:

@@ -114,6 +114,10 @@ class InsertChange:
         self.table = plan.table
         self.references = References(session, schema, [plan.table])
         self.query = None if plan.query is None else compile_source(session, plan.query)
+        self.items: list[Closure] = []
+        """What is inserted, over the rows of the query; without any the rows themselves."""
+        self.assigns = False
+        """Whether user variables are assigned on the way."""
         own = {i: p for p, i in enumerate(plan.new)} if plan.reads_row else {}
         self.rows = [[None if isinstance(e, DefaultValue) else compile_expr(e, own) for e in row] for row in plan.rows]
         self.filler = ColumnFiller(
@@ -153,7 +157,12 @@ class InsertChange:
         if self.filler_warns:
             filler = ColumnFiller(self.table, session.variables.zone, strict=filler.strict, warn=session.warn)
 
+        variables = dict(session.user_variables) if self.assigns else None
+
         def work(txn: Transaction, pessimistic: bool) -> Result:
+            if variables is not None:  # what was assigned before a race was lost
+                session.user_variables.clear()
+                session.user_variables.update(variables)
             return _InsertRun(self, session, txn, pessimistic, params, filler).run()
 
         result = session.run_write(work, self.references.tables)
@@ -258,6 +267,8 @@ class _InsertRun:
         if change.query is not None:
             # Read to the end before the first row is written: the table may be its own source.
             rows = rows_of(self.session, change.query, self.writer.reader, self.params)
+            if change.items:
+                rows = (tuple([item(row, self.env) for item in change.items]) for row in rows)
             return list(self.env.quota.rows(rows))
         if self.given_rows is not None:
             return map(self._for_parameters, self.given_rows)

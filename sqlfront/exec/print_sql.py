@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.env import Env
-from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery, columns, walk
 from coprocessor.functions.inference import collate_type
 from coprocessor.types import BIGINT
 from sqlfront.errors import unsupported
@@ -153,9 +153,7 @@ class _PlanPrinter:
             case Distinct():
                 return self._distinct(node)
             case Sort():
-                block = self._at(node.child, _ORDER)
-                block.order = "ORDER BY " + ", ".join(self.expr.order_key(k.expr, k.desc) for k in node.keys)
-                return block
+                return self._sorted(node)
             case Limit():
                 block = self._at(node.child, _LIMIT)
                 block.limit = self._limit(node)
@@ -270,6 +268,15 @@ class _PlanPrinter:
             left = {name: text for name, text in left.items() if name not in ready}
         return block
 
+    def _sorted(self, node: Sort) -> _Block:
+        block = self._at(node.child, _ORDER)
+        named = all(self.expr.sort_value(k.expr) == f"c{k.expr.id}" for k in node.keys if isinstance(k.expr, Column))
+        if block.items is not None and not named and _selects_subqueries(node.child):
+            # DuckDB takes the name of an item with a subquery as a key, but not within one
+            block = _Block(f"({block.sql(node.child.cols)}) AS {self._alias(node.child.cols)}", _ORDER)
+        block.order = "ORDER BY " + ", ".join(self.expr.order_key(k.expr, k.desc) for k in node.keys)
+        return block
+
     def _sorted_source(self, node: Node) -> _Block | None:
         """A projection over a sort is one block: the order of a derived table promises nothing about the query over
         it.
@@ -291,8 +298,11 @@ class _PlanPrinter:
         return text if text == name else f"{text} AS {name}"
 
     def _aggregate(self, node: Aggregate) -> _Block:
-        block = self._at(node.child, _ITEMS)
+        block = self._aggregated(node)
         keys = [self.expr.group_key(e) for e in node.groups]
+        if node.rollup:  # a bare constant would be an ordinal
+            keys = [f"CAST({k} AS {duck_type(e.type)})" if isinstance(e, Const) else k
+                    for k, e in zip(keys, node.groups, strict=True)]  # fmt: skip
         items: list[str] = []
         for col, key, expr in zip(node.cols, keys, node.groups, strict=False):
             value = self.expr.value(expr)
@@ -319,14 +329,26 @@ class _PlanPrinter:
         self._hand_on(node.cols, (*node.groups, *node.aggs))
         return block
 
+    def _aggregated(self, node: Aggregate) -> _Block:
+        """What is aggregated. Columns of an outer query become columns of it where aggregates read them: else DuckDB
+        takes an aggregate of theirs for one of the outer query.
+        """
+        block = self._at(node.child, _ITEMS)
+        here = [c.id for c in node.child.cols]
+        read: set[int] = set().union(*(columns(a) for a in node.aggs))
+        outer = sorted(read.difference(here))
+        if not outer:
+            return block
+        names = ", ".join(f"c{id_}" for id_ in (*here, *outer))
+        self._aliases += 1
+        return _Block(
+            f"(SELECT {names} FROM ({block.sql(node.child.cols)}) AS a{self._aliases}) AS b{self._aliases}", _ITEMS
+        )
+
     def _group_by(self, node: Aggregate, keys: Sequence[str]) -> str:
         """GROUP BY, by the items' ordinals where they can stand: a constant key would be read as one."""
         if node.rollup:
-            typed = [
-                f"CAST({k} AS {duck_type(e.type)})" if isinstance(e, Const) else k
-                for k, e in zip(keys, node.groups, strict=True)
-            ]
-            return f"GROUP BY ROLLUP ({', '.join(typed)})"
+            return f"GROUP BY ROLLUP ({', '.join(keys)})"
         listed = [
             str(i) if key == self.expr.value(e) else key
             for i, (key, e) in enumerate(zip(keys, node.groups, strict=True), 1)
@@ -482,6 +504,12 @@ class _PlanPrinter:
 
 
 _GOES_ON = Call("recursion_goes_on", tuple(Column(i, BIGINT) for i in range(3)), BIGINT)
+
+
+def _selects_subqueries(node: Node) -> bool:
+    while isinstance(node, Distinct):
+        node = node.child
+    return isinstance(node, Project) and any(isinstance(p, Subquery) for e in node.exprs for p in walk(e))
 
 
 def _operands(node: SetOp) -> list[Node]:

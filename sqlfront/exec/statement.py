@@ -107,6 +107,12 @@ def make_executable(session: Session, parsed: parse.Parsed, params: Sequence[obj
         case parse.Insert() | parse.Update() | parse.Delete():
             from sqlfront.exec.dml import make_change
 
+            if isinstance(statement, parse.Insert) and statement.assigns:
+                from sqlfront.exec.assigning import inserting
+
+                found = inserting(session, parsed, statement, params)
+                if found is not None:
+                    return found, False
             ctx = bind_context(session, parsed, params)
             change = make_change(session, ctx, statement)
             return _telling(change, ctx), ctx.cacheable

@@ -60,6 +60,7 @@ from sqlfront.parse.tokens import (
     is_word,
     mark_functions,
     number_placeholders,
+    plain_targets,
     refuse_bytes,
     select_item_texts,
     spell_values,
@@ -312,7 +313,7 @@ class Commands:
         tree = self.tree(tokens)
         if not isinstance(tree, exp.Insert):
             raise self.syntax_error(self.at)
-        return Insert(tree, replace)
+        return Insert(tree, replace, ":=" in self.text)
 
     def _update(self) -> Update:
         tokens = list(self.tokens[self.at :])
@@ -331,7 +332,7 @@ class Commands:
         while len(tokens) > 1 and tokens[1].text.upper() in ("LOW_PRIORITY", "QUICK", "IGNORE"):
             ignore |= tokens[1].text.upper() == "IGNORE"
             del tokens[1]
-        tree = self.tree(tokens)
+        tree = self.tree(plain_targets(tokens))
         if not isinstance(tree, exp.Delete):
             raise self.syntax_error(self.at)
         return Delete(tree, ignore)

@@ -68,8 +68,11 @@ class LoadData:
 
 @dataclass(slots=True)
 class Insert:
+    """INSERT and REPLACE; `assigns` says that there may be `@name := value` in it."""
+
     ast: exp.Insert
     replace: bool = False
+    assigns: bool = False
 
 
 @dataclass(slots=True)

@@ -107,6 +107,8 @@ SELECT_OPTIONS = frozenset(
     """.split()
 )
 
+_DUPLICATES = frozenset({"DISTINCT", "DISTINCTROW", "ALL"})
+
 # Calls with a grammar of their own, which sqlglot reads into trees that keep every word of it.
 _SPECIAL_CALLS = (
     frozenset(
@@ -287,6 +289,51 @@ def select_items(tokens: Sequence[Token], select: int) -> list[tuple[int, int]]:
         end = token.end + 1
     if start is not None:
         out.append((start, end))
+    return out
+
+
+def distinct_first(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Puts DISTINCT and ALL, which may stand anywhere among the options of a SELECT, in front of them, as sqlglot wants
+    it. Raises 1221 for both.
+    """
+    out: list[Token] = []
+    i = 0
+    while i < len(tokens):
+        out.append(tokens[i])
+        i += 1
+        if out[-1].token_type != TokenType.SELECT:
+            continue
+        if i < len(tokens) and tokens[i].token_type == TokenType.HINT:
+            out.append(tokens[i])
+            i += 1
+        options: list[Token] = []
+        while i < len(tokens) and _is_option(tokens[i]):
+            options.append(tokens[i])
+            i += 1
+        first = [option for option in options if option.text.upper() in _DUPLICATES]
+        if len({option.text.upper() == "ALL" for option in first}) > 1:
+            raise error(1221, "Incorrect usage of ALL and DISTINCT", position=first[1].start)
+        out += [*first[:1], *(option for option in options if option not in first)]
+    return out
+
+
+def _is_option(token: Token) -> bool:
+    return token.token_type not in (*LITERALS, TokenType.IDENTIFIER) and token.text.upper() in SELECT_OPTIONS
+
+
+def plain_targets(tokens: list[Token]) -> list[Token]:
+    """Drops the `.*` behind the names of tables that a DELETE may have: it means nothing."""
+    out: list[Token] = []
+    depth = 0
+    for i, token in enumerate(tokens):
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(token.token_type, 0)
+        if token.token_type == TokenType.WHERE:
+            return [*out, *tokens[i:]]
+        star = depth == 0 and token.token_type == TokenType.STAR and out and out[-1].token_type == TokenType.DOT
+        if star:
+            out.pop()
+        else:
+            out.append(token)
     return out
 
 

@@ -16,7 +16,7 @@ from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, OperationalError, error
 from sqlfront.parse.text import near
-from sqlfront.parse.tokens import SELECT_OPTIONS, dialect
+from sqlfront.parse.tokens import SELECT_OPTIONS, dialect, distinct_first
 
 NESTING_MAX = 200  # of parentheses within each other
 TREE_DEPTH_MAX = 700  # of nodes below each other: what DuckDB takes, and database.PYTHON_FRAMES_MIN has room for
@@ -45,6 +45,8 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     if len(kinds) > NESTING_MAX:
         _check_nesting(tokens)
     _check_operands(kinds, tokens, text)
+    if not _DISTINCT.isdisjoint(kinds):
+        tokens = distinct_first(tokens)
     if not _SET_OPERATIONS.isdisjoint(kinds):
         _check_set_operations(tokens, text)
     if not _JOINS.isdisjoint(kinds):
@@ -155,6 +157,7 @@ _NO_OPERAND = frozenset(
 )  # fmt: skip
 
 
+_DISTINCT = frozenset({TokenType.DISTINCT, TokenType.ALL})
 _SET_OPERATIONS = frozenset({TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT})
 
 

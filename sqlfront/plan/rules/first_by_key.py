@@ -32,7 +32,7 @@ def _reads_end(agg: Agg, node: Node) -> bool:
         return False
     column = agg.args[0]
     while isinstance(node, Project) and isinstance(column, Column):
-        column = dict(zip((c.id for c in node.cols), node.exprs, strict=True))[column.id]
+        column = dict(zip((c.id for c in node.cols), node.exprs, strict=True)).get(column.id, column)
         node = node.child
     if not isinstance(node, Scan) or not isinstance(column, Column):
         return False
