@@ -84,10 +84,19 @@ class ScanReader:
 
     def row_chunks(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[list[Row]]:
         """The same rows in lists, as they are decoded: small ones first."""
+        return self.passing(self.read_chunks(reader, env, reverse=reverse), env)
+
+    def read_chunks(
+        self, reader: Reader, env: Env, *, reverse: bool = False, first: int = LOOKUP_BATCH_ROWS
+    ) -> Iterator[list[Row]]:
+        """The rows of the access path in lists, conditions not applied; of a lookup `first` are fetched together at
+        first."""
         if self.access.kind == "index" and self.access.cover:
-            chunks = self._covered(reader, env, reverse)
-        else:
-            chunks = map(self._decode_chunk, self._chunks(reader, env, reverse))
+            return self._covered(reader, env, reverse)
+        return map(self._decode_chunk, self._chunks(reader, env, reverse, first))
+
+    def passing(self, chunks: Iterator[list[Row]], env: Env) -> Iterator[list[Row]]:
+        """Of rows those that satisfy the conditions that the access path does not enforce."""
         if not self.predicates:
             return chunks
         if len(self.predicates) == 1:
@@ -112,9 +121,9 @@ class ScanReader:
         """Yields (record key, row value) along the access path, conditions not applied."""
         return pairs_of(self._chunks(reader, env, reverse))
 
-    def _chunks(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
+    def _chunks(self, reader: Reader, env: Env, reverse: bool, first: int = LOOKUP_BATCH_ROWS) -> Iterator[Chunk]:
         entries = self._entries(reader, env, reverse)
-        return self._lookups(reader, entries) if self.access.kind == "index" else entries
+        return self._lookups(reader, entries, first) if self.access.kind == "index" else entries
 
     def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         """The keys and values of the access path itself: records, or index entries."""
@@ -136,12 +145,15 @@ class ScanReader:
         ordered = reversed(ranges) if reverse else ranges
         return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
 
-    def _lookups(self, reader: Reader, entries: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Fetches the rows that index entries point to, in the entries' order."""
+    def _lookups(self, reader: Reader, entries: Iterator[Chunk], size: int) -> Iterator[Chunk]:
+        """Fetches the rows that index entries point to, in the entries' order: so many at first, then more."""
         for chunk in entries:
             records = list(itertools.starmap(self._record_key_of_entry, chunk.pairs()))
-            for at in range(0, len(records), LOOKUP_BATCH_ROWS):
-                batch = records[at : at + LOOKUP_BATCH_ROWS]
+            at = 0
+            while at < len(records):
+                batch = records[at : at + size]
+                at += size
+                size = min(size * 2, LOOKUP_BATCH_ROWS)
                 found = reader.batch_get(batch)
                 there = [record for record in batch if record in found]
                 yield Chunk(there, [found[record] for record in there])
@@ -263,7 +275,7 @@ class KeyMaker:
     def ranges(self, env: Env) -> list[KeyRange]:
         """Returns disjoint key ranges in key order (an unsigned handle's in order of value)."""
         access, codec = self.access, self.codec
-        if access.kind == "scan" or (access.kind == "primary" and not self._prefix and not (self._low or self._high)):
+        if access.kind == "scan" or (access.kind == "primary" and not access.is_bounded):
             return [codec.record_range]
         bounds = self._bounds(env)
         if bounds is None:
@@ -272,7 +284,7 @@ class KeyMaker:
         if access.kind == "primary" and self.table.handle_offset >= 0:
             return self._handle_ranges(env, low, high, low_open, high_open)
         out: list[KeyRange] = []
-        bounded = self._low is not None or self._high is not None
+        bounded = access.low is not None or access.high is not None or access.not_null
         for values in self._combinations(env):
             if access.index is not None:
                 found = codec.index_range(access.index.schema, values, low, high, low_open, high_open, not_null=bounded)

@@ -13,13 +13,16 @@ from dataclasses import replace
 
 from coprocessor.codec.collation import needs_restored_data
 from coprocessor.dag.expressions import can_group_by, can_push, can_push_agg
-from coprocessor.expr import Agg, Column, Context, Expr, OrderKey, Subquery, columns, transform, walk
+from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Subquery, columns, transform, walk
+from coprocessor.types import BIGINT
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
     Aggregate,
     Distinct,
+    Filter,
     Limit,
     Node,
+    Ordered,
     Project,
     Pushed,
     Scan,
@@ -37,10 +40,13 @@ def push_down(node: Node) -> Node:
         case Scan():
             return _scan(node)
         case Aggregate():
+            ends = tuple(_in_order(end, Const(1, BIGINT), None) for end in node.ends)
+            node = replace(node, ends=ends) if ends else node
             return _aggregate(node) or with_children(node, push_down)
         case Distinct():
             return _distinct(node) or with_children(node, push_down)
         case Limit():
+            node = _limited_in_order(node)
             return _limited(node) or with_children(node, push_down)
         case _:
             return with_children(node, push_down)
@@ -190,6 +196,33 @@ def _limited(node: Limit) -> Node | None:
         else:
             return None  # entries have the order, and rows are fetched until there are enough
     return _with_scan(node, replace(scan, pushed=cut))
+
+
+def _limited_in_order(node: Limit) -> Limit:
+    """The LIMIT over its scan, with what the store does of the path that is in the wanted order."""
+    below: Node = node
+    is_cut_there = True
+    while isinstance(below, (Limit, Project, Filter, Sort)) and (below is node or not isinstance(below, Limit)):
+        is_cut_there &= not isinstance(below, Filter)
+        below = below.child
+    if not isinstance(below, Scan) or below.in_order is None:
+        return node
+    found = _in_order(below.in_order, node.count if is_cut_there else None, node.offset)
+    changed = _with_scan(node, replace(below, in_order=found))
+    assert isinstance(changed, Limit)
+    return changed
+
+
+def _in_order(ordered: Ordered, count: Expr | None, offset: Expr | None) -> Ordered:
+    """The scan in its order with conditions and limit pushed; by way of an index rows are fetched until there are
+    enough."""
+    scan = _scan(ordered.scan)
+    if scan.pushed is None or is_lookup(scan):
+        return ordered
+    pushed = replace(scan.pushed, order="reverse" if ordered.reverse else "forward")
+    if _is_whole(scan) and count is not None:
+        pushed = replace(pushed, count=count, offset=offset)
+    return replace(ordered, scan=replace(scan, pushed=pushed))
 
 
 def _keys(sort: Sort, scan: Scan) -> tuple[OrderKey, ...] | None:
