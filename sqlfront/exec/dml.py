@@ -35,9 +35,8 @@ from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
 from sqlfront.exec.sources import TooManyRows
 from sqlfront.parse import Delete, Insert, Update
-from sqlfront.plan.access import choose_access
 from sqlfront.plan.nodes import Node, QueryPlan, Scan
-from sqlfront.plan.optimize import optimize, part_scans
+from sqlfront.plan.optimize import choose_path, optimize, part_scans
 from sqlfront.plan.rules.fold_constants import fold_constants
 from sqlfront.result import Result
 
@@ -605,7 +604,7 @@ def _planned_scans(session: Session, scan: Scan) -> list[Scan]:
     assert isinstance(folded, Scan)
     statistics = session.database.statistics
     parts = part_scans(folded)
-    return [replace(part, access=replace(choose_access(part, statistics), cover=False)) for part in parts]
+    return [replace(part, access=replace(choose_path(part, statistics), cover=False)) for part in parts]
 
 
 class JoinedChange:

@@ -274,6 +274,7 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
             if lookup.index is not None:
                 line.obj += f", index:{lookup.index.name}"
         yield line
+        yield from _part_lines(node, depth + 1)
         return
     yield Line(_name(node), depth, _estimate(node), task, _object(node), _info(node))
     for child in node_children(node):
@@ -362,6 +363,14 @@ def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> Line:
     assert access is not None
     info = _access_info(scan, access)
     return Line(access.name, depth, access.rows, "kv", _scan_object(scan), info, _actual(scan, measured))
+
+
+def _part_lines(scan: Scan, depth: int) -> Iterator[Line]:
+    """The paths of which a scan reads the union."""
+    assert scan.access is not None
+    for part in scan.access.parts:
+        one = replace(scan, access=part, where=part.used)
+        yield Line(part.name, depth, part.rows, "kv", _scan_object(one), _access_info(one, part))
 
 
 def _access_info(scan: Scan, access: Access) -> str:
@@ -493,7 +502,7 @@ def _explain_change(
         case TableChange():
             lines = [
                 Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
-                *(_scan_line(scan, 1, None) for scan in change.scans),
+                *(line for scan in change.scans for line in _lines(scan, 1, "kv", None, _Notes())),
             ]
         case JoinedChange():
             names = ", ".join(target.table.name for target in change.plan.targets)

@@ -10,6 +10,7 @@ import datetime as dt
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ Row = tuple[Any, ...]
 
 LOOKUP_BATCH_ROWS = 256  # index entries whose rows are fetched together
 ENUMS_KEPT_MAX = 256  # types whose members are kept by what they are compared by
+KEY_BYTES = 120  # what a record key takes in a set and a list
 PACKED_ROWS_MIN = 2000.0  # estimated rows from which ranges are decoded in batches
 
 
@@ -60,6 +62,8 @@ class ScanReader:
         self._decode = self._row_decoder()
         self._decode_chunk = self._chunk_decoder()
         index = self.access.index
+        parts = [replace(scan, access=part, where=()) for part in self.access.parts]
+        self._parts = [ScanReader(part, tz) for part in parts]
         if index is not None:
             self._record_key_of_entry = self.codec.index_record_key(index.schema)
 
@@ -122,8 +126,32 @@ class ScanReader:
         return pairs_of(self._chunks(reader, env, reverse))
 
     def _chunks(self, reader: Reader, env: Env, reverse: bool, first: int = LOOKUP_BATCH_ROWS) -> Iterator[Chunk]:
+        if self._parts:
+            return self._gets(reader, self._found_by_any(reader, env), first)
         entries = self._entries(reader, env, reverse)
-        return self._lookups(reader, entries, first) if self.access.kind == "index" else entries
+        if self.access.kind != "index":
+            return entries
+        keys_of = self._record_key_of_entry
+        found = (list(itertools.starmap(keys_of, chunk.pairs())) for chunk in entries)
+        return itertools.chain.from_iterable(self._gets(reader, keys, first) for keys in found)
+
+    def _found_by_any(self, reader: Reader, env: Env) -> list[bytes]:
+        """The record keys that any of several paths finds, in their order."""
+        keys: set[bytes] = set()
+        for part in self._parts:
+            keys.update(part._record_keys(reader, env))
+        env.quota.hold(len(keys) * KEY_BYTES)
+        return sorted(keys)
+
+    def _record_keys(self, reader: Reader, env: Env) -> Iterable[bytes]:
+        """The record keys of the access path; those of a whole primary key need not be there."""
+        points = self.points(env)
+        if points is not None:
+            return points
+        pairs = pairs_of(self._entries(reader, env, False))
+        if self.access.kind == "index":
+            return itertools.starmap(self._record_key_of_entry, pairs)
+        return (key for key, _ in pairs)
 
     def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         """The keys and values of the access path itself: records, or index entries."""
@@ -145,18 +173,16 @@ class ScanReader:
         ordered = reversed(ranges) if reverse else ranges
         return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
 
-    def _lookups(self, reader: Reader, entries: Iterator[Chunk], size: int) -> Iterator[Chunk]:
-        """Fetches the rows that index entries point to, in the entries' order: so many at first, then more."""
-        for chunk in entries:
-            records = list(itertools.starmap(self._record_key_of_entry, chunk.pairs()))
-            at = 0
-            while at < len(records):
-                batch = records[at : at + size]
-                at += size
-                size = min(size * 2, LOOKUP_BATCH_ROWS)
-                found = reader.batch_get(batch)
-                there = [record for record in batch if record in found]
-                yield Chunk(there, [found[record] for record in there])
+    def _gets(self, reader: Reader, records: Sequence[bytes], size: int) -> Iterator[Chunk]:
+        """Fetches rows by their keys, in the keys' order: so many at first, then more."""
+        at = 0
+        while at < len(records):
+            batch = records[at : at + size]
+            at += size
+            size = min(size * 2, LOOKUP_BATCH_ROWS)
+            found = reader.batch_get(batch)
+            there = [record for record in batch if record in found]
+            yield Chunk(there, [found[record] for record in there])
 
     def _covered(self, reader: Reader, env: Env, reverse: bool) -> Iterator[list[Row]]:
         """Rows from index entries alone."""
@@ -197,11 +223,11 @@ class ScanReader:
         if access.kind == "scan" and segments is not None and not self.with_handle:
             yield from segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes)
             return
-        if access.kind != "index" and not access.point and not writes and not self.with_handle:
+        if access.kind in ("scan", "primary") and not access.point and not writes and not self.with_handle:
             if access.rows >= PACKED_ROWS_MIN or access.kind == "scan":
                 yield from scan_table(reader, self.codec, self.offsets, self._keys.ranges(env), self.tz)
                 return
-        if access.kind == "index" and not (access.point or access.cover or self.with_handle):
+        if access.kind in ("index", "merge") and not (access.point or access.cover or self.with_handle):
             if access.rows >= PACKED_ROWS_MIN:
                 yield from self._looked_up(reader, env)
                 return
@@ -210,15 +236,15 @@ class ScanReader:
         yield rows_to_batch(rows, names, [c.type for c in self.scan.cols], inside=True)
 
     def _looked_up(self, reader: Reader, env: Env) -> Iterator[pa.RecordBatch]:
-        """The rows that many index entries point to: fetched in the order of their keys, decoded in bulk."""
+        """The rows that many index entries, or several paths, point to: fetched in the order of their keys, decoded in
+        bulk."""
         from coprocessor.codec.vector import BatchDecoder
         from coprocessor.scan import BATCH_ROWS
         from kvstore.mvcc.packed import pack_pairs
 
         decoder = BatchDecoder(self.codec.schema, self.offsets, self.tz)
-        entries = pairs_of(self._entries(reader, env, False))
-        while keys := [self._record_key_of_entry(*entry) for entry in itertools.islice(entries, BATCH_ROWS)]:
-            keys.sort()
+        found_keys = iter(self._found_by_any(reader, env) if self._parts else self._record_keys(reader, env))
+        while keys := sorted(itertools.islice(found_keys, BATCH_ROWS)):
             found = reader.batch_get(keys)
             yield decoder.decode(pack_pairs([(key, found[key]) for key in keys if key in found], 0))
 

@@ -36,6 +36,7 @@ PSEUDO_ROWS = 10_000.0
 PSEUDO_EQUAL = 0.001
 PSEUDO_RANGE = 1 / 3
 PSEUDO_BETWEEN = 1 / 40
+UNKNOWN_SHARE = 0.8  # of the rows that a condition leaves of which nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ class RowSarg:
 class Access:
     """How a scan reads its table.
 
-    `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index". `prefix[i]` are the alternatives for
+    `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index", "merge" (the rows that any of `parts`
+    finds, by their keys). `prefix[i]` are the alternatives for
     key column i, None among them standing for IS NULL; all combinations of them are meant, or, where they go
     `together`, the first of each, the second of each, and so on. `low` and `high` bound the next column, `not_null`
     leaves its NULLs out. `point`: the key is whole and unique, so every alternative is one get. `used` are the
@@ -135,12 +137,15 @@ class Access:
     pinned: int = 0
     fixed: frozenset[int] = frozenset()
     columnar: bool = False
+    parts: tuple[Access, ...] = ()
 
     @property
     def name(self) -> str:
         """What EXPLAIN calls it."""
         if self.kind == "scan":
             return "TableFullScan"
+        if self.kind == "merge":
+            return "IndexMerge"
         if self.point:
             many = any(len(p) > 1 for p in self.prefix)
             return "Batch_Point_Get" if many else "Point_Get"
@@ -185,7 +190,9 @@ def conditions_of(scan: Scan, estimator: Estimator) -> Conditions:
             one = implied_range(cond, offsets, table) or (_virtual_sarg(cond, scan) if scan.virtual else None)
             sargs += () if one is None else (one,)
     total = max(1.0, estimator.rows(table))
-    selectivity = _all_selectivity(table, sargs, scan.where, estimator)
+    read = {id(s.cond) for s in sargs}
+    others = [_other_selectivity(c, offsets, table, estimator) for c in scan.where if id(c) not in read]
+    selectivity = _all_selectivity(table, sargs, estimator) * prod(others)
     passing = max(1.0, total * selectivity) if scan.where else total
     return Conditions(tuple(sargs), tuple(rows), total, passing)
 
@@ -226,6 +233,13 @@ def whole_table(scan: Scan, found: Conditions, costs: Costs) -> Access:
         order=scan_order(scan.table),
         fixed=found.fixed,
     )
+
+
+def cost_of_all(access: Access) -> float:
+    """What it costs to read all rows of a scan by the path that was chosen for it."""
+    if access.columnar:
+        return min(access.cost, COLUMNAR_START_COST + access.table_rows * COLUMNAR_ROW_COST)
+    return access.cost
 
 
 def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
@@ -418,7 +432,18 @@ def _tightest(bounds: object) -> Bound | None:
 # Estimates
 
 
-def _all_selectivity(table: Table, sargs: Sequence[Sarg], where: Sequence[Expr], estimator: Estimator) -> float:
+def _other_selectivity(cond: Expr, offsets: Mapping[int, int], table: Table, estimator: Estimator) -> float:
+    """The fraction of rows that satisfy a condition over several columns, or one of which nothing is known."""
+    if not isinstance(cond, Call) or cond.func != "or":
+        return UNKNOWN_SHARE
+    out = 0.0
+    for alternative in flat(cond, "or"):
+        parts = [sarg(part, offsets, table) for part in flat(alternative, "and")]
+        out += prod(UNKNOWN_SHARE if part is None else _selectivity(table, part, estimator) for part in parts)
+    return min(out, UNKNOWN_SHARE)
+
+
+def _all_selectivity(table: Table, sargs: Sequence[Sarg], estimator: Estimator) -> float:
     out = 1.0
     seen: set[int] = set()
     for s in sargs:
@@ -429,8 +454,7 @@ def _all_selectivity(table: Table, sargs: Sequence[Sarg], where: Sequence[Expr],
             s = replace(s, low=_tightest(r.low for r in ranges), high=_tightest(r.high for r in ranges))
             seen.add(s.offset)
         out *= _selectivity(table, s, estimator)
-    others = len(where) - len(sargs)
-    return out * (0.8**others) if others > 0 else out
+    return out
 
 
 def _selectivity(table: Table, s: Sarg, estimator: Estimator) -> float:
@@ -501,9 +525,9 @@ def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | 
         return None
     rows: list[dict[int, Expr]] = []
     exact = True
-    for alternative in _flat(cond, "or"):
+    for alternative in flat(cond, "or"):
         row: dict[int, Expr] = {}
-        for part in _flat(alternative, "and"):
+        for part in flat(alternative, "and"):
             found = sarg(part, offsets, table)
             if found is None or found.kind != "eq" or len(found.values) != 1 or found.offset in row:
                 exact = False
@@ -518,7 +542,7 @@ def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | 
     return RowSarg(cond, tuple({offset: row[offset] for offset in common} for row in rows), exact)
 
 
-def _flat(cond: Expr, op: str) -> Iterator[Expr]:
+def flat(cond: Expr, op: str) -> Iterator[Expr]:
     """The operands of nested calls of one operator, in order."""
     pending = [cond]
     while pending:
@@ -554,8 +578,8 @@ def implied_range(cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg 
     if not isinstance(cond, Call) or cond.func != "or":
         return None
     bounds: list[Sarg] = []
-    for alternative in _flat(cond, "or"):
-        found = next((s for p in _flat(alternative, "and") if (s := sarg(p, offsets, table)) is not None), None)
+    for alternative in flat(cond, "or"):
+        found = next((s for p in flat(alternative, "and") if (s := sarg(p, offsets, table)) is not None), None)
         if found is None or found.kind == "null" or found.is_not_null:
             return None
         bounds.append(found)

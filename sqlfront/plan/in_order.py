@@ -12,8 +12,6 @@ from dataclasses import replace
 from coprocessor.expr import Call, Column, Const, Expr
 from coprocessor.types import BOOL, Tp
 from sqlfront.plan.access import (
-    COLUMNAR_ROW_COST,
-    COLUMNAR_START_COST,
     SORT_ROW_COST,
     Access,
     Costs,
@@ -21,6 +19,7 @@ from sqlfront.plan.access import (
     choose_access,
     conditions_of,
     cost_of,
+    cost_of_all,
     paths,
     whole_table,
 )
@@ -88,7 +87,7 @@ def by_ends(node: Aggregate, estimator: Estimator, costs: Costs) -> Aggregate:
             return node
         ends.append(end)
     cost = sum(end.scan.access.cost for end in ends if end.scan.access is not None)
-    return replace(node, ends=tuple(ends)) if ends and cost < _cost_of_all(scan.access) else node
+    return replace(node, ends=tuple(ends)) if ends and cost < cost_of_all(scan.access) else node
 
 
 def _end(scan: Scan, column: Column, desc: bool, estimator: Estimator, costs: Costs) -> Ordered | None:
@@ -130,19 +129,12 @@ def ordered(scan: Scan, keys: Keys, wanted: float, estimator: Estimator, costs: 
         path = replace(path, rows=expected, cost=cost_of(path, charged, costs))
         if best is None or path.cost < best.cost:
             best, way = path, given
-    all_rows = _cost_of_all(access) + (found.passing * SORT_ROW_COST if keys else 0.0)
+    all_rows = cost_of_all(access) + (found.passing * SORT_ROW_COST if keys else 0.0)
     if best is None or best.cost >= all_rows:
         return None
     each = max(cost_of(best, 1000.0, costs) - cost_of(best, 0.0, costs), 1.0) / 1000.0
     rows_max = max(READ_ROWS_MIN, all_rows / each)
     return Ordered(replace(scan, access=best), way == "reverse", best.rows, rows_max)
-
-
-def _cost_of_all(access: Access) -> float:
-    """What it costs to read all rows of a scan by its own path."""
-    if access.columnar:
-        return min(access.cost, COLUMNAR_START_COST + access.table_rows * COLUMNAR_ROW_COST)
-    return access.cost
 
 
 def _wanted(node: Limit) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coprocessor.expr import Column, Expr, Subquery, transform
-from sqlfront.plan.access import LOCAL, REMOTE, Costs, Estimator, choose_access
+from sqlfront.plan.access import LOCAL, REMOTE, Access, Costs, Estimator, choose_access, cost_of_all
 from sqlfront.plan.in_order import by_ends, limited_scan, sorted_scan
+from sqlfront.plan.index_merge import index_merge
 from sqlfront.plan.nodes import (
     Aggregate,
     Limit,
@@ -65,10 +66,17 @@ def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
 
 def _with_paths(node: Scan, estimator: Estimator, costs: Costs) -> Node:
     """The scan with its access path, or the scans of its partitions with theirs."""
-    chosen = [replace(scan, access=choose_access(scan, estimator, costs)) for scan in part_scans(node)]
+    chosen = [replace(scan, access=choose_path(scan, estimator, costs)) for scan in part_scans(node)]
     if not chosen:
         return Values(node.cols, ())
     return chosen[0] if len(chosen) == 1 else Parts(tuple(chosen))
+
+
+def choose_path(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Access:
+    """Returns the cheapest access path for the scan's conditions: one, or a union of several."""
+    one = choose_access(scan, estimator, costs)
+    several = index_merge(scan, estimator, costs)
+    return one if several is None or several.cost >= cost_of_all(one) else several
 
 
 def part_scans(scan: Scan) -> list[Scan]:

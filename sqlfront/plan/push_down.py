@@ -3,7 +3,7 @@
 Runs after the access paths are chosen, and only where the storage takes requests. What goes down is what `can_push`
 allows (docs/coprocessor.md); a grouping or a limit follows only where every condition of the scan did. A LIMIT and its
 ORDER BY stay above as well, since every region cuts only its own rows; an aggregate is marked, and the executor merges
-the regions' parts. Scans of whole unique keys are left to plain gets.
+the regions' parts. Scans of whole unique keys, and by several keys at once, are left to plain gets.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def unpushed(node: Node) -> Node:
 
 def _scan(scan: Scan) -> Scan:
     access = scan.access
-    if access is None or access.point:
+    if access is None or access.point or access.kind == "merge":
         return scan
     left = [c for c in scan.where if c not in access.used and _pushable(c)]
     index_conds: tuple[Expr, ...] = ()
