@@ -64,8 +64,8 @@ class ScanReader:
         index = self.access.index
         parts = [replace(scan, access=part, where=()) for part in self.access.parts]
         self._parts = [ScanReader(part, tz) for part in parts]
-        if index is not None:
-            self._record_key_of_entry = self.codec.index_record_key(index.schema)
+        self._record_key_of_entry = None if index is None else self.codec.index_record_key(index.schema)
+        self._read = self._covered if self.access.kind == "index" and self.access.cover else self._decoded
 
     def ranges(self, env: Env) -> list[KeyRange]:
         """The key ranges of the access path, of records or of index entries."""
@@ -88,16 +88,15 @@ class ScanReader:
 
     def row_chunks(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[list[Row]]:
         """The same rows in lists, as they are decoded: small ones first."""
-        return self.passing(self.read_chunks(reader, env, reverse=reverse), env)
+        chunks = self._read(reader, env, reverse)
+        return self.passing(chunks, env) if self.predicates else chunks
 
     def read_chunks(
-        self, reader: Reader, env: Env, *, reverse: bool = False, first: int = LOOKUP_BATCH_ROWS
+        self, reader: Reader, env: Env, reverse: bool = False, first: int = LOOKUP_BATCH_ROWS
     ) -> Iterator[list[Row]]:
         """The rows of the access path in lists, conditions not applied; of a lookup `first` are fetched together at
         first."""
-        if self.access.kind == "index" and self.access.cover:
-            return self._covered(reader, env, reverse)
-        return map(self._decode_chunk, self._chunks(reader, env, reverse, first))
+        return self._read(reader, env, reverse, first)
 
     def passing(self, chunks: Iterator[list[Row]], env: Env) -> Iterator[list[Row]]:
         """Of rows those that satisfy the conditions that the access path does not enforce."""
@@ -126,14 +125,13 @@ class ScanReader:
         return pairs_of(self._chunks(reader, env, reverse))
 
     def _chunks(self, reader: Reader, env: Env, reverse: bool, first: int = LOOKUP_BATCH_ROWS) -> Iterator[Chunk]:
+        key_of = self._record_key_of_entry
+        if key_of is not None:
+            entries = self._entries(reader, env, reverse)
+            return self._gets(reader, (list(itertools.starmap(key_of, chunk.pairs())) for chunk in entries), first)
         if self._parts:
-            return self._gets(reader, self._found_by_any(reader, env), first)
-        entries = self._entries(reader, env, reverse)
-        if self.access.kind != "index":
-            return entries
-        keys_of = self._record_key_of_entry
-        found = (list(itertools.starmap(keys_of, chunk.pairs())) for chunk in entries)
-        return itertools.chain.from_iterable(self._gets(reader, keys, first) for keys in found)
+            return self._gets(reader, (self._found_by_any(reader, env),), first)
+        return self._entries(reader, env, reverse)
 
     def _found_by_any(self, reader: Reader, env: Env) -> list[bytes]:
         """The record keys that any of several paths finds, in their order."""
@@ -148,10 +146,8 @@ class ScanReader:
         points = self.points(env)
         if points is not None:
             return points
-        pairs = pairs_of(self._entries(reader, env, False))
-        if self.access.kind == "index":
-            return itertools.starmap(self._record_key_of_entry, pairs)
-        return (key for key, _ in pairs)
+        pairs, key_of = pairs_of(self._entries(reader, env, False)), self._record_key_of_entry
+        return (key for key, _ in pairs) if key_of is None else itertools.starmap(key_of, pairs)
 
     def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         """The keys and values of the access path itself: records, or index entries."""
@@ -173,18 +169,23 @@ class ScanReader:
         ordered = reversed(ranges) if reverse else ranges
         return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
 
-    def _gets(self, reader: Reader, records: Sequence[bytes], size: int) -> Iterator[Chunk]:
-        """Fetches rows by their keys, in the keys' order: so many at first, then more."""
-        at = 0
-        while at < len(records):
-            batch = records[at : at + size]
-            at += size
-            size = min(size * 2, LOOKUP_BATCH_ROWS)
-            found = reader.batch_get(batch)
-            there = [record for record in batch if record in found]
-            yield Chunk(there, [found[record] for record in there])
+    def _gets(self, reader: Reader, found: Iterable[list[bytes]], size: int) -> Iterator[Chunk]:
+        """Fetches rows by lists of their keys, in the keys' order: so many at first, then more."""
+        for records in found:
+            at = 0
+            while at < len(records):
+                batch = records[at : at + size]
+                at += size
+                there = reader.batch_get(batch)
+                known = [record for record in batch if record in there]
+                yield Chunk(known, [there[record] for record in known])
+                size = min(size * 2, LOOKUP_BATCH_ROWS)
 
-    def _covered(self, reader: Reader, env: Env, reverse: bool) -> Iterator[list[Row]]:
+    def _decoded(self, reader: Reader, env: Env, reverse: bool, first: int = LOOKUP_BATCH_ROWS) -> Iterator[list[Row]]:
+        """Rows from their records."""
+        return map(self._decode_chunk, self._chunks(reader, env, reverse, first))
+
+    def _covered(self, reader: Reader, env: Env, reverse: bool, first: int = 0) -> Iterator[list[Row]]:
         """Rows from index entries alone."""
         index = self.access.index
         assert index is not None

@@ -33,7 +33,7 @@ def in_order(ordered: Ordered, tz: dt.tzinfo | None, *, is_sorted: bool) -> tupl
 
     def read(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
         assert reader is not None
-        chunks = plain.read_chunks(reader, env, reverse=ordered.reverse, first=first)
+        chunks = plain.read_chunks(reader, env, ordered.reverse, first)
         return plain.passing(_at_most(chunks, ordered.rows_max), env)
 
     if ordered.scan.pushed is None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from coprocessor.expr import Call, Column, Const, Expr
 from coprocessor.types import BOOL, Tp
 from sqlfront.plan.access import (
+    ROW_COST,
     SORT_ROW_COST,
     Access,
     Costs,
@@ -27,8 +28,8 @@ from sqlfront.plan.nodes import Aggregate, Filter, Limit, Node, Ordered, Project
 from sqlfront.plan.path_order import Keys, direction, wanted_keys
 from sqlfront.plan.rules.push_filters import substitute
 
-EXPECTED_ROWS_MAX = 8000.0
-"""Rows that a path is expected to be read for, beyond which DuckDB reads all of them in less time."""
+EXPECTED_ROWS_MAX = 2000.0
+"""Rows of a path that are expected to be read, beyond which DuckDB reads all of them in less time."""
 READ_ROWS_MIN = 5000.0
 """So many rows are read whatever the other path costs."""
 LATE = 2.0
@@ -126,15 +127,22 @@ def ordered(scan: Scan, keys: Keys, wanted: float, estimator: Estimator, costs: 
         if given is None or expected > EXPECTED_ROWS_MAX:
             continue
         charged = expected if share < LATE else min(read, expected * LATE)
-        path = replace(path, rows=expected, cost=cost_of(path, charged, costs))
+        path = replace(path, rows=expected, cost=_cost(path, charged, costs))
         if best is None or path.cost < best.cost:
             best, way = path, given
     all_rows = cost_of_all(access) + (found.passing * SORT_ROW_COST if keys else 0.0)
     if best is None or best.cost >= all_rows:
         return None
-    each = max(cost_of(best, 1000.0, costs) - cost_of(best, 0.0, costs), 1.0) / 1000.0
+    each = _cost(best, 1.0, costs) - _cost(best, 0.0, costs)
     rows_max = max(READ_ROWS_MIN, all_rows / each)
     return Ordered(replace(scan, access=best), way == "reverse", best.rows, rows_max)
+
+
+def _cost(path: Access, rows: float, costs: Costs) -> float:
+    """What it costs to read so many rows until there are enough: records one by one, where they are read here."""
+    if path.kind == "index" or costs.by_requests:
+        return cost_of(path, rows, costs)
+    return costs.path + rows * ROW_COST
 
 
 def _wanted(node: Limit) -> float:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+NO_INDEX = ""
+"""Among the indexes that a scan may use it leaves only the whole table."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanColumn:
