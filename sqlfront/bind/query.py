@@ -30,6 +30,7 @@ from sqlfront.errors import (
 )
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
+    NO_INDEX,
     ONE_ROW,
     Cte,
     CteRef,
@@ -601,6 +602,7 @@ def _is_comma(join: exp.Join) -> bool:
 
 
 def index_hints(node: exp.Table, table: str, known: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The indexes that hints of a table's reference leave, and those that they leave out; USE INDEX () leaves none."""
     use: list[str] = []
     ignore: list[str] = []
     for hint in node.args.get("hints") or []:
@@ -610,7 +612,12 @@ def index_hints(node: exp.Table, table: str, known: set[str]) -> tuple[tuple[str
         for name in names:
             if name not in known and name != "primary":
                 raise error(1176, f"Key '{name}' doesn't exist in table '{table}'", position=position_of(hint))
-        (ignore if str(hint.this).upper().startswith("IGNORE") else use).extend(names)
+        kind = str(hint.this).upper()
+        if not names and not kind.startswith("USE"):
+            raise error(
+                1064, "You have an error in your SQL syntax: the hint names no index", position=position_of(hint)
+            )
+        (ignore if kind.startswith("IGNORE") else use).extend(names or (NO_INDEX,))
     return tuple(use), tuple(ignore)
 
 

@@ -31,14 +31,15 @@ from coprocessor.functions.json_value import json_sort_key
 from coprocessor.quota import row_bytes
 from coprocessor.types import STRING_TPS, Tp
 from kvstore.client.api import Reader
-from sqlfront.exec.reading import ScanReader
-from sqlfront.plan.access import LOCAL, REMOTE, ends_of_indexes
+from sqlfront.exec.reading import Row, ScanReader
+from sqlfront.exec.sources import Source, TooManyRows, first_rows, in_order
 from sqlfront.plan.nodes import (
     Aggregate,
     Distinct,
     Filter,
     Limit,
     Node,
+    Ordered,
     Parts,
     PlanColumn,
     Project,
@@ -52,10 +53,8 @@ from sqlfront.plan.path_order import path_direction
 if TYPE_CHECKING:
     from sqlfront.exec.pushing import Pushing
 
-Row = tuple[Any, ...]
 Rows = Iterable[Row]
 Step = Callable[[Rows, Env], Rows]
-Source = Callable[["Reader | None", Env, "Pushing | None"], Iterator[list[Row]]]
 _OF_BYTES = STRING_TPS | {Tp.JSON}
 _Source: TypeAlias = "Scan | Values | Aggregate | Parts"
 LockRows = Callable[[Rows], Iterator[Row]]
@@ -72,15 +71,13 @@ LONG_BYTES = 1024
 """Rows of shorter values are not counted: there are no more than the cap."""
 
 
-class TooManyRows(Exception):
-    """The source has more rows than the direct executor is for."""
-
-
 class DirectPlan:
     """A compiled chain: a source, then steps over its rows.
 
     `lazy` tells that a LIMIT ends the source early; any other source is refused beyond DIRECT_ROWS_CAP rows, since what
-    was expected of it may be wrong, or unknown before the parameters were. `few` is the same plan over plain reads, for
+    was expected of it may be wrong, or unknown before the parameters were. `ordered` are the scans that are read
+    instead of the plan's own, each until it has given enough, or gives up. `sort` needs no step, as the path's order is
+    the wanted one, read backwards if `reverse`. `few` is the same plan over plain reads, for
     executions in which it turns out that a store has very little to compute. `long` tells that few rows may be many
     bytes: then they count against the quota.
     """
@@ -93,8 +90,14 @@ class DirectPlan:
         lazy: bool = False,
         few: FewRows | None = None,
         long: bool = False,
+        ordered: Sequence[Ordered] = (),
+        sort: Sort | None = None,
+        reverse: bool = False,
     ) -> None:
         self.scan = scan
+        self.ordered = tuple(ordered)
+        self.sort = sort
+        self.reverse = reverse
         self._long = long
         self._source = source
         self._steps = tuple(steps)
@@ -123,7 +126,7 @@ class DirectPlan:
             rows = tap(rows)
         for step in self._steps:
             rows = step(rows, env)
-        return rows
+        return list(rows) if self.ordered else rows  # nobody may see a row of a source that then gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,10 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
         node = node.child
     if any(not _simple(n) for n in (*chain, node)):
         return None
+    if not force:
+        early = _ends_early(chain, node, tz)
+        if early is not None:
+            return early
     if isinstance(node, Aggregate):
         return _compile(chain[::-1], node, tz, capped=not force)
     if not isinstance(node, (Scan, Values, Parts)):
@@ -170,15 +177,38 @@ def compile_direct(root: Node, tz: dt.tzinfo | None, *, force: bool = False) -> 
         return None
     if isinstance(node, Parts) and not (force or all(_small(scan, ()) for scan in node.scans)):
         return None
-    if isinstance(node, Scan) and not force:
-        ordered = _by_index_order(node, chain)
-        if ordered is None and not _small(node, chain):
-            return None
-        node = ordered or node
+    if isinstance(node, Scan) and not force and not _small(node, chain):
+        return None
     try:
         return _compile(chain[::-1], node, tz, capped=not force)
     except Unsupported:
         return None
+
+
+def _ends_early(chain: Sequence[Node], source: Node, tz: dt.tzinfo | None) -> DirectPlan | None:
+    """The plan over paths that are left early, where the planner found some; `chain` stands over the source."""
+    above = list(chain)
+    while not isinstance(source, Scan) and isinstance(source, (Aggregate, Project)):
+        above.append(source)
+        source = source.child
+    if not isinstance(source, Scan):
+        return None
+    nodes = above[::-1]
+    ends = next((n.ends for n in nodes if isinstance(n, Aggregate)), ())
+    if ends:
+        steps, _, _ = _compile_steps(nodes, source)
+        readers = [in_order(end, tz, is_sorted=True) for end in ends]
+        rows = first_rows([read for _, read in readers])
+        return DirectPlan(readers[0][0], rows, steps, lazy=True, long=_may_be_long(source.cols), ordered=ends)
+    if source.in_order is None:
+        return None
+    scan = _narrowed(source.in_order.scan, nodes)
+    assert isinstance(scan, Scan)
+    steps, sort, _ = _compile_steps(nodes, scan)
+    ordered = replace(source.in_order, scan=scan)
+    reader, rows = in_order(ordered, tz, is_sorted=sort is not None)
+    long, reverse = _may_be_long(scan.cols), ordered.reverse
+    return DirectPlan(reader, rows, steps, lazy=True, long=long, ordered=(ordered,), sort=sort, reverse=reverse)
 
 
 def _is_pushed(node: Node) -> bool:
@@ -223,6 +253,8 @@ def compile_locking(root: Node, tz: dt.tzinfo | None) -> LockingPlan | None:
     while isinstance(node, (Filter, Project, Sort, Limit)):
         chain.append(node)
         node = node.child
+    if isinstance(node, Scan) and node.in_order is not None:
+        node = node.in_order.scan
     if not isinstance(node, Scan) or any(not _simple(n) for n in (*chain, node)):
         return None
     chain.reverse()
@@ -287,30 +319,6 @@ def _wanted(count: Expr, offset: Expr | None) -> int | None:
     return int(str(count.value or 0)) + (0 if offset is None else int(str(offset.value or 0)))
 
 
-def _by_index_order(scan: Scan, chain: Sequence[Node]) -> Scan | None:
-    """The scan by way of an index whose order ORDER BY ... LIMIT wants, so that it ends after a few rows."""
-    access = scan.access
-    assert access is not None
-    if (
-        access.kind != "scan"
-        or scan.engine == "tiflash"
-        or scan.use_index
-        or scan.where
-        or not any(isinstance(n, Sort) for n in chain)
-    ):
-        return None
-    limit = next((n for n in chain if isinstance(n, Limit)), None)
-    wanted = None if limit is None or limit.count is None else _wanted(limit.count, limit.offset)
-    if wanted is None:
-        return None
-    candidates = ends_of_indexes(scan, wanted, LOCAL if scan.pushed is None else REMOTE)
-    for path in sorted(candidates, key=lambda path: path.cost):
-        candidate = replace(scan, access=path, pushed=None)
-        if _stops_early(candidate, chain):
-            return candidate
-    return None
-
-
 def _unknown_bounds(scan: Scan) -> bool:
     """Whether a range's size depends on parameters: then it is tried here, and given up when it is large."""
     access = scan.access
@@ -342,10 +350,41 @@ def _stops_early(scan: Scan, chain: Sequence[Node]) -> bool:
 
 def _compile(chain: Sequence[Node], source: _Source, tz: dt.tzinfo | None, *, capped: bool = True) -> DirectPlan:
     source = _narrowed(source, chain)
+    steps, sort, way = _compile_steps(chain, source)
+    if isinstance(source, Aggregate) or (isinstance(source, Scan) and source.pushed is not None):
+        early = isinstance(source, Scan) and _stops_early(source, chain[::-1])
+        plain = _without_pushing(chain, source, tz)
+        return _pushed(source, tz, steps, sort, way, plain, early=early, lazy=early or not capped)
+    if isinstance(source, Scan):
+        scan = ScanReader(source, tz)
+
+        def read(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
+            assert reader is not None
+            return scan.row_chunks(reader, env, reverse=reverse)
+
+        reverse = way == "reverse"
+        lazy = not capped or _stops_early(source, chain[::-1])
+        return DirectPlan(scan, read, steps, lazy=lazy, long=_may_be_long(source.cols), sort=sort, reverse=reverse)
+    if isinstance(source, Parts):
+        scans = [ScanReader(part, tz) for part in source.scans]
+
+        def read_all(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
+            assert reader is not None
+            for scan in scans:
+                yield from scan.row_chunks(reader, env)
+
+        return DirectPlan(scans[0], read_all, steps, lazy=not capped, long=_may_be_long(source.cols))
+    makers = [compile_row(row, {}) for row in source.rows]
+    return DirectPlan(None, lambda reader, env, _: iter(([make((), env) for make in makers],)), steps, lazy=True)
+
+
+def _compile_steps(chain: Sequence[Node], source: _Source) -> tuple[list[Step], Sort | None, str]:
+    """The steps over a source's rows; the Sort that is none of them, as the path's order is the wanted one, and whether
+    that is "forward" or "reverse"."""
     layout = {c.id: i for i, c in enumerate(source.cols)}
     steps: list[Step] = []
-    reverse = False
-    sorted_by_path = False
+    by_path: Sort | None = None
+    way = ""
     trimmed = _stored_chars(source)
     for i, node in enumerate(chain):
         match node:
@@ -361,8 +400,8 @@ def _compile(chain: Sequence[Node], source: _Source, tz: dt.tzinfo | None, *, ca
                 steps.append(_distinct_step(node, trimmed))
             case Sort():
                 direction = path_direction(node, chain[:i], source) if _has_order(source) else None
-                if direction is not None and not sorted_by_path:
-                    reverse, sorted_by_path = direction == "reverse", True
+                if direction is not None and by_path is None:
+                    way, by_path = direction, node
                 else:
                     after = chain[i + 1] if i + 1 < len(chain) else None
                     steps.append(_sort_step(node, layout, after if isinstance(after, Limit) else None, trimmed))
@@ -370,31 +409,7 @@ def _compile(chain: Sequence[Node], source: _Source, tz: dt.tzinfo | None, *, ca
                 steps.append(_limit_step(node))
         if isinstance(node, (Project, Aggregate)):
             layout = {c.id: i for i, c in enumerate(node.cols)}
-    if isinstance(source, Aggregate) or (isinstance(source, Scan) and source.pushed is not None):
-        order = "" if not sorted_by_path else "reverse" if reverse else "forward"
-        early = isinstance(source, Scan) and _stops_early(source, chain[::-1])
-        plain = _without_pushing(chain, source, tz)
-        return _pushed(source, tz, steps, order, plain, early=early, lazy=early or not capped)
-    if isinstance(source, Scan):
-        scan = ScanReader(source, tz)
-
-        def read(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
-            assert reader is not None
-            return scan.row_chunks(reader, env, reverse=reverse)
-
-        lazy = not capped or _stops_early(source, chain[::-1])
-        return DirectPlan(scan, read, steps, lazy=lazy, long=_may_be_long(source.cols))
-    if isinstance(source, Parts):
-        scans = [ScanReader(part, tz) for part in source.scans]
-
-        def read_all(reader: Reader | None, env: Env, pushing: Pushing | None) -> Iterator[list[Row]]:
-            assert reader is not None
-            for scan in scans:
-                yield from scan.row_chunks(reader, env)
-
-        return DirectPlan(scans[0], read_all, steps, lazy=not capped, long=_may_be_long(source.cols))
-    makers = [compile_row(row, {}) for row in source.rows]
-    return DirectPlan(None, lambda reader, env, _: iter(([make((), env) for make in makers],)), steps, lazy=True)
+    return steps, by_path, way
 
 
 def _narrowed(source: _Source, chain: Sequence[Node]) -> _Source:
@@ -436,6 +451,7 @@ def _pushed(
     source: Scan | Aggregate,
     tz: dt.tzinfo | None,
     steps: Sequence[Step],
+    sort: Sort | None,
     order: str,
     plain: DirectPlan | None,
     *,
@@ -455,7 +471,8 @@ def _pushed(
         )
 
     few = None if plain is None else FewRows(plain, pushed.has_few_rows)
-    return DirectPlan(pushed.plain, ask, steps, lazy=lazy, few=few, long=_may_be_long(source.cols))
+    long, reverse = _may_be_long(source.cols), order == "reverse"
+    return DirectPlan(pushed.plain, ask, steps, lazy=lazy, few=few, long=long, sort=sort, reverse=reverse)
 
 
 def _stored_chars(source: _Source) -> frozenset[int]:

@@ -25,7 +25,7 @@ from sqlfront.catalog.model import Column, Schema, Table
 from sqlfront.errors import ER_DUP_ENTRY, DatabaseError
 from sqlfront.exec.constraints import forgive
 from sqlfront.exec.context import environment
-from sqlfront.exec.direct import TooManyRows, order_by
+from sqlfront.exec.direct import order_by
 from sqlfront.exec.filler import ColumnFiller, implicit_default
 from sqlfront.exec.foreign_keys import ReferenceChanges, References
 from sqlfront.exec.insert_alone import compile_alone, number_row
@@ -33,10 +33,10 @@ from sqlfront.exec.partitioned import row_writer
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
+from sqlfront.exec.sources import TooManyRows
 from sqlfront.parse import Delete, Insert, Update
-from sqlfront.plan.access import choose_access
 from sqlfront.plan.nodes import Node, QueryPlan, Scan
-from sqlfront.plan.optimize import optimize, part_scans
+from sqlfront.plan.optimize import choose_path, optimize, part_scans
 from sqlfront.plan.rules.fold_constants import fold_constants
 from sqlfront.result import Result
 
@@ -615,7 +615,7 @@ def _planned_scans(session: Session, scan: Scan) -> list[Scan]:
     assert isinstance(folded, Scan)
     statistics = session.database.statistics
     parts = part_scans(folded)
-    return [replace(part, access=replace(choose_access(part, statistics), cover=False)) for part in parts]
+    return [replace(part, access=replace(choose_path(part, statistics), cover=False)) for part in parts]
 
 
 class JoinedChange:

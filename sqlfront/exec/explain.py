@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, OrderKey, Param, Subquery, Window, walk
 from sqlfront import parse
 from sqlfront.errors import error, unsupported
 from sqlfront.exec.context import environment
-from sqlfront.exec.direct import TooManyRows
+from sqlfront.exec.direct import DirectPlan
 from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
 from sqlfront.exec.explain_formats import FORMATS, Line
 from sqlfront.exec.explain_push import MPP, ROOT, aggregate_info, reader_lines, tasks
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query, may_compute_whole
+from sqlfront.exec.sources import TooManyRows
 from sqlfront.exec.statement import bind_context, plan_query, tell
 from sqlfront.plan.access import Access
 from sqlfront.plan.lookups import Lookup
@@ -99,7 +100,10 @@ def _explain_query(
             notes.columnar[id(scan)] = _replica_note(session, scan)
     root = query.plan.root
     if isinstance(query, DirectQuery) and query.direct.scan is not None:
-        root = _with_scan(root, query.direct.scan.scan, measured)
+        direct = query.direct
+        if direct.sort is not None:
+            notes.reverse[id(query.direct.scan.scan)] = direct.reverse
+        root = _with_scan(root, direct, measured, notes)
     for scan in _all_scans(root):
         if id(scan) not in notes.columnar and (scan.engine == "tiflash" or (scan.access and scan.access.columnar)):
             notes.remarks[id(scan)] = _replica_note(session, scan)
@@ -138,15 +142,24 @@ def _whole_lines(root: Node, notes: _Notes) -> list[Line]:
     return [reader, *lines]
 
 
-def _with_scan(node: Node, scan: Scan, measured: Measured | None) -> Node:
-    """The plan with the scan that the direct executor really reads; of several partitions each is as it was planned."""
-    if isinstance(node, Parts):
-        return node
+def _with_scan(node: Node, direct: DirectPlan, measured: Measured | None, notes: _Notes) -> Node:
+    """The plan with the scan that the direct executor really reads, and without a Sort whose order that has; of several
+    partitions, and of the ends of paths, each is as it was planned."""
+    assert direct.scan is not None
     if isinstance(node, Scan):
+        scan = direct.scan.scan
         if measured is not None and id(node) in measured.scans:
             measured.scans[id(scan)] = measured.scans[id(node)]
         return scan
-    return with_children(node, lambda child: _with_scan(child, scan, measured))
+    if isinstance(node, Aggregate) and node.ends and direct.ordered:
+        notes.ends.add(id(node))
+        notes.reverse |= {id(end.scan): end.reverse for end in node.ends}
+        return node
+    if isinstance(node, Parts):
+        return node
+    if node is direct.sort:
+        return _with_scan(direct.sort.child, direct, measured, notes)
+    return with_children(node, lambda child: _with_scan(child, direct, measured, notes))
 
 
 def _measure(session: Session, query: PointQuery | DirectQuery | ResidualQuery, params: tuple[Any, ...]) -> Measured:
@@ -208,6 +221,10 @@ class _Notes:
         self.columnar: dict[int, str] = {}
         self.remarks: dict[int, str] = {}
         self.pushes: Mapping[int, PushStats] | None = None
+        self.reverse: dict[int, bool] = {}
+        """The scans whose path's order is kept, and whether they are read backwards."""
+        self.ends: set[int] = set()
+        """The aggregates that are made of the first rows of their ends."""
 
 
 def _replica_note(session: Session, scan: Scan) -> str:
@@ -226,6 +243,12 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
             yield Line("Selection", depth, _estimate(node), task, "", ", ".join(map(show, left)))
         yield from _pushed_lines(node, node, depth + bool(left), measured, notes)
         return
+    if isinstance(node, Aggregate) and id(node) in notes.ends:
+        yield Line("Aggregate", depth, _estimate(node), task, "", _info(node))
+        for end in node.ends:
+            yield Line("Limit", depth + 1, 1.0, task, "", "count: 1")
+            yield from _lines(end.scan, depth + 2, task, measured, notes)
+        return
     if isinstance(node, Aggregate) and node.pushed:
         assert isinstance(node.child, Scan)
         yield Line("HashAgg", depth, _estimate(node), ROOT, "", _info(node), _actual(node, measured))
@@ -233,7 +256,8 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
         return
     if isinstance(node, Scan):
         line = _scan_line(node, depth, measured)
-        line.info = "; ".join(part for part in (line.info, notes.remarks.get(id(node), "")) if part)
+        kept = {None: "", False: "keep order:true", True: "keep order:true, desc"}[notes.reverse.get(id(node))]
+        line.info = "; ".join(part for part in (line.info, kept, notes.remarks.get(id(node), "")) if part)
         lookup = notes.lookups.get(id(node))
         note = notes.columnar.get(id(node))
         if note is not None:
@@ -250,6 +274,7 @@ def _lines(node: Node, depth: int, task: str, measured: Measured | None, notes: 
             if lookup.index is not None:
                 line.obj += f", index:{lookup.index.name}"
         yield line
+        yield from _part_lines(node, depth + 1)
         return
     yield Line(_name(node), depth, _estimate(node), task, _object(node), _info(node))
     for child in node_children(node):
@@ -275,7 +300,11 @@ def _pushed_lines(
     stats = None if pushes is None else pushes.get(id(node))
     table, index = _scan_objects(scan)
     seconds = _actual(node, measured)
-    for line in reader_lines(node, (table, index), show, stats):
+    shown = node
+    if isinstance(node, Scan) and node.pushed is not None and id(node) in notes.reverse:
+        order = "reverse" if notes.reverse[id(node)] else "forward"
+        shown = replace(node, pushed=replace(node.pushed, order=order))
+    for line in reader_lines(shown, (table, index), show, stats):
         took = seconds[1] if seconds is not None and line.depth == 0 else None
         actual = None if line.actual is None else (line.actual, took)
         remark = "" if line.depth else notes.remarks.get(id(scan), "")
@@ -334,6 +363,14 @@ def _scan_line(scan: Scan, depth: int, measured: Measured | None) -> Line:
     assert access is not None
     info = _access_info(scan, access)
     return Line(access.name, depth, access.rows, "kv", _scan_object(scan), info, _actual(scan, measured))
+
+
+def _part_lines(scan: Scan, depth: int) -> Iterator[Line]:
+    """The paths of which a scan reads the union."""
+    assert scan.access is not None
+    for part in scan.access.parts:
+        one = replace(scan, access=part, where=part.used)
+        yield Line(part.name, depth, part.rows, "kv", _scan_object(one), _access_info(one, part))
 
 
 def _access_info(scan: Scan, access: Access) -> str:
@@ -465,7 +502,7 @@ def _explain_change(
         case TableChange():
             lines = [
                 Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
-                *(_scan_line(scan, 1, None) for scan in change.scans),
+                *(line for scan in change.scans for line in _lines(scan, 1, "kv", None, _Notes())),
             ]
         case JoinedChange():
             names = ", ".join(target.table.name for target in change.plan.targets)

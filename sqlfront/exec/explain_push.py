@@ -104,8 +104,7 @@ def _key(key: OrderKey, show: Show) -> str:
 
 
 def _is_bounded(scan: Scan) -> bool:
-    access = scan.access
-    return access is not None and bool(access.prefix or access.low or access.high)
+    return scan.access is not None and scan.access.is_bounded
 
 
 def _scanned(scan: Scan) -> float:

@@ -19,9 +19,9 @@ from kvstore.client.api import Transaction
 from kvstore.errors import WriteConflict
 from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
 from sqlfront.exec.context import environment
-from sqlfront.exec.direct import Row, compile_locking
+from sqlfront.exec.direct import compile_locking
 from sqlfront.exec.query import ResidualQuery, compile_query, result_columns
-from sqlfront.exec.reading import ScanReader
+from sqlfront.exec.reading import Row, ScanReader
 from sqlfront.plan.nodes import QueryPlan, Scan, walk_nodes
 from sqlfront.result import ListSource, Result
 

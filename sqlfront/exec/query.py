@@ -19,9 +19,10 @@ from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Reader
 from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
 from sqlfront.exec.context import environment
-from sqlfront.exec.direct import DirectPlan, TooManyRows, compile_direct
+from sqlfront.exec.direct import DirectPlan, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, Relation, print_query
 from sqlfront.exec.reading import ScanReader
+from sqlfront.exec.sources import TooManyRows
 from sqlfront.plan.access import Estimator
 from sqlfront.plan.lookups import LOOKUP_KEYS_MAX, Lookup, find_lookups, narrowed
 from sqlfront.plan.nodes import Aggregate, Filter, Join, Node, Project, QueryPlan, Scan, Virtual, node_exprs, walk_nodes

@@ -10,6 +10,7 @@ import datetime as dt
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ Row = tuple[Any, ...]
 
 LOOKUP_BATCH_ROWS = 256  # index entries whose rows are fetched together
 ENUMS_KEPT_MAX = 256  # types whose members are kept by what they are compared by
+KEY_BYTES = 120  # what a record key takes in a set and a list
 PACKED_ROWS_MIN = 2000.0  # estimated rows from which ranges are decoded in batches
 
 
@@ -60,8 +62,10 @@ class ScanReader:
         self._decode = self._row_decoder()
         self._decode_chunk = self._chunk_decoder()
         index = self.access.index
-        if index is not None:
-            self._record_key_of_entry = self.codec.index_record_key(index.schema)
+        parts = [replace(scan, access=part, where=()) for part in self.access.parts]
+        self._parts = [ScanReader(part, tz) for part in parts]
+        self._record_key_of_entry = None if index is None else self.codec.index_record_key(index.schema)
+        self._read = self._covered if self.access.kind == "index" and self.access.cover else self._decoded
 
     def ranges(self, env: Env) -> list[KeyRange]:
         """The key ranges of the access path, of records or of index entries."""
@@ -84,10 +88,18 @@ class ScanReader:
 
     def row_chunks(self, reader: Reader, env: Env, *, reverse: bool = False) -> Iterator[list[Row]]:
         """The same rows in lists, as they are decoded: small ones first."""
-        if self.access.kind == "index" and self.access.cover:
-            chunks = self._covered(reader, env, reverse)
-        else:
-            chunks = map(self._decode_chunk, self._chunks(reader, env, reverse))
+        chunks = self._read(reader, env, reverse)
+        return self.passing(chunks, env) if self.predicates else chunks
+
+    def read_chunks(
+        self, reader: Reader, env: Env, reverse: bool = False, first: int = LOOKUP_BATCH_ROWS
+    ) -> Iterator[list[Row]]:
+        """The rows of the access path in lists, conditions not applied; of a lookup `first` are fetched together at
+        first."""
+        return self._read(reader, env, reverse, first)
+
+    def passing(self, chunks: Iterator[list[Row]], env: Env) -> Iterator[list[Row]]:
+        """Of rows those that satisfy the conditions that the access path does not enforce."""
         if not self.predicates:
             return chunks
         if len(self.predicates) == 1:
@@ -112,9 +124,30 @@ class ScanReader:
         """Yields (record key, row value) along the access path, conditions not applied."""
         return pairs_of(self._chunks(reader, env, reverse))
 
-    def _chunks(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
-        entries = self._entries(reader, env, reverse)
-        return self._lookups(reader, entries) if self.access.kind == "index" else entries
+    def _chunks(self, reader: Reader, env: Env, reverse: bool, first: int = LOOKUP_BATCH_ROWS) -> Iterator[Chunk]:
+        key_of = self._record_key_of_entry
+        if key_of is not None:
+            entries = self._entries(reader, env, reverse)
+            return self._gets(reader, (list(itertools.starmap(key_of, chunk.pairs())) for chunk in entries), first)
+        if self._parts:
+            return self._gets(reader, (self._found_by_any(reader, env),), first)
+        return self._entries(reader, env, reverse)
+
+    def _found_by_any(self, reader: Reader, env: Env) -> list[bytes]:
+        """The record keys that any of several paths finds, in their order."""
+        keys: set[bytes] = set()
+        for part in self._parts:
+            keys.update(part._record_keys(reader, env))
+        env.quota.hold(len(keys) * KEY_BYTES)
+        return sorted(keys)
+
+    def _record_keys(self, reader: Reader, env: Env) -> Iterable[bytes]:
+        """The record keys of the access path; those of a whole primary key need not be there."""
+        points = self.points(env)
+        if points is not None:
+            return points
+        pairs, key_of = pairs_of(self._entries(reader, env, False)), self._record_key_of_entry
+        return (key for key, _ in pairs) if key_of is None else itertools.starmap(key_of, pairs)
 
     def _entries(self, reader: Reader, env: Env, reverse: bool) -> Iterator[Chunk]:
         """The keys and values of the access path itself: records, or index entries."""
@@ -136,17 +169,23 @@ class ScanReader:
         ordered = reversed(ranges) if reverse else ranges
         return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
 
-    def _lookups(self, reader: Reader, entries: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Fetches the rows that index entries point to, in the entries' order."""
-        for chunk in entries:
-            records = list(itertools.starmap(self._record_key_of_entry, chunk.pairs()))
-            for at in range(0, len(records), LOOKUP_BATCH_ROWS):
-                batch = records[at : at + LOOKUP_BATCH_ROWS]
-                found = reader.batch_get(batch)
-                there = [record for record in batch if record in found]
-                yield Chunk(there, [found[record] for record in there])
+    def _gets(self, reader: Reader, found: Iterable[list[bytes]], size: int) -> Iterator[Chunk]:
+        """Fetches rows by lists of their keys, in the keys' order: so many at first, then more."""
+        for records in found:
+            at = 0
+            while at < len(records):
+                batch = records[at : at + size]
+                at += size
+                there = reader.batch_get(batch)
+                known = [record for record in batch if record in there]
+                yield Chunk(known, [there[record] for record in known])
+                size = min(size * 2, LOOKUP_BATCH_ROWS)
 
-    def _covered(self, reader: Reader, env: Env, reverse: bool) -> Iterator[list[Row]]:
+    def _decoded(self, reader: Reader, env: Env, reverse: bool, first: int = LOOKUP_BATCH_ROWS) -> Iterator[list[Row]]:
+        """Rows from their records."""
+        return map(self._decode_chunk, self._chunks(reader, env, reverse, first))
+
+    def _covered(self, reader: Reader, env: Env, reverse: bool, first: int = 0) -> Iterator[list[Row]]:
         """Rows from index entries alone."""
         index = self.access.index
         assert index is not None
@@ -185,11 +224,11 @@ class ScanReader:
         if access.kind == "scan" and segments is not None and not self.with_handle:
             yield from segments.scan(reader.ts, reader, self.codec, self.offsets, self.tz, dirty=writes)
             return
-        if access.kind != "index" and not access.point and not writes and not self.with_handle:
+        if access.kind in ("scan", "primary") and not access.point and not writes and not self.with_handle:
             if access.rows >= PACKED_ROWS_MIN or access.kind == "scan":
                 yield from scan_table(reader, self.codec, self.offsets, self._keys.ranges(env), self.tz)
                 return
-        if access.kind == "index" and not (access.point or access.cover or self.with_handle):
+        if access.kind in ("index", "merge") and not (access.point or access.cover or self.with_handle):
             if access.rows >= PACKED_ROWS_MIN:
                 yield from self._looked_up(reader, env)
                 return
@@ -198,15 +237,15 @@ class ScanReader:
         yield rows_to_batch(rows, names, [c.type for c in self.scan.cols], inside=True)
 
     def _looked_up(self, reader: Reader, env: Env) -> Iterator[pa.RecordBatch]:
-        """The rows that many index entries point to: fetched in the order of their keys, decoded in bulk."""
+        """The rows that many index entries, or several paths, point to: fetched in the order of their keys, decoded in
+        bulk."""
         from coprocessor.codec.vector import BatchDecoder
         from coprocessor.scan import BATCH_ROWS
         from kvstore.mvcc.packed import pack_pairs
 
         decoder = BatchDecoder(self.codec.schema, self.offsets, self.tz)
-        entries = pairs_of(self._entries(reader, env, False))
-        while keys := [self._record_key_of_entry(*entry) for entry in itertools.islice(entries, BATCH_ROWS)]:
-            keys.sort()
+        found_keys = iter(self._found_by_any(reader, env) if self._parts else self._record_keys(reader, env))
+        while keys := sorted(itertools.islice(found_keys, BATCH_ROWS)):
             found = reader.batch_get(keys)
             yield decoder.decode(pack_pairs([(key, found[key]) for key in keys if key in found], 0))
 
@@ -263,7 +302,7 @@ class KeyMaker:
     def ranges(self, env: Env) -> list[KeyRange]:
         """Returns disjoint key ranges in key order (an unsigned handle's in order of value)."""
         access, codec = self.access, self.codec
-        if access.kind == "scan" or (access.kind == "primary" and not self._prefix and not (self._low or self._high)):
+        if access.kind == "scan" or (access.kind == "primary" and not access.is_bounded):
             return [codec.record_range]
         bounds = self._bounds(env)
         if bounds is None:
@@ -272,7 +311,7 @@ class KeyMaker:
         if access.kind == "primary" and self.table.handle_offset >= 0:
             return self._handle_ranges(env, low, high, low_open, high_open)
         out: list[KeyRange] = []
-        bounded = self._low is not None or self._high is not None
+        bounded = access.low is not None or access.high is not None or access.not_null
         for values in self._combinations(env):
             if access.index is not None:
                 found = codec.index_range(access.index.schema, values, low, high, low_open, high_open, not_null=bounded)

@@ -27,6 +27,7 @@ from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
 LOOKUP_COST = 4.0  # an index entry, then a get of its row
 ROW_COST = 1.0
 SCAN_ROW_COST = 0.3  # a whole table is decoded in batches
+SORT_ROW_COST = 0.1
 COLUMNAR_START_COST = 3000.0  # DuckDB takes a few milliseconds to begin
 COLUMNAR_ROW_COST = 0.005
 IN_COMBINATIONS_MAX = 10_000  # key ranges that IN lists over several columns may multiply to
@@ -35,6 +36,7 @@ PSEUDO_ROWS = 10_000.0
 PSEUDO_EQUAL = 0.001
 PSEUDO_RANGE = 1 / 3
 PSEUDO_BETWEEN = 1 / 40
+UNKNOWN_SHARE = 0.8  # of the rows that a condition leaves of which nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Sarg:
-    """A condition on one column: `kind` is eq (any of `values`), null, or range."""
+    """A condition on one column: `kind` is eq (any of `values`), null, or range, without bounds for IS NOT NULL."""
 
     offset: int
     kind: str
@@ -85,6 +87,12 @@ class Sarg:
     low: Bound | None = None
     high: Bound | None = None
     exact: bool = True
+    by_itself: bool = False
+    """Whether the column is compared as it is, not as a cast makes it."""
+
+    @property
+    def is_not_null(self) -> bool:
+        return self.kind == "range" and self.low is None and self.high is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +109,14 @@ class RowSarg:
 class Access:
     """How a scan reads its table.
 
-    `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index". `prefix[i]` are the alternatives for
+    `kind`: "scan" (every row), "primary" (ranges of the clustered key), "index", "merge" (the rows that any of `parts`
+    finds, by their keys). `prefix[i]` are the alternatives for
     key column i, None among them standing for IS NULL; all combinations of them are meant, or, where they go
-    `together`, the first of each, the second of each, and so on. `low` and `high` bound the next column. `point`: the
-    key is whole and unique, so every alternative is one get. `used` are the conjuncts the path enforces exactly;
-    `order` the column offsets by which rows come ordered, when there is one range. `rows` is the estimate. `columnar`:
-    the replica is to be read instead, when it is there.
+    `together`, the first of each, the second of each, and so on. `low` and `high` bound the next column, `not_null`
+    leaves its NULLs out. `point`: the key is whole and unique, so every alternative is one get. `used` are the
+    conjuncts the path enforces exactly; `order` the column offsets by which rows come ordered, of which the first
+    `pinned` have one value, as have the columns `fixed` in all rows that pass. `rows` is the estimate of what the path
+    reads (of a scan: what passes). `columnar`: the replica is to be read instead, when it is there.
     """
 
     kind: str
@@ -115,6 +125,7 @@ class Access:
     together: bool = False
     low: Bound | None = None
     high: Bound | None = None
+    not_null: bool = False
     point: bool = False
     cover: bool = False
     rows: float = 0.0
@@ -124,25 +135,49 @@ class Access:
     order: tuple[int, ...] = ()
     key_types: tuple[FieldType, ...] = ()
     pinned: int = 0
+    fixed: frozenset[int] = frozenset()
     columnar: bool = False
+    parts: tuple[Access, ...] = ()
 
     @property
     def name(self) -> str:
         """What EXPLAIN calls it."""
         if self.kind == "scan":
             return "TableFullScan"
+        if self.kind == "merge":
+            return "IndexMerge"
         if self.point:
             many = any(len(p) > 1 for p in self.prefix)
             return "Batch_Point_Get" if many else "Point_Get"
         if self.kind == "primary":
-            return "TableRangeScan" if self.prefix or self.low or self.high else "TableFullScan"
+            return "TableRangeScan" if self.is_bounded else "TableFullScan"
         return "IndexScan" if self.cover else "IndexLookUp"
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether conditions leave less than the whole key to it."""
+        return bool(self.prefix or self.low or self.high or self.not_null)
 
-def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Access:
-    """Returns the cheapest access path for the scan's conditions."""
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the conditions of a scan say of its table's columns, and the rows that are expected of the table, and of
+    those the ones that satisfy them all."""
+
+    sargs: tuple[Sarg, ...]
+    rows: tuple[RowSarg, ...]
+    total: float
+    passing: float
+
+    @property
+    def fixed(self) -> frozenset[int]:
+        """The columns that have one value in all rows that pass."""
+        return frozenset(s.offset for s in self.sargs if len(s.values) <= 1 and s.kind != "range" and s.by_itself)
+
+
+def conditions_of(scan: Scan, estimator: Estimator) -> Conditions:
+    """Reads the conditions of a scan."""
     table = scan.table
-    total = max(1.0, estimator.rows(table))
     offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
     sargs: list[Sarg] = []
     rows: list[RowSarg] = []
@@ -151,19 +186,34 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
             sargs.append(one)
         elif (several := row_sarg(cond, offsets, table)) is not None:
             rows.append(several)
-        elif scan.virtual and (one := _virtual_sarg(cond, scan)) is not None:
-            sargs.append(one)
-    selectivity = _all_selectivity(table, sargs, scan.where, estimator)
-    out_rows = max(1.0, total * selectivity) if scan.where else total
-    best = Access(
-        "scan", rows=out_rows, table_rows=total, cost=costs.scan + total * SCAN_ROW_COST, order=scan_order(table)
-    )
+        else:
+            one = implied_range(cond, offsets, table) or (_virtual_sarg(cond, scan) if scan.virtual else None)
+            sargs += () if one is None else (one,)
+    total = max(1.0, estimator.rows(table))
+    read = {id(s.cond) for s in sargs}
+    others = [_other_selectivity(c, offsets, table, estimator) for c in scan.where if id(c) not in read]
+    selectivity = _all_selectivity(table, sargs, estimator) * prod(others)
+    passing = max(1.0, total * selectivity) if scan.where else total
+    return Conditions(tuple(sargs), tuple(rows), total, passing)
+
+
+def choose_access(
+    scan: Scan, estimator: Estimator, costs: Costs = LOCAL, is_sorted: Callable[[Access], bool] | None = None
+) -> Access:
+    """Returns the cheapest access path for the scan's conditions; `is_sorted` tells of which the rows need no sort."""
+    found = conditions_of(scan, estimator)
+    total = found.total
+    best = whole_table(scan, found, costs)
     if scan.use_index:
         best = replace(best, cost=float("inf"))
-    candidates = _candidates(scan, sargs, rows, total, estimator, costs)
+    candidates = paths(scan, found, estimator, costs)
     records = best
+
+    def cost(path: Access) -> float:
+        return path.cost if is_sorted is None or is_sorted(path) else path.cost + found.passing * SORT_ROW_COST
+
     for candidate in candidates:
-        if candidate.cost < best.cost:
+        if cost(candidate) < cost(best):
             best = candidate
     if not _prefers_replica(scan, best, total):
         return best
@@ -171,6 +221,25 @@ def choose_access(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Acc
         ranges = [c for c in candidates if c.kind == "primary" and not c.point]
         best = replace(min([*ranges, records], key=lambda c: c.rows), order=())
     return replace(best, columnar=True)
+
+
+def whole_table(scan: Scan, found: Conditions, costs: Costs) -> Access:
+    """The path to every row."""
+    return Access(
+        "scan",
+        rows=found.passing,
+        table_rows=found.total,
+        cost=costs.scan + found.total * SCAN_ROW_COST,
+        order=scan_order(scan.table),
+        fixed=found.fixed,
+    )
+
+
+def cost_of_all(access: Access) -> float:
+    """What it costs to read all rows of a scan by the path that was chosen for it."""
+    if access.columnar:
+        return min(access.cost, COLUMNAR_START_COST + access.table_rows * COLUMNAR_ROW_COST)
+    return access.cost
 
 
 def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
@@ -198,9 +267,10 @@ def ordered_offsets(table: Table, parts: Sequence[tuple[int, int]]) -> tuple[int
     return tuple(out)
 
 
-def _candidates(
-    scan: Scan, sargs: Sequence[Sarg], rows: Sequence[RowSarg], total: float, estimator: Estimator, costs: Costs
+def paths(
+    scan: Scan, found: Conditions, estimator: Estimator, costs: Costs, *, whole_indexes: bool = False
 ) -> list[Access]:
+    """The paths by a key that conditions fit, and those that hints name; `whole_indexes` adds all other indexes."""
     table = scan.table
     out: list[Access] = []
     if not scan.use_index or "primary" in scan.use_index:
@@ -210,30 +280,33 @@ def _candidates(
             else [(c.offset, c.prefix) for c in table.common_handle]
         )
         if primary and "primary" not in scan.ignore_index:
-            found = _best_match(table, primary, sargs, rows, True, total, estimator)
-            if found is not None:
-                # A long range of records is decoded in batches, as the whole table is.
-                each = min(found.rows * ROW_COST, costs.scan / 2 + found.rows * SCAN_ROW_COST)
-                start = costs.point if found.point else costs.path
-                out.append(replace(found, kind="primary", cost=start + each))
+            match = _best_match(table, primary, found, True, estimator)
+            if match is not None:
+                order = scan_order(table) if match.order else ()
+                out.append(_costed(replace(match, kind="primary", order=order, fixed=found.fixed), match.rows, costs))
     for index in table.indexes:
         name = index.name.casefold()
         if (scan.use_index and name not in scan.use_index) or name in scan.ignore_index:
             continue
         parts = [(c.offset, c.prefix) for c in index.columns]
-        found = _best_match(table, parts, sargs, rows, index.unique, total, estimator)
-        if found is None:
-            if not scan.use_index:
+        match = _best_match(table, parts, found, index.unique, estimator)
+        if match is None:
+            if not scan.use_index and not whole_indexes:
                 continue
-            found = _whole_index(scan, index, total)
-        found = replace(found, kind="index", index=index, cover=_covers(scan, index) and not found.point)
-        out.append(replace(found, cost=_index_cost(found, found.rows, costs)))
+            match = Access("index", rows=found.total, table_rows=found.total, order=(index.columns[0].offset,))
+        order = index_order(table, index) if match.order else ()
+        cover = not match.point and _covers(scan, index)
+        match = replace(match, kind="index", index=index, cover=cover, order=order, fixed=found.fixed)
+        out.append(_costed(match, match.rows, costs))
     return out
 
 
-def _whole_index(scan: Scan, index: Index, total: float) -> Access:
-    order = ordered_offsets(scan.table, [(c.offset, c.prefix) for c in index.columns])
-    return Access("index", index, rows=total, table_rows=total, cover=_covers(scan, index), order=order)
+def index_order(table: Table, index: Index) -> tuple[int, ...]:
+    """The columns in whose order an index gives its rows: its own, and then those of the handle, which entries of one
+    value lie by; those of a unique index have NULLs among their values."""
+    parts = [(c.offset, c.prefix) for c in index.columns]
+    own = ordered_offsets(table, parts)
+    return tuple(dict.fromkeys(own + scan_order(table))) if len(own) == len(parts) else own
 
 
 def _covers(scan: Scan, index: Index) -> bool:
@@ -243,36 +316,33 @@ def _covers(scan: Scan, index: Index) -> bool:
     return held.issuperset(scan.offsets)
 
 
-def _index_cost(access: Access, rows: float, costs: Costs) -> float:
-    start = 1 + (costs.point if access.point else costs.path)
-    return start + rows * ROW_COST if access.cover else start + costs.lookup + rows * LOOKUP_COST
+def _costed(access: Access, rows: float, costs: Costs) -> Access:
+    """The path with what it costs to read so many rows by it."""
+    return replace(access, cost=cost_of(access, rows, costs))
 
 
-def ends_of_indexes(scan: Scan, wanted: float, costs: Costs) -> Iterator[Access]:
-    """Yields whole indexes, in their order, of which `wanted` rows cost less than the scan's own access path."""
-    chosen = scan.access
-    assert chosen is not None
-    for index in scan.table.indexes:
-        path = _whole_index(scan, index, chosen.table_rows)
-        cost = _index_cost(path, wanted, costs)
-        if cost < chosen.cost and index.name.casefold() not in scan.ignore_index:
-            yield replace(path, cost=cost)
+def cost_of(access: Access, rows: float, costs: Costs) -> float:
+    """What it costs to read so many rows of a path."""
+    start = costs.point if access.point else costs.path
+    if access.kind != "index":
+        # A long range of records is decoded in batches, as the whole table is.
+        return start + min(rows * ROW_COST, costs.scan / 2 + rows * SCAN_ROW_COST)
+    return start + 1 + rows * ROW_COST if access.cover else start + 1 + costs.lookup + rows * LOOKUP_COST
 
 
 def _best_match(
     table: Table,
     parts: Sequence[tuple[int, int]],
-    sargs: Sequence[Sarg],
-    rows: Sequence[RowSarg],
+    found: Conditions,
     unique: bool,
-    total: float,
     estimator: Estimator,
 ) -> Access | None:
-    """The match of conditions on single columns, or of one on several at once where that leaves fewer rows."""
+    """The match of conditions on single columns, or of one on several at once where that leaves fewer rows; its `order`
+    is there when the rows come in the order of the key."""
     useful = list(takewhile(lambda part: part[1] < 0 or _tells_by_prefix(table.columns[part[0]].type), parts))
     unique = unique and len(useful) == len(parts)
-    matches = [_match(table, useful, sargs, unique, total, estimator)]
-    matches += [_match_rows(table, useful, row, unique, total, estimator) for row in rows]
+    matches = [_match(table, useful, found.sargs, unique, found.total, estimator)]
+    matches += [_match_rows(table, useful, row, unique, found.total, estimator) for row in found.rows]
     return min((m for m in matches if m is not None), key=lambda m: m.rows, default=None)
 
 
@@ -298,7 +368,8 @@ def _match_rows(
     exact = sarg.exact and whole and len(matched) == len(first)
     return Access(
         "", None, prefix, True, point=point, rows=float(len(sarg.rows)) if point else max(1.0, total * selectivity),
-        table_rows=total, used=(sarg.cond,) if exact else (), key_types=tuple(table.columns[o].type for o, _ in parts),
+        table_rows=total, used=(sarg.cond,) if exact else (), order=(matched[0][0],),
+        key_types=tuple(table.columns[o].type for o, _ in parts),
     )  # fmt: skip
 
 
@@ -314,6 +385,7 @@ def _match(
     prefix: list[tuple[Expr | None, ...]] = []
     used: list[Expr] = []
     low = high = None
+    not_null = False
     combinations, selectivity, pinned = 1, 1.0, 0
     exact_key = True
     for offset, length in parts:
@@ -338,23 +410,17 @@ def _match(
             merged = Sarg(offset, "range", ranges[0].cond, low=low, high=high)
             selectivity *= _selectivity(table, merged, estimator)
             whole = [s for s in ranges if (s.low is None or s.low == low) and (s.high is None or s.high == high)]
-            used.extend(s.cond for s in whole if length < 0 and s.exact)
+            used.extend(s.cond for s in whole if (length < 0 and s.exact) or s.is_not_null)
+            not_null = True
         break
-    if not prefix and low is None and high is None:
+    if not prefix and not not_null:
         return None
     point = unique and exact_key and len(prefix) == len(parts)
     rows = float(combinations) if point else max(1.0, total * selectivity)
     types = tuple(table.columns[o].type for o, _ in parts)
-    order = ordered_offsets(table, parts) if combinations == 1 else ()
-    if (
-        table.handle_offset >= 0
-        and parts[0][0] == table.handle_offset
-        and table.columns[table.handle_offset].type.unsigned
-    ):
-        order = ()
     return Access(
-        "", None, tuple(prefix), False, low, high, point, rows=rows, table_rows=total, used=tuple(used), order=order,
-        key_types=types, pinned=pinned,
+        "", None, tuple(prefix), False, low, high, not_null, point, rows=rows, table_rows=total, used=tuple(used),
+        order=(parts[0][0],), key_types=types, pinned=pinned,
     )  # fmt: skip
 
 
@@ -366,7 +432,18 @@ def _tightest(bounds: object) -> Bound | None:
 # Estimates
 
 
-def _all_selectivity(table: Table, sargs: Sequence[Sarg], where: Sequence[Expr], estimator: Estimator) -> float:
+def _other_selectivity(cond: Expr, offsets: Mapping[int, int], table: Table, estimator: Estimator) -> float:
+    """The fraction of rows that satisfy a condition over several columns, or one of which nothing is known."""
+    if not isinstance(cond, Call) or cond.func != "or":
+        return UNKNOWN_SHARE
+    out = 0.0
+    for alternative in flat(cond, "or"):
+        parts = [sarg(part, offsets, table) for part in flat(alternative, "and")]
+        out += prod(UNKNOWN_SHARE if part is None else _selectivity(table, part, estimator) for part in parts)
+    return min(out, UNKNOWN_SHARE)
+
+
+def _all_selectivity(table: Table, sargs: Sequence[Sarg], estimator: Estimator) -> float:
     out = 1.0
     seen: set[int] = set()
     for s in sargs:
@@ -377,8 +454,7 @@ def _all_selectivity(table: Table, sargs: Sequence[Sarg], where: Sequence[Expr],
             s = replace(s, low=_tightest(r.low for r in ranges), high=_tightest(r.high for r in ranges))
             seen.add(s.offset)
         out *= _selectivity(table, s, estimator)
-    others = len(where) - len(sargs)
-    return out * (0.8**others) if others > 0 else out
+    return out
 
 
 def _selectivity(table: Table, s: Sarg, estimator: Estimator) -> float:
@@ -422,7 +498,9 @@ def sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg | None:
             return Sarg(found[0], "range", cond, low=low, high=high, exact=found[1])
         case "isnull":
             found = _key_column(cond.args[0], offsets, table)
-            return None if found is None else Sarg(found[0], "null", cond)
+            return None if found is None else Sarg(found[0], "null", cond, by_itself=True)
+        case "not":
+            return _not_null(cond.args[0], cond, offsets, table)
         case "like":
             return _like(cond, offsets, table)
         case "or":
@@ -447,9 +525,9 @@ def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | 
         return None
     rows: list[dict[int, Expr]] = []
     exact = True
-    for alternative in _flat(cond, "or"):
+    for alternative in flat(cond, "or"):
         row: dict[int, Expr] = {}
-        for part in _flat(alternative, "and"):
+        for part in flat(alternative, "and"):
             found = sarg(part, offsets, table)
             if found is None or found.kind != "eq" or len(found.values) != 1 or found.offset in row:
                 exact = False
@@ -464,7 +542,7 @@ def row_sarg(cond: Expr, offsets: Mapping[int, int], table: Table) -> RowSarg | 
     return RowSarg(cond, tuple({offset: row[offset] for offset in common} for row in rows), exact)
 
 
-def _flat(cond: Expr, op: str) -> Iterator[Expr]:
+def flat(cond: Expr, op: str) -> Iterator[Expr]:
     """The operands of nested calls of one operator, in order."""
     pending = [cond]
     while pending:
@@ -488,6 +566,39 @@ def is_free(expr: Expr) -> bool:
     return True
 
 
+def _not_null(inner: Expr, cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg | None:
+    if not isinstance(inner, Call) or inner.func != "isnull":
+        return None
+    found = _key_column(inner.args[0], offsets, table)
+    return None if found is None or table.columns[found[0]].not_null else Sarg(found[0], "range", cond)
+
+
+def implied_range(cond: Expr, offsets: Mapping[int, int], table: Table) -> Sarg | None:
+    """The bound of the first column in (a, b) > (x, y), which is written as a > x OR (a = x AND b > y): a >= x."""
+    if not isinstance(cond, Call) or cond.func != "or":
+        return None
+    bounds: list[Sarg] = []
+    for alternative in flat(cond, "or"):
+        found = next((s for p in flat(alternative, "and") if (s := sarg(p, offsets, table)) is not None), None)
+        if found is None or found.kind == "null" or found.is_not_null:
+            return None
+        bounds.append(found)
+    offset = bounds[0].offset
+    range_ = next((s for s in bounds if s.kind == "range"), None)
+    if range_ is None or (range_.low is None) == (range_.high is None) or _unordered(table, offset):
+        return None
+    bound = range_.low or range_.high
+    assert bound is not None
+    for s in bounds:
+        own = s.values if s.kind == "eq" else tuple(b.expr for b in (s.low, s.high) if b is not None)
+        same_side = s.kind == "eq" or (s.low is None) == (range_.low is None)
+        if s.offset != offset or own != (bound.expr,) or not same_side:
+            return None
+    closed = Bound(bound.expr, False)
+    low, high = (closed, None) if range_.low is not None else (None, closed)
+    return Sarg(offset, "range", cond, low=low, high=high, exact=False)
+
+
 _MIRROR = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "nulleq": "nulleq"}
 
 
@@ -506,7 +617,8 @@ def _comparison(cond: Call, offsets: Mapping[int, int], table: Table) -> Sarg | 
         else:
             return None
     if op == "eq":
-        return Sarg(offset, "eq", cond, (right,), exact=exact)
+        by_itself = any(isinstance(side, Column) for side in cond.args)
+        return Sarg(offset, "eq", cond, (right,), exact=exact, by_itself=by_itself)
     if _unordered(table, offset):
         return None
     bound = Bound(right, op in ("lt", "gt"))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+NO_INDEX = ""
+"""Among the indexes that a scan may use it leaves only the whole table."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanColumn:
@@ -84,6 +87,8 @@ class Scan:
     """Which partition it reads; -1 for all of them."""
     virtual: tuple[tuple[int, Expr], ...] = ()
     """The virtual columns that indexes have, by offset, and what they are of `cols`: conditions may name that."""
+    in_order: Ordered | None = None
+    """The same rows by another path, for who stops early as the LIMIT above does; who reads all goes by `access`."""
 
     @property
     def left(self) -> tuple[Expr, ...]:
@@ -92,6 +97,20 @@ class Scan:
             return self.where
         below = self.pushed.conds + self.pushed.index_conds
         return tuple(c for c in self.where if c not in below)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A scan whose path gives its rows in the order that is wanted of them, backwards if `reverse`.
+
+    It is read until enough rows have passed the conditions, `expected` of the path if the estimates hold. Beyond
+    `rows_max` of them to read all rows by the other path would have cost less.
+    """
+
+    scan: Scan
+    reverse: bool
+    expected: float
+    rows_max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +182,8 @@ class Aggregate:
     """Groups by `groups` (one group over everything when empty); `cols` are the group columns, then the aggregates.
 
     `pushed` is "hash" or "stream" where every region aggregates its part of the scan below, by groups as they come or
-    in the order of the access path, and the parts are merged here.
+    in the order of the access path, and the parts are merged here. The first rows of `ends`, scans like the one below,
+    are enough for aggregates that are MIN and MAX.
     """
 
     child: Node
@@ -172,6 +192,7 @@ class Aggregate:
     aggs: tuple[Agg, ...]
     rollup: bool = False
     pushed: str = ""
+    ends: tuple[Ordered, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

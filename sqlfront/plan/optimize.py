@@ -8,8 +8,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coprocessor.expr import Column, Expr, Subquery, transform
-from sqlfront.plan.access import LOCAL, REMOTE, Estimator, choose_access
-from sqlfront.plan.nodes import Limit, Node, Parts, Project, Scan, Values, map_exprs, plan_of, with_children
+from sqlfront.plan.access import LOCAL, REMOTE, Access, Costs, Estimator, choose_access, cost_of_all
+from sqlfront.plan.in_order import by_ends, limited_scan, sorted_scan
+from sqlfront.plan.index_merge import index_merge
+from sqlfront.plan.nodes import (
+    Aggregate,
+    Limit,
+    Node,
+    Parts,
+    Project,
+    Scan,
+    Sort,
+    Values,
+    map_exprs,
+    plan_of,
+    with_children,
+)
 from sqlfront.plan.rules import RULES
 
 
@@ -34,15 +48,35 @@ def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
             return replace(expr, plan=optimize(plan, estimator, remote=remote))
         return expr
 
+    costs = REMOTE if remote else LOCAL
     node = with_children(node, lambda child: _finish(child, estimator, remote))
     node = map_exprs(node, lambda e: transform(e, inner))
-    if not isinstance(node, Scan):
-        return node
-    scans = part_scans(node)
-    chosen = [replace(scan, access=choose_access(scan, estimator, REMOTE if remote else LOCAL)) for scan in scans]
+    match node:
+        case Scan():
+            return _with_paths(node, estimator, costs)
+        case Sort():
+            return sorted_scan(node, estimator, costs)
+        case Limit():
+            return limited_scan(node, estimator, costs)
+        case Aggregate():
+            return by_ends(node, estimator, costs)
+        case _:
+            return node
+
+
+def _with_paths(node: Scan, estimator: Estimator, costs: Costs) -> Node:
+    """The scan with its access path, or the scans of its partitions with theirs."""
+    chosen = [replace(scan, access=choose_path(scan, estimator, costs)) for scan in part_scans(node)]
     if not chosen:
         return Values(node.cols, ())
     return chosen[0] if len(chosen) == 1 else Parts(tuple(chosen))
+
+
+def choose_path(scan: Scan, estimator: Estimator, costs: Costs = LOCAL) -> Access:
+    """Returns the cheapest access path for the scan's conditions: one, or a union of several."""
+    one = choose_access(scan, estimator, costs)
+    several = index_merge(scan, estimator, costs)
+    return one if several is None or several.cost >= cost_of_all(one) else several
 
 
 def part_scans(scan: Scan) -> list[Scan]:

@@ -1,20 +1,23 @@
-"""Whether an access path already gives its rows in the order that a Sort wants."""
+"""Orders of rows: what a Sort wants of the scan below it, and which access paths give that."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from coprocessor.expr import Column, Expr
+from sqlfront.catalog.model import Table
+from sqlfront.plan.access import Access
 from sqlfront.plan.nodes import Aggregate, Distinct, Limit, Node, Project, Scan, Sort
 
+Keys = tuple[tuple[int, bool], ...]
+"""Columns of a table by offset, and whether they descend."""
 
-def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
-    """ "forward" or "reverse" when the scan's path gives the rows in the order of `sort`, else None.
+
+def wanted_keys(sort: Sort, below: Sequence[Node], scan: Scan) -> Keys | None:
+    """The order that a Sort wants, in columns of the scan's table; None where an expression is wanted.
 
     `below` are the nodes between the two, in any order.
     """
-    access = scan.access
-    assert access is not None
     offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
     names: dict[int, Expr] = {}
     for node in below:
@@ -24,21 +27,49 @@ def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
             names.update({c.id: e for c, e in named if not (isinstance(e, Column) and e.id == c.id)})
         elif isinstance(node, (Aggregate, Distinct, Sort, Limit)):
             return None
-    wanted: list[int] = []
+    wanted: list[tuple[int, bool]] = []
     for key in sort.keys:
         expr = key.expr
         while isinstance(expr, Column) and expr.id in names:
             expr = names[expr.id]
         if not isinstance(expr, Column) or expr.id not in offsets:
             return None
-        wanted.append(offsets[expr.id])
-    directions = {k.desc for k in sort.keys}
-    if len(directions) != 1 or not access.order:
+        wanted.append((offsets[expr.id], key.desc))
+    return tuple(wanted)
+
+
+def direction(access: Access, table: Table, keys: Keys) -> str | None:
+    """ "forward" or "reverse" when a path gives rows in an order, else None."""
+    told = {*access.fixed, *access.order[: access.pinned]}
+    free = iter([o for o in access.order if o not in told])
+    ways: set[bool] = set()
+    for offset, desc in keys:
+        if offset in told:
+            continue
+        if any(key <= told for key in _unique_keys(table)):
+            break  # there are no two rows for later columns to decide on
+        if next(free, None) != offset:
+            return None
+        told.add(offset)
+        ways.add(desc)
+    if len(ways) > 1:
         return None
-    pinned = set(access.order[: access.pinned])
-    wanted = [o for o in wanted if o not in pinned]
-    free = [o for o in access.order if o not in pinned]
-    # Once a whole unique key is named, later keys decide nothing.
-    if wanted != free[: len(wanted)]:
-        return None
-    return "reverse" if directions == {True} else "forward"
+    return "reverse" if ways == {True} else "forward"
+
+
+def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
+    """ "forward" or "reverse" when the scan's path gives the rows in the order of `sort`, else None."""
+    assert scan.access is not None
+    keys = wanted_keys(sort, below, scan)
+    return None if keys is None else direction(scan.access, scan.table, keys)
+
+
+def _unique_keys(table: Table) -> Iterator[frozenset[int]]:
+    """The columns of each key that tells every row from all others."""
+    if table.handle_offset >= 0:
+        yield frozenset((table.handle_offset,))
+    elif table.common_handle and all(part.prefix < 0 for part in table.common_handle):
+        yield frozenset(part.offset for part in table.common_handle)
+    for index in table.indexes:
+        if index.unique and all(c.prefix < 0 and table.columns[c.offset].not_null for c in index.columns):
+            yield frozenset(c.offset for c in index.columns)

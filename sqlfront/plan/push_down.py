@@ -3,7 +3,7 @@
 Runs after the access paths are chosen, and only where the storage takes requests. What goes down is what `can_push`
 allows (docs/coprocessor.md); a grouping or a limit follows only where every condition of the scan did. A LIMIT and its
 ORDER BY stay above as well, since every region cuts only its own rows; an aggregate is marked, and the executor merges
-the regions' parts. Scans of whole unique keys are left to plain gets.
+the regions' parts. Scans of whole unique keys, and by several keys at once, are left to plain gets.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from dataclasses import replace
 
 from coprocessor.codec.collation import needs_restored_data
 from coprocessor.dag.expressions import can_group_by, can_push, can_push_agg
-from coprocessor.expr import Agg, Column, Context, Expr, OrderKey, Subquery, columns, transform, walk
+from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Subquery, columns, transform, walk
+from coprocessor.types import BIGINT
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
     Aggregate,
     Distinct,
+    Filter,
     Limit,
     Node,
+    Ordered,
     Project,
     Pushed,
     Scan,
@@ -37,10 +40,13 @@ def push_down(node: Node) -> Node:
         case Scan():
             return _scan(node)
         case Aggregate():
+            ends = tuple(_in_order(end, Const(1, BIGINT), None) for end in node.ends)
+            node = replace(node, ends=ends) if ends else node
             return _aggregate(node) or with_children(node, push_down)
         case Distinct():
             return _distinct(node) or with_children(node, push_down)
         case Limit():
+            node = _limited_in_order(node)
             return _limited(node) or with_children(node, push_down)
         case _:
             return with_children(node, push_down)
@@ -73,7 +79,7 @@ def unpushed(node: Node) -> Node:
 
 def _scan(scan: Scan) -> Scan:
     access = scan.access
-    if access is None or access.point:
+    if access is None or access.point or access.kind == "merge":
         return scan
     left = [c for c in scan.where if c not in access.used and _pushable(c)]
     index_conds: tuple[Expr, ...] = ()
@@ -190,6 +196,33 @@ def _limited(node: Limit) -> Node | None:
         else:
             return None  # entries have the order, and rows are fetched until there are enough
     return _with_scan(node, replace(scan, pushed=cut))
+
+
+def _limited_in_order(node: Limit) -> Limit:
+    """The LIMIT over its scan, with what the store does of the path that is in the wanted order."""
+    below: Node = node
+    is_cut_there = True
+    while isinstance(below, (Limit, Project, Filter, Sort)) and (below is node or not isinstance(below, Limit)):
+        is_cut_there &= not isinstance(below, Filter)
+        below = below.child
+    if not isinstance(below, Scan) or below.in_order is None:
+        return node
+    found = _in_order(below.in_order, node.count if is_cut_there else None, node.offset)
+    changed = _with_scan(node, replace(below, in_order=found))
+    assert isinstance(changed, Limit)
+    return changed
+
+
+def _in_order(ordered: Ordered, count: Expr | None, offset: Expr | None) -> Ordered:
+    """The scan in its order with conditions and limit pushed; by way of an index rows are fetched until there are
+    enough."""
+    scan = _scan(ordered.scan)
+    if scan.pushed is None or is_lookup(scan):
+        return ordered
+    pushed = replace(scan.pushed, order="reverse" if ordered.reverse else "forward")
+    if _is_whole(scan) and count is not None:
+        pushed = replace(pushed, count=count, offset=offset)
+    return replace(ordered, scan=replace(scan, pushed=pushed))
 
 
 def _keys(sort: Sort, scan: Scan) -> tuple[OrderKey, ...] | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from sqlfront.plan.nodes import Node
 from sqlfront.plan.rules.factor_alternatives import factor_alternatives
-from sqlfront.plan.rules.first_by_key import first_by_key
 from sqlfront.plan.rules.fold_constants import fold_constants
 from sqlfront.plan.rules.group_by_key import group_by_key
 from sqlfront.plan.rules.inline_ctes import inline_ctes
@@ -20,7 +19,6 @@ RULES: tuple[Callable[[Node], Node], ...] = (
     factor_alternatives,
     outer_to_inner,
     push_filters,
-    first_by_key,
     group_by_key,
     prune_columns,
 )
