@@ -448,7 +448,7 @@ class Session:
     def columns_of(self, relation: Table) -> tuple[Column, ...]:
         """The columns of a table or a view; raises 1356 for a view that cannot be bound."""
         if relation.view is None:
-            return relation.columns
+            return relation.visible
         from sqlfront.exec.views import view_columns
 
         return view_columns(self, relation)

@@ -275,20 +275,31 @@ class _Reader(ConstraintReader):
         self.expect("(")
         parts = []
         while True:
-            position = self.position
-            if self.word() == "(":
-                raise self.refuse("expressions in an index")
-            name = self.name()
-            length = -1
-            if self.accept("("):
-                length = self.integer()
-                self.expect(")")
+            parts.append(self._key_part())
             self.accept_any("ASC", "DESC")  # keys lie in one direction, and are read in both
-            parts.append(d.KeyPart(name, length, position))
             if not self.accept(","):
                 break
         self.expect(")")
         return tuple(parts)
+
+    def _key_part(self) -> d.KeyPart:
+        """column [(length)], or (expression)"""
+        position = self.position
+        if self.word() == "(":
+            return d.KeyPart("", -1, position, self.parenthesised())
+        name = self.name()
+        length = -1
+        if self.accept("("):
+            length = self.integer()
+            self.expect(")")
+        return d.KeyPart(name, length, position)
+
+    def _column_names(self) -> tuple[str, ...]:
+        """The columns that decide on a row's partition."""
+        parts = self._key_parts()
+        if any(part.expr for part in parts):
+            raise self.wrong()
+        return tuple(part.column for part in parts)
 
     def _key_options(self, key: d.KeySpec) -> d.KeySpec:
         while not self.ended:
@@ -543,7 +554,7 @@ class _Reader(ConstraintReader):
         if kind == "KEY":
             columns = self._hashed_columns()
         elif kind != "HASH" and self.accept("COLUMNS"):
-            columns = tuple(part.column for part in self._key_parts())
+            columns = self._column_names()
         else:
             expr = self.parenthesised()
         number = 0
@@ -567,7 +578,7 @@ class _Reader(ConstraintReader):
             self.take()
             self.take()
             return ()
-        return tuple(part.column for part in self._key_parts())
+        return self._column_names()
 
     def _partitions(self) -> tuple[d.PartitionSpec, ...]:
         self.expect("(")

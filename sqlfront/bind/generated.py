@@ -42,7 +42,7 @@ class Generated:
 @lru_cache(maxsize=512)
 def generated_of(table: Table) -> tuple[Generated, ...]:
     """The generated columns of a table, each behind those it is computed from."""
-    columns = [(c.name, c.type) for c in table.columns]
+    columns = [("" if c.hidden else c.name, c.type) for c in table.columns]
     return tuple(Generated(c.offset, c.stored, bind_over(columns, c.name, c.generated or "")) for c in table.generated)
 
 
@@ -69,12 +69,20 @@ def bind_over(
 
     Raises 1054 for names that none of them has, 3102 for what is not the same each time it is computed.
     """
+    return bind_repeatable(columns, text, clause, _disallowed(name, position))
+
+
+def bind_repeatable(
+    columns: Sequence[tuple[str, FieldType]], text: str, clause: str, disallowed: DatabaseError
+) -> Expr:
+    """Binds an expression over columns (name, type), whose ids are their places; raises `disallowed` for one that is
+    not the same each time it is computed."""
     tree = parse_expression(text)
     if tree.find(exp.Query, exp.Placeholder) is not None:
-        raise _disallowed(name, position)
+        raise disallowed
     expr, ctx = bind_alone(columns, tree, clause)
     if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):
-        raise _disallowed(name, position)
+        raise disallowed
     return expr
 
 

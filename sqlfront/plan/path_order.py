@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from coprocessor.expr import Column, Expr
+from coprocessor.expr import Column, Expr, transform
 from sqlfront.plan.nodes import Aggregate, Distinct, Limit, Node, Project, Scan, Sort
 
 
@@ -16,6 +16,7 @@ def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
     access = scan.access
     assert access is not None
     offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
+    virtual = {expr: offset for offset, expr in scan.virtual}
     names: dict[int, Expr] = {}
     for node in below:
         if isinstance(node, Project):
@@ -29,9 +30,10 @@ def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
         expr = key.expr
         while isinstance(expr, Column) and expr.id in names:
             expr = names[expr.id]
-        if not isinstance(expr, Column) or expr.id not in offsets:
+        place = offsets.get(expr.id) if isinstance(expr, Column) else virtual.get(_spelled_out(expr, names))
+        if place is None:
             return None
-        wanted.append(offsets[expr.id])
+        wanted.append(place)
     directions = {k.desc for k in sort.keys}
     if len(directions) != 1 or not access.order:
         return None
@@ -42,3 +44,13 @@ def path_direction(sort: Sort, below: Sequence[Node], scan: Scan) -> str | None:
     if wanted != free[: len(wanted)]:
         return None
     return "reverse" if directions == {True} else "forward"
+
+
+def _spelled_out(expr: Expr, names: Mapping[int, Expr]) -> Expr:
+    """An expression over the columns of the scan, without the names that projections give."""
+
+    def inner(part: Expr) -> Expr:
+        named = names.get(part.id) if isinstance(part, Column) else None
+        return part if named is None else _spelled_out(named, names)
+
+    return transform(expr, inner)
