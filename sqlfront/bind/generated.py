@@ -14,13 +14,14 @@ from sqlglot import exp
 
 from coprocessor import functions as fn
 from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
-from coprocessor.expr import Agg, Call, Context, Expr, Subquery, Window, walk
-from coprocessor.types import FieldType
+from coprocessor.expr import Agg, Call, Column, Context, Expr, Subquery, Window, walk
+from coprocessor.types import FieldType, Tp
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.query import QueryBinder
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import type_info
+from sqlfront.catalog.info import ColumnInfo, TableInfo
 from sqlfront.catalog.model import Schema, Table, field_type
 from sqlfront.errors import DatabaseError, error
 from sqlfront.parse import parse_expression
@@ -84,6 +85,29 @@ def bind_repeatable(
     if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):
         raise disallowed
     return expr
+
+
+def varies_by_zone(info: TableInfo, column: ColumnInfo) -> bool:
+    """Whether what a virtual column shows depends on the session: on its time zone, which TIMESTAMPs and some functions
+    read, or on today's date. Raises what is wrong with the expressions that it comes from."""
+    columns = [(c.name, field_type(c.type)) for c in info.columns]
+    expr = bind_over(columns, column.name, column.generated_expr_string)
+    if any(_reads_zone(part) for part in walk(expr)):
+        return True
+    sources = [found for name in column.dependences or () if (found := info.column(name)) is not None]
+    virtual = [c for c in sources if c.generated_expr_string and not c.generated_stored]
+    return any(varies_by_zone(info, c) for c in virtual)
+
+
+_OF_ZONE = frozenset({"unix_timestamp_of", "from_unixtime", "convert_tz"})
+_DAYS = frozenset({Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP})
+
+
+def _reads_zone(part: Expr) -> bool:
+    if isinstance(part, Call):
+        dated = part.func == "cast" and part.type.tp in _DAYS and part.args[0].type.tp == Tp.DURATION
+        return dated or part.func in _OF_ZONE
+    return isinstance(part, Column) and part.type.tp == Tp.TIMESTAMP
 
 
 def bind_alone(columns: Sequence[tuple[str, FieldType]], tree: exp.Expression, clause: str) -> tuple[Expr, BindContext]:

@@ -12,7 +12,7 @@ from sqlfront.catalog.describe import quote_name
 from sqlfront.catalog.info import ColumnInfo, Flag, TableInfo, TypeInfo
 from sqlfront.catalog.model import field_type
 from sqlfront.catalog.table_builder import columns_in
-from sqlfront.errors import DatabaseError, error
+from sqlfront.errors import error
 from sqlfront.parse import parse_expression, tokenize
 
 HIDDEN_PREFIX = "_V$"

@@ -167,9 +167,9 @@ def fix_offsets(info: TableInfo) -> None:
         column.offset = offset
     for index in info.indexes:
         for part in index.columns:
-            column = info.column(part.name)
-            assert column is not None, part.name
-            part.name, part.offset = column.name, column.offset
+            found = info.column(part.name)
+            assert found is not None, part.name
+            part.name, part.offset = found.name, found.offset
 
 
 def need_column(info: TableInfo, name: str, position: int = -1, code: int = 1054) -> ColumnInfo:

@@ -203,22 +203,13 @@ def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
 
 
 def _is_computed_here(info: TableInfo, column: ColumnInfo) -> bool:
-    """Whether a virtual column's values are known here, and the same to everybody: a TIMESTAMP's are not."""
-    from sqlfront.bind.generated import bind_over  # the expressions are text to the catalog
-    from sqlfront.catalog.model import field_type
-    from sqlfront.catalog.table_builder import base_columns
+    """Whether a virtual column's values are known here, and the same in all time zones."""
+    from sqlfront.bind.generated import varies_by_zone  # the expressions are text to the catalog
 
-    if column.type.array or any(base.type.tp == Tp.TIMESTAMP for base in base_columns(info, column)):
-        return False
-    virtual = [column, *(c for c in info.columns if c.name.lower() in (column.dependences or ()))]
-    columns = [(c.name, field_type(c.type)) for c in info.columns]
     try:
-        for one in virtual:
-            if one.generated_expr_string:
-                bind_over(columns, one.name, one.generated_expr_string)
+        return not column.type.array and not varies_by_zone(info, column)
     except DatabaseError:
         return False
-    return True
 
 
 def _columns_of(info: TableInfo, index: IndexInfo) -> list[ColumnInfo]:

@@ -503,8 +503,8 @@ def _make_index(info: IndexInfo, places: Mapping[int, int]) -> Index:
 def make_table(info: TableInfo, db: DBInfo, *, columnar_default: bool = True) -> Table:
     """The immutable table of a stored one.
 
-    Columns that cannot be seen yet, and indexes whose entries are not made here as TiDB makes them, have no place in it;
-    nor have the expressions of such indexes.
+    Columns that cannot be seen yet, and indexes whose entries are not made here as TiDB makes them, have no place in
+    it; nor have the expressions of such indexes.
     """
     if reason_against_reading(info) is not None:
         info, stored = TableInfo(id=info.id, name=info.name), info

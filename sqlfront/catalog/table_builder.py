@@ -281,6 +281,8 @@ def key_columns(info: TableInfo, key: KeySpec, hidden: Container[str] = ()) -> l
     """Resolves and checks the columns of a key; `hidden` are the names that stand for its expressions."""
     if len(key.parts) > KEY_PARTS_MAX:
         raise error(1070, f"Too many key parts specified; max {KEY_PARTS_MAX} parts allowed", position=key.position)
+    from sqlfront.bind.generated import varies_by_zone  # the expressions are text to the catalog
+
     columns: list[IndexColumnInfo] = []
     size = 0
     for part in key.parts:
@@ -297,9 +299,10 @@ def key_columns(info: TableInfo, key: KeySpec, hidden: Container[str] = ()) -> l
             if key.kind == "primary":
                 message = "'Defining a virtual generated column as primary key' is not supported for generated columns."
                 raise error(3106, message, position=part.position)
-            if any(c.type.tp == Tp.TIMESTAMP for c in base_columns(info, column)):
-                what = "a virtual generated column that reads a TIMESTAMP; STORED ones can have it"
-                what = "an expression that reads a TIMESTAMP" if column.hidden else what
+            if varies_by_zone(info, column):
+                what = "an expression" if column.hidden else "a virtual generated column"
+                what += " that depends on the time zone"
+                what += "" if column.hidden else "; STORED ones can have it"
                 raise unsupported(f"an index over {what}", position=part.position)
         length = _prefix_length(column, part.length, part.position)
         size += _key_bytes(field_type(column.type), length)
@@ -308,17 +311,6 @@ def key_columns(info: TableInfo, key: KeySpec, hidden: Container[str] = ()) -> l
         message = f"Specified key was too long; max key length is {KEY_BYTES_MAX} bytes"
         raise error(1071, message, position=key.position)
     return columns
-
-
-def base_columns(info: TableInfo, column: ColumnInfo) -> list[ColumnInfo]:
-    """The columns that rows have among those that a generated column is computed from, at last."""
-    out: list[ColumnInfo] = []
-    for name in column.dependences or ():
-        found = info.column(name)
-        if found is not None:
-            virtual = found.generated_expr_string and not found.generated_stored
-            out += base_columns(info, found) if virtual else [found]
-    return out
 
 
 def _prefix_length(column: ColumnInfo, length: int, position: int) -> int:
@@ -393,22 +385,21 @@ def new_index(
 def build_index(info: TableInfo, key: KeySpec) -> IndexInfo:
     """Returns the stored record of a new secondary index of the table, public; it is not added yet, but the hidden
     columns that stand for its expressions are."""
-    functional = any(part.expr for part in key.parts)
-    if not key.name:
-        key = replace(key, name=_choose_name(info, "expression_index" if functional else key.parts[0].column))
-    given = {part.column for part in key.parts}
-    key = add_hidden_columns(info, key)
-    columns = key_columns(info, key, {part.column for part in key.parts} - given)
     if len(info.indexes) >= INDEXES_MAX:
         raise error(1069, f"Too many keys specified; max {INDEXES_MAX} keys allowed", position=key.position)
+    if not key.name:
+        functional = any(part.expr for part in key.parts)
+        key = replace(key, name=_choose_name(info, "expression_index" if functional else key.parts[0].column))
     check_comment(key.comment, COLUMN_COMMENT_MAX, 1688, f"index '{key.name}'")
-    name = key.name
-    check_name(name, 1280, "index", key.position)
-    if name.upper() == PRIMARY:
-        raise error(1280, f"Incorrect index name '{name}'", position=key.position)
-    if info.index(name) is not None:
-        raise error(1061, f"Duplicate key name '{name}'", position=key.position)
-    return new_index(info, name, columns, unique=key.kind == "unique", comment=key.comment)
+    check_name(key.name, 1280, "index", key.position)
+    if key.name.upper() == PRIMARY:
+        raise error(1280, f"Incorrect index name '{key.name}'", position=key.position)
+    if info.index(key.name) is not None:
+        raise error(1061, f"Duplicate key name '{key.name}'", position=key.position)
+    named = {part.column for part in key.parts}
+    key = add_hidden_columns(info, key)
+    columns = key_columns(info, key, {part.column for part in key.parts} - named)
+    return new_index(info, key.name, columns, unique=key.kind == "unique", comment=key.comment)
 
 
 def _choose_name(info: TableInfo, column: str) -> str:
