@@ -13,9 +13,10 @@ from functools import lru_cache
 from sqlglot import exp
 
 from coprocessor import functions as fn
+from coprocessor.coercible import comparing_literals
 from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
 from coprocessor.expr import Agg, Call, Column, Context, Expr, Subquery, Window, walk
-from coprocessor.types import FieldType, Tp
+from coprocessor.types import TEXT_COLLATE, FieldType, Tp
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.query import QueryBinder
 from sqlfront.bind.scope import BindContext, Relation, Scope
@@ -119,7 +120,7 @@ def bind_alone(columns: Sequence[tuple[str, FieldType]], tree: exp.Expression, c
     scope.add(Relation("", "", cols))
     binder = ExprBinder(ctx, scope, QueryBinder(ctx))
     binder.clause = clause
-    with dividing(DIV_PRECISION_INCREMENT):  # the same for all sessions
+    with dividing(DIV_PRECISION_INCREMENT), comparing_literals(TEXT_COLLATE):  # the same for all sessions
         return binder.bind(tree), ctx
 
 

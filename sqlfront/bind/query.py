@@ -16,7 +16,7 @@ from coprocessor.expr import (
     Expr,
     OrderKey,
 )
-from sqlfront.bind.collations import type_of_both
+from sqlfront.bind.collations import settled, type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
@@ -124,7 +124,7 @@ class QueryBinder:
 
     def _plain_cte(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> Cte:
         inner = Scope(scope)
-        plan = self.query(item.this, inner)
+        plan = settled(self.ctx, self.query(item.this, inner))
         scope.outer |= inner.outer
         self.ctx.next_cte += 1
         return Cte(self.ctx.next_cte, name, _renamed(plan.cols, columns, position_of(item)), plan)
@@ -350,6 +350,7 @@ class QueryBinder:
         else:
             plan = self.query(query, inner)
             scope.outer |= inner.outer
+        plan = settled(self.ctx, plan)
         columns = [c.name for c in (alias.args.get("columns") or [])]
         renamed = _renamed(plan.cols, columns, position_of(node))
         seen: set[str] = set()
