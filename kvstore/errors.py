@@ -120,7 +120,7 @@ class WriteConflict(TxnError):
 
 
 class KeyExists(TxnError):
-    """An insert found a live value under `key`."""
+    """An insert found a live value under `key`; `value` is what was to be put there, as far as it is known."""
 
     def __init__(self, key: bytes, value: bytes = b"") -> None:
         self.key = key

@@ -162,7 +162,7 @@ def match_columns(names: Sequence[str], table: Table) -> list[Column]:
     for name in names:
         column = table.column(name)
         if column is None:
-            hint = near_match(name, [c.name for c in table.columns])
+            hint = near_match(name, [c.name for c in table.visible])
             raise error(1054, f"Unknown column '{name}' in 'field list'{hint}")
         if column in found:
             raise error(1110, f"Column '{name}' specified twice")

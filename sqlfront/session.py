@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.coercible import comparing_literals
 from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
+from coprocessor.types import TEXT_COLLATE
 from kvstore import errors as kv
 from kvstore.client.api import LOGICAL_BITS, CancelToken, Reader, ReadFrom, Transaction
 from sqlfront import parse
@@ -50,7 +52,7 @@ READ_ONLY = "Cannot execute statement in a READ ONLY transaction."
 
 _BOUND_INTO_PLANS = (
     "time_zone", "sql_mode", "sql_select_limit", "max_execution_time", "tidb_isolation_read_engines",
-    "foreign_key_checks", "div_precision_increment",
+    "foreign_key_checks", "div_precision_increment", "collation_connection",
 )  # fmt: skip
 
 _NONE: tuple[Any, ...] = ()
@@ -189,11 +191,11 @@ class Session:
 
     def _first(self, sql: str, params: Sequence[object] | Mapping[str, object] | None, reruns: int = 0) -> Result:
         """The whole way of a statement: parse, bind, plan, run. Its plan is kept for the types of its parameters."""
-        increment = self.variables.div_precision_increment
-        if increment != DIV_PRECISION_INCREMENT:
-            with dividing(increment):
-                return self._whole_way(sql, params, reruns)
-        return self._whole_way(sql, params, reruns)
+        increment, collate = self.variables.div_precision_increment, self.variables.literal_collation
+        if increment == DIV_PRECISION_INCREMENT and collate == TEXT_COLLATE:
+            return self._whole_way(sql, params, reruns)
+        with dividing(increment), comparing_literals(collate):
+            return self._whole_way(sql, params, reruns)
 
     def _whole_way(self, sql: str, params: Sequence[object] | Mapping[str, object] | None, reruns: int) -> Result:
         typed = self._typed_plan(sql, params)
@@ -448,7 +450,7 @@ class Session:
     def columns_of(self, relation: Table) -> tuple[Column, ...]:
         """The columns of a table or a view; raises 1356 for a view that cannot be bound."""
         if relation.view is None:
-            return relation.columns
+            return relation.visible
         from sqlfront.exec.views import view_columns
 
         return view_columns(self, relation)

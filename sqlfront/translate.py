@@ -212,6 +212,9 @@ def taken(table: KeyedTable, row: Sequence[Any], index: IndexSchema | None) -> D
     """Returns error 1062 of a new row one of whose unique keys another has: an index's, else the clustered one."""
     schema = table.codec.schema
     parts = index.columns if index else schema.common_handle or (IndexColumn(schema.handle_offset),)
+    computed = table.codec.computed
+    if computed is not None and index is not None:
+        row = computed.row(row, computed.of_index(index))
     values = [row[p.offset] if p.prefix < 0 or row[p.offset] is None else row[p.offset][: p.prefix] for p in parts]
     return duplicate_entry(values, f"{table.name}.{index.name if index else PRIMARY}")
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from kvstore.client.api import ReadFrom
-from sqlfront.catalog.charsets import STORED_AS
+from sqlfront.catalog.charsets import STORED_AS, compared_as
 from sqlfront.errors import DatabaseError, error, near_match, unsupported
 
 ER_LOCAL_VARIABLE = 1228
@@ -626,6 +626,8 @@ class Variables:
     mem_quota: int = QUERY_MEMORY
     select_limit: int | None = None
     div_precision_increment: int = 4
+    literal_collation: str = "utf8mb4_bin"
+    """By which literals are compared with each other."""
     group_concat_max_len: int = 1024
     notes: bool = True
     recursion_depth_max: int = 1000
@@ -773,6 +775,7 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "tidb_mem_quota_query": _attribute("mem_quota", int),
     "sql_select_limit": _apply_select_limit,
     "div_precision_increment": _attribute("div_precision_increment", int),
+    "collation_connection": _attribute("literal_collation", lambda v: compared_as(str(v))),
     "group_concat_max_len": _attribute("group_concat_max_len", int),
     "sql_notes": _attribute("notes", bool),
     "cte_max_recursion_depth": _attribute("recursion_depth_max", int),

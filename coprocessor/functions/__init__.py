@@ -25,7 +25,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     windows,
 )
 from coprocessor.functions.casting import cast_to
-from coprocessor.functions.inference import comparable, kind, unify, with_one_collation
+from coprocessor.functions.inference import by_connection, comparable, kind, unify, with_one_collation
 from coprocessor.functions.quotients import for_cast, precise
 from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, Infer, lookup
 from coprocessor.types import FieldType
@@ -56,6 +56,7 @@ _COMPARING = {
     **{name: name for name in ("nullif", "greatest", "least")},
 }  # fmt: skip
 """What compares its arguments, and how messages call it."""
+_MATCHING = frozenset({"regexp", "rlike", "regexp_like", "regexp_instr"})
 
 
 def names() -> list[str]:
@@ -122,6 +123,8 @@ def resolve(name: str, args: Sequence[Expr]) -> Expr:
         raise _unknown(name)
     _check_count(name, len(args), function.min_args, function.max_args)
     args = with_one_collation(_COMPARING.get(name, name), args, comparing=name in _COMPARING)
+    if name in _COMPARING or name in _MATCHING:
+        args = by_connection(args)
     if function.rewrite is not None:
         return function.rewrite(args)
     if function.refine is not None:

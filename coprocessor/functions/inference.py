@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from coprocessor import convert
+from coprocessor.coercible import connection_collation
 from coprocessor.errors import ResolveError
 from coprocessor.expr import Call, Const, Context, Expr, Param
 from coprocessor.types import (
@@ -147,6 +148,22 @@ def with_one_collation(name: str, args: Sequence[Expr], *, comparing: bool) -> S
         return args
     (collate,) = named
     return [a if a not in texts or a.type.collate == collate else _given(a, collate) for a in args]
+
+
+def by_connection(args: Sequence[Expr]) -> Sequence[Expr]:
+    """Gives texts that are compared, and whose collation is nobody's choice, that of the connection."""
+    chosen = connection_collation()
+    if chosen == TEXT_COLLATE or any(a.type.is_string and (a.type.is_binary or not gives_way(a)) for a in args):
+        return args
+    texts = [a for a in args if a.type.is_text]
+    return [_given(a, chosen) if a.type.is_text else a for a in args] if len(texts) > 1 else args
+
+
+def collation_of(expr: Expr) -> str:
+    """By which collation a text compares, where nothing else says so; nothing for what is no text."""
+    if not expr.type.is_text:
+        return ""
+    return connection_collation() if gives_way(expr) else expr.type.collate
 
 
 def collated(expr: Expr, collate: str) -> Expr:

@@ -17,7 +17,7 @@ from coprocessor.convert import quantize
 from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument
 from coprocessor.expr import Call, Const, Context, Expr
-from coprocessor.functions.inference import collate_type, kind, numeric_type
+from coprocessor.functions.inference import collate_type, collation_of, kind, numeric_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
 from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, varchar
@@ -384,7 +384,7 @@ def _type_word(word: Callable[[FieldType], str]) -> Callable[[Sequence[Expr]], E
 add(Function("charset", 1, 1, fixed([None], varchar(64)), SUBJECT,
              rewrite=_type_word(lambda ft: "utf8mb4" if ft.is_text else "binary")))  # fmt: skip
 add(Function("collation", 1, 1, fixed([None], varchar(64)), SUBJECT,
-             rewrite=_type_word(lambda ft: ft.collate if ft.is_text else "binary")))  # fmt: skip
+             rewrite=lambda args: Const(collation_of(args[0]) or "binary", varchar(64))))  # fmt: skip
 add(Function("name_const", 2, 2, fixed([None], TEXT), SUBJECT, rewrite=lambda args: args[1]))
 
 

@@ -145,7 +145,8 @@ class Committer:
         self.conflicts += 1
         raise WriteConflict(key, start_ts, decode_write(record[1], encoded).start_ts, record[0])
 
-    def _check_absent(self, key: bytes, encoded: bytes) -> None:
+    def _check_absent(self, key: bytes, encoded: bytes, new: bytes | None) -> None:
+        """Raises KeyExists when the key, which gets the value `new`, has one."""
         last = self.lasts.get(key[:PREFIX_BYTES])
         if last is not None and key > last and len(key) == RECORD_BYTES:
             return
@@ -156,7 +157,7 @@ class Committer:
             # the key is locked, so its newest version stays
             value = self.engine.get(CF_DEFAULT, versioned(encoded, need.start_ts))
         if value is not None:
-            raise KeyExists(key, value)
+            raise KeyExists(key, new or b"")
         if last is None and len(key) == RECORD_BYTES:
             found = raw.key()
             if found is None or found[:ENCODED_TABLE_BYTES] != encoded[:ENCODED_TABLE_BYTES]:
@@ -195,9 +196,9 @@ class Committer:
                 self._check_newer(key, data_key(key), start_ts, start_ts, changed=True)
         inserts = buffer.inserts
         if inserts:
-            for key, (data, _) in zip(buffer.writes, encoded, strict=True):
+            for key, (data, value) in zip(buffer.writes, encoded, strict=True):
                 if key in inserts:
-                    self._check_absent(key, data)
+                    self._check_absent(key, data, value)
 
     # -- the commit
 
@@ -256,9 +257,9 @@ class Committer:
         try:
             self._lock_for_commit(commit, writes, _NO_KEYS, commit, wait)
             encoded: Encoded = [(data_key(key), value) for key, value in writes.items()]
-            for key, (data, _) in zip(writes, encoded, strict=True):
+            for key, (data, value) in zip(writes, encoded, strict=True):
                 if key in inserts:
-                    self._check_absent(key, data)
+                    self._check_absent(key, data, value)
                 else:
                     self.overwritten.add(key)
             return self._carry(commit, encoded, [], check)

@@ -108,7 +108,7 @@ class EmbeddedIngest:
         if not keys:
             return
         if not all(map(operator.lt, keys, islice(keys, 1, None))):
-            self._raise_disorder(keys)
+            self._raise_disorder(keys, values)
         if not (self._closed.covers(keys[0]) and self._closed.covers(keys[-1])):
             raise ValueError(f"run {keys[0].hex()} .. {keys[-1].hex()} is not inside the range of the bulk load")
         encoded = self._encoder.encode(keys, values)
@@ -118,10 +118,10 @@ class EmbeddedIngest:
             self._long_values.append(encoded.long_keys, encoded.long_values)
         self._records.append(encoded.keys, encoded.records)
 
-    def _raise_disorder(self, keys: Sequence[bytes]) -> None:
-        for before, after in zip(keys, islice(keys, 1, None), strict=False):
+    def _raise_disorder(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        for before, after, value in zip(keys, islice(keys, 1, None), islice(values, 1, None), strict=False):
             if before == after:
-                raise KeyExists(after)
+                raise KeyExists(after, value)
             if before > after:
                 raise ValueError(f"keys of a run must ascend: {after.hex()} after {before.hex()}")
 

@@ -71,7 +71,7 @@ class WriteBuffer:
         """Buffers a put that must not meet a live value; after an own delete it is a plain put."""
         old = self.writes.get(key, _MISSING)
         if isinstance(old, bytes):
-            raise KeyExists(key, old)
+            raise KeyExists(key, value)
         self.set(key, value)
         if old is _MISSING:
             self.inserts.add(key)

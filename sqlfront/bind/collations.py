@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from coprocessor.errors import ResolveError
 from coprocessor.expr import Call, Column, Expr
 from coprocessor.functions import cast_to, comparable, unify
-from coprocessor.functions.inference import collate_type, collated, explicit_collation, gives_way, with_one_collation
+from coprocessor.functions.inference import (
+    by_connection,
+    collate_type,
+    collated,
+    collation_of,
+    explicit_collation,
+    gives_way,
+    with_one_collation,
+)
 from coprocessor.types import FieldType
 from sqlfront.bind.scope import BindContext
 from sqlfront.errors import error
-from sqlfront.plan.nodes import Distinct, Filter, Limit, Node, PlanColumn, Project, SetOp, Sort, With
+from sqlfront.plan.nodes import Distinct, Filter, Limit, Node, PlanColumn, Project, SetOp, Sort, Values, With
 
 
 def type_of_both(left: Node, a: PlanColumn, right: Node, b: PlanColumn) -> FieldType:
@@ -19,7 +29,7 @@ def type_of_both(left: Node, a: PlanColumn, right: Node, b: PlanColumn) -> Field
         return unified
     sides = (origin(left, a), origin(right, b))
     try:
-        collate = collate_type(with_one_collation("UNION", sides, comparing=True)).collate
+        collate = collate_type(by_connection(with_one_collation("UNION", sides, comparing=True))).collate
     except ResolveError as e:
         raise error(1271, "Illegal mix of collations for operation 'UNION'") from e
     return unified.with_(collate=collate)
@@ -31,7 +41,7 @@ def with_same_types(ctx: BindContext, lefts: list[Expr], plan: Node) -> tuple[li
     Raises ResolveError 1267 where it is not clear by which collation.
     """
     origins = [origin(plan, c) for c in plan.cols]
-    pairs = [with_one_collation("=", pair, comparing=True) for pair in zip(lefts, origins, strict=True)]
+    pairs = [by_connection(with_one_collation("=", pair, comparing=True)) for pair in zip(lefts, origins, strict=True)]
     wanted = [comparable(a.type, b.type) for (a, _), b in zip(pairs, plan.cols, strict=True)]
     lefts = [cast_to(a, w) for (a, _), w in zip(pairs, wanted, strict=True)]
     exprs = [cast_to(c.ref(), w) for c, w in zip(plan.cols, wanted, strict=True)]
@@ -43,6 +53,22 @@ def with_same_types(ctx: BindContext, lefts: list[Expr], plan: Node) -> tuple[li
         cols = tuple(PlanColumn(ctx.new_id(), c.name, e.type) for c, e in zip(plan.cols, exprs, strict=True))
         plan = Project(plan, cols, tuple(exprs))
     return lefts, plan
+
+
+def settled(ctx: BindContext, plan: Node) -> Node:
+    """A derived table's query, whose columns of literals have the connection's collation for those who read them."""
+    exprs = [_settled(plan, column) for column in plan.cols]
+    if all(isinstance(e, Column) for e in exprs):
+        return plan
+    cols = tuple(replace(c, id=ctx.new_id(), type=e.type) for c, e in zip(plan.cols, exprs, strict=True))
+    return Project(plan, cols, tuple(exprs))
+
+
+def _settled(plan: Node, column: PlanColumn) -> Expr:
+    collate = collation_of(origin(plan, column))
+    if column.type.is_text and collate and collate != column.type.collate and gives_way(origin(plan, column)):
+        return collated(column.ref(), collate)
+    return column.ref()
 
 
 def origin(node: Node, column: PlanColumn) -> Expr:
@@ -57,6 +83,10 @@ def origin(node: Node, column: PlanColumn) -> Expr:
             source = next((c for c in node.child.cols if c.ref() == inner), None)
             below = expr if source is None else origin(node.child, source)
             return below if gives_way(below) else expr
+        case Values():
+            at = node.cols.index(column)
+            values = [row[at] for row in node.rows]
+            return values[0] if values and all(map(gives_way, values)) else column.ref()
         case SetOp():
             at = node.cols.index(column)
             sides = [origin(side, side.cols[at]) for side in (node.left, node.right)]

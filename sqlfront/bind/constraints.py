@@ -42,7 +42,7 @@ def bound_checks(table: Table) -> tuple[BoundCheck, ...]:
 
 def bind_check(table: Table, name: str, text: str) -> BoundCheck:
     """Binds one CHECK over the columns of a table that rows hold."""
-    expr = _bind([(c.name, c.type) for c in table.columns], parse_expression(text))[0]
+    expr = _bind([("" if c.hidden else c.name, c.type) for c in table.columns], parse_expression(text))[0]
     stored: dict[int, Expr] = {c.offset: Column(c.offset, c.type, c.name) for c in table.columns if c.stored}
     return BoundCheck(name, substitute(expr, stored | virtual_exprs(table, stored)))
 
@@ -67,7 +67,7 @@ def checked_addition(table: Table, specs: Sequence[d.CheckSpec], added: Sequence
     """The CHECKs that ALTER TABLE adds, with names, after they were bound; `added` are the columns that it adds, or
     changes."""
     names = {column.name.lower() for column in added}
-    columns = [(c.name, c.type, c.auto_increment) for c in table.columns if c.name.lower() not in names]
+    columns = [(c.name, c.type, c.auto_increment) for c in table.visible if c.name.lower() not in names]
     columns += [_typed(column) for column in added]
     found = named_checks(table.name, [check.name for check in table.checks], specs)
     for check in found:

@@ -172,7 +172,7 @@ class _Reader(ConstraintReader):
         self.expect("ON")
         table = self.table()
         self._using()
-        key = self._key_options(d.KeySpec(kind, name, self._key_parts(), if_not_exists=exists, position=position))
+        key = self._key_options(d.KeySpec(kind, name, self.key_parts(), if_not_exists=exists, position=position))
         self._advice()
         return d.AlterTable(table, [d.AddKey(key)])
 
@@ -239,7 +239,7 @@ class _Reader(ConstraintReader):
             self._using()
             if self.kind() == "name" or (self.kind() == "word" and self.word() != "("):
                 self.name()
-            return self._key_options(d.KeySpec("primary", _PRIMARY, self._key_parts(), position=position))
+            return self._key_options(d.KeySpec("primary", _PRIMARY, self.key_parts(), position=position))
         if self.accept("UNIQUE"):
             self.accept_any("KEY", "INDEX")
             return self._named_key("unique", symbol, position)
@@ -262,7 +262,7 @@ class _Reader(ConstraintReader):
         if self.kind() in ("word", "name") and self.word() not in ("USING", "TYPE"):
             name = self.name()
         self._using()
-        return self._key_options(d.KeySpec(kind, name, self._key_parts(), if_not_exists=exists, position=position))
+        return self._key_options(d.KeySpec(kind, name, self.key_parts(), if_not_exists=exists, position=position))
 
     def _using(self) -> None:
         if self.accept_any("USING", "TYPE"):
@@ -270,25 +270,6 @@ class _Reader(ConstraintReader):
             if method not in ("BTREE", "HASH"):
                 raise self.refuse(f"USING {method}") if self.kind() == "word" else self.wrong()
             self.take()
-
-    def _key_parts(self) -> tuple[d.KeyPart, ...]:
-        self.expect("(")
-        parts = []
-        while True:
-            position = self.position
-            if self.word() == "(":
-                raise self.refuse("expressions in an index")
-            name = self.name()
-            length = -1
-            if self.accept("("):
-                length = self.integer()
-                self.expect(")")
-            self.accept_any("ASC", "DESC")  # keys lie in one direction, and are read in both
-            parts.append(d.KeyPart(name, length, position))
-            if not self.accept(","):
-                break
-        self.expect(")")
-        return tuple(parts)
 
     def _key_options(self, key: d.KeySpec) -> d.KeySpec:
         while not self.ended:
@@ -543,7 +524,7 @@ class _Reader(ConstraintReader):
         if kind == "KEY":
             columns = self._hashed_columns()
         elif kind != "HASH" and self.accept("COLUMNS"):
-            columns = tuple(part.column for part in self._key_parts())
+            columns = self.column_names()
         else:
             expr = self.parenthesised()
         number = 0
@@ -567,7 +548,7 @@ class _Reader(ConstraintReader):
             self.take()
             self.take()
             return ()
-        return tuple(part.column for part in self._key_parts())
+        return self.column_names()
 
     def _partitions(self) -> tuple[d.PartitionSpec, ...]:
         self.expect("(")

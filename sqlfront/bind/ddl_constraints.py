@@ -1,4 +1,4 @@
-"""The constraints of a table's definition: CHECK and FOREIGN KEY, and what ALTER TABLE does to them."""
+"""The constraints of a table's definition: CHECK and FOREIGN KEY, and what ALTER TABLE does to them; parts of keys."""
 
 from __future__ import annotations
 
@@ -78,6 +78,37 @@ class ConstraintReader(TokenCursor):
             if not actions[when]:
                 raise self.wrong()
         return parent, columns, actions
+
+    def key_parts(self) -> tuple[d.KeyPart, ...]:
+        """(column [(length)] | (expression) [ASC | DESC], ...)"""
+        self.expect("(")
+        parts = []
+        while True:
+            parts.append(self._key_part())
+            self.accept_any("ASC", "DESC")  # keys lie in one direction, and are read in both
+            if not self.accept(","):
+                break
+        self.expect(")")
+        return tuple(parts)
+
+    def _key_part(self) -> d.KeyPart:
+        """column [(length)], or (expression)"""
+        position = self.position
+        if self.word() == "(":
+            return d.KeyPart("", -1, position, self.parenthesised())
+        name = self.name()
+        length = -1
+        if self.accept("("):
+            length = self.integer()
+            self.expect(")")
+        return d.KeyPart(name, length, position)
+
+    def column_names(self) -> tuple[str, ...]:
+        """The columns that decide on a row's partition."""
+        parts = self.key_parts()
+        if any(part.expr for part in parts):
+            raise self.wrong()
+        return tuple(part.column for part in parts)
 
     def _names(self) -> tuple[str, ...]:
         self.expect("(")

@@ -156,7 +156,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
             scope.add(Relation(name, db, tuple(columns)))
         binder = _row_binder(ctx, scope, table)
         binder.values_row = {
-            c.name.casefold(): Column(i, c.type, c.name) for i, c in zip(new, table.columns, strict=True)
+            c.name.casefold(): Column(i, c.type, c.name) for i, c in zip(new, table.visible, strict=False)
         }
         on_duplicate = _assignments(conflict.expressions, table, binder)
     ignore = bool(ast.args.get("ignore"))
@@ -189,7 +189,7 @@ def _check_generated(
 
 def _targets(table: Table, names: Sequence[exp.Expression]) -> tuple[int, ...]:
     if not names:
-        return tuple(c.offset for c in table.columns)
+        return tuple(c.offset for c in table.visible)
     out: list[int] = []
     for node in names:
         offset = _column(table, node).offset
@@ -202,7 +202,7 @@ def _targets(table: Table, names: Sequence[exp.Expression]) -> tuple[int, ...]:
 def _column(table: Table, node: exp.Expression) -> CatalogColumn:
     column = table.column(node.name)
     if column is None:
-        near = near_match(node.name, [c.name for c in table.columns])
+        near = near_match(node.name, [c.name for c in table.visible])
         raise error(ER_BAD_FIELD, f"Unknown column '{node.name}' in 'field list'{near}", position=position_of(node))
     return column
 
@@ -227,7 +227,7 @@ def _source(
         # Columns of the row itself are rare: looked for when there is a name to be found.
         scope = Scope()
         cols = (
-            PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(new, table.columns, strict=True)
+            PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(new, table.visible, strict=False)
         )
         scope.add(Relation(table.name, table.db, tuple(cols)))
         return _value_rows(_row_binder(ctx, scope, table), source, table, targets)
@@ -313,12 +313,12 @@ def _conflict_scope(
         raise refuse(conflict)
     scope = Scope()
     old_cols = tuple(
-        PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(existing, table.columns, strict=True)
+        PlanColumn(i, c.name, c.type, True, table.name, table.db) for i, c in zip(existing, table.visible, strict=False)
     )
     scope.add(Relation(table.name, table.db, old_cols))
     alias = ast.args.get("alias") or (ast.expression.args.get("alias") if ast.expression is not None else None)
     if isinstance(alias, exp.TableAlias):
-        names = {offset: c.name for offset, c in enumerate(table.columns)}
+        names = {offset: c.name for offset, c in enumerate(table.visible)}
         renamed = [c.name for c in alias.args.get("columns") or []]
         if renamed:
             if len(renamed) != len(targets):
@@ -329,7 +329,7 @@ def _conflict_scope(
             PlanColumn(new[at], name, table.columns[at].type, True, alias.name) for at, name in names.items()
         )
         relation = Relation(alias.name, "", new_cols)
-        scope.add(relation, hidden={c.name.casefold() for c in table.columns})
+        scope.add(relation, hidden={c.name.casefold() for c in table.visible})
     return scope
 
 

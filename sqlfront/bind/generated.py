@@ -13,14 +13,16 @@ from functools import lru_cache
 from sqlglot import exp
 
 from coprocessor import functions as fn
+from coprocessor.coercible import comparing_literals
 from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
-from coprocessor.expr import Agg, Call, Context, Expr, Subquery, Window, walk
-from coprocessor.types import FieldType
+from coprocessor.expr import Agg, Call, Column, Context, Expr, Subquery, Window, walk
+from coprocessor.types import TEXT_COLLATE, FieldType, Tp
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.query import QueryBinder
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import type_info
+from sqlfront.catalog.info import ColumnInfo, TableInfo
 from sqlfront.catalog.model import Schema, Table, field_type
 from sqlfront.errors import DatabaseError, error
 from sqlfront.parse import parse_expression
@@ -42,7 +44,7 @@ class Generated:
 @lru_cache(maxsize=512)
 def generated_of(table: Table) -> tuple[Generated, ...]:
     """The generated columns of a table, each behind those it is computed from."""
-    columns = [(c.name, c.type) for c in table.columns]
+    columns = [("" if c.hidden else c.name, c.type) for c in table.columns]
     return tuple(Generated(c.offset, c.stored, bind_over(columns, c.name, c.generated or "")) for c in table.generated)
 
 
@@ -69,13 +71,44 @@ def bind_over(
 
     Raises 1054 for names that none of them has, 3102 for what is not the same each time it is computed.
     """
+    return bind_repeatable(columns, text, clause, _disallowed(name, position))
+
+
+def bind_repeatable(
+    columns: Sequence[tuple[str, FieldType]], text: str, clause: str, disallowed: DatabaseError
+) -> Expr:
+    """Binds an expression over columns (name, type), whose ids are their places; raises `disallowed` for one that is
+    not the same each time it is computed."""
     tree = parse_expression(text)
     if tree.find(exp.Query, exp.Placeholder) is not None:
-        raise _disallowed(name, position)
+        raise disallowed
     expr, ctx = bind_alone(columns, tree, clause)
     if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):
-        raise _disallowed(name, position)
+        raise disallowed
     return expr
+
+
+def varies_by_zone(info: TableInfo, column: ColumnInfo) -> bool:
+    """Whether what a virtual column shows depends on the session: on its time zone, which TIMESTAMPs and some functions
+    read, or on today's date. Raises what is wrong with the expressions that it comes from."""
+    columns = [(c.name, field_type(c.type)) for c in info.columns]
+    expr = bind_over(columns, column.name, column.generated_expr_string)
+    if any(_reads_zone(part) for part in walk(expr)):
+        return True
+    sources = [found for name in column.dependences or () if (found := info.column(name)) is not None]
+    virtual = [c for c in sources if c.generated_expr_string and not c.generated_stored]
+    return any(varies_by_zone(info, c) for c in virtual)
+
+
+_OF_ZONE = frozenset({"unix_timestamp_of", "from_unixtime", "convert_tz"})
+_DAYS = frozenset({Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP})
+
+
+def _reads_zone(part: Expr) -> bool:
+    if isinstance(part, Call):
+        dated = part.func == "cast" and part.type.tp in _DAYS and part.args[0].type.tp == Tp.DURATION
+        return dated or part.func in _OF_ZONE
+    return isinstance(part, Column) and part.type.tp == Tp.TIMESTAMP
 
 
 def bind_alone(columns: Sequence[tuple[str, FieldType]], tree: exp.Expression, clause: str) -> tuple[Expr, BindContext]:
@@ -87,7 +120,7 @@ def bind_alone(columns: Sequence[tuple[str, FieldType]], tree: exp.Expression, c
     scope.add(Relation("", "", cols))
     binder = ExprBinder(ctx, scope, QueryBinder(ctx))
     binder.clause = clause
-    with dividing(DIV_PRECISION_INCREMENT):  # the same for all sessions
+    with dividing(DIV_PRECISION_INCREMENT), comparing_literals(TEXT_COLLATE):  # the same for all sessions
         return binder.bind(tree), ctx
 
 

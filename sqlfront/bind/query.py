@@ -11,12 +11,13 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.expr import (
+    Call,
     Column,
     Const,
     Expr,
     OrderKey,
 )
-from sqlfront.bind.collations import type_of_both
+from sqlfront.bind.collations import settled, type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
@@ -126,7 +127,7 @@ class QueryBinder:
 
     def _plain_cte(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> Cte:
         inner = Scope(scope)
-        plan = self.query(item.this, inner)
+        plan = settled(self.ctx, self.query(item.this, inner))
         scope.outer |= inner.outer
         self.ctx.next_cte += 1
         return Cte(self.ctx.next_cte, name, _renamed(plan.cols, columns, position_of(item)), plan)
@@ -326,7 +327,7 @@ class QueryBinder:
         if table.codec.is_hidden_handle:
             hidden = (self.ctx.column("_tidb_rowid", t.BIGINT, nullable=False, table=alias, db=table.db),)
             offsets += (HANDLE_OFFSET,)
-        scope.add(Relation(alias, table.db, cols, invisible=hidden), position)
+        scope.add(Relation(alias, table.db, cols[: len(table.visible)], invisible=hidden), position)
         use, ignore = index_hints(node, table.name, {i.name.casefold() for i in table.indexes})
         engine = scan_engine(self.ctx, table, alias, scope.storage)
         scan = Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore, engine=engine)
@@ -334,7 +335,9 @@ class QueryBinder:
             from sqlfront.bind.partitions import partitioning_of
 
             scan = replace(scan, partitions=partitioning_of(table), named=named)
-        return scan if all(c.stored for c in table.generated) else _with_virtual(scan)
+        if table.shows_virtual:
+            return _with_virtual(scan)
+        return scan if len(table.visible) == len(table.columns) else replace(scan, virtual=_keyed_exprs(scan))
 
     def _virtual(
         self,
@@ -371,6 +374,7 @@ class QueryBinder:
         else:
             plan = self.query(query, inner)
             scope.outer |= inner.outer
+        plan = settled(self.ctx, plan)
         columns = [c.name for c in (alias.args.get("columns") or [])]
         renamed = _renamed(plan.cols, columns, position_of(node))
         seen: set[str] = set()
@@ -641,12 +645,33 @@ def _with_virtual(scan: Scan) -> Project:
     virtual = frozenset(c.offset for c in table.generated if not c.stored)
     stored = [(offset, col) for offset, col in by_offset.items() if offset not in virtual]
     computed = virtual_exprs(table, {offset: col.ref() for offset, col in stored})
-    keyed = {part.offset for index in table.indexes for part in index.columns}
     below = replace(
         scan,
         cols=tuple(col for _, col in stored),
         offsets=tuple(offset for offset, _ in stored),
-        virtual=tuple((offset, expr) for offset, expr in computed.items() if offset in keyed),
+        virtual=_keyed_exprs(scan),
     )
     exprs = tuple(computed.get(offset) or col.ref() for offset, col in by_offset.items())
     return Project(below, scan.cols, exprs)
+
+
+def _keyed_exprs(scan: Scan) -> tuple[tuple[int, Expr], ...]:
+    """What the virtual columns that indexes have are of a scan's columns, by offset.
+
+    A hidden one has the type of its expression, which is what conditions name: there is nothing to be cast.
+    """
+    from sqlfront.bind.generated import virtual_exprs
+
+    table = scan.table
+    keyed = {part.offset for index in table.indexes for part in index.columns}
+    columns = {o: c.ref() for o, c in zip(scan.offsets, scan.cols, strict=True) if o < 0 or table.columns[o].stored}
+    computed = {o: e for o, e in virtual_exprs(table, columns).items() if o in keyed}
+    return tuple((o, _uncast(e) if table.columns[o].hidden else e) for o, e in computed.items())
+
+
+def _uncast(expr: Expr) -> Expr:
+    """An expression without a cast to text of the same collation."""
+    if isinstance(expr, Call) and expr.func == "cast" and expr.type.is_text:
+        inner = expr.args[0]
+        return inner if inner.type.is_text and inner.type.collate == expr.type.collate else expr
+    return expr

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
+from coprocessor.coercible import comparing_literals
 from sqlfront import parse
+from sqlfront.bind.collations import settled
 from sqlfront.bind.messages import position_of
 from sqlfront.bind.scope import Relation, Scope
+from sqlfront.catalog.charsets import compared_as
 from sqlfront.catalog.describe import quote_name
 from sqlfront.errors import ER_NOT_SUPPORTED_YET, DatabaseError, error, unsupported
 from sqlfront.plan.nodes import Node, PlanColumn, Project, Scan, walk_nodes
@@ -63,7 +66,8 @@ def bind_query(queries: QueryBinder, view: Table, position: int = -1) -> Node:
     ctx.current_db, ctx.registered, ctx.written = view.db, {}, None
     ctx.views, ctx.beneath = (*ctx.views, key), {}
     try:
-        return queries.query(_parsed(view), Scope())
+        with comparing_literals(compared_as(view.info.collate)):  # of who created it
+            return settled(ctx, queries.query(_parsed(view), Scope()))
     except DatabaseError as exc:
         raise _invalid(view, exc, position) from exc
     finally:

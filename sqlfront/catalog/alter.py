@@ -52,6 +52,7 @@ from sqlfront.catalog.table_builder import (
     check_no_dependents,
     column_keys,
     constant_text,
+    hidden_columns,
     key_columns,
     make_not_null,
     new_index,
@@ -140,7 +141,7 @@ def plan_alter(
     for action in sorted(actions, key=lambda action: not isinstance(action, d.DropConstraint)):
         step.apply(action)
     final = plan.final
-    if not any(c.state == State.PUBLIC for c in final.columns):
+    if not any(c.state == State.PUBLIC and not c.hidden for c in final.columns):
         raise error(1090, "You can't delete all columns with ALTER TABLE; use DROP TABLE instead")
     fix_offsets(final)
     check_auto_increment(final)
@@ -166,14 +167,15 @@ def fix_offsets(info: TableInfo) -> None:
         column.offset = offset
     for index in info.indexes:
         for part in index.columns:
-            column = need_column(info, part.name)
-            part.name, part.offset = column.name, column.offset
+            found = info.column(part.name)
+            assert found is not None, part.name
+            part.name, part.offset = found.name, found.offset
 
 
 def need_column(info: TableInfo, name: str, position: int = -1, code: int = 1054) -> ColumnInfo:
     found = info.column(name)
-    if found is None or found.state != State.PUBLIC:
-        hint = near_match(name, [c.name for c in info.columns])
+    if found is None or found.state != State.PUBLIC or found.hidden:
+        hint = near_match(name, [c.name for c in info.columns if not c.hidden])
         message = f"Unknown column '{name}' in '{info.name}'" if code == 1054 else _cannot_drop(name)
         raise error(code, message + hint, position=position)
     return found
@@ -398,12 +400,12 @@ class _Step:
 
     def drop_column(self, action: d.DropColumn) -> None:
         column = self.info.column(action.name)
-        if column is None:
+        if column is None or column.hidden:
             message = _cannot_drop(action.name)
             if action.if_exists:
                 self.note(1091, message)
                 return
-            hint = near_match(action.name, [c.name for c in self.info.columns])
+            hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden])
             raise error(1091, message + hint, position=action.position)
         if column.has(Flag.PRI_KEY):
             raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
@@ -505,7 +507,8 @@ class _Step:
         fix_offsets(self.info)
         for index in self.info.indexes:
             parts = tuple(d.KeyPart(c.name, c.length) for c in index.columns)
-            key_columns(self.info, d.KeySpec("plain", index.name, parts))
+            hidden = {column.name for column in hidden_columns(self.info, index)}
+            key_columns(self.info, d.KeySpec("plain", index.name, parts), hidden)
 
     # Keys
 
@@ -558,6 +561,8 @@ class _Step:
 
     def _remove_index(self, index: IndexInfo) -> None:
         self.info.indexes.remove(index)
+        for column in hidden_columns(self.info, index):
+            self.info.columns.remove(column)
         self.plan.changed = True
         if index.id in self.plan.new_indexes:
             self.plan.new_indexes.remove(index.id)
@@ -632,8 +637,19 @@ class _Step:
         taken = self.info.index(action.new)
         if (taken is not None and taken is not index) or action.new.upper() == PRIMARY:
             raise error(1061, f"Duplicate key name '{action.new}'", position=action.position)
+        self._rename_hidden(index, action.new)
         index.name = action.new
         self.plan.changed = True
+
+    def _rename_hidden(self, index: IndexInfo, name: str) -> None:
+        """What stands for the expressions of an index is called like it."""
+        from sqlfront.bind.key_parts import hidden_name
+
+        columns = {column.name: column for column in hidden_columns(self.info, index)}
+        for number, part in enumerate(index.columns):
+            column = columns.get(part.name)
+            if column is not None:
+                column.name = part.name = hidden_name(name, number)
 
 
 def _unsupported_on_generated(what: str, position: int) -> DatabaseError:

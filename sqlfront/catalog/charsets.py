@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coprocessor.codec.collation import pads_space
+from coprocessor.types import TEXT_COLLATE
 from sqlfront.errors import error, near_match, unsupported
 
 TEXT_DEFAULT = ("utf8mb4", "utf8mb4_bin")
@@ -50,6 +51,14 @@ STORED_AS = {
     "latin1_bin": "utf8mb4_bin", "latin1_general_ci": "utf8mb4_general_ci", "latin1_swedish_ci": "utf8mb4_general_ci",
 }  # fmt: skip
 """Every collation that may be named, and the one of a column that names it."""
+
+
+def compared_as(name: str) -> str:
+    """By which collation a session with this `collation_connection` compares literals; `binary` is none of text."""
+    stored = STORED_AS.get(name, TEXT_COLLATE)
+    return TEXT_COLLATE if stored == "binary" else stored
+
+
 _TEXT_CHARSETS = ("utf8mb4", "utf8mb3", "utf8", "ascii", "latin1")
 _REFUSED_CHARSETS = frozenset(
     {"gbk", "gb18030", "gb2312", "big5", "utf16", "utf16le", "utf32", "ucs2", "latin2", "latin5", "latin7", "greek"}

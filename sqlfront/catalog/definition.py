@@ -98,11 +98,12 @@ class ColumnSpec:
 
 @dataclass(frozen=True, slots=True)
 class KeyPart:
-    """A column of a key; `length` its prefix, -1 for whole."""
+    """A column of a key, or an expression as its text, then without `column`; `length` its prefix, -1 for whole."""
 
     column: str
     length: int = -1
     position: int = -1
+    expr: str = ""
 
 
 @dataclass(frozen=True, slots=True)

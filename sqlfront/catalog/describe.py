@@ -138,7 +138,8 @@ def _parts_text(table: Table, parts: Iterable[IndexColumn]) -> str:
     shown = []
     for part in parts:
         length = f"({part.prefix})" if part.prefix >= 0 else ""
-        shown.append(quote_name(table.columns[part.offset].name) + length)
+        column = table.columns[part.offset]
+        shown.append(f"({column.generated})" if column.hidden else quote_name(column.name) + length)
     return "(" + ",".join(shown) + ")"
 
 
@@ -154,7 +155,7 @@ def key_text(table: Table, key: Index) -> str:
 
 def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) -> str:
     """The statement that makes the table again; `next_id` is printed as AUTO_INCREMENT when above 1."""
-    lines = [column_text(c, zone, table.info.collate) for c in table.columns]
+    lines = [column_text(c, zone, table.info.collate) for c in table.visible]
     lines += [key_text(table, k) for k in _creation_order(table)]
     lines += [key.definition(table.db) for key in table.foreign_keys]
     lines += [check_text(check) for check in table.checks]

@@ -149,21 +149,21 @@ def _against_writing(info: TableInfo) -> Iterator[str]:
         yield "takes part in an exchange of partitions"
     yield from _unknown("the table", info.extra, _HARMLESS_OF_TABLE | {"mode"})
     for column in info.columns:
-        yield from _column_against_writing(column)
+        yield from _column_against_writing(info, column)
     for index in info.indexes:
         yield from _against_index(info, index)
         if index.backfill_state != _BACKFILL_NONE:
             yield f"has index '{index.name}' that is being built beside it"
 
 
-def _column_against_writing(column: ColumnInfo) -> Iterator[str]:
+def _column_against_writing(info: TableInfo, column: ColumnInfo) -> Iterator[str]:
     name = f"column '{column.name}'"
     if column.state != State.PUBLIC:
         yield f"has {name} that is being added or dropped"
     if column.change_state_info or column.extra.get("changing_type"):
         yield f"has {name} whose type is being changed"
-    if column.hidden:
-        yield "has an index over an expression"
+    if column.hidden and not (column.generated_expr_string and _is_computed_here(info, column)):
+        yield "has an index over an expression that is not computed here"
     if column.version == 0 and column.type.tp == Tp.TIMESTAMP and column.default:
         yield f"has {name} whose default is in an unknown time zone"
     yield from _unknown(name, column.extra, frozenset({"changing_type"}))
@@ -188,11 +188,11 @@ def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
     known = frozenset({"inverted_index", "full_text_index", "condition_expr_string"})
     yield from _unknown(name, index.extra, _HARMLESS_OF_INDEX | known)
     columns = _columns_of(info, index)
-    if any(column.hidden for column in columns):
-        yield f"has {name} over an expression"
-    virtual = [c for c in columns if c.generated_expr_string and not c.generated_stored and not c.hidden]
-    if not all(_is_computed_here(info, column) for column in virtual):
-        yield f"has {name} over a virtual generated column that is not computed here"
+    virtual = [c for c in columns if c.hidden or (c.generated_expr_string and not c.generated_stored)]
+    for column in virtual:
+        if not _is_computed_here(info, column):
+            what = "an expression" if column.hidden else "a virtual generated column"
+            yield f"has {name} over {what} that is not computed here"
     if any(column.state != State.PUBLIC for column in columns):
         yield f"has {name} over a column that is being added or dropped"
     if any(part.extra.get("using_changing_type") for part in index.columns):
@@ -203,22 +203,13 @@ def _against_index(info: TableInfo, index: IndexInfo) -> Iterator[str]:
 
 
 def _is_computed_here(info: TableInfo, column: ColumnInfo) -> bool:
-    """Whether a virtual column's values are known here, and the same to everybody: a TIMESTAMP's are not."""
-    from sqlfront.bind.generated import bind_over  # the expressions are text to the catalog
-    from sqlfront.catalog.model import field_type
-    from sqlfront.catalog.table_builder import base_columns
+    """Whether a virtual column's values are known here, and the same in all time zones."""
+    from sqlfront.bind.generated import varies_by_zone  # the expressions are text to the catalog
 
-    if any(base.type.tp == Tp.TIMESTAMP for base in base_columns(info, column)):
-        return False
-    virtual = [column, *(c for c in info.columns if c.name.lower() in (column.dependences or ()))]
-    columns = [(c.name, field_type(c.type)) for c in info.columns]
     try:
-        for one in virtual:
-            if one.generated_expr_string:
-                bind_over(columns, one.name, one.generated_expr_string)
+        return not column.type.array and not varies_by_zone(info, column)
     except DatabaseError:
         return False
-    return True
 
 
 def _columns_of(info: TableInfo, index: IndexInfo) -> list[ColumnInfo]:

@@ -290,7 +290,7 @@ def _statistics_rows(session: Session) -> Rows:
                     table.db,
                     key.name,
                     seq,
-                    column.name,
+                    None if column.hidden else column.name,
                     "A",
                     distinct,
                     prefix,
@@ -300,7 +300,7 @@ def _statistics_rows(session: Session) -> Rows:
                     "",
                     key.comment,
                     "YES",
-                    None,
+                    column.generated if column.hidden else None,
                 )
             )
     return out
@@ -313,6 +313,8 @@ def _key_column_rows(session: Session) -> Rows:
             if not key.unique:
                 continue
             for at, part in enumerate(key.columns):
+                if table.columns[part.offset].hidden:
+                    continue  # an expression is no column
                 name = table.columns[part.offset].name
                 out.append(
                     (CATALOG, table.db, key.name, CATALOG, table.db, table.name, name, at + 1, None, None, None, None)

@@ -87,6 +87,8 @@ class Column:
     """False for a generated column that is VIRTUAL: no row has it."""
     origin_default: Any = None
     zerofill: bool = False
+    hidden: bool = False
+    """True for an expression of an index: nobody can name the column, and no row has it."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Table:
     `revision` is the schema version at which what writers of the table must maintain last changed: a transaction that
     wrote it at another revision must not commit. `db` is the database's name. Columns that cannot be seen yet have no
     place in `columns`, indexes that cannot be read none in `indexes`; `write_schema` holds those indexes that writers
-    must maintain.
+    must maintain. The expressions of indexes are the last of the `columns`.
     """
 
     id: int
@@ -210,9 +212,19 @@ class Table:
         return next((c for c in self.columns if c.auto_increment), None)
 
     @cached_property
+    def visible(self) -> tuple[Column, ...]:
+        """The columns that statements can name; the first ones of `columns`."""
+        return tuple(c for c in self.columns if not c.hidden)
+
+    @cached_property
     def generated(self) -> tuple[Column, ...]:
         """The generated columns, each behind those it is computed from."""
         return tuple(c for c in self.columns if c.generated is not None)
+
+    @cached_property
+    def shows_virtual(self) -> bool:
+        """Whether statements can name columns that rows do not have."""
+        return not all(c.stored for c in self.visible)
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
@@ -225,7 +237,7 @@ class Table:
 
     @cached_property
     def _columns_by_name(self) -> dict[str, Column]:
-        return {c.name.lower(): c for c in self.columns}
+        return {c.name.lower(): c for c in self.visible}
 
     @cached_property
     def _indexes_by_name(self) -> dict[str, Index]:
@@ -477,11 +489,12 @@ def make_column(info: ColumnInfo) -> Column:
         stored=info.generated_stored or not info.generated_expr_string,
         origin_default=constant_of_text(info.origin_default, info.origin_default_bit, ft, info.name),
         zerofill=info.has(Flag.ZEROFILL),
+        hidden=info.hidden,
     )
 
 
 def _make_index(info: IndexInfo, places: Mapping[int, int]) -> Index:
-    """`places` are those of the shown columns by their stored offsets."""
+    """`places` are those of the table's columns by their stored offsets."""
     columns = tuple(IndexColumn(places[c.offset], c.length) for c in info.columns)
     state = State(info.state)
     return Index(info.id, info.name, columns, info.unique, info.primary, state, info.comment, info.complete_ts)
@@ -490,12 +503,15 @@ def _make_index(info: IndexInfo, places: Mapping[int, int]) -> Index:
 def make_table(info: TableInfo, db: DBInfo, *, columnar_default: bool = True) -> Table:
     """The immutable table of a stored one.
 
-    Columns that are not shown, and indexes whose entries are not made here as TiDB makes them, have no place in it.
+    Columns that cannot be seen yet, and indexes whose entries are not made here as TiDB makes them, have no place in
+    it; nor have the expressions of such indexes.
     """
     if reason_against_reading(info) is not None:
         info, stored = TableInfo(id=info.id, name=info.name), info
         return replace(make_table(info, db, columnar_default=columnar_default), info=stored, revision=stored.revision)
-    public = sorted((c for c in info.columns if c.state == State.PUBLIC and not c.hidden), key=lambda c: c.offset)
+    keyed = {part.offset for i in info.indexes if is_keyed_as_here(info, i) for part in i.columns}
+    shown = (c for c in info.columns if c.state == State.PUBLIC and (not c.hidden or c.offset in keyed))
+    public = sorted(shown, key=lambda c: (c.hidden, c.offset))
     columns = tuple(replace(make_column(c), offset=i) for i, c in enumerate(public))
     places = {c.offset: i for i, c in enumerate(public)}
     handle_offset = -1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -175,7 +175,11 @@ def check_dependences(info: TableInfo, generated: ColumnInfo, position: int = -1
 def check_no_dependents(info: TableInfo, column: ColumnInfo, position: int = -1) -> None:
     """Raises 3108 when generated columns are computed from a column that is to go or to be called otherwise."""
     low = column.name.lower()
-    if any(low in (other.dependences or ()) for other in info.columns):
+    dependents = [other for other in info.columns if low in (other.dependences or ())]
+    if any(other.hidden for other in dependents):
+        message = f"Column '{column.name}' has a functional index dependency and cannot be dropped or renamed."
+        raise error(3837, message, position=position, sqlstate="HY000")
+    if dependents:
         raise error(3108, f"Column '{column.name}' has a generated column dependency.", position=position)
     if kind_of(info) is not None and low in partition_columns(info):
         message = f"Column '{column.name}' has a partitioning function dependency and cannot be dropped or renamed"
@@ -253,16 +257,40 @@ def constant_text(value: Any, ft: FieldType) -> tuple[str | None, str | None]:
 # Keys
 
 
-def key_columns(info: TableInfo, key: KeySpec) -> list[IndexColumnInfo]:
-    """Resolves and checks the columns of a key."""
+def add_hidden_columns(info: TableInfo, key: KeySpec) -> KeySpec:
+    """Gives the table a hidden virtual column for every expression of an index; returns the key over these."""
+    from sqlfront.bind.key_parts import hidden_column  # the expressions are text to the catalog
+
+    parts = []
+    for number, part in enumerate(key.parts):
+        if part.expr:
+            column = hidden_column(info, key.name, number, part.expr, part.position)
+            add_column(info, column, part.position)
+            part = replace(part, column=column.name, expr="")
+        parts.append(part)
+    return replace(key, parts=tuple(parts))
+
+
+def hidden_columns(info: TableInfo, index: IndexInfo) -> list[ColumnInfo]:
+    """The columns that stand for the expressions of an index, which no other has."""
+    names = {part.name.lower() for part in index.columns}
+    return [column for column in info.columns if column.hidden and column.name.lower() in names]
+
+
+def key_columns(info: TableInfo, key: KeySpec, hidden: Container[str] = ()) -> list[IndexColumnInfo]:
+    """Resolves and checks the columns of a key; `hidden` are the names that stand for its expressions."""
     if len(key.parts) > KEY_PARTS_MAX:
         raise error(1070, f"Too many key parts specified; max {KEY_PARTS_MAX} parts allowed", position=key.position)
+    from sqlfront.bind.generated import varies_by_zone  # the expressions are text to the catalog
+
     columns: list[IndexColumnInfo] = []
     size = 0
     for part in key.parts:
+        if part.expr:
+            raise error(3756, "The primary key cannot be a functional index", position=part.position)
         column = info.column(part.column)
-        if column is None or column.state != State.PUBLIC:
-            hint = near_match(part.column, [c.name for c in info.columns])
+        if column is None or column.state != State.PUBLIC or (column.hidden and column.name not in hidden):
+            hint = near_match(part.column, [c.name for c in info.columns if not c.hidden])
             message = f"Key column '{part.column}' doesn't exist in table{hint}"
             raise error(1072, message, position=part.position)
         if any(c.name.lower() == column.name.lower() for c in columns):
@@ -271,9 +299,11 @@ def key_columns(info: TableInfo, key: KeySpec) -> list[IndexColumnInfo]:
             if key.kind == "primary":
                 message = "'Defining a virtual generated column as primary key' is not supported for generated columns."
                 raise error(3106, message, position=part.position)
-            if any(c.type.tp == Tp.TIMESTAMP for c in base_columns(info, column)):
-                what = "an index over a virtual generated column that reads a TIMESTAMP; STORED ones can have it"
-                raise unsupported(what, position=part.position)
+            if varies_by_zone(info, column):
+                what = "an expression" if column.hidden else "a virtual generated column"
+                what += " that depends on the time zone"
+                what += "" if column.hidden else "; STORED ones can have it"
+                raise unsupported(f"an index over {what}", position=part.position)
         length = _prefix_length(column, part.length, part.position)
         size += _key_bytes(field_type(column.type), length)
         columns.append(IndexColumnInfo(name=column.name, offset=column.offset, length=length))
@@ -281,17 +311,6 @@ def key_columns(info: TableInfo, key: KeySpec) -> list[IndexColumnInfo]:
         message = f"Specified key was too long; max key length is {KEY_BYTES_MAX} bytes"
         raise error(1071, message, position=key.position)
     return columns
-
-
-def base_columns(info: TableInfo, column: ColumnInfo) -> list[ColumnInfo]:
-    """The columns that rows have among those that a generated column is computed from, at last."""
-    out: list[ColumnInfo] = []
-    for name in column.dependences or ():
-        found = info.column(name)
-        if found is not None:
-            virtual = found.generated_expr_string and not found.generated_stored
-            out += base_columns(info, found) if virtual else [found]
-    return out
 
 
 def _prefix_length(column: ColumnInfo, length: int, position: int) -> int:
@@ -364,18 +383,23 @@ def new_index(
 
 
 def build_index(info: TableInfo, key: KeySpec) -> IndexInfo:
-    """Returns the stored record of a new secondary index of the table, public; it is not added yet."""
-    columns = key_columns(info, key)
+    """Returns the stored record of a new secondary index of the table, public; it is not added yet, but the hidden
+    columns that stand for its expressions are."""
     if len(info.indexes) >= INDEXES_MAX:
         raise error(1069, f"Too many keys specified; max {INDEXES_MAX} keys allowed", position=key.position)
+    if not key.name:
+        functional = any(part.expr for part in key.parts)
+        key = replace(key, name=_choose_name(info, "expression_index" if functional else key.parts[0].column))
     check_comment(key.comment, COLUMN_COMMENT_MAX, 1688, f"index '{key.name}'")
-    name = key.name or _choose_name(info, columns[0].name)
-    check_name(name, 1280, "index", key.position)
-    if name.upper() == PRIMARY:
-        raise error(1280, f"Incorrect index name '{name}'", position=key.position)
-    if info.index(name) is not None:
-        raise error(1061, f"Duplicate key name '{name}'", position=key.position)
-    return new_index(info, name, columns, unique=key.kind == "unique", comment=key.comment)
+    check_name(key.name, 1280, "index", key.position)
+    if key.name.upper() == PRIMARY:
+        raise error(1280, f"Incorrect index name '{key.name}'", position=key.position)
+    if info.index(key.name) is not None:
+        raise error(1061, f"Duplicate key name '{key.name}'", position=key.position)
+    named = {part.column for part in key.parts}
+    key = add_hidden_columns(info, key)
+    columns = key_columns(info, key, {part.column for part in key.parts} - named)
+    return new_index(info, key.name, columns, unique=key.kind == "unique", comment=key.comment)
 
 
 def _choose_name(info: TableInfo, column: str) -> str:

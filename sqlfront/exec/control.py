@@ -157,7 +157,7 @@ def _set(session: Session, parsed: parse.Parsed, statement: parse.SetVariables, 
             case "transaction":
                 _set_transaction(session, item.name, value)
             case _ if item.name == "names":
-                session.variables.set_names(value)
+                session.variables.set_names(value, item.collate or None)
             case _:
                 _set_system(session, item, value)
     return Result()

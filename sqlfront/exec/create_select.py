@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from coprocessor import types as t
+from coprocessor.coercible import connection_collation
 from coprocessor.expr import Column as ColumnExpr
 from coprocessor.expr import Const, Expr
+from coprocessor.functions.inference import gives_way
 from coprocessor.types import BLOB_TPS, FieldType, Tp
 from kvstore.errors import KeyExists
 from sqlfront import parse
@@ -110,8 +112,14 @@ def _columns_of(session: Session, parsed: parse.Parsed, query: parse.Query, para
     for place, column in enumerate(root.cols):
         expr = exprs[place] if exprs is not None else None
         stored = sources.get(expr.id if isinstance(expr, ColumnExpr) else column.id)
-        out.append(_Made(column.name, column.type, column.nullable, stored, expr))
+        out.append(_Made(column.name, _in_collation(column.type, expr), column.nullable, stored, expr))
     return out
+
+
+def _in_collation(type_: FieldType, expr: Expr | None) -> FieldType:
+    """A column's type; text that is made of literals alone has the connection's collation."""
+    made = expr is not None and type_.is_text and gives_way(expr)
+    return type_.with_(collate=connection_collation()) if made else type_
 
 
 def _exprs_of(node: Node) -> Sequence[Expr] | None:

@@ -124,7 +124,7 @@ def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) ->
     added = [action.column for action in spec.actions if isinstance(action, d.AddColumn)]
     if any(column.generated is not None for column in added):
         table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
-        check_definition(added, [(c.name, c.type) for c in table.columns])
+        check_definition(added, [(c.name, c.type) for c in table.visible])
 
 
 def _check_new_checks(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:

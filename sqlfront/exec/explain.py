@@ -354,7 +354,8 @@ def _scan_objects(scan: Scan) -> tuple[str, str]:
         obj += f", partition:{scan.table.partition}"
     if access.index is None:
         return obj, ""
-    columns = ", ".join(scan.table.columns[c.offset].name for c in access.index.columns)
+    parts = (scan.table.columns[part.offset] for part in access.index.columns)
+    columns = ", ".join(column.generated if column.hidden and column.generated else column.name for column in parts)
     return obj, f"index:{access.index.name}({columns})"
 
 

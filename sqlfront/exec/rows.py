@@ -6,7 +6,7 @@ is known at once. In an optimistic one they are buffered as inserts, which the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.keys import Handle
@@ -88,9 +88,9 @@ class RowWriter:
         value = codec.encode_row(values)
         entries = codec.index_entries(values, handle) if codec.schema.indexes else ()
         if self.check_now:
-            unique = [e[1] for e in entries if e[3]]
+            unique = {entry_key: entry_value for _, entry_key, entry_value, distinct in entries if distinct}
             if self.clustered:
-                unique.append(key)
+                unique[key] = value
             self._refuse_existing(unique)
         if self.pessimistic:
             txn.put(key, value)
@@ -107,10 +107,10 @@ class RowWriter:
             else:
                 txn.put(entry_key, entry_value)
 
-    def _refuse_existing(self, keys: Sequence[bytes]) -> None:
-        """Locks keys that must not be there. Raises KeyExists for the first that is."""
-        for key, value in self.locked(keys).items():
-            raise kv.KeyExists(key, value)
+    def _refuse_existing(self, new: Mapping[bytes, bytes]) -> None:
+        """Locks keys that must not be there. Raises KeyExists, with its new value, for the first that is."""
+        for key in self.locked(list(new)):
+            raise kv.KeyExists(key, new[key])
 
     def conflicts(self, values: Row, handle: Handle | None) -> list[tuple[bytes, bytes, IndexSchema | None]]:
         """Returns (record key, row value, index) of the rows that a new row would collide with, the primary's first.
@@ -175,7 +175,7 @@ class RowWriter:
                 continue
             if distinct:
                 if self.check_now:
-                    self._refuse_existing([new_key])
+                    self._refuse_existing({new_key: new_value})
                 if self.pessimistic:
                     txn.put(new_key, new_value)
                 else:

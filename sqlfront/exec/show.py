@@ -183,7 +183,7 @@ def _indexes(session: Session, show: Show) -> tuple[Columns, Rows]:
                 0 if key.unique else 1,
                 key.name,
                 seq,
-                column.name,
+                None if column.hidden else column.name,
                 "A",
                 distinct,
                 prefix,
@@ -193,7 +193,7 @@ def _indexes(session: Session, show: Show) -> tuple[Columns, Rows]:
                 "",
                 key.comment,
                 "YES",
-                None,
+                column.generated if column.hidden else None,
             )
         )
     return _INDEX_COLUMNS, rows

@@ -441,10 +441,9 @@ class Commands:
                 return SetVariables(self._set_transaction(scope))
         if self.accept("NAMES") or self.accept("CHARACTER", "SET") or self.accept("CHARSET"):
             name = self.take().text
-            if self.accept("COLLATE"):
-                self.take()
+            collate = self.take().text if self.accept("COLLATE") else ""
             self.end()
-            return SetVariables([Assignment("session", "names", exp.Literal.string(name))])
+            return SetVariables([Assignment("session", "names", exp.Literal.string(name), collate)])
         items = [self._assignment()]
         while self.accept(","):
             items.append(self._assignment())

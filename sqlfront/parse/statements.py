@@ -134,11 +134,13 @@ class ReleaseSavepoint:
 
 @dataclass(slots=True)
 class Assignment:
-    """`scope` is user, session, global or transaction (SET TRANSACTION for the next one)."""
+    """`scope` is user, session, global or transaction (SET TRANSACTION for the next one). SET NAMES is an assignment to
+    `names`, with the collation that it names, if it does."""
 
     scope: str
     name: str
     value: exp.Expression | None
+    collate: str = ""
 
 
 @dataclass(slots=True)

@@ -86,7 +86,8 @@ class Scan:
     number: int = -1
     """Which partition it reads; -1 for all of them."""
     virtual: tuple[tuple[int, Expr], ...] = ()
-    """The virtual columns that indexes have, by offset, and what they are of `cols`: conditions may name that."""
+    """The virtual columns that indexes have, by offset, and what they are of `cols`: conditions may name that. Hidden
+    ones are among the `cols` as nobody's, and read as NULL there."""
     in_order: Ordered | None = None
     """The same rows by another path, for who stops early as the LIMIT above does; who reads all goes by `access`."""
 
@@ -336,7 +337,7 @@ def whole_scan(node: Node) -> Scan | None:
     if not isinstance(node, Project) or not isinstance(node.child, Scan):
         return None
     table, stored = node.child.table, node.child.cols
-    if all(c.stored for c in table.generated) or not {c.id for c in stored} <= {c.id for c in node.cols}:
+    if not table.shows_virtual or not {c.id for c in stored} <= {c.id for c in node.cols}:
         return None
     offsets = (*(c.offset for c in table.columns), HANDLE_OFFSET)
     return replace(node.child, cols=node.cols, offsets=offsets[: len(node.cols)])

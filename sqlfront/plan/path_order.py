@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from coprocessor.expr import Column, Expr
+from coprocessor.expr import Column, Expr, transform
 from sqlfront.catalog.model import Table
 from sqlfront.plan.access import Access
 from sqlfront.plan.nodes import Aggregate, Distinct, Limit, Node, Project, Scan, Sort
@@ -19,6 +19,7 @@ def wanted_keys(sort: Sort, below: Sequence[Node], scan: Scan) -> Keys | None:
     `below` are the nodes between the two, in any order.
     """
     offsets = {c.id: o for c, o in zip(scan.cols, scan.offsets, strict=True)}
+    virtual = {expr: offset for offset, expr in scan.virtual}
     names: dict[int, Expr] = {}
     for node in below:
         if isinstance(node, Project):
@@ -32,9 +33,10 @@ def wanted_keys(sort: Sort, below: Sequence[Node], scan: Scan) -> Keys | None:
         expr = key.expr
         while isinstance(expr, Column) and expr.id in names:
             expr = names[expr.id]
-        if not isinstance(expr, Column) or expr.id not in offsets:
+        place = offsets.get(expr.id) if isinstance(expr, Column) else virtual.get(_spelled_out(expr, names))
+        if place is None:
             return None
-        wanted.append((offsets[expr.id], key.desc))
+        wanted.append((place, key.desc))
     return tuple(wanted)
 
 
@@ -73,3 +75,13 @@ def _unique_keys(table: Table) -> Iterator[frozenset[int]]:
     for index in table.indexes:
         if index.unique and all(c.prefix < 0 and table.columns[c.offset].not_null for c in index.columns):
             yield frozenset(c.offset for c in index.columns)
+
+
+def _spelled_out(expr: Expr, names: Mapping[int, Expr]) -> Expr:
+    """An expression over the columns of the scan, without the names that projections give."""
+
+    def inner(part: Expr) -> Expr:
+        named = names.get(part.id) if isinstance(part, Column) else None
+        return part if named is None else _spelled_out(named, names)
+
+    return transform(expr, inner)

@@ -137,12 +137,12 @@ def chosen_columns(table: Table, names: Sequence[str]) -> list[Column]:
 
 def _named_columns(table: Table, names: Sequence[str]) -> list[Column]:
     if not names:
-        return list(table.columns)
+        return list(table.visible)
     found = []
     for name in names:
         column = table.column(name)
         if column is None:
-            hint = near_match(name, [c.name for c in table.columns])
+            hint = near_match(name, [c.name for c in table.visible])
             raise error(1054, f"Unknown column '{name}' in '{table.db}.{table.name}'{hint}")
         found.append(column)
     if len({column.id for column in found}) < len(found):
@@ -152,7 +152,7 @@ def _named_columns(table: Table, names: Sequence[str]) -> list[Column]:
 
 def push_conditions(table: Table, conditions: Sequence[Condition]) -> list[Pushed | None]:
     """Returns what stores evaluate for each condition."""
-    refs: Mapping[str, ColumnRef] = {c.name.casefold(): ColumnRef(c.offset, c.type, c.name) for c in table.columns}
+    refs: Mapping[str, ColumnRef] = {c.name.casefold(): ColumnRef(c.offset, c.type, c.name) for c in table.visible}
     return [push(condition, refs) for condition in conditions]
 
 

@@ -131,6 +131,26 @@ def test_keys_and_handles(session: FakeSession) -> None:
     assert [(i.name, i.unique) for i in d.indexes] == [("id", True)]
 
 
+def test_expressions_of_keys_are_stored_as_tidb_does(session: FakeSession) -> None:
+    session.ddl(
+        'CREATE TABLE t (id INT PRIMARY KEY, A INT, s VARCHAR(9), UNIQUE KEY k (id, (A *-2), (CONCAT( s ,"\'") )))'
+    )
+    info = session.table("t").info
+    hidden = [c for c in info.columns if c.hidden]
+    assert [(c.name, c.generated_expr_string, c.generated_stored, c.dependences) for c in hidden] == [
+        ("_V$_k_1", "`A` * -2", False, {"a": {}}),
+        ("_V$_k_2", "concat(`s`, '''')", False, {"s": {}}),
+    ]
+    types = [(c.type.tp, c.type.flag, c.type.charset, c.type.collate) for c in hidden]
+    assert types == [(8, 128, "binary", "binary"), (253, 0, "utf8mb4", "utf8mb4_bin")]
+    (index,) = info.indexes
+    assert [(part.name, part.offset) for part in index.columns] == [("id", 0), ("_V$_k_1", 3), ("_V$_k_2", 4)]
+    session.ddl("ALTER TABLE t ADD COLUMN late INT, RENAME KEY k TO other")
+    info = session.table("t").info
+    assert [c.name for c in info.columns][3:] == ["_V$_other_1", "_V$_other_2", "late"]
+    assert [c.name for c in session.table("t").columns] == ["id", "A", "s", "late", "_V$_other_1", "_V$_other_2"]
+
+
 def test_feature_comment_is_read(session: FakeSession) -> None:
     session.ddl("CREATE TABLE t (a INT, PRIMARY KEY (a) /*T![clustered_index] NONCLUSTERED */)")
     assert not session.table("t").clustered
@@ -260,7 +280,10 @@ REFUSED = [
     ("CREATE TABLE t (a VARCHAR(5) COLLATE utf8mb4_0900_as_cs)", 1235),
     ("CREATE TABLE t (a VARCHAR(5)) CHARSET = gbk", 1235),
     ("CREATE TABLE t (a INT, FULLTEXT KEY (a))", 1235),
-    ("CREATE TABLE t (a INT, KEY ((a + 1)))", 1235),
+    ("CREATE TABLE t (a INT, KEY ((NULL)))", 3761),
+    ("CREATE TABLE t (a DATETIME, KEY ((UNIX_TIMESTAMP(a))))", 1235),
+    ("CREATE TABLE t (a INT, b DATETIME AS (FROM_UNIXTIME(a)), c YEAR AS (YEAR(b)), KEY (c))", 1235),
+    ("CREATE TABLE t (a TIME, KEY ((YEAR(CAST(a AS DATE)))))", 1235),
     ("CREATE TABLE t (a INT DEFAULT (NOPE(1)))", 1305),
     ("CREATE TABLE t (a INT DEFAULT (@x))", 3770),
     ("CREATE TABLE t (a INT DEFAULT ((SELECT 1)))", 3770),

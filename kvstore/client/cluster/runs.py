@@ -129,9 +129,9 @@ class Runs:
     def add(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """One run, its keys ascending. Raises KeyExists for a key that is there twice, ValueError for disorder."""
         if not all(map(operator.lt, keys, islice(keys, 1, None))):
-            for before, after in pairwise(keys):
+            for at, (before, after) in enumerate(pairwise(keys), 1):
                 if before == after:
-                    raise KeyExists(after)
+                    raise KeyExists(after, values[at])
                 if before > after:
                     raise ValueError(f"keys of a run must ascend: {after.hex()} after {before.hex()}")
         rows = list(zip(keys, values, strict=True))
@@ -190,7 +190,7 @@ def _sorted(runs: Sequence[list[Row]]) -> list[Row]:
     rows = sorted(chain.from_iterable(runs), key=operator.itemgetter(0))  # which finds the runs, and merges them
     keys = [key for key, _ in rows]
     if any(map(operator.eq, keys, islice(keys, 1, None))):
-        raise KeyExists(next(before for before, after in pairwise(keys) if before == after))
+        raise KeyExists(*next(after for before, after in pairwise(rows) if before[0] == after[0]))
     return rows
 
 
@@ -202,6 +202,6 @@ def _merged(runs: Sequence[Iterable[Row]]) -> Iterator[Row]:
     last: bytes | None = None
     for row in heapq.merge(*runs, key=operator.itemgetter(0)):
         if row[0] == last:
-            raise KeyExists(row[0])
+            raise KeyExists(*row)
         last = row[0]
         yield row

@@ -233,8 +233,10 @@ class ClusterTransaction(MergedReader):
                 raise ReadOnlyTxn(f"transaction at {self.start_ts} is read-only")
             await self._lock_inserts()
             mutations = self._mutations()
-        except BaseException:
+        except BaseException as exc:
             self._parts.background.spawn(self._locks.release())
+            if isinstance(exc, KeyExists):
+                raise self._with_value(exc) from exc
             raise
         primary = self._locks.primary or self._primary_of(mutations)
         committer = Committer(
@@ -252,10 +254,16 @@ class ClusterTransaction(MergedReader):
         )
         try:
             self.commit_ts = await committer.commit(check)
+        except KeyExists as exc:
+            raise self._with_value(exc) from exc
         finally:
             if self._locks.stray:
                 self._parts.background.spawn(self._locks.release_stray())
         return self.commit_ts
+
+    def _with_value(self, exc: KeyExists) -> KeyExists:
+        """A store's answer, with what was to be put under the key."""
+        return KeyExists(exc.key, self._buffer.writes.get(exc.key) or b"")
 
     def end_at_hand(self) -> bool:
         """Ends the transaction if that takes no call: there is no lock to give back."""
