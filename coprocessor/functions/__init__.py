@@ -15,6 +15,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     casts,
     control,
     json,
+    locks,
     math,
     misc,
     operators,

@@ -65,6 +65,8 @@ class StatementContext(dict[tuple[object, ...], object]):
                 return VERSION
             case "tidb_version":
                 return f"Release Version: {VERSION}"
+            case "user_locks":
+                return session.user_locks
             case "assign":
                 return self.assign
             case "uservar":
