@@ -113,7 +113,7 @@ def to_text(value: Any, ft: FieldType) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, float):
-        return float_to_str(value, single=tp == Tp.FLOAT)
+        return f"{value:.{ft.decimal}f}" if ft.decimal >= 0 else float_to_str(value, single=tp == Tp.FLOAT)
     if tp == Tp.YEAR:
         return f"{value:04d}"
     return str(value)

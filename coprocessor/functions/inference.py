@@ -19,6 +19,7 @@ from coprocessor.types import (
     DATETIME,
     DOUBLE,
     DURATION,
+    FLOAT,
     INTEGER_TPS,
     JSON,
     NULL,
@@ -277,7 +278,7 @@ def _unify2(a: FieldType, b: FieldType) -> FieldType:
     if pair <= {"int", "decimal"}:
         return _wider_decimal(type_digits(a), type_digits(b))
     if pair <= {"int", "decimal", "real"}:
-        return a if a.tp == b.tp == Tp.FLOAT else DOUBLE
+        return FLOAT if a.tp == b.tp == Tp.FLOAT else DOUBLE
     if pair == {"time"}:
         if a.tp == b.tp == Tp.DATE:
             return a

@@ -29,6 +29,7 @@ from sqlfront.errors import (
     error,
 )
 from sqlfront.parse import FUNCTION_MARK
+from sqlfront.variables import zone_of
 
 if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
@@ -51,7 +52,7 @@ class ExprBinder:
         self.windows: dict[str, exp.Expression] = {}
         self.values_row: dict[str, Column] | None = None
         self.default_of: Callable[[exp.Column], CatalogColumn] | None = None
-        """Finds the column of DEFAULT(column), where rows are written."""
+        """Finds the column of DEFAULT(column) where rows are written; the scope does elsewhere."""
         self._inside_aggregate = False
 
     def bind(self, node: exp.Expression) -> Expr:
@@ -522,22 +523,40 @@ class ExprBinder:
         return column
 
     def default_function(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
-        """DEFAULT(column), where rows are written."""
-        if self.default_of is None or len(args) != 1 or not isinstance(args[0], exp.Column):
-            raise refuse(node)
-        column = self.default_of(args[0])
-        match column.default.kind:
-            case "const" if not column.default.utc:
-                return Const(column.default.value, column.type)
+        """DEFAULT(column)"""
+        if len(args) != 1 or not isinstance(args[0], exp.Column):
+            raise error(ER_PARSE, "DEFAULT takes the name of a column", position=position_of(node))
+        column = self._stored_column(args[0])
+        default = column.default
+        match default.kind:
+            case "const":
+                zone = zone_of(str(self.ctx.variables["time_zone"])) if default.utc else None
+                return Const(default.local(zone), column.type)
             case "now":
-                return Context(("now", int(column.default.value or 0)), column.type)
+                return fn.cast_to(Context(("now", int(default.value or 0)), t.DATETIME6), column.type)
             case "expr":
                 from sqlfront.bind.defaults import default_expr
 
                 return fn.cast_to(default_expr(column), column.type)
+            case "none" if column.auto_increment:
+                return Const(0, column.type)
             case "none":
                 raise error(1364, f"Field '{column.name}' doesn't have a default value", position=position_of(node))
         raise refuse(node)
+
+    def _stored_column(self, node: exp.Column) -> CatalogColumn:
+        if self.default_of is not None:
+            return self.default_of(node)
+        position = position_of(node)
+        if self.ctx.written is not None:
+            raise refuse(node)
+        found = self.scope.resolve(node.db, node.table, node.name, position, self.clause)
+        if found is None:
+            raise self.scope.unknown(node.table, node.name, position, self.clause)
+        stored = self.scope.stored_column(found)
+        if stored is None:
+            raise refuse(node)
+        return stored
 
     def trim(self, node: exp.Trim) -> Expr:
         where = str(node.args.get("position") or "BOTH").lower()
