@@ -16,11 +16,11 @@ from typing import Any
 from coprocessor.convert import quantize
 from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument
-from coprocessor.expr import Call, Const, Context, Expr
-from coprocessor.functions.inference import collate_type, kind, numeric_type
+from coprocessor.expr import Call, Const, Context, Expr, Param
+from coprocessor.functions.inference import collate_type, explicit_collation, kind, numeric_type
 from coprocessor.functions.operators import compare_key
 from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
-from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, varchar
+from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, Tp, varchar
 from kvstore.client.api import LOGICAL_BITS
 
 SUBJECT = "miscellaneous"
@@ -385,6 +385,33 @@ add(Function("charset", 1, 1, fixed([None], varchar(64)), SUBJECT,
              rewrite=_type_word(lambda ft: "utf8mb4" if ft.is_text else "binary")))  # fmt: skip
 add(Function("collation", 1, 1, fixed([None], varchar(64)), SUBJECT,
              rewrite=_type_word(lambda ft: ft.collate if ft.is_text else "binary")))  # fmt: skip
+
+
+def _coercibility(expr: Expr) -> int:
+    """How firmly the collation of an expression is its own: 0 is said by COLLATE, 6 is NULL's."""
+    if isinstance(expr, Const) and expr.value is None:
+        return 6
+    if isinstance(expr, Context):
+        return 2 if expr.key[0] == "uservar" else 3 if expr.type.is_string else 5
+    if not expr.type.is_string and expr.type.tp != Tp.JSON:
+        return 5
+    if isinstance(expr, Const | Param):
+        return 4
+    if explicit_collation(expr):
+        return 0
+    if isinstance(expr, Call) and expr.func not in ("cast", "convert_using"):
+        return min([4, *(_coercibility(_uncast(a)) for a in expr.args)])
+    return 2
+
+
+def _uncast(expr: Expr) -> Expr:
+    """An argument without the cast that its function has put around it."""
+    implied = isinstance(expr, Call) and expr.func == "cast" and not explicit_collation(expr)
+    return expr.args[0] if isinstance(expr, Call) and implied else expr
+
+
+add(Function("coercibility", 1, 1, fixed([None], BIGINT), SUBJECT,
+             rewrite=lambda args: Const(_coercibility(args[0]), BIGINT)))  # fmt: skip
 add(Function("name_const", 2, 2, fixed([None], TEXT), SUBJECT, rewrite=lambda args: args[1]))
 
 

@@ -16,6 +16,7 @@ from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Param,
 from coprocessor.functions.inference import collated
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
+from sqlfront.bind.charset_names import charset_function, convert_using, introducer
 from sqlfront.bind.collations import with_same_types
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Scope
@@ -128,15 +129,6 @@ class ExprBinder:
 
     def national(self, node: exp.National) -> Expr:
         return literals.text(node.this)
-
-    def introducer(self, node: exp.Introducer) -> Expr:
-        charset = node.name.lower()
-        inner = self.bind(node.expression)
-        if charset in ("_utf8mb4", "_utf8", "_utf8mb3", "_ascii"):
-            return inner
-        if charset == "_binary":
-            return fn.cast_to(inner, t.BYTES)
-        raise refuse(node)
 
     def adjacent(self, node: exp.Concat) -> Expr:
         """'a' 'b': adjacent string literals are one."""
@@ -385,10 +377,10 @@ class ExprBinder:
         target = node.to
         inner = self.number(node.this) if target.this not in _TEXT_TARGETS else self.bind(node.this)
         if target.this == exp.DataType.Type.CHARACTER_SET:
-            charset = str(target.args.get("kind") or "").lower()
-            if charset not in _CHARSETS:
-                raise error(1115, f"Unknown character set: '{charset}'", position=position_of(node))
-            return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
+            converted = convert_using(inner, str(target.args.get("kind") or ""), node)
+            if not target.expressions:
+                return converted
+            inner, target = converted, exp.DataType(this=exp.DataType.Type.CHAR, expressions=target.expressions)
         return fn.explicit_cast(inner, cast_type(target))
 
     def binary_call(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
@@ -577,8 +569,8 @@ class ExprBinder:
         return fn.resolve("locate", self.bind_all(parts))
 
     def chr(self, node: exp.Chr) -> Expr:
-        out = fn.resolve("char", self.bind_all(node.expressions))
-        return fn.cast_to(out, t.TEXT) if node.args.get("charset") else out
+        out = fn.resolve("char", [self.number(e) for e in node.expressions])
+        return convert_using(out, node.args["charset"].name, node) if node.args.get("charset") else out
 
     def interval_function(self, node: exp.Interval) -> Expr:
         """INTERVAL(n, a, b, ...) is a function; INTERVAL n unit stands only beside a date."""
@@ -759,9 +751,6 @@ _TEXT_TARGETS = frozenset(
 )  # fmt: skip
 """What a hexadecimal or bit literal is cast to as bytes; to anything else it is a number."""
 
-_CHARSETS = frozenset({"utf8mb4", "utf8", "utf8mb3", "ascii", "latin1", "binary", "gbk", "gb18030"})
-"""What CONVERT(... USING ...) takes; text stays what it is."""
-
 _ITEMS_FIRST = ("order clause", "having clause")
 """Where a name is an item of the select list before it is a column."""
 
@@ -777,13 +766,14 @@ _SPECIAL: dict[str, _Special] = {
     "get_format": ExprBinder.get_format,
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
+    **dict.fromkeys(("charset", "collation"), charset_function),
     **dict.fromkeys(("date_literal", "time_literal", "timestamp_literal"), ExprBinder.temporal_literal),
 }
 
 _BINDERS: dict[type, Any] = {
     exp.Column: ExprBinder.column, exp.Literal: ExprBinder.literal, exp.Null: ExprBinder.null,
     exp.Boolean: ExprBinder.boolean, exp.Placeholder: ExprBinder.placeholder, exp.HexString: ExprBinder.hex_string,
-    exp.BitString: ExprBinder.bit_string, exp.National: ExprBinder.national, exp.Introducer: ExprBinder.introducer,
+    exp.BitString: ExprBinder.bit_string, exp.National: ExprBinder.national, exp.Introducer: introducer,
     exp.Concat: ExprBinder.adjacent, exp.Parameter: ExprBinder.user_variable,
     exp.PropertyEQ: ExprBinder.assignment, exp.SessionParameter: ExprBinder.system_variable,
     exp.Paren: ExprBinder.paren, exp.Alias: ExprBinder.alias,
