@@ -600,7 +600,7 @@ class ExprBinder:
         if not self.allow_aggregates or self._inside_aggregate:
             raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
         distinct = False
-        if len(args) == 1 and isinstance(args[0], exp.Distinct):
+        if len(args) == 1 and isinstance(args[0], exp.Distinct) and not name.startswith("json_"):
             distinct, args = True, args[0].expressions
         if len(args) == 1 and isinstance(args[0], exp.Star):
             if name != "count" or distinct:
@@ -794,6 +794,7 @@ _BINDERS: dict[type, Any] = {
     exp.CurrentDatetime: ExprBinder.no_paren, exp.Extract: ExprBinder.extract, exp.Trim: ExprBinder.trim,
     exp.Substring: ExprBinder.substring, exp.StrPosition: ExprBinder.position, exp.Chr: ExprBinder.chr,
     exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
+    exp.JSONArrayContains: lambda self, node: self.call("json_member_of", node.this, node.expression),
     exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: ExprBinder.group_concat,
     exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
     exp.Exists: ExprBinder.exists, exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
