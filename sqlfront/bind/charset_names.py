@@ -10,7 +10,7 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.charsets import CODECS, decode
-from coprocessor.expr import Const, Expr
+from coprocessor.expr import Agg, Const, Expr, walk
 from sqlfront.bind import literals
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.catalog.charsets import check_charset
@@ -52,7 +52,10 @@ def convert_using(inner: Expr, charset: str, node: exp.Expression) -> Expr:
 
 
 def charset_function(binder: ExprBinder, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
-    """CHARSET(x) and COLLATION(x): of what names a character set that one, else the one that text has here."""
+    """CHARSET(x), COLLATION(x), COERCIBILITY(x): constants, of what names a character set by that one.
+
+    Over an aggregate they are as many as it, so it stays.
+    """
     inner = args[0].unnest() if len(args) == 1 else None
     charset = ""
     if isinstance(inner, exp.Introducer):
@@ -60,7 +63,11 @@ def charset_function(binder: ExprBinder, name: str, args: Sequence[exp.Expressio
     elif isinstance(inner, exp.Cast) and inner.to.this == exp.DataType.Type.CHARACTER_SET:
         charset = str(inner.to.args.get("kind") or "").lower()
     bound = binder.bind_all(args)
-    if charset not in CODECS or charset == "utf8mb4":
-        return fn.resolve(name, bound)
-    charset = "utf8mb3" if charset == "utf8" else charset
-    return literals.text(charset if name == "charset" else f"{charset}_bin")
+    if name == "coercibility" or charset not in CODECS or charset == "utf8mb4":
+        told = fn.resolve(name, bound)
+    else:
+        charset = "utf8mb3" if charset == "utf8" else charset
+        told = literals.text(charset if name == "charset" else f"{charset}_bin")
+    if any(isinstance(part, Agg) for part in walk(bound[0])):
+        return fn.resolve("if", [fn.resolve("isnull", bound), told, told])
+    return told

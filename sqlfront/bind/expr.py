@@ -12,12 +12,13 @@ from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.convert_text import parse_datetime, parse_duration
 from coprocessor.errors import ResolveError
-from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Param, Subquery, walk
+from coprocessor.expr import Agg, Column, Const, Context, Expr, Param, Subquery, walk
 from coprocessor.functions.inference import collated
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
 from sqlfront.bind.charset_names import charset_function, convert_using, introducer
 from sqlfront.bind.collations import with_same_types
+from sqlfront.bind.group_concat import bind_group_concat
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.scope import BindContext, Scope
 from sqlfront.bind.types import cast_type
@@ -596,8 +597,13 @@ class ExprBinder:
 
     # Aggregates and windows
 
+    @property
+    def may_aggregate(self) -> bool:
+        """Whether an aggregate may stand here."""
+        return self.allow_aggregates and not self._inside_aggregate
+
     def aggregate(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Agg:
-        if not self.allow_aggregates or self._inside_aggregate:
+        if not self.may_aggregate:
             raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
         distinct = False
         if len(args) == 1 and isinstance(args[0], exp.Distinct) and not name.startswith("json_"):
@@ -610,13 +616,14 @@ class ExprBinder:
             raise error(
                 1064, "You have an error in your SQL syntax: COUNT needs an argument", position=position_of(node)
             )
-        return fn.resolve_agg(name, self._aggregate_args(args), distinct=distinct)
+        return fn.resolve_agg(name, self.aggregate_args(args), distinct=distinct)
 
     def approx_count_distinct(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         """Counted exactly."""
         return self.aggregate("count", [exp.Distinct(expressions=list(args))], node)
 
-    def _aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
+    def aggregate_args(self, args: Sequence[exp.Expression]) -> list[Expr]:
+        """Binds what an aggregate is over."""
         self._inside_aggregate = True
         saved = self.aliases
         self.aliases = {n: e for n, e in saved.items() if not has_aggregate(e)}
@@ -625,26 +632,6 @@ class ExprBinder:
         finally:
             self._inside_aggregate = False
             self.aliases = saved
-
-    def group_concat(self, node: exp.GroupConcat) -> Expr:
-        if not self.allow_aggregates or self._inside_aggregate:
-            raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
-        inner = node.this
-        keys: list[OrderKey] = []
-        separator = node.args.get("separator")
-        if isinstance(inner, exp.Order):
-            ordered = inner.expressions
-            inner = inner.this
-            bound = self._aggregate_args([o.this for o in ordered])
-            keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
-        distinct = isinstance(inner, exp.Distinct)
-        items = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
-        if len(items) == 1 and isinstance(items[0], exp.Concat):
-            items = items[0].expressions
-        mark = separator.this if isinstance(separator, exp.Literal) else ","
-        return fn.resolve_agg(
-            "group_concat", self._aggregate_args(items), distinct=distinct, order_by=keys, separator=mark
-        )
 
     def window(self, node: exp.Window) -> Expr:
         return bind_window(self, node)
@@ -766,7 +753,7 @@ _SPECIAL: dict[str, _Special] = {
     "get_format": ExprBinder.get_format,
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
-    **dict.fromkeys(("charset", "collation"), charset_function),
+    **dict.fromkeys(("charset", "collation", "coercibility"), charset_function),
     **dict.fromkeys(("date_literal", "time_literal", "timestamp_literal"), ExprBinder.temporal_literal),
 }
 
@@ -786,7 +773,7 @@ _BINDERS: dict[type, Any] = {
     exp.GTE: ExprBinder.compare, exp.Neg: ExprBinder.negate, exp.Not: ExprBinder.invert, exp.Is: ExprBinder.is_,
     exp.Like: ExprBinder.like, exp.Escape: ExprBinder.escape, exp.RegexpLike: ExprBinder.regexp,
     exp.Between: ExprBinder.between, exp.In: ExprBinder.in_, exp.Case: ExprBinder.case, exp.Cast: ExprBinder.cast,
-    exp.Sqrt: ExprBinder.binary_operator,
+    exp.Sqrt: ExprBinder.binary_operator, exp.Soundex: lambda self, node: self.call("soundex", node.this),
     exp.Collate: ExprBinder.collate, exp.WeightString: ExprBinder.weight_string,
     exp.Anonymous: ExprBinder.anonymous, exp.CurrentTimestamp: ExprBinder.no_paren,
     exp.CurrentDate: ExprBinder.no_paren, exp.CurrentTime: ExprBinder.no_paren, exp.CurrentUser: ExprBinder.no_paren,
@@ -795,7 +782,7 @@ _BINDERS: dict[type, Any] = {
     exp.Substring: ExprBinder.substring, exp.StrPosition: ExprBinder.position, exp.Chr: ExprBinder.chr,
     exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
     exp.JSONArrayContains: lambda self, node: self.call("json_member_of", node.this, node.expression),
-    exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: ExprBinder.group_concat,
+    exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: bind_group_concat,
     exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
     exp.Exists: ExprBinder.exists, exp.BitwiseNot: lambda self, node: self.call("bitneg", node.this),
 }  # fmt: skip
