@@ -14,6 +14,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     aggregates,
     casts,
     control,
+    encryption,
     json,
     locks,
     math,
