@@ -57,6 +57,8 @@ __all__ = [
 ]
 
 CTX = Context(prec=100, rounding=ROUND_HALF_UP, Emax=999999, Emin=-999999)
+WIDE = Context(prec=800, rounding=ROUND_HALF_UP, Emax=999999, Emin=-999999)
+"""For what may have all the digits of a DOUBLE: 309 before the point, 324 behind it."""
 _EXP = tuple(Decimal(1).scaleb(-i) for i in range(66))
 Convert: TypeAlias = Callable[[Env, Any], Any]
 
@@ -67,7 +69,7 @@ _TYPE_NAMES = {Tp.DATE: "date", Tp.DATETIME: "datetime", Tp.TIMESTAMP: "datetime
 
 def quantize(value: Decimal, scale: int) -> Decimal:
     """Rounds half away from zero to `scale` digits after the point."""
-    d = value.quantize(_EXP[scale], context=CTX)
+    d = value.quantize(_EXP[scale], context=WIDE)
     return d if d else d.copy_abs()  # there is no negative zero
 
 
@@ -113,7 +115,7 @@ def to_text(value: Any, ft: FieldType) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, float):
-        return float_to_str(value, single=tp == Tp.FLOAT)
+        return f"{value:.{ft.decimal}f}" if ft.decimal >= 0 else float_to_str(value, single=tp == Tp.FLOAT)
     if tp == Tp.YEAR:
         return f"{value:04d}"
     return str(value)

@@ -61,4 +61,7 @@ class Env:
             return _DEFAULTS[key]
 
 
-_DEFAULTS: Mapping[tuple[object, ...], object] = {("group_concat_max_len",): 1024}
+_DEFAULTS: Mapping[tuple[object, ...], object] = {
+    ("group_concat_max_len",): 1024,
+    ("block_encryption_mode",): "aes-128-ecb",
+}

@@ -329,11 +329,21 @@ def _decimal_caster(target: _Target) -> Caster:
     return cast
 
 
+def _rounded(value: float, scale: int) -> float:
+    """Rounds what is behind the point, as MySQL does for FLOAT(M,D): halves of the binary number to even."""
+    if not math.isfinite(value):
+        return value
+    whole = math.floor(value)
+    return float(whole + round((value - whole) * 10.0**scale) / 10.0**scale)
+
+
 def _float_caster(target: _Target) -> Caster:
     single = target.type.tp == Tp.FLOAT
     unsigned = target.type.unsigned
     most = FLOAT_MAX if single else 1.7976931348623157e308
     scale = target.type.decimal
+    if scale >= 0:
+        most = min(most, 10.0 ** (target.type.flen - scale) - 10.0**-scale)
 
     def cast(value: Any, row: int = 1, /) -> Any:
         if value.__class__ is not float:
@@ -344,8 +354,8 @@ def _float_caster(target: _Target) -> Caster:
                 value = float(number)
             except OverflowError:
                 value = math.inf if number > 0 else -math.inf
-        if scale > 0:
-            value = round(value, scale)
+        if scale >= 0:
+            value = _rounded(value, scale)
         if not -most <= value <= most or (unsigned and value < 0):
             target.out_of_range(row)
             return 0.0 if value != value or (unsigned and value < 0) else math.copysign(most, value)

@@ -21,6 +21,7 @@ MEMORY = ":memory:"
 
 # PEP 249 leaves type codes open; sqlfront's are MySQL's column type numbers.
 _FLOAT = 4
+_DOUBLE = 5
 _TIMESTAMP, _TIME, _DATETIME = 7, 11, 12
 _JSON = 245
 
@@ -157,6 +158,9 @@ class Outcome:
             self._session.thread.call(cursor.close)
 
 
+_WITH_FRACTION = (_FLOAT, _DOUBLE, _TIMESTAMP, _TIME, _DATETIME)
+
+
 def column_of(item: Sequence[Any]) -> Column:
     """Returns the shell's view of one item of a cursor's description."""
     import sqlfront
@@ -165,7 +169,7 @@ def column_of(item: Sequence[Any]) -> Column:
     return Column(
         name=str(item[0]),
         numeric=code == sqlfront.NUMBER,
-        fraction=scale if code in (_TIMESTAMP, _TIME, _DATETIME) and isinstance(scale, int) and scale >= 0 else None,
+        fraction=scale if code in _WITH_FRACTION and isinstance(scale, int) and scale >= 0 else None,
         single=code == _FLOAT,
         json=code == _JSON,
     )

@@ -26,7 +26,9 @@ Converter = Callable[[object], str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a result as the shell sees it; `fraction` is the digits of a second that its type has, if known."""
+    """A column of a result as the shell sees it; `fraction` is the digits of a second that its type has, or those
+    behind the point that a FLOAT(M,D) or DOUBLE(M,D) shows, if known.
+    """
 
     name: str
     numeric: bool = False
@@ -111,6 +113,8 @@ def text_converter(column: Column, null: str) -> Converter:
         if value is None:
             return null
         kind = type(value)
+        if kind is float and fraction is not None:
+            return f"{value:.{fraction}f}"
         if kind is float and single:
             text = _single(value)  # type: ignore[arg-type]
             return text[:-2] if text.endswith(".0") else text.replace("e+", "e")

@@ -23,6 +23,7 @@ from sqlfront.catalog.stats import Statistics
 from sqlfront.columnar import Columnar, NoReplicas, Replicas
 from sqlfront.errors import OperationalError, unsupported
 from sqlfront.threads import OS_THREADS, Threads
+from sqlfront.user_locks import UserLocks
 from sqlfront.variables import GlobalVariables, memory_limit
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Database:
         self.local = local
         self.catalog = catalog
         self.globals = GlobalVariables()
+        self.user_locks = UserLocks(storage if local is None else None, threads)
         self.autoids = AutoIds(storage, threads)
         self.statistics = Statistics(storage, threads)
         self.sessions: dict[int, Session] = {}
@@ -182,6 +184,7 @@ class Database:
         session.interrupt()
         if connection:
             session.killed = True
+            session.user_locks.close()
         return True
 
     def forget_plans(self) -> None:

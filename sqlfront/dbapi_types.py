@@ -99,9 +99,10 @@ Description = tuple[str, int, None, int | None, int | None, int | None, bool]
 def describe(name: str, type_: FieldType, nullable: bool) -> Description:
     """Returns PEP 249's seven items: name, type code, display size, internal size, precision, scale, null_ok.
 
-    Internal size is the declared length of strings; scale is a decimal's scale or a temporal type's fraction digits.
+    Internal size is the declared length of strings; scale is a decimal's or a FLOAT(M,D)'s scale, or a
+    temporal type's fraction digits.
     """
     size = type_.flen if type_.is_string and type_.flen >= 0 else None
     precision = type_.flen if type_.is_decimal and type_.flen >= 0 else None
-    scale = type_.decimal if (type_.is_decimal or type_.is_temporal) and type_.decimal >= 0 else None
+    scale = type_.decimal if (type_.is_decimal or type_.is_real or type_.is_temporal) and type_.decimal >= 0 else None
     return (name, type_code(type_), None, size, precision, scale, nullable)

@@ -27,6 +27,7 @@ from sqlfront.errors import (
     error,
 )
 from sqlfront.result import Result
+from sqlfront.user_locks import Holder, SessionLocks
 from sqlfront.variables import Variables
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Session:
         self.interrupted = False
         self.closed = False
         self.cancel = CancelToken()
+        self.user_locks = SessionLocks(database.user_locks, Holder(session_id, self.cancel))
         self.statement = ""
         self._isolation = ""
         self._newest: Schema | None = None
@@ -713,8 +715,11 @@ class Session:
             running = list(self._running)
         for query in running:
             query.close()
-        self.rollback()
-        self.database.forget(self)
+        try:
+            self.rollback()
+        finally:
+            self.user_locks.close()
+            self.database.forget(self)
 
 
 class _Nothing:

@@ -361,6 +361,7 @@ def _fixed(name: str, default: Value) -> Variable:
     return Variable(name, NONE, default, _string, read_only=True)
 
 
+_AES_MODES = tuple(f"aes-{bits}-{mode}" for bits in (128, 192, 256) for mode in ("ecb", "cbc", "cfb128", "ofb"))
 _ONLY_VALUES = {"lc_messages": "en_US", "lc_time_names": "en_US", "default_tmp_storage_engine": "InnoDB"}
 _NO_MATTER = {"innodb_strict_mode": 1, "optimizer_search_depth": 62, "low_priority_updates": 0, "long_query_time": 10,
               "bulk_insert_buffer_size": 8 * _MIB, "myisam_sort_buffer_size": 8 * _MIB}  # fmt: skip
@@ -407,7 +408,7 @@ VARIABLES: dict[str, Variable] = {
         _sw("old_alter_table", 0, only=True),
         _en("default_storage_engine", "InnoDB", ("InnoDB",)),
         _sw("sql_require_primary_key", 0, only=True),
-        _en("block_encryption_mode", "aes-128-ecb", ("aes-128-ecb",)),
+        _en("block_encryption_mode", "aes-128-ecb", _AES_MODES),
         _int("cte_max_recursion_depth", 1000, 0, _U32),
         # Character sets: text is Unicode inside, so these only tell what a client is told.
         _str("character_set_client", "utf8mb4", BOTH, _charset),

@@ -172,7 +172,7 @@ def _unsigned_checked(column: Any, type_: FieldType) -> Any:
 
 
 def _to_floats(column: Any, type_: FieldType, tz: dt.tzinfo | None) -> Any:
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)) or type_.decimal > 0:
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)) or type_.decimal >= 0:
         raise _NotSettled
     column = column.cast(pa.float64(), safe=False)
     if not pc.all(pc.is_finite(column), min_count=0).as_py():

@@ -20,6 +20,7 @@ from coprocessor.types import (
     DATETIME,
     DOUBLE,
     DURATION,
+    FLOAT,
     INTEGER_TPS,
     JSON,
     NULL,
@@ -294,7 +295,7 @@ def _unify2(a: FieldType, b: FieldType) -> FieldType:
     if pair <= {"int", "decimal"}:
         return _wider_decimal(type_digits(a), type_digits(b))
     if pair <= {"int", "decimal", "real"}:
-        return a if a.tp == b.tp == Tp.FLOAT else DOUBLE
+        return FLOAT if a.tp == b.tp == Tp.FLOAT else DOUBLE
     if pair == {"time"}:
         if a.tp == b.tp == Tp.DATE:
             return a

@@ -14,6 +14,7 @@ from coprocessor.errors import InvalidArgument, ResolveError
 from coprocessor.expr import Call, Expr
 from coprocessor.functions.json_value import (
     Path,
+    cells,
     contains,
     dump_json,
     is_json,
@@ -39,6 +40,18 @@ SUBJECT = "JSON"
 def path_of(text: str) -> Path:
     """Parses a path once."""
     return parse_path(text)
+
+
+def _single(text: str) -> Path:
+    """Parses a path that finds one value at most. Raises InvalidArgument 3149 for others."""
+    path = path_of(text)
+    if not is_single(path):
+        raise InvalidArgument(
+            "In this situation, path expressions may not contain the * and ** tokens or an array range.",
+            code=3149,
+            sqlstate="42000",
+        )
+    return path
 
 
 def document(arg: Expr) -> Any:
@@ -149,7 +162,7 @@ def _at(doc: str, path: str | None) -> tuple[bool, Any]:
     value = parse_json(doc)
     if path is None:
         return True, value
-    found = list(walk_path(value, path_of(path)))
+    found = list(walk_path(value, _single(path)))
     return bool(found), found[0] if found else None
 
 
@@ -229,10 +242,9 @@ def _found_strings(value: Any, path: Path, at: str) -> Iterator[tuple[str, str]]
         elif isinstance(value, list) and kind == "all":
             for child, where in _children(value, at):
                 yield from _found_strings(child, rest, where)
-        elif kind in ("index", "last"):
+        elif kind in ("index", "last", "range"):
             items = value if isinstance(value, list) else [value]
-            i = arg if kind == "index" else len(items) - 1 - arg
-            if 0 <= i < len(items):
+            for i in cells(path[0], len(items)):
                 yield from _found_strings(items[i], rest, f"{at}[{i}]" if isinstance(value, list) else at)
     elif isinstance(value, str):
         yield at, value
@@ -337,12 +349,6 @@ def _change(value: Any, path: Path, new: Any, *, insert: bool, replace: bool) ->
     return value
 
 
-def _wildcards() -> InvalidArgument:
-    return InvalidArgument(
-        "In this situation, path expressions may not contain the * and ** tokens.", code=3149, sqlstate="42000"
-    )
-
-
 def _changer(into: Callable[[Any, Path, Any], Any]) -> Callable[[Call], Kernel]:
     """A function of a document and of pairs of a path and a value, which it puts `into` it one after the other."""
 
@@ -354,9 +360,7 @@ def _changer(into: Callable[[Any, Path, Any], Any]) -> Callable[[Call], Kernel]:
                 return None
             value = parse_json(args[0])
             for i in range(1, len(args), 2):
-                path = path_of(args[i])
-                if not is_single(path):
-                    raise _wildcards()
+                path = _single(args[i])
                 new = None if args[i + 1] is None else parse_json(makers[i + 1](args[i + 1]))
                 value = into(value, path, new)
             return dump_json(value)
@@ -416,7 +420,7 @@ def _remove_at(value: Any, path: Path) -> None:
 def _remove(doc: str, *paths: str) -> str:
     value = parse_json(doc)
     for text in paths:
-        path = path_of(text)
+        path = _single(text)
         if not path:
             raise InvalidArgument(
                 "The path expression '$' is not allowed in this context.", code=3153, sqlstate="42000"

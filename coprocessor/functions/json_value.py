@@ -142,7 +142,8 @@ def type_name(v: Any) -> str:
 
 _LEG = re.compile(
     r"""\s*(?:\.\s*(?:(?P<any>\*)|(?P<key>[^\s.\[*"]+)|(?P<quoted>"(?:[^"\\]|\\.)*"))
-    |\[\s*(?:(?P<all>\*)|(?P<index>\d+)|last(?:\s*-\s*(?P<last>\d+))?)\s*\]|(?P<deep>\*\*))""",
+    |\[\s*(?:(?P<all>\*)|(?P<cell>\d+|last(?:\s*-\s*\d+)?)(?:\s+to\s+(?P<to>\d+|last(?:\s*-\s*\d+)?))?)\s*\]
+    |(?P<deep>\*\*))""",
     re.VERBOSE,
 )
 
@@ -161,13 +162,13 @@ def parse_path(text: str) -> Path:
         if m is None:
             raise _bad_path(text)
         at = m.end()
-        legs.append(_leg(m))
+        legs.append(_leg(m, text))
     if legs and legs[-1][0] == "deep":
         raise _bad_path(text)
     return tuple(legs)
 
 
-def _leg(m: re.Match[str]) -> tuple[str, Any]:
+def _leg(m: re.Match[str], text: str) -> tuple[str, Any]:
     if m["any"]:
         return "any", None
     if m["key"]:
@@ -176,11 +177,37 @@ def _leg(m: re.Match[str]) -> tuple[str, Any]:
         return "key", json.loads(m["quoted"])
     if m["all"]:
         return "all", None
-    if m["index"]:
-        return "index", int(m["index"])
     if m["deep"]:
         return "deep", None
-    return "last", int(m["last"] or 0)
+    first = _cell(m["cell"])
+    if not m["to"]:
+        return first
+    last = _cell(m["to"])
+    backwards = first[1] > last[1] if first[0] == "index" else first[1] < last[1]
+    if first[0] == last[0] and backwards:
+        raise _bad_path(text)
+    return "range", (first, last)
+
+
+def _cell(text: str) -> tuple[str, int]:
+    """A cell of an array: ("index", n) from its start, ("last", n) from its end."""
+    if text.startswith("last"):
+        return "last", int(text[4:].replace("-", "") or 0)
+    return "index", int(text)
+
+
+def cells(leg: tuple[str, Any], length: int) -> range:
+    """Which cells of an array a leg `index`, `last`, `range` or `all` finds."""
+    kind, arg = leg
+    if kind == "all":
+        return range(length)
+    if kind == "range":
+        (first, n), (last, m) = arg
+        low = n if first == "index" else max(length - 1 - n, 0)
+        high = m if last == "index" else length - 1 - m
+        return range(low, min(high + 1, length))
+    i = arg if kind == "index" else length - 1 - arg
+    return range(i, i + 1) if 0 <= i < length else range(0)
 
 
 def path_leg(key: str) -> str:
@@ -193,8 +220,8 @@ def _bad_path(text: str) -> InvalidArgument:
 
 
 def is_single(path: Path) -> bool:
-    """True for a path without wildcards."""
-    return all(kind not in ("any", "all", "deep") for kind, _ in path)
+    """True for a path without wildcards and ranges."""
+    return all(kind not in ("any", "all", "deep", "range") for kind, _ in path)
 
 
 def walk_path(value: Any, path: Path) -> Iterator[Any]:
@@ -218,8 +245,7 @@ def walk_path(value: Any, path: Path) -> Iterator[Any]:
             yield from walk_path(child, rest)
     else:
         items = value if isinstance(value, list) else [value]
-        i = arg if kind == "index" else len(items) - 1 - arg
-        if 0 <= i < len(items):
+        for i in cells(path[0], len(items)):
             yield from walk_path(items[i], rest)
 
 

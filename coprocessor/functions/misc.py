@@ -6,7 +6,9 @@ import base64
 import binascii
 import hashlib
 import ipaddress
+import itertools
 import os
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Sequence
@@ -15,16 +17,21 @@ from typing import Any
 
 from coprocessor.convert import quantize
 from coprocessor.env import Env
-from coprocessor.errors import InvalidArgument
-from coprocessor.expr import Call, Const, Context, Expr
-from coprocessor.functions.inference import collate_type, collation_of, kind, numeric_type
+from coprocessor.errors import InvalidArgument, ResolveError
+from coprocessor.expr import Call, Const, Context, Expr, Param
+from coprocessor.functions.inference import collate_type, collation_of, explicit_collation, kind, numeric_type
 from coprocessor.functions.operators import compare_key
-from coprocessor.functions.registry import Function, Inferred, Kernel, add, fixed
-from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, varchar
+from coprocessor.functions.registry import Closure, Function, Inferred, Kernel, add, fixed
+from coprocessor.types import BIGINT, BOOL, BYTES, DOUBLE, TEXT, UBIGINT, FieldType, Tp, decimal_type, varchar
 from kvstore.client.api import LOGICAL_BITS
+from kvstore.errors import Cancelled
 
 SUBJECT = "miscellaneous"
 U64 = 2**64
+GREGORIAN_100NS = 0x01B21DD213814000
+"""From where UUIDs of versions 1 and 6 count, 1582-10-15, to 1970."""
+ROUNDS_BETWEEN_LOOKS = 1024
+"""How often BENCHMARK computes its expression before it looks whether it is to stop."""
 UNCOMPRESSED_BYTES_MAX = 64 << 20
 """What UNCOMPRESS unpacks to at most (max_allowed_packet); more is NULL."""
 
@@ -345,6 +352,34 @@ def _is_uuid(s: str) -> int:
     return int(plain and len(hexes) == 32 and all(c in "0123456789abcdefABCDEF" for c in hexes))
 
 
+_SHORT_UUIDS = itertools.count(int(time.time()) << 24 | (os.getpid() & 0xFF) << 56)
+"""MySQL's server id, time of start and counter, with the process for the server."""
+
+
+def _uuid_version(s: str) -> int:
+    if not _is_uuid(s):
+        raise InvalidArgument(f"Incorrect string value: '{s}' for function uuid_version", code=1411)
+    return int(s.strip("{}").replace("-", "")[12], 16)
+
+
+def _uuid_timestamp(s: str) -> Decimal | None:
+    """Seconds since 1970 of a UUID that has them: of versions 1, 6 and 7."""
+    version = _uuid_version(s)
+    value = uuid.UUID(s)
+    if version == 7:
+        return Decimal(value.int >> 80).scaleb(-3)
+    if version not in (1, 6):
+        return None
+    whole = value.time if version == 1 else value.int >> 80 << 12 | value.int >> 64 & 0xFFF
+    return Decimal((whole - GREGORIAN_100NS) // 10).scaleb(-6)
+
+
+add(Function("uuid_short", 0, 0, fixed([], UBIGINT), SUBJECT, py=lambda: next(_SHORT_UUIDS), deterministic=False))
+add(Function("uuid_version", 1, 1, fixed([TEXT], BIGINT), SUBJECT, py=_uuid_version))
+add(Function("uuid_timestamp", 1, 1, fixed([TEXT], decimal_type(18, 6)), SUBJECT,
+             py=lambda s: None if (v := _uuid_timestamp(s)) is None else quantize(v, 6)))  # fmt: skip
+
+
 def _uuid_to_bin(s: str, swap: int = 0) -> bytes | None:
     if not _is_uuid(s):
         return None
@@ -363,13 +398,21 @@ add(Function("uuid_to_bin", 1, 2, fixed([TEXT, BIGINT], BYTES), SUBJECT, py=_uui
 add(Function("bin_to_uuid", 1, 2, fixed([BYTES, BIGINT], varchar(36)), SUBJECT, py=_bin_to_uuid))
 
 
-def _format_nano_time(v: float) -> str:
-    for unit, size in (("d", 86_400e9), ("h", 3_600e9), ("min", 60e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+_TIME_UNITS = (("d", 86_400e12), ("h", 3_600e12), ("min", 60e12), ("s", 1e12), ("ms", 1e9), ("us", 1e6), ("ns", 1e3))
+
+
+def _format_pico_time(v: float) -> str:
+    for unit, size in _TIME_UNITS:
         if abs(v) >= size:
             return f"{v / size:.2f} {unit}"
-    return f"{int(v):3d} ns"
+    return f"{int(v):3d} ps"
 
 
+def _format_nano_time(v: float) -> str:
+    return _format_pico_time(v * 1000) if abs(v) >= 1000 else f"{int(v):3d} ns"
+
+
+add(Function("format_pico_time", 1, 1, fixed([DOUBLE], TEXT), SUBJECT, py=_format_pico_time))
 add(Function("format_nano_time", 1, 1, fixed([DOUBLE], TEXT), SUBJECT, py=_format_nano_time))
 
 
@@ -385,7 +428,66 @@ add(Function("charset", 1, 1, fixed([None], varchar(64)), SUBJECT,
              rewrite=_type_word(lambda ft: "utf8mb4" if ft.is_text else "binary")))  # fmt: skip
 add(Function("collation", 1, 1, fixed([None], varchar(64)), SUBJECT,
              rewrite=lambda args: Const(collation_of(args[0]) or "binary", varchar(64))))  # fmt: skip
-add(Function("name_const", 2, 2, fixed([None], TEXT), SUBJECT, rewrite=lambda args: args[1]))
+
+
+def _coercibility(expr: Expr) -> int:
+    """How firmly the collation of an expression is its own: 0 is said by COLLATE, 6 is NULL's."""
+    if isinstance(expr, Const) and expr.value is None:
+        return 6
+    if isinstance(expr, Context):
+        return 2 if expr.key[0] == "uservar" else 3 if expr.type.is_string else 5
+    if not expr.type.is_string and expr.type.tp != Tp.JSON:
+        return 5
+    if isinstance(expr, Const | Param):
+        return 4
+    if explicit_collation(expr):
+        return 0
+    if isinstance(expr, Call) and expr.func not in ("cast", "convert_using"):
+        return min([4, *(_coercibility(_uncast(a)) for a in expr.args)])
+    return 2
+
+
+def _uncast(expr: Expr) -> Expr:
+    """An argument without the cast that its function has put around it."""
+    implied = isinstance(expr, Call) and expr.func == "cast" and not explicit_collation(expr)
+    return expr.args[0] if isinstance(expr, Call) and implied else expr
+
+
+add(Function("coercibility", 1, 1, fixed([None], BIGINT), SUBJECT,
+             rewrite=lambda args: Const(_coercibility(args[0]), BIGINT)))  # fmt: skip
+
+
+def _name_const(args: Sequence[Expr]) -> Expr:
+    name, value = args
+    inner = value.args[0] if isinstance(value, Call) and explicit_collation(value) else value
+    if not isinstance(name, Const) or not isinstance(name.value, str) or not isinstance(inner, Const):
+        raise ResolveError("Incorrect arguments to NAME_CONST", code=1210, sqlstate="HY000")
+    return value
+
+
+add(Function("name_const", 2, 2, fixed([None], TEXT), SUBJECT, rewrite=_name_const))
+
+
+def _benchmark(call: Call, args: Sequence[Closure]) -> Closure:
+    count, expr = args
+
+    def run(row: Sequence[Any], env: Env) -> int | None:
+        times = count(row, env)
+        if times is None or times < 0:
+            if times is not None:
+                env.warn(1411, f"Incorrect count value: '{times}' for function benchmark")
+            return None
+        for i in range(times):
+            if i % ROUNDS_BETWEEN_LOOKS == 0 and env.pause(0.0):
+                raise Cancelled
+            expr(row, env)
+        return 0
+
+    return run
+
+
+add(Function("benchmark", 2, 2, fixed([BIGINT, None], BIGINT), SUBJECT, build=_benchmark, env=True,
+             deterministic=False))  # fmt: skip
 
 
 def _sleep(env: Env, seconds: float) -> int:
@@ -406,6 +508,7 @@ _session("database", TEXT, "schema")
 _session("version", TEXT)
 _session("user", TEXT, "session_user", "system_user")
 _session("current_user", TEXT)
+add(Function("current_role", 0, 0, fixed([], TEXT), "session", rewrite=lambda args: Const("NONE", TEXT)))
 _session("connection_id", UBIGINT)
 _session("found_rows", BIGINT)
 _session("row_count", BIGINT)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any
 
-from coprocessor.convert import CTX, quantize
+from coprocessor.convert import CTX, WIDE, quantize
 from coprocessor.division import div_precision_increment
 from coprocessor.env import Env
 from coprocessor.errors import DivisionByZero, OutOfRange
@@ -249,7 +249,7 @@ def _intdiv_kernel(call: Call) -> Kernel:
             r = abs(x) // abs(y)
             r = -r if (x < 0) != (y < 0) else r
         else:
-            r = int(CTX.divide_int(Decimal(x), Decimal(y)))
+            r = int(WIDE.divide_int(Decimal(x), Decimal(y)))
         if low <= r <= high:
             return r
         raise _out_of_range("DIV", low == 0, a, b)

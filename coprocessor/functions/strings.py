@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from coprocessor.charsets import decode, through
 from coprocessor.codec.collation import sort_key as binary_sort_key
+from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument
 from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.collation import alike_batch, is_ci, sort_key, weight_batch, weights
@@ -600,3 +602,20 @@ def _soundex(s: str) -> str:
 
 
 add(Function("soundex", 1, 1, fixed([TEXT], TEXT), SUBJECT, py=_soundex))
+
+
+def _convert_infer(args: Sequence[Expr]) -> Inferred:
+    return (BYTES if args[0].type.is_binary else TEXT, TEXT), TEXT
+
+
+def _convert(env: Env, value: str | bytes, charset: str) -> str | None:
+    if isinstance(value, str):
+        return through(value, charset)
+    text = decode(value, charset)
+    if text is None:
+        env.warn(1300, f"Invalid {charset} character string: '{value[:6].hex().upper()}'")
+    return text
+
+
+add(Function("convert_using", 2, 2, _convert_infer, SUBJECT, py=_convert, env=True,
+             syntax="CONVERT(s USING charset)"))  # fmt: skip

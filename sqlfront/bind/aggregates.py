@@ -16,7 +16,7 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor.expr import Agg, Expr, OrderKey, children, columns, walk
 from sqlfront.bind.messages import position_of, refuse
-from sqlfront.errors import ER_INVALID_GROUP_FUNC_USE, error
+from sqlfront.errors import ER_BAD_FIELD, ER_INVALID_GROUP_FUNC_USE, error
 from sqlfront.plan.rules.push_filters import substitute
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def bind_aggregate(binder: ExprBinder, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
     """Binds a call; returns it, or the column that a query around has it in. Raises 1111 where no query can have it."""
     distinct = False
-    if len(args) == 1 and isinstance(args[0], exp.Distinct):
+    if len(args) == 1 and isinstance(args[0], exp.Distinct) and not name.startswith("json_"):
         distinct, args = True, args[0].expressions
     if len(args) == 1 and isinstance(args[0], exp.Star):
         if name != "count" or distinct:
@@ -41,23 +41,31 @@ def bind_aggregate(binder: ExprBinder, name: str, args: Sequence[exp.Expression]
 
 
 def bind_group_concat(binder: ExprBinder, node: exp.GroupConcat) -> Expr:
+    """GROUP_CONCAT([DISTINCT] items ORDER BY keys SEPARATOR mark); a number as a key is an item's."""
     inner = node.this
     around = _outer_columns(binder.scope)
-    keys: list[OrderKey] = []
+    ordered: list[exp.Ordered] = []
     separator = node.args.get("separator")
     if isinstance(inner, exp.Order):
         ordered = inner.expressions
         inner = inner.this
-        bound = _arguments(binder, [o.this for o in ordered])
-        keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
     distinct = isinstance(inner, exp.Distinct)
-    items = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
-    if len(items) == 1 and isinstance(items[0], exp.Concat):
-        items = items[0].expressions
+    nodes = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
+    if len(nodes) == 1 and isinstance(nodes[0], exp.Concat):
+        nodes = nodes[0].expressions
+    items = _arguments(binder, nodes)
+    keys = [OrderKey(_key(binder, o.this, items), bool(o.args.get("desc"))) for o in ordered]
     mark = separator.this if isinstance(separator, exp.Literal) else ","
-    args = _arguments(binder, items)
-    agg = fn.resolve_agg("group_concat", args, distinct=distinct, order_by=keys, separator=mark)
+    agg = fn.resolve_agg("group_concat", items, distinct=distinct, order_by=keys, separator=mark)
     return _placed(binder, agg, node, around)
+
+
+def _key(binder: ExprBinder, node: exp.Expression, items: Sequence[Expr]) -> Expr:
+    if not isinstance(node, exp.Literal) or node.is_string or not node.this.isdigit():
+        return _arguments(binder, [node])[0]
+    if not 1 <= int(node.this) <= len(items):
+        raise error(ER_BAD_FIELD, f"Unknown column '{node.this}' in 'order clause'", position=position_of(node))
+    return items[int(node.this) - 1]
 
 
 def _arguments(binder: ExprBinder, args: Sequence[exp.Expression]) -> list[Expr]:

@@ -347,6 +347,12 @@ class _Reader(ConstraintReader):
                 spec = replace(spec, charset=self._charset_name())
             elif self.accept("COLLATE"):
                 spec = replace(spec, collate=self._charset_name())
+            elif self.accept("ASCII"):
+                spec = replace(spec, charset="latin1")
+            elif self.accept("UNICODE"):
+                spec = replace(spec, charset="ucs2")
+            elif self.accept("BYTE"):
+                spec = replace(spec, charset="binary")
             elif not self.accept("SIGNED"):
                 break
         return spec

@@ -17,6 +17,7 @@ from coprocessor.functions.inference import collated
 from coprocessor.types import FieldType
 from sqlfront.bind import literals
 from sqlfront.bind.aggregates import bind_aggregate, bind_group_concat, computes
+from sqlfront.bind.charset_names import charset_function, convert_using, introducer
 from sqlfront.bind.collations import with_same_types
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.row_values import compare_rows, row_in, row_items, row_subquery, wide_query, wrong_columns
@@ -30,6 +31,7 @@ from sqlfront.errors import (
 )
 from sqlfront.parse import FUNCTION_MARK
 from sqlfront.plan.nodes import PlanColumn
+from sqlfront.variables import zone_of
 
 if TYPE_CHECKING:
     from sqlfront.bind.query import QueryBinder
@@ -57,7 +59,7 @@ class ExprBinder:
         self.windows: dict[str, exp.Expression] = {}
         self.values_row: dict[str, Column] | None = None
         self.default_of: Callable[[exp.Column], CatalogColumn] | None = None
-        """Finds the column of DEFAULT(column), where rows are written."""
+        """Finds the column of DEFAULT(column) where rows are written; the scope does elsewhere."""
         self.inside_aggregate = False
         """Whether arguments of an aggregate are being bound."""
 
@@ -159,15 +161,6 @@ class ExprBinder:
 
     def national(self, node: exp.National) -> Expr:
         return literals.text(node.this)
-
-    def introducer(self, node: exp.Introducer) -> Expr:
-        charset = node.name.lower()
-        inner = self.bind(node.expression)
-        if charset in ("_utf8mb4", "_utf8", "_utf8mb3", "_ascii"):
-            return inner
-        if charset == "_binary":
-            return fn.cast_to(inner, t.BYTES)
-        raise refuse(node)
 
     def adjacent(self, node: exp.Concat) -> Expr:
         """'a' 'b': adjacent string literals are one."""
@@ -367,10 +360,10 @@ class ExprBinder:
         target = node.to
         inner = self.number(node.this) if target.this not in _TEXT_TARGETS else self.bind(node.this)
         if target.this == exp.DataType.Type.CHARACTER_SET:
-            charset = str(target.args.get("kind") or "").lower()
-            if charset not in _CHARSETS:
-                raise error(1115, f"Unknown character set: '{charset}'", position=position_of(node))
-            return fn.cast_to(inner, t.BYTES if charset == "binary" else t.TEXT)
+            converted = convert_using(inner, str(target.args.get("kind") or ""), node)
+            if not target.expressions:
+                return converted
+            inner, target = converted, exp.DataType(this=exp.DataType.Type.CHAR, expressions=target.expressions)
         return fn.explicit_cast(inner, cast_type(target))
 
     def binary_call(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
@@ -505,22 +498,40 @@ class ExprBinder:
         return column
 
     def default_function(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
-        """DEFAULT(column), where rows are written."""
-        if self.default_of is None or len(args) != 1 or not isinstance(args[0], exp.Column):
-            raise refuse(node)
-        column = self.default_of(args[0])
-        match column.default.kind:
-            case "const" if not column.default.utc:
-                return Const(column.default.value, column.type)
+        """DEFAULT(column)"""
+        if len(args) != 1 or not isinstance(args[0], exp.Column):
+            raise error(ER_PARSE, "DEFAULT takes the name of a column", position=position_of(node))
+        column = self._stored_column(args[0])
+        default = column.default
+        match default.kind:
+            case "const":
+                zone = zone_of(str(self.ctx.variables["time_zone"])) if default.utc else None
+                return Const(default.local(zone), column.type)
             case "now":
-                return Context(("now", int(column.default.value or 0)), column.type)
+                return fn.cast_to(Context(("now", int(default.value or 0)), t.DATETIME6), column.type)
             case "expr":
                 from sqlfront.bind.defaults import default_expr
 
                 return fn.cast_to(default_expr(column), column.type)
+            case "none" if column.auto_increment:
+                return Const(0, column.type)
             case "none":
                 raise error(1364, f"Field '{column.name}' doesn't have a default value", position=position_of(node))
         raise refuse(node)
+
+    def _stored_column(self, node: exp.Column) -> CatalogColumn:
+        if self.default_of is not None:
+            return self.default_of(node)
+        position = position_of(node)
+        if self.ctx.written is not None:
+            raise refuse(node)
+        found = self.scope.resolve(node.db, node.table, node.name, position, self.clause)
+        if found is None:
+            raise self.scope.unknown(node.table, node.name, position, self.clause)
+        stored = self.scope.stored_column(found)
+        if stored is None:
+            raise refuse(node)
+        return stored
 
     def trim(self, node: exp.Trim) -> Expr:
         where = str(node.args.get("position") or "BOTH").lower()
@@ -541,8 +552,8 @@ class ExprBinder:
         return fn.resolve("locate", self.bind_all(parts))
 
     def chr(self, node: exp.Chr) -> Expr:
-        out = fn.resolve("char", self.bind_all(node.expressions))
-        return fn.cast_to(out, t.TEXT) if node.args.get("charset") else out
+        out = fn.resolve("char", [self.number(e) for e in node.expressions])
+        return convert_using(out, node.args["charset"].name, node) if node.args.get("charset") else out
 
     def interval_function(self, node: exp.Interval) -> Expr:
         """INTERVAL(n, a, b, ...) is a function; INTERVAL n unit stands only beside a date."""
@@ -680,9 +691,6 @@ _TEXT_TARGETS = frozenset(
 )  # fmt: skip
 """What a hexadecimal or bit literal is cast to as bytes; to anything else it is a number."""
 
-_CHARSETS = frozenset({"utf8mb4", "utf8", "utf8mb3", "ascii", "latin1", "binary", "gbk", "gb18030"})
-"""What CONVERT(... USING ...) takes; text stays what it is."""
-
 _ITEMS_FIRST = ("order clause", "having clause")
 """Where a name is an item of the select list before it is a column."""
 
@@ -699,13 +707,14 @@ _SPECIAL: dict[str, _Special] = {
     "get_format": ExprBinder.get_format,
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
+    **dict.fromkeys(("charset", "collation", "coercibility"), charset_function),
     **dict.fromkeys(("date_literal", "time_literal", "timestamp_literal"), ExprBinder.temporal_literal),
 }
 
 _BINDERS: dict[type, Any] = {
     exp.Column: ExprBinder.column, exp.Literal: ExprBinder.literal, exp.Null: ExprBinder.null,
     exp.Boolean: ExprBinder.boolean, exp.Placeholder: ExprBinder.placeholder, exp.HexString: ExprBinder.hex_string,
-    exp.BitString: ExprBinder.bit_string, exp.National: ExprBinder.national, exp.Introducer: ExprBinder.introducer,
+    exp.BitString: ExprBinder.bit_string, exp.National: ExprBinder.national, exp.Introducer: introducer,
     exp.Concat: ExprBinder.adjacent, exp.Parameter: ExprBinder.user_variable,
     exp.PropertyEQ: ExprBinder.assignment, exp.SessionParameter: ExprBinder.system_variable,
     exp.Paren: ExprBinder.paren, exp.Alias: ExprBinder.alias,
@@ -718,7 +727,7 @@ _BINDERS: dict[type, Any] = {
     exp.GTE: ExprBinder.compare, exp.Neg: ExprBinder.negate, exp.Not: ExprBinder.invert, exp.Is: ExprBinder.is_,
     exp.Like: ExprBinder.like, exp.Escape: ExprBinder.escape, exp.RegexpLike: ExprBinder.regexp,
     exp.Between: ExprBinder.between, exp.In: ExprBinder.in_, exp.Case: ExprBinder.case, exp.Cast: ExprBinder.cast,
-    exp.Sqrt: ExprBinder.binary_operator,
+    exp.Sqrt: ExprBinder.binary_operator, exp.Soundex: lambda self, node: self.call("soundex", node.this),
     exp.Collate: ExprBinder.collate, exp.WeightString: ExprBinder.weight_string,
     exp.Anonymous: ExprBinder.anonymous, exp.CurrentTimestamp: ExprBinder.no_paren,
     exp.CurrentDate: ExprBinder.no_paren, exp.CurrentTime: ExprBinder.no_paren, exp.CurrentUser: ExprBinder.no_paren,
@@ -726,6 +735,7 @@ _BINDERS: dict[type, Any] = {
     exp.CurrentDatetime: ExprBinder.no_paren, exp.Extract: ExprBinder.extract, exp.Trim: ExprBinder.trim,
     exp.Substring: ExprBinder.substring, exp.StrPosition: ExprBinder.position, exp.Chr: ExprBinder.chr,
     exp.Interval: ExprBinder.interval_function, exp.JSONExtract: ExprBinder.json_path,
+    exp.JSONArrayContains: lambda self, node: self.call("json_member_of", node.this, node.expression),
     exp.JSONExtractScalar: ExprBinder.json_path, exp.Lambda: ExprBinder.arrow, exp.GroupConcat: bind_group_concat,
     exp.Window: ExprBinder.window, exp.Subquery: ExprBinder.scalar_subquery, exp.Select: ExprBinder.scalar_subquery,
     exp.Exists: ExprBinder.exists, exp.Tuple: ExprBinder.row,

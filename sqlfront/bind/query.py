@@ -327,7 +327,8 @@ class QueryBinder:
         if table.codec.is_hidden_handle:
             hidden = (self.ctx.column("_tidb_rowid", t.BIGINT, nullable=False, table=alias, db=table.db),)
             offsets += (HANDLE_OFFSET,)
-        scope.add(Relation(alias, table.db, cols[: len(table.visible)], invisible=hidden), position)
+        shown = cols[: len(table.visible)]
+        scope.add(Relation(alias, table.db, shown, invisible=hidden, stored=table.visible), position)
         use, ignore = index_hints(node, table.name, {i.name.casefold() for i in table.indexes})
         engine = scan_engine(self.ctx, table, alias, scope.storage)
         scan = Scan(table, alias, cols + hidden, offsets, use_index=use, ignore_index=ignore, engine=engine)

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from sqlfront.bind.engines import StorageHints
     from sqlfront.bind.expr import ExprBinder
     from sqlfront.bind.view_text import DefinitionText
+    from sqlfront.catalog.model import Column as CatalogColumn
     from sqlfront.catalog.model import Schema, Table
 
 
 @dataclass(slots=True)
 class Relation:
-    """One item of a FROM clause. `view` is the name of the view that it is, "" for others."""
+    """One item of a FROM clause. `view` is the name of the view that it is, "" for others; `stored` are the columns of
+    the table that it is, as `cols`.
+    """
 
     alias: str
     db: str
@@ -29,6 +32,7 @@ class Relation:
     by_name: dict[str, list[PlanColumn]] = field(default_factory=dict)
     invisible: tuple[PlanColumn, ...] = ()
     view: str = ""
+    stored: tuple[CatalogColumn, ...] = ()
 
     def __post_init__(self) -> None:
         for col in (*self.cols, *self.invisible):
@@ -217,6 +221,14 @@ class Scope:
         if found is not None:
             self.outer.add(found.id)
         return found
+
+    def stored_column(self, column: PlanColumn) -> CatalogColumn | None:
+        """The column of a table that a column of a relation, here or in the scopes around, is; None for others."""
+        for relation in self.relations:
+            for col, stored in zip(relation.cols, relation.stored, strict=False):
+                if col.id == column.id:
+                    return stored
+        return None if self.parent is None else self.parent.stored_column(column)
 
     def qualifiers(self, name: str, column: PlanColumn) -> tuple[str, ...]:
         """What tells a column that `resolve` found by its name alone from others; nothing when no qualifier does."""

@@ -46,6 +46,7 @@ from sqlfront.errors import (
     error,
     unsupported,
 )
+from sqlfront.parse import FUNCTION_MARK
 from sqlfront.plan.nodes import (
     Aggregate,
     Distinct,
@@ -486,6 +487,8 @@ def item_name(node: exp.Expression, text: str = "") -> str:
         return str(node.name)
     if isinstance(node, exp.Literal) and node.is_string:
         return str(node.this)
+    if isinstance(node, exp.Anonymous) and str(node.this).lower() == f"{FUNCTION_MARK}name_const" and node.expressions:
+        return str(node.expressions[0].name)
     return text or text_of(node)
 
 

@@ -682,6 +682,8 @@ def _bytes_stay(a: FieldType, b: FieldType) -> bool:
         return False
     if a.tp in INTEGER_TPS and b.tp in INTEGER_TPS:
         return _WIDTH[a.tp] <= _WIDTH[b.tp]
+    if a.is_real and b.is_real and b.decimal >= 0:
+        return a.tp == b.tp and a.decimal == b.decimal and a.flen <= b.flen
     if (a.tp, b.tp) == (Tp.FLOAT, Tp.DOUBLE):
         return True
     if a.tp in BLOB_TPS and b.tp in BLOB_TPS:

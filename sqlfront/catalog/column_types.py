@@ -67,6 +67,7 @@ VARBINARY_LENGTH_MAX = 65535
 CHAR_LENGTH_MAX = 255
 DECIMAL_PRECISION_MAX = 65
 DECIMAL_SCALE_MAX = 30
+REAL_WIDTH_MAX = 255
 BIT_LENGTH_MAX = 64
 FSP_MAX = 6
 SET_ELEMENTS_MAX = 64
@@ -150,23 +151,37 @@ def _decimal(spec: TypeSpec, column: str) -> TypeInfo:
     if precision > DECIMAL_PRECISION_MAX:
         message = f"Too-big precision {precision} specified for '{column}'. Maximum is {DECIMAL_PRECISION_MAX}."
         raise error(1426, message, position=spec.position)
-    if scale > DECIMAL_SCALE_MAX:
-        message = f"Too big scale {scale} specified for column '{column}'. Maximum is {DECIMAL_SCALE_MAX}."
-        raise error(1425, message, position=spec.position)
-    if scale > precision:
-        message = f"For float(M,D), double(M,D) or decimal(M,D), M must be >= D (column '{column}')."
-        raise error(1427, message, position=spec.position)
+    _check_scale(precision, scale, column, spec.position)
     return TypeInfo(Tp.NEWDECIMAL, 0, precision, scale)
 
 
 def _real(spec: TypeSpec, name: str, column: str) -> TypeInfo:
     if len(spec.args) > 1:
-        raise unsupported(f"{name}(M,D)", position=spec.position)
+        return TypeInfo(Tp[name], 0, *_real_shape(spec, column))
     if name == "DOUBLE" or (spec.args and spec.args[0] > 24):
         if spec.args and spec.args[0] > 53:
             raise error(1063, f"Incorrect column specifier for column '{column}'", position=spec.position)
         return TypeInfo(Tp.DOUBLE, 0, 22, -1)
     return TypeInfo(Tp.FLOAT, 0, 12, -1)
+
+
+def _real_shape(spec: TypeSpec, column: str) -> tuple[int, int]:
+    """M and D of FLOAT(M,D) and DOUBLE(M,D)."""
+    width, scale = spec.args[:2]
+    if width > REAL_WIDTH_MAX:
+        message = f"Display width out of range for column '{column}' (max = {REAL_WIDTH_MAX})"
+        raise error(1439, message, position=spec.position)
+    _check_scale(width, scale, column, spec.position)
+    return width, scale
+
+
+def _check_scale(precision: int, scale: int, column: str, position: int) -> None:
+    if scale > DECIMAL_SCALE_MAX:
+        message = f"Too big scale {scale} specified for column '{column}'. Maximum is {DECIMAL_SCALE_MAX}."
+        raise error(1425, message, position=position)
+    if scale > precision:
+        message = f"For float(M,D), double(M,D) or decimal(M,D), M must be >= D (column '{column}')."
+        raise error(1427, message, position=position)
 
 
 def _collation(spec: TypeSpec, table_default: tuple[str, str]) -> tuple[str, str]:
@@ -283,7 +298,7 @@ def type_text(ft: FieldType, *, zerofill: bool = False) -> str:
     if ft.tp == Tp.NEWDECIMAL:
         return f"decimal({ft.flen},{max(ft.decimal, 0)}){suffix}"
     if ft.tp in (Tp.FLOAT, Tp.DOUBLE):
-        return name + suffix
+        return name + (f"({ft.flen},{ft.decimal})" if ft.decimal >= 0 else "") + suffix
     if ft.tp in _TIME_NAMES:
         return f"{name}({ft.decimal})" if ft.decimal > 0 else name
     if ft.tp in (Tp.STRING, Tp.VARCHAR, Tp.VAR_STRING):

@@ -154,7 +154,7 @@ def _numeric(ft: FieldType) -> tuple[int | None, int | None]:
     if ft.tp in _PRECISION:
         precision = _PRECISION[ft.tp] + (ft.unsigned and ft.tp == Tp.LONGLONG)
         return precision, 0
-    if ft.tp == Tp.NEWDECIMAL:
+    if ft.tp == Tp.NEWDECIMAL or (ft.is_real and ft.decimal >= 0):
         return ft.flen, max(ft.decimal, 0)
     if ft.tp == Tp.BIT:
         return ft.flen, None

@@ -61,10 +61,14 @@ class StatementContext(dict[tuple[object, ...], object]):
                 return session.rows_of_last("found_rows")
             case "group_concat_max_len":
                 return min(session.variables.group_concat_max_len, (1 << 63) - 1)
+            case "block_encryption_mode":
+                return session.variables.get("block_encryption_mode")
             case "version":
                 return VERSION
             case "tidb_version":
                 return f"Release Version: {VERSION}"
+            case "user_locks":
+                return session.user_locks
             case "assign":
                 return self.assign
             case "uservar":

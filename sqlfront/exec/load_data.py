@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
+from coprocessor.charsets import CODECS
 from sqlfront import parse
 from sqlfront.bind.literals import type_of
 from sqlfront.errors import error, unsupported
@@ -32,17 +33,7 @@ if TYPE_CHECKING:
 ER_FILE_NOT_FOUND = 29
 ER_TOO_FEW_FIELDS = 1261
 ER_TOO_MANY_FIELDS = 1262
-_ENCODINGS = {
-    "": "utf-8",
-    "utf8mb4": "utf-8",
-    "utf8": "utf-8",
-    "utf8mb3": "utf-8",
-    "binary": "utf-8",
-    "ascii": "utf-8",
-    "latin1": "cp1252",
-    "gbk": "gbk",
-    "gb18030": "gb18030",
-}
+_ENCODINGS = {**CODECS, "ascii": "utf-8", "binary": "utf-8", "": "utf-8"}
 
 
 def execute_load_data(

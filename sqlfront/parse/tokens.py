@@ -137,6 +137,7 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
     Temporal literals (`DATE '...'`, `{d '...'}`) become calls too, and unary plus, which sqlglot does not know, goes.
     """
     out: list[Token] = []
+    tokens = amounts_in_parentheses(tokens)
     i = 0
     while i < len(tokens):
         token = tokens[i]
@@ -181,6 +182,51 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
         out.append(token)
         i += 1
     return out
+
+
+_UNITS = frozenset(
+    """
+    MICROSECOND SECOND MINUTE HOUR DAY WEEK MONTH QUARTER YEAR SECOND_MICROSECOND MINUTE_MICROSECOND MINUTE_SECOND
+    HOUR_MICROSECOND HOUR_SECOND HOUR_MINUTE DAY_MICROSECOND DAY_SECOND DAY_MINUTE DAY_HOUR YEAR_MONTH
+    """.split()
+)
+_BELOW_PLUS = frozenset({"<", ">", "<<", ">>", "&", "|", "^"})
+
+
+def amounts_in_parentheses(tokens: list[Token]) -> list[Token]:
+    """Puts the amount of an INTERVAL in parentheses where it has operators that bind less than plus.
+
+    sqlglot reads no further than these, MySQL up to the unit.
+    """
+    spans = [span for i, token in enumerate(tokens) if (span := _amount(tokens, i)) is not None]
+    if not spans:
+        return tokens
+    out: list[Token] = []
+    starts, ends = {start for start, _ in spans}, {end for _, end in spans}
+    for i, token in enumerate(tokens):
+        place = (token.line, token.col, token.start, token.start)
+        if i in ends:
+            out.append(Token(TokenType.R_PAREN, ")", *place))
+        if i in starts:
+            out.append(Token(TokenType.L_PAREN, "(", *place))
+        out.append(token)
+    return out
+
+
+def _amount(tokens: Sequence[Token], interval: int) -> tuple[int, int] | None:
+    """Where the amount of an INTERVAL begins and ends, if it has such operators."""
+    if tokens[interval].token_type != TokenType.INTERVAL:
+        return None
+    depth, found = 0, False
+    for i in range(interval + 1, len(tokens)):
+        token = tokens[i]
+        if depth == 0 and i > interval + 1 and token.token_type != TokenType.STRING and token.text.upper() in _UNITS:
+            return (interval + 1, i) if found else None
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(token.token_type, 0)
+        if depth < 0 or (depth == 0 and token.token_type == TokenType.COMMA):
+            return None
+        found = found or (depth == 0 and token.text in _BELOW_PLUS and token.token_type != TokenType.STRING)
+    return None
 
 
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING)  # tokens that are names, or might be, as they are

@@ -169,3 +169,20 @@ def test_a_row_that_is_known_by_its_key_is_locked_and_read_in_one_call(
     assert code_of(rows, 0, "insert into t values (5, 0, 6)") == 1062
     rows.run(0, "commit")
     assert rows.run(1, "select id, v from t order by id") == [(1, 11), (3, 30), (4, 40), (5, 51)]
+
+
+def test_named_locks_exclude_across_servers(both: Both) -> None:
+    assert both.run(0, "select get_lock('l', 0), get_lock('l', 0)") == [(1, 1)]
+    assert both.run(1, "select get_lock('l', 0), is_free_lock('l'), release_lock('l')") == [(0, 0, 0)]
+    assert both.run(1, "select is_used_lock('l'), is_free_lock('m'), release_lock('m')") == [(0, 1, None)]
+    timer = threading.Timer(0.3, lambda: both.run(0, "select release_all_locks()"))
+    timer.start()
+    assert both.run(1, "select get_lock('l', 30)") == [(1,)]
+    timer.join()
+    third = both.another(1)
+    with third.cursor() as cursor:
+        cursor.execute("select get_lock('m', 0), get_lock('l', 0)")
+        assert cursor.fetchall() == [(1, 0)]
+    assert both.run(0, "select get_lock('m', 0)") == [(0,)]
+    third.close()
+    assert both.run(0, "select get_lock('m', 20)") == [(1,)]

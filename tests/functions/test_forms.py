@@ -79,6 +79,7 @@ STRUCTURAL: dict[str, dict[int, list[Any]]] = {
     "json_insert": {1: ["$.b"], 3: ["$[1]"]},
     "json_replace": {1: ["$.a"], 3: ["$[1]"]},
     "json_remove": {1: ["$.a"], 2: ["$[0]"], 3: ["$.x"]},
+    "convert_using": {1: ["latin1", "ascii", "utf8mb3"]},
     "sleep": {0: [0]},
     "repeat": {1: [0, 2, 3]},
     "space": {0: [0, 3]},
