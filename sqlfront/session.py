@@ -16,6 +16,7 @@ from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
 from kvstore import errors as kv
 from kvstore.client.api import LOGICAL_BITS, CancelToken, Reader, ReadFrom, Transaction
 from sqlfront import parse
+from sqlfront.catalog.model import revisions
 from sqlfront.errors import (
     ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION,
     ER_QUERY_INTERRUPTED,
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from coprocessor.expr import Call
     from coprocessor.types import FieldType
     from sqlfront.catalog.model import Column, Schema, Table
+    from sqlfront.catalog.temporary import TemporaryTables
     from sqlfront.database import Database
     from sqlfront.exec.pushing import Pushing
     from sqlfront.exec.statement import Executable
+    from sqlfront.exec.temporary_rows import SessionStorage, TemporaryRows
     from sqlfront.plan.nodes import Scan, Virtual
 
 PLAN_CACHE_SIZE = 1024
@@ -91,7 +94,9 @@ class Session:
     def __init__(self, database: Database, session_id: int) -> None:
         self.database = database
         self.id = session_id
-        self.storage = database.storage
+        self.storage: SessionStorage = database.storage
+        self.temporary: TemporaryTables | None = None
+        self._temporary_rows: TemporaryRows | None = None
         self.get_latest: Callable[[bytes], bytes | None] = database.storage.get_latest
         self.catalog = database.catalog
         self.current_db = ""
@@ -364,13 +369,25 @@ class Session:
             self._newest, self._readable = current, current.at(txn.start_ts)
         return self._readable
 
+    def seen(self, schema: Schema) -> Schema:
+        """A schema as this session sees it: with its temporary tables in front."""
+        return schema if self.temporary is None else self.temporary.over(schema)
+
+    def layered(self, reader: Reader) -> Reader:
+        """A reader of the store, with the rows of the session's temporary tables beside it."""
+        if self._temporary_rows is None:
+            return reader
+        from sqlfront.exec.temporary_rows import LayeredReader
+
+        return LayeredReader(reader, self._temporary_rows)
+
     def reader(self) -> Reader:
         """What a plain SELECT reads: the transaction's snapshot, or a fresh one."""
         txn = self.txn
         if txn is None:
             if self.variables.staleness_s:
                 return self.snapshot_at(self._stale_ts())
-            return self.catalog.snapshot(self._plan.schema, self.variables.replica_read)
+            return self.layered(self.catalog.snapshot(self._plan.schema, self.variables.replica_read))
         if self._isolation == "READ-COMMITTED" and not self.read_only:
             ts = self.storage.now_ts()
             self.check_read(ts)
@@ -594,10 +611,10 @@ class Session:
         A failed statement leaves nothing in the transaction. What a statement has read only for itself is read anew
         when it lost a race: the user has seen none of it.
         """
-        used = {t.id: t.revision for t in tables}
+        used = revisions(tables)
         if self.txn is not None:
             return self._write_in(self.txn, work, used)
-        if self.variables.read_only:
+        if self.variables.read_only and used:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         for attempt in range(STATEMENT_RETRIES_MAX):
             pessimistic = attempt >= OPTIMISTIC_TRIES
@@ -629,10 +646,10 @@ class Session:
         delta: int,
         used: Mapping[int, int],
     ) -> None:
-        """Commits what an autocommit statement writes when it depends on no read; `used` is the table's revision,
-        `delta` the rows that are added."""
+        """Commits what an autocommit statement writes when it depends on no read; `used` is the table's revision (as
+        `revisions` has it), `delta` the rows that are added."""
         variables = self.variables
-        if variables.read_only:
+        if variables.read_only and used:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         write, wait_ms, cancel = self.storage.write, variables.lock_wait_ms, self.cancel
         self.catalog.commit_with(
@@ -641,7 +658,7 @@ class Session:
         self.database.statistics.note_changes(table.id, delta)
 
     def _write_in(self, txn: Transaction, work: Callable[[Transaction, bool], Result], used: dict[int, int]) -> Result:
-        if self.read_only:
+        if self.read_only and used:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         mark = txn.mark()
         deltas = dict(self._deltas)
@@ -667,6 +684,36 @@ class Session:
         """Notes how many rows the statement added or removed, for the statistics."""
         if delta:
             self._deltas[table.id] = self._deltas.get(table.id, 0) + delta
+
+    # Temporary tables
+
+    def begin_temporary(self) -> tuple[TemporaryTables, TemporaryRows]:
+        """The session's temporary tables and their rows; with the first call it has some."""
+        if self.temporary is None or self._temporary_rows is None:
+            from sqlfront.catalog.temporary import TemporaryTables
+            from sqlfront.exec.temporary_rows import LayeredStorage, LayeredTransaction, TemporaryRows
+
+            rows = self._temporary_rows = TemporaryRows()
+            self.temporary = TemporaryTables()
+            self.storage = LayeredStorage(self.database.storage, rows)
+            if self.get_latest == self.database.storage.get_latest:
+                self.get_latest = self.storage.get_latest
+            if self.txn is not None:
+                self.txn = LayeredTransaction(self.txn, rows)
+        return self.temporary, self._temporary_rows
+
+    def forget_plans(self) -> None:
+        """Has every statement planned anew: what its names mean may have changed."""
+        self._forget_plans()
+
+    def forget_temporary(self, table: Table) -> None:
+        """Drops a temporary table with its rows."""
+        tables, rows = self.begin_temporary()
+        tables.remove(table)
+        rows.remove(table)
+        self._deltas.pop(table.id, None)
+        self._forget_plans()
+        self.database.forget_temporary(table)
 
     # The connection
 
@@ -712,6 +759,8 @@ class Session:
         for query in running:
             query.close()
         self.rollback()
+        for table in list(self.temporary or ()):
+            self.forget_temporary(table)
         self.database.forget(self)
 
 

@@ -98,13 +98,15 @@ class _Reader(ConstraintReader):
             return d.CreateDatabase(self.name(), exists, self._database_options(), position)
         if self.accept("TABLE"):
             return self._create_table()
+        if self.accept("TEMPORARY", "TABLE"):
+            return replace(self._create_table(), temporary=True)
         if self.word() in ("UNIQUE", "INDEX", "KEY", "FULLTEXT", "SPATIAL", "VECTOR"):
             return self._create_index()
         if begins_view(self):
             return read_create_view(self)
         if self.kind() != "word":
             raise self.wrong()
-        known = ("TEMPORARY", "OR", "USER", "ROLE", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "SEQUENCE",
+        known = ("OR", "USER", "ROLE", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "SEQUENCE",
                  "GLOBAL", "PLACEMENT", "RESOURCE", "BINDING", "SESSION", "DEFINER", "SERVER")  # fmt: skip
         if self.word() in known:
             raise self.refuse(f"CREATE {self.word()}", position)
@@ -123,13 +125,16 @@ class _Reader(ConstraintReader):
             exists = self.if_exists()
             position = self.position
             return d.DropDatabase(self.name(), exists, position)
+        temporary = self.accept("TEMPORARY")
         if self.accept_any("TABLE", "TABLES"):
             exists = self.if_exists()
             tables = [self.table()]
             while self.accept(","):
                 tables.append(self.table())
             self.accept_any("RESTRICT", "CASCADE")
-            return d.DropTable(tables, exists)
+            return d.DropTable(tables, exists, temporary)
+        if temporary:
+            raise self.wrong()
         if self.accept("VIEW"):
             return read_drop_view(self)
         if self.accept_any("INDEX", "KEY"):

@@ -62,12 +62,9 @@ def create_from_query(session: Session, spec: d.CreateTable, params: Sequence[ob
     there = session.catalog.schema.database(db)
     if there is not None and there.table(spec.table.name) is not None:
         return execute_definition(session, spec)  # which says that it is there
-    parsed = parse.parse(spec.query)
-    query = parsed.statement
-    if not isinstance(query, parse.Query):
-        position = len(spec.query) - len(spec.query.lstrip())
-        message = "You have an error in your SQL syntax" + near(spec.query, position)
-        raise error(ER_PARSE, message, position=position)
+    if session.temporary is not None and session.temporary.find(db, spec.table.name) is not None:
+        raise unsupported("CREATE TABLE ... SELECT of a table that a temporary table hides")
+    parsed, query = _query_of(spec)
     if spec.duplicates and (query.assigns or query.as_of is not None):
         raise unsupported("CREATE TABLE ... IGNORE or REPLACE with such a query")
     made = _columns_of(session, parsed, query, params)
@@ -86,6 +83,42 @@ def create_from_query(session: Session, spec: d.CreateTable, params: Sequence[ob
         raise
     info = f"Records: {count}  Duplicates: {count - taken}  Warnings: {len(session.warnings)}"
     return Result(affected_rows=taken, info=info)
+
+
+def _query_of(spec: d.CreateTable) -> tuple[parse.Parsed, parse.Query]:
+    parsed = parse.parse(spec.query)
+    if not isinstance(parsed.statement, parse.Query):
+        position = len(spec.query) - len(spec.query.lstrip())
+        message = "You have an error in your SQL syntax" + near(spec.query, position)
+        raise error(ER_PARSE, message, position=position)
+    return parsed, parsed.statement
+
+
+class RowsSource:
+    """The rows of the query of CREATE TEMPORARY TABLE, which is bound before the table is there to be meant by it."""
+
+    def __init__(self, session: Session, spec: d.CreateTable, params: Sequence[object]) -> None:
+        """Gives the statement's columns those of the query."""
+        parsed, query = _query_of(spec)
+        made = _columns_of(session, parsed, query, params)
+        self.names = [m.name for m in made]
+        self.types = [m.type for m in made]
+        self.count = 0
+        """How many rows the last reading has given."""
+        self._session, self._params = session, tuple(params)
+        self._executable, _ = make_query(session, parsed, query, params)
+        _complete(session, spec, made)
+
+    def open(self) -> Iterator[Row]:
+        """Runs the query."""
+        self.count = 0
+        result = self._executable.run(self._session, self._params)
+        try:
+            for batch in result.fetch():
+                self.count += len(batch)
+                yield from batch
+        finally:
+            result.close()
 
 
 # Columns

@@ -105,7 +105,7 @@ def _resolve(session: Session, show: Show) -> Table | VirtualTable:
             hint = near_match(name, infoschema.names())
             raise error(1109, f"Unknown table '{name}' in information_schema{hint}", position=position)
         return found
-    return session.database.catalog.schema.need_relation(db, name, position=position)
+    return session.seen(session.database.catalog.schema).need_relation(db, name, position=position)
 
 
 def _shown_databases(session: Session, show: Show) -> tuple[Columns, Rows]:

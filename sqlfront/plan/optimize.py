@@ -39,7 +39,8 @@ def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
     if not isinstance(node, Scan):
         return node
     scans = part_scans(node)
-    chosen = [replace(scan, access=choose_access(scan, estimator, REMOTE if remote else LOCAL)) for scan in scans]
+    costs = REMOTE if remote and not node.table.temporary else LOCAL
+    chosen = [replace(scan, access=choose_access(scan, estimator, costs)) for scan in scans]
     if not chosen:
         return Values(node.cols, ())
     return chosen[0] if len(chosen) == 1 else Parts(tuple(chosen))
