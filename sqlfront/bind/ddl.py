@@ -106,7 +106,7 @@ class _Reader(ConstraintReader):
             return read_create_view(self)
         if self.kind() != "word":
             raise self.wrong()
-        known = ("OR", "USER", "ROLE", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "SEQUENCE",
+        known = ("TEMPORARY", "OR", "USER", "ROLE", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "SEQUENCE",
                  "GLOBAL", "PLACEMENT", "RESOURCE", "BINDING", "SESSION", "DEFINER", "SERVER")  # fmt: skip
         if self.word() in known:
             raise self.refuse(f"CREATE {self.word()}", position)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sqlfront.catalog.model import Table
     from sqlfront.session import Session
 
+ER_BAD_TABLE = 1051
 ER_CANNOT_ADD_FOREIGN = 1215
 ER_INVALID_USE_OF_NULL = 1138
 ER_OPT_ON_TEMPORARY_TABLE = 8006
@@ -138,10 +139,11 @@ def _drop(session: Session, spec: d.DropTable) -> Result | None:
     if not found and not spec.temporary:
         return None
     if spec.temporary and rest:
-        full = ",".join(f"{name.db or session.current_db}.{name.name}" for name in rest)
+        full = [f"{name.db or session.current_db}.{name.name}" for name in rest]
         if not spec.if_exists:
-            raise error(1051, f"Unknown table '{full}'", position=rest[0].position)
-        session.note(1051, f"Unknown table '{full}'")
+            raise error(ER_BAD_TABLE, f"Unknown table '{','.join(full)}'", position=rest[0].position)
+        for name in full:
+            session.note(ER_BAD_TABLE, f"Unknown table '{name}'")
     elif rest:
         execute_definition(session, d.DropTable(rest, spec.if_exists))
     for table in dict.fromkeys(found.values()):
