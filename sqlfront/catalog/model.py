@@ -368,7 +368,8 @@ class Schema:
             late = frozenset(
                 (t.db.lower(), t.name.lower()) for t in self.table_by_id.values() if t.info.complete_ts > ts
             )
-            schema = self._earlier.setdefault(place, Schema(self.version, MappingProxyType(databases), late))
+            under = None if self.under is None else self.under.at(ts)
+            schema = self._earlier.setdefault(place, Schema(self.version, MappingProxyType(databases), late, under))
         return schema
 
     def need_database(self, name: str, *, position: int = -1) -> Database:
