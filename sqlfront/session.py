@@ -96,7 +96,7 @@ class Session:
         self.id = session_id
         self.storage: SessionStorage = database.storage
         self.temporary: TemporaryTables | None = None
-        self._temporary_rows: TemporaryRows | None = None
+        self.temporary_rows: TemporaryRows | None = None
         self.get_latest: Callable[[bytes], bytes | None] = database.storage.get_latest
         self.catalog = database.catalog
         self.current_db = ""
@@ -375,11 +375,11 @@ class Session:
 
     def layered(self, reader: Reader) -> Reader:
         """A reader of the store, with the rows of the session's temporary tables beside it."""
-        if self._temporary_rows is None:
+        if self.temporary_rows is None:
             return reader
         from sqlfront.exec.temporary_rows import LayeredReader
 
-        return LayeredReader(reader, self._temporary_rows)
+        return LayeredReader(reader, self.temporary_rows)
 
     def reader(self) -> Reader:
         """What a plain SELECT reads: the transaction's snapshot, or a fresh one."""
@@ -685,36 +685,6 @@ class Session:
         if delta:
             self._deltas[table.id] = self._deltas.get(table.id, 0) + delta
 
-    # Temporary tables
-
-    def begin_temporary(self) -> tuple[TemporaryTables, TemporaryRows]:
-        """The session's temporary tables and their rows; with the first call it has some."""
-        if self.temporary is None or self._temporary_rows is None:
-            from sqlfront.catalog.temporary import TemporaryTables
-            from sqlfront.exec.temporary_rows import LayeredStorage, LayeredTransaction, TemporaryRows
-
-            rows = self._temporary_rows = TemporaryRows()
-            self.temporary = TemporaryTables()
-            self.storage = LayeredStorage(self.database.storage, rows)
-            if self.get_latest == self.database.storage.get_latest:
-                self.get_latest = self.storage.get_latest
-            if self.txn is not None:
-                self.txn = LayeredTransaction(self.txn, rows)
-        return self.temporary, self._temporary_rows
-
-    def forget_plans(self) -> None:
-        """Has every statement planned anew: what its names mean may have changed."""
-        self._forget_plans()
-
-    def forget_temporary(self, table: Table) -> None:
-        """Drops a temporary table with its rows."""
-        tables, rows = self.begin_temporary()
-        tables.remove(table)
-        rows.remove(table)
-        self._deltas.pop(table.id, None)
-        self._forget_plans()
-        self.database.forget_temporary(table)
-
     # The connection
 
     def register(self, name: str, table: pa.Table) -> None:
@@ -759,8 +729,11 @@ class Session:
         for query in running:
             query.close()
         self.rollback()
-        for table in list(self.temporary or ()):
-            self.forget_temporary(table)
+        if self.temporary is not None:
+            from sqlfront.exec.temporary import forget
+
+            for table in list(self.temporary):
+                forget(self, table)
         self.database.forget(self)
 
 

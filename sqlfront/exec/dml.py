@@ -92,6 +92,8 @@ def insert_of(
     statement = Insert(tree, duplicates == "replace")
     ctx = bind_context(session, Parsed(statement, "", names=keys), [None] * len(keys))
     ctx.param_types = dict(zip(keys, types, strict=True))
+    if not table.temporary:
+        ctx.schema = ctx.schema.stored
     change = make_change(session, ctx, statement)
     assert isinstance(change, InsertChange)
     return change

@@ -21,10 +21,12 @@ from sqlfront.catalog.ddl import new_record, resolve
 from sqlfront.catalog.info import State
 from sqlfront.catalog.model import make_table
 from sqlfront.catalog.table_builder import check_name, set_key_flags
-from sqlfront.errors import error
-from sqlfront.exec.create_select import RowsSource
+from sqlfront.catalog.temporary import TemporaryTables
+from sqlfront.errors import ER_NONUNIQ_TABLE, error
+from sqlfront.exec.create_select import info_text, rows_source
 from sqlfront.exec.ddl import bind_added_checks, check_new_table, execute_definition
 from sqlfront.exec.dml import insert_of
+from sqlfront.exec.temporary_rows import LayeredStorage, LayeredTransaction, TemporaryRows
 from sqlfront.result import Result, Row
 from sqlfront.translate import translate
 
@@ -59,6 +61,29 @@ def execute_temporary(session: Session, spec: d.Definition, params: Sequence[obj
     return None
 
 
+def _begin(session: Session) -> tuple[TemporaryTables, TemporaryRows]:
+    """The session's temporary tables and their rows; from the first call on it has a place for some."""
+    if session.temporary is None or session.temporary_rows is None:
+        rows = session.temporary_rows = TemporaryRows()
+        session.temporary = TemporaryTables()
+        session.storage = LayeredStorage(session.database.storage, rows)
+        if session.get_latest == session.database.storage.get_latest:
+            session.get_latest = session.storage.get_latest
+        if session.txn is not None:
+            session.txn = LayeredTransaction(session.txn, rows)
+    return session.temporary, session.temporary_rows
+
+
+def forget(session: Session, table: Table) -> None:
+    """Drops a temporary table with its rows."""
+    tables, rows = _begin(session)
+    tables.remove(table)
+    rows.remove(table)
+    session._deltas.pop(table.id, None)
+    session._forget_plans()
+    session.database.forget_temporary(table)
+
+
 def _find(session: Session, name: d.TableName) -> Table | None:
     db = name.db or session.current_db
     return None if session.temporary is None else session.temporary.find(db, name.name)
@@ -66,12 +91,12 @@ def _find(session: Session, name: d.TableName) -> Table | None:
 
 def _put(session: Session, info: TableInfo, db: DBInfo, name: str = "") -> Table:
     """Makes an empty table of a record, which gets an id."""
-    tables, rows = session.begin_temporary()
+    tables, rows = _begin(session)
     info.id = session.database.new_temporary_id()
     table = tables.put(info, db, name)
     rows.add(table, lambda: session.variables.tmp_table_max_size)
     session.database.note_temporary(table)
-    session.forget_plans()
+    session._forget_plans()
     return table
 
 
@@ -82,10 +107,10 @@ def _filling(session: Session, table: Table) -> Iterator[None]:
         yield
     except KeyExists as exc:
         told = translate(exc, session.database.find_table)  # while the table is there to be named
-        session.forget_temporary(table)
+        forget(session, table)
         raise told from exc
     except BaseException:
-        session.forget_temporary(table)
+        forget(session, table)
         raise
 
 
@@ -95,6 +120,8 @@ def _filling(session: Session, table: Table) -> Iterator[None]:
 def _create(session: Session, spec: d.CreateTable, params: Sequence[object]) -> Result:
     catalog, zone, current_db = session.catalog, session.variables.zone, session.current_db
     database = resolve(catalog.schema, current_db, spec.table)
+    if spec.like is not None and _same(session, spec.like, spec.table):
+        raise error(ER_NONUNIQ_TABLE, f"Not unique table/alias: '{spec.like.name}'", position=spec.like.position)
     if _find(session, spec.table) is not None:
         message = f"Table '{spec.table.name}' already exists"
         if not spec.if_not_exists:
@@ -105,7 +132,7 @@ def _create(session: Session, spec: d.CreateTable, params: Sequence[object]) -> 
         _refuse_partitions(spec.partition.position)
     if spec.foreign_keys:
         _refuse_foreign_keys(spec.foreign_keys[0].position)
-    source = RowsSource(session, spec, params) if spec.query else None
+    source = rows_source(session, spec, params) if spec.query else None
     check_new_table(spec)
     info = new_record(session.seen(catalog.schema), spec, database.info, current_db, zone)
     if info.partition:
@@ -115,10 +142,13 @@ def _create(session: Session, spec: d.CreateTable, params: Sequence[object]) -> 
     if source is None:
         return Result()
     with _filling(session, table):
-        change = insert_of(session, table, table.name, source.names, source.types, spec.duplicates)
-        done = change.run_rows(session, source.open)
-    info_text = f"Records: {source.count}  Duplicates: {source.count - done.affected_rows}"
-    return Result(affected_rows=done.affected_rows, info=f"{info_text}  Warnings: {len(session.warnings)}")
+        taken = source.fill(table, spec.duplicates)
+    return Result(affected_rows=taken, info=info_text(session, source.count, taken))
+
+
+def _same(session: Session, a: d.TableName, b: d.TableName) -> bool:
+    db = session.current_db
+    return ((a.db or db).lower(), a.name.lower()) == ((b.db or db).lower(), b.name.lower())
 
 
 def _refuse_partitions(position: int) -> NoReturn:
@@ -147,14 +177,14 @@ def _drop(session: Session, spec: d.DropTable) -> Result | None:
     elif rest:
         execute_definition(session, d.DropTable(rest, spec.if_exists))
     for table in dict.fromkeys(found.values()):
-        session.forget_temporary(table)
+        forget(session, table)
     return Result()
 
 
 def _truncate(session: Session, table: Table) -> Result:
     assert session.temporary is not None
     info, db = table.info.copy(), session.temporary.database_of(table)
-    session.forget_temporary(table)
+    forget(session, table)
     info.auto_inc_id = 0
     _put(session, info, db)
     return Result()
@@ -223,9 +253,9 @@ def _remade(session: Session, old: Table, plan: AlterPlan) -> Table:
             variables.no_auto_value_on_zero = zero
     if old.auto_increment is not None and table.auto_increment is not None:
         autoids.allocator(table).reset(autoids.next_value(old))
-    session.forget_temporary(old)
+    forget(session, old)
     tables.settle(table)
-    session.forget_plans()
+    session._forget_plans()
     return table
 
 
