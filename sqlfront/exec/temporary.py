@@ -41,7 +41,7 @@ ER_INVALID_USE_OF_NULL = 1138
 ER_OPT_ON_TEMPORARY_TABLE = 8006
 ER_PARTITION_NO_TEMPORARY = 1562
 ER_TABLE_EXISTS = 1050
-_COPY = "#copy"
+_COPY = "copy\0"
 """What a table is called while it gets the rows of another; no statement can say it."""
 
 
@@ -152,11 +152,13 @@ def _same(session: Session, a: d.TableName, b: d.TableName) -> bool:
 
 
 def _refuse_partitions(position: int) -> NoReturn:
-    raise error(ER_PARTITION_NO_TEMPORARY, "Cannot create temporary table with partitions", position=position)
+    message = "Cannot create temporary table with partitions"
+    raise error(ER_PARTITION_NO_TEMPORARY, message, position=position, sqlstate="HY000")
 
 
 def _refuse_foreign_keys(position: int) -> NoReturn:
-    raise error(ER_CANNOT_ADD_FOREIGN, "Cannot add foreign key constraint", position=position)
+    message = "Cannot add foreign key constraint"
+    raise error(ER_CANNOT_ADD_FOREIGN, message, position=position, sqlstate="HY000")
 
 
 # DROP, TRUNCATE
@@ -207,7 +209,8 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
                 raise error(ER_OPT_ON_TEMPORARY_TABLE, message, position=action.position)
     _bind_added(table, spec)
     zone, now = session.variables.zone, dt.datetime.now(dt.UTC)
-    rows = Emptiness(lambda: bool(session.database.statistics.rows(table)))
+    stored = session.storage.snapshot()
+    rows = Emptiness(lambda: next(stored.scan(*table.codec.record_range), None) is not None)
     around = Around(table.db, lambda db, name: None)
     plan = plan_alter(table.info, spec.actions, zone, now, rows, session.note, lambda: 0, around)
     if plan.changed or plan.rename is not None or plan.rewrite or plan.asks_of_rows:
