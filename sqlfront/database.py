@@ -7,6 +7,7 @@ store.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -19,6 +20,7 @@ from kvstore.errors import StoreError
 from pd.oracle import LocalOracle
 from sqlfront.catalog.autoid import AutoIds
 from sqlfront.catalog.catalog import Catalog, LocalCatalog
+from sqlfront.catalog.model import TEMPORARY_ID_MIN
 from sqlfront.catalog.stats import Statistics
 from sqlfront.columnar import Columnar, NoReplicas, Replicas
 from sqlfront.errors import OperationalError, unsupported
@@ -71,6 +73,9 @@ class Database:
         self.autoids = AutoIds(storage, threads)
         self.statistics = Statistics(storage, threads)
         self.sessions: dict[int, Session] = {}
+        self._temporary: dict[int, Table] = {}
+        """The temporary tables of all sessions, by their ids."""
+        self._temporary_ids = itertools.count(TEMPORARY_ID_MIN)
         self._references = 1
         self._mutex = threading.RLock()
         self._next_session = 0
@@ -165,7 +170,21 @@ class Database:
 
     def find_table(self, table_id: int) -> Table | None:
         """The table of an id, to name it in messages."""
-        return self.catalog.schema.table_by_id.get(table_id)
+        return self._temporary.get(table_id) or self.catalog.schema.table_by_id.get(table_id)
+
+    def new_temporary_id(self) -> int:
+        return next(self._temporary_ids)
+
+    def note_temporary(self, table: Table) -> None:
+        """Takes note of a temporary table that a session has made, which is empty."""
+        self._temporary[table.id] = table
+        self.statistics.set_rows(table.id, 0)
+
+    def forget_temporary(self, table: Table) -> None:
+        """Drops what is kept of a temporary table that is gone."""
+        self._temporary.pop(table.id, None)
+        self.autoids.forget(table.id)
+        self.statistics.forget(table.id)
 
     def replica_status(self, table: Table) -> ReplicaStatus | None:
         """How far the table's columnar replica is; None when there is none."""

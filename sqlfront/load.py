@@ -88,8 +88,8 @@ def append_rows(
     session.statement = f"append {name}"  # so that `interrupt` finds something to stop
     try:
         head, small = _read_ahead(source.chunks)
-        if small:
-            return _insert(session, table, columns, head, progress)
+        if small or table.temporary:
+            return _insert(session, table, columns, [*head, *source.chunks], progress)
         chunks = chain(head, source.chunks)
         del head
         return _ingest(database, session, name, source, chunks, progress)
@@ -156,7 +156,9 @@ def load_into_empty(
     once rows were sent is kept, and goes on when it is run again.
     """
     with _schema_held(database, session), ExitStack() as stack:
-        table = _find_table(database, db, name)
+        table = _find_table(database, session, db, name)
+        if table.temporary:
+            raise unsupported("IMPORT INTO a temporary table")
         parents = stack.enter_context(parents_held(session, table))
         if table.parts:
             raise unsupported("IMPORT INTO a partitioned table")
@@ -343,13 +345,13 @@ class _OneTransaction:
 
 def _table_of(database: Database, session: Session, name: str) -> Table:
     db, dot, table_name = name.rpartition(".")
-    return _find_table(database, db if dot else session.current_db, table_name)
+    return _find_table(database, session, db if dot else session.current_db, table_name)
 
 
-def _find_table(database: Database, db: str, table_name: str) -> Table:
+def _find_table(database: Database, session: Session, db: str, table_name: str) -> Table:
     if not db:
         raise error(1046, "No database selected")
-    schema = database.catalog.schema
+    schema = session.seen(database.catalog.schema)
     table = schema.need_table(db, table_name)
     if schema.need_database(db).virtual:
         raise error(1044, f"Access denied: '{db}' holds computed tables")

@@ -18,6 +18,7 @@ from coprocessor.types import TEXT_COLLATE
 from kvstore import errors as kv
 from kvstore.client.api import LOGICAL_BITS, CancelToken, Reader, ReadFrom, Transaction
 from sqlfront import parse
+from sqlfront.catalog.model import revisions
 from sqlfront.errors import (
     ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION,
     ER_QUERY_INTERRUPTED,
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from coprocessor.expr import Call
     from coprocessor.types import FieldType
     from sqlfront.catalog.model import Column, Schema, Table
+    from sqlfront.catalog.temporary import TemporaryTables
     from sqlfront.database import Database
     from sqlfront.exec.pushing import Pushing
     from sqlfront.exec.statement import Executable
+    from sqlfront.exec.temporary_rows import SessionStorage, TemporaryRows
     from sqlfront.plan.nodes import Scan, Virtual
 
 PLAN_CACHE_SIZE = 1024
@@ -94,7 +97,9 @@ class Session:
     def __init__(self, database: Database, session_id: int) -> None:
         self.database = database
         self.id = session_id
-        self.storage = database.storage
+        self.storage: SessionStorage = database.storage
+        self.temporary: TemporaryTables | None = None
+        self.temporary_rows: TemporaryRows | None = None
         self.get_latest: Callable[[bytes], bytes | None] = database.storage.get_latest
         self.catalog = database.catalog
         self.current_db = ""
@@ -368,13 +373,25 @@ class Session:
             self._newest, self._readable = current, current.at(txn.start_ts)
         return self._readable
 
+    def seen(self, schema: Schema) -> Schema:
+        """A schema as this session sees it: with its temporary tables in front."""
+        return schema if self.temporary is None else self.temporary.over(schema)
+
+    def layered(self, reader: Reader) -> Reader:
+        """A reader of the store, with the rows of the session's temporary tables beside it."""
+        if self.temporary_rows is None:
+            return reader
+        from sqlfront.exec.temporary_rows import LayeredReader
+
+        return LayeredReader(reader, self.temporary_rows)
+
     def reader(self) -> Reader:
         """What a plain SELECT reads: the transaction's snapshot, or a fresh one."""
         txn = self.txn
         if txn is None:
             if self.variables.staleness_s:
                 return self.snapshot_at(self._stale_ts())
-            return self.catalog.snapshot(self._plan.schema, self.variables.replica_read)
+            return self.layered(self.catalog.snapshot(self._plan.schema, self.variables.replica_read))
         if self._isolation == "READ-COMMITTED" and not self.read_only:
             ts = self.storage.now_ts()
             self.check_read(ts)
@@ -598,10 +615,10 @@ class Session:
         A failed statement leaves nothing in the transaction. What a statement has read only for itself is read anew
         when it lost a race: the user has seen none of it.
         """
-        used = {t.id: t.revision for t in tables}
+        used = revisions(tables)
         if self.txn is not None:
             return self._write_in(self.txn, work, used)
-        if self.variables.read_only:
+        if self.variables.read_only and used:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         for attempt in range(STATEMENT_RETRIES_MAX):
             pessimistic = attempt >= OPTIMISTIC_TRIES
@@ -633,10 +650,10 @@ class Session:
         delta: int,
         used: Mapping[int, int],
     ) -> None:
-        """Commits what an autocommit statement writes when it depends on no read; `used` is the table's revision,
-        `delta` the rows that are added."""
+        """Commits what an autocommit statement writes when it depends on no read; `used` is the table's revision (as
+        `revisions` has it), `delta` the rows that are added."""
         variables = self.variables
-        if variables.read_only:
+        if variables.read_only and used:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         write, wait_ms, cancel = self.storage.write, variables.lock_wait_ms, self.cancel
         self.catalog.commit_with(
@@ -645,7 +662,7 @@ class Session:
         self.database.statistics.note_changes(table.id, delta)
 
     def _write_in(self, txn: Transaction, work: Callable[[Transaction, bool], Result], used: dict[int, int]) -> Result:
-        if self.read_only:
+        if self.read_only and used:
             raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
         mark = txn.mark()
         deltas = dict(self._deltas)
@@ -717,6 +734,11 @@ class Session:
             query.close()
         try:
             self.rollback()
+            if self.temporary is not None:
+                from sqlfront.exec.temporary import forget
+
+                for table in list(self.temporary):
+                    forget(self, table)
         finally:
             self.user_locks.close()
             self.database.forget(self)

@@ -425,6 +425,7 @@ VARIABLES: dict[str, Variable] = {
         # Limits.
         _int("max_execution_time", 0, 0, _U31),
         _int("tidb_mem_quota_query", QUERY_MEMORY, -1, _I63),
+        _int("tidb_tmp_table_max_size", 64 * _MIB, _MIB, 128 * _GIB),
         _str("tidb_server_memory_limit", "80%", GLOBAL, _memory_limit),
         _int("max_allowed_packet", 64 * _MIB, _KIB, _GIB),
         _int("max_connections", 0, 0, 100000, GLOBAL),
@@ -604,8 +605,8 @@ def _refuse_read_only(var: Variable) -> None:
 class Variables:
     """A session's variables, the hot ones as attributes. One thread uses them at a time.
 
-    `lock_wait_ms`, `max_execution_ms` (0: no limit), `mem_quota` (bytes, -1: no limit), `select_limit` (None: no
-    limit).
+    `lock_wait_ms`, `max_execution_ms` (0: no limit), `mem_quota` (bytes, -1: no limit), `tmp_table_max_size`
+    (bytes), `select_limit` (None: no limit).
     """
 
     globals: GlobalVariables = field(default_factory=GlobalVariables)
@@ -625,6 +626,7 @@ class Variables:
     lock_wait_ms: int = 50000
     max_execution_ms: int = 0
     mem_quota: int = QUERY_MEMORY
+    tmp_table_max_size: int = 64 * _MIB
     select_limit: int | None = None
     div_precision_increment: int = 4
     literal_collation: str = "utf8mb4_bin"
@@ -774,6 +776,7 @@ _HOT: dict[str, Callable[[Variables, Value], None]] = {
     "innodb_lock_wait_timeout": _attribute("lock_wait_ms", lambda v: int(v) * 1000),
     "max_execution_time": _attribute("max_execution_ms", int),
     "tidb_mem_quota_query": _attribute("mem_quota", int),
+    "tidb_tmp_table_max_size": _attribute("tmp_table_max_size", int),
     "sql_select_limit": _apply_select_limit,
     "div_precision_increment": _attribute("div_precision_increment", int),
     "collation_connection": _attribute("literal_collation", lambda v: compared_as(str(v))),

@@ -24,7 +24,7 @@ from sqlfront.parse import Ddl, RenameTable
 _PRIMARY = "PRIMARY"
 _TYPE_NAMES = NAMES | REFUSED_NAMES | {"NCHAR", "NVARCHAR"}
 _NOW_WORDS = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
-_ENGINES = frozenset({"innodb", "tikv", "myisam"})
+_ENGINES, _MEMORY = frozenset({"innodb", "tikv", "myisam"}), frozenset({"memory", "heap"})
 _ADVICE = frozenset(
     {"ROW_FORMAT", "KEY_BLOCK_SIZE", "STATS_PERSISTENT", "STATS_AUTO_RECALC", "STATS_SAMPLE_PAGES", "AVG_ROW_LENGTH"}
     | {"MAX_ROWS", "MIN_ROWS", "PACK_KEYS", "CHECKSUM", "DELAY_KEY_WRITE", "AUTO_ID_CACHE"}
@@ -96,8 +96,9 @@ class _Reader(ConstraintReader):
             exists = self.if_not_exists()
             position = self.position
             return d.CreateDatabase(self.name(), exists, self._database_options(), position)
-        if self.accept("TABLE"):
-            return self._create_table()
+        temporary = self.accept("TEMPORARY", "TABLE")
+        if temporary or self.accept("TABLE"):
+            return self._create_table(temporary)
         if self.word() in ("UNIQUE", "INDEX", "KEY", "FULLTEXT", "SPATIAL", "VECTOR"):
             return self._create_index()
         if begins_view(self):
@@ -123,13 +124,16 @@ class _Reader(ConstraintReader):
             exists = self.if_exists()
             position = self.position
             return d.DropDatabase(self.name(), exists, position)
+        temporary = self.accept("TEMPORARY")
         if self.accept_any("TABLE", "TABLES"):
             exists = self.if_exists()
             tables = [self.table()]
             while self.accept(","):
                 tables.append(self.table())
             self.accept_any("RESTRICT", "CASCADE")
-            return d.DropTable(tables, exists)
+            return d.DropTable(tables, exists, temporary)
+        if self.kind() != "word" or temporary:
+            raise self.wrong()
         if self.accept("VIEW"):
             return read_drop_view(self)
         if self.accept_any("INDEX", "KEY"):
@@ -140,8 +144,6 @@ class _Reader(ConstraintReader):
             table = self.table()
             self._advice()
             return d.AlterTable(table, [d.DropKey(name, exists, position)])
-        if self.kind() != "word":
-            raise self.wrong()
         raise self.refuse(f"DROP {self.word()}", position)
 
     def _truncate(self) -> d.Definition:
@@ -183,9 +185,9 @@ class _Reader(ConstraintReader):
 
     # CREATE TABLE
 
-    def _create_table(self) -> d.CreateTable:
+    def _create_table(self, temporary: bool) -> d.CreateTable:
         exists = self.if_not_exists()
-        out = d.CreateTable(self.table(), exists)
+        out = d.CreateTable(self.table(), exists, temporary=temporary)
         if self.accept("LIKE"):
             out.like = self.table()
             return out
@@ -202,7 +204,7 @@ class _Reader(ConstraintReader):
             if self.accept("PARTITION", "BY"):
                 out.partition = self._partition_by()
                 break
-            if not self._table_option(out.options):
+            if not self._table_option(out.options, _ENGINES | _MEMORY if temporary else _ENGINES):
                 raise self.wrong()
             self.accept(",")
         if not self.ended:
@@ -491,7 +493,7 @@ class _Reader(ConstraintReader):
             raise self.refuse(self.word())
         return False
 
-    def _table_option(self, options: d.TableOptions) -> bool:
+    def _table_option(self, options: d.TableOptions, engines: frozenset[str] = _ENGINES) -> bool:
         if self._charset_option(options):
             return True
         position = self.position
@@ -504,7 +506,7 @@ class _Reader(ConstraintReader):
         elif self.accept("ENGINE"):
             self.accept("=")
             engine = self._charset_name()
-            if engine.lower() not in _ENGINES:
+            if engine.lower() not in engines:
                 raise self.refuse(f"ENGINE = {engine}", position)
         elif self.accept_any(*_ADVICE):
             self.accept("=")

@@ -87,7 +87,7 @@ def scan_engine(ctx: BindContext, table: Table, alias: str, hints: StorageHints 
 
 def _only_engine(ctx: BindContext, table: Table) -> str:
     """The engine that is left when there is no choice, "" when there is one."""
-    if ctx.locking or table.system:
+    if ctx.locking or table.system or table.temporary:
         return "tikv"
     rows, columns = "tikv" in ctx.read_engines, "tiflash" in ctx.read_engines
     if rows:

@@ -296,7 +296,7 @@ class QueryBinder:
         written = self.ctx.written
         if not db and name.casefold() in self.ctx.registered:
             if written is not None:
-                written.refuse_registered(node)
+                written.refuse_private(node)
             columns = self.ctx.registered[name.casefold()]
             return self._virtual(name.casefold(), alias, "", ("registered", name.casefold()), columns, scope)
         if (db or self.ctx.current_db).casefold() == "information_schema":
@@ -312,6 +312,8 @@ class QueryBinder:
             return self._virtual(name, alias, "information_schema", source, virtual.columns, scope)
         table = self.ctx.find_relation(db, name, position)
         if written is not None:
+            if table.temporary:
+                written.refuse_private(node)
             written.qualify(node, table.db)
         if table.view is not None:
             from sqlfront.bind.views import bind_view

@@ -51,8 +51,8 @@ class DefinitionText:
         if not table.db:
             self.quote(table.this, f"{quote_name(db)}.")
 
-    def refuse_registered(self, table: exp.Table) -> None:
-        """An Arrow table that a session registered is not there for others."""
+    def refuse_private(self, table: exp.Table) -> None:
+        """A temporary table, or an Arrow table that a session registered, is not there for others."""
         message = f"View's SELECT refers to a temporary table '{table.name}'"
         raise error(1352, message, position=position_of(table))
 

@@ -1,9 +1,9 @@
 """Views: a name in FROM that stands for a query.
 
 The stored text of a view is bound like a derived table, in a scope of its own: it sees no alias, no common table
-expression and no registered table of the statement that reads it. All of its names are spelled out (`view_text.py`),
-so it means the same whoever reads it and whatever database that one is in. What the planner does with derived tables
-it does with views; a plan that has read one is as good as the schema it was bound to.
+expression, and no registered or temporary table of the statement that reads it. All of its names are spelled out
+(`view_text.py`), so it means the same whoever reads it and whatever database that one is in. What the planner does
+with derived tables it does with views; a plan that has read one is as good as the schema it was bound to.
 
 Errors of the text have no place in the statement, and are 1356 with the reason.
 """
@@ -62,16 +62,16 @@ def bind_query(queries: QueryBinder, view: Table, position: int = -1) -> Node:
         raise error(ER_VIEW_RECURSIVE, f"{_named(view)} contains view recursion", position=position)
     if len(ctx.views) >= VIEWS_NESTED_MAX:
         raise error(1436, f"views are nested too deeply: {VIEWS_NESTED_MAX} within each other are the limit")
-    outside = (ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views, ctx.beneath)
+    outside = (ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views, ctx.beneath, ctx.schema)
     ctx.current_db, ctx.registered, ctx.written = view.db, {}, None
-    ctx.views, ctx.beneath = (*ctx.views, key), {}
+    ctx.views, ctx.beneath, ctx.schema = (*ctx.views, key), {}, ctx.schema.stored
     try:
         with comparing_literals(compared_as(view.info.collate)):  # of who created it
             return settled(ctx, queries.query(_parsed(view), Scope()))
     except DatabaseError as exc:
         raise _invalid(view, exc, position) from exc
     finally:
-        ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views, ctx.beneath = outside
+        ctx.current_db, ctx.registered, ctx.written, ctx.max_execution_ms, ctx.views, ctx.beneath, ctx.schema = outside
 
 
 def _named(view: Table) -> str:

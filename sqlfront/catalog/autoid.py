@@ -127,6 +127,23 @@ class Allocator:
             self._advance(lambda last: used if last == end else last)
 
 
+class _TemporaryAllocator(Allocator):
+    """Ids of a temporary table: the counter is in memory."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self, storage: Storage, last: int, most: int) -> None:
+        super().__init__(storage, 0, b"", most)
+        self._last = last
+
+    def _advance(self, change: Callable[[int], int]) -> int:
+        self._last = change(self._last)
+        return self._last
+
+    def peek(self) -> int:
+        return self.next if self.next <= self.end else self._last + 1
+
+
 class IdSource(Protocol):
     """Where a bulk load has its ids from: as `AutoIds`."""
 
@@ -196,7 +213,10 @@ class AutoIds:
                 separate = _are_separate(table)
                 field = row_id_field(table.id) if row_id else counter_of(table)
                 most = INT64_MAX if row_id else most_of(table)
-                found = Allocator(self._storage, auto_id_database(table), field, most, self._threads)
+                if table.temporary:
+                    found = _TemporaryAllocator(self._storage, max(table.info.auto_inc_id - 1, 0), most)
+                else:
+                    found = Allocator(self._storage, auto_id_database(table), field, most, self._threads)
                 self._allocators[key] = found
                 if not separate:
                     self._allocators[table.id, row_id] = found

@@ -130,9 +130,17 @@ def drop_database(catalog: Catalog, spec: DropDatabase, note: Note) -> int:
 
 
 def create_table(
-    catalog: Catalog, spec: CreateTable, current_db: str, tz: dt.tzinfo | None, note: Note
+    catalog: Catalog,
+    spec: CreateTable,
+    current_db: str,
+    tz: dt.tzinfo | None,
+    note: Note,
+    seen: Callable[[Schema], Schema] = lambda schema: schema,
 ) -> Table | None:
-    """Creates a table and returns it; None when it was there already and that is fine."""
+    """Creates a table and returns it; None when it was there already and that is fine.
+
+    `seen` is the schema in which LIKE finds the other table: as the session sees it.
+    """
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         if database.table(spec.table.name) is not None:
@@ -141,9 +149,7 @@ def create_table(
                 note(1050, message)
                 return None
             raise error(1050, message, position=spec.table.position)
-        info = _copied(catalog, spec, current_db) if spec.like else build_table(spec, database.info, tz)
-        for check in spec.checks:
-            add_check(info, check)
+        info = new_record(seen(catalog.schema), spec, database.info, current_db, tz)
         _add_keys(catalog, info, database, spec)
         made: list[Table] = []
 
@@ -158,6 +164,14 @@ def create_table(
 
         catalog.change(apply)
         return made[0]
+
+
+def new_record(schema: Schema, spec: CreateTable, database: DBInfo, current_db: str, tz: dt.tzinfo | None) -> TableInfo:
+    """The record of a new table, without an id and without foreign keys; `schema` is where LIKE finds the other."""
+    info = _copied(schema, spec, current_db) if spec.like else build_table(spec, database, tz)
+    for check in spec.checks:
+        add_check(info, check)
+    return info
 
 
 def around(catalog: Catalog, db: str, table: str) -> Around:
@@ -230,13 +244,13 @@ def _refuse_orphans(catalog: Catalog, gone: Collection[int], tables: Iterable[Ta
                 raise error(3730, message)
 
 
-def _copied(catalog: Catalog, spec: CreateTable, current_db: str) -> TableInfo:
+def _copied(schema: Schema, spec: CreateTable, current_db: str) -> TableInfo:
     """The record of CREATE TABLE ... LIKE: columns and indexes of the other table, none of its ids or rows."""
     assert spec.like is not None
     check_name(spec.table.name, 1103, "table", spec.table.position)
-    database = resolve(catalog.schema, current_db, spec.like)
-    source = catalog.schema.need_table(database.name, spec.like.name, position=spec.like.position)
-    catalog.schema.check_writable(source, position=spec.like.position)
+    database = resolve(schema, current_db, spec.like)
+    source = schema.need_table(database.name, spec.like.name, position=spec.like.position)
+    schema.check_writable(source, position=spec.like.position)
     info = source.info.copy()
     info.name = spec.table.name
     info.indexes = [i for i in info.indexes if i.state == 5]

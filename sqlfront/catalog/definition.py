@@ -181,8 +181,9 @@ class DropDatabase:
 
 @dataclass(slots=True)
 class CreateTable:
-    """`like` is another table to copy; `query` the text of an AS SELECT, at its place in the statement's, or empty;
-    `duplicates` (ignore, replace or empty) says what becomes of its rows whose unique keys are taken.
+    """`temporary`: for the session alone; `like` is another table to copy; `query` the text of an AS SELECT, at its
+    place in the statement's, or empty; `duplicates` (ignore, replace or empty) says what becomes of its rows whose
+    unique keys are taken.
     """
 
     table: TableName
@@ -196,6 +197,7 @@ class CreateTable:
     query: str = ""
     duplicates: str = ""
     partition: PartitionBy | None = None
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +227,11 @@ class DropView:
 
 @dataclass(slots=True)
 class DropTable:
+    """`temporary`: of the session's own tables alone."""
+
     tables: list[TableName]
     if_exists: bool
+    temporary: bool = False
 
 
 @dataclass(slots=True)

@@ -166,7 +166,8 @@ def create_table_text(table: Table, zone: dt.tzinfo | None, next_id: int = 0) ->
     options += [f"DEFAULT CHARSET={table.info.charset}", f"COLLATE={table.info.collate}"]
     if table.comment:
         options.append(f"COMMENT={quote_text(table.comment)}")
-    text = f"CREATE TABLE {quote_name(table.name)} (\n  {body}\n) {' '.join(options)}"
+    kind = "TEMPORARY TABLE" if table.temporary else "TABLE"
+    text = f"CREATE {kind} {quote_name(table.name)} (\n  {body}\n) {' '.join(options)}"
     return text if not table.parts else f"{text}\n{partitions_text(table)}"
 
 

@@ -38,6 +38,8 @@ PRIMARY = "PRIMARY"
 CLOSED = "sqlfront_closed"
 """The tag of a table's record that says so."""
 SYSTEM_DATABASE = "mysql"
+TEMPORARY_ID_MIN = 1 << 62
+"""From here on ids are those of temporary tables: of one process, and of no table that is stored."""
 NOW_TEXT = "CURRENT_TIMESTAMP"
 
 
@@ -148,6 +150,11 @@ class Table:
     @property
     def comment(self) -> str:
         return self.info.comment
+
+    @property
+    def temporary(self) -> bool:
+        """Whether it is one session's alone (`catalog/temporary.py`)."""
+        return self.id >= TEMPORARY_ID_MIN
 
     @property
     def system(self) -> bool:
@@ -296,6 +303,12 @@ class Table:
         )
 
 
+def revisions(tables: Iterable[Table]) -> dict[int, int]:
+    """The revisions of the stored ones among the tables that a statement writes, by their ids: a session's temporary
+    tables change with nobody but itself, and may be written in a READ ONLY transaction."""
+    return {table.id: table.revision for table in tables if not table.temporary}
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """A database and its tables by lower-cased name; `virtual` tells that the tables are computed
@@ -320,6 +333,13 @@ class Schema:
     databases: Mapping[str, Database]
     late: frozenset[tuple[str, str]] = frozenset()
     """Tables (database, name) whose rows an older snapshot cannot see."""
+    under: Schema | None = None
+    """What all sessions see, where this one has a session's temporary tables over it."""
+
+    @property
+    def stored(self) -> Schema:
+        """The schema without temporary tables: what views and foreign keys mean by their names."""
+        return self if self.under is None else self.under
 
     def database(self, name: str) -> Database | None:
         return self.databases.get(name.lower())
@@ -360,7 +380,8 @@ class Schema:
             late = frozenset(
                 (t.db.lower(), t.name.lower()) for t in self.table_by_id.values() if t.info.complete_ts > ts
             )
-            schema = self._earlier.setdefault(place, Schema(self.version, MappingProxyType(databases), late))
+            under = None if self.under is None else self.under.at(ts)
+            schema = self._earlier.setdefault(place, Schema(self.version, MappingProxyType(databases), late, under))
         return schema
 
     def need_database(self, name: str, *, position: int = -1) -> Database:

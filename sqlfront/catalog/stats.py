@@ -27,6 +27,7 @@ from sqlfront.catalog.histogram import (
     key_of,
 )
 from sqlfront.catalog.meta import ROW_COUNTS, STATS, Meta, MetaReader
+from sqlfront.catalog.model import TEMPORARY_ID_MIN
 from sqlfront.errors import ER_UNKNOWN_ERROR, NotSupportedError, error
 from sqlfront.result import Result, ResultColumn, rows_result
 from sqlfront.threads import OS_THREADS, Event, Joinable, Threads
@@ -118,8 +119,13 @@ class _Counted:
         return _Counted(self.rows + later.rows, self.modified + later.modified, self.whole)
 
 
+def _is_temporary(table_id: int) -> bool:
+    """Whether what is known of a table is kept in memory alone."""
+    return table_id >= TEMPORARY_ID_MIN
+
+
 class Statistics:
-    """The statistics of all tables of one storage. Any thread may use it."""
+    """The statistics of all tables of one storage, and of temporary ones. Any thread may use it."""
 
     def __init__(self, storage: Storage, threads: Threads = OS_THREADS) -> None:
         self._storage = storage
@@ -149,7 +155,7 @@ class Statistics:
             for table_id, counted in self._counts.items():
                 stats = tables.setdefault(table_id, TableStats(table_id))
                 stats.row_count, stats.modified = counted.over(stats.row_count, stats.modified)
-            for table_id in self._analyzed & self._tables.keys():
+            for table_id in self._analyzed & self._tables.keys() | set(filter(_is_temporary, self._tables)):
                 tables[table_id] = self._tables[table_id]
             for table_id in self._gone:
                 tables.pop(table_id, None)
@@ -168,6 +174,8 @@ class Statistics:
             modified = modified or abs(delta)
             stats.row_count = max(stats.row_count + delta, 0)
             stats.modified += modified
+            if _is_temporary(table_id):
+                return
             counted = self._counts.get(table_id)
             if counted is None:
                 counted = self._counts[table_id] = _Counted()
@@ -180,6 +188,8 @@ class Statistics:
         """Sets a row count that was counted."""
         with self._mutex:
             self._tables.setdefault(table_id, TableStats(table_id)).row_count = rows
+            if _is_temporary(table_id):
+                return
             self._counts[table_id] = _Counted(rows, 0, whole=True)
         self._flush_later()
 
@@ -187,6 +197,8 @@ class Statistics:
         """Takes and stores the result of an ANALYZE."""
         with self._mutex:
             self._tables[stats.table_id] = stats
+            if _is_temporary(stats.table_id):
+                return
             self._counts[stats.table_id] = _Counted(stats.row_count, stats.modified, whole=True)
             self._analyzed.add(stats.table_id)
         self.flush()
@@ -194,7 +206,10 @@ class Statistics:
     def forget(self, table_id: int) -> None:
         """Drops what is known of a table that is gone."""
         with self._mutex:
-            if self._tables.pop(table_id, None) is not None:
+            known = self._tables.pop(table_id, None)
+            if _is_temporary(table_id):
+                return
+            if known is not None:
                 self._gone.add(table_id)
             self._counts.pop(table_id, None)
             self._analyzed.discard(table_id)
@@ -366,7 +381,7 @@ def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_
 
     database = session.database
     rows: list[tuple[object, ...]] = []
-    schema = database.catalog.schema
+    schema = session.seen(database.catalog.schema)
     tables = []
     for name in statement.tables:
         db = name.db or session.current_db
@@ -379,8 +394,9 @@ def execute_analyze(session: Session, statement: AnalyzeTable, ask: Ask = _read_
             raise NotSupportedError(message, ER_UNKNOWN_ERROR, "HY000", position)
         tables.append(table)
     for table in tables:
-        reader = database.storage.snapshot()
-        found = [analyze(reader, part, session.cancel, ask(part, reader)) for part in table.physical]
+        reader = session.storage.snapshot()
+        asked = _read_here if table.temporary else ask
+        found = [analyze(reader, part, session.cancel, asked(part, reader)) for part in table.physical]
         for stats in found:
             database.statistics.put(stats)
         if table.parts:

@@ -32,7 +32,8 @@ Pair = tuple[bytes, bytes]
 
 def execute_admin_check(session: Session, statement: AdminCheckTable | AdminCheckIndex) -> Result:
     """Checks tables, or one index of a table; an empty result when all is well."""
-    schema = session.database.catalog.schema
+    stored = session.database.catalog.schema
+    schema = session.seen(stored)
     names = statement.tables if isinstance(statement, AdminCheckTable) else [statement.table]
     work: list[tuple[Table, tuple[Index, ...]]] = []
     for name in names:
@@ -50,7 +51,7 @@ def execute_admin_check(session: Session, statement: AdminCheckTable | AdminChec
             indexes = (index,)
         work.append((table, indexes))
     for table, indexes in work:
-        reader = session.database.catalog.snapshot(schema)
+        reader = session.layered(session.database.catalog.snapshot(stored))
         for part in table.physical:
             check_table(reader, part, indexes, session.cancel)
     return Result()

@@ -297,14 +297,8 @@ def _gc(session: Session) -> Result:
 def _ddl(session: Session, statement: parse.Ddl | parse.RenameTable, params: Sequence[object]) -> Result:
     from sqlfront.exec.ddl import execute_ddl
 
-    session.commit()
-    before = session.catalog.schema.table_by_id
     text = statement.text if isinstance(statement, parse.Ddl) else None
-    result = execute_ddl(session, statement, text or None, params)
-    for table_id, table in session.catalog.schema.table_by_id.items():
-        if table_id not in before and table.view is None and session.database.statistics.table(table_id) is None:
-            session.database.statistics.set_rows(table_id, 0)
-    return result
+    return execute_ddl(session, statement, text or None, params)
 
 
 def _show(session: Session, statement: parse.Show) -> Result:

@@ -2,8 +2,8 @@
 
 MySQL's rules: columns that only the statement defines come first, then those of the query in its order, each as the
 statement defines it or else as the query's column is: with its type, NOT NULL and DEFAULT, without AUTO_INCREMENT and
-without indexes. The table is made first and filled as a bulk load is; when that fails it is dropped again. Others may
-see it empty meanwhile.
+without indexes. The table is made first and filled, as by a bulk load where it can be; when that fails it is dropped
+again. Others may see it empty meanwhile.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from sqlglot import exp
 
 from coprocessor import types as t
 from coprocessor.coercible import connection_collation
@@ -28,9 +26,9 @@ from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import quote_text, type_text
 from sqlfront.catalog.describe import default_text, now_text, quote_name
 from sqlfront.catalog.model import Column, Table
-from sqlfront.errors import ER_PARSE, error, unsupported
+from sqlfront.errors import ER_PARSE, error
 from sqlfront.exec.ddl import execute_definition
-from sqlfront.exec.dml import InsertChange, make_change
+from sqlfront.exec.dml import insert_of
 from sqlfront.exec.statement import bind_context, make_query
 from sqlfront.load import append_rows
 from sqlfront.load_source import CHUNK_ROWS, Chunk, Source
@@ -64,21 +62,20 @@ def create_from_query(session: Session, spec: d.CreateTable, params: Sequence[ob
     there = session.catalog.schema.database(db)
     if there is not None and there.table(spec.table.name) is not None:
         return execute_definition(session, spec)  # which says that it is there
-    parsed = parse.parse(spec.query)
-    query = parsed.statement
-    if not isinstance(query, parse.Query):
-        position = len(spec.query) - len(spec.query.lstrip())
-        message = "You have an error in your SQL syntax" + near(spec.query, position)
-        raise error(ER_PARSE, message, position=position)
-    if spec.duplicates and (query.assigns or query.as_of is not None):
-        raise unsupported("CREATE TABLE ... IGNORE or REPLACE with such a query")
+    is_hidden = session.temporary is not None and session.temporary.find(db, spec.table.name) is not None
+    parsed, query = _query_of(spec)
     made = _columns_of(session, parsed, query, params)
     _complete(session, spec, made)
     execute_definition(session, spec)
     session.rebound()
     table = session.catalog.schema.need_table(db, spec.table.name)
     try:
-        count, taken = _fill(session, table, spec, parsed, query, params, [m.name for m in made])
+        if spec.duplicates or is_hidden:
+            source = RowsSource(session, parsed, query, params, made)
+            taken = source.fill(table, spec.duplicates)
+            count = source.count
+        else:
+            count = taken = _fill(session, table, parsed, query, params, [m.name for m in made])
     except KeyExists as exc:
         told = translate(exc, session.database.find_table)  # while the table is there to be named
         execute_definition(session, d.DropTable([spec.table], True))
@@ -86,8 +83,67 @@ def create_from_query(session: Session, spec: d.CreateTable, params: Sequence[ob
     except BaseException:
         execute_definition(session, d.DropTable([spec.table], True))
         raise
-    info = f"Records: {count}  Duplicates: {count - taken}  Warnings: {len(session.warnings)}"
-    return Result(affected_rows=taken, info=info)
+    return Result(affected_rows=taken, info=info_text(session, count, taken))
+
+
+def info_text(session: Session, count: int, taken: int) -> str:
+    """What clients are told of so many rows, of which so many are there."""
+    return f"Records: {count}  Duplicates: {max(count - taken, 0)}  Warnings: {len(session.warnings)}"
+
+
+def rows_source(session: Session, spec: d.CreateTable, params: Sequence[object]) -> RowsSource:
+    """The rows for a table that is to be made; gives the statement's columns those of the query."""
+    parsed, query = _query_of(spec)
+    made = _columns_of(session, parsed, query, params)
+    source = RowsSource(session, parsed, query, params, made)
+    _complete(session, spec, made)
+    return source
+
+
+def _query_of(spec: d.CreateTable) -> tuple[parse.Parsed, parse.Query]:
+    parsed = parse.parse(spec.query)
+    if not isinstance(parsed.statement, parse.Query):
+        position = len(spec.query) - len(spec.query.lstrip())
+        message = "You have an error in your SQL syntax" + near(spec.query, position)
+        raise error(ER_PARSE, message, position=position)
+    return parsed, parsed.statement
+
+
+class RowsSource:
+    """The rows of a query, for a table that an INSERT fills: one with IGNORE or REPLACE, and what is temporary.
+
+    The query is bound here, where the names of tables mean what they did before there was the new one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        parsed: parse.Parsed,
+        query: parse.Query,
+        params: Sequence[object],
+        made: Sequence[_Made],
+    ) -> None:
+        self.count = 0
+        """How many rows the query has given."""
+        self._made = made
+        self._session, self._params = session, tuple(params)
+        self._executable, _ = make_query(session, parsed, query, params)
+
+    def fill(self, table: Table, duplicates: str) -> int:
+        """Inserts the rows as one statement; returns how many rows were affected."""
+        names, types = [m.name for m in self._made], [m.type for m in self._made]
+        change = insert_of(self._session, table, table.name, names, types, duplicates)
+        return change.run_rows(self._session, self._rows).affected_rows
+
+    def _rows(self) -> Iterator[Row]:
+        self.count = 0
+        result = self._executable.run(self._session, self._params)
+        try:
+            for batch in result.fetch():
+                self.count += len(batch)
+                yield from batch
+        finally:
+            result.close()
 
 
 # Columns
@@ -217,26 +273,12 @@ def _default_of(session: Session, made: _Made, type_: str) -> str:
 def _fill(
     session: Session,
     table: Table,
-    spec: d.CreateTable,
     parsed: parse.Parsed,
     query: parse.Query,
     params: Sequence[object],
     names: list[str],
-) -> tuple[int, int]:
-    """Puts the query's rows in; how many there were, and how many are there."""
-    if spec.duplicates:
-        name = exp.Table(this=exp.to_identifier(table.name, quoted=True), db=exp.to_identifier(table.db, quoted=True))
-        tree = exp.Insert(
-            this=exp.Schema(this=name, expressions=[exp.to_identifier(n, quoted=True) for n in names]),
-            expression=query.ast,
-            ignore=spec.duplicates == "ignore",
-        )
-        change = make_change(
-            session, bind_context(session, parsed, params), parse.Insert(tree, spec.duplicates == "replace")
-        )
-        assert isinstance(change, InsertChange)
-        taken = change.run(session, tuple(params)).affected_rows
-        return taken, taken
+) -> int:
+    """Puts the query's rows in as a bulk load does; returns how many there were."""
     executable, _ = make_query(session, parsed, query, params)
     told = session.warnings
     result = executable.run(session, tuple(params))
@@ -247,7 +289,7 @@ def _fill(
         result.close()
         if session.warnings is not told:  # a few rows are put in by a statement of their own
             session.warnings = told + session.warnings
-    return count, count
+    return count
 
 
 def _chunks(result: Result) -> Iterator[Chunk]:

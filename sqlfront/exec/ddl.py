@@ -1,6 +1,7 @@
 """Executing data definition statements: read, carried out through the catalog, and what hangs on it brought along.
 
-The caller has ended the session's open transaction (DDL commits implicitly, as in MySQL).
+DDL ends the session's open transaction (it commits implicitly, as in MySQL); making and dropping temporary tables does
+not, if the statement says TEMPORARY.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from sqlfront.catalog import ddl
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.online import alter_table
 from sqlfront.catalog.views import drop_views
+from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
 from sqlfront.exec.views import define_view
 from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
+from sqlfront.session import READ_ONLY
 
 if TYPE_CHECKING:
     from sqlfront.catalog.catalog import Catalog
+    from sqlfront.catalog.model import Table
     from sqlfront.session import Session
 
 
@@ -33,12 +37,28 @@ def execute_ddl(
     """Executes CREATE, ALTER, DROP, TRUNCATE or RENAME. `text` is the statement's source, for positions in errors;
     `params` are those of CREATE TABLE ... SELECT.
     """
+    from sqlfront.exec.temporary import execute_temporary
+
     spec = read_ddl(statement, text)
+    if not (isinstance(spec, d.CreateTable | d.DropTable) and spec.temporary):
+        session.commit()
+    elif session.read_only:
+        raise error(ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, READ_ONLY)
+    done = execute_temporary(session, spec, params)
+    if done is not None:
+        return done
+    catalog, statistics = session.catalog, session.database.statistics
+    before = catalog.schema.table_by_id
     if isinstance(spec, d.CreateTable) and spec.query:
         from sqlfront.exec.create_select import create_from_query
 
-        return create_from_query(session, spec, params)
-    return execute_definition(session, spec)
+        result = create_from_query(session, spec, params)
+    else:
+        result = execute_definition(session, spec)
+    for table_id, table in catalog.schema.table_by_id.items():
+        if table_id not in before and table.view is None and statistics.table(table_id) is None:
+            statistics.set_rows(table_id, 0)
+    return result
 
 
 def execute_definition(session: Session, spec: d.Definition) -> Result:
@@ -71,12 +91,10 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
                 if dropped.name.lower() == current_db.lower():
                     session.current_db = ""
         case d.CreateTable():
-            check_definition(spec.columns)
-            check_defaults(spec.columns)
-            spec.checks = checked_definition(spec)
+            check_new_table(spec)
             if spec.partition is not None:
                 check_partitions(spec, spec.partition, Env(tz=zone))
-            ddl.create_table(catalog, spec, current_db, zone, session.note)
+            ddl.create_table(catalog, spec, current_db, zone, session.note, session.seen)
         case d.DropTable():
             before = catalog.schema
             ddl.drop_tables(catalog, spec, current_db, session.note)
@@ -119,6 +137,13 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
     return Result(affected_rows=affected, warnings=list(session.warnings))
 
 
+def check_new_table(spec: d.CreateTable) -> None:
+    """Binds the generated columns, the defaults and the CHECKs of a new table."""
+    check_definition(spec.columns)
+    check_defaults(spec.columns)
+    spec.checks = checked_definition(spec)
+
+
 def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
     """Binds generated columns among those that ALTER TABLE adds."""
     added = [action.column for action in spec.actions if isinstance(action, d.AddColumn)]
@@ -128,15 +153,27 @@ def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) ->
 
 
 def _check_new_checks(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
-    """Binds the CHECKs that ALTER TABLE adds, those behind new columns among them, and gives them names."""
-    columns = [action.column for action in spec.actions if isinstance(action, d.AddColumn | d.ChangeColumn)]
-    written = [check for column in columns for check in column.checks]
-    written += [action.check for action in spec.actions if isinstance(action, d.AddCheck)]
-    if written:
+    if _added_checks(spec):
         table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
-        found = checked_addition(table, written, columns)
+        bind_added_checks(table, spec)
+
+
+def bind_added_checks(table: Table, spec: d.AlterTable) -> None:
+    """Binds the CHECKs that ALTER TABLE adds, those behind new columns among them, and gives them names."""
+    written = _added_checks(spec)
+    if written:
+        found = checked_addition(table, written, _new_columns(spec))
         others = [action for action in spec.actions if not isinstance(action, d.AddCheck)]
         spec.actions = [*others, *map(d.AddCheck, found)]
+
+
+def _new_columns(spec: d.AlterTable) -> list[d.ColumnSpec]:
+    return [action.column for action in spec.actions if isinstance(action, d.AddColumn | d.ChangeColumn)]
+
+
+def _added_checks(spec: d.AlterTable) -> list[d.CheckSpec]:
+    written = [check for column in _new_columns(spec) for check in column.checks]
+    return written + [action.check for action in spec.actions if isinstance(action, d.AddCheck)]
 
 
 def _check_new_partitions(session: Session, spec: d.AlterTable) -> None:

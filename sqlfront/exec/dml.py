@@ -7,6 +7,8 @@ from dataclasses import replace
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
+from sqlglot import exp
+
 from coprocessor.evaluate import Closure, Env, compile_expr
 from kvstore import errors as kv
 from kvstore.client.api import Reader, Transaction
@@ -34,13 +36,15 @@ from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
 from sqlfront.exec.sources import TooManyRows
-from sqlfront.parse import Delete, Insert, Update
+from sqlfront.exec.statement import bind_context
+from sqlfront.parse import Delete, Insert, Parsed, Update
 from sqlfront.plan.nodes import Node, QueryPlan, Scan
 from sqlfront.plan.optimize import choose_path, optimize, part_scans
 from sqlfront.plan.rules.fold_constants import fold_constants
 from sqlfront.result import Result
 
 if TYPE_CHECKING:
+    from coprocessor.types import FieldType
     from sqlfront.bind.scope import BindContext
     from sqlfront.session import Session
 
@@ -69,6 +73,30 @@ def make_change(
     if isinstance(plan, ChangePlan):
         return TableChange(session, plan, ctx.schema)
     return JoinedChange(session, plan, ctx.schema)
+
+
+def insert_of(
+    session: Session, table: Table, name: str, columns: Sequence[str], types: Sequence[FieldType], duplicates: str = ""
+) -> InsertChange:
+    """An INSERT of rows of parameters (`run_rows`), of these types, into columns of a table that is called `name`.
+
+    `duplicates` (ignore, replace or empty) says what becomes of rows whose unique keys are taken.
+    """
+    keys = tuple(f"value_{i}" for i in range(len(columns)))
+    target = exp.Table(this=exp.to_identifier(name, quoted=True), db=exp.to_identifier(table.db, quoted=True))
+    tree = exp.Insert(
+        this=exp.Schema(this=target, expressions=[exp.to_identifier(n, quoted=True) for n in columns]),
+        expression=exp.Values(expressions=[exp.Tuple(expressions=[exp.Placeholder(this=key) for key in keys])]),
+        ignore=duplicates == "ignore",
+    )
+    statement = Insert(tree, duplicates == "replace")
+    ctx = bind_context(session, Parsed(statement, "", names=keys), [None] * len(keys))
+    ctx.param_types = dict(zip(keys, types, strict=True))
+    if not table.temporary:
+        ctx.schema = ctx.schema.stored
+    change = make_change(session, ctx, statement)
+    assert isinstance(change, InsertChange)
+    return change
 
 
 def rows_of(

@@ -54,7 +54,7 @@ class References:
         self.graph = references_of(now, changed, session.variables.foreign_key_checks)
         self.tables = list(changed) if self.graph is None else self.graph.tables(changed)
         """All tables on which the statement's outcome depends by them."""
-        self._earlier = None if schema is now else schema
+        self._earlier = None if schema.stored is now else schema.stored
 
     def begin(self, session: Session, txn: Transaction, pessimistic: bool) -> ReferenceChanges | None:
         """For one execution; None for a statement that has no references to keep.

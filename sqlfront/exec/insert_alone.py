@@ -12,6 +12,7 @@ from coprocessor.codec.row import define
 from coprocessor.errors import CoprocessorError
 from coprocessor.expr import Const, Param
 from sqlfront.bind.dml import InsertPlan
+from sqlfront.catalog.model import revisions
 from sqlfront.result import Result
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class AloneInsert:
         self._tz = filler.tz
         self._filler = filler
         self._complete = define("complete", lines, names)
-        self._used = {table.id: table.revision}
+        self._used = revisions([table])
 
     def row(self, session: Session, params: tuple[Any, ...]) -> tuple[list[Any], int, int]:
         """The whole row, the AUTO_INCREMENT value that it got, and the one that was given (or 0)."""

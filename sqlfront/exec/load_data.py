@@ -59,7 +59,7 @@ class _Load:
         if not db:
             raise error(1046, "No database selected")
         position = statement.table.this.meta.get("start", -1)
-        self.table: Table = session.schema.need_table(db, statement.table.name, position=position)
+        self.table: Table = session.seen(session.schema).need_table(db, statement.table.name, position=position)
         self.targets = statement.targets or [c.name for c in self.table.columns if c.generated is None]
         self.duplicates = statement.duplicates or ("ignore" if statement.local else "")
         self.lenient = self.duplicates == "ignore" or not session.variables.strict
@@ -72,7 +72,12 @@ class _Load:
             message = f"File '{self.path}' not found (OS errno 2 - No such file or directory)"
             raise error(ER_FILE_NOT_FOUND, message, sqlstate="HY000")
         plain = not self.statement.assignments and not any(name.startswith("@") for name in self.targets)
-        if plain and not self.duplicates and not self.lenient and session.txn is None and self.targets:
+        if (
+            plain
+            and not (self.duplicates or self.lenient or self.table.temporary)
+            and session.txn is None
+            and self.targets
+        ):
             name = f"{self.table.db}.{self.table.name}"
             added = append_rows(session.database, session, name, lambda table: self._source())
             return self._result(added, added)

@@ -63,18 +63,16 @@ def execute_maintenance(
 
 def drop_missing(session: Session, statement: DropMissing) -> Result:
     """Says that what is to be dropped is not there: an error, or a note for IF EXISTS."""
-    if statement.kind != "TEMPORARY":
-        session.commit()
-    for name in statement.names:
-        full = f"{name.db or session.current_db}.{name.name}"
-        code, message = {
-            "TEMPORARY": (1051, f"Unknown table '{full}'"),
-            "TRIGGER": (1360, "Trigger does not exist"),
-            "EVENT": (1539, f"Unknown event '{name.name}'"),
-        }.get(statement.kind, (1305, f"{statement.kind} {full} does not exist"))
-        if not statement.if_exists:
-            raise error(code, message, position=name.this.meta.get("start", -1))
-        session.note(code, message)
+    session.commit()
+    name = statement.name
+    full = f"{name.db or session.current_db}.{name.name}"
+    code, message = {
+        "TRIGGER": (1360, "Trigger does not exist"),
+        "EVENT": (1539, f"Unknown event '{name.name}'"),
+    }.get(statement.kind, (1305, f"{statement.kind} {full} does not exist"))
+    if not statement.if_exists:
+        raise error(code, message, position=name.this.meta.get("start", -1))
+    session.note(code, message)
     return Result()
 
 
@@ -90,7 +88,7 @@ def _table(session: Session, name: exp.Table, *, or_view: bool = False) -> Table
     db = name.db or session.current_db
     if not db:
         raise error(1046, "No database selected")
-    schema = session.catalog.schema
+    schema = session.seen(session.catalog.schema)
     need = schema.need_relation if or_view else schema.need_table
     return need(db, name.name, position=name.this.meta.get("start", -1))
 
@@ -111,7 +109,7 @@ def _maintained(session: Session, verb: str, name: exp.Table, analyze: Analyze) 
     if table.view is not None:
         return _checked_view(session, table)
     try:
-        reader = session.catalog.snapshot(session.catalog.schema)
+        reader = session.layered(session.catalog.snapshot(session.catalog.schema))
         for part in table.physical:
             check_table(reader, part, None, session.cancel)
     except DatabaseError as exc:

@@ -40,14 +40,22 @@ class OwnWrites:
         return reversed(pairs) if reverse else iter(pairs)
 
     def scan_chunks(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[Chunk]:
-        pairs = self.scan(start, end, reverse=reverse)
-        while part := list(islice(pairs, CHUNK_ROWS)):
-            yield Chunk.of(part)
+        return chunks_of(self.scan(start, end, reverse=reverse))
 
     def scan_packed(self, start: bytes, end: bytes, *, batch_rows: int = 65536) -> Iterator[PackedBatch]:
-        pairs = self.scan(start, end)
-        while part := list(islice(pairs, batch_rows)):
-            yield pack_pairs(part, 0)
+        return batches_of(self.scan(start, end), batch_rows)
+
+
+def chunks_of(pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[Chunk]:
+    """Ready pairs as `Reader.scan_chunks` gives them."""
+    while part := list(islice(pairs, CHUNK_ROWS)):
+        yield Chunk.of(part)
+
+
+def batches_of(pairs: Iterator[tuple[bytes, bytes]], batch_rows: int) -> Iterator[PackedBatch]:
+    """Ready pairs as `Reader.scan_packed` gives them."""
+    while part := list(islice(pairs, batch_rows)):
+        yield pack_pairs(part, 0)
 
 
 def without_keys(ranges: Sequence[KeyRange], writes: Writes) -> list[KeyRange]:

@@ -444,7 +444,7 @@ class DuckSource:
         """Whether a scan can be read while the query runs: there is a quota that it could exceed, its rows are not
         wanted before, and the transaction has no writes of its own to it."""
         session, lookups = self._session, self._lookups
-        if self._env.quota.limit < 0 or session.storage.push_down is not None:
+        if self._env.quota.limit < 0 or session.storage.push_down is not None or scan.table.temporary:
             return False
         wanted_before = id(scan) in lookups or any(lookup.driver is scan for lookup in lookups.values())
         return not wanted_before and not session.dirty_writes(*scan.table.codec.record_range)
@@ -476,7 +476,8 @@ class DuckSource:
             scan = relation if found is None else found
             if scan.pushed is None or (scan.access is not None and scan.access.point):
                 plain = self._query.scan_reader(name, relation) if found is None else ScanReader(found, self._query.tz)
-                segments = None if session.storage.push_down is not None else session.database.segments
+                is_kept = session.storage.push_down is None and not relation.table.temporary
+                segments = session.database.segments if is_kept else None
                 writes = session.dirty_writes(*relation.table.codec.record_range)
                 return plain.batches(reader, self._env, segments, writes)
         return self._asked(name, relation, scan, reader)

@@ -92,7 +92,8 @@ def _current(session: Session, show: Show) -> Database:
     return session.database.catalog.schema.need_database(name)
 
 
-def _resolve(session: Session, show: Show) -> Table | VirtualTable:
+def _resolve(session: Session, show: Show, *, stored: bool = False) -> Table | VirtualTable:
+    """What a name means to the session, or (`stored`) to all of them."""
     assert show.table is not None
     name = show.table.name
     position = show.table.this.meta.get("start", -1)
@@ -105,7 +106,8 @@ def _resolve(session: Session, show: Show) -> Table | VirtualTable:
             hint = near_match(name, infoschema.names())
             raise error(1109, f"Unknown table '{name}' in information_schema{hint}", position=position)
         return found
-    return session.database.catalog.schema.need_relation(db, name, position=position)
+    schema = session.database.catalog.schema
+    return (schema if stored else session.seen(schema)).need_relation(db, name, position=position)
 
 
 def _shown_databases(session: Session, show: Show) -> tuple[Columns, Rows]:
@@ -211,7 +213,7 @@ def _create_table(session: Session, show: Show) -> tuple[Columns, Rows]:
 
 
 def _create_view(session: Session, show: Show) -> tuple[Columns, Rows]:
-    view = _resolve(session, show)
+    view = _resolve(session, show, stored=True)
     if isinstance(view, VirtualTable) or view.view is None:
         raise not_a_view(view.name if isinstance(view, VirtualTable) else f"{view.db}.{view.name}")
     columns = (("View", _NAME), ("Create View", TEXT), *_text("character_set_client", "collation_connection"))

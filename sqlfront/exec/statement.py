@@ -78,7 +78,7 @@ def bind_context(session: Session, parsed: parse.Parsed, params: Sequence[object
             name: [(f.name, field_type(f.type)) for f in table.schema] for name, table in session.registered.items()
         }
     return BindContext(
-        schema=session.schema,
+        schema=session.seen(session.schema),
         current_db=session.current_db,
         param_types=types,
         registered=registered,

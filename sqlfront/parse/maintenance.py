@@ -13,7 +13,7 @@ from sqlfront.parse.statements import Do, DropMissing, Flush, LockTables, Mainta
 if TYPE_CHECKING:
     from sqlfront.parse.commands import Commands
 
-UNKNOWN_KINDS = frozenset({"TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "TEMPORARY"})
+UNKNOWN_KINDS = frozenset({"TRIGGER", "PROCEDURE", "FUNCTION", "EVENT"})
 """What there is none of, so that dropping it can only say so."""
 _FLUSHED = frozenset({"PRIVILEGES", "STATUS", "HOSTS", "LOGS", "OPTIMIZER_COSTS", "USER_RESOURCES"})
 _LOGS = frozenset({"BINARY", "ENGINE", "ERROR", "GENERAL", "SLOW"})
@@ -75,18 +75,13 @@ def flush(c: Commands) -> Flush:
 
 
 def drop_missing(c: Commands) -> DropMissing:
-    """DROP {TRIGGER | PROCEDURE | FUNCTION | EVENT | TEMPORARY TABLE} [IF EXISTS] name, ..."""
+    """DROP {TRIGGER | PROCEDURE | FUNCTION | EVENT} [IF EXISTS] name"""
     c.take()
     kind = str(c.take().text).upper()
-    if kind == "TEMPORARY":
-        if not c.accept("TABLES"):
-            c.expect("TABLE")
     exists = c.accept("IF", "EXISTS")
-    names = c.table_list() if kind == "TEMPORARY" else [c.table()]
-    if kind == "TEMPORARY" and not c.accept("RESTRICT"):
-        c.accept("CASCADE")
+    name = c.table()
     c.end()
-    return DropMissing(kind, names, exists)
+    return DropMissing(kind, name, exists)
 
 
 def do(c: Commands) -> Do:

@@ -271,10 +271,10 @@ class Flush:
 
 @dataclass(slots=True)
 class DropMissing:
-    """DROP of something that does not exist here: TRIGGER, PROCEDURE, FUNCTION, EVENT, TEMPORARY TABLE."""
+    """DROP of something that does not exist here: TRIGGER, PROCEDURE, FUNCTION, EVENT."""
 
     kind: str
-    names: list[exp.Table]
+    name: exp.Table
     if_exists: bool
 
 

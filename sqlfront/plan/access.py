@@ -57,6 +57,11 @@ REMOTE = Costs(point=60.0, path=100.0, scan=140.0, lookup=100.0, by_requests=Tru
 """A round trip takes about as long as stepping over a hundred rows does."""
 
 
+def costs_of(scan: Scan, costs: Costs) -> Costs:
+    """What a scan's paths cost: a temporary table lies in the session, wherever others do."""
+    return LOCAL if scan.table.temporary else costs
+
+
 class Estimator(Protocol):
     """Answers from statistics; a fraction is of the table's rows."""
 

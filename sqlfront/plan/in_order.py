@@ -21,6 +21,7 @@ from sqlfront.plan.access import (
     conditions_of,
     cost_of,
     cost_of_all,
+    costs_of,
     paths,
     whole_table,
 )
@@ -46,7 +47,9 @@ def sorted_scan(node: Sort, estimator: Estimator, costs: Costs) -> Node:
     if scan is None or keys is None or scan.access is None or scan.access.kind in ("scan", "merge"):
         return node
     table = scan.table
-    access = choose_access(scan, estimator, costs, lambda path: direction(path, table, keys) is not None)
+    access = choose_access(
+        scan, estimator, costs_of(scan, costs), lambda path: direction(path, table, keys) is not None
+    )
     return node if access == scan.access else _with_scan(node, replace(scan, access=access))
 
 
@@ -58,6 +61,7 @@ def limited_scan(node: Limit, estimator: Estimator, costs: Costs) -> Node:
     under, scan = _chain(below.child if isinstance(below, Sort) else below)
     if scan is None:
         return node
+    costs = costs_of(scan, costs)
     keys = wanted_keys(below, under, scan) if isinstance(below, Sort) else ()
     if keys is None or (not keys and costs.by_requests):
         return node  # a store cuts rows in any order as it scans them
@@ -99,7 +103,7 @@ def _end(scan: Scan, column: Column, desc: bool, estimator: Estimator, costs: Co
     if not desc and scan.cols[at].nullable:
         no_null = Call("not", (Call("isnull", (column,), BOOL),), BOOL)
         scan = replace(scan, where=(*scan.where, no_null))
-    return ordered(scan, ((scan.offsets[at], desc),), 1.0, estimator, costs)
+    return ordered(scan, ((scan.offsets[at], desc),), 1.0, estimator, costs_of(scan, costs))
 
 
 def _sorted_alike(column: Column) -> bool:

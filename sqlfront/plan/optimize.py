@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coprocessor.expr import Column, Expr, Subquery, transform
-from sqlfront.plan.access import LOCAL, REMOTE, Access, Costs, Estimator, choose_access, cost_of_all
+from sqlfront.plan.access import LOCAL, REMOTE, Access, Costs, Estimator, choose_access, cost_of_all, costs_of
 from sqlfront.plan.in_order import by_ends, limited_scan, sorted_scan
 from sqlfront.plan.index_merge import index_merge
 from sqlfront.plan.nodes import (
@@ -66,7 +66,7 @@ def _finish(node: Node, estimator: Estimator, remote: bool) -> Node:
 
 def _with_paths(node: Scan, estimator: Estimator, costs: Costs) -> Node:
     """The scan with its access path, or the scans of its partitions with theirs."""
-    chosen = [replace(scan, access=choose_path(scan, estimator, costs)) for scan in part_scans(node)]
+    chosen = [replace(scan, access=choose_path(scan, estimator, costs_of(scan, costs))) for scan in part_scans(node)]
     if not chosen:
         return Values(node.cols, ())
     return chosen[0] if len(chosen) == 1 else Parts(tuple(chosen))

@@ -79,7 +79,7 @@ def unpushed(node: Node) -> Node:
 
 def _scan(scan: Scan) -> Scan:
     access = scan.access
-    if access is None or access.point or access.kind == "merge":
+    if access is None or access.point or access.kind == "merge" or scan.table.temporary:
         return scan
     left = [c for c in scan.where if c not in access.used and _pushable(c)]
     index_conds: tuple[Expr, ...] = ()

@@ -160,6 +160,9 @@ class TableReferences:
         return tuple((r, r.parent_place) for r in self.incoming if r.parent_place is not None)
 
 
+_NO_REFERENCES = TableReferences((), ())
+
+
 class ReferenceGraph:
     """The references of a schema that matter to a statement, found as they are asked for."""
 
@@ -168,6 +171,8 @@ class ReferenceGraph:
         self._known: dict[int, TableReferences] = {}
 
     def of(self, table: Table) -> TableReferences:
+        if table.temporary:  # whatever has its name besides
+            return _NO_REFERENCES
         found = self._known.get(table.id)
         if found is None:
             outgoing = tuple(Reference(self._schema, table, key) for key in table.foreign_keys)
@@ -204,6 +209,7 @@ class ReferenceGraph:
 
 def references_of(schema: Schema, tables: Sequence[Table], checks: bool) -> ReferenceGraph | None:
     """The references that a statement that changes these tables has to keep; None when there are none."""
+    tables = [table for table in tables if not table.temporary]
     if not checks or not any(table.info.fk_info or schema.referring(table.db, table.name) for table in tables):
         return None
     graph = ReferenceGraph(schema)

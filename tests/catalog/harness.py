@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from kvstore.client.api import CancelToken
+from kvstore.client.api import CancelToken, Reader
 from kvstore.client.embedded import EmbeddedStore
 from pd.oracle import LocalOracle
 from sqlfront.bind.ddl import read_text
 from sqlfront.catalog.autoid import AutoIds
 from sqlfront.catalog.catalog import LocalCatalog
-from sqlfront.catalog.model import Column, Table
+from sqlfront.catalog.model import Column, Schema, Table
 from sqlfront.catalog.replica_status import ReplicaStatus
 from sqlfront.catalog.stats import Statistics, execute_analyze
 from sqlfront.exec.check import check_table, execute_admin_check
@@ -67,6 +67,16 @@ class FakeSession:
 
     def __post_init__(self) -> None:
         self.database.sessions[self.id] = self
+
+    @property
+    def storage(self) -> EmbeddedStore:
+        return self.database.storage  # type: ignore[no-any-return]
+
+    def seen(self, schema: Schema) -> Schema:
+        return schema
+
+    def layered(self, reader: Reader) -> Reader:
+        return reader
 
     def note(self, code: int, message: str) -> None:
         self.warnings.append(("Note", code, message))

@@ -18,9 +18,11 @@ from tests.slt.stores import CLUSTER, COLUMNAR_CLUSTER, EMBEDDED, STORES
 FILES = Path(__file__).parent / "files"
 SHOWN = 15
 FAST_TOPICS = {
-    "pushed": frozenset({"aggregates", "group_by", "order_limit", "subqueries", "types"}),
-    CLUSTER: frozenset({"auto_increment", "constraints", "ddl", "delete", "joins", "transactions", "update"}),
-    COLUMNAR_CLUSTER: frozenset({"aggregates", "group_by"}),
+    "pushed": frozenset({"aggregates", "group_by", "order_limit", "subqueries", "temporary", "types"}),
+    CLUSTER: frozenset(
+        {"auto_increment", "constraints", "ddl", "delete", "joins", "temporary", "transactions", "update"}
+    ),
+    COLUMNAR_CLUSTER: frozenset({"aggregates", "group_by", "temporary"}),
 }
 """What the fast run has of stores whose files take longer; none of those that are not named."""
 

@@ -22,6 +22,7 @@ SCHEMAS = {
     "string key": "create table t (k varchar(5) primary key, v int, w varchar(5), u int unique)",
     "composite key": "create table t (k int, v int, w varchar(5), u int unique, primary key (u, k))",
     "no key": "create table t (k int, v int, w varchar(5), u int, unique (u))",
+    "temporary": "create temporary table t (k int primary key, v int, w varchar(5), u int unique)",
 }
 
 
