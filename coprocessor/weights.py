@@ -114,7 +114,7 @@ class Weights:
     def alike(self, text: str) -> str:
         """A text that strings have in common that are equal; its ASCII letters are capital (general_ci) or small.
 
-        Under general_ci it also sorts as the strings do. What is ASCII and printable stays so.
+        Under general_ci it also sorts as the strings do. What is ASCII and printable, or white space, stays so.
         """
         return text.translate(self._alike)
 
@@ -140,7 +140,8 @@ class Weights:
 
     def _texts_of_weights(self) -> Callable[[int], str]:
         """The function from a character to what stands for its weights: what is ASCII where that has the weight."""
-        own = {self.of(code): chr(code) for code in reversed(range(0x20, 0x7F)) if not 0x41 <= code <= 0x5A}
+        spaces_and_printable = (*reversed(range(0x20, 0x7F)), *range(0x09, 0x0E))
+        own = {self.of(code): chr(code) for code in spaces_and_printable if not 0x41 <= code <= 0x5A}
         return lambda code: "".join(own.get((w,)) or chr(_PRIVATE + w) for w in self.of(code))
 
     def _class_of(self, code: int) -> str:

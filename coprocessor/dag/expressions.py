@@ -19,10 +19,9 @@ from coprocessor.dag.signatures import BY_NUMBER, CASE, PUSHED, TRUTHS, Signatur
 from coprocessor.errors import BadRequest, CoprocessorError, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, nesting, transform
 from coprocessor.functions import cast_to, resolve, resolve_agg
-from coprocessor.functions.collation import is_ci
 from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind, type_digits
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS
-from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, TEXT, FieldType, Tp, decimal_type
+from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, STRING_TPS, TEXT, FieldType, Tp, decimal_type
 from kvstore.proto import tipb_pb2
 
 DEPTH_MAX = 200
@@ -34,6 +33,9 @@ _U64 = struct.Struct(">Q")
 _ESCAPE = ord("\\")
 _COLLATED = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "nulleq", "in", "like"})
 _PUSHED_COLLATIONS = frozenset({"", "utf8mb4_bin", "binary", "utf8mb4_0900_bin"})
+_WEIGHED_COLLATIONS = frozenset({"utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci"})
+"""Under these servers compare texts as we do; groups, orders and extremes of them are not asked for."""
+_TAKES_WEIGHED = _COLLATED | {"isnull"}
 
 _PUSHED_AGGREGATES = ("count", "sum", "avg", "min", "max", "any_value", "bit_and", "bit_or", "bit_xor")
 _AGGREGATES = {name: AGGREGATES[name].tipb or "" for name in _PUSHED_AGGREGATES}
@@ -191,7 +193,8 @@ def _check_argument(signature: Signature, arg: Expr, want: str) -> None:
     ft = arg.type
     if isinstance(arg, Const) and arg.value is None and kind(ft) in (want, "null"):
         return
-    if kind(ft) != want or not _plain(ft):
+    weighed = ft.is_text and ft.tp in STRING_TPS and ft.collate in _WEIGHED_COLLATIONS
+    if kind(ft) != want or not (_plain(ft) or (weighed and signature.func in _TAKES_WEIGHED)):
         raise Unsupported(f"{signature.name} of a {kind(ft)} on the wire")
     if signature.signed and ft.unsigned:
         raise Unsupported(f"{signature.name} of unsigned integers on the wire")
@@ -279,7 +282,7 @@ class Decoder:
             args = _like_arguments(args)
         args = _typed(signature, args)
         if signature.func in _COLLATED and signature.args[0] == "string":
-            args = _collated(args, wire.field_type.collate, signature)
+            args = _collated(args, wire.field_type.collate)
         result = field_type_of(wire.field_type) if wire.field_type.tp else BOOL
         if kind(result) != signature.result or (result.is_decimal and result.flen <= 0):
             result = self._resolved(signature, args)
@@ -357,11 +360,9 @@ def _like_arguments(args: tuple[Expr, ...]) -> tuple[Expr, ...]:
     return args[:2] if escape.value == _ESCAPE else (*args[:2], Const(chr(escape.value), TEXT))
 
 
-def _collated(args: tuple[Expr, ...], number: int, signature: Signature) -> tuple[Expr, ...]:
+def _collated(args: tuple[Expr, ...], number: int) -> tuple[Expr, ...]:
     """Arguments of a comparison of strings, compared as the request says."""
     collate = collation_name(number)
-    if is_ci(collate):
-        raise Unsupported(f"{signature.name} under {collate}")
     if collate == "binary" and any(arg.type.is_text for arg in args):
         collate = "utf8mb4_0900_bin"  # text compared byte by byte
     return tuple(_retyped(arg, collate) if arg.type.is_text or arg.type.tp == Tp.ENUM else arg for arg in args)

@@ -530,14 +530,15 @@ def make_table(info: TableInfo, db: DBInfo, *, columnar_default: bool = True) ->
     if reason_against_reading(info) is not None:
         info, stored = TableInfo(id=info.id, name=info.name), info
         return replace(make_table(info, db, columnar_default=columnar_default), info=stored, revision=stored.revision)
-    keyed = {part.offset for i in info.indexes if is_keyed_as_here(info, i) for part in i.columns}
+    kept = [i for i in info.indexes if is_keyed_as_here(info, i)]
+    keyed = {part.offset for i in kept for part in i.columns}
     shown = (c for c in info.columns if c.state == State.PUBLIC and (not c.hidden or c.offset in keyed))
     public = sorted(shown, key=lambda c: (c.hidden, c.offset))
     columns = tuple(replace(make_column(c), offset=i) for i, c in enumerate(public))
     places = {c.offset: i for i, c in enumerate(public)}
     handle_offset = -1
     common: tuple[IndexColumn, ...] = ()
-    indexes = [_make_index(i, places) for i in info.indexes if is_keyed_as_here(info, i)]
+    indexes = [_make_index(i, places) for i in kept]
     primary = next((i for i in indexes if i.primary), None)
     if info.pk_is_handle:
         handle_offset = next(i for i, c in enumerate(public) if c.has(Flag.PRI_KEY))
@@ -566,7 +567,7 @@ def make_table(info: TableInfo, db: DBInfo, *, columnar_default: bool = True) ->
             _make_index(i, places)
             for i in info.indexes
             if i.state == State.PUBLIC
-            and not is_keyed_as_here(info, i)
+            and i not in kept
             and is_shown(i)
             and all(part.offset in places for part in i.columns)
         ),

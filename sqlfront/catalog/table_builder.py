@@ -388,8 +388,7 @@ def build_index(info: TableInfo, key: KeySpec) -> IndexInfo:
     if len(info.indexes) >= INDEXES_MAX:
         raise error(1069, f"Too many keys specified; max {INDEXES_MAX} keys allowed", position=key.position)
     if not key.name:
-        functional = any(part.expr for part in key.parts)
-        key = replace(key, name=_choose_name(info, "expression_index" if functional else key.parts[0].column))
+        key = replace(key, name=_choose_name(info, key))
     check_comment(key.comment, COLUMN_COMMENT_MAX, 1688, f"index '{key.name}'")
     check_name(key.name, 1280, "index", key.position)
     if key.name.upper() == PRIMARY:
@@ -402,10 +401,15 @@ def build_index(info: TableInfo, key: KeySpec) -> IndexInfo:
     return new_index(info, key.name, columns, unique=key.kind == "unique", comment=key.comment)
 
 
-def _choose_name(info: TableInfo, column: str) -> str:
-    name, number = column, 2
+def _choose_name(info: TableInfo, key: KeySpec) -> str:
+    """A free name like that of the key's first column, or `expression_index`, as TiDB calls it."""
+    column = info.column(key.parts[0].column)
+    first = key.parts[0].column if column is None else column.name
+    if any(part.expr for part in key.parts):
+        first = "expression_index"
+    name, number = first, 2
     while info.index(name) is not None or name.upper() == PRIMARY:
-        name, number = f"{column}_{number}", number + 1
+        name, number = f"{first}_{number}", number + 1
     return name
 
 

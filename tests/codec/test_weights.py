@@ -65,7 +65,7 @@ def test_general_texts_also_sort_as_their_weights(a: str, b: str) -> None:
 
 
 @pytest.mark.parametrize("collate", ALL)
-@given(text=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=8))
+@given(text=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E) | st.sampled_from("\t\n\v\f\r"), max_size=8))
 def test_printable_ascii_is_folded_as_duckdb_folds_it(collate: str, text: str) -> None:
     folded = text.upper() if collate == GENERAL else text.lower()
     assert table(collate).alike(text) == folded

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 
 from coprocessor import types as t
 from coprocessor.dag.codec import decode_dag, encode_dag
-from coprocessor.dag.expressions import Decoder, can_push, can_push_agg, encode_expr
+from coprocessor.dag.expressions import Decoder, can_group_by, can_push, can_push_agg, encode_expr
 from coprocessor.dag.plan import Aggregation, Dag, Projection, Selection, TopN
 from coprocessor.dag.signatures import BY_NUMBER, CASE, PUSHED, number_of
+from coprocessor.env import Env
 from coprocessor.errors import BadRequest, Unsupported
+from coprocessor.evaluate import compile_expr
 from coprocessor.expr import Agg, Call, Column, Const, Expr, OrderKey, Param
 from coprocessor.functions import resolve, resolve_agg
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS
@@ -116,6 +118,14 @@ def test_strings_compare_by_the_collation_of_the_result() -> None:
     call = resolve("eq", (Column(0, t.varchar(5)), Const("a", t.TEXT)))
     wire = encode_expr(call, dt.UTC)
     assert (wire.sig, wire.field_type.tp, wire.field_type.collate) == (143, 8, -46)
+    weighed = t.varchar(5).with_(collate="utf8mb4_unicode_ci")
+    wire = encode_expr(resolve("eq", (Column(0, weighed), Const("STRASSE", t.TEXT))), dt.UTC)
+    assert wire.field_type.collate == -224
+    assert [child.field_type.collate for child in wire.children] == [-224, -46]
+    for collate, rows in ((-224, ["Straße", "strasse "]), (-45, ["strasse "]), (-46, [])):
+        wire.field_type.collate = collate
+        found = compile_expr(_decode(wire, t.varchar(9)), {0: 0})
+        assert [text for text in ("Straße", "strasse ", "x") if found((text,), Env())] == rows
 
 
 def _decode(wire: tipb_pb2.Expr, *types: FieldType) -> Expr:
@@ -136,7 +146,8 @@ def test_what_is_not_supported_is_named() -> None:
         _decode(wire)
     wire = tipb_pb2.Expr(tp="ScalarFunc", sig=143, children=[_column(0, 15)] * 2)
     wire.field_type.tp, wire.field_type.collate = 8, -45
-    with pytest.raises(Unsupported, match="utf8mb4_general_ci"):
+    wire.field_type.collate = -46 - 1000
+    with pytest.raises(Unsupported, match="collation -1046"):
         _decode(wire, t.varchar(5))
     with pytest.raises(Unsupported, match="DISTINCT"):
         Decoder((t.BIGINT,), dt.UTC).agg(tipb_pb2.Expr(tp="Count", children=[_column(0)], has_distinct=True))
@@ -170,7 +181,11 @@ def test_the_allow_list() -> None:
     assert can_push(resolve("eq", (s, Const("a", t.TEXT))))
     assert can_push(resolve("lt", (n, u)))
     assert not can_push(resolve("plus", (n, u)))
-    assert not can_push(resolve("eq", (ci, Const("a", t.TEXT))))
+    assert can_push(resolve("eq", (ci, Const("a", t.TEXT))))
+    assert can_push(resolve("like", (ci, Const("a%", t.TEXT))))
+    assert can_push(resolve("isnull", (ci,)))
+    assert not can_push(resolve("lower", (ci,)))
+    assert not can_group_by(ci)
     assert not can_push(resolve("eq", (enum, Const("red", t.TEXT))))
     assert not can_push(resolve("div", (n, n)))
     assert not can_push(resolve("inet_aton", (s,)))
