@@ -61,13 +61,13 @@ def bind_group_concat(binder: ExprBinder, node: exp.GroupConcat) -> Expr:
 
 
 def _arguments(binder: ExprBinder, args: Sequence[exp.Expression]) -> list[Expr]:
-    saved = binder.aliases, binder.inside_aggregate
+    saved = binder.aliases, binder.inside_aggregate, binder.allow_windows
     binder.aliases = {n: e for n, e in binder.aliases.items() if not has_aggregate(e)}
-    binder.inside_aggregate = True
+    binder.inside_aggregate, binder.allow_windows = True, False
     try:
         return binder.bind_all(args)
     finally:
-        binder.aliases, binder.inside_aggregate = saved
+        binder.aliases, binder.inside_aggregate, binder.allow_windows = saved
 
 
 def _outer_columns(scope: Scope) -> list[tuple[Scope, set[int]]]:
