@@ -16,7 +16,7 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor.expr import Agg, Expr, OrderKey, children, columns, walk
 from sqlfront.bind.messages import position_of, refuse
-from sqlfront.errors import ER_INVALID_GROUP_FUNC_USE, error
+from sqlfront.errors import ER_INVALID_GROUP_FUNC_USE, error, unsupported
 from sqlfront.plan.rules.push_filters import substitute
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def _placed(binder: ExprBinder, agg: Agg, node: exp.Expression, around: Sequence
     nested = nested or (there is not None and there.inside_aggregate)
     if there is None or nested or not there.allow_aggregates:
         raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
+    if not columns(spelled).isdisjoint({c.id for c in of.named.values()}):
+        raise unsupported("an item of the select list, named by a subquery in an aggregate", position=position_of(node))
     if of is own:
         return agg
     for scope, outer in itertools.takewhile(lambda pair: pair[0] is not of, around):

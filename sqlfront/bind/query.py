@@ -180,7 +180,7 @@ class QueryBinder:
                 raise unsupported("UNION and UNION ALL between the recursive members of a Common Table Expression")
             block = f"recursive query block of Recursive Common Table Expression '{name}'"
             read = [table for table in member.expression.find_all(exp.Table) if _is_named(table, name)]
-            if len(read) > 1 or read[0].find_ancestor(exp.Select, exp.Subquery) is not member.expression.unnest():
+            if len(read) > 1 or read[0].find_ancestor(exp.Select) is not member.expression.unnest():
                 message = f"In {block}, the recursive table must be referenced only once, and not in any subquery"
                 raise error(3577, message, position=position_of(read[-1]))
             right = self.query(member.expression, _sibling(around))
