@@ -207,10 +207,10 @@ class QueryBinder:
         current: exp.Expression = node
         while isinstance(current, exp.SetOperation) and not (current is not node and _has_tail(current)):
             chain.append(current)
-            current = current.left
+            current = current.this
         plan = self.query(current, Scope(scope) if scope.parent is None else _sibling(scope), item_texts)
         for op in reversed(chain):
-            right = self.query(op.right, _sibling(scope))
+            right = self.query(op.expression, _sibling(scope))
             plan = self._combine(op, plan, right)
         return self._ordered(plan, node, Scope(scope))
 
@@ -601,9 +601,9 @@ def _recursive_members(query: exp.Expression, name: str) -> tuple[exp.Expression
     """Cuts a chain of UNIONs: what stands before its recursive members, and the UNIONs whose right these are."""
     members: list[exp.Union] = []
     current = query
-    while isinstance(current, exp.Union) and not (members and _has_tail(current)) and _reads(current.right, name):
+    while isinstance(current, exp.Union) and not (members and _has_tail(current)) and _reads(current.expression, name):
         members.append(current)
-        current = current.left
+        current = current.this
     return current, members[::-1]
 
 
