@@ -41,19 +41,22 @@ def bind_aggregate(binder: ExprBinder, name: str, args: Sequence[exp.Expression]
 
 
 def bind_group_concat(binder: ExprBinder, node: exp.GroupConcat) -> Expr:
+    from sqlfront.bind.select import ordinal
+
     inner = node.this
     around = _outer_columns(binder.scope)
-    keys: list[OrderKey] = []
     separator = node.args.get("separator")
+    ordered: Sequence[exp.Expression] = []
     if isinstance(inner, exp.Order):
         ordered = inner.expressions
         inner = inner.this
-        bound = _arguments(binder, [o.this for o in ordered])
-        keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
     distinct = isinstance(inner, exp.Distinct)
     items = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
     if len(items) == 1 and isinstance(items[0], exp.Concat):
         items = items[0].expressions
+    places = [ordinal(o.this, len(items), "order clause") for o in ordered]
+    bound = _arguments(binder, [o.this if i is None else items[i] for o, i in zip(ordered, places, strict=True)])
+    keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
     mark = separator.this if isinstance(separator, exp.Literal) else ","
     args = _arguments(binder, items)
     agg = fn.resolve_agg("group_concat", args, distinct=distinct, order_by=keys, separator=mark)
