@@ -16,7 +16,7 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor.expr import Agg, Expr, OrderKey, children, columns, walk
 from sqlfront.bind.messages import position_of, refuse
-from sqlfront.errors import ER_BAD_FIELD, ER_INVALID_GROUP_FUNC_USE, error
+from sqlfront.errors import ER_INVALID_GROUP_FUNC_USE, error, unsupported
 from sqlfront.plan.rules.push_filters import substitute
 
 if TYPE_CHECKING:
@@ -42,40 +42,36 @@ def bind_aggregate(binder: ExprBinder, name: str, args: Sequence[exp.Expression]
 
 def bind_group_concat(binder: ExprBinder, node: exp.GroupConcat) -> Expr:
     """GROUP_CONCAT([DISTINCT] items ORDER BY keys SEPARATOR mark); a number as a key is an item's."""
+    from sqlfront.bind.select import ordinal
+
     inner = node.this
     around = _outer_columns(binder.scope)
-    ordered: list[exp.Ordered] = []
     separator = node.args.get("separator")
+    ordered: Sequence[exp.Expression] = []
     if isinstance(inner, exp.Order):
         ordered = inner.expressions
         inner = inner.this
     distinct = isinstance(inner, exp.Distinct)
-    nodes = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
-    if len(nodes) == 1 and isinstance(nodes[0], exp.Concat):
-        nodes = nodes[0].expressions
-    items = _arguments(binder, nodes)
-    keys = [OrderKey(_key(binder, o.this, items), bool(o.args.get("desc"))) for o in ordered]
+    items = inner.expressions if isinstance(inner, (exp.Distinct, exp.Tuple)) else [inner]
+    if len(items) == 1 and isinstance(items[0], exp.Concat):
+        items = items[0].expressions
+    places = [ordinal(o.this, len(items), "order clause") for o in ordered]
+    bound = _arguments(binder, [o.this if i is None else items[i] for o, i in zip(ordered, places, strict=True)])
+    keys = [OrderKey(e, bool(o.args.get("desc"))) for e, o in zip(bound, ordered, strict=True)]
     mark = separator.this if isinstance(separator, exp.Literal) else ","
-    agg = fn.resolve_agg("group_concat", items, distinct=distinct, order_by=keys, separator=mark)
+    args = _arguments(binder, items)
+    agg = fn.resolve_agg("group_concat", args, distinct=distinct, order_by=keys, separator=mark)
     return _placed(binder, agg, node, around)
 
 
-def _key(binder: ExprBinder, node: exp.Expression, items: Sequence[Expr]) -> Expr:
-    if not isinstance(node, exp.Literal) or node.is_string or not node.this.isdigit():
-        return _arguments(binder, [node])[0]
-    if not 1 <= int(node.this) <= len(items):
-        raise error(ER_BAD_FIELD, f"Unknown column '{node.this}' in 'order clause'", position=position_of(node))
-    return items[int(node.this) - 1]
-
-
 def _arguments(binder: ExprBinder, args: Sequence[exp.Expression]) -> list[Expr]:
-    saved = binder.aliases, binder.inside_aggregate
+    saved = binder.aliases, binder.inside_aggregate, binder.allow_windows
     binder.aliases = {n: e for n, e in binder.aliases.items() if not has_aggregate(e)}
-    binder.inside_aggregate = True
+    binder.inside_aggregate, binder.allow_windows = True, False
     try:
         return binder.bind_all(args)
     finally:
-        binder.aliases, binder.inside_aggregate = saved
+        binder.aliases, binder.inside_aggregate, binder.allow_windows = saved
 
 
 def _outer_columns(scope: Scope) -> list[tuple[Scope, set[int]]]:
@@ -100,6 +96,8 @@ def _placed(binder: ExprBinder, agg: Agg, node: exp.Expression, around: Sequence
     nested = nested or (there is not None and there.inside_aggregate)
     if there is None or nested or not there.allow_aggregates:
         raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
+    if not columns(spelled).isdisjoint({c.id for c in of.named.values()}):
+        raise unsupported("an item of the select list, named by a subquery in an aggregate", position=position_of(node))
     if of is own:
         return agg
     for scope, outer in itertools.takewhile(lambda pair: pair[0] is not of, around):

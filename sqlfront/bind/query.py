@@ -26,6 +26,7 @@ from sqlfront.catalog.model import Table
 from sqlfront.catalog.partitions import find_definitions
 from sqlfront.errors import (
     ER_BAD_FIELD,
+    DatabaseError,
     error,
     unsupported,
 )
@@ -33,8 +34,11 @@ from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
     NO_INDEX,
     ONE_ROW,
+    Aggregate,
     Cte,
     CteRef,
+    Distinct,
+    Filter,
     Join,
     Limit,
     Lock,
@@ -47,6 +51,7 @@ from sqlfront.plan.nodes import (
     Sort,
     Values,
     Virtual,
+    WindowNode,
     With,
 )
 
@@ -135,11 +140,10 @@ class QueryBinder:
     def _recursive(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> list[Cte]:
         """The recursion, and with LIMIT a second one over it, which has the name."""
         union = item.this
-        if not isinstance(union, exp.Union) or _reads(union.left, name):
-            raise error(
-                3573, f"Recursive Common Table Expression '{name}' should contain a UNION", position=position_of(item)
-            )
-        seed = self.query(union.left, Scope(scope))
+        first, members = _recursive_members(union, name)
+        if not members or _reads(first, name):
+            raise _no_recursion(union, name, position_of(item))
+        seed = self.query(first, Scope(scope))
         self.ctx.next_cte += 1
         cte_id = self.ctx.next_cte
         # What the seed calls a short string or a small integer may grow: MySQL widens nothing, but strings need room.
@@ -150,13 +154,13 @@ class QueryBinder:
         )
         inner = Scope(scope)
         inner.ctes[name.casefold()] = Cte(cte_id, name, cols, seed)
-        step = self.query(union.right, inner)
+        step = self._recursive_step(members, name, inner)
         if len(step.cols) != len(cols):
             raise error(
                 1222, "The used SELECT statements have a different number of columns", position=position_of(item)
             )
         seed, step = self._cast_all(seed, cols), self._cast_all(step, cols)
-        recursion = Cte(cte_id, name, cols, seed, step, bool(union.args["distinct"]))
+        recursion = Cte(cte_id, name, cols, seed, step, bool(members[0].args["distinct"]))
         if union.args.get("order") is not None:
             raise unsupported("ORDER BY over UNION in recursive Common Table Expression")
         every = CteRef(cte_id, name, tuple(replace(c, id=self.ctx.new_id()) for c in cols))
@@ -169,6 +173,25 @@ class QueryBinder:
         enough = [n for n in (limited.count, limited.offset) if n is not None]
         recursion = replace(recursion, enough=fn.resolve("plus", enough) if len(enough) > 1 else enough[0])
         return [recursion, Cte(self.ctx.next_cte, name, every.cols, limited)]
+
+    def _recursive_step(self, members: Sequence[exp.Union], name: str, around: Scope) -> Node:
+        """What the recursive members make of the last rows; raises 3575 and 3577 for what MySQL forbids them."""
+        plan: Node | None = None
+        for member in members:
+            if bool(member.args["distinct"]) != bool(members[0].args["distinct"]):
+                raise unsupported("UNION and UNION ALL between the recursive members of a Common Table Expression")
+            block = f"recursive query block of Recursive Common Table Expression '{name}'"
+            read = [table for table in member.expression.find_all(exp.Table) if _is_named(table, name)]
+            if len(read) > 1 or read[0].find_ancestor(exp.Select) is not member.expression.unnest():
+                message = f"In {block}, the recursive table must be referenced only once, and not in any subquery"
+                raise error(3577, message, position=position_of(read[-1]))
+            right = self.query(member.expression, _sibling(around))
+            if _aggregates(right):
+                message = f"Recursive Common Table Expression '{name}' can contain neither aggregation nor window "
+                raise error(3575, f"{message}functions in recursive query block", position=position_of(read[0]))
+            plan = right if plan is None else self._combine(member, plan, right)
+        assert plan is not None
+        return plan
 
     def _cast_all(self, plan: Node, cols: Sequence[PlanColumn]) -> Node:
         """Projects a plan to the types of `cols`."""
@@ -186,10 +209,10 @@ class QueryBinder:
         current: exp.Expression = node
         while isinstance(current, exp.SetOperation) and not (current is not node and _has_tail(current)):
             chain.append(current)
-            current = current.left
+            current = current.this
         plan = self.query(current, Scope(scope) if scope.parent is None else _sibling(scope), item_texts)
         for op in reversed(chain):
-            right = self.query(op.right, _sibling(scope))
+            right = self.query(op.expression, _sibling(scope))
             plan = self._combine(op, plan, right)
         return self._ordered(plan, node, Scope(scope))
 
@@ -575,7 +598,36 @@ def _with_tail(node: exp.Subquery) -> exp.Select:
 
 
 def _reads(node: exp.Expression, name: str) -> bool:
-    return any(not t_.db and t_.name.casefold() == name.casefold() for t_ in node.find_all(exp.Table))
+    return any(_is_named(table, name) for table in node.find_all(exp.Table))
+
+
+def _is_named(table: exp.Table, name: str) -> bool:
+    return not table.db and table.name.casefold() == name.casefold()
+
+
+def _recursive_members(query: exp.Expression, name: str) -> tuple[exp.Expression, list[exp.Union]]:
+    """Cuts a chain of UNIONs: what stands before its recursive members, and the UNIONs whose right these are."""
+    members: list[exp.Union] = []
+    current = query
+    while isinstance(current, exp.Union) and not (members and _has_tail(current)) and _reads(current.expression, name):
+        members.append(current)
+        current = current.this
+    return current, members[::-1]
+
+
+def _no_recursion(query: exp.Expression, name: str, position: int) -> DatabaseError:
+    cte = f"Recursive Common Table Expression '{name}'"
+    if not isinstance(query, exp.Union):
+        return error(3573, f"{cte} should contain a UNION", position=position)
+    message = "should have one or more non-recursive query blocks followed by one or more recursive ones"
+    return error(3574, f"{cte} {message}", position=position)
+
+
+def _aggregates(node: Node) -> bool:
+    """Whether a query's own rows are groups, or have window functions."""
+    while isinstance(node, (Project, Sort, Limit, Filter, Distinct)):
+        node = node.child
+    return isinstance(node, (Aggregate, WindowNode))
 
 
 def _renamed(cols: tuple[PlanColumn, ...], names: Sequence[str], position: int) -> tuple[PlanColumn, ...]:

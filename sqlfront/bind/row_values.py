@@ -33,14 +33,20 @@ def row_items(node: exp.Expression) -> list[exp.Expression] | None:
 
 
 def wide_query(node: exp.Expression) -> int:
-    """How many columns a subquery selects, where there are several and no `*` is among them; else 0."""
+    """How many columns a subquery selects, where they are listed and several; else 0."""
+    width = _width(node)
+    return width if width > 1 else 0
+
+
+def _width(node: exp.Expression) -> int:
+    """How many columns a subquery selects; 0 where a `*` is among them."""
     if not isinstance(node, exp.Subquery):
         return 0
     query = node.this
     while isinstance(query, (exp.SetOperation, exp.Subquery)):
         query = query.this
     listed = query.expressions if isinstance(query, exp.Select) else []
-    return len(listed) if len(listed) > 1 and not any(item.is_star for item in listed) else 0
+    return 0 if any(item.is_star for item in listed) else len(listed)
 
 
 def wrong_columns(count: int, node: exp.Expression) -> DatabaseError:
@@ -109,7 +115,7 @@ def row_subquery(
     """A comparison with the one row of a query, made in a query over it: NULL without a row, and with `always` that of
     a row of NULLs.
     """
-    if wide_query(query) not in (0, width):
+    if _width(query) not in (0, width):
         raise wrong_columns(width, query)
     # the names tell the row from those of such queries around this one
     table = f"row_subquery_{binder.ctx.new_id()}"

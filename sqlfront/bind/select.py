@@ -179,7 +179,9 @@ class SelectBinder:
         """
         out: dict[str, list[Column]] = {}
         for node in group.expressions if group else ():
-            if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
+            if not isinstance(node, exp.Column) or isinstance(node.this, exp.Star):
+                continue
+            if node.table or not self.scope.is_ambiguous(node.name):  # else it is one of the select list
                 column = self.scope.local(node.db, node.table, node.name, position_of(node), "group statement")
                 if column is not None and column.ref() not in out.setdefault(column.name.casefold(), []):
                     out[column.name.casefold()].append(column.ref())

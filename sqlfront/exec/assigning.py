@@ -26,7 +26,7 @@ from sqlfront.bind.literals import type_of
 from sqlfront.bind.messages import text_of
 from sqlfront.bind.query import QueryBinder
 from sqlfront.errors import DatabaseError, unsupported
-from sqlfront.exec.context import environment
+from sqlfront.exec.context import environment, read_variables_as
 from sqlfront.exec.control import evaluate
 from sqlfront.exec.dml import InsertChange
 from sqlfront.exec.query import compile_query, result_columns
@@ -78,7 +78,7 @@ def inserting(
         plan = replace(plan, query=inner)
     change = InsertChange(session, plan, ctx.schema)
     change.items = [compile_expr(item, layout) for item in items]
-    change.assigns, change.alone = True, None
+    change.assigned, change.alone = _types(ctx), None
     return change
 
 
@@ -102,6 +102,11 @@ def _bind(
     ctx.user_variables = {**session.user_variables, **read}
     ctx.assigned = {}
     return bind(ctx), ctx
+
+
+def _types(ctx: BindContext) -> dict[str, FieldType]:
+    """What those who read the variables that are assigned are told."""
+    return {name: ctx.user_variables[name][1] for name in ctx.assigned or () if name in ctx.user_variables}
 
 
 def _as_read(assigned: FieldType, value: object) -> FieldType:
@@ -173,9 +178,11 @@ class Assigning:
             self._query = compile_query(inner, session.variables.zone)
         layout = {c.id: place for place, c in enumerate(root.cols)}
         self._items = [compile_expr(item, layout) for item in items[:width]]
+        self._types = _types(ctx)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)
+        read_variables_as(env, self._types)
         result: Result = self._query.run(session, params)
         rows: list[Row] = []
         try:

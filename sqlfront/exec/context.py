@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from coprocessor.convert import converter
 from coprocessor.env import Env
 from coprocessor.quota import Quota
+from coprocessor.types import FieldType
 from sqlfront.bind.literals import type_of
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ class StatementContext(dict[tuple[object, ...], object]):
         super().__init__()
         self._session = session
         self._now = time.time_ns()
+        self.read: Callable[[str, object], object] = lambda name, value: value
+        """What those who read a user variable get for its value."""
 
     def __missing__(self, key: tuple[object, ...]) -> object:
         value = self[key] = self._value(key)
@@ -72,17 +77,32 @@ class StatementContext(dict[tuple[object, ...], object]):
             case "assign":
                 return self.assign
             case "uservar":
-                return session.user_variables.get(str(key[1]), (None, None))[0]
+                return self.read(str(key[1]), session.user_variables.get(str(key[1]), (None, None))[0])
         raise KeyError(key)
 
     def assign(self, name: str, value: object) -> None:
         """Gives a user variable a value, which the rest of the statement sees."""
-        self["uservar", name] = value
+        self["uservar", name] = self.read(name, value)
         self._session.user_variables[name] = (value, type_of(value))
 
     def _clock(self, zone: dt.tzinfo, fsp: int) -> dt.datetime:
         """The time of the statement: the clock's, or what SET timestamp says."""
         return _moment(self._session.variables.timestamp_ns or self._now, zone, fsp)
+
+
+def read_variables_as(env: Env, types: Mapping[str, FieldType]) -> None:
+    """Gives user variables one type for those who read them in an execution, whatever they are assigned."""
+    assert isinstance(env.context, StatementContext)
+
+    def read(name: str, value: object) -> object:
+        wanted = types.get(name)
+        if value is None or wanted is None:
+            return value
+        has = type_of(value)
+        same = has.tp == wanted.tp or (has.is_integer and wanted.is_integer)
+        return value if same else converter(has, wanted)(env, value)
+
+    env.context.read = read
 
 
 def _moment(now_ns: int, zone: dt.tzinfo, fsp: int) -> dt.datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from coprocessor.evaluate import Closure, Env, compile_expr
+from coprocessor.types import FieldType
 from kvstore import errors as kv
 from kvstore.client.api import Reader, Transaction
 from sqlfront.bind.dml import (
@@ -26,7 +27,7 @@ from sqlfront.bind.dml import (
 from sqlfront.catalog.model import Column, Schema, Table
 from sqlfront.errors import ER_DUP_ENTRY, DatabaseError
 from sqlfront.exec.constraints import forgive
-from sqlfront.exec.context import environment
+from sqlfront.exec.context import environment, read_variables_as
 from sqlfront.exec.direct import order_by
 from sqlfront.exec.filler import ColumnFiller, implicit_default
 from sqlfront.exec.foreign_keys import ReferenceChanges, References
@@ -144,8 +145,8 @@ class InsertChange:
         self.query = None if plan.query is None else compile_source(session, plan.query)
         self.items: list[Closure] = []
         """What is inserted, over the rows of the query; without any the rows themselves."""
-        self.assigns = False
-        """Whether user variables are assigned on the way."""
+        self.assigned: Mapping[str, FieldType] = {}
+        """The user variables that are assigned on the way, and what those who read them are told."""
         own = {i: p for p, i in enumerate(plan.new)} if plan.reads_row else {}
         self.rows = [[None if isinstance(e, DefaultValue) else compile_expr(e, own) for e in row] for row in plan.rows]
         self.filler = ColumnFiller(
@@ -185,7 +186,7 @@ class InsertChange:
         if self.filler_warns:
             filler = ColumnFiller(self.table, session.variables.zone, strict=filler.strict, warn=session.warn)
 
-        variables = dict(session.user_variables) if self.assigns else None
+        variables = dict(session.user_variables) if self.assigned else None
 
         def work(txn: Transaction, pessimistic: bool) -> Result:
             if variables is not None:  # what was assigned before a race was lost
@@ -233,6 +234,8 @@ class _InsertRun:
         self.filler = filler
         self.params = params
         self.env = environment(session, params, writing=True)
+        if change.assigned:
+            read_variables_as(self.env, change.assigned)
         self.changes = change.references.begin(session, txn, pessimistic)
         self.writer = row_writer(session, txn, change.table, pessimistic, changes=self.changes)
         self.generated = 0

@@ -134,10 +134,12 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
     """Prefixes the names of ordinary calls, so that sqlglot leaves them as they are written.
 
     Its own function nodes rename, reorder and rewrite arguments for other dialects; the catalogue wants MySQL's words.
-    Temporal literals (`DATE '...'`, `{d '...'}`) become calls too, and unary plus, which sqlglot does not know, goes.
+    Temporal literals (`DATE '...'`, `{d '...'}`) become calls too, `{OJ ...}` round a join becomes parentheses, and
+    unary plus, which sqlglot does not know, goes.
     """
     out: list[Token] = []
     tokens = amounts_in_parentheses(tokens)
+    joins = 0
     i = 0
     while i < len(tokens):
         token = tokens[i]
@@ -163,6 +165,14 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
                 out += _literal_call(kind, token, tokens[i + 2], tokens[i + 3])
                 i += 4
                 continue
+        if token.token_type == TokenType.L_BRACE and after is not None and after.text.upper() == "OJ":
+            out.append(Token(TokenType.L_PAREN, "(", token.line, token.col, token.start, token.end))
+            joins += 1
+            i += 2
+            continue
+        if token.token_type == TokenType.R_BRACE and joins:
+            token = Token(TokenType.R_PAREN, ")", token.line, token.col, token.start, token.end)
+            joins -= 1
         if word in ("SIGNED", "UNSIGNED") and after is not None and after.text.upper() == "INT":
             del tokens[i + 1]
             after = tokens[i + 1] if i + 1 < len(tokens) else None
