@@ -31,8 +31,8 @@ from sqlfront.plan.rules.push_filters import substitute
 
 EXPECTED_ROWS_MAX = 2000.0
 """Rows of a path that are expected to be read, beyond which DuckDB reads all of them in less time."""
-READ_ROWS_MIN = 5000.0
-"""So many rows are read whatever the other path costs."""
+READ_ROWS_MIN, READ_ROWS_MAX = 5000.0, 100_000.0
+"""So many rows are read whatever the other path costs, and not more: the last take about a second."""
 LATE = 2.0
 """How many times more rows than expected a path with conditions on the way is charged for: those that pass need not lie
 evenly along it."""
@@ -135,7 +135,7 @@ def ordered(scan: Scan, keys: Keys, wanted: float, estimator: Estimator, costs: 
     if best is None or best.cost >= all_rows:
         return None
     each = _cost(best, 1.0, costs) - _cost(best, 0.0, costs)
-    rows_max = max(READ_ROWS_MIN, all_rows / each)
+    rows_max = min(max(READ_ROWS_MIN, all_rows / each), READ_ROWS_MAX)
     return Ordered(replace(scan, access=best), way == "reverse", best.rows, rows_max)
 
 
