@@ -36,11 +36,13 @@ from sqlfront.exec.partitioned import row_writer
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
-from sqlfront.exec.sources import TooManyRows
+from sqlfront.exec.sources import TooManyRows, at_most
 from sqlfront.exec.statement import bind_context
 from sqlfront.parse import Delete, Insert, Parsed, Update
-from sqlfront.plan.nodes import Node, QueryPlan, Scan
+from sqlfront.plan.in_order import expected_count, ordered
+from sqlfront.plan.nodes import Node, Ordered, QueryPlan, Scan, Sort
 from sqlfront.plan.optimize import choose_path, optimize, part_scans
+from sqlfront.plan.path_order import wanted_keys
 from sqlfront.plan.rules.fold_constants import fold_constants
 from sqlfront.result import Result
 
@@ -478,6 +480,9 @@ class TableChange:
         self.readings = [ScanReader(scan, self.tz) for scan in self.scans]
         layout = {c.id: i for i, c in enumerate(plan.scan.cols)}
         self.sort = order_by(plan.order, layout) if plan.order else None
+        self.ordered = _in_order(session, plan, self.scans)
+        """The path of which the first rows are the ones that LIMIT wants, where one costs less."""
+        self.first = [] if self.ordered is None else [ScanReader(self.ordered.scan, self.tz)]
         self.filler = ColumnFiller(self.table, self.tz, strict=session.variables.strict and not plan.ignore)
         self.assignments: Compiled | None = None
         self.changed: frozenset[int] = frozenset()
@@ -506,7 +511,7 @@ class TableChange:
         env = environment(session, params, writing=True)
         changes = self.references.begin(session, txn, pessimistic)
         writer = row_writer(session, txn, self.table, pessimistic, check_now=self.plan.ignore, changes=changes)
-        targets = self._targets(writer, env)
+        targets = self._targets(writer, env) if self.ordered is None else self._first_targets(writer, env)
         if self.assignments is None:
             deleted = 0
             delete = _deleter(session, writer, changes, self.plan.ignore)
@@ -540,17 +545,31 @@ class TableChange:
         info = f"Rows matched: {len(targets)}  Changed: {changed}  Warnings: {len(session.warnings)}"
         return Result(None, None, changed, 0, info)
 
-    def _targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row, bytes]]:
-        """The rows to change between their record keys and their bytes, locked, in order, as many as LIMIT allows."""
+    def _first_targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row, bytes]]:
+        """The same as `_targets`, by the path that has them in order, as long as that costs less."""
+        assert self.ordered is not None
+        try:
+            return self._targets(writer, env, self.ordered)
+        except TooManyRows:
+            return self._targets(writer, env)
+
+    def _targets(self, writer: RowWriter, env: Env, ordered: Ordered | None = None) -> list[tuple[bytes, Row, bytes]]:
+        """The rows to change between their record keys and their bytes, locked, in order, as many as LIMIT allows.
+        Raises TooManyRows where the path in order has too many."""
         out: list[tuple[bytes, Row, bytes]] = []
-        limit = self._limit(env) if self.sort is None else None
+        sort = self.sort if ordered is None else None
+        limit = self._limit(env) if sort is None else None
         to_lock: list[bytes] = []
         held, row_bytes = 0, TARGET_BYTES + VALUE_BYTES * len(self.table.columns)
-        for reading in self.readings:
+        for reading in self.readings if ordered is None else self.first:
             decode, predicates = reading._decode, reading.predicates
             # Keys that are known are locked and read at once, whether or not the rows satisfy all conditions.
             keys = reading.points(env) if writer.pessimistic and self.plan.limit is None else None
-            pairs = reading.pairs(writer.reader, env) if keys is None else writer.locked(keys).items()
+            pairs: Iterable[tuple[bytes, bytes]]
+            if ordered is not None:
+                pairs = at_most(reading.pairs(writer.reader, env, reverse=ordered.reverse), ordered.rows_max)
+            else:
+                pairs = reading.pairs(writer.reader, env) if keys is None else writer.locked(keys).items()
             for key, value in pairs:
                 if limit is not None and len(out) >= limit:
                     break
@@ -564,10 +583,10 @@ class TableChange:
                     if keys is None:
                         to_lock.append(key)
         env.quota.hold(held)
-        if self.sort is not None:
-            ordered = self.sort([(*row, key, value) for key, row, value in out], env)
+        if sort is not None:
+            rows = sort([(*row, key, value) for key, row, value in out], env)
             limit = self._limit(env)
-            out = [(row[-2], row[:-2], row[-1]) for row in (ordered if limit is None else ordered[:limit])]
+            out = [(row[-2], row[:-2], row[-1]) for row in (rows if limit is None else rows[:limit])]
             to_lock = [key for key, _, _ in out]
         writer.lock(to_lock)
         return out
@@ -647,6 +666,18 @@ def _planned_scans(session: Session, scan: Scan) -> list[Scan]:
     statistics = session.database.statistics
     parts = part_scans(folded)
     return [replace(part, access=replace(choose_path(part, statistics), cover=False)) for part in parts]
+
+
+def _in_order(session: Session, plan: ChangePlan, scans: Sequence[Scan]) -> Ordered | None:
+    """The path to the first rows of ORDER BY ... LIMIT, where it costs less than to read and sort all of them."""
+    if len(scans) != 1 or plan.limit is None or not plan.order:
+        return None
+    (scan,) = scans
+    keys = wanted_keys(Sort(scan, plan.order), (), scan)
+    found = None if keys is None else ordered(scan, keys, expected_count(plan.limit.count), session.database.statistics)
+    if found is None or found.scan.access is None:
+        return None
+    return replace(found, scan=replace(found.scan, access=replace(found.scan.access, cover=False)))
 
 
 class JoinedChange:

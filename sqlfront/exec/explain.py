@@ -501,9 +501,13 @@ def _explain_change(
                 task = "duckdb" if isinstance(change.query, ResidualQuery) else "direct"
                 lines += _lines(below, 1, task, None, _Notes())
         case TableChange():
+            notes, scans = _Notes(), change.scans
+            if change.ordered is not None:
+                scans = [change.ordered.scan]
+                notes.reverse[id(scans[0])] = change.ordered.reverse
             lines = [
                 Line(verb, 0, None, "direct", f"table:{change.table.name}", ""),
-                *(line for scan in change.scans for line in _lines(scan, 1, "kv", None, _Notes())),
+                *(line for scan in scans for line in _lines(scan, 1, "kv", None, notes)),
             ]
         case JoinedChange():
             names = ", ".join(target.table.name for target in change.plan.targets)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from coprocessor.evaluate import Env
 from kvstore.client.api import Reader
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sqlfront.exec.pushing import Pushing
 
 Source = Callable[["Reader | None", Env, "Pushing | None"], Iterator[list[Row]]]
+
+
+_T = TypeVar("_T")
 
 
 class TooManyRows(Exception):
@@ -74,3 +77,11 @@ def _at_most(chunks: Iterator[list[Row]], rows_max: float) -> Iterator[list[Row]
             raise TooManyRows
         yield chunk
         count += len(chunk)
+
+
+def at_most(pairs: Iterable[_T], rows_max: float) -> Iterator[_T]:
+    """The same one by one."""
+    for count, pair in enumerate(pairs):
+        if count > rows_max:
+            raise TooManyRows
+        yield pair

@@ -12,6 +12,7 @@ from dataclasses import replace
 from coprocessor.expr import Call, Column, Const, Expr
 from coprocessor.types import BOOL, Tp
 from sqlfront.plan.access import (
+    LOCAL,
     ROW_COST,
     SORT_ROW_COST,
     Access,
@@ -31,8 +32,8 @@ from sqlfront.plan.rules.push_filters import substitute
 
 EXPECTED_ROWS_MAX = 2000.0
 """Rows of a path that are expected to be read, beyond which DuckDB reads all of them in less time."""
-READ_ROWS_MIN = 5000.0
-"""So many rows are read whatever the other path costs."""
+READ_ROWS_MIN, READ_ROWS_MAX = 5000.0, 100_000.0
+"""So many rows are read whatever the other path costs, and not more: the last take about a second."""
 LATE = 2.0
 """How many times more rows than expected a path with conditions on the way is charged for: those that pass need not lie
 evenly along it."""
@@ -65,7 +66,7 @@ def limited_scan(node: Limit, estimator: Estimator, costs: Costs) -> Node:
     keys = wanted_keys(below, under, scan) if isinstance(below, Sort) else ()
     if keys is None or (not keys and costs.by_requests):
         return node  # a store cuts rows in any order as it scans them
-    found = ordered(scan, keys, _wanted(node), estimator, costs)
+    found = ordered(scan, keys, expected_count(node.count, node.offset), estimator, costs)
     return node if found is None else _with_scan(node, replace(scan, in_order=found))
 
 
@@ -111,7 +112,7 @@ def _sorted_alike(column: Column) -> bool:
     return column.type.tp not in (Tp.ENUM, Tp.SET, Tp.JSON, Tp.BIT)
 
 
-def ordered(scan: Scan, keys: Keys, wanted: float, estimator: Estimator, costs: Costs) -> Ordered | None:
+def ordered(scan: Scan, keys: Keys, wanted: float, estimator: Estimator, costs: Costs = LOCAL) -> Ordered | None:
     """The cheapest path to the first `wanted` rows in an order that passes the conditions; None where to read all of
     them costs less."""
     access = scan.access
@@ -138,7 +139,7 @@ def ordered(scan: Scan, keys: Keys, wanted: float, estimator: Estimator, costs: 
     if best is None or best.cost >= all_rows:
         return None
     each = _cost(best, 1.0, costs) - _cost(best, 0.0, costs)
-    rows_max = max(READ_ROWS_MIN, all_rows / each)
+    rows_max = min(max(READ_ROWS_MIN, all_rows / each), READ_ROWS_MAX)
     return Ordered(replace(scan, access=best), way == "reverse", best.rows, rows_max)
 
 
@@ -149,12 +150,9 @@ def _cost(path: Access, rows: float, costs: Costs) -> float:
     return costs.path + rows * ROW_COST
 
 
-def _wanted(node: Limit) -> float:
-    return sum(
-        float(str(e.value or 0)) if isinstance(e, Const) else COUNT_GUESS
-        for e in (node.count, node.offset)
-        if e is not None
-    )
+def expected_count(*exprs: Expr | None) -> float:
+    """The rows that a LIMIT and an OFFSET are thought to name together."""
+    return sum(float(str(e.value or 0)) if isinstance(e, Const) else COUNT_GUESS for e in exprs if e is not None)
 
 
 def _under_projections(node: Node) -> Node:

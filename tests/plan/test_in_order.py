@@ -163,3 +163,8 @@ def test_a_path_that_has_too_many_rows_is_left() -> None:
                 con.execute("delete from copy")
                 con.execute(f"insert into copy {sql}", params)
                 assert con.execute("select * from copy order by id").fetchall() == expected
+            change = "update t set a = 9 where a = 6 - ? order by b desc limit 2"
+            assert "keep order:true, desc" in str(con.execute(f"explain {change}", (5,)).fetchall())
+            assert con.execute(change, (0,)).rowcount == 0  # left, too
+            assert con.execute(change, (5,)).rowcount == 2
+            assert con.execute("select id from t where a = 9 order by id").fetchall() == [(397,), (399,)]
