@@ -154,7 +154,11 @@ class _PlanPrinter:
                 return self._distinct(node)
             case Sort():
                 block = self._at(node.child, _ORDER)
-                block.order = "ORDER BY " + ", ".join(self.expr.order_key(k.expr, k.desc) for k in node.keys)
+                keys = [self.expr.order_key(k.expr, k.desc) for k in node.keys]
+                if any("(" in key for key in keys) and any("(SELECT " in item for item in block.items or ()):
+                    # DuckDB computes with no name of an item that is a subquery.
+                    block = _Block(f"({block.sql(node.child.cols)}) AS {self._alias(node.child.cols)}", _ORDER)
+                block.order = "ORDER BY " + ", ".join(keys)
                 return block
             case Limit():
                 block = self._at(node.child, _LIMIT)
