@@ -305,11 +305,14 @@ def _float(env: Env, v: Any) -> float:
 
 
 def to_single(v: float) -> float:
-    """Rounds to float32 and gives the shortest decimal that reads back as it."""
+    """Rounds to float32. Raises OutOfRange 1690."""
     import numpy as np
 
     with np.errstate(over="ignore"):
-        return float(np.float32(v))
+        single = float(np.float32(v))
+    if math.isinf(single):
+        raise OutOfRange(f"FLOAT value is out of range in 'cast({v} as float)'", code=1690)
+    return single
 
 
 def _to_str(src: FieldType, dst: FieldType) -> Convert:

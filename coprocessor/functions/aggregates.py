@@ -11,7 +11,7 @@ from typing import Any
 from coprocessor.convert import CTX, quantize, to_text
 from coprocessor.division import div_precision_increment
 from coprocessor.env import Env
-from coprocessor.errors import InvalidArgument, OutOfRange, Unsupported
+from coprocessor.errors import InvalidArgument, Unsupported
 from coprocessor.expr import Agg, Call, Column, Const, Expr, Window
 from coprocessor.functions.collation import is_ci, sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql
@@ -273,8 +273,8 @@ def _spread(sample: bool, root: bool) -> Callable[[Agg], Callable[[list[tuple[An
         try:
             mean = math.fsum(r[0] for r in rows) / n
             v = math.fsum((r[0] - mean) ** 2 for r in rows) / (n - int(sample))
-        except OverflowError as exc:
-            raise OutOfRange("DOUBLE value is out of range in the variance of a group", code=1690) from exc
+        except OverflowError:
+            return None
         return math.sqrt(v) if root else v
 
     return lambda agg: finish
@@ -591,12 +591,12 @@ _add("bit_xor", 1, 1, _bits, _bit_state(lambda a, b: a ^ b, 0), _bits_duck("bit_
 
 
 def _spread_duck(name: str) -> Callable[[DuckPrinter, Agg | Window], str]:
-    """What DuckDB computes, which may be infinite."""
+    """What DuckDB computes; NULL where that is beyond a DOUBLE."""
     plain = _plain_duck(name)
 
     def duck(p: DuckPrinter, node: Agg | Window) -> str:
         text = plain(p, node)
-        return f"CASE WHEN isinf({text}) THEN CAST(error('DOUBLE value is out of range') AS DOUBLE) ELSE {text} END"
+        return f"CASE WHEN isfinite({text}) THEN {text} END"
 
     return duck
 
