@@ -100,7 +100,7 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise InvalidArgument(f"Illegal argument to a regular expression: {exc}", code=3685) from exc
 
 
-def _size(kind: type, least: bool) -> _Check:
+def _size(kind: type[str | list[Any] | dict[str, Any]], least: bool) -> _Check:
     def check(s: _Schema, limit: Any, schema: Any, value: Any) -> bool:
         return not isinstance(value, kind) or (len(value) >= limit if least else len(value) <= limit)
 
