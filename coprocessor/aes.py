@@ -83,7 +83,7 @@ def encrypt_block(key: bytes, block: bytes) -> bytes:
             a, b, d, e = s[c : c + 4]
             mixed += bytes((_X2[a] ^ _X3[b] ^ d ^ e, a ^ _X2[b] ^ _X3[d] ^ e, a ^ b ^ _X2[d] ^ _X3[e],
                             _X3[a] ^ b ^ d ^ _X2[e]))  # fmt: skip
-        state = _xor(mixed, round_key)
+        state = _xor(bytes(mixed), round_key)
     return _xor(bytes([state[i] for i in _SHIFTED]).translate(_SBOX), last)
 
 

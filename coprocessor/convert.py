@@ -222,7 +222,9 @@ def _to_int(src: FieldType, dst: FieldType) -> Convert:
     if src.is_real:
         return lambda env, v: _wrap(env, round(v) if math.isfinite(v) else 0, dst)
     if src.is_string and src.tp not in (Tp.ENUM, Tp.SET):
-        return lambda env, v: _wrap(env, _text_to_int(env, v), dst)
+        if unsigned:
+            return lambda env, v: _wrap(env, _text_to_int(env, v), dst)
+        return lambda env, v: _wrap(env, _signed(env, _text_to_int(env, v)), dst)
     number = number_of(src)
 
     def via_number(env: Env, v: Any) -> int:
@@ -232,6 +234,17 @@ def _to_int(src: FieldType, dst: FieldType) -> Convert:
         return _wrap(env, round(n), dst)
 
     return via_number
+
+
+def _signed(env: Env, value: int) -> int:
+    """Text of an unsigned number is that number's complement when it is read as signed; more is the largest."""
+    if value < 1 << 63:
+        return value
+    if value >= 1 << 64:
+        complain(env, 1292, f"Truncated incorrect INTEGER value: '{value}'")
+        return -1
+    env.warn(1105, "Cast to signed converted positive out-of-range integer to its negative complement")
+    return value - (1 << 64)
 
 
 def _wrap(env: Env, value: int, dst: FieldType) -> int:
@@ -292,11 +305,14 @@ def _float(env: Env, v: Any) -> float:
 
 
 def to_single(v: float) -> float:
-    """Rounds to float32 and gives the shortest decimal that reads back as it."""
+    """Rounds to float32. Raises OutOfRange 1690."""
     import numpy as np
 
     with np.errstate(over="ignore"):
-        return float(np.float32(v))
+        single = float(np.float32(v))
+    if math.isinf(single):
+        raise OutOfRange(f"FLOAT value is out of range in 'cast({v} as float)'", code=1690)
+    return single
 
 
 def _to_str(src: FieldType, dst: FieldType) -> Convert:

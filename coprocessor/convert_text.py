@@ -218,13 +218,13 @@ def int_to_duration(n: Decimal) -> timedelta | None:
     """Reads hhmmss[.f] as a number."""
     negative, n = n < 0, abs(n)
     whole = int(n)
+    micros = int(((n - whole) * 1_000_000).to_integral_value(ROUND_HALF_UP))
     if whole > 8385959:
         dt = int_to_datetime(whole) if whole >= 10_000_000_000 else None
         if dt is None:
             return -MAX_DURATION - timedelta(seconds=1) if negative else MAX_DURATION + timedelta(seconds=1)
-        return timedelta(hours=dt.hour, minutes=dt.minute, seconds=dt.second)
+        return timedelta(hours=dt.hour, minutes=dt.minute, seconds=dt.second, microseconds=micros)
     hours, minutes, seconds = whole // 10000, whole // 100 % 100, whole % 100
     if minutes > 59 or seconds > 59:
         return None
-    micros = int(((n - whole) * 1_000_000).to_integral_value(ROUND_HALF_UP))
     return _duration(negative, hours, minutes, seconds, micros)

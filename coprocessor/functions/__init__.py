@@ -16,6 +16,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     control,
     encryption,
     json,
+    json_schema,
     locks,
     math,
     misc,

@@ -270,8 +270,11 @@ def _spread(sample: bool, root: bool) -> Callable[[Agg], Callable[[list[tuple[An
         n = len(rows)
         if n <= int(sample):
             return None
-        mean = math.fsum(r[0] for r in rows) / n
-        v = math.fsum((r[0] - mean) ** 2 for r in rows) / (n - int(sample))
+        try:
+            mean = math.fsum(r[0] for r in rows) / n
+            v = math.fsum((r[0] - mean) ** 2 for r in rows) / (n - int(sample))
+        except OverflowError:
+            return None
         return math.sqrt(v) if root else v
 
     return lambda agg: finish
@@ -585,6 +588,19 @@ _add(
 )
 _add("bit_or", 1, 1, _bits, _bit_state(lambda a, b: a | b, 0), _bits_duck("bit_or", "0"), "Agg_BitOr")
 _add("bit_xor", 1, 1, _bits, _bit_state(lambda a, b: a ^ b, 0), _bits_duck("bit_xor", "0"), "Agg_BitXor")
+
+
+def _spread_duck(name: str) -> Callable[[DuckPrinter, Agg | Window], str]:
+    """What DuckDB computes; NULL where that is beyond a DOUBLE."""
+    plain = _plain_duck(name)
+
+    def duck(p: DuckPrinter, node: Agg | Window) -> str:
+        text = plain(p, node)
+        return f"CASE WHEN isfinite({text}) THEN {text} END"
+
+    return duck
+
+
 for _names, _sample, _root, _duck in (
     (("std", "stddev", "stddev_pop"), False, True, "stddev_pop"),
     (("stddev_samp",), True, True, "stddev_samp"),
@@ -592,7 +608,7 @@ for _names, _sample, _root, _duck in (
     (("var_samp",), True, False, "var_samp"),
 ):
     for _n in _names:
-        _add(_n, 1, 1, _real, _collected(_spread(_sample, _root)), _plain_duck(_duck))
+        _add(_n, 1, 1, _real, _collected(_spread(_sample, _root)), _spread_duck(_duck))
 _add(
     "group_concat", 1, None, lambda args: (tuple(None for _ in args), TEXT), _concat_state, _concat_duck, "GroupConcat"
 )

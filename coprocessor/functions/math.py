@@ -122,7 +122,8 @@ add(
 
 def _round_infer(args: Sequence[Expr]) -> Inferred:
     t = number(args[0])
-    types: tuple[FieldType | None, ...] = (t, BIGINT)[: len(args)]
+    places = UBIGINT if args[-1].type.unsigned else BIGINT
+    types: tuple[FieldType | None, ...] = (t, places)[: len(args)]
     if not t.is_decimal:
         return types, _widened(t)
     precision, scale = type_digits(t)
@@ -309,6 +310,7 @@ _CHECKED = (
 )
 _real("pow", _finite("pow", math.pow), _CHECKED.format("pow({0}, {1})"), "power", args=2, tipb="Pow")
 _real("exp", _finite("exp", math.exp), _CHECKED.format("exp({0})"), tipb="Exp")
+_real("degrees", _finite("degrees", math.degrees), _CHECKED.format("({0} * (180 / pi()))"), tipb="Degrees")
 _LOG = "CASE WHEN {{0}} <= 0 THEN NULL ELSE {name}({{0}}) END"
 _real("ln", _domain(math.log, 0, True), _LOG.format(name="ln"), tipb="Log1Arg")
 _real("log2", _domain(math.log2, 0, True), _LOG.format(name="log2"), tipb="Log2")
@@ -344,7 +346,6 @@ _real("asin", lambda v: None if abs(v) > 1 else math.asin(v), "CASE WHEN abs({0}
       tipb="Asin")  # fmt: skip
 _real("acos", lambda v: None if abs(v) > 1 else math.acos(v), "CASE WHEN abs({0}) > 1 THEN NULL ELSE acos({0}) END",
       tipb="Acos")  # fmt: skip
-_real("degrees", math.degrees, "({0} * (180 / pi()))", tipb="Degrees")
 _real("radians", math.radians, "({0} * (pi() / 180))", tipb="Radians")
 add(Function("atan", 1, 2, fixed([DOUBLE], DOUBLE), SUBJECT,
              py=lambda a, b=None: math.atan(a) if b is None else math.atan2(a, b),

@@ -119,8 +119,11 @@ def _to_base64(v: bytes) -> str:
 
 
 def _from_base64(s: str) -> bytes | None:
+    text = "".join(s.split())
+    if len(text) % 4:
+        return None  # as binascii finds too, but for a sign of filling too much
     try:
-        return base64.b64decode("".join(s.split()), validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
 
@@ -255,7 +258,10 @@ _POINTS_OF_THOUSANDS = frozenset(
 )
 
 
-def _format(v: Any, places: int, locale: str = "en_US") -> str:
+def _format(v: Any, places: int | None, locale: str | None = "en_US") -> str | None:
+    if v is None or places is None:
+        return None
+    locale = locale or "en_US"
     exact = Decimal(repr(v)) if isinstance(v, float) else Decimal(v)
     text = f"{quantize(exact, min(max(places, 0), 30)):,f}"
     if locale.lower() in _POINTS_OF_THOUSANDS:
@@ -263,7 +269,7 @@ def _format(v: Any, places: int, locale: str = "en_US") -> str:
     return text
 
 
-add(Function("format", 2, 3, _format_infer, SUBJECT, py=_format, tipb="Format"))
+add(Function("format", 2, 3, _format_infer, SUBJECT, py=_format, nulls=True, tipb="Format"))
 
 
 def _format_bytes(v: float) -> str:
@@ -294,9 +300,18 @@ def _inet_ntoa(n: int) -> str | None:
     return str(ipaddress.IPv4Address(n)) if 0 <= n < 2**32 else None
 
 
+def _octets_without_zeros(s: str) -> str:
+    """An address whose IPv4 part has no leading zeros, which MySQL allows in numbers of up to three digits."""
+    head, colon, octets = s.rpartition(":")
+    if not s.isascii() or "." not in octets:
+        return s
+    parts = octets.split(".")
+    return head + colon + ".".join(str(int(p)) if p.isdigit() and len(p) <= 3 else p for p in parts)
+
+
 def _inet6_aton(s: str) -> bytes | None:
     try:
-        return ipaddress.ip_address(s).packed
+        return ipaddress.ip_address(_octets_without_zeros(s)).packed
     except ValueError:
         return None
 
@@ -319,7 +334,7 @@ def _inet6_ntoa(v: bytes) -> str | None:
 def _is_ip(cls: Callable[[str], object]) -> Callable[[str], int]:
     def check(s: str) -> int:
         try:
-            cls(s)
+            cls(_octets_without_zeros(s))
         except ValueError:
             return 0
         return 1

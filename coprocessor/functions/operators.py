@@ -12,6 +12,7 @@ from coprocessor.division import div_precision_increment
 from coprocessor.env import Env
 from coprocessor.errors import DivisionByZero, OutOfRange
 from coprocessor.expr import Call, Const, Expr
+from coprocessor.functions.casting import cast_to
 from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql, unscaled_sql
 from coprocessor.functions.inference import (
@@ -567,13 +568,17 @@ def _between_duck(p: DuckPrinter, call: Call) -> str | None:
 
 
 def _between_refine(args: Sequence[Expr]) -> Expr:
-    """BETWEEN with bounds of different kinds compares each bound on its own, as AND."""
+    """BETWEEN of a string with a number among the bounds compares all as DOUBLE; else bounds of different kinds are
+    compared each on its own, as AND.
+    """
     refined = _refined(args)
     kinds = [kind(a.type) for a in refined if kind(a.type) != "null"]
     exact = all(k in ("int", "decimal") for k in kinds)
     if exact or len(set(kinds)) <= 1 or "time" in kinds or "duration" in kinds:
         return _compare_rewrite("between")(refined)
     x, low, high = refined
+    if kind(x.type) == "string" and set(kinds) <= {"string", "int", "decimal", "real"}:
+        return Call("between", tuple(cast_to(a, DOUBLE) for a in refined), BOOL)
     return Call("and", (_compare_rewrite("ge")((x, low)), _compare_rewrite("le")((x, high))), BOOL)
 
 

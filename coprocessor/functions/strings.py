@@ -596,7 +596,6 @@ def _soundex(s: str) -> str:
         code = _SOUNDS.get(c, "0")
         if code != "0" and code != last:
             out.append(code)
-        if c not in "HW":
             last = code
     return "".join(out).ljust(4, "0")
 

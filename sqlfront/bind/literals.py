@@ -78,7 +78,9 @@ def negate(const: Const) -> Const | None:
         return integer(-value, len(str(value)))
     if isinstance(value, Decimal) and value == value.to_integral_value() and value == Decimal(1 << 63):
         return integer(-int(value))
-    return Const(value.copy_negate() if isinstance(value, Decimal) else -value, const.type)
+    if isinstance(value, Decimal):
+        return Const(value.copy_negate() if value else value, const.type)  # there is no negative zero
+    return Const(-value, const.type)
 
 
 def text(value: str) -> Const:

@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from coprocessor import types as t
 from coprocessor.types import FieldType, Tp, decimal_type
-from sqlfront.errors import DatabaseError, error, unsupported
+from sqlfront.errors import ER_PARSE, DatabaseError, error, unsupported
 
 _K = exp.DataType.Type
 
@@ -39,15 +39,22 @@ def cast_type(node: exp.DataType) -> FieldType:
     if kind == _K.TIME:
         fsp = _fsp(sizes)
         return FieldType(Tp.DURATION, 10 + (fsp + 1 if fsp else 0), fsp)
-    if kind in (_K.DOUBLE,):
-        return t.DOUBLE
-    if kind == _K.FLOAT:
-        return t.FLOAT if not sizes or sizes[0] <= 24 else t.DOUBLE
+    if kind in (_K.DOUBLE, _K.FLOAT):
+        return _real(kind, sizes)
     if kind == _K.JSON:
         return t.JSON
     if kind == _K.YEAR:
         return FieldType(Tp.YEAR, 4, 0, unsigned=True)
     raise unsupported(f"CAST AS {node.sql('mysql')}")
+
+
+def _real(kind: exp.DataType.Type, sizes: list[int]) -> FieldType:
+    """DOUBLE, FLOAT or FLOAT(p): unlike columns they have no (M,D)."""
+    if len(sizes) > 1 or (sizes and kind == _K.DOUBLE):
+        raise error(ER_PARSE, f"CAST AS {kind.name} takes no width and scale")
+    if sizes and sizes[0] > 53:
+        raise _too_big(1426, "precision", sizes[0], 53)
+    return t.DOUBLE if kind == _K.DOUBLE or (sizes and sizes[0] > 24) else t.FLOAT
 
 
 def _decimal(sizes: list[int]) -> FieldType:

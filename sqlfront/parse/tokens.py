@@ -31,17 +31,42 @@ _SWALLOWED = re.compile(
 def tokenize(text: str) -> list[Token]:
     """Cuts text into tokens; raises 1064 where it cannot (an open quote or comment)."""
     first = _SWALLOWED.match(text)
-    try:
-        if first is None:
-            return list(dialect().tokenize(text))
+    masked = text
+    if first is not None:
         masked = text[: first.start(1)] + "_" * len(first.group(1)) + text[first.end(1) :]
-        tokens = list(dialect().tokenize(masked))
+    try:
+        tokens = _apart(list(dialect().tokenize(masked)))
     except TokenError as exc:
         position = open_quote(text)
         raise error(ER_PARSE, "unterminated quote or comment" + near(text, position), position=position) from exc
+    if first is None:
+        return tokens
     at = tokens[0]
     tokens[0] = Token(TokenType.VAR, first.group(1), at.line, at.col, at.start, at.end)
     return tokens
+
+
+_EXPONENT_AND_SIGN = re.compile(r"((?:\d+\.?\d*|\.\d+)[eE]\d+)([-+])")
+
+
+def _apart(tokens: list[Token]) -> list[Token]:
+    """Cuts `1e0-1` at the sign, which sqlglot takes for that of the exponent though that has its digits."""
+    out: list[Token] = []
+    for token in tokens:
+        found = None
+        if token.token_type in (TokenType.NUMBER, TokenType.VAR):
+            found = _EXPONENT_AND_SIGN.match(token.text)
+        if found is None:
+            out.append(token)
+            continue
+        line, col, start = token.line, token.col, token.start
+        sign = TokenType.DASH if found[2] == "-" else TokenType.PLUS
+        out.append(Token(TokenType.NUMBER, found[1], line, col, start, start + found.end(1) - 1))
+        out.append(Token(sign, found[2], line, col, start + found.start(2), start + found.start(2)))
+        for rest in _apart(list(dialect().tokenize(token.text[found.end() :]))):
+            place = start + found.end()
+            out.append(Token(rest.token_type, rest.text, line, col, place + rest.start, place + rest.end))
+    return out
 
 
 def number_placeholders(tokens: Sequence[Token], names: list[str]) -> tuple[list[Token], int]:
