@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from coprocessor.env import Env
-from coprocessor.errors import InvalidArgument
+from coprocessor.errors import InvalidArgument, Unsupported
 from coprocessor.functions.registry import Function, Kernel, add, fixed
 from coprocessor.types import BYTES
 
@@ -35,16 +37,21 @@ def _with_mode(name: str, work: Callable[[bytes, bytes, str, bytes], bytes | Non
     return run
 
 
-def _encrypt(*args: Any) -> bytes:
-    from coprocessor.aes import encrypt
+def _aes() -> ModuleType:
+    try:
+        return import_module("coprocessor.aes")
+    except ImportError as e:
+        raise Unsupported("AES_ENCRYPT and AES_DECRYPT need the package cryptography: install sqlfront[crypto]") from e
 
-    return encrypt(*args)
+
+def _encrypt(*args: Any) -> bytes:
+    secret: bytes = _aes().encrypt(*args)
+    return secret
 
 
 def _decrypt(*args: Any) -> bytes | None:
-    from coprocessor.aes import decrypt
-
-    return decrypt(*args)
+    plain: bytes | None = _aes().decrypt(*args)
+    return plain
 
 
 for _name, _work in (("aes_encrypt", _encrypt), ("aes_decrypt", _decrypt)):

@@ -97,6 +97,8 @@ class ExprBinder:
             alias = self.aliases.get(name.casefold())
             first = self.clause in _ITEMS_FIRST and not self.inside_aggregate
             if alias is not None and (first or self.scope.local("", "", name) is None):
+                if self.ctx.written is not None and self.clause == "having clause" and isinstance(alias, Column):
+                    self.ctx.written.belongs(node, self.scope.qualifiers(name, alias))
                 return alias
         found = self.scope.resolve(db, table, name, position, self.clause)
         if found is not None and not table and self.ctx.written is not None:

@@ -12,7 +12,7 @@ from sqlfront.plan.nodes import Cte, PlanColumn
 from sqlfront.variables import READ_ENGINES
 
 if TYPE_CHECKING:
-    from coprocessor.expr import Agg, Expr
+    from coprocessor.expr import Agg, Column, Expr
     from sqlfront.bind.engines import StorageHints
     from sqlfront.bind.expr import ExprBinder
     from sqlfront.bind.view_text import DefinitionText
@@ -230,7 +230,7 @@ class Scope:
                     return stored
         return None if self.parent is None else self.parent.stored_column(column)
 
-    def qualifiers(self, name: str, column: PlanColumn) -> tuple[str, ...]:
+    def qualifiers(self, name: str, column: PlanColumn | Column) -> tuple[str, ...]:
         """What tells a column that `resolve` found by its name alone from others; nothing when no qualifier does."""
         scope: Scope | None = self
         while scope is not None:

@@ -111,16 +111,18 @@ class ColumnarSession(SqlfrontSession):
 
     def execute(self, sql: str) -> Outcome:
         outcome = super().execute(sql)
-        if sql.lstrip()[:6].upper() in ("CREATE", "ALTER ", "TRUNCA"):
+        if sql.lstrip()[:6].upper() in ("CREATE", "ALTER ", "TRUNCA", "DROP T"):
             self._make_replicas()
         return outcome
 
     def _make_replicas(self) -> None:
         from tests.cluster_columnar.worlds import wait_ready
 
-        schema = self._connection._session.database.catalog.schema
+        session = self._connection._session
+        schema = session.database.catalog.schema
         for table in schema.table_by_id.values():
-            if not (table.system or table.columnar or table.view):
+            hidden = session.seen(schema).table(table.db, table.name) is not table
+            if not (table.system or table.columnar or table.view or hidden):
                 self._aside.execute(f"ALTER TABLE `{table.db}`.`{table.name}` SET TIFLASH REPLICA 1")
                 wait_ready(self._aside, table.name)
 
