@@ -138,9 +138,8 @@ class TemporaryRows:
             raise error(ER_RECORD_FILE_FULL, f"The table '{rows.name}' is full", sqlstate="HY000")
 
     def insert(self, key: bytes, value: bytes) -> None:
-        there = self.get(key)
-        if there is not None:
-            raise KeyExists(key, there)
+        if self.get(key) is not None:
+            raise KeyExists(key, value)
         self.set(key, value)
 
     def mark(self) -> int:
@@ -218,9 +217,8 @@ class LayeredStorage:
         mark = self.rows.mark()
         try:
             for key in inserts:
-                there = self.rows.get(key)
-                if there is not None:
-                    raise KeyExists(key, there)
+                if self.rows.get(key) is not None:
+                    raise KeyExists(key, writes[key] or b"")
             for key, value in writes.items():
                 self.rows.set(key, value)
         except BaseException:
