@@ -122,10 +122,13 @@ class Cursor:
             self._discard()
         try:
             result = self._run(sql, params)
-        except Error:
+        except Error as exc:
+            self._connection._session.failed(exc)
             raise
         except Exception as exc:
-            raise self._connection._translate(exc) from exc
+            told = self._connection._translate(exc)
+            self._connection._session.failed(told)
+            raise told from exc
         finally:
             self._release()
         self._result = result
@@ -145,10 +148,13 @@ class Cursor:
         self._discard()
         try:
             result = connection._session.execute_many(sql, check_rows(rows, self._zone))
-        except Error:
+        except Error as exc:
+            connection._session.failed(exc)
             raise
         except Exception as exc:
-            raise connection._translate(exc) from exc
+            told = connection._translate(exc)
+            connection._session.failed(told)
+            raise told from exc
         finally:
             self._release()
         if result.columns is not None:

@@ -23,6 +23,7 @@ from sqlfront.errors import (
     ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION,
     ER_QUERY_INTERRUPTED,
     ER_UNKNOWN_ERROR,
+    Error,
     InterfaceError,
     ProgrammingError,
     error,
@@ -212,9 +213,13 @@ class Session:
         if not self.statement:  # not within EXECUTE
             self._before, self._plan = self._plan, _no_plan(self._plan.schema)
         self.statement = sql
+        self._tell_diagnostics()
         try:
             executable, plan, row = self._prepare(sql, params)
             self.check_cancelled()
+        except BaseException:
+            self.warnings = []  # those of the statement before
+            raise
         finally:
             self.statement = ""
         if getattr(executable, "keeps_warnings", False):
@@ -222,6 +227,13 @@ class Session:
         result = self._run(plan, _normalised(row), sql, reruns)
         self.row_count = result.affected_rows if result.columns is None else -1
         return result
+
+    def _tell_diagnostics(self) -> None:
+        """Says in variables what the statement before left, and at which timestamp the transaction reads."""
+        tell = self.variables.tell
+        tell("warning_count", len(self.warnings))
+        tell("error_count", sum(level == "Error" for level, _, _ in self.warnings))
+        tell("tidb_current_ts", 0 if self.txn is None else self.txn.start_ts)
 
     def rows_of_last(self, what: str) -> int:
         """What ROW_COUNT() (`row_count`) or FOUND_ROWS() (`found_rows`) gives: of the statement before this one.
@@ -332,6 +344,10 @@ class Session:
         """Notes a warning of the running statement."""
         if len(self.warnings) < 64:
             self.warnings.append(("Warning", code, message))
+
+    def failed(self, error: Error) -> None:
+        """Notes the error that a statement has ended with; SHOW WARNINGS has it behind the statement's warnings."""
+        self.warnings.append(("Error", error.code, error.message))
 
     def note(self, code: int, message: str) -> None:
         """Notes what is less than a warning, unless sql_notes is off."""

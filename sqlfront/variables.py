@@ -696,7 +696,7 @@ class Variables:
         return find(name).accept(value, [])
 
     def tell(self, name: str, value: Value) -> None:
-        """Updates what a read-only session variable tells (warning_count, last_insert_id, tidb_current_ts)."""
+        """Updates what a read-only session variable tells (warning_count, error_count, tidb_current_ts)."""
         self._values[find(name).name] = value
 
     def set_names(self, charset: object, collation: object | None = None) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from coprocessor.convert import MAX_DURATION, format_datetime, format_duration, parse_datetime, parse_duration
+from coprocessor.convert import MAX_DURATION, complain, format_datetime, format_duration, parse_datetime, parse_duration
 from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument, ResolveError
 from coprocessor.expr import Call, Const, Context, Expr
@@ -298,7 +298,7 @@ def _interval_kernel(sign: int) -> Callable[[Call], Kernel]:
 
 
 def _overflow(env: Env, what: str) -> None:
-    env.warn(1441, f"Datetime function: {what} field overflow")
+    complain(env, 1441, f"Datetime function: {what} field overflow")
 
 
 def shifted(env: Env, base: Any, months: int, delta: timedelta) -> Any:
@@ -313,7 +313,7 @@ def shifted(env: Env, base: Any, months: int, delta: timedelta) -> Any:
 def _shift_text(env: Env, text: str, months: int, delta: timedelta, date_unit: bool) -> str | None:
     base = parse_datetime(text)
     if base is None:
-        env.warn(1292, f"Incorrect datetime value: '{text}'")
+        complain(env, 1292, f"Incorrect datetime value: '{text}'")
         return None
     moved = shifted(env, base, months, delta)
     if moved is None:
@@ -530,7 +530,7 @@ def clamp_duration(env: Env, v: timedelta) -> timedelta:
     """Keeps a TIME in its range, with warning 1292."""
     if abs(v) <= MAX_DURATION:
         return v
-    env.warn(1292, f"Truncated incorrect time value: '{format_duration(v)}'")
+    complain(env, 1292, f"Truncated incorrect time value: '{format_duration(v)}'")
     return MAX_DURATION if v > timedelta() else -MAX_DURATION
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from coprocessor.convert import quantize
+from coprocessor.convert import complain, quantize
 from coprocessor.convert_text import full_year
 from coprocessor.env import Env
 from coprocessor.expr import Call, Const, Context, Expr
@@ -268,7 +268,7 @@ def _str_to_date_kernel(call: Call) -> Kernel:
         fields = parse_by_format(text, fmt)
         made = None if fields is None else _assemble(fields)
         if made is None or (tp != Tp.DURATION and made[0] is None):
-            env.warn(1411, f"Incorrect datetime value: '{text}' for function str_to_date")
+            complain(env, 1411, f"Incorrect datetime value: '{text}' for function str_to_date")
             return None
         day, clock = made
         if tp == Tp.DURATION:

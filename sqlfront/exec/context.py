@@ -116,14 +116,14 @@ def _time_of(now: dt.datetime) -> dt.timedelta:
     return dt.timedelta(hours=now.hour, minutes=now.minute, seconds=now.second, microseconds=now.microsecond)
 
 
-def environment(session: Session, params: tuple[object, ...], *, writing: bool = False) -> Env:
-    """Returns the environment of one execution."""
+def environment(session: Session, params: tuple[object, ...], *, writing: bool = False, ignore: bool = False) -> Env:
+    """Returns the environment of one execution; IGNORE makes warnings of the errors that strict mode has."""
     variables = session.variables
     return Env(
         params=params,
         context=StatementContext(session),
         tz=variables.zone,
-        strict=variables.strict,
+        strict=variables.strict and not ignore,
         error_for_division_by_zero=variables.error_for_division_by_zero,
         writing=writing,
         warn=session.warn,

@@ -195,7 +195,10 @@ def _exprs_of(node: Node) -> Sequence[Expr] | None:
 
 def _complete(session: Session, spec: d.CreateTable, made: Sequence[_Made]) -> None:
     """Gives the statement's columns those of the query."""
-    given = {column.name.casefold(): column for column in spec.columns}
+    given: dict[str, d.ColumnSpec] = {}
+    for definition in spec.columns:
+        if given.setdefault(definition.name.casefold(), definition) is not definition:
+            raise error(1060, f"Duplicate column name '{definition.name}'", position=definition.position)
     names = {m.name.casefold() for m in made}
     columns = [column for name, column in given.items() if name not in names]
     for column in made:

@@ -235,7 +235,7 @@ class _InsertRun:
         self.session = session
         self.filler = filler
         self.params = params
-        self.env = environment(session, params, writing=True)
+        self.env = environment(session, params, writing=True, ignore=change.plan.ignore)
         if change.assigned:
             read_variables_as(self.env, change.assigned)
         self.changes = change.references.begin(session, txn, pessimistic)
@@ -508,7 +508,7 @@ class TableChange:
     def _work(
         self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...], filler: ColumnFiller
     ) -> Result:
-        env = environment(session, params, writing=True)
+        env = environment(session, params, writing=True, ignore=self.plan.ignore)
         changes = self.references.begin(session, txn, pessimistic)
         writer = row_writer(session, txn, self.table, pessimistic, check_now=self.plan.ignore, changes=changes)
         targets = self._targets(writer, env) if self.ordered is None else self._first_targets(writer, env)
@@ -701,7 +701,7 @@ class JoinedChange:
         return result
 
     def _work(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
-        env = environment(session, params, writing=True)
+        env = environment(session, params, writing=True, ignore=self.plan.ignore)
         changes = self.references.begin(session, txn, pessimistic)
         writers = [
             row_writer(session, txn, t.table, pessimistic, check_now=self.plan.ignore, changes=changes)

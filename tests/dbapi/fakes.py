@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from coprocessor.types import BIGINT, BYTES, DATETIME6, TEXT, decimal_type
 from sqlfront.dbapi import Connection
+from sqlfront.errors import Error
 from sqlfront.result import ListSource, Result, ResultColumn, Row
 from sqlfront.variables import Variables
 
@@ -77,6 +78,9 @@ class FakeSession:
         taken = list(rows)
         self.calls.append(("execute_many", sql, taken))
         return Result(affected_rows=len(taken))
+
+    def failed(self, error: Error) -> None:
+        self.warnings.append(("Error", error.code, error.message))
 
     def commit(self) -> None:
         self.calls.append(("commit",))

@@ -128,6 +128,7 @@ def test_errors_of_the_store_are_translated_and_keep_their_cause():
     with pytest.raises(sqlfront.InternalError) as bug:
         con.execute("s")
     assert isinstance(bug.value.__cause__, ZeroDivisionError)
+    assert [w[:2] for w in con.warnings] == [("Error", 1205), ("Error", 1105)]
     con.execute("s")  # the mutex is free again
 
 
