@@ -625,6 +625,9 @@ class ExprBinder:
     def quantified(self, name: str, item: exp.Expression, quantifier: exp.Expression) -> Expr:
         """x op ANY|ALL (subquery)."""
         every = isinstance(quantifier, exp.All)
+        if name == "nulleq":
+            message = "You have an error in your SQL syntax: <=> takes no ANY or ALL"
+            raise error(ER_PARSE, message, position=position_of(quantifier))
         row = row_items(item)
         if row is not None:
             if (every, name) not in ((False, "eq"), (True, "ne")):

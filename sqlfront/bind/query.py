@@ -21,6 +21,7 @@ from sqlfront.bind.collations import settled, type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
+from sqlfront.bind.row_values import COMPARES_ROW
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.catalog.model import Table
 from sqlfront.catalog.partitions import find_definitions
@@ -501,6 +502,7 @@ class QueryBinder:
             if value and key not in _SELECT_ARGS:
                 raise refuse(node)
         scope = Scope(around)
+        scope.compares_row = COMPARES_ROW in node.meta
         scope.storage = storage_hints(self.ctx, node)
         try:
             return SelectBinder(self, node, scope).bind(item_texts)

@@ -113,7 +113,8 @@ class Scope:
 
     `binder` is what binds the expression of this query in which a subquery is being bound. `aggregates` are those of
     this query that stand in its subqueries, by the ids of the columns that the subqueries read them as; `named` are the
-    items of its select list that its subqueries name.
+    items of its select list that its subqueries name. `compares_row` tells that the query is no one's own, but made to
+    compare a row of the query around it: the aggregates in that row are not its own.
     """
 
     def __init__(self, parent: Scope | None = None) -> None:
@@ -126,6 +127,7 @@ class Scope:
         self.binder: ExprBinder | None = None
         self.aggregates: dict[int, tuple[Agg, PlanColumn]] = {}
         self.named: dict[Expr, PlanColumn] = {}
+        self.compares_row = False
         self._shown: list[PlanColumn] = []
         self._by_name: dict[str, list[PlanColumn]] | None = None
 
