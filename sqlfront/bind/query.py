@@ -519,7 +519,8 @@ class QueryBinder:
             if value and key not in _SELECT_ARGS:
                 raise refuse(node)
         scope = Scope(around)
-        scope.compares_row = COMPARES_ROW in node.meta
+        if COMPARES_ROW in node.meta:
+            scope.compares_row = around.compares_row = True
         scope.storage = storage_hints(self.ctx, node)
         try:
             return SelectBinder(self, node, scope).bind(item_texts)

@@ -224,6 +224,16 @@ class Scope:
             self.outer.add(found.id)
         return found
 
+    def first_item(self, name: str) -> PlanColumn | None:
+        """What a name in a compared row means where the row stands, before any column is looked for."""
+        of: Scope = self
+        while of.compares_row and of.parent is not None:
+            of = of.parent
+        found = None if of is self or of.binder is None else of.binder.first_item(name)
+        if found is not None:
+            self.read_outer(found.id, of)
+        return found
+
     def stored_column(self, column: PlanColumn) -> CatalogColumn | None:
         """The column of a table that a column of a relation, here or in the scopes around, is; None for others."""
         for relation in self.relations:
