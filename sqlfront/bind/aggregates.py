@@ -94,7 +94,7 @@ def _placed(binder: ExprBinder, agg: Agg, node: exp.Expression, around: Sequence
     assert isinstance(spelled, Agg)
     nested = any(has_aggregate(e) or not of.aggregates.keys().isdisjoint(columns(e)) for e in children(spelled))
     nested = nested or (there is not None and there.inside_aggregate)
-    if there is None or nested or not there.allow_aggregates:
+    if there is None or nested or not there.allow_aggregates or of.compares_row:
         raise error(ER_INVALID_GROUP_FUNC_USE, "Invalid use of group function", position=position_of(node))
     if not columns(spelled).isdisjoint({c.id for c in of.named.values()}):
         raise unsupported("an item of the select list, named by a subquery in an aggregate", position=position_of(node))
@@ -126,7 +126,7 @@ def _query_of(binder: ExprBinder, read: set[int]) -> Scope:
         if allowed and within is None:
             within = scope
         scope = scope.parent
-    return own if binder.allow_aggregates else within or own
+    return own if binder.allow_aggregates and not own.compares_row else within or own
 
 
 def aggregates(expr: Expr) -> Iterator[Agg]:

@@ -100,7 +100,11 @@ class ExprBinder:
                 if self.ctx.written is not None and self.clause == "having clause" and isinstance(alias, Column):
                     self.ctx.written.belongs(node, self.scope.qualifiers(name, alias))
                 return alias
-        found = self.scope.resolve(db, table, name, position, self.clause)
+        found = None
+        if self.scope.compares_row and not table and not self.inside_aggregate:
+            found = self.scope.first_item(name)
+        if found is None:
+            found = self.scope.resolve(db, table, name, position, self.clause)
         if found is not None and not table and self.ctx.written is not None:
             self.ctx.written.belongs(node, self.scope.qualifiers(name, found))
         if found is not None:
@@ -128,6 +132,16 @@ class ExprBinder:
                 f"You cannot use the alias '{name}' of an expression containing a window function in this context."
             )
             raise error(3594, message, position=position)
+        return self._item_column(name, expr)
+
+    def first_item(self, name: str) -> PlanColumn | None:
+        """The same of what a name means here before any column is looked for; None for nothing."""
+        expr = self.aliases.get(name.casefold())
+        if expr is None or self.clause not in _ITEMS_FIRST or self.inside_aggregate:
+            return None
+        return None if any(isinstance(e, Window) for e in walk(expr)) else self._item_column(name, expr)
+
+    def _item_column(self, name: str, expr: Expr) -> PlanColumn:
         if isinstance(expr, Column) and expr.id in self.scope.ids():
             return PlanColumn(expr.id, expr.name, expr.type)
         column = self.scope.named.get(expr)
@@ -625,6 +639,9 @@ class ExprBinder:
     def quantified(self, name: str, item: exp.Expression, quantifier: exp.Expression) -> Expr:
         """x op ANY|ALL (subquery)."""
         every = isinstance(quantifier, exp.All)
+        if name == "nulleq":
+            message = "You have an error in your SQL syntax: <=> takes no ANY or ALL"
+            raise error(ER_PARSE, message, position=position_of(quantifier))
         row = row_items(item)
         if row is not None:
             if (every, name) not in ((False, "eq"), (True, "ne")):

@@ -21,6 +21,7 @@ from sqlfront.bind.collations import settled, type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
+from sqlfront.bind.row_values import COMPARES_ROW
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.catalog.model import Table
 from sqlfront.catalog.partitions import find_definitions
@@ -147,14 +148,12 @@ class QueryBinder:
         self.ctx.next_cte += 1
         cte_id = self.ctx.next_cte
         # What the seed calls a short string or a small integer may grow: MySQL widens nothing, but strings need room.
-        types = [c.type if not c.type.is_text else c.type.with_(flen=t.UNSPECIFIED) for c in seed.cols]
-        wide = [replace(c, type=ty) for c, ty in zip(seed.cols, types, strict=True)]
-        cols = tuple(
-            replace(c, id=self.ctx.new_id(), nullable=True) for c in _renamed(tuple(wide), columns, position_of(item))
-        )
-        inner = Scope(scope)
-        inner.ctes[name.casefold()] = Cte(cte_id, name, cols, seed)
-        step = self._recursive_step(members, name, inner)
+        types = [_roomy(c.type) for c in seed.cols]
+        cols, step, inner = self._recursion_over(item, name, columns, scope, cte_id, seed, types, members)
+        if any(ty.tp == t.Tp.NULL for ty in types) and len(step.cols) == len(cols):
+            # of a column of NULLs the recursive members tell the type
+            types = [_roomy(c.type) if ty.tp == t.Tp.NULL else ty for ty, c in zip(types, step.cols, strict=True)]
+            cols, step, inner = self._recursion_over(item, name, columns, scope, cte_id, seed, types, members)
         if len(step.cols) != len(cols):
             raise error(
                 1222, "The used SELECT statements have a different number of columns", position=position_of(item)
@@ -173,6 +172,25 @@ class QueryBinder:
         enough = [n for n in (limited.count, limited.offset) if n is not None]
         recursion = replace(recursion, enough=fn.resolve("plus", enough) if len(enough) > 1 else enough[0])
         return [recursion, Cte(self.ctx.next_cte, name, every.cols, limited)]
+
+    def _recursion_over(
+        self,
+        item: exp.CTE,
+        name: str,
+        columns: Sequence[str],
+        scope: Scope,
+        cte_id: int,
+        seed: Node,
+        types: Sequence[t.FieldType],
+        members: Sequence[exp.Union],
+    ) -> tuple[tuple[PlanColumn, ...], Node, Scope]:
+        """The columns of a recursion, of these types; what its members make of them, and the scope that they see."""
+        typed = tuple(replace(c, type=ty) for c, ty in zip(seed.cols, types, strict=True))
+        named = _renamed(typed, columns, position_of(item))
+        cols = tuple(replace(c, id=self.ctx.new_id(), nullable=True) for c in named)
+        inner = Scope(scope)
+        inner.ctes[name.casefold()] = Cte(cte_id, name, cols, seed)
+        return cols, self._recursive_step(members, name, inner), inner
 
     def _recursive_step(self, members: Sequence[exp.Union], name: str, around: Scope) -> Node:
         """What the recursive members make of the last rows; raises 3575 and 3577 for what MySQL forbids them."""
@@ -501,6 +519,8 @@ class QueryBinder:
             if value and key not in _SELECT_ARGS:
                 raise refuse(node)
         scope = Scope(around)
+        if COMPARES_ROW in node.meta:
+            scope.compares_row = around.compares_row = True
         scope.storage = storage_hints(self.ctx, node)
         try:
             return SelectBinder(self, node, scope).bind(item_texts)
@@ -613,6 +633,10 @@ def _recursive_members(query: exp.Expression, name: str) -> tuple[exp.Expression
         members.append(current)
         current = current.this
     return current, members[::-1]
+
+
+def _roomy(type_: t.FieldType) -> t.FieldType:
+    return type_.with_(flen=t.UNSPECIFIED) if type_.is_text else type_
 
 
 def _no_recursion(query: exp.Expression, name: str, position: int) -> DatabaseError:

@@ -20,6 +20,9 @@ from sqlfront.parse import FUNCTION_MARK
 if TYPE_CHECKING:
     from sqlfront.bind.expr import ExprBinder
 
+COMPARES_ROW = "compares_row"
+"""Marks the query that `row_subquery` makes."""
+
 
 def row_items(node: exp.Expression) -> list[exp.Expression] | None:
     """The items of (a, b) and ROW(a, b); None of anything else."""
@@ -129,6 +132,7 @@ def row_subquery(
         select = select.from_(one).join(source, join_type="left", on=exp.true())
     else:
         select = select.from_(source)
+    select.meta[COMPARES_ROW] = True
     return binder.bind(exp.Subquery(this=select))
 
 

@@ -113,7 +113,8 @@ class Scope:
 
     `binder` is what binds the expression of this query in which a subquery is being bound. `aggregates` are those of
     this query that stand in its subqueries, by the ids of the columns that the subqueries read them as; `named` are the
-    items of its select list that its subqueries name.
+    items of its select list that its subqueries name. `compares_row` tells that the query is no one's own, but made to
+    compare a row of the query around it: the aggregates in that row are not its own.
     """
 
     def __init__(self, parent: Scope | None = None) -> None:
@@ -126,6 +127,7 @@ class Scope:
         self.binder: ExprBinder | None = None
         self.aggregates: dict[int, tuple[Agg, PlanColumn]] = {}
         self.named: dict[Expr, PlanColumn] = {}
+        self.compares_row = False
         self._shown: list[PlanColumn] = []
         self._by_name: dict[str, list[PlanColumn]] | None = None
 
@@ -220,6 +222,16 @@ class Scope:
             found = around.around(db, table, name, position, clause)
         if found is not None:
             self.outer.add(found.id)
+        return found
+
+    def first_item(self, name: str) -> PlanColumn | None:
+        """What a name in a compared row means where the row stands, before any column is looked for."""
+        of: Scope = self
+        while of.compares_row and of.parent is not None:
+            of = of.parent
+        found = None if of is self or of.binder is None else of.binder.first_item(name)
+        if found is not None:
+            self.read_outer(found.id, of)
         return found
 
     def stored_column(self, column: PlanColumn) -> CatalogColumn | None:

@@ -118,7 +118,10 @@ class SelectBinder:
     # Clauses
 
     def _items(self, item_texts: Sequence[str]) -> list[tuple[str, Expr]]:
-        binder = self._binder("field list", aggregates=True, windows=True)
+        binder = self._binder("field list", aggregates=True, windows=not self.scope.compares_row)
+        around = self.scope.parent.parent if self.scope.compares_row and self.scope.parent is not None else None
+        if around is not None and around.binder is not None:
+            binder.clause = around.binder.clause  # where the row stands
         nodes = self.node.expressions
         if not nodes:
             raise error(1064, "You have an error in your SQL syntax: SELECT lists nothing")

@@ -67,7 +67,8 @@ class DefinitionText:
 
     def join_by(self, join: exp.Join, columns: Sequence[str]) -> None:
         """Notes which columns a NATURAL JOIN found."""
-        self._natural[position_of(join.this)] = f" USING ({', '.join(map(quote_name, columns))})" if columns else ""
+        found = f"USING ({', '.join(map(quote_name, columns))})" if columns else "ON TRUE"
+        self._natural[position_of(join.this)] = f" {found}"
 
     def write(self, text: str, tree: exp.Expression) -> str:
         """Returns the text to be stored, of the query that was bound."""

@@ -64,6 +64,8 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     if len(trees) != 1 or trees[0] is None:
         return None
     tree = trees[0]
+    if not (_EQUALITY.isdisjoint(kinds) or _COMPARISON.isdisjoint(kinds)):
+        group_comparisons(tree)
     if hints:
         show_hints(tree, hints)
     if len(kinds) > 2 * CHAIN_MIN and sum(map(kinds.count, _CHAINED)) >= CHAIN_MIN:
@@ -71,6 +73,27 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     if len(kinds) > TREE_DEPTH_MAX:
         _check_depth(tree, tokens[0].start)
     return tree
+
+
+_EQUALITY = frozenset({TokenType.EQ, TokenType.NEQ})
+_COMPARISON = frozenset({TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE})
+_COMPARED = (exp.LT, exp.LTE, exp.GT, exp.GTE)
+
+
+def group_comparisons(tree: exp.Expression) -> None:
+    """Makes (a = b) < c of a = b < c, which is a = (b < c) to sqlglot: all comparisons bind alike, from the left."""
+    for node in list(tree.find_all(exp.EQ, exp.NEQ)):
+        behind = node.expression
+        if not isinstance(behind, _COMPARED):
+            continue
+        if isinstance(node.parent, (exp.Update, exp.OnConflict)) and node.arg_key == "expressions":
+            continue  # an assignment
+        first = behind
+        while isinstance(first.this, _COMPARED):
+            first = first.this
+        node.replace(behind)
+        node.set("expression", first.this)
+        first.set("this", node)
 
 
 def has_option(tree: exp.Expression, word: str) -> bool:
