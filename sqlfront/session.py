@@ -30,7 +30,7 @@ from sqlfront.errors import (
 )
 from sqlfront.result import Result
 from sqlfront.user_locks import Holder, SessionLocks
-from sqlfront.variables import Variables
+from sqlfront.variables import Value, Variables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,6 +146,7 @@ class Session:
             self.variables.on_change(name, self._read_otherwise)
         for name in _BOUND_INTO_PLANS:
             self.variables.on_change(name, self._forget_plans)
+        self.variables.on_change("last_insert_id", self._set_last_insert_id)
 
     # Statements
 
@@ -228,12 +229,17 @@ class Session:
         self.row_count = result.affected_rows if result.columns is None else -1
         return result
 
+    def _set_last_insert_id(self, value: Value) -> None:
+        assert isinstance(value, int)
+        self.last_insert_id = value
+
     def _tell_diagnostics(self) -> None:
         """Says in variables what the statement before left, and at which timestamp the transaction reads."""
         tell = self.variables.tell
         tell("warning_count", len(self.warnings))
         tell("error_count", sum(level == "Error" for level, _, _ in self.warnings))
         tell("tidb_current_ts", 0 if self.txn is None else self.txn.start_ts)
+        tell("last_insert_id", self.last_insert_id)
 
     def rows_of_last(self, what: str) -> int:
         """What ROW_COUNT() (`row_count`) or FOUND_ROWS() (`found_rows`) gives: of the statement before this one.
