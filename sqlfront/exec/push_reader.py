@@ -127,6 +127,8 @@ class PushReader:
         self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, *, order: str = "", early: bool = False
     ) -> Generator[list[Row], None, None]:
         """Yields the rows as tuples, those that satisfy all the scan's conditions."""
+        if self._index is not None:
+            show_own_rows(reader, self._codec, self._index)
         if order and not self._keeps_order(env, pushing):
             yield from self.plain.row_chunks(reader, env, reverse=order == "reverse")
             return
@@ -159,7 +161,10 @@ class PushReader:
 
     def _asked(self, run: _Run) -> Batches:
         pushing = run.pushing
-        steps = self._steps(pushing, self.pushed.conds)
+        conds = self.pushed.conds
+        if self._entries is not None and not self._entries.is_asked:
+            conds += self.pushed.index_conds  # nobody else sees to them
+        steps = self._steps(pushing, conds)
         if self._entries is not None:
             return self._looked_up(run, steps)
         scan = replace(self._scan, desc=True) if run.order == "reverse" else self._scan

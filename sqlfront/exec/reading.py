@@ -293,8 +293,7 @@ class KeyMaker:
                 if key is not None:
                     keys.add(key)
             elif self.table.handle_offset >= 0:
-                if _fits_handle(values[0], self._types[0]):
-                    keys.add(codec.record_key(values[0]))
+                keys.add(codec.record_key(values[0]))
             else:
                 keys.add(codec.record_key(codec.common_handle(values)))
         return sorted(keys)
@@ -349,6 +348,8 @@ class KeyMaker:
         if value is None:
             return _NO_VALUE
         narrowed, exact = narrow(value, type_, self._tz)
+        if type_.is_integer and not _fits_key(narrowed, type_):
+            return _NO_VALUE
         return narrowed if exact else _NO_VALUE
 
     def _bounds(self, env: Env) -> tuple[Any, Any, bool, bool] | None:
@@ -377,7 +378,8 @@ class KeyMaker:
         return low, high, low_open, high_open
 
 
-def _fits_handle(value: int, type_: FieldType) -> bool:
+def _fits_key(value: int, type_: FieldType) -> bool:
+    """Whether a key of an integer column can have a value."""
     return 0 <= value < 1 << 64 if type_.unsigned else -(1 << 63) <= value < 1 << 63
 
 
