@@ -129,6 +129,7 @@ def environment(session: Session, params: tuple[object, ...], *, writing: bool =
         warn=session.warn,
         remember_id=lambda value: setattr(session, "last_insert_id", value),
         pause=session.cancel.wait,
+        is_interrupted=session.cancel.is_set,
         div_precision_increment=variables.div_precision_increment,
         recursion_depth_max=variables.recursion_depth_max,
         quota=Quota(variables.mem_quota, session.database.holdings, session.id),

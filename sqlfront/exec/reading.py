@@ -22,6 +22,7 @@ from coprocessor.evaluate import Closure, Env, compile_expr, compile_predicate
 from coprocessor.table import KeyRange
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Chunk, Reader
+from kvstore.errors import Cancelled
 from kvstore.mvcc.chunks import pairs_of
 from sqlfront.exec.own_rows import show_own_rows
 from sqlfront.plan.access import Access
@@ -164,10 +165,7 @@ class ScanReader:
             there = [key for key in (reversed(keys) if reverse else keys) if key in found]
             return iter((Chunk(there, [found[key] for key in there]),))
         ranges = self._keys.ranges(env)
-        if len(ranges) == 1:
-            return reader.scan_chunks(*ranges[0], reverse=reverse)
-        ordered = reversed(ranges) if reverse else ranges
-        return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
+        return _until_interrupted(reader, reversed(ranges) if reverse else ranges, env, reverse=reverse)
 
     def _gets(self, reader: Reader, found: Iterable[list[bytes]], size: int) -> Iterator[Chunk]:
         """Fetches rows by lists of their keys, in the keys' order: so many at first, then more."""
@@ -248,6 +246,15 @@ class ScanReader:
         while keys := sorted(itertools.islice(found_keys, BATCH_ROWS)):
             found = reader.batch_get(keys)
             yield decoder.decode(pack_pairs([(key, found[key]) for key in keys if key in found], 0))
+
+
+def _until_interrupted(reader: Reader, ranges: Iterable[KeyRange], env: Env, *, reverse: bool) -> Iterator[Chunk]:
+    """What is in some ranges. Raises Cancelled."""
+    for start, end in ranges:
+        for chunk in reader.scan_chunks(start, end, reverse=reverse):
+            if env.is_interrupted():
+                raise Cancelled
+            yield chunk
 
 
 _NO_VALUE = object()
