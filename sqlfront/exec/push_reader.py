@@ -26,12 +26,13 @@ from coprocessor.dag.plan import Scan as DagScan
 from coprocessor.env import Env
 from coprocessor.errors import Unsupported
 from coprocessor.evaluate import compile_predicate
-from coprocessor.expr import Agg, Const, Expr, OrderKey
+from coprocessor.expr import Agg, Expr, OrderKey
 from coprocessor.schema import IndexSchema, TableSchema
 from coprocessor.table import KeyRange, TableCodec
 from coprocessor.types import BYTES, FieldType, Tp
 from kvstore.client.api import Reader
 from kvstore.mvcc.chunks import pairs_of
+from sqlfront.exec.context import rows_of_limit
 from sqlfront.exec.own_rows import show_own_rows
 from sqlfront.exec.pushing import Asked, Batches, Order, Parts, Pushing, PushStats, stops_early
 from sqlfront.exec.reading import ScanReader
@@ -195,10 +196,7 @@ class PushReader:
     def _wanted(self, pushing: Pushing) -> int | None:
         """How many rows the limit above can use."""
         parts = [e for e in (self.pushed.count, self.pushed.offset) if e is not None]
-        values = [pushing.bound(e) for e in parts]
-        if not values:
-            return None
-        return min(sum(int(str(v.value)) for v in values if isinstance(v, Const)), LIMIT_MAX)
+        return min(sum(rows_of_limit(e, pushing.env) for e in parts), LIMIT_MAX) if parts else None
 
     # Aggregates
 
