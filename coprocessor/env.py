@@ -27,6 +27,11 @@ def _pause(seconds: float) -> bool:
     return False
 
 
+def _never() -> bool:
+    """Whether the statement was interrupted: the default where nobody does that."""
+    return False
+
+
 @dataclass(slots=True)
 class Env:
     """What an execution gives its closures.
@@ -34,7 +39,8 @@ class Env:
     `params` is the parameter row, `context` the session's values by `Context.key`. `writing` is True while an INSERT,
     UPDATE or DELETE computes values to store: in strict mode, bad conversions and divisions by zero are then errors,
     else they are warnings. `warn(code, message)` collects warnings, `remember_id(value)` sets what LAST_INSERT_ID()
-    gives from now on. `pause(seconds)` sleeps and returns whether the statement was interrupted meanwhile.
+    gives from now on. `pause(seconds)` sleeps and returns whether the statement was interrupted meanwhile, and
+    `is_interrupted()` whether it was at all.
     `recursions` holds, by id, the iterations and rows so far of each recursive common table expression, of which
     `recursion_depth_max` iterations are allowed. `quota` counts what the execution keeps in memory.
     """
@@ -48,6 +54,7 @@ class Env:
     warn: Warn = _ignore
     remember_id: Callable[[int], None] = _forget
     pause: Callable[[float], bool] = _pause
+    is_interrupted: Callable[[], bool] = _never
     div_precision_increment: int = 4
     recursion_depth_max: int = 1000
     recursions: dict[int, tuple[int, int]] = field(default_factory=dict)

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 
 from coprocessor.convert import converter
 from coprocessor.env import Env
+from coprocessor.expr import Const, Expr, Param
 from coprocessor.quota import Quota
 from coprocessor.types import FieldType
 from sqlfront.bind.literals import type_of
+from sqlfront.errors import error
 
 if TYPE_CHECKING:
     from sqlfront.session import Session
+
+LIMIT_MAX = (1 << 64) - 1
+"""What LIMIT and OFFSET count to."""
 
 VERSION = "8.0.11-TiDB-sqlfront-0.1.0"
 
@@ -129,7 +134,21 @@ def environment(session: Session, params: tuple[object, ...], *, writing: bool =
         warn=session.warn,
         remember_id=lambda value: setattr(session, "last_insert_id", value),
         pause=session.cancel.wait,
+        is_interrupted=session.cancel.is_set,
         div_precision_increment=variables.div_precision_increment,
         recursion_depth_max=variables.recursion_depth_max,
         quota=Quota(variables.mem_quota, session.database.holdings, session.id),
     )
+
+
+def rows_of_limit(expr: Expr, env: Env) -> int:
+    """What LIMIT or OFFSET says in one execution, 0 for NULL. Raises 1210 for a parameter that is no whole number."""
+    assert isinstance(expr, (Const, Param))
+    value = expr.value if isinstance(expr, Const) else env.params[expr.index]
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or not 0 <= value <= LIMIT_MAX:
+        raise error(1210, "Incorrect arguments to LIMIT")
+    return value

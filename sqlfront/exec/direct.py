@@ -25,12 +25,13 @@ from coprocessor.evaluate import (
     compile_predicate,
     compile_row,
 )
-from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Param, Subquery, Window, columns, walk
+from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Subquery, Window, columns, walk
 from coprocessor.functions.collation import is_ci, sort_key
 from coprocessor.functions.json_value import json_sort_key
 from coprocessor.quota import row_bytes
 from coprocessor.types import STRING_TPS, Tp
 from kvstore.client.api import Reader
+from sqlfront.exec.context import rows_of_limit
 from sqlfront.exec.reading import Row, ScanReader
 from sqlfront.exec.sources import Source, TooManyRows, first_rows, in_order
 from sqlfront.plan.nodes import (
@@ -670,14 +671,7 @@ def _bind(key: Callable[[Row, Env], Any], env: Env) -> Callable[[Row], Any]:
 
 
 def _count(expr: Expr | None, env: Env) -> int | None:
-    match expr:
-        case None:
-            return None
-        case Const():
-            return int(expr.value)  # type: ignore[call-overload,no-any-return]
-        case Param():
-            return int(env.params[expr.index])  # type: ignore[call-overload,no-any-return]
-    raise AssertionError(expr)
+    return None if expr is None else rows_of_limit(expr, env)
 
 
 def _limit_step(node: Limit) -> Step:

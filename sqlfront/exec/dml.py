@@ -27,7 +27,7 @@ from sqlfront.bind.dml import (
 from sqlfront.catalog.model import Column, Schema, Table
 from sqlfront.errors import ER_DUP_ENTRY, DatabaseError
 from sqlfront.exec.constraints import forgive
-from sqlfront.exec.context import environment, read_variables_as
+from sqlfront.exec.context import environment, read_variables_as, rows_of_limit
 from sqlfront.exec.direct import order_by
 from sqlfront.exec.filler import ColumnFiller, implicit_default
 from sqlfront.exec.foreign_keys import ReferenceChanges, References
@@ -109,10 +109,12 @@ def rows_of(
     if isinstance(query, DirectQuery):
         env = environment(session, params)
         pushing = session.pushing(env)
+        warned = len(session.warnings)
         try:
             yield from query.direct.run(reader, env, pushing=pushing)
             return
         except TooManyRows:
+            del session.warnings[warned:]  # its rows are read again
             query = query.residual
         finally:
             if pushing is not None:
@@ -548,9 +550,12 @@ class TableChange:
     def _first_targets(self, writer: RowWriter, env: Env) -> list[tuple[bytes, Row, bytes]]:
         """The same as `_targets`, by the path that has them in order, as long as that costs less."""
         assert self.ordered is not None
+        warnings = writer.session.warnings
+        warned = len(warnings)
         try:
             return self._targets(writer, env, self.ordered)
         except TooManyRows:
+            del warnings[warned:]
             return self._targets(writer, env)
 
     def _targets(self, writer: RowWriter, env: Env, ordered: Ordered | None = None) -> list[tuple[bytes, Row, bytes]]:
@@ -595,7 +600,7 @@ class TableChange:
         limit = self.plan.limit
         if limit is None or limit.count is None:
             return None
-        return int(compile_expr(limit.count, {})((), env))
+        return rows_of_limit(limit.count, env)
 
 
 def _updater(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from coprocessor.evaluate import compile_expr
 from sqlfront import parse
 from sqlfront.bind.query import QueryBinder
-from sqlfront.exec.context import environment
+from sqlfront.exec.context import environment, rows_of_limit
 from sqlfront.exec.query import compile_query
 from sqlfront.exec.statement import plan_query
 from sqlfront.result import ListSource, Result, Row
@@ -33,13 +32,12 @@ class FoundRows:
             self._query: Any = LockingQuery(plan, session.variables.zone)
         else:
             self._query = compile_query(plan, session.variables.zone)
-        self._count = None if count is None else compile_expr(count, {})
-        self._offset = None if offset is None else compile_expr(offset, {})
+        self._count, self._offset = count, offset
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
         env = environment(session, params)
-        first = 0 if self._offset is None else int(self._offset((), env))
-        last = None if self._count is None else first + int(self._count((), env))
+        first = 0 if self._offset is None else rows_of_limit(self._offset, env)
+        last = None if self._count is None else first + rows_of_limit(self._count, env)
         result: Result = self._query.run(session, params)
         kept: list[Row] = []
         total = 0

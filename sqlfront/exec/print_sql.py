@@ -385,7 +385,8 @@ class _PlanPrinter:
         # 2**64 - 1 is MySQL's way to say "all the rest"; DuckDB counts in signed 64 bits.
         if isinstance(expr, Const) and isinstance(expr.value, int):
             return str(min(expr.value, (1 << 62)))
-        return f"CAST({self.expr.value(expr)} AS BIGINT)"
+        count = f"coalesce(CAST({self.expr.value(expr)} AS HUGEINT), 0)"
+        return f"CAST(least({count}, {1 << 62}) AS BIGINT)"
 
     def _set_operation(self, node: SetOp) -> _Block:
         word = {"union": "UNION", "except": "EXCEPT", "intersect": "INTERSECT"}[node.kind]

@@ -26,12 +26,13 @@ from coprocessor.dag.plan import Scan as DagScan
 from coprocessor.env import Env
 from coprocessor.errors import Unsupported
 from coprocessor.evaluate import compile_predicate
-from coprocessor.expr import Agg, Const, Expr, OrderKey
+from coprocessor.expr import Agg, Expr, OrderKey
 from coprocessor.schema import IndexSchema, TableSchema
 from coprocessor.table import KeyRange, TableCodec
 from coprocessor.types import BYTES, FieldType, Tp
 from kvstore.client.api import Reader
 from kvstore.mvcc.chunks import pairs_of
+from sqlfront.exec.context import rows_of_limit
 from sqlfront.exec.own_rows import show_own_rows
 from sqlfront.exec.pushing import Asked, Batches, Order, Parts, Pushing, PushStats, stops_early
 from sqlfront.exec.reading import ScanReader
@@ -127,6 +128,8 @@ class PushReader:
         self, reader: Reader, env: Env, pushing: Pushing, stats: PushStats, *, order: str = "", early: bool = False
     ) -> Generator[list[Row], None, None]:
         """Yields the rows as tuples, those that satisfy all the scan's conditions."""
+        if self._index is not None:
+            show_own_rows(reader, self._codec, self._index)
         if order and not self._keeps_order(env, pushing):
             yield from self.plain.row_chunks(reader, env, reverse=order == "reverse")
             return
@@ -159,7 +162,10 @@ class PushReader:
 
     def _asked(self, run: _Run) -> Batches:
         pushing = run.pushing
-        steps = self._steps(pushing, self.pushed.conds)
+        conds = self.pushed.conds
+        if self._entries is not None and not self._entries.is_asked:
+            conds += self.pushed.index_conds  # nobody else sees to them
+        steps = self._steps(pushing, conds)
         if self._entries is not None:
             return self._looked_up(run, steps)
         scan = replace(self._scan, desc=True) if run.order == "reverse" else self._scan
@@ -190,10 +196,7 @@ class PushReader:
     def _wanted(self, pushing: Pushing) -> int | None:
         """How many rows the limit above can use."""
         parts = [e for e in (self.pushed.count, self.pushed.offset) if e is not None]
-        values = [pushing.bound(e) for e in parts]
-        if not values:
-            return None
-        return min(sum(int(str(v.value)) for v in values if isinstance(v, Const)), LIMIT_MAX)
+        return min(sum(rows_of_limit(e, pushing.env) for e in parts), LIMIT_MAX) if parts else None
 
     # Aggregates
 

@@ -18,14 +18,26 @@ from coprocessor.expr import Column, Const, Expr, Param, walk
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Reader
 from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
-from sqlfront.exec.context import environment
+from sqlfront.exec.context import environment, rows_of_limit
 from sqlfront.exec.direct import DirectPlan, compile_direct
 from sqlfront.exec.print_sql import PrintedQuery, Relation, print_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.sources import TooManyRows
 from sqlfront.plan.access import Estimator
 from sqlfront.plan.lookups import LOOKUP_KEYS_MAX, Lookup, find_lookups, narrowed
-from sqlfront.plan.nodes import Aggregate, Filter, Join, Node, Project, QueryPlan, Scan, Virtual, node_exprs, walk_nodes
+from sqlfront.plan.nodes import (
+    Aggregate,
+    Filter,
+    Join,
+    Limit,
+    Node,
+    Project,
+    QueryPlan,
+    Scan,
+    Virtual,
+    node_exprs,
+    walk_nodes,
+)
 from sqlfront.result import ListSource, Result, ResultColumn, Row
 
 if TYPE_CHECKING:
@@ -187,9 +199,11 @@ class DirectQuery:
         env = environment(session, params)
         reader = session.reader() if self.direct.scan is not None else None
         pushing = session.pushing(env)
+        warned = len(session.warnings)
         try:
             rows = list(self.direct.run(reader, env, pushing=pushing))
         except TooManyRows:
+            del session.warnings[warned:]  # its rows are read again
             return self.residual.run_at(session, params, reader)
         finally:
             if pushing is not None:
@@ -273,6 +287,12 @@ class ResidualQuery:
         return self._columnar
 
     @cached_property
+    def counts(self) -> tuple[Param, ...]:
+        """The parameters that say how many rows are wanted."""
+        limits = [n for n in walk_nodes(self.plan.root) if isinstance(n, Limit)]
+        return tuple(e for n in limits for e in (n.count, n.offset) if isinstance(e, Param))
+
+    @cached_property
     def whole(self) -> WholePlan | None:
         """The query for one columnar store that has all of its tables; None where there can be none."""
         from sqlfront.exec.whole import compile_whole
@@ -319,6 +339,8 @@ class DuckSource:
         self._query = query
         self._session = session
         self._env = env
+        for expr in query.counts:
+            rows_of_limit(expr, env)
         self.pushing = session.pushing(env, measuring=measuring)
         self.measures: dict[int, tuple[int, float]] = {}
         printed = query.printed(None, wide=False)

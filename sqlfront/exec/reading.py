@@ -22,6 +22,7 @@ from coprocessor.evaluate import Closure, Env, compile_expr, compile_predicate
 from coprocessor.table import KeyRange
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Chunk, Reader
+from kvstore.errors import Cancelled
 from kvstore.mvcc.chunks import pairs_of
 from sqlfront.exec.own_rows import show_own_rows
 from sqlfront.plan.access import Access
@@ -164,10 +165,7 @@ class ScanReader:
             there = [key for key in (reversed(keys) if reverse else keys) if key in found]
             return iter((Chunk(there, [found[key] for key in there]),))
         ranges = self._keys.ranges(env)
-        if len(ranges) == 1:
-            return reader.scan_chunks(*ranges[0], reverse=reverse)
-        ordered = reversed(ranges) if reverse else ranges
-        return itertools.chain.from_iterable(reader.scan_chunks(start, end, reverse=reverse) for start, end in ordered)
+        return _until_interrupted(reader, reversed(ranges) if reverse else ranges, env, reverse=reverse)
 
     def _gets(self, reader: Reader, found: Iterable[list[bytes]], size: int) -> Iterator[Chunk]:
         """Fetches rows by lists of their keys, in the keys' order: so many at first, then more."""
@@ -250,6 +248,15 @@ class ScanReader:
             yield decoder.decode(pack_pairs([(key, found[key]) for key in keys if key in found], 0))
 
 
+def _until_interrupted(reader: Reader, ranges: Iterable[KeyRange], env: Env, *, reverse: bool) -> Iterator[Chunk]:
+    """What is in some ranges. Raises Cancelled."""
+    for start, end in ranges:
+        for chunk in reader.scan_chunks(start, end, reverse=reverse):
+            if env.is_interrupted():
+                raise Cancelled
+            yield chunk
+
+
 _NO_VALUE = object()
 
 
@@ -293,8 +300,7 @@ class KeyMaker:
                 if key is not None:
                     keys.add(key)
             elif self.table.handle_offset >= 0:
-                if _fits_handle(values[0], self._types[0]):
-                    keys.add(codec.record_key(values[0]))
+                keys.add(codec.record_key(values[0]))
             else:
                 keys.add(codec.record_key(codec.common_handle(values)))
         return sorted(keys)
@@ -349,6 +355,8 @@ class KeyMaker:
         if value is None:
             return _NO_VALUE
         narrowed, exact = narrow(value, type_, self._tz)
+        if type_.is_integer and not _fits_key(narrowed, type_):
+            return _NO_VALUE
         return narrowed if exact else _NO_VALUE
 
     def _bounds(self, env: Env) -> tuple[Any, Any, bool, bool] | None:
@@ -377,7 +385,8 @@ class KeyMaker:
         return low, high, low_open, high_open
 
 
-def _fits_handle(value: int, type_: FieldType) -> bool:
+def _fits_key(value: int, type_: FieldType) -> bool:
+    """Whether a key of an integer column can have a value."""
     return 0 <= value < 1 << 64 if type_.unsigned else -(1 << 63) <= value < 1 << 63
 
 

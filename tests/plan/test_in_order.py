@@ -157,6 +157,9 @@ def test_a_path_that_has_too_many_rows_is_left() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(in_order, "cost_of_all", lambda access: 150.0)
             patch.setattr(in_order, "READ_ROWS_MIN", 10.0)
+            noted = "select id from t where a = 5 + cast(if(id < 25, '1x', '1') as signed) order by b limit 2"
+            assert con.execute(noted).fetchall() == []
+            assert con.execute("show count(*) warnings").fetchall() == [(1,)], "of the one text"
             con.execute("create table copy (id int)")
             for params, expected in (((5,), [(1,), (3,)]), ((7,), []), ((0,), [])):
                 assert con.execute(sql, params).fetchall() == expected

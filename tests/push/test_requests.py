@@ -140,6 +140,27 @@ def test_own_writes_are_left_out_of_the_ranges(con: Any) -> None:
     con.execute("rollback")
 
 
+def test_an_order_with_rows_that_others_changed_before_they_were_written(con: Any) -> None:
+    with sqlfront.dbapi.Connection(con._database, con._database.session()) as other:
+        other.execute("set autocommit = 1")
+        con.execute("begin pessimistic")
+        con.execute("select count(*) from t")
+        other.execute("update test.t set a = 11 - id where id in (1, 2)")
+        con.execute("update t set e = 'y' where id in (1, 2)")  # no write to the index, but another entry of it
+        for order, first in (("desc", [10, 9, 9]), ("", [0, 0, 0])):
+            rows, _ = asked(con, f"select a from t use index (ka) order by a {order} limit 3")
+            assert rows == [(a,) for a in first]
+        con.execute("rollback")
+
+
+def test_conditions_on_entries_whose_handles_no_request_tells(con: Any) -> None:
+    con.execute("create table f (id int, x double, a int, b int, c int, primary key (x, id), key ab (a, b))")
+    fill(con, "f", 40, "i, i / 3, 1, i % 4, 1")
+    query = "select count(*), sum(c) from f use index (ab) where a = 1 and b % 4 = 3"
+    assert asked(con, query)[0] == [(10, 10)]
+    assert asked(con, f"{query} and x > 0 and id > 4 limit 3")[0] == [(9, 9)]
+
+
 def test_many_own_writes_are_answered_here(con: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pushing, "OWN_WRITES_MAX", 10)
     con.execute("begin")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sqlfront.errors import Error
+from sqlfront.plan import in_order
 from sqlfront.session import Session
 from tests.session.statements import error_code, rows, run, value
 
@@ -40,6 +41,14 @@ def test_interrupt_stops_a_query(busy: Session) -> None:
     assert time.monotonic() - begun < 10
     thread.join()
     assert value(busy, "select count(*) from n") == 3000
+
+
+@pytest.mark.parametrize("lock", ["", " for update"])
+def test_interrupt_stops_rows_in_an_order(busy: Session, monkeypatch: pytest.MonkeyPatch, lock: str) -> None:
+    monkeypatch.setattr(in_order, "cost_of_all", lambda access: 1e9)
+    thread = _later(busy.interrupt)
+    assert error_code(busy, f"select id from n where sleep(0.001) = 2 order by id limit 1{lock}") == 1317
+    thread.join()
 
 
 def test_interrupt_keeps_the_transaction(busy: Session) -> None:
