@@ -67,8 +67,8 @@ class DefinitionText:
 
     def join_by(self, join: exp.Join, columns: Sequence[str]) -> None:
         """Notes which columns a NATURAL JOIN found."""
-        found = f"USING ({', '.join(map(quote_name, columns))})" if columns else "ON TRUE"
-        self._natural[position_of(join.this)] = f" {found}"
+        found = f" USING ({', '.join(map(quote_name, columns))})" if columns else " ON TRUE" if join.side else ""
+        self._natural[position_of(join.this)] = found
 
     def write(self, text: str, tree: exp.Expression) -> str:
         """Returns the text to be stored, of the query that was bound."""
