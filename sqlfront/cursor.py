@@ -126,9 +126,7 @@ class Cursor:
             self._connection._session.failed(exc)
             raise
         except Exception as exc:
-            told = self._connection._translate(exc)
-            self._connection._session.failed(told)
-            raise told from exc
+            raise self._connection._failed(exc) from exc
         finally:
             self._release()
         self._result = result
@@ -152,9 +150,7 @@ class Cursor:
             connection._session.failed(exc)
             raise
         except Exception as exc:
-            told = connection._translate(exc)
-            connection._session.failed(told)
-            raise told from exc
+            raise connection._failed(exc) from exc
         finally:
             self._release()
         if result.columns is not None:

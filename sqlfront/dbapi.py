@@ -427,6 +427,12 @@ class Connection:
 
         return translate(exc, self._database.find_table)
 
+    def _failed(self, exc: Exception) -> errors.Error:
+        """The error that a statement has ended with, which the session has noted."""
+        told = self._translate(exc)
+        self._session.failed(told)
+        return told
+
     def _zone(self) -> dt.tzinfo | None:
         """The session's time zone, for aware datetimes among the parameters."""
         return self._session.variables.zone

@@ -6,17 +6,15 @@ for one schema and the settings they were bound under.
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.coercible import comparing_literals
 from coprocessor.division import DIV_PRECISION_INCREMENT, dividing
 from coprocessor.types import TEXT_COLLATE
 from kvstore import errors as kv
-from kvstore.client.api import LOGICAL_BITS, CancelToken, Reader, ReadFrom, Transaction
+from kvstore.client.api import LOGICAL_BITS, CancelToken, Reader, ReadFrom, Transaction, Transactional
 from sqlfront import parse
 from sqlfront.catalog.model import revisions
 from sqlfront.errors import (
@@ -28,6 +26,7 @@ from sqlfront.errors import (
     ProgrammingError,
     error,
 )
+from sqlfront.plan_cache import CachedPlan, converter, named, no_plan, normalised
 from sqlfront.result import Result
 from sqlfront.user_locks import Holder, SessionLocks
 from sqlfront.variables import Value, Variables
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from sqlfront.database import Database
     from sqlfront.exec.pushing import Pushing
     from sqlfront.exec.statement import Executable
-    from sqlfront.exec.temporary_rows import SessionStorage, TemporaryRows
+    from sqlfront.exec.temporary_rows import TemporaryRows
     from sqlfront.plan.nodes import Scan, Virtual
 
 PLAN_CACHE_SIZE = 1024
@@ -61,35 +60,6 @@ _BOUND_INTO_PLANS = (
 )  # fmt: skip
 
 _NONE: tuple[Any, ...] = ()
-_PLAIN_TYPES = frozenset({str, float, bytes, type(None), dt.date, dt.datetime, dt.timedelta})
-
-
-class _CachedPlan:
-    """An executable and what it is good for.
-
-    `row_count` and `found_rows` are what ROW_COUNT() and FOUND_ROWS() give after it; None where the session counts.
-    """
-
-    __slots__ = ("convert", "executable", "found_rows", "names", "row_count", "run", "schema", "types")
-
-    def __init__(
-        self,
-        executable: Executable,
-        schema: Schema,
-        types: tuple[type, ...],
-        names: tuple[str, ...],
-        convert: Callable[[Sequence[Any]], tuple[Any, ...] | None] | None,
-        row_count: int | None = None,
-        found_rows: int | None = None,
-    ) -> None:
-        self.executable = executable
-        self.run = executable.run
-        self.schema = schema
-        self.types = types
-        self.names = names
-        self.convert = convert
-        self.row_count = row_count
-        self.found_rows = found_rows
 
 
 class Session:
@@ -98,7 +68,7 @@ class Session:
     def __init__(self, database: Database, session_id: int) -> None:
         self.database = database
         self.id = session_id
-        self.storage: SessionStorage = database.storage
+        self.storage: Transactional = database.storage
         self.temporary: TemporaryTables | None = None
         self.temporary_rows: TemporaryRows | None = None
         self.get_latest: Callable[[bytes], bytes | None] = database.storage.get_latest
@@ -130,12 +100,12 @@ class Session:
         self._isolation = ""
         self._newest: Schema | None = None
         self._readable = self.catalog.schema
-        self._plan = self._before = _no_plan(self._readable)
+        self._plan = self._before = no_plan(self._readable)
         """What runs, or ran last, and what ran before that."""
         self._used: dict[int, int] = {}
         self._deltas: dict[int, int] = {}
-        self._plans: dict[str, _CachedPlan] = {}
-        self._typed: dict[tuple[str, tuple[FieldType, ...]], _CachedPlan] = {}
+        self._plans: dict[str, CachedPlan] = {}
+        self._typed: dict[tuple[str, tuple[FieldType, ...]], CachedPlan] = {}
         self._running: set[DuckQuery] = set()
         self._running_mutex = threading.Lock()
         self._at_replicas = ReadFrom.LEADER
@@ -147,6 +117,11 @@ class Session:
         for name in _BOUND_INTO_PLANS:
             self.variables.on_change(name, self._forget_plans)
         self.variables.on_change("last_insert_id", self._set_last_insert_id)
+        tell = self.variables.tell
+        tell("last_insert_id", lambda: self.last_insert_id)
+        tell("warning_count", lambda: len(self.warnings))
+        tell("error_count", lambda: sum(level == "Error" for level, _, _ in self.warnings))
+        tell("tidb_current_ts", lambda: 0 if self.txn is None else self.txn.start_ts)
 
     # Statements
 
@@ -158,7 +133,7 @@ class Session:
             if params is None:
                 row = _NONE if not plan.types else None
             elif plan.names:
-                row = _named(params, plan.names)
+                row = named(params, plan.names)
             elif params.__class__ is tuple or params.__class__ is list:
                 row = tuple(params)
             if row is not None and tuple(map(type, row)) == plan.types:
@@ -169,7 +144,7 @@ class Session:
                 return self._run(plan, row, sql)
         return self._first(sql, params)
 
-    def _run(self, plan: _CachedPlan, row: tuple[Any, ...], sql: str, reruns: int = 0) -> Result:
+    def _run(self, plan: CachedPlan, row: tuple[Any, ...], sql: str, reruns: int = 0) -> Result:
         if self.warnings:
             self.warnings = []
         if self.killed or self.plans_stale or self.cancel.is_set():
@@ -212,9 +187,8 @@ class Session:
             return typed
         self._check_alive()
         if not self.statement:  # not within EXECUTE
-            self._before, self._plan = self._plan, _no_plan(self._plan.schema)
+            self._before, self._plan = self._plan, no_plan(self._plan.schema)
         self.statement = sql
-        self._tell_diagnostics()
         try:
             executable, plan, row = self._prepare(sql, params)
             self.check_cancelled()
@@ -225,21 +199,13 @@ class Session:
             self.statement = ""
         if getattr(executable, "keeps_warnings", False):
             return executable.run(self, row)
-        result = self._run(plan, _normalised(row), sql, reruns)
+        result = self._run(plan, normalised(row), sql, reruns)
         self.row_count = result.affected_rows if result.columns is None else -1
         return result
 
     def _set_last_insert_id(self, value: Value) -> None:
         assert isinstance(value, int)
         self.last_insert_id = value
-
-    def _tell_diagnostics(self) -> None:
-        """Says in variables what the statement before left, and at which timestamp the transaction reads."""
-        tell = self.variables.tell
-        tell("warning_count", len(self.warnings))
-        tell("error_count", sum(level == "Error" for level, _, _ in self.warnings))
-        tell("tidb_current_ts", 0 if self.txn is None else self.txn.start_ts)
-        tell("last_insert_id", self.last_insert_id)
 
     def rows_of_last(self, what: str) -> int:
         """What ROW_COUNT() (`row_count`) or FOUND_ROWS() (`found_rows`) gives: of the statement before this one.
@@ -253,15 +219,15 @@ class Session:
 
     def found_nothing(self) -> None:
         """Notes that a point query has found no row."""
-        self._plan = _no_plan(self._plan.schema, found_rows=0)
+        self._plan = no_plan(self._plan.schema, found_rows=0)
 
     def rebound(self) -> None:
         """Notes that the rest of the running statement is bound to the schema as it is now: it has changed that."""
-        self._plan = _no_plan(self.catalog.schema, row_count=None)
+        self._plan = no_plan(self.catalog.schema, row_count=None)
 
     def _prepare(
         self, sql: str, params: Sequence[object] | Mapping[str, object] | None
-    ) -> tuple[Executable, _CachedPlan, tuple[Any, ...]]:
+    ) -> tuple[Executable, CachedPlan, tuple[Any, ...]]:
         """Makes a statement's plan, and keeps it for others of its kind; returns it with the parameters."""
         from sqlfront.bind.literals import type_of
         from sqlfront.exec.statement import make_executable
@@ -270,15 +236,15 @@ class Session:
         row = self._parameters(parsed, params)
         types = tuple(map(type, row))
         schema = self.schema
-        executable, cacheable = make_executable(self, parsed, _normalised(row))
-        convert = None if executable.any_integer else _converter(types)
+        executable, cacheable = make_executable(self, parsed, normalised(row))
+        convert = None if executable.any_integer else converter(types)
         row_count = found_rows = None
         if isinstance(parsed.statement, parse.Query):
             row_count = -1
             found_rows = 1 if executable.any_integer else None  # of a point query, if it finds something
         elif not isinstance(parsed.statement, (parse.Insert, parse.Update, parse.Delete, parse.SelectInto)):
             row_count = 0 if cacheable else None
-        plan = _CachedPlan(executable, schema, types, parsed.names, convert, row_count, found_rows)
+        plan = CachedPlan(executable, schema, types, parsed.names, convert, row_count, found_rows)
         if cacheable:
             if len(self._plans) + len(self._typed) >= PLAN_CACHE_SIZE:
                 self._forget_plans()
@@ -297,13 +263,13 @@ class Session:
         plan = self._typed.get((sql, tuple(map(type_of, params))))
         if plan is None or plan.schema is not self.schema:
             return None
-        return self._run(plan, _normalised(params), sql)
+        return self._run(plan, normalised(params), sql)
 
     def _parameters(
         self, parsed: parse.Parsed, params: Sequence[object] | Mapping[str, object] | None
     ) -> tuple[Any, ...]:
         if parsed.names:
-            found = _named(params, parsed.names)
+            found = named(params, parsed.names)
             if found is None:
                 raise ProgrammingError(f"parameters {', '.join(parsed.names)} need a mapping", 1210)
             return found
@@ -764,58 +730,3 @@ class Session:
         finally:
             self.user_locks.close()
             self.database.forget(self)
-
-
-class _Nothing:
-    """What a statement ran that could not be run."""
-
-    any_integer = False
-
-    def run(self, session: Session, params: tuple[Any, ...]) -> Result:
-        raise AssertionError("nothing to run")
-
-
-def _no_plan(schema: Schema, row_count: int | None = -1, found_rows: int | None = None) -> _CachedPlan:
-    """What stands for a statement that failed before it ran, and for one that found nothing."""
-    return _CachedPlan(_Nothing(), schema, (), (), None, row_count, found_rows)
-
-
-def _named(params: Sequence[object] | Mapping[str, object] | None, names: tuple[str, ...]) -> tuple[Any, ...] | None:
-    if not isinstance(params, Mapping):
-        return None
-    missing = [n for n in names if n not in params]
-    if missing:
-        raise ProgrammingError(f"no value for parameter {missing[0]!r}", 1210, "HY000")
-    return tuple([params[n] for n in names])
-
-
-def _converter(types: tuple[type, ...]) -> Callable[[Sequence[Any]], tuple[Any, ...] | None] | None:
-    """What brings parameters to the forms that plans compute with; None for a row that needs a plan of its own."""
-    if all(t in _PLAIN_TYPES for t in types):
-        return None
-    ints = [i for i, t in enumerate(types) if t is int]
-    if all(t is int or t in _PLAIN_TYPES for t in types):
-
-        def check(row: Sequence[Any]) -> tuple[Any, ...] | None:
-            for i in ints:
-                if not -0x8000000000000000 <= row[i] <= 0x7FFFFFFFFFFFFFFF:
-                    return None
-            return row  # type: ignore[return-value]
-
-        return check
-    if any(t is Decimal for t in types):
-        return lambda row: None
-
-    def convert(row: Sequence[Any]) -> tuple[Any, ...] | None:
-        for i in ints:
-            if not -0x8000000000000000 <= row[i] <= 0x7FFFFFFFFFFFFFFF:
-                return None
-        return _normalised(row)
-
-    return convert
-
-
-def _normalised(row: Sequence[Any]) -> tuple[Any, ...]:
-    from sqlfront.bind import literals
-
-    return tuple([literals.parameter(v, literals.type_of(v)) for v in row])

@@ -641,6 +641,7 @@ class Variables:
     """How many seconds ago queries outside transactions read."""
     _values: dict[str, Value] = field(default_factory=dict)
     _callbacks: dict[str, list[Callable[[Value], None]]] = field(default_factory=dict)
+    _told: dict[str, Callable[[], Value]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._values = self.globals.copy()
@@ -657,7 +658,10 @@ class Variables:
             if scope == SESSION:
                 raise error(ER_VAR_READONLY, f"Variable '{var.name}' is a GLOBAL variable")
             return self.globals.get(name)
-        if var.scope == NONE and var.name not in _SESSION_TOLD:
+        told = self._told.get(var.name)
+        if told is not None:
+            return told()
+        if var.scope == NONE:
             return self.globals.get(name)
         if var.name == "timestamp" and not self.timestamp_ns:
             return round(time.time(), 6)
@@ -695,9 +699,9 @@ class Variables:
         """Returns the value that setting would store, without setting it (SET TRANSACTION for the next one)."""
         return find(name).accept(value, [])
 
-    def tell(self, name: str, value: Value) -> None:
-        """Updates what a read-only session variable tells (warning_count, error_count, tidb_current_ts)."""
-        self._values[find(name).name] = value
+    def tell(self, name: str, source: Callable[[], Value]) -> None:
+        """Has a variable tell what the session knows (warning_count, last_insert_id, tidb_current_ts)."""
+        self._told[find(name).name] = source
 
     def set_names(self, charset: object, collation: object | None = None) -> None:
         """SET NAMES: the client's character sets and the connection's collation."""
@@ -726,10 +730,6 @@ class Variables:
             if scope == GLOBAL and var.scope == SESSION:
                 continue
             yield name, text_of(name, self.get(name, GLOBAL if scope == GLOBAL else ""))
-
-
-# Told by the session, not by the database.
-_SESSION_TOLD = frozenset({"tidb_current_ts", "tidb_last_txn_info", "warning_count", "error_count"})
 
 
 _REPLICAS = {

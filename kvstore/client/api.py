@@ -348,8 +348,8 @@ class PushDown(Protocol):
         """
 
 
-class Storage(Protocol):
-    """A transactional store."""
+class Transactional(Protocol):
+    """What those who read and write a store ask of it."""
 
     @property
     def push_down(self) -> PushDown | None:
@@ -384,6 +384,10 @@ class Storage(Protocol):
         Raises KeyExists when one of `inserts` has a live value, and what waiting for locks raises; `check` and the
         outcome are as in `Transaction.commit`.
         """
+
+
+class Storage(Transactional, Protocol):
+    """A transactional store."""
 
     @property
     def safe_point(self) -> int:

@@ -621,23 +621,22 @@ def _equated(node: Node, grouped: set[int]) -> set[int]:
 
 def _without_unreached(call: Call) -> Expr:
     """A conditional call without what constants rule out: columns there decide on nothing, grouped or not."""
+    if call.func not in ("coalesce", "ifnull", "case", "if"):
+        return call
     args = [fold(a) for a in call.args]
     kept: list[Expr] = []
-    match call.func:
-        case "coalesce" | "ifnull":
-            last = next((i for i, a in enumerate(args) if isinstance(a, Const) and a.value is not None), len(args))
-            kept = args[: last + 1]
-        case "case" | "if":
-            for condition, value in zip(args[::2], args[1::2], strict=False):
-                if not isinstance(condition, Const):
-                    kept += [condition, value]
-                elif condition.value:
-                    kept.append(value)
-                    break
-            else:
-                kept += args[-1:] if len(args) % 2 else []
-        case _:
-            return call
+    if call.func in ("coalesce", "ifnull"):
+        last = next((i for i, a in enumerate(args) if isinstance(a, Const) and a.value is not None), len(args))
+        kept = args[: last + 1]
+    else:
+        for condition, value in zip(args[::2], args[1::2], strict=False):
+            if not isinstance(condition, Const):
+                kept += [condition, value]
+            elif condition.value:
+                kept.append(value)
+                break
+        else:
+            kept += args[-1:] if len(args) % 2 else []
     if len(kept) == len(args):
         return call
     if not kept:

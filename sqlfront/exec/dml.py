@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from coprocessor.evaluate import Closure, Env, compile_expr
-from coprocessor.types import FieldType
 from kvstore import errors as kv
 from kvstore.client.api import Reader, Transaction
 from sqlfront.bind.dml import (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from coprocessor.codec.keys import table_range
 from kvstore.client.api import ReadFrom
@@ -159,28 +159,8 @@ class TemporaryRows:
             self._undo_bytes = 0
 
 
-class SessionStorage(Protocol):
-    """What a session asks of its storage: the whole of the store, or that with temporary tables beside it."""
-
-    @property
-    def push_down(self) -> PushDown | None: ...
-    def now_ts(self) -> int: ...
-    def begin(self, *, pessimistic: bool = True, start_ts: int | None = None) -> Transaction: ...
-    def snapshot(self, ts: int | None = None, *, read: ReadFrom = ReadFrom.LEADER) -> Reader: ...
-    def get_latest(self, key: bytes, *, read: ReadFrom = ReadFrom.LEADER) -> bytes | None: ...
-    def write(
-        self,
-        writes: dict[bytes, bytes | None],
-        inserts: Collection[bytes],
-        *,
-        wait_ms: int,
-        cancel: CancelToken | None = None,
-        check: CommitCheck | None = None,
-    ) -> int: ...
-
-
 class LayeredStorage:
-    """Implements `SessionStorage` over a store and temporary rows."""
+    """Implements `api.Transactional` over a store and temporary rows."""
 
     def __init__(self, base: Storage, rows: TemporaryRows) -> None:
         self._base = base

@@ -173,7 +173,7 @@ def test_listing_and_lookups(both):
     assert v.select_limit == 10
     v.set("sql_select_limit", DEFAULT)
     assert v.select_limit is None
-    v.tell("warning_count", 3)
+    v.tell("warning_count", lambda: 3)
     assert v.get("warning_count") == 3
     v.set("tidb_txn_mode", "optimistic")
     assert not v.pessimistic
