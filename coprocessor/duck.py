@@ -31,7 +31,7 @@ _warnings_mutex = threading.Lock()
 IDLE_CONNECTIONS_MAX = 8
 FETCH_ROWS = 4096
 INTERRUPT_AGAIN_S = 0.02
-NICENESS = 10
+NICENESS = 19
 ARROW_BATCH_ROWS = 65536
 RELATION = "relation_"
 """What a statement calls the Arrow relation that it is run over."""
@@ -76,13 +76,25 @@ def _connect() -> duckdb.DuckDBPyConnection:
 
     A query runs on the thread that asks and on DuckDB's; these would take all cores, and commits would wait for one. On
     Linux a thread is born with the niceness of the one that starts it, so a thread starts DuckDB that has more of it.
+
+    There it has one thread more than cores: a writer sleeps for each sync, too briefly for the scheduler to bring a
+    waiting thread from another core, so a core would stand still that has none of DuckDB's of its own.
     """
     import duckdb
 
     if sys.platform != "linux":
         return duckdb.connect(":memory:")
     with ThreadPoolExecutor(1, initializer=_give_way) as pool:
-        return pool.submit(duckdb.connect, ":memory:").result()
+        return pool.submit(_connect_with_one_more).result()
+
+
+def _connect_with_one_more() -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    [(cores,)] = connection.execute("SELECT current_setting('threads')").fetchall()
+    connection.execute(f"SET threads = {int(cores) + 1}")
+    return connection
 
 
 def _give_way() -> None:
