@@ -40,6 +40,7 @@ proto: install
 
 bench: install
 	$(BIN)/python -m benchmarks oltp
+	$(BIN)/python -m benchmarks paths
 	$(BIN)/python -m benchmarks olap
 	$(BIN)/python -m benchmarks load
 	$(BIN)/python -m benchmarks htap

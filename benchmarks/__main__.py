@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import chart, cluster, cluster_sql, htap, load, olap, oltp, replica
+from benchmarks import chart, cluster, cluster_sql, htap, load, olap, oltp, paths, replica
 from benchmarks.cluster_sql.bench import ClusterSqlSettings
 from benchmarks.engines import ENGINE_NAMES, OURS, make_engine
 from benchmarks.engines.api import Engine
@@ -23,6 +23,7 @@ from benchmarks.tpch.data import CACHE
 
 TITLES = {
     "oltp": "Transactions: sysbench's table, {rows:,} rows",
+    "paths": "Reads in the order of an index: {events:,} rows",
     "olap": "Analytics: TPC-H SF {scale:g}, 22 queries",
     "htap": "Transactions and analytics on the same rows: TPC-H SF {scale:g}, one writer, one analyst",
     "load": "Bulk load: lineitem SF {scale:g} from Parquet, with its primary key",
@@ -30,9 +31,17 @@ TITLES = {
     "cluster": "The distributed store: gRPC on loopback, all processes on this machine",
     "cluster-sql": "SQL on a cluster: three stores on loopback, all processes on this machine",
 }
-DEFAULT_SCALE = {"oltp": 1.0, "olap": 0.1, "htap": 0.1, "load": 0.1, "replica": 0.1, "cluster-sql": 0.1}
+DEFAULT_SCALE = {"oltp": 1.0, "paths": 0.2, "olap": 0.1, "htap": 0.1, "load": 0.1, "replica": 0.1, "cluster-sql": 0.1}
 SQLITE_SCALE_MAX = 0.1
-QUICK_SCALE = {"oltp": 0.01, "olap": 0.01, "htap": 0.01, "load": 0.01, "replica": 0.01, "cluster-sql": 0.01}
+QUICK_SCALE = {
+    "oltp": 0.01,
+    "paths": 0.002,
+    "olap": 0.01,
+    "htap": 0.01,
+    "load": 0.01,
+    "replica": 0.01,
+    "cluster-sql": 0.01,
+}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -41,13 +50,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks", description="sqlfront and its peers on the same work."
     )
     parser.add_argument("suite", choices=sorted(TITLES))
-    parser.add_argument("--scale", type=float, help="oltp: 1 is 100,000 rows; else TPC-H's scale factor")
+    parser.add_argument(
+        "--scale", type=float, help="oltp: 1 is 100,000 rows; paths: a million; else TPC-H's scale factor"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one object a measurement")
     parser.add_argument("--engines", type=_names, metavar="A,B", help=f"only these of {','.join(ENGINE_NAMES)}")
     parser.add_argument(
         "--seconds",
         type=float,
-        help="oltp, htap, cluster, cluster-sql: the length of a round (default 1; htap 5, cluster 2, cluster-sql 3)",
+        help="all with rounds: the length of one (default 1; htap 5, cluster 2, cluster-sql 3)",
     )
     parser.add_argument("--tps", type=float, default=1000.0, help="htap: the paced writer's rate (default 1000)")
     parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="htap: draw the frontier of both rates")
@@ -114,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}, {reason}.", file=sys.stderr)
         return 2
     with _stop_on_termination(), _started(wanted) as (engines, directory):
-        title = TITLES[args.suite].format(scale=scale, rows=oltp.OltpSettings(scale).rows)
+        sizes = {"rows": oltp.OltpSettings(scale).rows, "events": paths.PathsSettings(scale).rows}
+        title = TITLES[args.suite].format(scale=scale, **sizes)
         versions = {engine.name: engine.version() for engine in engines}
         print_heading(title, machine_shape(directory), versions, absent)
         results, faults = _run(args, scale, engines)
@@ -146,7 +158,7 @@ def _unfit(suite: str, name: str, scale: float, *, asked_for: bool) -> str | Non
         return "its tables are for reading only"
     if suite == "olap" and name.startswith("sqlite3") and scale > SQLITE_SCALE_MAX:
         return f"it is measured up to scale {SQLITE_SCALE_MAX:g} only"
-    if suite == "olap" and name == "sqlite3-normal" and not asked_for:
+    if suite in ("olap", "paths") and name == "sqlite3-normal" and not asked_for:
         return "queries don't sync: it would repeat sqlite3-full"
     if suite == "htap" and name == "sqlite3-normal" and not asked_for:
         return "its commits aren't durable after a loss of power"
@@ -185,6 +197,8 @@ def _stop_on_termination() -> Iterator[None]:
 def _run(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> tuple[list[Measurement], list[str]]:
     if args.suite == "oltp":
         return _run_oltp(args, scale, engines), []
+    if args.suite == "paths":
+        return _run_paths(args, scale, engines)
     if args.suite == "load":
         return _run_load(args, scale, engines), []
     if args.suite == "htap":
@@ -203,6 +217,19 @@ def _run_oltp(args: argparse.Namespace, scale: float, engines: Sequence[Engine])
     print(f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, the engines taking turns.\n")
     print_results(results)
     return results
+
+
+def _run_paths(
+    args: argparse.Namespace, scale: float, engines: Sequence[Engine]
+) -> tuple[list[Measurement], list[str]]:
+    if args.quick:
+        settings = paths.PathsSettings(scale, rounds=args.runs or 1, seconds=0.05)
+    else:
+        settings = paths.PathsSettings(scale, args.runs or 5, args.seconds or 1.0)
+    results = paths.run(engines, args.data, settings, _progress())
+    print(f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, the engines taking turns.\n")
+    print_results(results.measurements)
+    return results.measurements, results.faults
 
 
 def _run_olap(args: argparse.Namespace, scale: float, engines: Sequence[Engine]) -> tuple[list[Measurement], list[str]]:

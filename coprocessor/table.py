@@ -27,6 +27,7 @@ from coprocessor.codec.index_write import EntriesFn, RestoredFn, compile_entries
 from coprocessor.codec.keys import Handle
 from coprocessor.codec.restored import entry_offsets, restored_data
 from coprocessor.codec.row import (
+    CellPatcherFn,
     RowPatcherFn,
     RowsDecoderFn,
     compile_decoder,
@@ -172,9 +173,17 @@ class TableCodec:
         if found is None:
             if len(self._patchers) >= PATCHERS_MAX:
                 self._patchers.clear()
-            ids = frozenset(self.schema.columns[at].id for at in stored_offsets(self.schema) if at in changed)
-            found = self._patchers[changed] = compile_patcher(self.schema, changed, self.encode_row), ids
+            patch = compile_patcher(self.schema, changed, self.encode_row)
+            found = self._patchers[changed] = patch, self._stored_ids(changed)
         return found
+
+    def cell_patcher(self, changed: frozenset[int]) -> tuple[CellPatcherFn, frozenset[int]]:
+        """Like `patcher`, for whoever knows the values at `changed` alone: the encoder gives None for a row that it
+        cannot make of them and the row as it was."""
+        return compile_patcher(self.schema, changed, lambda values: None), self._stored_ids(changed)
+
+    def _stored_ids(self, offsets: frozenset[int]) -> frozenset[int]:
+        return frozenset(self.schema.columns[at].id for at in stored_offsets(self.schema) if at in offsets)
 
     def key_decoder(self, offsets: Sequence[int] | None = None, tz: dt.tzinfo | None = None) -> Decoder:
         """Like `decoder`, from (record key, row value) as scans yield them; the key must be one of this table's."""

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import repeat
 from operator import itemgetter, methodcaller
-from typing import Any
+from typing import Any, TypeVar
 
 from coprocessor.codec.collation import needs_restored_data
 from coprocessor.codec.datum import (
@@ -72,6 +72,8 @@ _SIGN = 1 << 63
 
 RowEncoderFn = Callable[[Sequence[Any]], bytes]
 RowPatcherFn = Callable[[bytes, Sequence[Any]], bytes]
+CellPatcherFn = Callable[[bytes, Mapping[int, Any]], bytes | None]
+Other = TypeVar("Other")
 RowDecoderFn = Callable[[Any, bytes], tuple[Any, ...]]
 RowsDecoderFn = Callable[[Iterable[bytes], Iterable[bytes] | None], list[tuple[Any, ...]]]
 
@@ -220,10 +222,12 @@ def compile_encoder(schema: TableSchema) -> RowEncoderFn:
     return function
 
 
-def compile_patcher(schema: TableSchema, changed: frozenset[int], encode: RowEncoderFn) -> RowPatcherFn:
-    """Compiles the encoder of rows of which the columns at `changed` alone may have changed: (the row as it was, all
-    values) in, row bytes out. What stayed is copied, not encoded; rows of another shape are made by
-    `encode`, the table's encoder.
+def compile_patcher(
+    schema: TableSchema, changed: frozenset[int], encode: Callable[[Any], Other]
+) -> Callable[[bytes, Any], bytes | Other]:
+    """Compiles the encoder of rows of which the columns at `changed` alone may have changed: (the row as it was, values
+    by offset) in, row bytes out. What stayed is copied, not encoded; rows of another shape are given to `encode`, which
+    alone asks for the values of other columns.
     """
     stored, columns = stored_offsets(schema), schema.columns
     slots = [slot for slot, at in enumerate(stored) if at in changed]
@@ -253,7 +257,7 @@ def compile_patcher(schema: TableSchema, changed: frozenset[int], encode: RowEnc
     pieces.append(f"row[{start}:{base} + e{len(stored) - 1}]")
     lines += [f"    if {ends[-1]} > {SMALL_VALUES_MAX}:", "        return encode(values)"]
     lines.append(f"    return join((HEAD, pack({', '.join(ends)}), {', '.join(pieces)}))")
-    function: RowPatcherFn = define("patch", lines, names)
+    function: Callable[[bytes, Any], bytes | Other] = define("patch", lines, names)
     return function
 
 

@@ -11,6 +11,7 @@ from kvstore.client.snapshot import Snapshot
 from kvstore.client.write_buffer import WriteBuffer
 from kvstore.errors import ReadOnlyTxn, TxnNotFound, TxnTooLarge
 from kvstore.mvcc.chunks import Chunk, pairs_of
+from kvstore.mvcc.keys import TS_MAX
 
 if TYPE_CHECKING:
     from kvstore.client.embedded import EmbeddedStore
@@ -227,8 +228,9 @@ class EmbeddedTransaction:
         self._witnessed.update(keys)
 
     def lock_and_get(self, keys: Sequence[bytes], *, for_update_ts: int = 0, wait_ms: int) -> dict[bytes, bytes]:
+        # Who reads nothing else draws the timestamp behind the locks: nobody can have written between.
+        self.lock_keys(keys, for_update_ts=for_update_ts or TS_MAX, wait_ms=wait_ms)
         ts = for_update_ts or self._store.now_ts()
-        self.lock_keys(keys, for_update_ts=ts, wait_ms=wait_ms)
         reader: Reader = self.at(ts) if self.pessimistic else self
         found: dict[bytes, bytes] = {}
         for key in keys:

@@ -51,6 +51,16 @@ class Chunk:
     def reversed(self) -> Chunk:
         return Chunk(self.keys()[::-1], self.values[::-1], skip=self.skip)
 
+    def part(self, start: int, end: int) -> Chunk:
+        """The rows at these places."""
+        keys, encoded = self._keys, self._encoded
+        return Chunk(
+            None if keys is None else keys[start:end],
+            self.values[start:end],
+            encoded=None if encoded is None else encoded[start:end],
+            skip=self.skip,
+        )
+
     def pairs(self) -> list[tuple[bytes, bytes]]:
         skip = self.skip
         values = [value[skip:] for value in self.values] if skip else self.values

@@ -31,6 +31,7 @@ from sqlfront.exec.direct import order_by
 from sqlfront.exec.filler import ColumnFiller, implicit_default
 from sqlfront.exec.foreign_keys import ReferenceChanges, References
 from sqlfront.exec.insert_alone import compile_alone, number_row
+from sqlfront.exec.keyed_update import compile_keyed
 from sqlfront.exec.partitioned import row_writer
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
@@ -493,13 +494,17 @@ class TableChange:
             self.assignments = _compile_assignments(plan.assignments, layout)
             self.assigned = {a.offset for a in plan.assignments}
             self.changed = _with_computed(self.table, self.assigned)
+        self.keyed = None if self.references.graph else compile_keyed(plan, self.scans, self.filler)
+        """The short way to a row that is known by its key."""
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
-        filler = self.filler
+        filler, keyed = self.filler, self.keyed
         if not filler.strict:
             filler = ColumnFiller(self.table, self.tz, strict=False, warn=session.warn)
 
         def work(txn: Transaction, pessimistic: bool) -> Result:
+            if keyed is not None:
+                return keyed.run(session, txn, pessimistic, params)
             return self._work(session, txn, pessimistic, params, filler)
 
         result = session.run_write(work, self.references.tables)

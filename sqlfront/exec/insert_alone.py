@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.row import define
-from coprocessor.errors import CoprocessorError
-from coprocessor.expr import Const, Param
-from sqlfront.bind.dml import InsertPlan
+from sqlfront.bind.dml import DefaultValue, InsertPlan
 from sqlfront.catalog.model import revisions
+from sqlfront.exec.compiled_values import value_lines
 from sqlfront.result import Result
 
 if TYPE_CHECKING:
@@ -63,14 +62,6 @@ class AloneInsert:
         return Result(None, None, 1, generated or given)
 
 
-def _cast_once(filler: ColumnFiller, offset: int, value: Any) -> Any:
-    """A constant as it is stored; None for NULL, and for one that fails or may be told of with every row."""
-    try:
-        return filler.casters[offset](value, 1)
-    except CoprocessorError:
-        return None
-
-
 def number_row(session: Session, table: Table, row: list[Any], filler: ColumnFiller) -> tuple[int, int]:
     """Gives a row without an AUTO_INCREMENT value the next one; returns that, and the value that was given (or 0)."""
     auto = table.auto_increment
@@ -92,33 +83,22 @@ def compile_alone(session: Session, plan: InsertPlan, filler: ColumnFiller) -> A
     if not filler.strict or filler.completes or table.parts:
         return None
     auto = table.auto_increment
-    names: dict[str, Any] = {"null": filler.null}
+    names: dict[str, Any] = {}
     lines = ["def complete(params):"]
     given = dict(zip(plan.targets, plan.rows[0], strict=True))
     for column in table.columns:
         at = column.offset
         expr = given.get(at)
         optional = not filler.not_null[at] or (auto is not None and auto.offset == at)
-        match expr:
-            case Param(index=index):
-                source = f"params[{index}]"
-            case Const(value=value):
-                stored = _cast_once(filler, at, value)
-                names[f"const{at}"] = value if stored is None else stored
-                if stored is not None:
-                    lines.append(f"    v{at} = const{at}")
-                    continue
-                source = f"const{at}"
-            case None if column.default.kind == "const" or column.auto_increment:
-                names[f"default{at}"] = None if column.auto_increment else column.default.local(filler.tz)
-                lines.append(f"    v{at} = default{at}")
-                continue
-            case _:
+        if expr is None:
+            if column.default.kind != "const" and not column.auto_increment:
                 return None
-        names[f"cast{at}"] = filler.casters[at]
-        lines.append(f"    v{at} = cast{at}({source}, 1)")
-        if not optional:
-            lines.append(f"    if v{at} is None:")
-            lines.append(f"        v{at} = null({at})")
+            names[f"default{at}"] = None if column.auto_increment else column.default.local(filler.tz)
+            lines.append(f"    v{at} = default{at}")
+            continue
+        found = None if isinstance(expr, DefaultValue) else value_lines(filler, at, expr, names, optional=optional)
+        if found is None:
+            return None
+        lines += found
     lines.append(f"    return [{', '.join(f'v{column.offset}' for column in table.columns)}]")
     return AloneInsert(session, table, filler, lines, names)

@@ -95,7 +95,7 @@ class ScanReader:
     def read_chunks(
         self, reader: Reader, env: Env, reverse: bool = False, first: int = LOOKUP_BATCH_ROWS
     ) -> Iterator[list[Row]]:
-        """The rows of the access path in lists, conditions not applied; of a lookup `first` are fetched together at
+        """The rows of the access path in lists, conditions not applied; `first` are fetched and decoded together at
         first."""
         return self._read(reader, env, reverse, first)
 
@@ -132,7 +132,7 @@ class ScanReader:
             return self._gets(reader, (list(itertools.starmap(key_of, chunk.pairs())) for chunk in entries), first)
         if self._parts:
             return self._gets(reader, (self._found_by_any(reader, env),), first)
-        return self._entries(reader, env, reverse)
+        return _beginning(self._entries(reader, env, reverse), first)
 
     def _found_by_any(self, reader: Reader, env: Env) -> list[bytes]:
         """The record keys that any of several paths finds, in their order."""
@@ -183,12 +183,13 @@ class ScanReader:
         """Rows from their records."""
         return map(self._decode_chunk, self._chunks(reader, env, reverse, first))
 
-    def _covered(self, reader: Reader, env: Env, reverse: bool, first: int = 0) -> Iterator[list[Row]]:
+    def _covered(self, reader: Reader, env: Env, reverse: bool, first: int = LOOKUP_BATCH_ROWS) -> Iterator[list[Row]]:
         """Rows from index entries alone."""
         index = self.access.index
         assert index is not None
         decode = self.codec.index_decoder(index.schema, self.scan.offsets, self.tz)
-        return (list(itertools.starmap(decode, chunk.pairs())) for chunk in self._entries(reader, env, reverse))
+        chunks = _beginning(self._entries(reader, env, reverse), first)
+        return (list(itertools.starmap(decode, chunk.pairs())) for chunk in chunks)
 
     def _row_decoder(self) -> Callable[[bytes, bytes], Row]:
         codec = self.codec
@@ -257,6 +258,17 @@ def _until_interrupted(reader: Reader, ranges: Iterable[KeyRange], env: Env, *, 
             yield chunk
 
 
+def _beginning(chunks: Iterator[Chunk], first: int) -> Iterator[Chunk]:
+    """The chunks, of which the first has at most `first` rows: no more may be wanted."""
+    for chunk in chunks:
+        if first < len(chunk):
+            yield chunk.part(0, first)
+            chunk = chunk.part(first, len(chunk))
+        yield chunk
+        break
+    yield from chunks
+
+
 _NO_VALUE = object()
 
 
@@ -279,6 +291,8 @@ class KeyMaker:
             access.point and access.kind == "primary" and self.table.handle_offset >= 0 and len(access.prefix[0]) == 1
         )
         self._handle = self._prefix[0][0] if single else None
+        whole = access.point and access.kind == "primary" and self.table.handle_offset < 0
+        self._single = [part[0] for part in self._prefix] if whole and all(len(p) == 1 for p in self._prefix) else None
         unsigned = self.codec.schema.unsigned_handle
         self._low_handle, self._high_handle = (0, (1 << 64) - 1) if unsigned else (-(1 << 63), (1 << 63) - 1)
         self._low = None if access.low is None else compile_expr(access.low.expr, {})
@@ -291,6 +305,10 @@ class KeyMaker:
             value = self._handle((), env)
             if value.__class__ is int and self._low_handle <= value <= self._high_handle:
                 return [codec.record_key(value)]
+        if self._single is not None:
+            row = [self._value_of(part, type_, env) for part, type_ in zip(self._single, self._types, strict=False)]
+            missing = None in row or _NO_VALUE in row
+            return [] if missing else [codec.record_key(codec.common_handle(row))]
         keys: set[bytes] = set()
         for values in self._combinations(env):
             if None in values:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import paths
 from benchmarks.__main__ import main
 from benchmarks.engines import make_engine
 from benchmarks.engines.api import in_paramstyle
@@ -42,6 +43,12 @@ def test_oltp_measures_every_work_on_every_engine(tmp_path: Path, capsys: pytest
     output = capsys.readouterr().out
     assert "many times as fast" in output
     assert "cores" in output
+
+
+def test_paths_compares_answers_and_measures_every_work(tmp_path: Path) -> None:
+    measurements = _run(tmp_path, "paths", "--engines", IN_PROCESS)
+    expected = {(work, engine) for work in paths.WORKS for engine in IN_PROCESS.split(",")}
+    assert {(m["work"], m["engine"]) for m in measurements} == expected
 
 
 def test_olap_checks_answers_and_gives_a_geometric_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import sqlfront
@@ -24,7 +25,8 @@ def con(tmp_path: Path) -> Any:
         con.execute("create database d")
         con.execute("use d")
         con.execute("create table t (id int primary key, s varchar(200))")
-        con.executemany("insert into t values (?, ?)", [(i, f"{i * 7919 % COUNT:0>100}") for i in range(COUNT)])
+        texts = [f"{i * 7919 % COUNT:0>100}" for i in range(COUNT)]
+        con.append("t", pa.table({"id": pa.array(range(COUNT), pa.int32()), "s": texts}))
         yield con
 
 

@@ -30,7 +30,7 @@ from tests.sim.workloads.registers import Registers
 from tests.sim.world import World
 
 SECONDS = 8.0
-FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 30, 300, 10
+FAST_SEEDS, SLOW_SEEDS, SEEDS_A_TEST = 20, 300, 10
 
 HUNT_SEEDS = 60
 PROGRAM_ERRORS = ("TypeError", "ValueError", "AttributeError", "NameError")

@@ -1,0 +1,132 @@
+"""UPDATE of one row known by its whole clustered key: the row is locked and read by one call, and not decoded.
+
+What is assigned takes the place of what lies in the row's bytes; of the others only those columns are decoded that an
+assignment or a further condition reads. That is for columns which no index has and nothing else depends on; any other
+UPDATE goes the general way (`dml.TableChange`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from coprocessor.codec.row import define
+from coprocessor.evaluate import compile_expr, compile_predicate
+from coprocessor.expr import columns
+from coprocessor.types import Tp
+from kvstore.client.api import Transaction
+from sqlfront.bind.dml import Assignment, ChangePlan, DefaultValue
+from sqlfront.exec.compiled_values import cast_lines, value_lines
+from sqlfront.exec.context import environment
+from sqlfront.exec.filler import ColumnFiller
+from sqlfront.exec.reading import KeyMaker
+from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
+from sqlfront.result import Result
+
+if TYPE_CHECKING:
+    from sqlfront.session import Session
+
+_INFOS = {
+    (matched, changed): f"Rows matched: {matched}  Changed: {changed}  Warnings: 0"
+    for matched, changed in ((0, 0), (1, 0), (1, 1))
+}
+
+
+class KeyedUpdate:
+    """The compiled form of one UPDATE; see `compile_keyed`."""
+
+    def __init__(self, scan: Scan, assignments: Sequence[Assignment], filler: ColumnFiller) -> None:
+        assert scan.access is not None
+        self._codec = codec = scan.table.write_codec
+        self._keys = KeyMaker(scan, filler.tz)
+        left = [c for c in scan.where if c not in scan.access.used]
+        read = set().union(*map(columns, left), *(columns(a.value) for a in assignments if _is_computed(a)))
+        places = [(c.id, offset) for c, offset in zip(scan.cols, scan.offsets, strict=True) if c.id in read]
+        layout = {id_: place for place, (id_, _) in enumerate(places)}
+        self._decode = codec.key_decoder([offset for _, offset in places], filler.tz) if places else None
+        self._predicates = [compile_predicate(c, layout) for c in left]
+        self._patch, self._ids = codec.cell_patcher(frozenset(a.offset for a in assignments))
+        names: dict[str, Any] = {}
+        lines = ["def assign(params, seen, env):"]
+        seen_at = {offset: place for place, (_, offset) in enumerate(places)}
+        for assignment in assignments:
+            lines += _lines(assignment, filler, layout, names)
+            if assignment.offset in seen_at:  # by the assignments that follow
+                lines.append(f"    seen[{seen_at[assignment.offset]}] = v{assignment.offset}")
+        assigned = ", ".join(f"{at}: v{at}" for at in dict.fromkeys(a.offset for a in assignments))
+        lines.append(f"    return {{{assigned}}}")
+        self._assign = define("assign", lines, names)
+
+    def run(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
+        env = environment(session, params, writing=True)
+        matched = changed = 0
+        for key in self._keys.points(env):
+            if pessimistic:
+                stored = txn.lock_and_get((key,), wait_ms=session.variables.lock_wait_ms).get(key)
+            else:
+                stored = txn.get(key)
+            if stored is None:
+                break
+            seen = [] if self._decode is None else list(self._decode(key, stored))
+            if self._predicates and not all(p(seen, env) for p in self._predicates):
+                break
+            matched = 1
+            cells = self._assign(params, seen, env)
+            value = self._patch(stored, cells)
+            if value is None:
+                value = self._encoded_anew(key, stored, cells)
+            if value != stored:
+                txn.patch(key, value, self._ids)
+                changed = 1
+        if session.warnings:
+            info = f"Rows matched: {matched}  Changed: {changed}  Warnings: {len(session.warnings)}"
+        else:
+            info = _INFOS[matched, changed]
+        return Result(None, None, changed, 0, info)
+
+    def _encoded_anew(self, key: bytes, stored: bytes, cells: Mapping[int, Any]) -> bytes:
+        """The row with NULLs in it, or written for another definition; as it was where nothing differs."""
+        row = list(self._codec.key_decoder()(key, stored))
+        if all(row[offset] == value for offset, value in cells.items()):
+            return stored
+        for offset, value in cells.items():
+            row[offset] = value
+        return self._codec.encode_row(row)
+
+
+def _is_computed(assignment: Assignment) -> bool:
+    return not isinstance(assignment.value, DefaultValue)
+
+
+def _lines(assignment: Assignment, filler: ColumnFiller, layout: Mapping[int, int], names: dict[str, Any]) -> list[str]:
+    """The lines that compute `v<offset>` of an assignment."""
+    at, expr = assignment.offset, assignment.value
+    if isinstance(expr, DefaultValue):
+        names["default"] = filler.default
+        return [f"    v{at} = default({at}, env)"]
+    found = value_lines(filler, at, expr, names, optional=not filler.not_null[at])
+    if found is not None:
+        return found
+    names[f"compute{at}"] = compile_expr(expr, dict(layout))
+    return cast_lines(filler, at, f"compute{at}(seen, env)", names, optional=not filler.not_null[at])
+
+
+def compile_keyed(plan: ChangePlan, scans: Sequence[Scan], filler: ColumnFiller) -> KeyedUpdate | None:
+    """Compiles an UPDATE without references to keep; None for one that has to go the general way."""
+    table, assignments = plan.scan.table, plan.assignments
+    if assignments is None or plan.ignore or plan.order or plan.limit is not None or not filler.strict:
+        return None
+    if table.parts or table.delete_only or filler.completes or any(c.on_update_now for c in table.columns):
+        return None
+    (scan,) = scans
+    access, codec = scan.access, table.write_codec
+    if access is None or access.kind != "primary" or not access.point or any(len(p) != 1 for p in access.prefix):
+        return None
+    if HANDLE_OFFSET in scan.offsets:
+        return None
+    changed = frozenset(a.offset for a in assignments)
+    if changed & codec.handle_offsets or any(changed & codec.entry_offsets(index) for index in codec.schema.indexes):
+        return None
+    if any(table.columns[at].type.tp == Tp.TIMESTAMP for at in changed):  # stored in another zone than assigned
+        return None
+    return KeyedUpdate(scan, assignments, filler)
