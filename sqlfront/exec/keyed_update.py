@@ -40,7 +40,8 @@ class KeyedUpdate:
         self._codec = codec = scan.table.write_codec
         self._keys = KeyMaker(scan, filler.tz)
         left = [c for c in scan.where if c not in scan.access.used]
-        read = set().union(*map(columns, left), *(columns(a.value) for a in assignments if _is_computed(a)))
+        computed = [a.value for a in assignments if not isinstance(a.value, DefaultValue)]
+        read = set().union(*map(columns, (*left, *computed)))
         places = [(c.id, offset) for c, offset in zip(scan.cols, scan.offsets, strict=True) if c.id in read]
         layout = {id_: place for place, (id_, _) in enumerate(places)}
         self._decode = codec.key_decoder([offset for _, offset in places], filler.tz) if places else None
@@ -92,10 +93,6 @@ class KeyedUpdate:
         for offset, value in cells.items():
             row[offset] = value
         return self._codec.encode_row(row)
-
-
-def _is_computed(assignment: Assignment) -> bool:
-    return not isinstance(assignment.value, DefaultValue)
 
 
 def _lines(assignment: Assignment, filler: ColumnFiller, layout: Mapping[int, int], names: dict[str, Any]) -> list[str]:
