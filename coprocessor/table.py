@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from coprocessor.codec import keys
@@ -71,6 +71,10 @@ class _KeyColumn:
         kind = wire_kind(self.type)
         numeric = kind in ("int", "uint") and self.type.tp not in (Tp.ENUM, Tp.SET)
         self.bounds = (_INT_BOUNDS if kind == "int" else _UINT_BOUNDS) if numeric else None
+
+
+Values = Sequence[Any] | Mapping[int, Any]
+"""Of a row, by the columns' offsets."""
 
 
 class TableCodec:
@@ -213,9 +217,13 @@ class TableCodec:
         entries, computed = compile_entries(self.schema), self.computed
         return entries if computed is None else lambda values, handle: entries(computed.row(values), handle)
 
-    def index_key_value(self, index: IndexSchema, values: Sequence[Any], handle: Handle) -> tuple[bytes, bytes, bool]:
-        """Returns the key and value of the row's entry in `index`, and whether the key alone must be unique."""
+    def index_key_value(self, index: IndexSchema, values: Values, handle: Handle) -> tuple[bytes, bytes, bool]:
+        """Returns the key and value of the row's entry in `index`, and whether the key alone must be unique.
+
+        Of a table that computes columns the values are the whole row.
+        """
         if self.computed is not None and (virtual := self.computed.of_index(index)):
+            assert not isinstance(values, Mapping)
             values = self.computed.row(values, virtual)
         parts = [column.encode(values[column.offset]) for column in self._columns_of(index)]
         key = self._prefix_of(index) + b"".join(parts)

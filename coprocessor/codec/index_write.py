@@ -6,7 +6,7 @@ The source is made of numbers from the schema alone; encoders and prefixes reach
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from coprocessor.codec import keys
@@ -18,7 +18,7 @@ from coprocessor.schema import IndexSchema, TableSchema
 
 IndexEntry = tuple[IndexSchema, bytes, bytes, bool]
 EntriesFn = Callable[[Sequence[Any], Handle], list[IndexEntry]]
-RestoredFn = Callable[[Sequence[Any]], bytes]
+RestoredFn = Callable[[Sequence[Any] | Mapping[int, Any]], bytes]
 
 
 def compile_entries(schema: TableSchema) -> EntriesFn:

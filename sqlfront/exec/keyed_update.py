@@ -1,7 +1,7 @@
 """UPDATE of one row known by its whole clustered key: the row is locked and read by one call, and not decoded.
 
 What is assigned takes the place of what lies in the row's bytes; of the others only those columns are decoded that an
-assignment or a further condition reads. That is for columns which no index has and nothing else depends on; any other
+assignment, a further condition or an index's entry reads. That is for columns on which nothing else depends; any other
 UPDATE goes the general way (`dml.TableChange`).
 """
 
@@ -20,6 +20,7 @@ from sqlfront.exec.compiled_values import cast_lines, value_lines
 from sqlfront.exec.context import environment
 from sqlfront.exec.filler import ColumnFiller
 from sqlfront.exec.reading import KeyMaker
+from sqlfront.exec.rows import RowWriter
 from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
 from sqlfront.result import Result
 
@@ -37,16 +38,25 @@ class KeyedUpdate:
 
     def __init__(self, scan: Scan, assignments: Sequence[Assignment], filler: ColumnFiller) -> None:
         assert scan.access is not None
+        self._table = scan.table
         self._codec = codec = scan.table.write_codec
+        changed = frozenset(a.offset for a in assignments)
+        self._indexes = [i for i in codec.schema.indexes if not changed.isdisjoint(codec.entry_offsets(i))]
+        in_entries = frozenset().union(*map(codec.entry_offsets, self._indexes))
         self._keys = KeyMaker(scan, filler.tz)
         left = [c for c in scan.where if c not in scan.access.used]
         computed = [a.value for a in assignments if not isinstance(a.value, DefaultValue)]
         read = set().union(*map(columns, (*left, *computed)))
-        places = [(c.id, offset) for c, offset in zip(scan.cols, scan.offsets, strict=True) if c.id in read]
+        places = [
+            (c.id, offset)
+            for c, offset in zip(scan.cols, scan.offsets, strict=True)
+            if c.id in read or offset in in_entries
+        ]
         layout = {id_: place for place, (id_, _) in enumerate(places)}
-        self._decode = codec.key_decoder([offset for _, offset in places], filler.tz) if places else None
+        self._offsets = [offset for _, offset in places]
+        self._decode = codec.key_decoder(self._offsets, filler.tz) if places else None
         self._predicates = [compile_predicate(c, layout) for c in left]
-        self._patch, self._ids = codec.cell_patcher(frozenset(a.offset for a in assignments))
+        self._patch, self._ids = codec.cell_patcher(changed)
         names: dict[str, Any] = {}
         lines = ["def assign(params, seen, env):"]
         seen_at = {offset: place for place, (_, offset) in enumerate(places)}
@@ -68,7 +78,8 @@ class KeyedUpdate:
                 stored = txn.get(key)
             if stored is None:
                 break
-            seen = [] if self._decode is None else list(self._decode(key, stored))
+            old = () if self._decode is None else self._decode(key, stored)
+            seen = list(old)
             if self._predicates and not all(p(seen, env) for p in self._predicates):
                 break
             matched = 1
@@ -78,6 +89,10 @@ class KeyedUpdate:
                 value = self._encoded_anew(key, stored, cells)
             if value != stored:
                 txn.patch(key, value, self._ids)
+                if self._indexes:
+                    before = dict(zip(self._offsets, old, strict=True))
+                    writer = RowWriter(session, txn, self._table, pessimistic)
+                    writer.move_entries(self._indexes, before, before | cells, self._codec.handle_of_key(key))
                 changed = 1
         if session.warnings:
             info = f"Rows matched: {matched}  Changed: {changed}  Warnings: {len(session.warnings)}"
@@ -122,8 +137,9 @@ def compile_keyed(plan: ChangePlan, scans: Sequence[Scan], filler: ColumnFiller)
     if HANDLE_OFFSET in scan.offsets:
         return None
     changed = frozenset(a.offset for a in assignments)
-    if changed & codec.handle_offsets or any(changed & codec.entry_offsets(index) for index in codec.schema.indexes):
+    if changed & codec.handle_offsets or codec.computed is not None:
         return None
-    if any(table.columns[at].type.tp == Tp.TIMESTAMP for at in changed):  # stored in another zone than assigned
+    entries = frozenset().union(*(e for e in map(codec.entry_offsets, codec.schema.indexes) if e & changed))
+    if any(table.columns[at].type.tp == Tp.TIMESTAMP for at in changed | entries):  # stored in another zone
         return None
     return KeyedUpdate(scan, assignments, filler)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from coprocessor.codec.keys import Handle
 from coprocessor.schema import IndexSchema
+from coprocessor.table import Values
 from kvstore import errors as kv
 from kvstore.client.api import Reader, Transaction
 
@@ -164,11 +165,18 @@ class RowWriter:
         else:
             patch, ids = codec.patcher(changed)
             txn.patch(key, patch(stored, new_utc), ids)
-        for index in codec.schema.indexes:
-            if changed is not None and changed.isdisjoint(codec.entry_offsets(index)):
-                continue
-            old_key, old_value, _ = codec.index_key_value(index, old_utc, handle)
-            new_key, new_value, distinct = codec.index_key_value(index, new_utc, handle)
+        indexes = codec.schema.indexes
+        if changed is not None:
+            indexes = tuple(i for i in indexes if not changed.isdisjoint(codec.entry_offsets(i)))
+        self.move_entries(indexes, old_utc, new_utc, handle)
+        self._forget_entries(old_utc, handle)
+
+    def move_entries(self, indexes: Sequence[IndexSchema], old: Values, new: Values, handle: Handle) -> None:
+        """Replaces a changed row's entries in some indexes by its values in UTC, of their columns at least."""
+        codec, txn = self.codec, self.txn
+        for index in indexes:
+            old_key, old_value, _ = codec.index_key_value(index, old, handle)
+            new_key, new_value, distinct = codec.index_key_value(index, new, handle)
             if old_key == new_key:
                 if old_value != new_value:  # spaces at the end of a text
                     txn.put(new_key, new_value)
@@ -183,7 +191,6 @@ class RowWriter:
             else:
                 txn.put(new_key, new_value)
             txn.delete(old_key)
-        self._forget_entries(old_utc, handle)
 
     def _forget_entries(self, values: Row, handle: Handle) -> None:
         """Removes entries of indexes that are on their way in or out and must not keep what a row no longer has."""
