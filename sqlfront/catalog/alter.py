@@ -30,16 +30,8 @@ from sqlfront.catalog.constraint_rules import (
 )
 from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
-from sqlfront.catalog.partitions import (
-    HASHED,
-    check_keys,
-    check_names,
-    definition,
-    definitions,
-    find_definitions,
-    kind_of,
-    need_partitioned,
-)
+from sqlfront.catalog.partitions import check_keys, kind_of
+from sqlfront.catalog.repartition import PartitionAction, change_partitions
 from sqlfront.catalog.table_builder import (
     COLUMNS_MAX,
     TABLE_COMMENT_MAX,
@@ -73,7 +65,8 @@ class AlterPlan:
     NULL.
 
     `rename` is the table's new name, `auto_increment` the next value asked for, `rows` how many the way there counted.
-    `rewrite` asks for a copy of the rows; `replaced_id` is then the id that the table had before. `replica` tells that
+    `rewrite` asks for a copy of the rows; `replaced` are then the ids of the table and its partitions that are gone,
+    `rows_of_parts` how many rows its new partitions got. `replica` tells that
     the columnar replica is all that changes: writers notice nothing.
     """
 
@@ -85,7 +78,10 @@ class AlterPlan:
     auto_increment: int | None = None
     rows: int | None = None
     rewrite: bool = False
-    replaced_id: int | None = None
+    moved: list[int] | None = None
+    """Ids of the partitions whose rows are copied, where the others stay; None where the whole table is."""
+    replaced: list[int] = field(default_factory=list)
+    rows_of_parts: dict[int, int] = field(default_factory=dict)
     replica: bool = False
     changed: bool = False
     cleared: list[int] = field(default_factory=list)
@@ -129,7 +125,7 @@ def plan_alter(
     """Applies the actions in order to a copy of the record. `now` (UTC) is the time that DEFAULT CURRENT_TIMESTAMP
     gives, `columnar_servers` says how many columnar replicas there can be of a table, `around` what points to it.
     """
-    apart = next((a for a in actions if isinstance(a, d.AddPartitions | d.ClearPartitions)), None)
+    apart = next((a for a in actions if isinstance(a, PartitionAction)), None)
     if apart is not None and len(actions) > 1:
         raise unsupported("changes of partitions together with other changes", position=apart.position)
     replica = next((a for a in actions if isinstance(a, d.SetReplica)), None)
@@ -241,10 +237,14 @@ class _Step:
                 self.convert_text(action)
             case d.SetReplica():
                 self.set_replica(action)
-            case d.AddPartitions():
-                self.add_partitions(action)
-            case d.ClearPartitions():
-                self.clear_partitions(action)
+            case (
+                d.AddPartitions()
+                | d.ClearPartitions()
+                | d.ReorganizePartitions()
+                | d.CoalescePartitions()
+                | d.PartitionTable()
+            ):
+                change_partitions(self.plan, action, self.around)
             case d.AddCheck():
                 self.add_check(action.check)
             case d.AlterCheck():
@@ -306,39 +306,6 @@ class _Step:
         if old is not None and (old.count, old.location_labels or None) == (action.count, labels):
             return
         self.info.tiflash_replica = ReplicaInfo(action.count, labels)
-        self.plan.changed = True
-
-    # Partitions
-
-    def add_partitions(self, action: d.AddPartitions) -> None:
-        need_partitioned(self.info, action.position)
-        if (kind := kind_of(self.info)) in HASHED:
-            message = f"ADD PARTITION of a table that is partitioned by {str(kind).upper()}"
-            raise unsupported(message, position=action.position)
-        there = definitions(self.info)
-        check_names([d["name"]["O"] for d in there] + [spec.name for spec in action.partitions], action.position)
-        self._set_definitions([*there, *map(definition, action.partitions)])
-
-    def clear_partitions(self, action: d.ClearPartitions) -> None:
-        need_partitioned(self.info, action.position)
-        there = definitions(self.info)
-        found = find_definitions(self.info, action.names, action.position, 1735 if action.kept else 1507)
-        self.plan.cleared = [known["id"] for known in found]
-        if action.kept:
-            for known in found:
-                known["id"] = 0
-            self._set_definitions(there)
-            return
-        if kind_of(self.info) in HASHED:
-            message = "DROP PARTITION can only be used on RANGE/LIST partitions"
-            raise error(1512, message, position=action.position)
-        if len(found) == len(there):
-            raise error(1508, "Cannot remove all partitions, use DROP TABLE instead", position=action.position)
-        self._set_definitions([known for known in there if known not in found])
-
-    def _set_definitions(self, found: list[dict[str, Any]]) -> None:
-        self.info.partition["definitions"] = found
-        self.info.partition["num"] = len(found)
         self.plan.changed = True
 
     # Columns

@@ -38,9 +38,12 @@ from sqlfront.catalog.definition import (
     AlterTable,
     ChangeColumn,
     ClearPartitions,
+    CoalescePartitions,
     DropColumn,
     DropConstraint,
     DropKey,
+    PartitionTable,
+    ReorganizePartitions,
     SetReplica,
     TableName,
 )
@@ -64,6 +67,8 @@ _ACTIONS: dict[type, Action] = {
     SetReplica: Action.SET_TIFLASH_REPLICA,
     AddPartitions: Action.ADD_TABLE_PARTITION,
     ClearPartitions: Action.DROP_TABLE_PARTITION,
+    ReorganizePartitions: Action.REORGANIZE_PARTITION,
+    CoalescePartitions: Action.REORGANIZE_PARTITION,
     AddCheck: Action.ADD_CHECK_CONSTRAINT,
     AlterCheck: Action.ALTER_CHECK_CONSTRAINT,
     AddForeignKey: Action.ADD_FOREIGN_KEY,
@@ -91,14 +96,12 @@ def alter_table(
         plan = plan_alter(table.info, spec.actions, tz, now, rows, note, catalog.columnar_servers, known)
         kinds = {_action_of(a) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
-        if plan.rewrite and table.parts:
-            raise unsupported("changing a type that rewrites rows, of a partitioned table")
         if plan.rewrite and (plan.new_checks or plan.new_keys):
             raise unsupported("changing a type that rewrites rows together with adding constraints")
         if plan.rewrite:
-            plan.replaced_id = table.id
-            new_id = rewrite_table(catalog, table, plan, Terms(tz, cancel))
-            return catalog.schema.table_by_id[new_id], plan
+            rewritten = rewrite_table(catalog, table, plan, action, Terms(tz, cancel))
+            plan.replaced = [old.id for old in (table, *table.parts) if old.id not in catalog.schema.table_by_id]
+            return catalog.schema.table_by_id[rewritten], plan
         if plan.asks_of_rows or (plan.dropped_indexes and catalog.hides_first):
             _check_rename(catalog.schema, plan, table, current_db)
             _run(catalog, _new_job(catalog, table, plan, action, current_db), plan, cancel, tz)
@@ -111,6 +114,8 @@ def alter_table(
 def _action_of(action: AlterAction) -> Action:
     if isinstance(action, DropConstraint):
         return Action.DROP_CHECK_CONSTRAINT if action.kind == "check" else Action.DROP_FOREIGN_KEY
+    if isinstance(action, PartitionTable):
+        return Action.REMOVE_PARTITIONING if action.by is None else Action.ALTER_TABLE_PARTITIONING
     return _ACTIONS.get(type(action), Action.MODIFY_TABLE_COMMENT)
 
 

@@ -200,7 +200,13 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
     assert session.temporary is not None
     for action in spec.actions:
         match action:
-            case d.AddPartitions() | d.ClearPartitions():
+            case (
+                d.AddPartitions()
+                | d.ClearPartitions()
+                | d.ReorganizePartitions()
+                | d.CoalescePartitions()
+                | d.PartitionTable()
+            ):
                 _refuse_partitions(action.position)
             case d.AddForeignKey():
                 _refuse_foreign_keys(action.key.position)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coprocessor.codec.keys import table_range
 from coprocessor.errors import CoprocessorError
 from kvstore.errors import CommitRejected
 from sqlfront.catalog import rewrite
@@ -130,22 +131,27 @@ class Killed(BaseException):
     pass
 
 
-def test_killed_before_the_copy_is_in_place(filled: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", ["MODIFY n INT", "COALESCE PARTITION 1", "REMOVE PARTITIONING"])
+def test_killed_before_the_copy_is_in_place(filled: FakeSession, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     def die(*args: Any) -> None:
         raise Killed
 
+    if "PARTITION" in change:
+        filled.ddl("ALTER TABLE t DROP INDEX s")
+        filled.ddl("ALTER TABLE t PARTITION BY HASH (id) PARTITIONS 3")
     rows = filled.rows("t")
     monkeypatch.setattr(rewrite, "_put_in_place", die)
     monkeypatch.setattr(rewrite, "roll_back_copy", die)
     with pytest.raises(Killed):
-        filled.ddl("ALTER TABLE t MODIFY n INT")
+        filled.ddl(f"ALTER TABLE t {change}")
     monkeypatch.undo()
     (record,) = MetaReader(filled.database.storage.snapshot()).json_fields(DDL_JOBS).values()
-    start, end = rewrite._range_of(record["copy_id"])
+    copied = range(record["copy_id"], record["copy_id"] + record["copies"])
+    start, end = table_range(copied[0])[0], table_range(copied[-1])[1]
     assert next(iter(filled.database.storage.snapshot().scan(start, end)), None) is not None
     filled.database = filled.database.reopen()
     assert MetaReader(filled.database.storage.snapshot()).json_fields(DDL_JOBS) == {}
     assert next(iter(filled.database.storage.snapshot().scan(start, end)), None) is None
     assert filled.rows("t") == rows
-    filled.ddl("ALTER TABLE t MODIFY n INT")
+    filled.ddl(f"ALTER TABLE t {change}")
     assert filled.check("t") == 101
