@@ -581,7 +581,10 @@ class _Reader(ConstraintReader):
             elif self.accept("ENGINE"):
                 self.accept("=")
                 self._charset_name()
-            elif self.word() in ("TABLESPACE", "DATA", "INDEX", "MAX_ROWS", "MIN_ROWS", "PLACEMENT", "("):
+            elif self.accept_any("MAX_ROWS", "MIN_ROWS"):
+                self.accept("=")
+                self.integer()
+            elif self.word() in ("TABLESPACE", "DATA", "INDEX", "PLACEMENT", "("):
                 raise self.refuse(f"partition option {self.word()}")
             else:
                 raise self.wrong()

@@ -7,10 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from sqlglot import exp
+
 from coprocessor.env import Env
 from coprocessor.errors import EvalError
 from coprocessor.evaluate import compile_expr
-from coprocessor.expr import Column, Expr
+from coprocessor.expr import Call, Column, Expr, walk
 from coprocessor.functions.collation import is_ci
 from coprocessor.schema import ColumnSchema
 from coprocessor.types import BLOB_TPS, FieldType, Tp
@@ -31,9 +33,18 @@ from sqlfront.catalog.partitions import (
 )
 from sqlfront.catalog.table_builder import column_keys, columns_in
 from sqlfront.errors import DatabaseError, error, unsupported
+from sqlfront.parse import FUNCTION_MARK, parse_expression
 from sqlfront.plan.partitions import MAX, NULL, Key, Partitioning, fold_of
 
 Columns = Sequence[tuple[str, FieldType]]
+
+_FUNCTIONS = frozenset(
+    "abs ceil ceiling datediff day dayofmonth dayofweek dayofyear floor hour microsecond minute mod month quarter second"
+    " time_to_sec to_days to_seconds unix_timestamp weekday year yearweek".split()
+)
+_OPERATORS = (exp.Column, exp.Identifier, exp.Literal, exp.Null, exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Mod,
+              exp.IntDiv, exp.Extract, exp.Var)  # fmt: skip
+"""What else a partitioning function may consist of."""
 
 
 @lru_cache(maxsize=512)
@@ -61,6 +72,8 @@ def _stored(table: Table) -> tuple[list[Expr], list[d.PartitionSpec]]:
 def checked(by: d.PartitionBy, columns: Columns, env: Env) -> d.PartitionBy:
     """A new table's partitions with their constants computed; refuses what cannot be a partitioning of its columns."""
     exprs = _exprs(columns, by.expr, by.columns, by.position)
+    if not by.columns:
+        check_function(by.expr, exprs[0], by.position)
     allowed = KEY_TPS if by.kind == "key" else COLUMNS_TPS
     for expr in exprs:
         if by.kind == "key" and expr.type.tp in BLOB_TPS | {Tp.JSON}:
@@ -183,6 +196,25 @@ def checked_specs(
     return tuple(out)
 
 
+def check_function(text: str, expr: Expr, position: int) -> None:
+    """Raises 1564 for what MySQL does not take in a partitioning function, 1486 for one that reads no column or depends
+    on the time zone."""
+    for node in parse_expression(text).walk():
+        named = isinstance(node, exp.Anonymous) and node.name.removeprefix(FUNCTION_MARK).lower() in _FUNCTIONS
+        if not named and not isinstance(node, _OPERATORS):
+            raise _not_allowed(position)
+    times = [part for part in walk(expr) if isinstance(part, Call) and part.func == "unix_timestamp_of"]
+    apart = {id(arg) for call in times for arg in call.args}
+    read = [part for part in walk(expr) if isinstance(part, Column)]
+    if not read or any(part.type.tp == Tp.TIMESTAMP and id(part) not in apart for part in read):
+        message = "Constant, random or timezone-dependent expressions in (sub)partitioning function are not allowed"
+        raise error(1486, message, position=position)
+
+
+def _not_allowed(position: int) -> DatabaseError:
+    return error(1564, "This partition function is not allowed", position=position)
+
+
 def _undefined(kind: str, position: int) -> DatabaseError:
     return error(1492, f"For {kind.upper()} partitions each partition must be defined", position=position)
 
@@ -194,7 +226,7 @@ def _exprs(columns: Columns, text: str, names: Sequence[str], position: int) -> 
         except DatabaseError as exc:
             if exc.code != 3102:
                 raise
-            raise error(1564, "This partition function is not allowed", position=position) from exc
+            raise _not_allowed(position) from exc
     places = {name.lower(): (place, type_) for place, (name, type_) in enumerate(columns)}
     for name in names:
         if name.lower() not in places:
