@@ -39,8 +39,8 @@ from sqlfront.plan.partitions import MAX, NULL, Key, Partitioning, fold_of
 Columns = Sequence[tuple[str, FieldType]]
 
 _FUNCTIONS = frozenset(
-    "abs ceil ceiling datediff day dayofmonth dayofweek dayofyear floor hour microsecond minute mod month quarter second"
-    " time_to_sec to_days to_seconds unix_timestamp weekday year yearweek".split()
+    "abs ceil ceiling datediff day dayofmonth dayofweek dayofyear floor hour microsecond minute mod month quarter"
+    " second time_to_sec to_days to_seconds unix_timestamp weekday year yearweek".split()
 )
 _OPERATORS = (exp.Column, exp.Identifier, exp.Literal, exp.Null, exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Mod,
               exp.IntDiv, exp.Extract, exp.Var)  # fmt: skip
