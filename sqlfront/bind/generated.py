@@ -45,7 +45,10 @@ class Generated:
 def generated_of(table: Table) -> tuple[Generated, ...]:
     """The generated columns of a table, each behind those it is computed from."""
     columns = [("" if c.hidden else c.name, c.type) for c in table.columns]
-    return tuple(Generated(c.offset, c.stored, bind_over(columns, c.name, c.generated or "")) for c in table.generated)
+    return tuple(
+        Generated(c.offset, c.stored, fn.for_column(bind_over(columns, c.name, c.generated or ""), c.type))
+        for c in table.generated
+    )
 
 
 def virtual_exprs(table: Table, columns: Mapping[int, Expr]) -> dict[int, Expr]:
