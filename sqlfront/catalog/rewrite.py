@@ -16,37 +16,29 @@ TRUNCATE. Whatever fails before the last version leaves the table as it was.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from coprocessor.env import Env
 from kvstore.errors import Cancelled, KeyExists, KvError
 from sqlfront.catalog.alter import AlterPlan
+from sqlfront.catalog.autoid import counter_of
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
+from sqlfront.catalog.conversion import Conversion, Terms
 from sqlfront.catalog.info import Action, State, TableInfo
 from sqlfront.catalog.jobs import CANCELLING, ER_CANCELLED_DDL_JOB, PAUSED, ROLLED_BACK, RUNNING, Job, running_jobs
-from sqlfront.catalog.meta import DDL_JOBS, MetaReader, auto_increment_field, row_id_field
+from sqlfront.catalog.meta import DDL_JOBS, Meta, MetaReader, auto_increment_field, row_id_field
 from sqlfront.catalog.model import CLOSED, Table
 from sqlfront.catalog.partitions import definitions, forget_ids
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CancelToken, Ingest, PackedBatch
+    from kvstore.client.api import CancelToken
 
 BATCH_ROWS = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How values are converted: the session's zone, and what stops it."""
-
-    tz: dt.tzinfo | None
-    cancel: CancelToken | None
 
 
 def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, terms: Terms) -> int:
@@ -58,12 +50,28 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, action: Actio
     if not stays:
         forget_ids(plan.final)
     with replaced(catalog, table, plan.final, action, terms.cancel, stays=stays) as copy:
-        counts = _copy(catalog, copy.job, _moving(table, plan.moved), copy.target, terms)
+        conversion = Conversion(table, copy.target, terms)
+        counts = _copy(catalog, copy.job, _moving(table, plan.moved), conversion, copy.target, terms)
+        raise_counter(catalog, copy.target, conversion.last_id)
         plan.rows_of_parts = counts if copy.target.parts else {}
         plan.rows = None if stays else sum(counts.values())
         checks = _checks_of_changed(table, copy.target)
         check_rows(catalog.storage.snapshot(), copy.target, checks, terms.tz, terms.cancel)
     return copy.target.id
+
+
+def raise_counter(catalog: Catalog, table: Table, last: int) -> None:
+    """Has the table's AUTO_INCREMENT go on behind a value."""
+    if not last:
+        return
+    txn = catalog.storage.begin(pessimistic=False)
+    try:
+        meta = Meta(txn)
+        field, db_id = counter_of(table), auto_id_database(table)
+        meta.set_auto_id(db_id, field, max(meta.auto_id(db_id, field), last))
+        txn.commit()
+    finally:
+        txn.rollback()
 
 
 def _moving(table: Table, moved: Collection[int] | None) -> list[Table]:
@@ -74,7 +82,7 @@ def _moving(table: Table, moved: Collection[int] | None) -> list[Table]:
 def _checks_of_changed(source: Table, target: Table) -> list[int]:
     """The CHECKs that may be false of a row by what its values were converted to."""
     before = {column.id: column.type for column in source.columns}
-    changed = {column.name.lower() for column in target.columns if before[column.id] != column.type}
+    changed = {column.name.lower() for column in target.columns if before.get(column.id) != column.type}
     return [c.id for c in target.checks if c.enforced and changed & {name.lower() for name in c.columns}]
 
 
@@ -291,10 +299,11 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
     catalog.change(apply)
 
 
-def _copy(catalog: Catalog, job: Job, sources: Sequence[Table], target: Table, terms: Terms) -> dict[int, int]:
+def _copy(
+    catalog: Catalog, job: Job, sources: Sequence[Table], convert: Conversion, target: Table, terms: Terms
+) -> dict[int, int]:
     """Writes all rows of the `sources`, which nobody writes, as rows of `target`; returns how many of them each of its
     new partitions got, or the table, by their ids."""
-    convert = _Conversion(sources[0], target, terms)
     ingest = catalog.storage.load(*job.copy_range(), cancel=terms.cancel)
     rows = 0
     try:
@@ -316,74 +325,3 @@ def _copy(catalog: Catalog, job: Job, sources: Sequence[Table], target: Table, t
         ingest.abort()
         raise
     return {part_id: rows for part_id, rows in convert.counts.items() if part_id in job.copied}
-
-
-class _Conversion:
-    """From packed records of one table to the records and index entries of another that has the same columns."""
-
-    def __init__(self, source: Table, target: Table, terms: Terms) -> None:
-        from coprocessor.codec.vector import BatchDecoder
-        from coprocessor.codec.vector_encode import BatchEncoder
-        from sqlfront.bind.partitions import partitioning_of
-
-        self._target = target
-        self._tz = terms.tz
-        places = {column.id: column.offset for column in source.columns}
-        self._from = [places[column.id] for column in target.columns]
-        changed = [t for t in target.columns if source.columns[self._from[t.offset]].type != t.type]
-        self._changed = {column.offset for column in changed}
-        # What stays is read in UTC, as it is stored; what changes in the session's zone, as a person reads it.
-        stays = [offset for offset in range(len(target.columns)) if offset not in self._changed]
-        self._plain = (stays, BatchDecoder(source.schema, [self._from[o] for o in stays]))
-        moved = sorted(self._changed)
-        self._moved = (moved, BatchDecoder(source.schema, [self._from[o] for o in moved], terms.tz))
-        self._hidden = source.codec.is_hidden_handle
-        self._partitioning = partitioning_of(target)
-        self._encoders = [BatchEncoder(part.codec, terms.tz) for part in target.physical]
-        self.counts = dict.fromkeys((part.id for part in target.physical), 0)
-        """How many rows each partition got, by its id."""
-
-    def add(self, packed: PackedBatch, ingest: Ingest, first_row: int) -> None:
-        """Adds the rows of a batch as sorted runs."""
-        from coprocessor.codec.columns import cast_column
-        from coprocessor.codec.vector import decode_handles
-        from coprocessor.codec.vector_encode import sort_run
-
-        columns: list[Any] = [None] * len(self._target.columns)
-        for offsets, decoder in (self._plain, self._moved):
-            for offset, column in zip(offsets, decoder.decode(packed).columns, strict=True):
-                columns[offset] = column
-        for offset, schema in enumerate(self._target.schema.columns):
-            if offset in self._changed:
-                columns[offset] = cast_column(columns[offset], schema, self._tz, first_row=first_row)
-            if schema.not_null and columns[offset].null_count:
-                raise error(1138, "Invalid use of NULL value")
-        handles = decode_handles(packed) if self._hidden else None
-        for number, rows in self._spread(columns, packed.count):
-            mine = columns if rows is None else [column.take(rows) for column in columns]
-            ids = handles if handles is None or rows is None else handles[rows]
-            size = packed.count if rows is None else len(rows)
-            self.counts[self._target.physical[number].id] += size
-            encoded = self._encoders[number].encode_columns(mine, size, ids)
-            ingest.add_run(*sort_run(encoded.keys, encoded.values))
-            for run in encoded.indexes:
-                ingest.add_run(*sort_run(run.keys, run.values))
-
-    def _spread(self, columns: Sequence[Any], size: int) -> Iterator[tuple[int, Any]]:
-        """The partitions that rows of a batch belong to, with their places in it; None for all of them."""
-        import numpy as np
-
-        from coprocessor.arrow import column_values
-
-        if self._partitioning is None:
-            yield 0, None
-            return
-        schema, offsets = self._target.schema.columns, self._partitioning.offsets
-        values = [column_values(columns[offset], schema[offset].type) for offset in offsets]
-        env = Env(tz=dt.UTC)  # the columns are in it too
-        places = np.empty(size, np.int64)
-        for row in range(size):
-            mapping = {offset: column[row] for offset, column in zip(offsets, values, strict=True)}
-            places[row] = self._partitioning.locate(mapping, env)
-        for number in np.unique(places).tolist():
-            yield number, np.nonzero(places == number)[0]

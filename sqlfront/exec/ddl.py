@@ -21,6 +21,7 @@ from sqlfront.catalog.online import alter_table
 from sqlfront.catalog.repartition import PartitionAction
 from sqlfront.catalog.views import drop_views
 from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
+from sqlfront.exec.context import StatementContext
 from sqlfront.exec.views import define_view
 from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
@@ -119,7 +120,8 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)
             _give_ids_back(session, catalog, spec)
-            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel)
+            env = Env(context=StatementContext(session), tz=zone, writing=True)
+            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel, env)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
             for old_id in plan.replaced:
@@ -149,11 +151,16 @@ def check_new_table(spec: d.CreateTable) -> None:
 
 
 def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
-    """Binds generated columns among those that ALTER TABLE adds."""
-    added = [action.column for action in spec.actions if isinstance(action, d.AddColumn)]
-    if any(column.generated is not None for column in added):
+    """Binds generated columns among those that ALTER TABLE adds or changes."""
+    if any(column.generated is not None for column in _new_columns(spec)):
         table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
-        check_definition(added, [(c.name, c.type) for c in table.visible])
+        bind_new_columns(table, spec)
+
+
+def bind_new_columns(table: Table, spec: d.AlterTable) -> None:
+    """Binds the generated columns that ALTER TABLE adds or changes, over the columns that there are then."""
+    gone = {action.old.lower() for action in spec.actions if isinstance(action, d.ChangeColumn)}
+    check_definition(_new_columns(spec), [(c.name, c.type) for c in table.visible if c.name.lower() not in gone])
 
 
 def _check_new_checks(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:

@@ -74,9 +74,11 @@ def test_values_are_converted(filled: FakeSession, change: str, offset: int, wan
         ("MODIFY d DECIMAL(3,2)", 1264),
         ("MODIFY e ENUM('a')", 1265),
         ("MODIFY n INT NOT NULL", 1138),
-        ("MODIFY n TIME", 1235),
+        ("MODIFY n TIME", 1292),
+        ("MODIFY w BIT(9)", 1406),
+        ("MODIFY w JSON, ADD x INT NOT NULL AS (n) STORED", 1048),
+        ("ADD x INT AS (n + s) STORED, ADD y INT AS (n - 9) STORED UNIQUE, ADD z TINYINT UNSIGNED AS (n) STORED", 1264),
         ("MODIFY id VARCHAR(9)", 1235),
-        ("MODIFY n INT, ADD x INT", 1235),
         ("MODIFY n INT, RENAME TO u", 1235),
         ("MODIFY n INT, ADD UNIQUE (e)", 1062),
     ],
@@ -103,7 +105,7 @@ def test_ids_go_on(session: FakeSession) -> None:
 
 def test_writers_wait_and_are_refused(filled: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome: list[BaseException | None] = []
-    real = rewrite._Conversion.add
+    real = rewrite.Conversion.add
 
     def write() -> None:
         try:
@@ -120,7 +122,7 @@ def test_writers_wait_and_are_refused(filled: FakeSession, monkeypatch: pytest.M
 
     old = filled.table("t")
     threads: list[threading.Thread] = []
-    monkeypatch.setattr(rewrite._Conversion, "add", racing)
+    monkeypatch.setattr(rewrite.Conversion, "add", racing)
     filled.ddl("ALTER TABLE t MODIFY n INT")
     threads[0].join(30)
     assert [type(o) for o in outcome] == [CommitRejected]
