@@ -454,12 +454,18 @@ def _to_year(src: FieldType, dst: FieldType) -> Convert:
     return convert
 
 
+def is_short_year(text: str) -> bool:
+    """Whether a zero in a text is the year 2000, as '0' is and '0000' is not; what is no number is the year 0."""
+    text = text.strip()
+    return len(text) < 4 and text.lstrip("+-")[:1].isdecimal()
+
+
 def year_of(env: Env, n: int, shown: object) -> int | None:
     """Two-digit years are 1970-2069; 0 as a number is the year 0."""
     if 0 < n < 100:
         return n + (2000 if n < 70 else 1900)
     if n == 0 or YEAR_MIN <= n <= YEAR_MAX:
-        return 2000 if n == 0 and isinstance(shown, str) and len(shown.strip()) < 4 else n
+        return 2000 if n == 0 and isinstance(shown, str) and is_short_year(shown) else n
     complain(env, 1264, f"Out of range value: '{shown}'")
     return None
 

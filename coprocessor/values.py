@@ -20,7 +20,7 @@ from coprocessor.codec.collation import member_key
 from coprocessor.codec.datum import decimal_shape
 from coprocessor.codec.decimals import CONTEXT
 from coprocessor.codec.temporal import to_utc
-from coprocessor.convert import INT_BITS, YEAR_MAX, YEAR_MIN, int_bounds
+from coprocessor.convert import INT_BITS, YEAR_MAX, YEAR_MIN, int_bounds, is_short_year
 from coprocessor.convert_text import (
     MAX_DURATION,
     float_to_str,
@@ -268,8 +268,7 @@ def _year_caster(target: _Target) -> Caster:
             number = value.year
         else:
             number = _to_integer(target, value, row)
-            short_text = isinstance(value, str) and len(value.strip()) < 4
-            if 0 < number < 100 or (number == 0 and short_text):
+            if 0 < number < 100 or (number == 0 and isinstance(value, str) and is_short_year(value)):
                 number += 2000 if number < 70 else 1900
         if number == 0 or YEAR_MIN <= number <= YEAR_MAX:
             return number

@@ -29,7 +29,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
 )
 from coprocessor.functions.casting import cast_to
 from coprocessor.functions.inference import by_connection, comparable, kind, unify, with_one_collation
-from coprocessor.functions.quotients import for_cast, precise
+from coprocessor.functions.quotients import for_cast, for_column, precise
 from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, Infer, lookup
 from coprocessor.types import FieldType
 
@@ -39,6 +39,7 @@ __all__ = [
     "comparable",
     "explicit_cast",
     "for_cast",
+    "for_column",
     "is_aggregate",
     "is_function",
     "is_window",

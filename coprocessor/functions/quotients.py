@@ -14,7 +14,7 @@ from dataclasses import replace
 from coprocessor.division import div_precision_increment
 from coprocessor.expr import Agg, Call, Expr
 from coprocessor.functions.casting import cast_to
-from coprocessor.types import FieldType, decimal_type
+from coprocessor.types import DATETIME6, TEXT, UBIGINT, FieldType, Tp, decimal_type
 
 WORD_DIGITS = 9
 DECIMAL_DIGITS_MAX = 38  # DuckDB's
@@ -124,3 +124,17 @@ def compared(expr: Expr) -> Expr:
 def for_cast(expr: Expr, target: FieldType) -> Expr:
     """Returns what CAST(expr AS target) converts: a number takes the hidden digits, text shows the visible ones."""
     return precise(expr) if target.is_numeric else expr
+
+
+def for_column(expr: Expr, column: FieldType) -> Expr:
+    """Returns what an assignment to a column of that type converts: as of a CAST, and by the value's own type. An ENUM
+    or SET is its number for numbers, a TIME is one of today for dates, and text shows the digits that its type has."""
+    expr, source = for_cast(expr, column), expr.type
+    if source.tp in (Tp.ENUM, Tp.SET) and column.is_numeric:
+        return Call("cast", (expr,), UBIGINT)
+    if source.tp == Tp.DURATION and column.tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):
+        return Call("cast", (expr,), DATETIME6)
+    timed = source.tp in (Tp.DURATION, Tp.DATETIME, Tp.TIMESTAMP) and 0 < source.decimal < 6
+    if timed and (column.is_string or column.elems):
+        return Call("cast", (expr,), TEXT)
+    return expr

@@ -581,7 +581,10 @@ class _Reader(ConstraintReader):
             elif self.accept("ENGINE"):
                 self.accept("=")
                 self._charset_name()
-            elif self.word() in ("TABLESPACE", "DATA", "INDEX", "MAX_ROWS", "MIN_ROWS", "PLACEMENT", "("):
+            elif self.accept_any("MAX_ROWS", "MIN_ROWS"):
+                self.accept("=")
+                self.integer()
+            elif self.word() in ("TABLESPACE", "DATA", "INDEX", "PLACEMENT", "("):
                 raise self.refuse(f"partition option {self.word()}")
             else:
                 raise self.wrong()
@@ -615,6 +618,13 @@ class _Reader(ConstraintReader):
             rows.append(self._constants())
         self.expect(")")
         return tuple(rows)
+
+    def _reorganized_partitions(self, position: int) -> d.AlterAction:
+        if self.ended:
+            return d.ReorganizePartitions((), (), position)
+        names = self._partition_names()
+        self.expect("INTO")
+        return d.ReorganizePartitions(names, self._partitions(), position)
 
     def _partition_names(self) -> tuple[str, ...]:
         if self.accept("ALL"):
@@ -674,6 +684,14 @@ class _Reader(ConstraintReader):
             return [self._rename_action()]
         if self.accept("TRUNCATE", "PARTITION"):
             return [d.ClearPartitions(self._partition_names(), True, position)]
+        if self.accept("PARTITION", "BY"):
+            return [d.PartitionTable(self._partition_by(), position)]
+        if self.accept("REMOVE", "PARTITIONING"):
+            return [d.PartitionTable(None, position)]
+        if self.accept("COALESCE", "PARTITION"):
+            return [d.CoalescePartitions(self.integer(), position)]
+        if self.accept("REORGANIZE", "PARTITION"):
+            return [self._reorganized_partitions(position)]
         if self.accept("ALTER"):
             return [self._alter_column()]
         if self.word() in ("ALGORITHM", "LOCK"):
@@ -692,8 +710,8 @@ class _Reader(ConstraintReader):
             return [d.SetOptions(options)]
         if self.accept("SET", "TIFLASH"):
             return [self._replica()]
-        known = ("ORDER", "PARTITION", "REORGANIZE", "EXCHANGE", "COALESCE", "REMOVE", "DISCARD", "IMPORT", "SPLIT",
-                 "CACHE", "NOCACHE", "SET", "WITH", "WITHOUT", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR")  # fmt: skip
+        known = ("ORDER", "EXCHANGE", "DISCARD", "IMPORT", "SPLIT", "CACHE", "NOCACHE", "SET", "WITH", "WITHOUT",
+                 "CHECK", "OPTIMIZE", "REBUILD", "REPAIR")  # fmt: skip
         if self.word() in known:
             raise self.refuse(f"ALTER TABLE ... {self.word()}")
         raise self.wrong()
@@ -712,9 +730,9 @@ class _Reader(ConstraintReader):
 
     def _add(self, position: int) -> list[d.AlterAction]:
         if self.accept("PARTITION"):
-            if self.word() == "PARTITIONS":
-                raise self.refuse("ADD PARTITION PARTITIONS", position)
-            return [d.AddPartitions(self._partitions(), position)]
+            if self.accept("PARTITIONS"):
+                return [d.AddPartitions((), self.integer(), position)]
+            return [d.AddPartitions(self._partitions(), position=position)]
         if self.word() in ("CONSTRAINT", "PRIMARY", "UNIQUE", "INDEX", "KEY", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL",
                            "VECTOR"):  # fmt: skip
             key = self._key_definition()

@@ -239,7 +239,17 @@ def _source(
     query = QueryBinder(ctx).bind(source).root
     if len(query.cols) != len(targets) + len(beside):
         raise error(ER_WRONG_VALUE_COUNT_ON_ROW, "Column count doesn't match value count at row 1")
-    return (), query
+    return (), _as_assigned(ctx, query, table, targets)
+
+
+def _as_assigned(ctx: BindContext, query: Node, table: Table, targets: tuple[int, ...]) -> Node:
+    """The query with the values that an assignment to the targets converts."""
+    columns = [fn.for_column(c.ref(), table.columns[o].type) for c, o in zip(query.cols, targets, strict=False)]
+    if all(isinstance(expr, Column) for expr in columns):
+        return query
+    columns += [c.ref() for c in query.cols[len(targets) :]]
+    made = tuple(ctx.column(c.name, e.type) for c, e in zip(query.cols, columns, strict=True))
+    return Project(query, made, tuple(columns))
 
 
 def _value_rows(
@@ -360,7 +370,7 @@ def _stored(binder: ExprBinder, node: exp.Expression, column: FieldType) -> Expr
     """
     if _is_default(node):
         return DEFAULT
-    return fn.for_cast(binder.number(node) if column.is_numeric else binder.bind(node), column)
+    return fn.for_column(binder.number(node) if column.is_numeric else binder.bind(node), column)
 
 
 def _assignments(nodes: Sequence[exp.Expression], table: Table, binder: ExprBinder) -> tuple[Assignment, ...]:

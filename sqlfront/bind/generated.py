@@ -45,7 +45,10 @@ class Generated:
 def generated_of(table: Table) -> tuple[Generated, ...]:
     """The generated columns of a table, each behind those it is computed from."""
     columns = [("" if c.hidden else c.name, c.type) for c in table.columns]
-    return tuple(Generated(c.offset, c.stored, bind_over(columns, c.name, c.generated or "")) for c in table.generated)
+    return tuple(
+        Generated(c.offset, c.stored, fn.for_column(bind_over(columns, c.name, c.generated or ""), c.type))
+        for c in table.generated
+    )
 
 
 def virtual_exprs(table: Table, columns: Mapping[int, Expr]) -> dict[int, Expr]:
@@ -80,7 +83,7 @@ def bind_repeatable(
     """Binds an expression over columns (name, type), whose ids are their places; raises `disallowed` for one that is
     not the same each time it is computed."""
     tree = parse_expression(text)
-    if tree.find(exp.Query, exp.Placeholder) is not None:
+    if tree.find(exp.Query, exp.Placeholder, exp.SessionParameter) is not None:
         raise disallowed
     expr, ctx = bind_alone(columns, tree, clause)
     if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):

@@ -30,16 +30,8 @@ from sqlfront.catalog.constraint_rules import (
 )
 from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
-from sqlfront.catalog.partitions import (
-    HASHED,
-    check_keys,
-    check_names,
-    definition,
-    definitions,
-    find_definitions,
-    kind_of,
-    need_partitioned,
-)
+from sqlfront.catalog.partitions import check_keys, kind_of
+from sqlfront.catalog.repartition import PartitionAction, change_partitions
 from sqlfront.catalog.table_builder import (
     COLUMNS_MAX,
     TABLE_COMMENT_MAX,
@@ -50,6 +42,7 @@ from sqlfront.catalog.table_builder import (
     check_dependences,
     check_name,
     check_no_dependents,
+    check_numbered_apart,
     column_keys,
     constant_text,
     hidden_columns,
@@ -64,6 +57,7 @@ from sqlfront.errors import DatabaseError, error, near_match, unsupported
 
 Note = Callable[[int, str], None]
 
+FSP_MAX = 6
 _WIDTH = {Tp.TINY: 1, Tp.SHORT: 2, Tp.INT24: 3, Tp.LONG: 4, Tp.LONGLONG: 8}
 
 
@@ -73,7 +67,8 @@ class AlterPlan:
     NULL.
 
     `rename` is the table's new name, `auto_increment` the next value asked for, `rows` how many the way there counted.
-    `rewrite` asks for a copy of the rows; `replaced_id` is then the id that the table had before. `replica` tells that
+    `rewrite` asks for a copy of the rows; `replaced` are then the ids of the table and its partitions that are gone,
+    `rows_of_parts` how many rows its new partitions got. `replica` tells that
     the columnar replica is all that changes: writers notice nothing.
     """
 
@@ -85,7 +80,10 @@ class AlterPlan:
     auto_increment: int | None = None
     rows: int | None = None
     rewrite: bool = False
-    replaced_id: int | None = None
+    moved: list[int] | None = None
+    """Ids of the partitions whose rows are copied, where the others stay; None where the whole table is."""
+    replaced: list[int] = field(default_factory=list)
+    rows_of_parts: dict[int, int] = field(default_factory=dict)
     replica: bool = False
     changed: bool = False
     cleared: list[int] = field(default_factory=list)
@@ -129,7 +127,7 @@ def plan_alter(
     """Applies the actions in order to a copy of the record. `now` (UTC) is the time that DEFAULT CURRENT_TIMESTAMP
     gives, `columnar_servers` says how many columnar replicas there can be of a table, `around` what points to it.
     """
-    apart = next((a for a in actions if isinstance(a, d.AddPartitions | d.ClearPartitions)), None)
+    apart = next((a for a in actions if isinstance(a, PartitionAction)), None)
     if apart is not None and len(actions) > 1:
         raise unsupported("changes of partitions together with other changes", position=apart.position)
     replica = next((a for a in actions if isinstance(a, d.SetReplica)), None)
@@ -145,6 +143,7 @@ def plan_alter(
         raise error(1090, "You can't delete all columns with ALTER TABLE; use DROP TABLE instead")
     fix_offsets(final)
     check_auto_increment(final)
+    check_numbered_apart(final)
     check_actions(final)
     for index, position in step.removed:
         check_index_not_needed(final, index, around.referrers, position)
@@ -156,8 +155,8 @@ def plan_alter(
         raise unsupported("renaming what foreign keys point to together with a change of type that rewrites rows")
     if plan.renamed and (plan.new_checks or plan.new_keys):
         raise unsupported("renaming a column together with adding constraints")
-    if plan.rewrite and (plan.rename is not None or {c.id for c in final.columns} != {c.id for c in base.columns}):
-        raise unsupported("changing a type that rewrites rows together with RENAME or other columns")
+    if plan.rewrite and plan.rename is not None:
+        raise unsupported("changing a type that rewrites rows together with RENAME")
     return plan
 
 
@@ -241,10 +240,14 @@ class _Step:
                 self.convert_text(action)
             case d.SetReplica():
                 self.set_replica(action)
-            case d.AddPartitions():
-                self.add_partitions(action)
-            case d.ClearPartitions():
-                self.clear_partitions(action)
+            case (
+                d.AddPartitions()
+                | d.ClearPartitions()
+                | d.ReorganizePartitions()
+                | d.CoalescePartitions()
+                | d.PartitionTable()
+            ):
+                change_partitions(self.plan, action, self.around)
             case d.AddCheck():
                 self.add_check(action.check)
             case d.AlterCheck():
@@ -308,39 +311,6 @@ class _Step:
         self.info.tiflash_replica = ReplicaInfo(action.count, labels)
         self.plan.changed = True
 
-    # Partitions
-
-    def add_partitions(self, action: d.AddPartitions) -> None:
-        need_partitioned(self.info, action.position)
-        if (kind := kind_of(self.info)) in HASHED:
-            message = f"ADD PARTITION of a table that is partitioned by {str(kind).upper()}"
-            raise unsupported(message, position=action.position)
-        there = definitions(self.info)
-        check_names([d["name"]["O"] for d in there] + [spec.name for spec in action.partitions], action.position)
-        self._set_definitions([*there, *map(definition, action.partitions)])
-
-    def clear_partitions(self, action: d.ClearPartitions) -> None:
-        need_partitioned(self.info, action.position)
-        there = definitions(self.info)
-        found = find_definitions(self.info, action.names, action.position, 1735 if action.kept else 1507)
-        self.plan.cleared = [known["id"] for known in found]
-        if action.kept:
-            for known in found:
-                known["id"] = 0
-            self._set_definitions(there)
-            return
-        if kind_of(self.info) in HASHED:
-            message = "DROP PARTITION can only be used on RANGE/LIST partitions"
-            raise error(1512, message, position=action.position)
-        if len(found) == len(there):
-            raise error(1508, "Cannot remove all partitions, use DROP TABLE instead", position=action.position)
-        self._set_definitions([known for known in there if known not in found])
-
-    def _set_definitions(self, found: list[dict[str, Any]]) -> None:
-        self.info.partition["definitions"] = found
-        self.info.partition["num"] = len(found)
-        self.plan.changed = True
-
     # Columns
 
     def add_column(self, action: d.AddColumn) -> None:
@@ -353,13 +323,11 @@ class _Step:
             raise error(1060, message, position=spec.position)
         if len(self.info.columns) >= COLUMNS_MAX:
             raise error(1117, f"Too many columns (max = {COLUMNS_MAX})", position=spec.position)
-        if spec.auto_increment or spec.type.name == "SERIAL":
-            raise unsupported("ADD COLUMN ... AUTO_INCREMENT", position=spec.position)
-        if spec.generated is not None and spec.generated.stored:
-            raise _unsupported_on_generated("Adding generated stored column through ALTER TABLE", spec.position)
         column = build_column(spec, self.tz, (self.info.charset, self.info.collate))
         self.info.max_col_id += 1
         column.id = self.info.max_col_id
+        # rows that are there have to get values of their own
+        self.plan.rewrite |= column.has(Flag.AUTO_INCREMENT) or column.generated_stored
         if spec.generated is None:
             self._set_origin_default(column)
         self._place(column, action.after, spec.position)
@@ -372,8 +340,7 @@ class _Step:
         """What rows that are there already have in a new column."""
         ft = field_type(column.type)
         if column.default_is_expr:
-            if self.rows.has_rows():
-                raise unsupported("ADD COLUMN with an expression as DEFAULT to a table that has rows")
+            self.plan.rewrite = True
             return
         if isinstance(column.default, str) and column.default.startswith(NOW_TEXT):
             column.origin_default = _now_text(self.now, ft, self.tz)
@@ -414,16 +381,22 @@ class _Step:
         check_no_checks(self.info, column, action.position, alone=True)
         low = column.name.lower()
         self.info.constraint_info = [c for c in self.info.constraint_info if low not in map(str.lower, c.columns)]
+        shorter: list[d.KeySpec] = []
         for index in list(self.info.indexes):
             names = [c.name.lower() for c in index.columns]
             if low not in names:
                 continue
-            if len(names) > 1:
+            if index.primary or (len(names) > 1 and hidden_columns(self.info, index)):
                 message = f"DROP COLUMN of '{column.name}', which is in the index '{index.name}' over several columns"
                 raise unsupported(message, position=action.position)
+            parts = tuple(d.KeyPart(c.name, c.length) for c in index.columns if c.name.lower() != low)
+            if parts:  # the index goes on without it
+                shorter.append(d.KeySpec("unique" if index.unique else "plain", index.name, parts, index.comment))
             self._remove_index(index)
         self.info.columns.remove(column)
         self.plan.changed = True
+        for key in shorter:
+            self.add_key(key)
 
     def rename_column(self, action: d.RenameColumn) -> None:
         column = need_column(self.info, action.old, action.position)
@@ -452,11 +425,9 @@ class _Step:
     def change_column(self, action: d.ChangeColumn) -> None:
         spec = action.column
         column = need_column(self.info, action.old, action.position)
-        if column.generated_expr_string or spec.generated is not None:
-            raise _unsupported_on_generated("Changing a generated column", action.position)
         changed = build_column(spec, self.tz, (self.info.charset, self.info.collate))
         if field_type(changed.type) != field_type(column.type):
-            check_no_dependents(self.info, column, action.position)
+            self._check_type_is_free(column, action.position)
         check_type_not_needed(self.info, column, changed, self.around.referrers, action.position)
         key_part = column.has(Flag.PRI_KEY)
         if key_part:
@@ -465,9 +436,10 @@ class _Step:
                 raise error(1171, message, position=action.position)
             make_not_null(changed, spec.default)
         rewrite = self._needs_rewrite(column, changed, action.position)
+        rewrite |= changed.has(Flag.AUTO_INCREMENT) and not column.has(Flag.AUTO_INCREMENT)
+        if column.generated_expr_string or changed.generated_expr_string:
+            rewrite |= self._changes_generated(column, changed, action.position)
         self.plan.rewrite |= rewrite
-        if changed.has(Flag.AUTO_INCREMENT) and not column.has(Flag.AUTO_INCREMENT):
-            raise unsupported("adding AUTO_INCREMENT to a column", position=action.position)
         if changed.has(Flag.NOT_NULL) and not column.has(Flag.NOT_NULL):
             self.plan.not_null.append(column.id)
         self._rename(column, spec.name, action.position)
@@ -483,6 +455,8 @@ class _Step:
                 raise error(1054, f"Unknown column '{action.after}' in '{self.info.name}'", position=action.position)
             columns.remove(changed)
             self._place(changed, action.after, action.position)
+        if changed.generated_expr_string:
+            check_dependences(self.info, changed, action.position)
         self._check_key_lengths()
         for key in column_keys(spec):
             if not (key.kind == "primary" and key_part):
@@ -498,10 +472,41 @@ class _Step:
             a = a.with_(collate=b.collate) if a.charset == b.charset else a  # a row has the text, a key its weights
         if _bytes_stay(a, b):
             return False
-        if old.has(Flag.PRI_KEY) or not _converts(a, b):
+        of_key = old.has(Flag.PRI_KEY) and self.info.clustered and not self._handle_stays(b)
+        of_bits = Tp.BIT in (a.tp, b.tp) and (a.is_string or b.is_string or bool(a.elems or b.elems))
+        if of_key or of_bits:
             what = f"changing column '{old.name}' from {type_text(a)} to {type_text(b)}"
-            raise unsupported(what + " in the primary key" * old.has(Flag.PRI_KEY), position=position)
+            raise unsupported(what + " in the primary key" * of_key, position=position)
         return True
+
+    def _handle_stays(self, new: FieldType) -> bool:
+        """Whether a clustered primary key with a column of another type is of the same kind: a number, or not."""
+        number = new.tp in INTEGER_TPS and new.tp not in (Tp.YEAR, Tp.BIT)
+        alone = sum(column.has(Flag.PRI_KEY) for column in self.info.columns) == 1
+        return number if self.info.pk_is_handle else not (number and alone)
+
+    def _check_type_is_free(self, column: ColumnInfo, position: int) -> None:
+        """Has what is computed from a column of another type computed again; refuses where that is not enough."""
+        low = column.name.lower()
+        dependents = [other for other in self.info.columns if low in (other.dependences or ())]
+        if any(other.hidden for other in dependents) or not dependents:
+            check_no_dependents(self.info, column, position)
+        self.plan.rewrite |= bool(dependents)
+
+    def _changes_generated(self, old: ColumnInfo, new: ColumnInfo, position: int) -> bool:
+        """Whether rows or index entries hold what a generated column was. Raises 3106 where it would have to go into
+        rows, or out of them."""
+        before, after = (
+            "" if not column.generated_expr_string else "STORED" if column.generated_stored else "VIRTUAL"
+            for column in (old, new)
+        )
+        if before != after and "VIRTUAL" in (before, after):
+            raise _unsupported_on_generated("Changing the STORED status", position)
+        if (old.generated_expr_string, old.type) == (new.generated_expr_string, new.type) or not after:
+            return False
+        virtual = {c.name.lower() for c in self.info.columns if c.generated_expr_string and not c.generated_stored}
+        indexed = any(part.name.lower() in virtual for index in self.info.indexes for part in index.columns)
+        return after == "STORED" or indexed or any(c.generated_stored for c in self.info.columns)
 
     def _check_key_lengths(self) -> None:
         fix_offsets(self.info)
@@ -660,10 +665,12 @@ def _is_number(ft: FieldType) -> bool:
     return (ft.tp in INTEGER_TPS and ft.tp != Tp.YEAR) or ft.is_decimal or ft.is_real
 
 
-def _converts(a: FieldType, b: FieldType) -> bool:
-    """Whether rows of type `a` can be read and assigned to `b` with MySQL's meaning."""
+def converts_in_bulk(a: FieldType, b: FieldType) -> bool:
+    """Whether a whole column of type `a` can be assigned to `b` with MySQL's meaning by its Arrow values alone."""
     days = (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP)
     members = (Tp.ENUM, Tp.SET)
+    if Tp.JSON in (a.tp, b.tp) or (a.tp in days and b.is_text and 0 < a.decimal < FSP_MAX):
+        return False
     if a.tp in members or b.tp in members:
         return (a.is_text or a.tp in members) and (b.is_text or b.tp in members)
     if a.is_text:

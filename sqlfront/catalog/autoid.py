@@ -231,6 +231,14 @@ class AutoIds:
         """The AUTO_INCREMENT value that would come next."""
         return self.allocator(table).peek()
 
+    def give_back(self, table_id: int) -> None:
+        """Hands unused ids of a table back, before it gets another id."""
+        with self._mutex:
+            found = {self._allocators.get((table_id, own)) for own in (True, False)}
+        for allocator in found:
+            if allocator is not None:
+                allocator.give_back()
+
     def forget(self, table_id: int) -> None:
         """Drops the allocators of a table that is gone."""
         with self._mutex:

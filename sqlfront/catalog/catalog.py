@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -131,7 +131,7 @@ class SchemaChange:
             if job.table_id == table.id and job.copy_id:
                 # A load that was to be resumed has nothing to go on with.
                 job.end(self.meta, CANCELLED)
-                self.drop_range(table_range(job.copy_id))
+                self.drop_range(job.copy_range())
 
     def drop_range(self, key_range: KeyRange) -> None:
         """Records a key range that nothing refers to any more."""
@@ -357,11 +357,11 @@ class LocalCatalog(Catalog):
     def closing(self, table: Table, cancel: CancelToken | None) -> Iterator[None]:
         from coprocessor.codec.keys import table_range
 
-        closed = self.storage.ingest(*table_range(table.id), cancel=cancel)
-        try:
+        with ExitStack() as stack:
+            for part in table.physical:
+                closed = self.storage.ingest(*table_range(part.id), cancel=cancel)
+                stack.callback(closed.abort)
             yield
-        finally:
-            closed.abort()
 
     def _make(self, txn: Transaction, before: Schema, after: Schema) -> None:
         self._switching = True

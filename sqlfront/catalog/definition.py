@@ -365,7 +365,10 @@ class DropConstraint:
 
 @dataclass(slots=True)
 class AddPartitions:
+    """`number` is how many, where they are not described."""
+
     partitions: tuple[PartitionSpec, ...]
+    number: int | None = None
     position: int = -1
 
 
@@ -378,10 +381,35 @@ class ClearPartitions:
     position: int = -1
 
 
+@dataclass(slots=True)
+class ReorganizePartitions:
+    """REORGANIZE PARTITION: other partitions in the place of some; no names is MySQL's form without parameters."""
+
+    names: tuple[str, ...]
+    partitions: tuple[PartitionSpec, ...]
+    position: int = -1
+
+
+@dataclass(slots=True)
+class CoalescePartitions:
+    """COALESCE PARTITION: so many partitions fewer."""
+
+    number: int
+    position: int = -1
+
+
+@dataclass(slots=True)
+class PartitionTable:
+    """PARTITION BY, or REMOVE PARTITIONING for None."""
+
+    by: PartitionBy | None
+    position: int = -1
+
+
 AlterAction: TypeAlias = (
     AddColumn | DropColumn | ChangeColumn | RenameColumn | SetDefault | AddKey | DropKey | RenameKey | RenameTo
     | SetOptions | ConvertText | SetReplica | AddPartitions | ClearPartitions | AddCheck | AlterCheck | AddForeignKey
-    | DropConstraint
+    | DropConstraint | ReorganizePartitions | CoalescePartitions | PartitionTable
 )  # fmt: skip
 
 

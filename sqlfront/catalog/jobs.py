@@ -54,6 +54,8 @@ class Job:
     `checks` and `keys` are the CHECKs and foreign keys that rows have to be looked through for, `enforced` those CHECKs
     among them that were there, NOT ENFORCED.
 
+    `copy_id` is the first of the ids that a copy of the table, or of its partitions, fills; `copies` follow each other.
+
     `load` is there for a copy that is filled by a load which can be resumed: what its later runs have to know (see
     `sqlfront.load`). Such a job is paused when it fails, and goes on when its statement is run again.
 
@@ -86,6 +88,7 @@ class Job:
     columns: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     copy_id: int = 0
+    copies: int = 1
     load: dict[str, Any] | None = None
     final: dict[str, Any] | None = None
     rename: list[str] | None = None
@@ -103,6 +106,17 @@ class Job:
         """Stores the record of a job that goes on. Raises 8214 when somebody has cancelled it."""
         self._refuse_if_cancelled(meta)
         meta.put_json(DDL_JOBS, self.id, asdict(self))
+
+    @property
+    def copied(self) -> range:
+        """The ids that a copy fills."""
+        return range(self.copy_id, self.copy_id + self.copies)
+
+    def copy_range(self) -> tuple[bytes, bytes]:
+        """The half-open range of everything under them."""
+        from coprocessor.codec.keys import table_range
+
+        return table_range(self.copied[0])[0], table_range(self.copied[-1])[1]
 
     def check(self, storage: Storage) -> None:
         """Raises 8214 when somebody has cancelled it."""

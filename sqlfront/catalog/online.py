@@ -20,12 +20,13 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
-from sqlfront.catalog.autoid import counter_of
 from sqlfront.catalog.backfill import IndexBuild, check_not_null
-from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
+from sqlfront.catalog.catalog import Catalog, SchemaChange
+from sqlfront.catalog.conversion import Terms
 from sqlfront.catalog.ddl import around, rename_in, rename_in_children, resolve, touch_parents
 from sqlfront.catalog.definition import (
     AddCheck,
@@ -38,17 +39,20 @@ from sqlfront.catalog.definition import (
     AlterTable,
     ChangeColumn,
     ClearPartitions,
+    CoalescePartitions,
     DropColumn,
     DropConstraint,
     DropKey,
+    PartitionTable,
+    ReorganizePartitions,
     SetReplica,
     TableName,
 )
 from sqlfront.catalog.info import Action, ColumnInfo, Flag, State, TableInfo
 from sqlfront.catalog.jobs import CANCELLING, PAUSED, ROLLED_BACK, Job, running_jobs
-from sqlfront.catalog.meta import DDL_JOBS, Meta, MetaReader
+from sqlfront.catalog.meta import DDL_JOBS, MetaReader
 from sqlfront.catalog.model import Schema, Table
-from sqlfront.catalog.rewrite import Terms, pause_copy, rewrite_table, roll_back_copy
+from sqlfront.catalog.rewrite import pause_copy, raise_counter, rewrite_table, roll_back_copy
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import DatabaseError, error, unsupported
 
@@ -64,6 +68,8 @@ _ACTIONS: dict[type, Action] = {
     SetReplica: Action.SET_TIFLASH_REPLICA,
     AddPartitions: Action.ADD_TABLE_PARTITION,
     ClearPartitions: Action.DROP_TABLE_PARTITION,
+    ReorganizePartitions: Action.REORGANIZE_PARTITION,
+    CoalescePartitions: Action.REORGANIZE_PARTITION,
     AddCheck: Action.ADD_CHECK_CONSTRAINT,
     AlterCheck: Action.ALTER_CHECK_CONSTRAINT,
     AddForeignKey: Action.ADD_FOREIGN_KEY,
@@ -77,8 +83,10 @@ def alter_table(
     tz: dt.tzinfo | None,
     note: Note,
     cancel: CancelToken | None = None,
+    env: Env | None = None,
 ) -> tuple[Table, AlterPlan]:
-    """Changes a table; returns it as it is afterwards, and what was done."""
+    """Changes a table; returns it as it is afterwards, and what was done. `env` is what expressions of rows that are
+    written anew read of the session."""
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
@@ -91,14 +99,12 @@ def alter_table(
         plan = plan_alter(table.info, spec.actions, tz, now, rows, note, catalog.columnar_servers, known)
         kinds = {_action_of(a) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
-        if plan.rewrite and table.parts:
-            raise unsupported("changing a type that rewrites rows, of a partitioned table")
         if plan.rewrite and (plan.new_checks or plan.new_keys):
             raise unsupported("changing a type that rewrites rows together with adding constraints")
         if plan.rewrite:
-            plan.replaced_id = table.id
-            new_id = rewrite_table(catalog, table, plan, Terms(tz, cancel))
-            return catalog.schema.table_by_id[new_id], plan
+            rewritten = rewrite_table(catalog, table, plan, action, Terms(tz, cancel, env or Env(tz=tz or dt.UTC)))
+            plan.replaced = [old.id for old in (table, *table.parts) if old.id not in catalog.schema.table_by_id]
+            return catalog.schema.table_by_id[rewritten], plan
         if plan.asks_of_rows or (plan.dropped_indexes and catalog.hides_first):
             _check_rename(catalog.schema, plan, table, current_db)
             _run(catalog, _new_job(catalog, table, plan, action, current_db), plan, cancel, tz)
@@ -111,6 +117,8 @@ def alter_table(
 def _action_of(action: AlterAction) -> Action:
     if isinstance(action, DropConstraint):
         return Action.DROP_CHECK_CONSTRAINT if action.kind == "check" else Action.DROP_FOREIGN_KEY
+    if isinstance(action, PartitionTable):
+        return Action.REMOVE_PARTITIONING if action.by is None else Action.ALTER_TABLE_PARTITIONING
     return _ACTIONS.get(type(action), Action.MODIFY_TABLE_COMMENT)
 
 
@@ -424,18 +432,6 @@ def go_on_with_unfinished(catalog: Catalog) -> int:
         with suppress(DatabaseError, CoprocessorError):
             _run(catalog, job, _plan_of(job), None)
             if job.auto_increment is not None:
-                _raise_counter(catalog, job)
+                # what AUTO_INCREMENT = n in a statement whose server died asks for
+                raise_counter(catalog, _table_of(catalog, job), job.auto_increment - 1)
     return len(jobs)
-
-
-def _raise_counter(catalog: Catalog, job: Job) -> None:
-    """Does what AUTO_INCREMENT = n in a statement whose server died asks for."""
-    table = _table_of(catalog, job)
-    txn = catalog.storage.begin(pessimistic=False)
-    try:
-        meta = Meta(txn)
-        field, db_id = counter_of(table), auto_id_database(table)
-        meta.set_auto_id(db_id, field, max(meta.auto_id(db_id, field), (job.auto_increment or 1) - 1))
-        txn.commit()
-    finally:
-        txn.rollback()

@@ -118,8 +118,10 @@ def check_keys(info: TableInfo, columns: Sequence[str], position: int = -1) -> N
             raise error(1503, message, position=position)
 
 
-def find_definitions(info: TableInfo, names: Sequence[str], position: int, code: int = 1735) -> list[dict[str, Any]]:
-    """The partitions of these names, all for none; 1735 (1507 where they are to be dropped) for an unknown one."""
+def find_definitions(
+    info: TableInfo, names: Sequence[str], position: int, code: int = 1735, to: str = "DROP"
+) -> list[dict[str, Any]]:
+    """The partitions of these names, all for none; 1735 for an unknown one, 1507 where they are `to` be gone."""
     there = definitions(info)
     if not names:
         return there
@@ -129,7 +131,7 @@ def find_definitions(info: TableInfo, names: Sequence[str], position: int, code:
         hint = near_match(unknown[0], [d["name"]["O"] for d in there])
         message = f"Unknown partition '{unknown[0]}' in table '{info.name}'{hint}"
         if code == 1507:
-            message = f"Error in list of partitions to DROP: there is no '{unknown[0]}' in table '{info.name}'{hint}"
+            message = f"Error in list of partitions to {to}: there is no '{unknown[0]}' in table '{info.name}'{hint}"
         raise error(code, message, position=position)
     return [by_name[name] for name in dict.fromkeys(n.lower() for n in names)]
 

@@ -16,51 +16,73 @@ TRUNCATE. Whatever fails before the last version leaves the table as it was.
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from kvstore.errors import Cancelled, KeyExists, KvError
 from sqlfront.catalog.alter import AlterPlan
+from sqlfront.catalog.autoid import counter_of
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
+from sqlfront.catalog.conversion import Conversion, Terms
 from sqlfront.catalog.info import Action, State, TableInfo
 from sqlfront.catalog.jobs import CANCELLING, ER_CANCELLED_DDL_JOB, PAUSED, ROLLED_BACK, RUNNING, Job, running_jobs
-from sqlfront.catalog.meta import DDL_JOBS, MetaReader, auto_increment_field, row_id_field
+from sqlfront.catalog.meta import DDL_JOBS, Meta, MetaReader, auto_increment_field, row_id_field
 from sqlfront.catalog.model import CLOSED, Table
+from sqlfront.catalog.partitions import definitions, forget_ids
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
-    from kvstore.client.api import CancelToken, Ingest, PackedBatch
+    from kvstore.client.api import CancelToken
 
 BATCH_ROWS = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How values are converted: the session's zone, and what stops it."""
-
-    tz: dt.tzinfo | None
-    cancel: CancelToken | None
-
-
-def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms) -> int:
-    """Copies the table into its final form and puts that in place; returns the new table id."""
+def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, action: Action, terms: Terms) -> int:
+    """Copies the table, or the partitions that the plan moves, into the final form and puts that in place; returns the
+    table's id, which is another one unless only partitions moved."""
     from sqlfront.exec.validate import check_rows
 
-    with replaced(catalog, table, plan.final, Action.MODIFY_COLUMN, terms.cancel) as copy:
-        plan.rows = _copy(catalog, table, copy.target, terms)
+    stays = plan.moved is not None
+    if not stays:
+        forget_ids(plan.final)
+    with replaced(catalog, table, plan.final, action, terms.cancel, stays=stays) as copy:
+        conversion = Conversion(table, copy.target, terms)
+        counts = _copy(catalog, copy.job, _moving(table, plan.moved), conversion, copy.target, terms)
+        raise_counter(catalog, copy.target, conversion.last_id)
+        plan.rows_of_parts = counts if copy.target.parts else {}
+        plan.rows = None if stays else sum(counts.values())
         checks = _checks_of_changed(table, copy.target)
         check_rows(catalog.storage.snapshot(), copy.target, checks, terms.tz, terms.cancel)
     return copy.target.id
 
 
+def raise_counter(catalog: Catalog, table: Table, last: int) -> None:
+    """Has the table's AUTO_INCREMENT go on behind a value."""
+    if not last:
+        return
+    txn = catalog.storage.begin(pessimistic=False)
+    try:
+        meta = Meta(txn)
+        field, db_id = counter_of(table), auto_id_database(table)
+        meta.set_auto_id(db_id, field, max(meta.auto_id(db_id, field), last))
+        txn.commit()
+    finally:
+        txn.rollback()
+
+
+def _moving(table: Table, moved: Collection[int] | None) -> list[Table]:
+    """What holds the rows that are copied."""
+    return [part for part in table.physical if moved is None or part.id in moved]
+
+
 def _checks_of_changed(source: Table, target: Table) -> list[int]:
     """The CHECKs that may be false of a row by what its values were converted to."""
     before = {column.id: column.type for column in source.columns}
-    changed = {column.name.lower() for column in target.columns if before[column.id] != column.type}
+    changed = {column.name.lower() for column in target.columns if before.get(column.id) != column.type}
     return [c.id for c in target.checks if c.enforced and changed & {name.lower() for name in c.columns}]
 
 
@@ -82,17 +104,23 @@ def replaced(
     action: Action,
     cancel: CancelToken | None,
     load: dict[str, Any] | None = None,
+    *,
+    stays: bool = False,
 ) -> Iterator[Copy]:
     """Has the block fill a table of the form `final`, which gets a new id, and then puts that in the table's place.
 
     No writer of the table commits meanwhile. When the block fails all is as it was, unless it has asked to `keep` what
-    is filled; `load` is what a later run needs to go on.
+    is filled; `load` is what a later run needs to go on. Partitions of `final` that have no id get one; a table that
+    `stays` keeps its own, and the partitions that have one.
     """
     job = Job(0, int(action), table.db_id, table.id, table.db, table.name, catalog.query, catalog.server)
     job.load = load
 
     def announce(change: SchemaChange) -> None:
-        job.id, job.copy_id = change.meta.new_id(), change.meta.new_id()
+        job.id = change.meta.new_id()
+        new = [change.meta.new_id() for _ in range((not stays) + sum(not one["id"] for one in definitions(final)))]
+        job.copy_id, job.copies = new[0], len(new)
+        assert list(job.copied) == new, new
         job.schema_state = int(State.WRITE_REORG)
         if load is not None:
             load["form"] = _form(final, job.copy_id)
@@ -100,7 +128,7 @@ def replaced(
         change.describe(action, table.db_id, table.id)
 
     catalog.change(announce)
-    _finalise(final, job.copy_id)
+    _finalise(final, job.copy_id, stays=stays)
     with _filling(catalog, table, final, job, cancel) as copy:
         yield copy
 
@@ -187,14 +215,13 @@ def _form(info: TableInfo, new_id: int) -> dict[str, Any]:
     return {tag: form[tag] for tag in ("id", "cols", "index_info", "pk_is_handle", "is_common_handle")}
 
 
-def _range_of(table_id: int) -> tuple[bytes, bytes]:
-    from coprocessor.codec.keys import table_range
-
-    return table_range(table_id)
-
-
-def _finalise(final: TableInfo, new_id: int) -> None:
-    final.id = new_id
+def _finalise(final: TableInfo, new_id: int, *, stays: bool = False) -> None:
+    """Gives the table, unless it `stays`, and its new partitions ids from `new_id` on."""
+    ids = count(new_id)
+    if not stays:
+        final.id = next(ids)
+    for one in definitions(final):
+        one["id"] = one["id"] or next(ids)
     for index in final.indexes:
         index.state = int(State.PUBLIC)
         index.complete_ts = 0
@@ -209,7 +236,7 @@ def roll_back_copy(catalog: Catalog, job: Job) -> None:
     def apply(change: SchemaChange) -> None:
         change.end_job(job, ROLLED_BACK)
         change.describe(Action.MODIFY_COLUMN, job.db_id, job.table_id)
-        change.drop_range(_range_of(job.copy_id))
+        change.drop_range(job.copy_range())
         _reopen(change, job.table_id)
 
     catalog.change(apply)
@@ -248,6 +275,8 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
     """The last version of a copy: the table has the copy's id, the old ranges are dropped."""
 
     def apply(change: SchemaChange) -> None:
+        from coprocessor.codec.keys import table_range
+
         counters = auto_id_database(table)
         for field in (auto_increment_field, row_id_field):
             # What filled the copy may have drawn more ids than the table ever had.
@@ -256,7 +285,13 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
                 change.meta.set_auto_id(counters, field(final.id), last)
         change.end_job(job)
         database = change.databases[table.db.lower()]
-        change.drop_table(database, change.base.table_by_id[table.id])
+        if final.id == table.id:
+            kept = {one["id"] for one in definitions(final)}
+            for part in table.physical:
+                if part.id not in kept:
+                    change.drop_range(table_range(part.id))
+        else:
+            change.drop_table(database, change.base.table_by_id[table.id])
         change.describe(Action(job.action), database.id, final.id, table.id)
         final.complete_ts = change.meta.txn.start_ts
         change.put_table(change.databases[table.db.lower()], final)
@@ -264,69 +299,29 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
     catalog.change(apply)
 
 
-def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms) -> int:
-    """Writes all rows of `source`, which nobody writes, as rows of `target`."""
-    convert = _Conversion(source, target, terms)
-    ingest = catalog.storage.load(*_range_of(target.id), cancel=terms.cancel)
+def _copy(
+    catalog: Catalog, job: Job, sources: Sequence[Table], convert: Conversion, target: Table, terms: Terms
+) -> dict[int, int]:
+    """Writes all rows of the `sources`, which nobody writes, as rows of `target`; returns how many of them each of its
+    new partitions got, or the table, by their ids."""
+    ingest = catalog.storage.load(*job.copy_range(), cancel=terms.cancel)
     rows = 0
     try:
         reader = catalog.storage.snapshot()
-        for packed in reader.scan_packed(*source.codec.record_range, batch_rows=BATCH_ROWS):
-            if terms.cancel is not None and terms.cancel.is_set():
-                raise Cancelled
-            if packed.count:
-                convert.add(packed, ingest, rows + 1)
-                rows += packed.count
+        for source in sources:
+            for packed in reader.scan_packed(*source.codec.record_range, batch_rows=BATCH_ROWS):
+                if terms.cancel is not None and terms.cancel.is_set():
+                    raise Cancelled
+                if packed.count:
+                    convert.add(packed, ingest, rows + 1)
+                    rows += packed.count
         ingest.finish()
     except KeyExists as exc:
         ingest.abort()
         from sqlfront.translate import translate
 
-        raise translate(exc, {target.id: target}.get) from exc
+        raise translate(exc, {part.id: part for part in target.physical}.get) from exc
     except BaseException:
         ingest.abort()
         raise
-    return rows
-
-
-class _Conversion:
-    """From packed records of one table to the records and index entries of another that has the same columns."""
-
-    def __init__(self, source: Table, target: Table, terms: Terms) -> None:
-        from coprocessor.codec.vector import BatchDecoder
-        from coprocessor.codec.vector_encode import BatchEncoder
-
-        self._target = target
-        self._tz = terms.tz
-        places = {column.id: column.offset for column in source.columns}
-        self._from = [places[column.id] for column in target.columns]
-        changed = [t for t in target.columns if source.columns[self._from[t.offset]].type != t.type]
-        self._changed = {column.offset for column in changed}
-        # What stays is read in UTC, as it is stored; what changes in the session's zone, as a person reads it.
-        stays = [offset for offset in range(len(target.columns)) if offset not in self._changed]
-        self._plain = (stays, BatchDecoder(source.schema, [self._from[o] for o in stays]))
-        moved = sorted(self._changed)
-        self._moved = (moved, BatchDecoder(source.schema, [self._from[o] for o in moved], terms.tz))
-        self._hidden = source.codec.is_hidden_handle
-        self._encoder = BatchEncoder(target.codec, terms.tz)
-
-    def add(self, packed: PackedBatch, ingest: Ingest, first_row: int) -> None:
-        """Adds the rows of a batch as sorted runs."""
-        from coprocessor.codec.columns import cast_column
-        from coprocessor.codec.vector import decode_handles
-        from coprocessor.codec.vector_encode import sort_run
-
-        columns: list[Any] = [None] * len(self._target.columns)
-        for offsets, decoder in (self._plain, self._moved):
-            for offset, column in zip(offsets, decoder.decode(packed).columns, strict=True):
-                columns[offset] = column
-        for offset, schema in enumerate(self._target.schema.columns):
-            if offset in self._changed:
-                columns[offset] = cast_column(columns[offset], schema, self._tz, first_row=first_row)
-            if schema.not_null and columns[offset].null_count:
-                raise error(1138, "Invalid use of NULL value")
-        handles = decode_handles(packed) if self._hidden else None
-        encoded = self._encoder.encode_columns(columns, packed.count, handles)
-        ingest.add_run(*sort_run(encoded.keys, encoded.values))
-        for run in encoded.indexes:
-            ingest.add_run(*sort_run(run.keys, run.values))
+    return {part_id: rows for part_id, rows in convert.counts.items() if part_id in job.copied}

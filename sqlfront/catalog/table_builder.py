@@ -168,8 +168,20 @@ def check_dependences(info: TableInfo, generated: ColumnInfo, position: int = -1
             message = "Generated column can refer only to generated columns defined prior to it."
             raise error(3107, message, position=position)
         if column.has(Flag.AUTO_INCREMENT):
-            message = f"Generated column '{generated.name}' cannot refer to auto-increment column."
-            raise error(3109, message, position=position)
+            raise _of_numbers(generated, position)
+
+
+def check_numbered_apart(info: TableInfo) -> None:
+    """The same of a column that has become AUTO_INCREMENT."""
+    numbered = {column.name.lower() for column in info.columns if column.has(Flag.AUTO_INCREMENT)}
+    for generated in info.columns:
+        if numbered.intersection(generated.dependences or ()):
+            raise _of_numbers(generated, -1)
+
+
+def _of_numbers(generated: ColumnInfo, position: int) -> DatabaseError:
+    message = f"Generated column '{generated.name}' cannot refer to auto-increment column."
+    return error(3109, message, position=position)
 
 
 def check_no_dependents(info: TableInfo, column: ColumnInfo, position: int = -1) -> None:

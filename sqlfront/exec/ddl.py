@@ -14,12 +14,14 @@ from sqlfront.bind.constraints import checked_addition, checked_definition
 from sqlfront.bind.ddl import read_ddl
 from sqlfront.bind.defaults import check_defaults
 from sqlfront.bind.generated import check_definition
-from sqlfront.bind.partitions import check_partitions, checked_more
+from sqlfront.bind.partitions import check_action, check_partitions
 from sqlfront.catalog import ddl
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.online import alter_table
+from sqlfront.catalog.repartition import PartitionAction
 from sqlfront.catalog.views import drop_views
 from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
+from sqlfront.exec.context import StatementContext
 from sqlfront.exec.views import define_view
 from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
@@ -117,11 +119,15 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             _check_new_columns(catalog, spec, current_db)
             _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)
-            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel)
+            _give_ids_back(session, catalog, spec)
+            env = Env(context=StatementContext(session), tz=zone, writing=True)
+            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel, env)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
-            if plan.replaced_id is not None:
-                _forget(session, plan.replaced_id)
+            for old_id in plan.replaced:
+                _forget(session, old_id)
+            for part_id, rows in plan.rows_of_parts.items():
+                session.database.statistics.set_rows(part_id, rows)
             for part_id in plan.cleared:
                 _forget(session, part_id)
             if plan.cleared:
@@ -145,11 +151,16 @@ def check_new_table(spec: d.CreateTable) -> None:
 
 
 def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
-    """Binds generated columns among those that ALTER TABLE adds."""
-    added = [action.column for action in spec.actions if isinstance(action, d.AddColumn)]
-    if any(column.generated is not None for column in added):
+    """Binds generated columns among those that ALTER TABLE adds or changes."""
+    if any(column.generated is not None for column in _new_columns(spec)):
         table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
-        check_definition(added, [(c.name, c.type) for c in table.visible])
+        bind_new_columns(table, spec)
+
+
+def bind_new_columns(table: Table, spec: d.AlterTable) -> None:
+    """Binds the generated columns that ALTER TABLE adds or changes, over the columns that there are then."""
+    gone = {action.old.lower() for action in spec.actions if isinstance(action, d.ChangeColumn)}
+    check_definition(_new_columns(spec), [(c.name, c.type) for c in table.visible if c.name.lower() not in gone])
 
 
 def _check_new_checks(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
@@ -177,12 +188,20 @@ def _added_checks(spec: d.AlterTable) -> list[d.CheckSpec]:
 
 
 def _check_new_partitions(session: Session, spec: d.AlterTable) -> None:
-    """Computes the constants of partitions that ALTER TABLE adds."""
+    """Computes the constants of partitions that ALTER TABLE asks for."""
     for action in spec.actions:
-        if isinstance(action, d.AddPartitions):
+        if isinstance(action, PartitionAction):
             db = spec.table.db or session.current_db
             table = session.database.catalog.schema.need_table(db, spec.table.name, position=spec.table.position)
-            action.partitions = checked_more(table, action.partitions, Env(tz=session.variables.zone))
+            check_action(table, action, Env(tz=session.variables.zone))
+
+
+def _give_ids_back(session: Session, catalog: Catalog, spec: d.AlterTable) -> None:
+    """Leaves no gap in the AUTO_INCREMENT values of a table that gets another id."""
+    database = catalog.schema.database(spec.table.db or session.current_db)
+    table = None if database is None else database.table(spec.table.name)
+    if table is not None:
+        session.database.autoids.give_back(table.id)
 
 
 def _forget(session: Session, table_id: int) -> None:

@@ -369,8 +369,12 @@ class _InsertRun:
     def _replace(self, row: list[Any]) -> None:
         writer = self.writer
         handle = writer.codec.handle_of(writer.codec.utc_row(row, writer.tz)) if writer.clustered else None
-        for key, value, _ in writer.conflicts(row, handle):
-            writer.delete(key, writer.decode(key, value))
+        conflicts = [(key, writer.decode(key, value)) for key, value, _ in writer.conflicts(row, handle)]
+        if [list(old) for _, old in conflicts] == [row]:  # nothing is replaced by itself
+            self.affected += 1
+            return
+        for key, old in conflicts:
+            writer.delete(key, old)
             self.affected += 1
             self.added -= 1
         writer.insert(row)

@@ -140,12 +140,14 @@ class FakeSession:
         txn.commit(lambda ts: self.database.catalog.check_revisions({table.id: table.revision}))
 
     def rows(self, name: str) -> list[tuple[Any, ...]]:
-        codec = self.table(name).codec
-        decode = codec.key_decoder()
-        return [decode(k, v) for k, v in self.database.storage.snapshot().scan(*codec.record_range)]
+        out: list[tuple[Any, ...]] = []
+        for part in self.table(name).physical:
+            decode = part.codec.key_decoder()
+            out += [decode(k, v) for k, v in self.database.storage.snapshot().scan(*part.codec.record_range)]
+        return out
 
     def check(self, name: str) -> int:
-        return check_table(self.database.storage.snapshot(), self.table(name))
+        return sum(check_table(self.database.storage.snapshot(), part) for part in self.table(name).physical)
 
     def index_entries(self, name: str, index: str) -> list[tuple[bytes, bytes]]:
         table = self.table(name)

@@ -115,13 +115,8 @@ def test_widening(session: FakeSession, old: str, new: str) -> None:
     table_id = session.table("t").id
     session.ddl(f"ALTER TABLE t MODIFY a {new}")
     assert session.table("t").id == table_id
-    if old.startswith("BIT"):
-        with pytest.raises(Error) as caught:
-            session.ddl(f"ALTER TABLE t MODIFY a {old}")
-        assert caught.value.code == 1235
-    else:  # by a copy of the table
-        session.ddl(f"ALTER TABLE t MODIFY a {old}")
-        assert session.table("t").id != table_id
+    session.ddl(f"ALTER TABLE t MODIFY a {old}")  # by a copy of the table
+    assert session.table("t").id != table_id
 
 
 def test_not_null_is_proven(filled: FakeSession) -> None:
@@ -222,9 +217,9 @@ REFUSED = [
     ("ALTER TABLE t CHANGE a b INT", 1060),
     ("ALTER TABLE t RENAME COLUMN a TO b", 1060),
     ("ALTER TABLE t RENAME INDEX x TO y", 1176),
-    ("ALTER TABLE t MODIFY a TIME", 1235),
-    ("ALTER TABLE t MODIFY a ENUM('1')", 1235),
-    ("ALTER TABLE t ADD c INT AUTO_INCREMENT UNIQUE", 1235),
+    ("ALTER TABLE t MODIFY id VARCHAR(5)", 1235),
+    ("ALTER TABLE t ADD c INT AUTO_INCREMENT", 1075),
+    ("ALTER TABLE t ADD c INT AS (a) STORED, MODIFY a INT AUTO_INCREMENT UNIQUE", 3109),
     ("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES x (y)", 1824),
     ("ALTER TABLE t ADD CHECK (x > 1)", 3820),
     ("ALTER TABLE t DROP CHECK nothing", 3821),

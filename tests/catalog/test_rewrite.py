@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coprocessor.codec.keys import table_range
 from coprocessor.errors import CoprocessorError
 from kvstore.errors import CommitRejected
 from sqlfront.catalog import rewrite
@@ -73,9 +74,11 @@ def test_values_are_converted(filled: FakeSession, change: str, offset: int, wan
         ("MODIFY d DECIMAL(3,2)", 1264),
         ("MODIFY e ENUM('a')", 1265),
         ("MODIFY n INT NOT NULL", 1138),
-        ("MODIFY n TIME", 1235),
+        ("MODIFY n TIME", 1292),
+        ("MODIFY w BIT(9)", 1406),
+        ("MODIFY w JSON, ADD x INT NOT NULL AS (n) STORED", 1048),
+        ("ADD x INT AS (n + s) STORED, ADD y INT AS (n - 9) STORED UNIQUE, ADD z TINYINT UNSIGNED AS (n) STORED", 1264),
         ("MODIFY id VARCHAR(9)", 1235),
-        ("MODIFY n INT, ADD x INT", 1235),
         ("MODIFY n INT, RENAME TO u", 1235),
         ("MODIFY n INT, ADD UNIQUE (e)", 1062),
     ],
@@ -102,7 +105,7 @@ def test_ids_go_on(session: FakeSession) -> None:
 
 def test_writers_wait_and_are_refused(filled: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome: list[BaseException | None] = []
-    real = rewrite._Conversion.add
+    real = rewrite.Conversion.add
 
     def write() -> None:
         try:
@@ -119,7 +122,7 @@ def test_writers_wait_and_are_refused(filled: FakeSession, monkeypatch: pytest.M
 
     old = filled.table("t")
     threads: list[threading.Thread] = []
-    monkeypatch.setattr(rewrite._Conversion, "add", racing)
+    monkeypatch.setattr(rewrite.Conversion, "add", racing)
     filled.ddl("ALTER TABLE t MODIFY n INT")
     threads[0].join(30)
     assert [type(o) for o in outcome] == [CommitRejected]
@@ -130,22 +133,27 @@ class Killed(BaseException):
     pass
 
 
-def test_killed_before_the_copy_is_in_place(filled: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", ["MODIFY n INT", "COALESCE PARTITION 1", "REMOVE PARTITIONING"])
+def test_killed_before_the_copy_is_in_place(filled: FakeSession, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     def die(*args: Any) -> None:
         raise Killed
 
+    if "PARTITION" in change:
+        filled.ddl("ALTER TABLE t DROP INDEX s")
+        filled.ddl("ALTER TABLE t PARTITION BY HASH (id) PARTITIONS 3")
     rows = filled.rows("t")
     monkeypatch.setattr(rewrite, "_put_in_place", die)
     monkeypatch.setattr(rewrite, "roll_back_copy", die)
     with pytest.raises(Killed):
-        filled.ddl("ALTER TABLE t MODIFY n INT")
+        filled.ddl(f"ALTER TABLE t {change}")
     monkeypatch.undo()
     (record,) = MetaReader(filled.database.storage.snapshot()).json_fields(DDL_JOBS).values()
-    start, end = rewrite._range_of(record["copy_id"])
+    copied = range(record["copy_id"], record["copy_id"] + record["copies"])
+    start, end = table_range(copied[0])[0], table_range(copied[-1])[1]
     assert next(iter(filled.database.storage.snapshot().scan(start, end)), None) is not None
     filled.database = filled.database.reopen()
     assert MetaReader(filled.database.storage.snapshot()).json_fields(DDL_JOBS) == {}
     assert next(iter(filled.database.storage.snapshot().scan(start, end)), None) is None
     assert filled.rows("t") == rows
-    filled.ddl("ALTER TABLE t MODIFY n INT")
+    filled.ddl(f"ALTER TABLE t {change}")
     assert filled.check("t") == 101

@@ -256,7 +256,7 @@ def test_it_ends_with_its_table(
     assert jobs(world.first) == []
     past = {found.id: found.state for found in past_jobs(MetaReader(world.first.storage.snapshot()))}
     assert past[job.id] == "cancelled"
-    assert rewrite._range_of(job.copy_id) in world.first.catalog.pending_ranges()
+    assert job.copy_range() in world.first.catalog.pending_ranges()
 
 
 @pytest.mark.parametrize("by", ["an owner", "the statement"])
@@ -271,9 +271,9 @@ def test_it_can_be_cancelled(world: World, run: Run, parts: Parts, parquet: Path
         with world.first.catalog.ddl_mutex:
             go_on_with_unfinished(world.first.catalog)
         assert jobs(world.first) == []
-        assert rewrite._range_of(job.copy_id) in world.first.catalog.pending_ranges()
+        assert job.copy_range() in world.first.catalog.pending_ranges()
     assert run(statement)[0][7:9] == (ROWS, "")
-    assert rewrite._range_of(job.copy_id) in world.first.catalog.pending_ranges()
+    assert job.copy_range() in world.first.catalog.pending_ranges()
     assert run("select count(*) from t") == [(ROWS,)]
 
 

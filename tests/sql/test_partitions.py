@@ -99,6 +99,11 @@ def test_partitioned_like_plain(con: Any, form: str) -> None:
     twins = Twins(con, form, seed=len(form))
     for number in range(120):
         twins.step(number)
+        if number == 60:
+            con.execute("update p set s = null where s not in ('', 'a', 'b', 'c', 'd', 'e', 'f') or d is null")
+            con.execute("update q set s = null where s not in ('', 'a', 'b', 'c', 'd', 'e', 'f') or d is null")
+            forms = list(FORMS)
+            con.execute(f"alter table p partition by {FORMS[forms[forms.index(form) - 1]]}")
         if number % 3 == 0:
             twins.compare()
     con.execute("admin check table p, q")
@@ -166,6 +171,8 @@ def test_beside_writers(connect: Connect) -> None:
             con.execute("alter table p add index later (n, id)")
             con.execute("alter table p truncate partition p1")
             con.execute("alter table p drop index later")
+            con.execute("alter table p add partition partitions 1")
+            con.execute("alter table p coalesce partition 1")
         con.execute("alter table p add index last_one (n)")
     finally:
         stop.set()

@@ -1,0 +1,42 @@
+# What a partitioning function may consist of
+create table f1 (a int, d datetime, ts timestamp null, s varchar(10)) partition by range (mod(abs(-a) + 3, 7) * 2 - a div 2) (partition p0 values less than (10), partition p1 values less than maxvalue);
+insert into f1 values (1, '2020-05-06 07:08:09', '2021-01-01', 'x'), (20, '2021-12-31', null, 'y'), (null, null, null, null);
+select a from f1 partition (p0) order by a;
+alter table f1 partition by hash (extract(year_month from d)) partitions 3;
+alter table f1 partition by hash (yearweek(d)) partitions 3;
+alter table f1 partition by list (quarter(d)) (partition p0 values in (null, 2), partition p1 values in (1, 3, 4));
+select a from f1 partition (p1) order by a;
+alter table f1 partition by hash (unix_timestamp(ts)) partitions 2;
+alter table f1 partition by hash (ceiling(a)) partitions 2;
+alter table f1 partition by hash (year(ts)) partitions 2;
+alter table f1 partition by hash (7) partitions 2;
+alter table f1 partition by hash (a / 2) partitions 2;
+alter table f1 partition by hash (a | 2) partitions 2;
+alter table f1 partition by hash (~a) partitions 2;
+alter table f1 partition by hash (strcmp(s, 'x')) partitions 2;
+alter table f1 partition by hash (length(s)) partitions 2;
+alter table f1 partition by hash (case when a then 1 else 2 end) partitions 2;
+alter table f1 partition by hash (cast(a as signed)) partitions 2;
+alter table f1 partition by hash (if(a > 1, 2, 3)) partitions 2;
+create table f2 (a int) partition by hash (a) (partition p0 max_rows = 10 min_rows = 2 comment = 'c', partition p1 max_rows 3);
+insert into f2 values (1), (2);
+select * from f2 partition (p1);
+# a column that is a year, and REPLACE of a row by itself
+create table y (a year, b int);
+insert into y values ('0', 1), ('0000', 2), ('00', 3), (0, 4);
+select * from y order by b;
+insert ignore into y values ('', 5), ('a', 6), ('1a', 7);
+select * from y order by b;
+create table r (a int primary key, b varchar(10), c double);
+insert into r values (1, 'x', 0.5), (2, 'y', null);
+replace into r values (1, 'x', 0.5);
+replace into r values (2, 'y', null), (2, 'y', 1), (2, 'z', 1);
+replace into r values (1, 'z', 1), (2, 'z', 1);
+select * from r order by a;
+# an index over what is computed from no column
+create table k (a int);
+insert into k values (1), (2);
+alter table k add c int as (7);
+alter table k add key (c);
+select a from k where c = 7 order by a;
+alter table k add unique key (c);

@@ -1,0 +1,23 @@
+# what a column of one type gives one of another
+set timestamp = unix_timestamp('2024-03-04 05:06:07');
+create table s (id int primary key, t time(2), y year, b bit(9), j json, e enum('x', '1'), se set('a', '7'), d date, dt datetime(3), n decimal(10, 2), ts timestamp(1) null);
+insert into s values (1, '10:11:12.34', 2020, b'101', '{"a":1}', '1', '7', '2020-01-02', '2020-01-02 10:00:00.5', 20200103.00, '2020-02-02 02:02:02.5'), (2, '-838:59:59', null, null, '5', 'x', 'a,7', null, null, null, null);
+create table o (id int primary key auto_increment, c varchar(60), i int, f double, k decimal(8, 2), m datetime(2), h binary(12), x text);
+insert into o (c, i, f, k, h) select t, e, se, e, t from s where id = 1;
+insert into o (c, i, m) select dt, se, t from s where id = 1;
+insert into o (c, i, k, x) select ts, y, y, ts from s where id = 1;
+insert into o (c, i) select t, se from s where id = 2;
+insert into o (c, i) select e, b from s where id = 1;
+insert into o (c) select concat(t, '') from s where id = 1;
+insert into o (id, c) select 1, t from s where id = 2 on duplicate key update c = values(c);
+insert into o (c, m) values (time'01:02:03.5', time'01:02:03.5');
+select * from o order by id;
+update o join s on s.id = 1 set o.c = s.t, o.i = s.e, o.k = s.se, o.x = s.dt, o.m = s.t where o.id = 2;
+update s set n = e, y = e + 2000, dt = t where id = 1;
+select n, y, dt, id from s where id = 1;
+select * from o where id = 2;
+create table g (e enum('p', 'q'), t time(1), a int as (e) stored, v int as (e), c varchar(20) as (t) stored, w varchar(20) as (t), key (v), key (w));
+insert into g (e, t) values ('q', '00:00:01.5'), (null, null);
+select * from g order by e;
+select e from g where v = 2;
+select e from g where w = '00:00:01.5';
