@@ -693,6 +693,11 @@ class Variables:
         apply = _HOT.get(var.name)
         if apply is not None:
             apply(self, checked)
+        if var.name == "character_set_connection":
+            self.set("collation_connection", _DEFAULT_COLLATIONS[str(checked)])
+        elif var.name == "collation_connection":
+            charset = VARIABLES["character_set_connection"]
+            self._values[charset.name] = charset.accept(str(checked).partition("_")[0], [])
         return notes
 
     def check(self, name: str, value: object) -> Value:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Subquery, Window
+from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Subquery, Window, columns
 from coprocessor.schema import HANDLE_OFFSET as HANDLE_OFFSET
 from coprocessor.types import FieldType
 
@@ -410,6 +410,11 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
             return ()
 
 
+def columns_read(node: Node) -> set[int]:
+    """What a tree reads anywhere, by id: of a LATERAL one some are the columns of what stands before it."""
+    return set().union(*map(columns, node_exprs(node)), *map(columns_read, node_children(node)))
+
+
 def map_exprs(node: Node, fn: Callable[[Expr], Expr]) -> Node:
     """Rebuilds a node with `fn` applied to each of its expressions."""
     match node:
@@ -461,4 +466,5 @@ ONE_ROW = Values((), ((),))
 
 
 def is_true(expr: Expr) -> bool:
-    return isinstance(expr, Const) and expr.value not in (None, 0, False)
+    """Whether an expression is a number other than zero; text is true by the number that it begins with, not here."""
+    return isinstance(expr, Const) and expr.type.is_numeric and expr.value not in (None, 0, False)
