@@ -23,7 +23,6 @@ from coprocessor.expr import (
     Const,
     Context,
     Expr,
-    Frame,
     OrderKey,
     Param,
     Subquery,
@@ -658,6 +657,6 @@ def _rebuild_window(window: Window, parts: list[Expr]) -> Window:
         bounds = iter(rest)
         start = (frame.start[0], None if frame.start[1] is None else next(bounds))
         end = (frame.end[0], None if frame.end[1] is None else next(bounds))
-        frame = Frame(frame.unit, start, end)
+        frame = replace(frame, start=start, end=end)
     keys = tuple(OrderKey(e, k.desc) for e, k in zip(order, window.order_by, strict=True))
     return replace(window, args=tuple(args), partition_by=tuple(partition), order_by=keys, frame=frame)
