@@ -20,6 +20,7 @@ from coprocessor.expr import (
 from sqlfront.bind.collations import settled, type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
+from sqlfront.bind.json_table import bind_json_table, is_json_table
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.row_values import COMPARES_ROW
 from sqlfront.bind.scope import BindContext, Relation, Scope
@@ -334,6 +335,8 @@ class QueryBinder:
         for key in ("pivots", "sample", "when", "only", "version"):
             if node.args.get(key):
                 raise refuse(node)
+        if is_json_table(node):
+            return bind_json_table(self, node, scope)
         if isinstance(node.this, exp.Anonymous):
             raise refuse(node)
         if not db and name.casefold() in scope.ctes:
@@ -451,7 +454,7 @@ class QueryBinder:
         ):
             raise refuse(node)
         middle = _Mark.of(scope)
-        lateral = isinstance(node.this, exp.Lateral)
+        lateral = isinstance(node.this, exp.Lateral) or is_json_table(node.this)
         right = self.table_item(node.this, scope)
         on: list[Expr] = []
         using = [i.name for i in node.args.get("using") or []]

@@ -12,6 +12,8 @@ from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error
 from sqlfront.parse import FUNCTION_MARK
+from sqlfront.parse.json_table import CALL as JSON_TABLE_CALL
+from sqlfront.parse.json_table import json_tables
 from sqlfront.parse.text import near, open_quote
 
 
@@ -165,7 +167,7 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
     unary plus, which sqlglot does not know, goes.
     """
     out: list[Token] = []
-    tokens = amounts_in_parentheses(tokens)
+    tokens = amounts_in_parentheses(json_tables(tokens))
     joins = 0
     i = 0
     while i < len(tokens):
@@ -275,7 +277,7 @@ _RESERVED = frozenset({"ORDER", "GROUP"})  # with BY they are tokens of their ow
 def _is_name(token: Token, before: Token | None) -> bool:
     """Whether one of sqlglot's keywords that MySQL does not reserve is a name: CHARSET is, but behind a type."""
     if token.token_type != TokenType.CHARACTER_SET:
-        return token.token_type == TokenType.ROLLBACK
+        return bool(token.token_type == TokenType.ROLLBACK)
     behind_type = before is not None and (before.token_type == TokenType.R_PAREN or before.text.upper() in _TEXT_TYPES)
     return token.text.upper() == "CHARSET" and not behind_type
 
@@ -310,7 +312,11 @@ def _is_call(tokens: Sequence[Token], index: int) -> bool:
     if token.token_type in (TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER) or not token.text.isidentifier():
         return False
     before = tokens[index - 1].text.upper() if index else ""
-    if token.text.upper() in _SPECIAL_CALLS or (before in _NAME_BEFORE and not _is_of_operand(tokens, index - 1)):
+    if (
+        token.text == JSON_TABLE_CALL
+        or token.text.upper() in _SPECIAL_CALLS
+        or (before in _NAME_BEFORE and not _is_of_operand(tokens, index - 1))
+    ):
         return False
     if index and tokens[index - 1].token_type == TokenType.R_PAREN:
         return False  # the name of a derived table, before its columns'

@@ -144,6 +144,14 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
+class TextRows:
+    """A row for each piece of a text, of one column: what JSON_TABLE is made of. None where the text is NULL."""
+
+    cols: tuple[PlanColumn, ...]
+    text: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     child: Node
     conds: tuple[Expr, ...]
@@ -294,6 +302,7 @@ Node: TypeAlias = (
     | Parts
     | Virtual
     | Values
+    | TextRows
     | Filter
     | Project
     | Join
@@ -357,7 +366,7 @@ def node_children(node: Node) -> tuple[Node, ...]:
                 if cte.step is not None:
                     out.append(cte.step)
             return tuple(out)
-        case Scan() | Virtual() | Values() | CteRef():
+        case Scan() | Virtual() | Values() | TextRows() | CteRef():
             return ()
         case _:
             return (node.child,)
@@ -373,7 +382,7 @@ def with_children(node: Node, fn: Callable[[Node], Node]) -> Node:
             return Parts(tuple(_same(fn(scan), Scan) for scan in node.scans))
         case With():
             return replace(node, ctes=map_ctes(node, fn), child=fn(node.child))
-        case Scan() | Virtual() | Values() | CteRef():
+        case Scan() | Virtual() | Values() | TextRows() | CteRef():
             return node
         case _:
             child = fn(node.child)
@@ -406,6 +415,8 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
             return tuple(e for e in (node.count, node.offset) if e is not None)
         case Values():
             return tuple(e for row in node.rows for e in row)
+        case TextRows():
+            return (node.text,)
         case _:
             return ()
 
@@ -441,6 +452,8 @@ def map_exprs(node: Node, fn: Callable[[Expr], Expr]) -> Node:
             return replace(node, keys=tuple(OrderKey(fn(k.expr), k.desc) for k in node.keys))
         case Values():
             return replace(node, rows=tuple(tuple(fn(e) for e in row) for row in node.rows)) if node.cols else node
+        case TextRows():
+            return replace(node, text=fn(node.text))
         case _:
             return node
 

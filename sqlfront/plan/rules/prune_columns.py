@@ -17,6 +17,7 @@ from sqlfront.plan.nodes import (
     Scan,
     SetOp,
     Sort,
+    TextRows,
     Virtual,
     WindowNode,
     With,
@@ -43,7 +44,7 @@ def _prune(node: Node, needed: set[int]) -> Node:
     match node:
         case Scan():
             return _scan(node, needed)
-        case Virtual():
+        case Virtual() | TextRows():
             return node
         case Project():
             kept_exprs = [(c, e) for c, e in zip(node.cols, node.exprs, strict=True) if c.id in needed]
