@@ -1,4 +1,5 @@
-"""What JSON_TABLE is made of: the rows of a document, and the value of a column in one of them.
+"""What JSON_TABLE is made of: the rows of a document, and the value of a column in one of them;
+JSON_VALUE with its clauses.
 
 A row is a JSON array of its cells. A cell is null where a sibling's NESTED PATH made the row, else an array of what the
 column's path found; so whoever reads it can tell nothing, one value and several.
@@ -124,9 +125,51 @@ def cell_of(row: Expr, index: int, name: str, on_empty: str | None, on_error: st
     return Call("json_table_cell", (row, Const(index, BIGINT), *texts), ft)
 
 
+def _value_kernel(call: Call) -> Kernel:
+    path, on_empty, on_error = map(_constant, call.args[1:])
+    legs, convert = path_of(path), stored_as(call.type, "json_value")
+    read = parse_json if call.type.tp == Tp.JSON else str
+    empty, wrong = (None if on in (None, ERROR) else convert(read(on)) for on in (on_empty, on_error))
+
+    def value(doc: str | None, *_: Any) -> Any:
+        if doc is None:
+            return None
+        found = list(walk_path(parse_json(doc), legs))
+        if not found:
+            if on_empty == ERROR:
+                message = "No value was found by 'json_value' on the specified path."
+                raise InvalidArgument(message, code=3966, sqlstate="22035")
+            return empty
+        try:
+            if len(found) > 1:
+                message = "More than one value was found by 'json_value' on the specified path."
+                raise InvalidArgument(message, code=3967, sqlstate="22034")
+            return convert(found[0])
+        except EvalError as e:
+            if on_error != ERROR:
+                return wrong
+            if e.code == 3967:
+                raise
+            message = "Invalid JSON value for CAST to the type that json_value returns"
+            raise InvalidArgument(message, code=3156, sqlstate="22018") from e
+
+    return value
+
+
+def value_of(doc: Expr, path: str, on_empty: str | None, on_error: str | None, ft: FieldType) -> Call:
+    """JSON_VALUE of type `ft`; `on_empty` and `on_error` are text, ERROR, or None for NULL."""
+    from coprocessor.functions.casting import cast_to
+
+    path_of(path)
+    texts = (Const(text, TEXT) for text in (path, on_empty, on_error))
+    return Call("json_value_as", (doc if document(doc) is None else cast_to(doc, TEXT), *texts), ft)
+
+
+add(Function("json_value_as", 4, 4, lambda args: ((document(args[0]), TEXT, TEXT, TEXT), TEXT), SUBJECT,
+             kernel=_value_kernel, nulls=True, syntax="JSON_VALUE(doc, path RETURNING ...)"))  # fmt: skip
 add(Function("json_table_rows", 2, 2, _rows_infer, SUBJECT, kernel=_rows_kernel, syntax="JSON_TABLE: the rows"))
 add(Function("json_table_cell", 5, 5, lambda args: ((TEXT, BIGINT, TEXT, TEXT, TEXT), TEXT), SUBJECT,
              kernel=_cell_kernel, nulls=True, syntax="JSON_TABLE: a column of a row"))  # fmt: skip
 
 
-__all__ = ["ERROR", "ROW_SEPARATOR", "cell_of", "stored_as"]
+__all__ = ["ERROR", "ROW_SEPARATOR", "cell_of", "stored_as", "value_of"]

@@ -1,8 +1,9 @@
-"""JSON_TABLE in FROM: what its COLUMNS say, and the plan that makes rows of a document."""
+"""JSON_TABLE in FROM, what its COLUMNS say, and the plan that makes rows of a document; the clauses of JSON_VALUE."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,19 @@ from sqlglot import exp
 from coprocessor import functions as fn
 from coprocessor import types as t
 from coprocessor.errors import EvalError
-from coprocessor.expr import Const
+from coprocessor.expr import Const, Expr
 from coprocessor.functions.json import path_of
-from coprocessor.functions.json_table import ERROR, cell_of, stored_as
+from coprocessor.functions.json_table import ERROR, cell_of, stored_as, value_of
 from coprocessor.functions.json_value import parse_json
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of
 from sqlfront.bind.scope import Relation, Scope
 from sqlfront.bind.type_reader import TypeReader
+from sqlfront.bind.types import cast_type
 from sqlfront.catalog.column_types import type_info
 from sqlfront.catalog.model import field_type
 from sqlfront.errors import error, unsupported
+from sqlfront.parse import parse_expression
 from sqlfront.parse.json_table import CALL
 from sqlfront.plan.nodes import Node, PlanColumn, Project, TextRows
 
@@ -94,8 +97,33 @@ def bind_json_table(binder: QueryBinder, node: exp.Table, scope: Scope) -> Node:
     return Project(TextRows((row,), rows), cols, exprs)
 
 
+def bind_json_value(binder: ExprBinder, args: Sequence[exp.Expression]) -> Expr:
+    """JSON_VALUE(document, path [RETURNING type] [... ON EMPTY] [... ON ERROR])"""
+    document, path, text = args
+    reader = _Reader(str(text.this))
+    answers: dict[str, str | None] = {}
+    target = reader.returning() if reader.accept("RETURNING") else t.varchar(512)
+    while not reader.ended:
+        answer = reader.answer(target, "json_value", parse_json if target.tp == t.Tp.JSON else str)
+        reader.expect("ON")
+        answers[reader.accept_any("EMPTY", "ERROR") or reader.wrong_word()] = answer
+    return value_of(binder.bind(document), str(path.this), answers.get("EMPTY"), answers.get("ERROR"), target)
+
+
 class _Reader(TypeReader):
-    """Reads COLUMNS."""
+    """Reads COLUMNS, and the clauses of JSON_VALUE."""
+
+    def returning(self) -> t.FieldType:
+        """A type as CAST has it."""
+        start = self.position
+        while not self.ended and self.word() not in ("NULL", "ERROR", "DEFAULT"):
+            self.take()
+        cast = parse_expression(f"CAST(1 AS {self.text[start : self.position]})")
+        assert isinstance(cast, exp.Cast)
+        return cast_type(cast.to)
+
+    def wrong_word(self) -> str:
+        raise self.wrong()
 
     def columns(self, path: str, columns: _Columns, depth: int) -> dict[str, Any]:
         """(column, ...): what makes the rows of a path, as the function takes it."""
@@ -131,7 +159,7 @@ class _Reader(TypeReader):
         path = self.string()
         path_of(path)
         while not exists and self.word() in ("NULL", "ERROR", "DEFAULT"):
-            answer = self._answer(column)
+            answer = self.answer(column.type, column.name, parse_json)
             self.expect("ON")
             if self.accept("EMPTY"):
                 column.on_empty = answer
@@ -140,17 +168,17 @@ class _Reader(TypeReader):
                 column.on_error = answer
         return [columns.add(column), "exists" if exists else "path", path]
 
-    def _answer(self, column: _Column) -> str | None:
-        """NULL, ERROR, or DEFAULT with JSON text. Raises 1067 for one that is no value of the column."""
+    def answer(self, ft: t.FieldType, name: str, read: Callable[[str], Any]) -> str | None:
+        """NULL, ERROR, or DEFAULT with text that `read` makes a value of. Raises 1067 for none of the type."""
         if self.accept("NULL"):
             return None
         if self.accept("ERROR"):
             return ERROR
         self.expect("DEFAULT")
         position = self.position
-        text = self.take().text if self.kind() == "number" else self.string()
+        text = ("-" if self.accept("-") else "") + (self.take().text if self.kind() == "number" else self.string())
         try:
-            stored_as(column.type, column.name)(parse_json(text))
+            stored_as(ft, name)(read(text))
         except EvalError as e:
-            raise error(1067, f"Invalid default value for '{column.name}'", position=position) from e
+            raise error(1067, f"Invalid default value for '{name}'", position=position) from e
         return text

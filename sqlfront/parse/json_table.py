@@ -1,4 +1,4 @@
-"""JSON_TABLE before sqlglot sees it: its COLUMNS become a string, so that what is left is an ordinary call."""
+"""JSON_TABLE and JSON_VALUE before sqlglot sees them: what no other call has becomes a string argument."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from sqlfront.parse import FUNCTION_MARK
 CALL = f"{FUNCTION_MARK}json_table"
 """The call that is made: of the document, the path, and the text of COLUMNS."""
 
+_VALUE_CALL = f"{FUNCTION_MARK}json_value_as"
+MADE_CALLS = frozenset({CALL, _VALUE_CALL})
+_NAMES = ("JSON_TABLE", "JSON_VALUE")
+_CLAUSES = ("RETURNING", "NULL", "ERROR", "DEFAULT")
+
 
 def json_tables(tokens: list[Token]) -> list[Token]:
-    """Turns `JSON_TABLE(document, path COLUMNS (...))` into `json_table(document, path, 'COLUMNS (...)')`.
+    """Turns `JSON_TABLE(document, path COLUMNS (...))` into `json_table(document, path, 'COLUMNS (...)')`, and
+    `JSON_VALUE(document, path RETURNING ...)` into `json_value_as(document, path, 'RETURNING ...')`.
 
-    What has no COLUMNS at its end stays as it is.
+    What has no COLUMNS, and none of JSON_VALUE's clauses, stays as it is.
     """
     if not any(_is_name(token) for token in tokens):
         return tokens
@@ -23,37 +29,44 @@ def json_tables(tokens: list[Token]) -> list[Token]:
     at = 0
     while at < len(tokens):
         token = tokens[at]
-        columns = _columns_of(tokens, at)
-        if columns is None:
+        start = _text_of(tokens, at)
+        if start is None:
             out.append(token)
             at += 1
             continue
-        end = _closing(tokens, columns + 1)
-        out.append(Token(TokenType.VAR, CALL, token.line, token.col, token.start, token.end))
-        out += json_tables(tokens[at + 1 : columns])
-        first = tokens[columns]
+        end = _closing(tokens, at + 1) - 1
+        call = CALL if token.text.upper() == "JSON_TABLE" else _VALUE_CALL
+        out.append(Token(TokenType.VAR, call, token.line, token.col, token.start, token.end))
+        out += json_tables(tokens[at + 1 : start])
+        first = tokens[start]
         place = (first.line, first.col, first.start, first.end)
         out.append(Token(TokenType.COMMA, ",", *place))
-        out.append(Token(TokenType.STRING, _text(tokens[columns : end + 1]), *place))
+        out.append(Token(TokenType.STRING, _text(tokens[start : end + 1]), *place))
         at = end + 1
     return out
 
 
-def _columns_of(tokens: Sequence[Token], at: int) -> int | None:
-    """Where the COLUMNS of a JSON_TABLE is that begins at a token, and ends with them."""
+def _text_of(tokens: Sequence[Token], at: int) -> int | None:
+    """Where what becomes a string begins, of the call that begins at a token and ends with it."""
     if not _is_name(tokens[at]):
         return None
     end = _closing(tokens, at + 1)
+    of_table = tokens[at].text.upper() == "JSON_TABLE"
     depth = 0
     for i in range(at + 1, end):
         depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(tokens[i].token_type, 0)
-        if depth == 1 and tokens[i].text.upper() == "COLUMNS" and tokens[i].token_type != TokenType.STRING:
+        if depth != 1 or tokens[i].token_type == TokenType.STRING:
+            continue
+        word = tokens[i].text.upper()
+        if of_table and word == "COLUMNS":
             return i if _closing(tokens, i + 1) == end - 1 else None
+        if not of_table and word in _CLAUSES and tokens[i - 1].token_type == TokenType.STRING:
+            return i
     return None
 
 
 def _is_name(token: Token) -> bool:
-    return token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER) and token.text.upper() == "JSON_TABLE"
+    return token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER) and token.text.upper() in _NAMES
 
 
 def _closing(tokens: Sequence[Token], at: int) -> int:

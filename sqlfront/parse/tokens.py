@@ -12,8 +12,7 @@ from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error
 from sqlfront.parse import FUNCTION_MARK
-from sqlfront.parse.json_table import CALL as JSON_TABLE_CALL
-from sqlfront.parse.json_table import json_tables
+from sqlfront.parse.json_table import MADE_CALLS, json_tables
 from sqlfront.parse.text import near, open_quote
 
 
@@ -313,7 +312,7 @@ def _is_call(tokens: Sequence[Token], index: int) -> bool:
         return False
     before = tokens[index - 1].text.upper() if index else ""
     if (
-        token.text == JSON_TABLE_CALL
+        token.text in MADE_CALLS
         or token.text.upper() in _SPECIAL_CALLS
         or (before in _NAME_BEFORE and not _is_of_operand(tokens, index - 1))
     ):
