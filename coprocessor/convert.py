@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from coprocessor.codec.collation import member_key
 from coprocessor.convert_text import (
     MAX_DURATION,
+    datetime_prefix,
     exact_number,
     float_prefix,
     float_to_str,
@@ -378,7 +379,17 @@ def _to_time(src: FieldType, dst: FieldType) -> Convert:
         case Tp.JSON:
             return lambda env, v: finish(env, parse_datetime(str(json.loads(v))), v)
         case _:
-            return lambda env, v: finish(env, parse_datetime(_text(v)), v)
+            return lambda env, v: finish(env, read_datetime(env, _text(v), _TYPE_NAMES[dst.tp]), v)
+
+
+def read_datetime(env: Env, text: str, what: str = "datetime") -> datetime | None:
+    """Reads a date, or date with time; what comes behind one is left out with warning 1292. None if there is none."""
+    dt = parse_datetime(text)
+    if dt is None:
+        dt = datetime_prefix(text)
+        if dt is not None:
+            complain(env, 1292, f"Truncated incorrect {what} value: '{text}'")
+    return dt
 
 
 def _duration_to_datetime(env: Env, v: timedelta) -> datetime:

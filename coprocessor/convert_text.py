@@ -10,10 +10,13 @@ from decimal import ROUND_HALF_UP, Decimal
 
 _NUMBER = re.compile(r"[ \t\n\r\f\v]*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 _INTEGER = re.compile(r"[ \t\n\r\f\v]*([-+]?[0-9]+)")
-_DATE_PARTS = re.compile(
+_DATE_AND_CLOCK = (
     r"^\s*(\d{1,4})[^\w\s](\d{1,2})[^\w\s](\d{1,2})"
-    r"(?:(?:[ \t]+|T)(\d{1,2})(?:[^\w\s](\d{1,2})(?:[^\w\s](\d{1,2})(?:\.(\d*))?)?)?)?\s*(Z|[+-]\d{2}:\d{2})?\s*$"
+    r"(?:(?:[ \t]+|T|:)(\d{1,2})(?:[^\w\s](\d{1,2})(?:[^\w\s](\d{1,2})(?:\.(\d*))?)?)?)?"
 )
+_DATE_PARTS = re.compile(_DATE_AND_CLOCK + r"\s*(Z|[+-]\d{2}:\d{2})?\s*$")
+_DATE_PREFIX = re.compile(_DATE_AND_CLOCK)
+_COMPACT_PREFIX = re.compile(r"^\s*(\d{14}|\d{12}|\d{8}|\d{6})(?!\d)")
 _COMPACT = re.compile(r"^\s*(\d{14}|\d{5,12})(?:\.(\d*))?\s*$")
 _COMPACT_T = re.compile(r"^\s*(\d{8}|\d{6})T(\d{6})(?:\.(\d*))?\s*$")
 _CLOCK = re.compile(r"^\s*(-)?(?:(\d+)[ \t]+)?(\d+)(?::(\d{1,2})(?::(\d{1,2}))?)?(?:\.(\d*))?\s*$")
@@ -144,6 +147,21 @@ def parse_datetime(text: str) -> datetime | None:
     if m is None:
         return None
     return _compact(m.group(1), m.group(2) or "")
+
+
+def datetime_prefix(text: str) -> datetime | None:
+    """Reads the date, or date with time, that a text begins with; None if it begins with none."""
+    m = _DATE_PREFIX.match(text)
+    if m is not None:
+        return parse_datetime(m.group())
+    m = _COMPACT_PREFIX.match(text)
+    return None if m is None else parse_datetime(m.group())
+
+
+def has_clock(text: str) -> bool:
+    """Whether a text that begins with a date has a time of day behind it."""
+    m = _DATE_PREFIX.match(text)
+    return ":" in text or len(text.strip()) > 10 if m is None else m[4] is not None
 
 
 def _at_zone(dt: datetime, zone: str) -> datetime:

@@ -379,14 +379,17 @@ class Printer:
         if window.order_by:
             parts.append("ORDER BY " + ", ".join(self.order_key(k.expr, k.desc) for k in window.order_by))
         if window.frame is not None and (window.func in AGGREGATES or WINDOWS[window.func].framed):
-            parts.append(self._frame(window.frame))
+            clock = bool(window.order_by) and window.order_by[0].expr.type.tp == Tp.DURATION
+            parts.append(self._frame(window.frame, clock=clock))
         return f" OVER ({' '.join(parts)})"
 
-    def _frame(self, frame: Frame) -> str:
-        return f"{frame.unit.upper()} BETWEEN {self._bound(frame.start)} AND {self._bound(frame.end)}"
+    def _frame(self, frame: Frame, *, clock: bool) -> str:
+        """A frame; `clock` tells that it is over a TIME, which is microseconds here."""
+        bounds = zip((frame.start, frame.end), frame.units, strict=True)
+        start, end = (self._bound(kind, expr, unit, clock=clock) for (kind, expr), unit in bounds)
+        return f"{frame.unit.upper()} BETWEEN {start} AND {end}"
 
-    def _bound(self, bound: tuple[str, Expr | None]) -> str:
-        kind, expr = bound
+    def _bound(self, kind: str, expr: Expr | None, unit: str, *, clock: bool) -> str:
         words = {
             "unbounded_preceding": "UNBOUNDED PRECEDING", "unbounded_following": "UNBOUNDED FOLLOWING",
             "current": "CURRENT ROW",
@@ -395,9 +398,11 @@ class Printer:
             return words[kind]
         if expr is None:
             raise Unsupported(f"a window frame bound {kind!r} without an offset")
-        if isinstance(expr, Call) and expr.func == "interval":
-            raise Unsupported("RANGE frames with INTERVAL bounds")
-        return f"{self.value(expr)} {kind.upper()}"
+        text = self.value(expr)
+        if unit:
+            text = f"to_{unit}s({text})"
+            text = f"epoch_us({text})" if clock else text
+        return f"{text} {kind.upper()}"
 
     # --- values of parameters ---
 

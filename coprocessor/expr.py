@@ -76,11 +76,12 @@ class Agg:
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A window frame: `unit` rows or range; a bound is (kind, expr): unbounded_preceding, preceding, current,
-    following, unbounded_following."""
+    following, unbounded_following. `units` are those of bounds that are intervals (day, hour, ...), "" of others."""
 
     unit: str
     start: tuple[str, Expr | None]
     end: tuple[str, Expr | None]
+    units: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +167,10 @@ def transform(expr: Expr, fn: Callable[[Expr], Expr]) -> Expr:
             frame = expr.frame
             if frame is not None:
                 (sk, sv), (ek, ev) = frame.start, frame.end
-                frame = Frame(
-                    frame.unit,
-                    (sk, None if sv is None else transform(sv, fn)),
-                    (ek, None if ev is None else transform(ev, fn)),
+                frame = replace(
+                    frame,
+                    start=(sk, None if sv is None else transform(sv, fn)),
+                    end=(ek, None if ev is None else transform(ev, fn)),
                 )
             expr = replace(
                 expr,

@@ -232,7 +232,7 @@ class Session:
         from sqlfront.bind.literals import type_of
         from sqlfront.exec.statement import make_executable
 
-        parsed = parse.parse(sql)
+        parsed = parse.parse(self.as_read(sql))
         row = self._parameters(parsed, params)
         types = tuple(map(type, row))
         schema = self.schema
@@ -253,6 +253,10 @@ class Session:
             else:
                 self._typed[sql, tuple(map(type_of, row))] = plan
         return executable, plan, row
+
+    def as_read(self, sql: str) -> str:
+        """The text of a statement as it means without the SQL mode ANSI_QUOTES, which the session may have."""
+        return parse.with_names_in_backticks(sql) if self.variables.ansi_quotes else sql
 
     def _typed_plan(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Result | None:
         """Runs a plan that was made for parameters of these very SQL types, if there is one."""

@@ -49,6 +49,7 @@ _SQL_MODES = (
     "NO_AUTO_CREATE_USER",
     "NO_DIR_IN_CREATE",
     "IGNORE_SPACE",
+    "ANSI_QUOTES",
 )
 _TRADITIONAL = f"STRICT_TRANS_TABLES,STRICT_ALL_TABLES,{_STRICT_ZERO}"
 # Modes that would change what statements mean.
@@ -56,7 +57,6 @@ _SQL_MODES_REFUSED = frozenset(
     {
         "ALLOW_INVALID_DATES",
         "ANSI",
-        "ANSI_QUOTES",
         "HIGH_NOT_PRECEDENCE",
         "NO_BACKSLASH_ESCAPES",
         "NO_UNSIGNED_SUBTRACTION",
@@ -613,6 +613,7 @@ class Variables:
     autocommit: bool = True
     strict: bool = True
     sql_modes: frozenset[str] = frozenset()
+    ansi_quotes: bool = False
     only_full_group_by: bool = True
     error_for_division_by_zero: bool = True
     no_zero_date: bool = True
@@ -693,6 +694,11 @@ class Variables:
         apply = _HOT.get(var.name)
         if apply is not None:
             apply(self, checked)
+        if var.name == "character_set_connection":
+            self.set("collation_connection", _DEFAULT_COLLATIONS[str(checked)])
+        elif var.name == "collation_connection":
+            charset = VARIABLES["character_set_connection"]
+            self._values[charset.name] = charset.accept(str(checked).partition("_")[0], [])
         return notes
 
     def check(self, name: str, value: object) -> Value:
@@ -747,6 +753,7 @@ def _apply_sql_mode(variables: Variables, value: Value) -> None:
     variables.error_for_division_by_zero = "ERROR_FOR_DIVISION_BY_ZERO" in modes
     variables.no_zero_date = "NO_ZERO_DATE" in modes
     variables.no_auto_value_on_zero = "NO_AUTO_VALUE_ON_ZERO" in modes
+    variables.ansi_quotes = "ANSI_QUOTES" in modes
 
 
 def _apply_time_zone(variables: Variables, value: Value) -> None:

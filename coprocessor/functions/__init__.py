@@ -17,6 +17,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     encryption,
     json,
     json_schema,
+    json_table,
     locks,
     math,
     misc,

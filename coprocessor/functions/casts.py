@@ -86,9 +86,12 @@ def _to_int(text: str, src: FieldType, dst: FieldType) -> str | None:
 
 
 def prefix_double(text: str) -> str:
-    """Returns the DuckDB text of a string's numeric prefix as DOUBLE, 0 where there is none."""
-    number = f"TRY_CAST(regexp_extract({text}, '{NUMBER_PREFIX}', 1) AS DOUBLE)"
-    return f"CASE WHEN {text} IS NULL THEN NULL ELSE coalesce({number}, 0) END"
+    """Returns the DuckDB text of a string's numeric prefix as DOUBLE, 0 where there is none, never infinite."""
+    number = f"coalesce(TRY_CAST(regexp_extract({text}, '{NUMBER_PREFIX}', 1) AS DOUBLE), 0)"
+    return f"CASE WHEN {text} IS NULL THEN NULL ELSE greatest(least({number}, {_DOUBLE_MAX}), -{_DOUBLE_MAX}) END"
+
+
+_DOUBLE_MAX = "1.7976931348623157e308"
 
 
 def _to_real(text: str, src: FieldType, dst: FieldType) -> str | None:
@@ -128,7 +131,8 @@ def _to_text(text: str, src: FieldType, dst: FieldType) -> str | None:
     return None
 
 
-_ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?)?"
+_YEAR = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
+_ISO = _YEAR + r"-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?)?"
 
 
 def _to_time(p: DuckPrinter, text: str, call: Call) -> str | None:

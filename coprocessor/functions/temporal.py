@@ -7,7 +7,16 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from coprocessor.convert import MAX_DURATION, complain, format_datetime, format_duration, parse_datetime, parse_duration
+from coprocessor.convert import (
+    MAX_DURATION,
+    complain,
+    format_datetime,
+    format_duration,
+    parse_datetime,
+    parse_duration,
+    read_datetime,
+)
+from coprocessor.convert_text import has_clock
 from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument, ResolveError
 from coprocessor.expr import Call, Const, Context, Expr
@@ -311,14 +320,14 @@ def shifted(env: Env, base: Any, months: int, delta: timedelta) -> Any:
 
 
 def _shift_text(env: Env, text: str, months: int, delta: timedelta, date_unit: bool) -> str | None:
-    base = parse_datetime(text)
+    base = read_datetime(env, text)
     if base is None:
         complain(env, 1292, f"Incorrect datetime value: '{text}'")
         return None
     moved = shifted(env, base, months, delta)
     if moved is None:
         return None
-    if date_unit and ":" not in text and len(text.strip()) <= 10:
+    if date_unit and not has_clock(text):
         return f"{moved.year:04d}-{moved.month:02d}-{moved.day:02d}"
     return format_datetime(moved, 6 if moved.microsecond else 0)
 

@@ -154,7 +154,9 @@ add(Function("time_format", 2, 2, lambda args: ((as_clock(args[0]), TEXT), TEXT)
 _NUMERIC = {
     "c": ("month", 2), "d": ("day", 2), "e": ("day", 2), "f": ("micro", 6), "H": ("hour", 2), "h": ("hour12", 2),
     "I": ("hour12", 2), "i": ("minute", 2), "j": ("yday", 3), "k": ("hour", 2), "l": ("hour12", 2), "m": ("month", 2),
-    "S": ("second", 2), "s": ("second", 2), "Y": ("year", 4), "y": ("year2", 2),
+    "S": ("second", 2), "s": ("second", 2), "Y": ("year", 4), "y": ("year2", 2), "w": ("weekday", 1),
+    "U": ("week_U", 2), "u": ("week_u", 2), "V": ("week_V", 2), "v": ("week_v", 2),
+    "X": ("year_X", 4), "x": ("year_x", 4),
 }  # fmt: skip
 _EXPANDED = {"r": "%I:%i:%S %p", "T": "%H:%i:%S"}
 _DATE_SPECS, _TIME_SPECS = set("cdejmYyMbDUuVvXxWaw"), set("fHhIiklprSsT")
@@ -213,7 +215,7 @@ def _read_spec(spec: str, text: str, i: int, out: dict[str, int]) -> int | None:
         return _read_name(spec, text, i, out)
     if spec == "p":
         half = text[i : i + 2].upper()
-        if half not in ("AM", "PM"):
+        if half not in ("AM", "PM") or "hour12" not in out:
             return None
         out["pm"] = int(half == "PM")
         return i + 2
@@ -233,8 +235,7 @@ def _read_name(spec: str, text: str, i: int, out: dict[str, int]) -> int | None:
     for n, name in enumerate(names, 1):
         word = name if spec in "MW" else name[:3]
         if text[i : i + len(word)].lower() == word.lower():
-            if spec in "Mb":
-                out["month"] = n
+            out["month" if spec in "Mb" else "weekday"] = n
             return i + len(word)
     return None
 
@@ -251,14 +252,36 @@ def _assemble(f: dict[str, int]) -> tuple[date | None, timedelta] | None:
         hours=hour, minutes=f.get("minute", 0), seconds=f.get("second", 0), microseconds=f.get("micro", 0)
     )
     year = full_year(f["year2"]) if "year2" in f else f.get("year")
-    if year is None and "month" not in f and "day" not in f:
+    if year is None and "month" not in f and "day" not in f and "year_X" not in f and "year_x" not in f:
         return None, clock
     try:
         if "yday" in f and year is not None:
             return date(year, 1, 1) + timedelta(days=f["yday"] - 1), clock
+        if f.get("weekday") is not None and any(f"week_{spec}" in f for spec in "UuVv"):
+            return _day_of_week(f, year), clock
         return date(year or 0, f.get("month", 0), f.get("day", 0)), clock
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def _day_of_week(f: dict[str, int], year: int | None) -> date:
+    """The day of a week of a year: %V goes with %X, %v with %x, %U and %u with %Y. Raises ValueError for others.
+
+    Weeks begin on Sunday (%U, %V) or on Monday; the first is the one with that day, or with most of
+    its days in the year.
+    """
+    spec = next(spec for spec in "UuVv" if f"week_{spec}" in f)
+    week, weekday = f[f"week_{spec}"], f["weekday"] or 7
+    other = {"year_X", "year_x"} & f.keys()
+    named = {"V": "year_X", "v": "year_x"}.get(spec)
+    if week > 53 or weekday > 7 or (named and (not week or other != {named})) or (not named and other):
+        raise ValueError(f)
+    first = date(f[named] if named else year or 0, 1, 1)
+    if spec in "UV":
+        start = -first.isoweekday() % 7
+        return first + timedelta(days=start + (week - 1) * 7 + weekday % 7)
+    start = (0 if first.weekday() <= 3 else 7) - first.weekday()
+    return first + timedelta(days=start + (week - 1) * 7 + weekday - 1)
 
 
 def _str_to_date_kernel(call: Call) -> Kernel:

@@ -17,12 +17,10 @@ from sqlfront.bind.ddl_constraints import Constraint, ConstraintReader, added
 from sqlfront.bind.ddl_tokens import BEFORE_QUERY, QUERY_STARTS
 from sqlfront.bind.view_ddl import begins_view, read_create_view, read_drop_view
 from sqlfront.catalog import definition as d
-from sqlfront.catalog.column_types import NAMES, REFUSED_NAMES
 from sqlfront.errors import ER_PARSE, DatabaseError, error
 from sqlfront.parse import Ddl, RenameTable
 
 _PRIMARY = "PRIMARY"
-_TYPE_NAMES = NAMES | REFUSED_NAMES | {"NCHAR", "NVARCHAR"}
 _NOW_WORDS = frozenset({"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"})
 _ENGINES, _MEMORY = frozenset({"innodb", "tikv", "myisam"}), frozenset({"memory", "heap"})
 _ADVICE = frozenset(
@@ -297,70 +295,10 @@ class _Reader(ConstraintReader):
     def _column(self) -> d.ColumnSpec:
         position = self.position
         column = d.ColumnSpec(self.name(), d.TypeSpec(""), position)
-        column.type = self._type()
+        column.type = self.type_spec()
         while not self.ended and self.word() not in (",", ")", "FIRST", "AFTER"):
             self._attribute(column)
         return column
-
-    def _type(self) -> d.TypeSpec:
-        position = self.position
-        if self.kind() != "word":
-            raise self.wrong()
-        name = self.take().upper
-        if name == "NATIONAL":
-            name = self.take().upper
-        if name not in _TYPE_NAMES:
-            self.at -= 1
-            raise self.wrong()
-        name = {"NCHAR": "CHAR", "NVARCHAR": "VARCHAR"}.get(name, name)
-        if name == "DOUBLE":
-            self.accept("PRECISION")
-        if name in ("CHAR", "CHARACTER"):
-            if self.accept("VARYING"):
-                name = "VARCHAR"
-            elif self.accept("BYTE"):
-                name = "BINARY"
-        if name == "LONG":
-            name = "MEDIUMBLOB" if self.accept("VARBINARY") else "MEDIUMTEXT"
-            self.accept("VARCHAR")
-        args: list[int] = []
-        elems: list[str] = []
-        if self.accept("("):
-            while True:
-                if name in ("ENUM", "SET"):
-                    elems.append(self.string())
-                else:
-                    args.append(self.integer())
-                if not self.accept(","):
-                    break
-            self.expect(")")
-        spec = d.TypeSpec(name, tuple(args), tuple(elems), position=position)
-        return self._type_attributes(spec)
-
-    def _type_attributes(self, spec: d.TypeSpec) -> d.TypeSpec:
-        while not self.ended:
-            if self.accept("UNSIGNED"):
-                spec = replace(spec, unsigned=True)
-            elif self.accept("ZEROFILL"):
-                spec = replace(spec, zerofill=True)
-            elif self.accept("BINARY"):
-                spec = replace(spec, binary=True)
-            elif self.accept("CHARACTER", "SET") or self.accept("CHAR", "SET") or self.accept("CHARSET"):
-                spec = replace(spec, charset=self._charset_name())
-            elif self.accept("COLLATE"):
-                spec = replace(spec, collate=self._charset_name())
-            elif self.accept("ASCII"):
-                spec = replace(spec, charset="latin1")
-            elif self.accept("UNICODE"):
-                spec = replace(spec, charset="ucs2")
-            elif self.accept("BYTE"):
-                spec = replace(spec, charset="binary")
-            elif not self.accept("SIGNED"):
-                break
-        return spec
-
-    def _charset_name(self) -> str:
-        return self.string() if self.kind() == "string" else self.name()
 
     def _attribute(self, column: d.ColumnSpec) -> None:
         if self.accept("NOT", "NULL"):
@@ -478,11 +416,11 @@ class _Reader(ConstraintReader):
         default = self.accept("DEFAULT")
         if self.accept("CHARACTER", "SET") or self.accept("CHAR", "SET") or self.accept("CHARSET"):
             self.accept("=")
-            options.charset = self._charset_name()
+            options.charset = self.charset_name()
             return True
         if self.accept("COLLATE"):
             self.accept("=")
-            options.collate = self._charset_name()
+            options.collate = self.charset_name()
             return True
         if self.word() == "ENCRYPTION":
             self.no_encryption()
@@ -505,7 +443,7 @@ class _Reader(ConstraintReader):
             options.comment = self.string()
         elif self.accept("ENGINE"):
             self.accept("=")
-            engine = self._charset_name()
+            engine = self.charset_name()
             if engine.lower() not in engines:
                 raise self.refuse(f"ENGINE = {engine}", position)
         elif self.accept_any(*_ADVICE):
@@ -580,7 +518,7 @@ class _Reader(ConstraintReader):
                 spec = replace(spec, comment=self.string())
             elif self.accept("ENGINE"):
                 self.accept("=")
-                self._charset_name()
+                self.charset_name()
             elif self.accept_any("MAX_ROWS", "MIN_ROWS"):
                 self.accept("=")
                 self.integer()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias, assert_never
 
-from sqlfront.bind.ddl_tokens import TokenCursor
+from sqlfront.bind.type_reader import TypeReader
 from sqlfront.catalog import definition as d
 from sqlfront.errors import error
 
@@ -25,7 +25,7 @@ def added(found: Constraint) -> d.AlterAction:
             assert_never(found)
 
 
-class ConstraintReader(TokenCursor):
+class ConstraintReader(TypeReader):
     """Reads constraints."""
 
     def check(self, name: str, position: int, column: str = "") -> d.CheckSpec:

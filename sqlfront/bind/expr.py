@@ -513,6 +513,12 @@ class ExprBinder:
             raise refuse(node)
         return column
 
+    def json_value_as(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
+        """JSON_VALUE with clauses."""
+        from sqlfront.bind.json_table import bind_json_value
+
+        return bind_json_value(self, args)
+
     def default_function(self, name: str, args: Sequence[exp.Expression], node: exp.Expression) -> Expr:
         """DEFAULT(column)"""
         if len(args) != 1 or not isinstance(args[0], exp.Column):
@@ -726,6 +732,7 @@ _SPECIAL: dict[str, _Special] = {
     "get_format": ExprBinder.get_format,
     "values": ExprBinder.values_function,
     "default": ExprBinder.default_function,
+    "json_value_as": ExprBinder.json_value_as,
     **dict.fromkeys(("charset", "collation", "coercibility"), charset_function),
     **dict.fromkeys(("date_literal", "time_literal", "timestamp_literal"), ExprBinder.temporal_literal),
 }

@@ -20,6 +20,7 @@ from coprocessor.expr import (
 from sqlfront.bind.collations import settled, type_of_both
 from sqlfront.bind.engines import scan_engine, storage_hints
 from sqlfront.bind.expr import ExprBinder
+from sqlfront.bind.json_table import bind_json_table, is_json_table
 from sqlfront.bind.messages import position_of, refuse
 from sqlfront.bind.row_values import COMPARES_ROW
 from sqlfront.bind.scope import BindContext, Relation, Scope
@@ -54,6 +55,7 @@ from sqlfront.plan.nodes import (
     Virtual,
     WindowNode,
     With,
+    columns_read,
 )
 
 _SELECT_ARGS = frozenset({"expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset",
@@ -139,11 +141,13 @@ class QueryBinder:
         return Cte(self.ctx.next_cte, name, _renamed(plan.cols, columns, position_of(item)), plan)
 
     def _recursive(self, item: exp.CTE, name: str, columns: Sequence[str], scope: Scope) -> list[Cte]:
-        """The recursion, and with LIMIT a second one over it, which has the name."""
+        """What the union's own WITH defines, the recursion, and with LIMIT a second one over it, which has the name."""
         union = item.this
         first, members = _recursive_members(union, name)
         if not members or _reads(first, name):
             raise _no_recursion(union, name, position_of(item))
+        around, scope = scope, Scope(scope)
+        own = self.definitions(union, scope)
         seed = self.query(first, Scope(scope))
         self.ctx.next_cte += 1
         cte_id = self.ctx.next_cte
@@ -165,13 +169,14 @@ class QueryBinder:
         every = CteRef(cte_id, name, tuple(replace(c, id=self.ctx.new_id()) for c in cols))
         limited = self.limited(every, union)
         if not isinstance(limited, Limit):
-            return [recursion]
-        if inner.outer or scope.outer:
+            around.outer |= scope.outer
+            return [*own, recursion]
+        if inner.outer or scope.outer or around.outer:
             raise unsupported("LIMIT in a recursive Common Table Expression that reads an outer query")
         self.ctx.next_cte += 1
         enough = [n for n in (limited.count, limited.offset) if n is not None]
         recursion = replace(recursion, enough=fn.resolve("plus", enough) if len(enough) > 1 else enough[0])
-        return [recursion, Cte(self.ctx.next_cte, name, every.cols, limited)]
+        return [*own, recursion, Cte(self.ctx.next_cte, name, every.cols, limited)]
 
     def _recursion_over(
         self,
@@ -330,6 +335,8 @@ class QueryBinder:
         for key in ("pivots", "sample", "when", "only", "version"):
             if node.args.get(key):
                 raise refuse(node)
+        if is_json_table(node):
+            return bind_json_table(self, node, scope)
         if isinstance(node.this, exp.Anonymous):
             raise refuse(node)
         if not db and name.casefold() in scope.ctes:
@@ -447,7 +454,7 @@ class QueryBinder:
         ):
             raise refuse(node)
         middle = _Mark.of(scope)
-        lateral = isinstance(node.this, exp.Lateral)
+        lateral = isinstance(node.this, exp.Lateral) or is_json_table(node.this)
         right = self.table_item(node.this, scope)
         on: list[Expr] = []
         using = [i.name for i in node.args.get("using") or []]
@@ -471,6 +478,9 @@ class QueryBinder:
                 position=position_of(node),
             )
         if side == "RIGHT":
+            if lateral and {c.id for c in left.cols} & columns_read(right):
+                message = f"INNER or LEFT JOIN must be used for LATERAL references made by '{node.this.alias}'"
+                raise error(3668, message, position=position_of(node))
             joined: Node = Join("left", right, left, tuple(on))
         else:
             joined = Join("left" if side == "LEFT" else "inner", left, right, tuple(on), lateral)

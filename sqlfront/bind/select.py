@@ -23,7 +23,6 @@ from coprocessor.expr import (
     Const,
     Context,
     Expr,
-    Frame,
     OrderKey,
     Param,
     Subquery,
@@ -41,6 +40,7 @@ from sqlfront.errors import (
     ER_BAD_FIELD,
     ER_BAD_TABLE,
     ER_INVALID_GROUP_FUNC_USE,
+    ER_NON_UNIQ,
     ER_WRONG_FIELD_WITH_GROUP,
     DatabaseError,
     error,
@@ -224,6 +224,10 @@ class SelectBinder:
         if index is not None:
             return items[index][1]
         name = node.name.casefold() if isinstance(node, exp.Column) and not node.table else ""
+        called_so = {expr for item, expr in items if name and item.casefold() == name}
+        if len(called_so) > 1 and all(isinstance(expr, Column) for expr in called_so):
+            # An expression would be what is meant, as in MySQL; of plain columns none is.
+            raise error(ER_NON_UNIQ, f"Column '{node.name}' in {clause} is ambiguous", position=position_of(node))
         of_several = binder.aliases.get(name, selected.get(name)) if name and self.scope.is_ambiguous(name) else None
         return binder.bind(node) if of_several is None else of_several
 
@@ -653,6 +657,6 @@ def _rebuild_window(window: Window, parts: list[Expr]) -> Window:
         bounds = iter(rest)
         start = (frame.start[0], None if frame.start[1] is None else next(bounds))
         end = (frame.end[0], None if frame.end[1] is None else next(bounds))
-        frame = Frame(frame.unit, start, end)
+        frame = replace(frame, start=start, end=end)
     keys = tuple(OrderKey(e, k.desc) for e, k in zip(order, window.order_by, strict=True))
     return replace(window, args=tuple(args), partition_by=tuple(partition), order_by=keys, frame=frame)

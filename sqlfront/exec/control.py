@@ -220,6 +220,7 @@ def _prepare(session: Session, statement: parse.Prepare) -> Result:
     if source is None:
         value = session.user_variables.get(statement.variable or "", (None, None))[0]
         source = "" if value is None else str(value)
+    source = session.as_read(source)
     parsed = parse.parse(source)
     if isinstance(parsed.statement, (parse.Prepare, parse.Execute, parse.Deallocate)):
         raise error(1295, "This command is not supported in the prepared statement protocol yet")

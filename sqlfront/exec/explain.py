@@ -38,6 +38,7 @@ from sqlfront.plan.nodes import (
     Scan,
     SetOp,
     Sort,
+    TextRows,
     Values,
     Virtual,
     WindowNode,
@@ -334,6 +335,8 @@ def _name(node: Node) -> str:
             return "CTE"
         case Virtual():
             return "MemTableScan"
+        case TextRows():
+            return "TableFunction"
         case Parts():
             return "PartitionUnion"
         case _:

@@ -18,6 +18,7 @@ from coprocessor.duck_expr import Printer, duck_type
 from coprocessor.env import Env
 from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery, columns, walk
 from coprocessor.functions.inference import collate_type
+from coprocessor.functions.json_table import ROW_SEPARATOR
 from coprocessor.types import BIGINT
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
@@ -35,6 +36,7 @@ from sqlfront.plan.nodes import (
     Scan,
     SetOp,
     Sort,
+    TextRows,
     Values,
     Virtual,
     WindowNode,
@@ -138,6 +140,9 @@ class _PlanPrinter:
                 return _Block(f"({parts}) AS {self._alias(node.cols)}")
             case Values():
                 return self._values(node)
+            case TextRows():
+                pieces = f"string_split({self.expr.value(node.text)}, chr({ord(ROW_SEPARATOR)}))"
+                return _Block(f"(SELECT unnest({pieces})) AS {self._alias(node.cols)}")
             case Filter():
                 block = self._at(node.child, _WHERE)
                 block.where += [self._conjunct(c) for c in node.conds]

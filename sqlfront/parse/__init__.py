@@ -67,7 +67,7 @@ from sqlfront.parse.statements import (
     Update,
     Use,
 )
-from sqlfront.parse.text import split_statements
+from sqlfront.parse.text import split_statements, with_names_in_backticks
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -123,6 +123,7 @@ __all__ = [
     "select_item_texts",
     "split_statements",
     "tokenize",
+    "with_names_in_backticks",
 ]
 
 FUNCTION_MARK = "fn__"  # before the name of every ordinary call, in the trees that the binder reads

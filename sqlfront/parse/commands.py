@@ -439,11 +439,6 @@ class Commands:
         for scope_words, scope in ((("GLOBAL",), "global"), (("SESSION",), "session"), ((), "transaction")):
             if self.accept(*scope_words, "TRANSACTION"):
                 return SetVariables(self._set_transaction(scope))
-        if self.accept("NAMES") or self.accept("CHARACTER", "SET") or self.accept("CHARSET"):
-            name = self.take().text
-            collate = self.take().text if self.accept("COLLATE") else ""
-            self.end()
-            return SetVariables([Assignment("session", "names", exp.Literal.string(name), collate)])
         items = [self._assignment()]
         while self.accept(","):
             items.append(self._assignment())
@@ -471,6 +466,10 @@ class Commands:
         return items
 
     def _assignment(self) -> Assignment:
+        if self.accept("NAMES") or self.accept("CHARACTER", "SET") or self.accept("CHARSET"):
+            charset = self.take().text
+            collate = self.take().text if self.accept("COLLATE") else ""
+            return Assignment("session", "names", exp.Literal.string(charset), collate)
         scope, name = self._variable()
         if not (self.accept(":=") or self.accept("=")):
             if not self.accept(":", "="):
@@ -478,8 +477,11 @@ class Commands:
         stop = self.next_comma()
         tokens = self.tokens[self.at : stop]
         self.at = stop
-        if len(tokens) == 1 and tokens[0].text.upper() in ("ON", "OFF", "DEFAULT", "ALL"):
+        is_word = len(tokens) == 1 and tokens[0].token_type not in (TokenType.STRING, TokenType.IDENTIFIER)
+        if is_word and tokens[0].text.upper() in ("ON", "OFF", "DEFAULT", "ALL"):
             word = tokens[0].text.upper()
+            if scope == "user" and word == "DEFAULT":
+                raise self.syntax_error(stop - 1)
             return Assignment(scope, name, None if word == "DEFAULT" else exp.Literal.string(word))
         if scope != "user" and len(tokens) == 1 and tokens[0].token_type == TokenType.VAR:
             return Assignment(scope, name, exp.Literal.string(tokens[0].text))

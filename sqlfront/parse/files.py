@@ -19,7 +19,10 @@ _AFTER_INTO = frozenset({"@", "OUTFILE", "DUMPFILE"})
 
 
 def find_into(tokens: Sequence[Token], start: int) -> int | None:
-    """Where the INTO of a query stands, outside of all parentheses; None without one."""
+    """Where the INTO of a query stands, outside of all parentheses; None without one.
+
+    Raises 1327 for INTO a name, which would be a procedure's variable.
+    """
     depth = 0
     for i in range(start, len(tokens) - 1):
         kind = tokens[i].token_type
@@ -27,8 +30,12 @@ def find_into(tokens: Sequence[Token], start: int) -> int | None:
             depth += 1
         elif kind == TokenType.R_PAREN:
             depth -= 1
-        elif kind == TokenType.INTO and depth == 0 and tokens[i + 1].text.upper() in _AFTER_INTO:
-            return i
+        elif kind == TokenType.INTO and depth == 0:
+            name = tokens[i + 1]
+            if name.text.upper() in _AFTER_INTO:
+                return i
+            if name.token_type in (TokenType.VAR, TokenType.IDENTIFIER):
+                raise error(1327, f"Undeclared variable: {name.text}", position=name.start)
     return None
 
 

@@ -11,6 +11,7 @@ _SINCE_INVISIBLE = 80023  # INVISIBLE columns: what older servers, and this one,
 _BLANK = re.compile(r"/\*(?!!).*?\*/|--(?=\s|\Z)[^\n]*|#[^\n]*", re.DOTALL)
 _PIECES = r"'(?:[^'\\]++|\\.|'')*'|\"(?:[^\"\\]++|\\.|\"\")*\"|`[^`]*`|/\*(?!!).*?\*/|--(?=\s|\Z)[^\n]*|#[^\n]*"
 _QUOTED = re.compile(_PIECES, re.DOTALL)
+_ANSI_QUOTED = re.compile(rf'"(?P<name>(?:[^"]|"")*)"|{_PIECES}', re.DOTALL)
 _VERSIONED = re.compile(rf"{_PIECES}|/\*!(?P<version>\d{{5,6}})?|(?P<close>\*/)", re.DOTALL)
 
 
@@ -59,6 +60,16 @@ def open_version_comments(text: str) -> str:
         found = _VERSIONED.search(text, after)
     parts.append(text[at:])
     return "".join(parts)
+
+
+def with_names_in_backticks(text: str) -> str:
+    """The text of a statement under ANSI_QUOTES, where "a" is a name, as it is without: `a`."""
+    return _ANSI_QUOTED.sub(_in_backticks, text)
+
+
+def _in_backticks(found: re.Match[str]) -> str:
+    name = found["name"]
+    return found.group() if name is None else "`" + name.replace('""', '"').replace("`", "``") + "`"
 
 
 def open_quote(text: str) -> int:

@@ -12,6 +12,7 @@ from sqlglot.tokens import Token, TokenType
 
 from sqlfront.errors import ER_PARSE, DatabaseError, error
 from sqlfront.parse import FUNCTION_MARK
+from sqlfront.parse.json_table import MADE_CALLS, json_tables
 from sqlfront.parse.text import near, open_quote
 
 
@@ -154,6 +155,8 @@ _NAME_BEFORE = frozenset(
     """.split()
 )
 
+_CALLS_WITH_FROM = frozenset({"TRIM", "EXTRACT", "SUBSTRING", "SUBSTR", "MID"})
+
 
 def mark_functions(tokens: list[Token]) -> list[Token]:
     """Prefixes the names of ordinary calls, so that sqlglot leaves them as they are written.
@@ -163,7 +166,7 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
     unary plus, which sqlglot does not know, goes.
     """
     out: list[Token] = []
-    tokens = amounts_in_parentheses(tokens)
+    tokens = amounts_in_parentheses(json_tables(tokens))
     joins = 0
     i = 0
     while i < len(tokens):
@@ -210,6 +213,8 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
             # Before another unary operator sqlglot doesn't see it; its |/ (exp.Sqrt), unknown to MySQL, binds like it.
             token = Token(TokenType.PIPE_SLASH, token.text, token.line, token.col, token.start, token.end)
         if out and out[-1].token_type == TokenType.DOT and is_word(token) and token.token_type not in _NAMES:
+            token = Token(TokenType.VAR, token.text, token.line, token.col, token.start, token.end)
+        if _is_name(token, out[-1] if out else None):
             token = Token(TokenType.VAR, token.text, token.line, token.col, token.start, token.end)
         if after is not None and after.token_type == TokenType.L_PAREN and _is_call(tokens, i):
             mark = FUNCTION_MARK + token.text
@@ -268,6 +273,17 @@ _NAMES = (TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING)  # tokens that 
 _RESERVED = frozenset({"ORDER", "GROUP"})  # with BY they are tokens of their own; alone sqlglot takes them for names
 
 
+def _is_name(token: Token, before: Token | None) -> bool:
+    """Whether one of sqlglot's keywords that MySQL does not reserve is a name: CHARSET is, but behind a type."""
+    if token.token_type != TokenType.CHARACTER_SET:
+        return bool(token.token_type == TokenType.ROLLBACK)
+    behind_type = before is not None and (before.token_type == TokenType.R_PAREN or before.text.upper() in _TEXT_TYPES)
+    return token.text.upper() == "CHARSET" and not behind_type
+
+
+_TEXT_TYPES = frozenset({"CHAR", "VARCHAR", "TEXT"})
+
+
 def _literal_call(kind: str, first: Token, text: Token, last: Token) -> list[Token]:
     place = (first.line, first.col, first.start, first.end)
     name = Token(TokenType.VAR, f"{FUNCTION_MARK}{kind}_literal", *place)
@@ -279,7 +295,7 @@ _OPERAND_BEFORE = frozenset(
     """
     ( , + - * / % = < > <= >= <> != <=> & | ^ ~ ! << >> && || :=
     SELECT WHERE AND OR NOT XOR WHEN THEN ELSE CASE BY HAVING ON IN BETWEEN LIKE DIV MOD SET IS RETURN
-    INTERVAL VALUES LIMIT OFFSET REGEXP RLIKE ESCAPE BINARY RETURNING
+    INTERVAL VALUES LIMIT REGEXP RLIKE BINARY RETURNING
     """.split()
 ) | {"ORDER BY", "GROUP BY", "PARTITION BY", *SELECT_OPTIONS}
 
@@ -295,7 +311,11 @@ def _is_call(tokens: Sequence[Token], index: int) -> bool:
     if token.token_type in (TokenType.STRING, TokenType.NUMBER, TokenType.IDENTIFIER) or not token.text.isidentifier():
         return False
     before = tokens[index - 1].text.upper() if index else ""
-    if token.text.upper() in _SPECIAL_CALLS or before in _NAME_BEFORE:
+    if (
+        token.text in MADE_CALLS
+        or token.text.upper() in _SPECIAL_CALLS
+        or (before in _NAME_BEFORE and not _is_of_operand(tokens, index - 1))
+    ):
         return False
     if index and tokens[index - 1].token_type == TokenType.R_PAREN:
         return False  # the name of a derived table, before its columns'
@@ -303,6 +323,20 @@ def _is_call(tokens: Sequence[Token], index: int) -> bool:
         return False  # the operator, before an operand in parentheses
     # A name in a list may be a CTE's (`WITH a AS (...), b(n) AS (...)`): a call is never followed by AS and "(".
     return not (token.token_type == TokenType.VAR and before in (",", "") and _is_cte_name(tokens, index))
+
+
+def _is_of_operand(tokens: Sequence[Token], index: int) -> bool:
+    """Whether a FROM is that of TRIM, EXTRACT and SUBSTRING, behind which an operand stands."""
+    if tokens[index].token_type != TokenType.FROM:
+        return False
+    depth = 0
+    for i in range(index - 1, 0, -1):
+        depth += {TokenType.R_PAREN: 1, TokenType.L_PAREN: -1}.get(tokens[i].token_type, 0)
+        if depth < 0:
+            return tokens[i - 1].text.upper() in _CALLS_WITH_FROM
+        if depth == 0 and tokens[i].token_type == TokenType.SELECT:
+            return False
+    return False
 
 
 def _is_cte_name(tokens: Sequence[Token], index: int) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Subquery, Window
+from coprocessor.expr import Agg, Column, Const, Expr, OrderKey, Subquery, Window, columns
 from coprocessor.schema import HANDLE_OFFSET as HANDLE_OFFSET
 from coprocessor.types import FieldType
 
@@ -141,6 +141,14 @@ class Values:
 
     cols: tuple[PlanColumn, ...]
     rows: tuple[tuple[Expr, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextRows:
+    """A row for each piece of a text, of one column: what JSON_TABLE is made of. None where the text is NULL."""
+
+    cols: tuple[PlanColumn, ...]
+    text: Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +302,7 @@ Node: TypeAlias = (
     | Parts
     | Virtual
     | Values
+    | TextRows
     | Filter
     | Project
     | Join
@@ -357,7 +366,7 @@ def node_children(node: Node) -> tuple[Node, ...]:
                 if cte.step is not None:
                     out.append(cte.step)
             return tuple(out)
-        case Scan() | Virtual() | Values() | CteRef():
+        case Scan() | Virtual() | Values() | TextRows() | CteRef():
             return ()
         case _:
             return (node.child,)
@@ -373,7 +382,7 @@ def with_children(node: Node, fn: Callable[[Node], Node]) -> Node:
             return Parts(tuple(_same(fn(scan), Scan) for scan in node.scans))
         case With():
             return replace(node, ctes=map_ctes(node, fn), child=fn(node.child))
-        case Scan() | Virtual() | Values() | CteRef():
+        case Scan() | Virtual() | Values() | TextRows() | CteRef():
             return node
         case _:
             child = fn(node.child)
@@ -406,8 +415,15 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
             return tuple(e for e in (node.count, node.offset) if e is not None)
         case Values():
             return tuple(e for row in node.rows for e in row)
+        case TextRows():
+            return (node.text,)
         case _:
             return ()
+
+
+def columns_read(node: Node) -> set[int]:
+    """What a tree reads anywhere, by id: of a LATERAL one some are the columns of what stands before it."""
+    return set().union(*map(columns, node_exprs(node)), *map(columns_read, node_children(node)))
 
 
 def map_exprs(node: Node, fn: Callable[[Expr], Expr]) -> Node:
@@ -436,6 +452,8 @@ def map_exprs(node: Node, fn: Callable[[Expr], Expr]) -> Node:
             return replace(node, keys=tuple(OrderKey(fn(k.expr), k.desc) for k in node.keys))
         case Values():
             return replace(node, rows=tuple(tuple(fn(e) for e in row) for row in node.rows)) if node.cols else node
+        case TextRows():
+            return replace(node, text=fn(node.text))
         case _:
             return node
 
@@ -461,4 +479,5 @@ ONE_ROW = Values((), ((),))
 
 
 def is_true(expr: Expr) -> bool:
-    return isinstance(expr, Const) and expr.value not in (None, 0, False)
+    """Whether an expression is a number other than zero; text is true by the number that it begins with, not here."""
+    return isinstance(expr, Const) and expr.type.is_numeric and expr.value not in (None, 0, False)

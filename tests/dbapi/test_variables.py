@@ -47,7 +47,7 @@ def test_errors(both):
     assert code_of(lambda: v.set("time_zone", "Mars/Olympus")) == 1298
     assert code_of(lambda: v.set("time_zone", "+15:00")) == 1298
     assert code_of(lambda: v.set("sql_mode", "STRICT_TRANS_TABLES,NONSENSE")) == 1231
-    assert code_of(lambda: v.set("sql_mode", "ANSI_QUOTES")) == 1235
+    assert code_of(lambda: v.set("sql_mode", "PIPES_AS_CONCAT")) == 1235
     assert code_of(lambda: v.set("tx_isolation", "SERIALIZABLE")) == 8048
     assert code_of(lambda: v.set("tx_isolation", "SNAPSHOT")) == 1231
     assert code_of(lambda: v.set("names", "klingon")) == 1115

@@ -71,6 +71,11 @@ STRUCTURAL: dict[str, dict[int, list[Any]]] = {
     "from_unixtime": {1: ["%Y %D"]},
     "json_extract": {i: ["$", "$.a", "$[0]"] for i in range(1, 9)},
     "json_extract_text": {1: ["$", "$.a", "$[0]"]},
+    "json_table_rows": {
+        1: ['{"path": "$", "columns": [[0, "path", "$.a"], [1, "exists", "$[1]"]], "nested": [], "width": 2}']
+    },
+    "json_value_as": {1: ["$.a", "$[*]"], 2: ["7"], 3: ["error", "8"]},
+    "json_table_cell": {0: ["[[1], [], [[2]], null]"], 1: [0, 1, 2, 3], 2: ["a"], 3: ["3", '"x"'], 4: ["error", "4"]},
     "json_length": {1: ["$", "$.a"]},
     "json_keys": {1: ["$"]},
     "json_contains": {2: ["$", "$.a"]},

@@ -17,11 +17,12 @@ from sqlfront.plan.nodes import (
     Scan,
     SetOp,
     Sort,
+    TextRows,
     Virtual,
     WindowNode,
     With,
+    columns_read,
     map_ctes,
-    node_children,
     node_exprs,
     with_children,
 )
@@ -39,16 +40,11 @@ def _read(exprs: Iterable[Expr]) -> set[int]:
     return out
 
 
-def _read_in(node: Node) -> set[int]:
-    """What a tree reads anywhere: of a LATERAL one some are the columns of what stands before it."""
-    return _read(node_exprs(node)).union(*map(_read_in, node_children(node)))
-
-
 def _prune(node: Node, needed: set[int]) -> Node:
     match node:
         case Scan():
             return _scan(node, needed)
-        case Virtual():
+        case Virtual() | TextRows():
             return node
         case Project():
             kept_exprs = [(c, e) for c, e in zip(node.cols, node.exprs, strict=True) if c.id in needed]
@@ -72,7 +68,7 @@ def _prune(node: Node, needed: set[int]) -> Node:
         case Join():
             below = needed | _read(node.on)
             if node.lateral:
-                below |= _read_in(node.right)
+                below |= columns_read(node.right)
             return replace(node, left=_prune(node.left, below), right=_prune(node.right, below))
         case Distinct():
             return replace(node, child=_prune(node.child, {c.id for c in node.cols}))
