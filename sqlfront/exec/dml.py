@@ -104,7 +104,7 @@ def insert_of(
 def rows_of(
     session: Session, query: DirectQuery | ResidualQuery, reader: Reader, params: tuple[Any, ...], *, ignore: bool
 ) -> Iterator[Row]:
-    """The rows of a compiled query that are to be stored, with IGNORE or without, read by a transaction's own reader."""
+    """The rows, to be stored with or without IGNORE, of a compiled query; read by a transaction's own reader."""
     if isinstance(query, DirectQuery):
         env = environment(session, params, writing=True, ignore=ignore)
         pushing = session.pushing(env)
