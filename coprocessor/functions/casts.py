@@ -129,7 +129,7 @@ def _to_text(p: DuckPrinter, text: str, call: Call) -> str | None:
         if dst.flen < 0:
             return text
         return p.told(call, f"length({text}) > {dst.flen}", f"left({text}, {dst.flen})")
-    if dst.flen >= 0 or src.is_real or src.is_binary or src.tp == Tp.YEAR:
+    if dst.flen >= 0 or src.is_real or src.is_binary or src.tp in (Tp.YEAR, Tp.BIT):
         return None
     if src.is_numeric or src.tp == Tp.DATE:
         return f"CAST({text} AS VARCHAR)"
