@@ -169,6 +169,7 @@ class SelectBinder:
         binder.items = _aliases(self.node, items)
         # of an item and a column with one name the column counts where it is grouped by, else the item
         binder.aliases = self._selected_of_several(items) | binder.items
+        binder.shared = _shared_names(items)
         for name, found in self._grouped_columns(group).items():
             binder.aliases.pop(name, None)
             if len(found) == 1:  # the name of several is ambiguous
@@ -204,6 +205,7 @@ class SelectBinder:
             return []
         binder = self._binder("order clause", aggregates=True, windows=True)
         binder.aliases = binder.items = _aliases(self.node, items)
+        binder.shared = _shared_names(items)
         selected = self._selected_of_several(items)
         keys = []
         for item in clause.expressions:
@@ -224,6 +226,8 @@ class SelectBinder:
         if index is not None:
             return items[index][1]
         name = node.name.casefold() if isinstance(node, exp.Column) and not node.table else ""
+        if name in binder.shared:
+            raise self.scope.ambiguous(node.name, position_of(node), clause)
         of_several = binder.aliases.get(name, selected.get(name)) if name and self.scope.is_ambiguous(name) else None
         return binder.bind(node) if of_several is None else of_several
 
@@ -284,6 +288,7 @@ class SelectBinder:
     def _bind_groups(self, group: exp.Group, items: list[tuple[str, Expr]]) -> None:
         binder = self._binder("group statement")
         binder.aliases = _aliases(self.node, items)
+        binder.shared = _shared_names(items)
         selected = self._selected_of_several(items)
         for node in group.expressions:
             expr = self._key(node, items, selected, binder, "group statement")
@@ -506,7 +511,9 @@ def _aliases(node: exp.Select, items: Sequence[tuple[str, Expr]]) -> dict[str, E
             position = -1
             break
         if isinstance(item, exp.Alias):
-            out.setdefault(item.alias.casefold(), items[position][1])
+            key, expr = item.alias.casefold(), items[position][1]
+            if isinstance(out.setdefault(key, expr), Column) and not isinstance(expr, Column):
+                out[key] = expr
         position += 1
     if position < 0:
         # With a star, positions shift: match the aliases from the names alone.
@@ -515,6 +522,22 @@ def _aliases(node: exp.Select, items: Sequence[tuple[str, Expr]]) -> dict[str, E
             if name.casefold() in aliased:
                 out.setdefault(name.casefold(), expr)
     return out
+
+
+def _shared_names(items: Sequence[tuple[str, Expr]]) -> frozenset[str]:
+    """The names that columns of a select list have which are not the same; an expression before the second of them
+    would be what is meant."""
+    first: dict[str, Expr] = {}
+    shared: set[str] = set()
+    for name, expr in items:
+        key = name.casefold()
+        before = first.setdefault(key, expr)
+        if before != expr and isinstance(before, Column):
+            if isinstance(expr, Column):
+                shared.add(key)
+            elif key not in shared:
+                first[key] = expr
+    return frozenset(shared)
 
 
 def ordinal(node: exp.Expression, count: int, clause: str) -> int | None:

@@ -75,15 +75,17 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     return tree
 
 
-_EQUALITY = frozenset({TokenType.EQ, TokenType.NEQ})
+_EQUALITY = frozenset({TokenType.EQ, TokenType.NEQ, TokenType.NULLSAFE_EQ})
 _COMPARISON = frozenset({TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE})
 _COMPARED = (exp.LT, exp.LTE, exp.GT, exp.GTE)
 
 
 def group_comparisons(tree: exp.Expression) -> None:
     """Makes (a = b) < c of a = b < c, which is a = (b < c) to sqlglot: all comparisons bind alike, from the left."""
-    for node in list(tree.find_all(exp.EQ, exp.NEQ)):
+    for node in list(tree.find_all(exp.EQ, exp.NEQ, exp.NullSafeEQ)):
         behind = node.expression
+        if isinstance(node, exp.NullSafeEQ) and isinstance(behind, exp.Paren):
+            behind = behind.this  # parentheses of sqlglot's own, around those that were written
         if not isinstance(behind, _COMPARED):
             continue
         if isinstance(node.parent, (exp.Update, exp.OnConflict)) and node.arg_key == "expressions":
