@@ -11,7 +11,7 @@ from coprocessor.convert import CTX, WIDE, quantize
 from coprocessor.division import div_precision_increment
 from coprocessor.env import Env
 from coprocessor.errors import DivisionByZero, OutOfRange
-from coprocessor.expr import Call, Const, Expr
+from coprocessor.expr import Call, Const, Expr, Param
 from coprocessor.functions.casting import cast_to
 from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql, unscaled_sql
@@ -27,7 +27,7 @@ from coprocessor.functions.inference import (
 from coprocessor.functions.quotients import WORD_DIGITS, compared, quotient_scale
 from coprocessor.functions.registry import Closure, Duck, DuckPrinter, Function, Infer, Inferred, Kernel, add
 from coprocessor.functions.telling import tells
-from coprocessor.types import BIGINT, BOOL, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
+from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
 
 SUBJECT = "operators"
 _SYMBOL = {"plus": "+", "minus": "-", "mul": "*", "intdiv": "DIV", "mod": "%"}
@@ -449,8 +449,15 @@ def comparison_types(args: Sequence[Expr]) -> tuple[FieldType | None, ...]:
     return tuple(common for _ in args)
 
 
+_TIME_OF_TEXT = DATETIME.with_(decimal=6, flen=26)
+
+
 def _refined(args: Sequence[Expr]) -> list[Expr]:
-    """Brings literals to the type of the one kind of non-literals that they are compared with."""
+    """Brings literals to the type of the one kind of non-literals that they are compared with; among times text that a
+    parameter gives is one, as text of a literal would be."""
+    firm = [a for a in args if not isinstance(a, Const | Param)]
+    if {kind(a.type) for a in firm} == {"time"}:
+        args = [cast_to(a, _TIME_OF_TEXT) if isinstance(a, Param) and a.type.is_text else a for a in args]
     firm = [a for a in args if not isinstance(a, Const)]
     if len({kind(a.type) for a in firm}) != 1:
         return list(args)

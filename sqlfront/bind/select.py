@@ -59,7 +59,10 @@ from sqlfront.plan.nodes import (
     Scan,
     Sort,
     WindowNode,
+    map_exprs,
+    plan_of,
     whole_scan,
+    with_children,
 )
 
 if TYPE_CHECKING:
@@ -457,13 +460,14 @@ class SelectBinder:
         """
         keys: list[OrderKey] = []
         hidden: list[tuple[PlanColumn, Expr]] = []
+        items = {} if selected is None else self._read_by_subqueries(selected)
         for i, key in enumerate(order):
             if isinstance(key.expr, Const):
                 continue
             if key.expr in exprs:
                 keys.append(OrderKey(cols[exprs.index(key.expr)].ref(), key.desc))
                 continue
-            expr = key.expr if selected is None else _above(key.expr, selected)
+            expr = key.expr if selected is None else _above(key.expr, selected, items)
             if selected is not None and columns(expr) & read:
                 raise error(
                     3065,
@@ -475,14 +479,45 @@ class SelectBinder:
             keys.append(OrderKey(col.ref(), key.desc))
         return keys, hidden
 
+    def _read_by_subqueries(self, selected: Mapping[Expr, Column]) -> dict[int, Column]:
+        """The columns of a select list by the ids under which subqueries read what they are."""
+        out: dict[int, Column] = {}
+        for expr, column in selected.items():
+            if isinstance(expr, Column):
+                out[expr.id] = column
+            elif expr in self.scope.named:
+                out[self.scope.named[expr].id] = column
+        return out
 
-def _above(expr: Expr, selected: Mapping[Expr, Column]) -> Expr:
-    """An expression over the columns of a select list, where it has parts that are items."""
+
+def _above(expr: Expr, selected: Mapping[Expr, Column], items: Mapping[int, Column]) -> Expr:
+    """An expression over the columns of a select list, where it has parts that are items; `items` are these by the ids
+    under which subqueries read them."""
     if expr in selected:
         return selected[expr]
     if isinstance(expr, (Call, Subquery)):
-        return replace(expr, args=tuple(_above(a, selected) for a in expr.args))
-    return expr
+        expr = replace(expr, args=tuple(_above(a, selected, items) for a in expr.args))
+    return _reading(expr, items) if isinstance(expr, Subquery) else expr
+
+
+def _reading(subquery: Subquery, columns: Mapping[int, Column]) -> Subquery:
+    """The subquery with other columns in the place of those that it reads of a query around it."""
+    if not subquery.outer & columns.keys():
+        return subquery
+
+    def instead(expr: Expr) -> Expr:
+        match expr:
+            case Column():
+                return columns.get(expr.id, expr)
+            case Subquery():
+                return _reading(expr, columns)
+        return expr
+
+    def within(node: Node) -> Node:
+        return map_exprs(with_children(node, within), lambda e: transform(e, instead))
+
+    outer = frozenset(columns[i].id if i in columns else i for i in subquery.outer)
+    return replace(subquery, plan=within(plan_of(subquery)), outer=outer)
 
 
 def _qualifiers(node: exp.Column) -> tuple[str, ...]:
