@@ -102,6 +102,11 @@ def clamp_int(env: Env, value: int, ft: FieldType) -> int:
     return low if value < low else high
 
 
+def bytes_of_bits(value: int, ft: FieldType) -> bytes:
+    """The bytes of a BIT(n) value, as a string has them."""
+    return value.to_bytes((max(ft.flen, 1) + 7) // 8, "big")
+
+
 def to_text(value: Any, ft: FieldType) -> str:
     """Returns the text of a value as MySQL prints it."""
     tp = ft.tp
@@ -328,16 +333,24 @@ def _to_str(src: FieldType, dst: FieldType) -> Convert:
     if flen < 0:
         if src.is_text or src.tp in (Tp.ENUM, Tp.SET, Tp.JSON):
             return lambda env, v: v
+        if src.tp == Tp.BIT:
+            return lambda env, v: _text(bytes_of_bits(v, src))
         return lambda env, v: to_text(v, src)
+    if src.tp == Tp.BIT:
+        return lambda env, v: cut(env, _text(bytes_of_bits(v, src)))
     return lambda env, v: cut(env, to_text(v, src))
 
 
 def _to_bytes(src: FieldType, dst: FieldType) -> Convert:
     flen = dst.flen
     fixed = dst.tp == Tp.STRING
+    is_bits = src.tp == Tp.BIT
+
+    def bits(v: int) -> bytes:
+        return bytes_of_bits(v, src)
 
     def convert(env: Env, v: Any) -> bytes:
-        raw = v if isinstance(v, bytes) else to_text(v, src).encode()
+        raw = v if isinstance(v, bytes) else bits(v) if is_bits else to_text(v, src).encode()
         if flen >= 0:
             if len(raw) > flen:
                 complain(env, 1292, f"Truncated incorrect BINARY({flen}) value")

@@ -28,6 +28,7 @@ from coprocessor.functions.casts import duck_type
 from coprocessor.functions.collation import is_ci, sort_key, sorts_by_alike, weights
 from coprocessor.functions.inference import type_digits
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS, Batch
+from coprocessor.functions.telling import CONSTANTS_FOR_ROWS, call_tells, tells
 from coprocessor.types import BYTES, TEXT, FieldType, Tp
 
 if TYPE_CHECKING:
@@ -101,6 +102,30 @@ _NAME = re.compile(r"c\d+|_shared\d+")
 _HAND_ON = frozenset({"if", "ifnull", "coalesce", "nullif", "lower", "upper"})
 """Functions that end as one of their arguments does."""
 _CONDITIONAL = frozenset({"case", "if", "ifnull", "coalesce", "nullif", "and", "or", "xor"})
+_ARGUMENTS_ONCE = frozenset(
+    {
+        "case",
+        "if",
+        "ifnull",
+        "coalesce",
+        "and",
+        "or",
+        "xor",
+        "not",
+        "istrue",
+        "isfalse",
+        "plus",
+        "minus",
+        "mul",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+    }
+)
+"""Functions whose forms evaluate an argument once at most, those that are conditional not without need."""
 
 
 class Printer:
@@ -110,6 +135,8 @@ class Printer:
     scalar or boolean SQL expression. `pad_safe` True trims trailing spaces off text that is compared, grouped or made
     distinct: set it when a scanned text value may end in spaces. `wide` True computes decimals in 38 digits
     throughout: slower, for a statement that DuckDB refused with a decimal overflow (see `is_decimal_overflow`).
+    `telling` True has values that a form makes nothing of looked at by the closures, which warn or raise as the Env
+    says: for a statement that stores its rows.
     `not_null` are ids of columns that are never NULL where they are read (not
     the inner side of an outer join): AVG and COUNT of them share COUNT(*). `folding` False leaves calls
     over constants to DuckDB.
@@ -127,6 +154,7 @@ class Printer:
         subquery: Callable[[Subquery], str] | None = None,
         pad_safe: bool = False,
         wide: bool = False,
+        telling: bool = False,
         folding: bool = True,
         not_null: Collection[int] = (),
     ) -> None:
@@ -134,6 +162,7 @@ class Printer:
         self._subquery = subquery
         self.pad_safe = pad_safe
         self.wide = wide
+        self.telling = telling
         self.params: dict[str, Param | Context] = {}
         self.udfs: dict[str, Call] = {}
         self._folding = folding
@@ -340,6 +369,8 @@ class Printer:
         if isinstance(form, str):
             args = [self.operand(a) for a in call.args]
             return form.format(*args, args=", ".join(args)), function.duck_bool
+        if self.telling and call.func not in _ARGUMENTS_ONCE and any(map(tells, call.args)):
+            form = None  # it may print an argument several times, which would tell as often
         text = None if form is None else form(self, call)
         if text is None:
             return self.udf(call), False
@@ -370,6 +401,13 @@ class Printer:
         if call.type.is_decimal and udf_type(call.type) == "VARCHAR":
             return f"CAST({text} AS {duck_type(call.type)})"
         return text
+
+    def told(self, call: Call, doubtful: str, text: str) -> str:
+        """Prints a form so that the closure gets to see what it would be silent about: what is `doubtful`, a condition
+        that may be NULL for NULL."""
+        if not self.telling or not call_tells(call):
+            return text
+        return f"CASE WHEN {doubtful} THEN {self.udf(call)} ELSE {text} END"
 
     def over(self, window: Window) -> str:
         """Prints the OVER clause."""
@@ -448,6 +486,7 @@ def register_udfs(
         columns = [a for a in call.args if isinstance(a, Column)]
         form = FUNCTIONS[call.func].batch
         batch = None if form is None else form(call)
+        may_fold = FUNCTIONS[call.func].deterministic and (columns or call.func not in CONSTANTS_FOR_ROWS)
         try:
             connection.create_function(
                 name,
@@ -456,7 +495,7 @@ def register_udfs(
                 udf_type(call.type),
                 null_handling="special",
                 type="native" if batch is None else "arrow",
-                side_effects=not FUNCTIONS[call.func].deterministic,
+                side_effects=not may_fold,  # then DuckDB does not compute it ahead of the rows
             )
         except duckdb.NotImplementedException as e:
             if "already" not in str(e):

@@ -217,17 +217,20 @@ class TableCodec:
         entries, computed = compile_entries(self.schema), self.computed
         return entries if computed is None else lambda values, handle: entries(computed.row(values), handle)
 
-    def index_key_value(self, index: IndexSchema, values: Values, handle: Handle) -> tuple[bytes, bytes, bool]:
+    def index_key_value(
+        self, index: IndexSchema, values: Values, handle: Handle, *, handle_in_key: bool = False
+    ) -> tuple[bytes, bytes, bool]:
         """Returns the key and value of the row's entry in `index`, and whether the key alone must be unique.
 
-        Of a table that computes columns the values are the whole row.
+        `handle_in_key` gives a unique index's entry the form that those of NULLs have, in which several rows can share
+        the values. Of a table that computes columns the values are the whole row.
         """
         if self.computed is not None and (virtual := self.computed.of_index(index)):
             assert not isinstance(values, Mapping)
             values = self.computed.row(values, virtual)
         parts = [column.encode(values[column.offset]) for column in self._columns_of(index)]
         key = self._prefix_of(index) + b"".join(parts)
-        distinct = index.unique and NIL not in parts
+        distinct = index.unique and NIL not in parts and not handle_in_key
         if not distinct:
             key += keys.handle_suffix(handle)
         value = keys.index_value(handle, distinct=distinct)

@@ -88,6 +88,8 @@ class Session:
         self.last_insert_id = 0
         self.row_count = -1
         self.found_rows = 0
+        self.storing = ""
+        """Whether rows of the query that is planned or begun are stored, and how: "strict", or with "ignore"."""
         self.killed = False
         self.plans_stale = False
         self.many = False

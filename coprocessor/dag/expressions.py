@@ -21,7 +21,7 @@ from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Param, nes
 from coprocessor.functions import cast_to, resolve, resolve_agg
 from coprocessor.functions.inference import as_decimal, collate_type, fsp, kind, type_digits
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS
-from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, STRING_TPS, TEXT, FieldType, Tp, decimal_type
+from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, TEXT, FieldType, Tp, decimal_type
 from kvstore.proto import tipb_pb2
 
 DEPTH_MAX = 200
@@ -32,10 +32,10 @@ NODES_MAX = 100_000
 _U64 = struct.Struct(">Q")
 _ESCAPE = ord("\\")
 _COLLATED = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "nulleq", "in", "like"})
-_PUSHED_COLLATIONS = frozenset({"", "utf8mb4_bin", "binary", "utf8mb4_0900_bin"})
-_WEIGHED_COLLATIONS = frozenset({"utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci"})
-"""Under these servers compare texts as we do; groups, orders and extremes of them are not asked for."""
-_TAKES_WEIGHED = _COLLATED | {"isnull"}
+_PUSHED_COLLATIONS = frozenset(
+    {"", "utf8mb4_bin", "binary", "utf8mb4_0900_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci"}
+)
+"""Under these servers compare, group and order texts as we do."""
 
 _PUSHED_AGGREGATES = ("count", "sum", "avg", "min", "max", "any_value", "bit_and", "bit_or", "bit_xor")
 _AGGREGATES = {name: AGGREGATES[name].tipb or "" for name in _PUSHED_AGGREGATES}
@@ -193,8 +193,7 @@ def _check_argument(signature: Signature, arg: Expr, want: str) -> None:
     ft = arg.type
     if isinstance(arg, Const) and arg.value is None and kind(ft) in (want, "null"):
         return
-    weighed = ft.is_text and ft.tp in STRING_TPS and ft.collate in _WEIGHED_COLLATIONS
-    if kind(ft) != want or not (_plain(ft) or (weighed and signature.func in _TAKES_WEIGHED)):
+    if kind(ft) != want or not _plain(ft):
         raise Unsupported(f"{signature.name} of a {kind(ft)} on the wire")
     if signature.signed and ft.unsigned:
         raise Unsupported(f"{signature.name} of unsigned integers on the wire")

@@ -29,7 +29,7 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
     windows,
 )
 from coprocessor.functions.casting import cast_to
-from coprocessor.functions.inference import by_connection, comparable, kind, unify, with_one_collation
+from coprocessor.functions.inference import by_connection, comparable, kind, need_collation, unify, with_one_collation
 from coprocessor.functions.quotients import for_cast, for_column, precise
 from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, Infer, lookup
 from coprocessor.types import FieldType
@@ -62,6 +62,8 @@ _COMPARING = {
 }  # fmt: skip
 """What compares its arguments, and how messages call it."""
 _MATCHING = frozenset({"regexp", "rlike", "regexp_like", "regexp_instr"})
+_SEARCHING = _MATCHING | {"regexp_replace", "regexp_substr", "replace", "trim", "ltrim", "rtrim", "substring_index"}
+"""What looks for one of its arguments in another."""
 
 
 def names() -> list[str]:
@@ -127,7 +129,7 @@ def resolve(name: str, args: Sequence[Expr]) -> Expr:
     if function is None:
         raise _unknown(name)
     _check_count(name, len(args), function.min_args, function.max_args)
-    args = with_one_collation(_COMPARING.get(name, name), args, comparing=name in _COMPARING)
+    args = with_one_collation(_COMPARING.get(name, name), args, comparing=name in _COMPARING or name in _SEARCHING)
     if name in _COMPARING or name in _MATCHING:
         args = by_connection(args)
     if function.rewrite is not None:
@@ -158,6 +160,8 @@ def resolve_agg(
     _check_count(name, len(args), aggregate.min_args, aggregate.max_args)
     if aggregate.name == "count" and len(args) > 1 and not distinct:
         raise ResolveError(f"Incorrect parameter count in the call to native function '{name}'", code=1582)
+    if aggregate.name in ("min", "max"):
+        need_collation(aggregate.name, args[0])
     args, types, result = _inferred(aggregate.infer, args, _summed(aggregate.name, args))
     return Agg(aggregate.name, _typed(args, types), result, distinct, tuple(order_by), separator)
 

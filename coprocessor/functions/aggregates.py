@@ -610,7 +610,13 @@ for _names, _sample, _root, _duck in (
     for _n in _names:
         _add(_n, 1, 1, _real, _collected(_spread(_sample, _root)), _spread_duck(_duck))
 _add(
-    "group_concat", 1, None, lambda args: (tuple(None for _ in args), TEXT), _concat_state, _concat_duck, "GroupConcat"
+    "group_concat",
+    1,
+    None,
+    lambda args: (tuple(TEXT if a.type.tp == Tp.BIT else None for a in args), TEXT),
+    _concat_state,
+    _concat_duck,
+    "GroupConcat",
 )
 _add("json_arrayagg", 1, 1, lambda args: ((None,), JSON), _json_array_state, _json_array_duck, "JsonArrayAgg")
 _add("json_objectagg", 2, 2, lambda args: ((TEXT, None), JSON), _json_object_state, _json_object_duck, "JsonObjectAgg")

@@ -10,10 +10,13 @@ from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.decimal_sql import DUCK_DIGITS, decimal_type_sql
 from coprocessor.functions.inference import fsp, type_digits
 from coprocessor.functions.registry import DuckPrinter, Function, Inferred, Kernel, add
+from coprocessor.functions.telling import narrows
 from coprocessor.types import FieldType, Tp
 
 SUBJECT = "casts"
 NUMBER_PREFIX = r"^\s*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
+
+_PLAIN_NUMBER = r"[-+]?[0-9]{1,15}([.][0-9]{1,15})?"
 
 
 def duck_type(ft: FieldType) -> str:
@@ -57,11 +60,11 @@ def _duck(p: DuckPrinter, call: Call) -> str | None:
     if dst.is_integer:
         return _to_int(text, src, dst)
     if dst.is_decimal:
-        return _to_decimal(text, src, dst)
+        return _to_decimal(p, text, call)
     if dst.is_real:
-        return _to_real(text, src, dst)
+        return _to_real(p, text, call)
     if dst.is_text:
-        return _to_text(text, src, dst)
+        return _to_text(p, text, call)
     if dst.tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):
         return _to_time(p, text, call)
     return None
@@ -94,33 +97,42 @@ def prefix_double(text: str) -> str:
 _DOUBLE_MAX = "1.7976931348623157e308"
 
 
-def _to_real(text: str, src: FieldType, dst: FieldType) -> str | None:
+def _to_real(p: DuckPrinter, text: str, call: Call) -> str | None:
+    src, dst = call.args[0].type, call.type
     name = duck_type(dst)
     if src.is_numeric:
         return f"CAST({text} AS {name})"
     if src.is_text and dst.tp == Tp.DOUBLE:
+        if p.telling:
+            return p.told(call, f"NOT regexp_full_match({text}, '{_PLAIN_NUMBER}')", f"TRY_CAST({text} AS DOUBLE)")
         return prefix_double(text)
     if src.tp == Tp.DATE:
         return f"CAST(year({text}) * 10000 + month({text}) * 100 + day({text}) AS {name})"
     return None
 
 
-def _to_decimal(text: str, src: FieldType, dst: FieldType) -> str | None:
+def _to_decimal(p: DuckPrinter, text: str, call: Call) -> str | None:
     """A value too large for the type becomes the type's largest, which only narrowing casts have to look at."""
+    src, dst = call.args[0].type, call.type
     if not (src.is_integer or src.is_decimal):
         return None
     plain = f"CAST({text} AS {decimal_type_sql(dst)})"
-    (p1, s1), (p2, s2) = type_digits(src), type_digits(dst)
-    if p2 >= DUCK_DIGITS or p2 - s2 > p1 - s1 or (p2 - s2 == p1 - s1 and s2 >= s1):
+    digits, scale = type_digits(dst)
+    if digits >= DUCK_DIGITS or not narrows(src, dst):
         return plain
-    top = (Decimal(10) ** p2 - 1).scaleb(-s2)
+    top = (Decimal(10) ** digits - 1).scaleb(-scale)
+    if p.telling:
+        return p.told(call, f"{text} NOT BETWEEN -{top:f} AND {top:f}", plain)
     return f"CASE WHEN {text} > {top:f} THEN {top:f} WHEN {text} < -{top:f} THEN -{top:f} ELSE {plain} END"
 
 
-def _to_text(text: str, src: FieldType, dst: FieldType) -> str | None:
+def _to_text(p: DuckPrinter, text: str, call: Call) -> str | None:
+    src, dst = call.args[0].type, call.type
     if src.is_text or src.tp in (Tp.ENUM, Tp.SET):
-        return f"left({text}, {dst.flen})" if dst.flen >= 0 else text
-    if dst.flen >= 0 or src.is_real or src.is_binary or src.tp == Tp.YEAR:
+        if dst.flen < 0:
+            return text
+        return p.told(call, f"length({text}) > {dst.flen}", f"left({text}, {dst.flen})")
+    if dst.flen >= 0 or src.is_real or src.is_binary or src.tp in (Tp.YEAR, Tp.BIT):
         return None
     if src.is_numeric or src.tp == Tp.DATE:
         return f"CAST({text} AS VARCHAR)"

@@ -12,7 +12,7 @@ from datetime import datetime
 from coprocessor import convert
 from coprocessor.coercible import connection_collation
 from coprocessor.errors import ResolveError
-from coprocessor.expr import Call, Const, Context, Expr, Param
+from coprocessor.expr import Call, Column, Const, Context, Expr, Param
 from coprocessor.types import (
     BIGINT,
     BYTES,
@@ -114,7 +114,7 @@ def as_decimal(expr: Expr) -> FieldType:
 
 
 def gives_way(expr: Expr) -> bool:
-    """True for what is computed of literals and parameters alone: its collation is nobody's choice.
+    """True for what is computed of literals, parameters, numbers and times alone: its collation is nobody's choice.
 
     A text with another collation than a literal's was computed from one that COLLATE gave it to.
     """
@@ -122,6 +122,8 @@ def gives_way(expr: Expr) -> bool:
         return not explicit_collation(expr) and all(map(gives_way, expr.args))
     if isinstance(expr, Const) and expr.type.is_text:
         return expr.type.collate in ("", TEXT_COLLATE)
+    if isinstance(expr, Column):
+        return expr.type.is_numeric or expr.type.is_temporal
     return isinstance(expr, Const | Param | Context)
 
 
@@ -132,23 +134,70 @@ def explicit_collation(expr: Expr) -> bool:
     return expr.args[0].type.with_(collate=expr.type.collate) == expr.type
 
 
+_OF_TWO = frozenset({"like", "regexp", "regexp_like", "regexp_instr", "regexp_substr"})
+"""What compares its first two arguments, whatever else there is."""
+
+
 def with_one_collation(name: str, args: Sequence[Expr], *, comparing: bool) -> Sequence[Expr]:
     """Gives the collation that COLLATE names in one argument to the others.
 
-    Raises ResolveError 1267 where values are compared and it is not clear how: two are named, or columns differ.
+    Raises ResolveError 1267 (1270 of three, 1271 of more) where two are named, and where values are compared and it is
+    not clear how: columns differ, or a text was made of columns that do.
     """
     texts = [a for a in args if a.type.is_string and not a.type.is_binary]
-    if all(a.type.collate in ("", TEXT_COLLATE) and not explicit_collation(a) for a in texts):
+    if all(a.type.collate in ("", TEXT_COLLATE) and not isinstance(a, Call) for a in texts):
         return args
-    named = {a.type.collate: "EXPLICIT" for a in texts if explicit_collation(a)}
-    among = named or {a.type.collate or TEXT_COLLATE: "IMPLICIT" for a in texts if not gives_way(a)}
-    if comparing and len(among) > 1 and (named or TEXT_COLLATE not in among):
-        (a, how), (b, _), *_ = among.items()
-        raise ResolveError(f"Illegal mix of collations ({a},{how}) and ({b},{how}) for operation '{name}'", code=1267)
+    named = {a.type.collate for a in texts if explicit_collation(a)}
+    if len(named) > 1:
+        raise _mixed([a for a in texts if explicit_collation(a)], name)
+    if not named and comparing and len(texts) > 1 and (_differ(texts) or any(map(undecided, texts))):
+        raise _mixed(texts[:2] if name in _OF_TWO else texts, name)
     if len(named) != 1:
         return args
     (collate,) = named
     return [a if a not in texts or a.type.collate == collate else _given(a, collate) for a in args]
+
+
+def undecided(expr: Expr) -> bool:
+    """Whether text was made of texts whose collations differ: it has `_bin`, and compares with nothing."""
+    if not isinstance(expr, Call) or not expr.type.is_text or explicit_collation(expr):
+        return False
+    texts = [a for a in expr.args if a.type.is_text]
+    return any(map(undecided, texts)) or (not any(map(explicit_collation, texts)) and _differ(texts))
+
+
+def _differ(texts: Sequence[Expr]) -> bool:
+    """Whether columns among texts have different collations before one has `_bin`, which prevails over one other."""
+    first = ""
+    for text in texts:
+        collate = text.type.collate or TEXT_COLLATE
+        if gives_way(text) or first in (collate, TEXT_COLLATE):
+            continue
+        if first and collate != TEXT_COLLATE:
+            return True
+        first = collate
+    return False
+
+
+def _mixed(texts: Sequence[Expr], name: str) -> ResolveError:
+    told = [f"({TEXT_COLLATE if undecided(a) else collation_of(a)},{_derivation(a)})" for a in texts]
+    if len(told) > 3:
+        return ResolveError(f"Illegal mix of collations for operation '{name}'", code=1271, sqlstate="HY000")
+    listed, code = (" and ".join(told), 1267) if len(told) == 2 else (", ".join(told), 1270)
+    return ResolveError(f"Illegal mix of collations {listed} for operation '{name}'", code=code, sqlstate="HY000")
+
+
+def _derivation(text: Expr) -> str:
+    """Whose choice a text's collation is, as messages call it."""
+    if explicit_collation(text):
+        return "EXPLICIT"
+    return "NONE" if undecided(text) else "COERCIBLE" if gives_way(text) else "IMPLICIT"
+
+
+def need_collation(name: str, text: Expr) -> None:
+    """Raises ResolveError 1267 for a text whose values are to be compared with each other, and compare with nothing."""
+    if undecided(text):
+        raise _mixed((text, text), name)
 
 
 def by_connection(args: Sequence[Expr]) -> Sequence[Expr]:
@@ -180,18 +229,18 @@ def _given(expr: Expr, collate: str) -> Expr:
 
 def collate_type(args: Sequence[Expr]) -> FieldType:
     """Returns the string type (charset and collation) that string arguments have together."""
-    strings = [a for a in args if a.type.is_string]
-    firm = [a for a in strings if not gives_way(a)] or strings
-    result = TEXT
-    for i, arg in enumerate(firm):
-        if arg.type.is_binary:
-            return BYTES
-        collate = arg.type.collate or TEXT_COLLATE
-        if i == 0 or collate == TEXT_COLLATE:
-            result = TEXT.with_(collate=collate)
-    if any(a.type.is_binary for a in strings):
+    if any(map(gives_bytes, args)):
         return BYTES
-    return result
+    strings = [a for a in args if a.type.is_string]
+    among = {a.type.collate or TEXT_COLLATE for a in strings if not gives_way(a)} or {
+        a.type.collate or TEXT_COLLATE for a in strings
+    }
+    return TEXT.with_(collate=among.pop()) if len(among) == 1 else TEXT
+
+
+def gives_bytes(arg: Expr) -> bool:
+    """Whether an argument where a string is wanted is one of bytes: a binary string, or bits."""
+    return (arg.type.is_string and arg.type.is_binary) or arg.type.tp == Tp.BIT
 
 
 def comparable(a: FieldType, b: FieldType) -> FieldType:
@@ -329,7 +378,7 @@ def _unify_ints(a: FieldType, b: FieldType) -> FieldType:
 
 
 def _unify_strings(a: FieldType, b: FieldType) -> FieldType:
-    if a.is_binary or b.is_binary:
+    if a.is_binary or b.is_binary or Tp.BIT in (a.tp, b.tp):
         return BYTES
     flen = UNSPECIFIED if UNSPECIFIED in (a.flen, b.flen) or not (a.is_text and b.is_text) else max(a.flen, b.flen)
     base = a if a.is_string else b

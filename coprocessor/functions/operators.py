@@ -11,7 +11,7 @@ from coprocessor.convert import CTX, WIDE, quantize
 from coprocessor.division import div_precision_increment
 from coprocessor.env import Env
 from coprocessor.errors import DivisionByZero, OutOfRange
-from coprocessor.expr import Call, Const, Expr
+from coprocessor.expr import Call, Const, Expr, Param
 from coprocessor.functions.casting import cast_to
 from coprocessor.functions.collation import sort_key
 from coprocessor.functions.decimal_sql import decimal_type_sql, divide_sql, unscaled_sql
@@ -26,7 +26,8 @@ from coprocessor.functions.inference import (
 )
 from coprocessor.functions.quotients import WORD_DIGITS, compared, quotient_scale
 from coprocessor.functions.registry import Closure, Duck, DuckPrinter, Function, Infer, Inferred, Kernel, add
-from coprocessor.types import BIGINT, BOOL, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
+from coprocessor.functions.telling import tells
+from coprocessor.types import BIGINT, BOOL, DATETIME, DOUBLE, JSON, UBIGINT, FieldType, Tp, decimal_type
 
 SUBJECT = "operators"
 _SYMBOL = {"plus": "+", "minus": "-", "mul": "*", "intdiv": "DIV", "mod": "%"}
@@ -141,6 +142,8 @@ def _arith_duck(name: str) -> Callable[[DuckPrinter, Call], str]:
 
 def _real_duck(p: DuckPrinter, call: Call) -> str:
     """DuckDB computes on with infinities, MySQL refuses them: one look at the outcome of a chain of operations."""
+    if p.telling and any(map(tells, call.args)):
+        return p.udf(call)
     text = _real_chain(p, call)
     return f"CASE WHEN isfinite({text}) IS NOT FALSE THEN {text} ELSE error('{_REAL_OVERFLOW}') END"
 
@@ -223,9 +226,14 @@ def _cut_off(call: Call) -> bool:
 def _div_duck(p: DuckPrinter, call: Call) -> str:
     a, b = call.args
     if call.type.is_real:
-        return _real_duck(p, call)
+        return _told_of_zero(p, call, _real_duck(p, call))
     digits = type_digits(a.type), type_digits(b.type)
-    return divide_sql(p.share, p.value(a), digits[0], p.value(b), digits[1], call.type, cut_off=_cut_off(call))
+    text = divide_sql(p.share, p.value(a), digits[0], p.value(b), digits[1], call.type, cut_off=_cut_off(call))
+    return _told_of_zero(p, call, text)
+
+
+def _told_of_zero(p: DuckPrinter, call: Call, text: str) -> str:
+    return p.told(call, f"{p.value(call.args[1])} = 0", text) if p.telling else text
 
 
 def _intdiv_infer(args: Sequence[Expr]) -> Inferred:
@@ -259,14 +267,18 @@ def _intdiv_kernel(call: Call) -> Kernel:
 
 
 def _intdiv_duck(p: DuckPrinter, call: Call) -> str:
+    if any(a.type.is_real for a in call.args):
+        return p.udf(call)
+    return _told_of_zero(p, call, _intdiv_native(p, call))
+
+
+def _intdiv_native(p: DuckPrinter, call: Call) -> str:
     a, b = call.args
     out = "UBIGINT" if call.type.unsigned else "BIGINT"
     if a.type.is_integer and b.type.is_integer:
         if not (a.type.unsigned or b.type.unsigned):
             return f"({p.operand(a)} // nullif({p.operand(b)}, 0))"
         return f"CAST(CAST({p.value(a)} AS HUGEINT) // nullif(CAST({p.value(b)} AS HUGEINT), 0) AS {out})"
-    if a.type.is_real or b.type.is_real:
-        return p.udf(call)
     s = max(type_digits(a.type)[1], type_digits(b.type)[1])
     n, d = (unscaled_sql(p.value(x), s, type_digits(x.type)) for x in (a, b))
     return f"CAST({n} // nullif({d}, 0) AS {out})"
@@ -290,6 +302,10 @@ def _mod_kernel(call: Call) -> Kernel:
 
 
 def _mod_duck(p: DuckPrinter, call: Call) -> str:
+    return _told_of_zero(p, call, _mod_native(p, call))
+
+
+def _mod_native(p: DuckPrinter, call: Call) -> str:
     a, b = call.args
     if call.type.is_integer and (a.type.unsigned or b.type.unsigned):
         out = "UBIGINT" if call.type.unsigned else "BIGINT"
@@ -433,8 +449,15 @@ def comparison_types(args: Sequence[Expr]) -> tuple[FieldType | None, ...]:
     return tuple(common for _ in args)
 
 
+_TIME_OF_TEXT = DATETIME.with_(decimal=6, flen=26)
+
+
 def _refined(args: Sequence[Expr]) -> list[Expr]:
-    """Brings literals to the type of the one kind of non-literals that they are compared with."""
+    """Brings literals to the type of the one kind of non-literals that they are compared with; among times text that a
+    parameter gives is one, as text of a literal would be."""
+    firm = [a for a in args if not isinstance(a, Const | Param)]
+    if {kind(a.type) for a in firm} == {"time"}:
+        args = [cast_to(a, _TIME_OF_TEXT) if isinstance(a, Param) and a.type.is_text else a for a in args]
     firm = [a for a in args if not isinstance(a, Const)]
     if len({kind(a.type) for a in firm}) != 1:
         return list(args)
@@ -702,16 +725,26 @@ def _or_build(call: Call, args: Sequence[Closure]) -> Closure:
     return some
 
 
-def _joined(op: str) -> Callable[[DuckPrinter, Call], str]:
+def _joined(op: str, ended_by: str = "") -> Callable[[DuckPrinter, Call], str]:
+    """AND, OR and XOR; DuckDB computes operands in any order, so that those that tell something wait for the others
+    where one ends it: only where these have not are they computed."""
+
     def form(p: DuckPrinter, call: Call) -> str:
-        return "(" + f" {op} ".join(p.condition(a) for a in call.args) + ")"
+        return joined(p, call.args)
+
+    def joined(p: DuckPrinter, args: Sequence[Expr]) -> str:
+        first = next((i for i, a in enumerate(args) if i and tells(a)), 0) if p.telling and ended_by else 0
+        if not first:
+            return "(" + f" {op} ".join(p.condition(a) for a in args) + ")"
+        before, rest = joined(p, args[:first]), joined(p, args[first:])
+        return f"(CASE WHEN {before} IS {ended_by} THEN {ended_by} ELSE ({before} {op} {rest}) END)"
 
     return form
 
 
-add(Function("and", 2, None, _logic_infer, SUBJECT, build=_and_build, duck=_joined("AND"), duck_bool=True,
+add(Function("and", 2, None, _logic_infer, SUBJECT, build=_and_build, duck=_joined("AND", "FALSE"), duck_bool=True,
              tipb="LogicalAnd", syntax="a AND b"))  # fmt: skip
-add(Function("or", 2, None, _logic_infer, SUBJECT, build=_or_build, duck=_joined("OR"), duck_bool=True,
+add(Function("or", 2, None, _logic_infer, SUBJECT, build=_or_build, duck=_joined("OR", "TRUE"), duck_bool=True,
              tipb="LogicalOr", syntax="a OR b"))  # fmt: skip
 add(Function("xor", 2, 2, _logic_infer, SUBJECT, py=lambda a, b: int(bool(a) != bool(b)),
              duck=_joined("<>"), duck_bool=True, tipb="LogicalXor", syntax="a XOR b"))  # fmt: skip

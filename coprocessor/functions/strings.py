@@ -15,7 +15,7 @@ from coprocessor.env import Env
 from coprocessor.errors import InvalidArgument
 from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.collation import alike_batch, is_ci, sort_key, weight_batch, weights
-from coprocessor.functions.inference import collate_type
+from coprocessor.functions.inference import collate_type, gives_bytes
 from coprocessor.functions.registry import Batch, DuckPrinter, Function, Inferred, Kernel, add, fixed
 from coprocessor.types import BIGINT, BOOL, BYTES, TEXT, FieldType
 
@@ -26,7 +26,7 @@ Text = str | bytes
 
 def _text(arg: Expr) -> FieldType:
     """A string argument: text, unless it is binary already."""
-    return BYTES if arg.type.is_binary else TEXT
+    return BYTES if gives_bytes(arg) else TEXT
 
 
 def string_infer(first: int, *rest: FieldType | None) -> Callable[[Sequence[Expr]], Inferred]:
@@ -35,7 +35,7 @@ def string_infer(first: int, *rest: FieldType | None) -> Callable[[Sequence[Expr
     """
 
     def infer(args: Sequence[Expr]) -> Inferred:
-        ft = collate_type(args[:first]) if any(a.type.is_string for a in args[:first]) else TEXT
+        ft = collate_type(args[:first])
         wanted = tuple(BYTES if ft.is_binary else TEXT for _ in args[:first])
         return (*wanted, *rest)[: len(args)], ft
 
@@ -43,7 +43,7 @@ def string_infer(first: int, *rest: FieldType | None) -> Callable[[Sequence[Expr
 
 
 def _all_strings(args: Sequence[Expr]) -> Inferred:
-    ft = collate_type(args) if any(a.type.is_string for a in args) else TEXT
+    ft = collate_type(args)
     return tuple(BYTES if ft.is_binary else TEXT for _ in args), ft
 
 

@@ -52,6 +52,8 @@ class ExprBinder:
         self.allow_aggregates = False
         self.allow_windows = False
         self.aliases: dict[str, Expr] = {}
+        self.shared: frozenset[str] = frozenset()
+        """The names that several columns of the select list have, so that they mean none of them."""
         self.items: Mapping[str, Expr | None] = {}
         """What a subquery here may name of the select list; None for what stands behind it."""
         self.named: dict[int, exp.Column] = {}
@@ -96,6 +98,9 @@ class ExprBinder:
         if self.aliases and not table:
             alias = self.aliases.get(name.casefold())
             first = self.clause in _ITEMS_FIRST and not self.inside_aggregate
+            in_having = self.clause == "having clause" and not self.inside_aggregate
+            if name.casefold() in self.shared and (in_having or self.scope.local("", "", name) is None):
+                raise self.scope.ambiguous(name, position, self.clause)
             if alias is not None and (first or self.scope.local("", "", name) is None):
                 if self.ctx.written is not None and self.clause == "having clause" and isinstance(alias, Column):
                     self.ctx.written.belongs(node, self.scope.qualifiers(name, alias))
@@ -123,6 +128,8 @@ class ExprBinder:
         key = name.casefold()
         if key not in self.items:
             return None
+        if key in self.shared:
+            raise self.scope.ambiguous(name, position, clause)
         expr = self.items[key]
         if expr is None or (computes(self.scope, expr) and clause != "having clause"):
             why = "forward reference in item list" if expr is None else "reference to group function"
@@ -139,6 +146,8 @@ class ExprBinder:
         expr = self.aliases.get(name.casefold())
         if expr is None or self.clause not in _ITEMS_FIRST or self.inside_aggregate:
             return None
+        if name.casefold() in self.shared:
+            raise self.scope.ambiguous(name, -1, self.clause)
         return None if any(isinstance(e, Window) for e in walk(expr)) else self._item_column(name, expr)
 
     def _item_column(self, name: str, expr: Expr) -> PlanColumn:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coprocessor.types import FieldType
-from sqlfront.errors import ER_BAD_FIELD, ER_NON_UNIQ, error, near_match
+from sqlfront.errors import ER_BAD_FIELD, ER_NON_UNIQ, DatabaseError, error, near_match
 from sqlfront.plan.nodes import Cte, PlanColumn
 from sqlfront.variables import READ_ENGINES
 
@@ -180,8 +180,13 @@ class Scope:
         """Finds a column among this scope's relations alone; raises 1052 when it is ambiguous."""
         found = self._named(table, db, name.casefold()) if table else self._unqualified(name.casefold())
         if len({c.id for c in found}) > 1:
-            raise error(ER_NON_UNIQ, f"Column '{name}' in {clause} is ambiguous", position=position)
+            raise self.ambiguous(name, position, clause)
         return found[0] if found else None
+
+    @staticmethod
+    def ambiguous(name: str, position: int, clause: str) -> DatabaseError:
+        """The error 1052 of a name that several columns have."""
+        return error(ER_NON_UNIQ, f"Column '{name}' in {clause} is ambiguous", position=position)
 
     def is_ambiguous(self, name: str) -> bool:
         """Whether several columns of this scope's relations are called so."""

@@ -59,7 +59,10 @@ from sqlfront.plan.nodes import (
     Scan,
     Sort,
     WindowNode,
+    map_exprs,
+    plan_of,
     whole_scan,
+    with_children,
 )
 
 if TYPE_CHECKING:
@@ -169,6 +172,7 @@ class SelectBinder:
         binder.items = _aliases(self.node, items)
         # of an item and a column with one name the column counts where it is grouped by, else the item
         binder.aliases = self._selected_of_several(items) | binder.items
+        binder.shared = _shared_names(items)
         for name, found in self._grouped_columns(group).items():
             binder.aliases.pop(name, None)
             if len(found) == 1:  # the name of several is ambiguous
@@ -204,6 +208,7 @@ class SelectBinder:
             return []
         binder = self._binder("order clause", aggregates=True, windows=True)
         binder.aliases = binder.items = _aliases(self.node, items)
+        binder.shared = _shared_names(items)
         selected = self._selected_of_several(items)
         keys = []
         for item in clause.expressions:
@@ -224,10 +229,8 @@ class SelectBinder:
         if index is not None:
             return items[index][1]
         name = node.name.casefold() if isinstance(node, exp.Column) and not node.table else ""
-        called_so = {expr for item, expr in items if name and item.casefold() == name}
-        if len(called_so) > 1 and all(isinstance(expr, Column) for expr in called_so):
-            # An expression would be what is meant, as in MySQL; of plain columns none is.
-            raise error(ER_NON_UNIQ, f"Column '{node.name}' in {clause} is ambiguous", position=position_of(node))
+        if name in binder.shared:
+            raise self.scope.ambiguous(node.name, position_of(node), clause)
         of_several = binder.aliases.get(name, selected.get(name)) if name and self.scope.is_ambiguous(name) else None
         return binder.bind(node) if of_several is None else of_several
 
@@ -288,6 +291,7 @@ class SelectBinder:
     def _bind_groups(self, group: exp.Group, items: list[tuple[str, Expr]]) -> None:
         binder = self._binder("group statement")
         binder.aliases = _aliases(self.node, items)
+        binder.shared = _shared_names(items)
         selected = self._selected_of_several(items)
         for node in group.expressions:
             expr = self._key(node, items, selected, binder, "group statement")
@@ -456,13 +460,14 @@ class SelectBinder:
         """
         keys: list[OrderKey] = []
         hidden: list[tuple[PlanColumn, Expr]] = []
+        items = {} if selected is None else self._read_by_subqueries(selected)
         for i, key in enumerate(order):
             if isinstance(key.expr, Const):
                 continue
             if key.expr in exprs:
                 keys.append(OrderKey(cols[exprs.index(key.expr)].ref(), key.desc))
                 continue
-            expr = key.expr if selected is None else _above(key.expr, selected)
+            expr = key.expr if selected is None else _above(key.expr, selected, items)
             if selected is not None and columns(expr) & read:
                 raise error(
                     3065,
@@ -474,14 +479,45 @@ class SelectBinder:
             keys.append(OrderKey(col.ref(), key.desc))
         return keys, hidden
 
+    def _read_by_subqueries(self, selected: Mapping[Expr, Column]) -> dict[int, Column]:
+        """The columns of a select list by the ids under which subqueries read what they are."""
+        out: dict[int, Column] = {}
+        for expr, column in selected.items():
+            if isinstance(expr, Column):
+                out[expr.id] = column
+            elif expr in self.scope.named:
+                out[self.scope.named[expr].id] = column
+        return out
 
-def _above(expr: Expr, selected: Mapping[Expr, Column]) -> Expr:
-    """An expression over the columns of a select list, where it has parts that are items."""
+
+def _above(expr: Expr, selected: Mapping[Expr, Column], items: Mapping[int, Column]) -> Expr:
+    """An expression over the columns of a select list, where it has parts that are items; `items` are these by the ids
+    under which subqueries read them."""
     if expr in selected:
         return selected[expr]
     if isinstance(expr, (Call, Subquery)):
-        return replace(expr, args=tuple(_above(a, selected) for a in expr.args))
-    return expr
+        expr = replace(expr, args=tuple(_above(a, selected, items) for a in expr.args))
+    return _reading(expr, items) if isinstance(expr, Subquery) else expr
+
+
+def _reading(subquery: Subquery, columns: Mapping[int, Column]) -> Subquery:
+    """The subquery with other columns in the place of those that it reads of a query around it."""
+    if not subquery.outer & columns.keys():
+        return subquery
+
+    def instead(expr: Expr) -> Expr:
+        match expr:
+            case Column():
+                return columns.get(expr.id, expr)
+            case Subquery():
+                return _reading(expr, columns)
+        return expr
+
+    def within(node: Node) -> Node:
+        return map_exprs(with_children(node, within), lambda e: transform(e, instead))
+
+    outer = frozenset(columns[i].id if i in columns else i for i in subquery.outer)
+    return replace(subquery, plan=within(plan_of(subquery)), outer=outer)
 
 
 def _qualifiers(node: exp.Column) -> tuple[str, ...]:
@@ -510,7 +546,9 @@ def _aliases(node: exp.Select, items: Sequence[tuple[str, Expr]]) -> dict[str, E
             position = -1
             break
         if isinstance(item, exp.Alias):
-            out.setdefault(item.alias.casefold(), items[position][1])
+            key, expr = item.alias.casefold(), items[position][1]
+            if isinstance(out.setdefault(key, expr), Column) and not isinstance(expr, Column):
+                out[key] = expr
         position += 1
     if position < 0:
         # With a star, positions shift: match the aliases from the names alone.
@@ -519,6 +557,22 @@ def _aliases(node: exp.Select, items: Sequence[tuple[str, Expr]]) -> dict[str, E
             if name.casefold() in aliased:
                 out.setdefault(name.casefold(), expr)
     return out
+
+
+def _shared_names(items: Sequence[tuple[str, Expr]]) -> frozenset[str]:
+    """The names that columns of a select list have which are not the same; an expression before the second of them
+    would be what is meant."""
+    first: dict[str, Expr] = {}
+    shared: set[str] = set()
+    for name, expr in items:
+        key = name.casefold()
+        before = first.setdefault(key, expr)
+        if before != expr and isinstance(before, Column):
+            if isinstance(expr, Column):
+                shared.add(key)
+            elif key not in shared:
+                first[key] = expr
+    return frozenset(shared)
 
 
 def ordinal(node: exp.Expression, count: int, clause: str) -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from coprocessor.convert import converter
@@ -121,9 +122,21 @@ def _time_of(now: dt.datetime) -> dt.timedelta:
     return dt.timedelta(hours=now.hour, minutes=now.minute, seconds=now.second, microseconds=now.microsecond)
 
 
+@contextmanager
+def storing(session: Session, *, ignore: bool = False) -> Iterator[None]:
+    """While it lasts, a query that is planned or begun is one whose rows are stored."""
+    session.storing = "ignore" if ignore else "strict"
+    try:
+        yield
+    finally:
+        session.storing = ""
+
+
 def environment(session: Session, params: tuple[object, ...], *, writing: bool = False, ignore: bool = False) -> Env:
     """Returns the environment of one execution; IGNORE makes warnings of the errors that strict mode has."""
     variables = session.variables
+    writing = writing or session.storing != ""
+    ignore = ignore or session.storing == "ignore"
     return Env(
         params=params,
         context=StatementContext(session),

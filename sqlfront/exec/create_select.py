@@ -27,6 +27,7 @@ from sqlfront.catalog.column_types import quote_text, type_text
 from sqlfront.catalog.describe import default_text, now_text, quote_name
 from sqlfront.catalog.model import Column, Table
 from sqlfront.errors import ER_PARSE, error
+from sqlfront.exec.context import storing
 from sqlfront.exec.ddl import execute_definition
 from sqlfront.exec.dml import insert_of
 from sqlfront.exec.statement import bind_context, make_query
@@ -127,17 +128,21 @@ class RowsSource:
         """How many rows the query has given."""
         self._made = made
         self._session, self._params = session, tuple(params)
-        self._executable, _ = make_query(session, parsed, query, params)
+        with storing(session):
+            self._executable, _ = make_query(session, parsed, query, params)
+        self._ignore = False
 
     def fill(self, table: Table, duplicates: str) -> int:
         """Inserts the rows as one statement; returns how many rows were affected."""
         names, types = [m.name for m in self._made], [m.type for m in self._made]
+        self._ignore = duplicates == "ignore"
         change = insert_of(self._session, table, table.name, names, types, duplicates)
         return change.run_rows(self._session, self._rows).affected_rows
 
     def _rows(self) -> Iterator[Row]:
         self.count = 0
-        result = self._executable.run(self._session, self._params)
+        with storing(self._session, ignore=self._ignore):
+            result = self._executable.run(self._session, self._params)
         try:
             for batch in result.fetch():
                 self.count += len(batch)
@@ -282,9 +287,11 @@ def _fill(
     names: list[str],
 ) -> int:
     """Puts the query's rows in as a bulk load does; returns how many there were."""
-    executable, _ = make_query(session, parsed, query, params)
+    with storing(session):
+        executable, _ = make_query(session, parsed, query, params)
     told = session.warnings
-    result = executable.run(session, tuple(params))
+    with storing(session):
+        result = executable.run(session, tuple(params))
     try:
         source = Source(names, None, _chunks(result))
         count = append_rows(session.database, session, f"{table.db}.{table.name}", lambda _: source)

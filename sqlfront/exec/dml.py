@@ -103,11 +103,11 @@ def insert_of(
 
 
 def rows_of(
-    session: Session, query: DirectQuery | ResidualQuery, reader: Reader, params: tuple[Any, ...]
+    session: Session, query: DirectQuery | ResidualQuery, reader: Reader, params: tuple[Any, ...], *, ignore: bool
 ) -> Iterator[Row]:
-    """The rows of a compiled query, read by a transaction's own reader."""
+    """The rows, to be stored with or without IGNORE, of a compiled query; read by a transaction's own reader."""
     if isinstance(query, DirectQuery):
-        env = environment(session, params)
+        env = environment(session, params, writing=True, ignore=ignore)
         pushing = session.pushing(env)
         warned = len(session.warnings)
         try:
@@ -119,7 +119,8 @@ def rows_of(
         finally:
             if pushing is not None:
                 pushing.close()
-    result = query.run_at(session, params, reader)
+    env = environment(session, params, writing=True, ignore=ignore)
+    result = Result(query.columns, query.source_at(session, env, reader))
     try:
         for batch in result.fetch():
             yield from batch
@@ -129,7 +130,12 @@ def rows_of(
 
 def compile_source(session: Session, node: Node) -> DirectQuery | ResidualQuery:
     """Compiles a query whose rows a change takes in."""
-    root = optimize(node, session.database.statistics, remote=session.storage.push_down is not None)
+    remote = session.storage.push_down is not None
+    root = optimize(node, session.database.statistics, remote=remote)
+    if remote:
+        from sqlfront.plan.push_down import kept_here
+
+        root = kept_here(root)
     plan = QueryPlan(root, tuple(c.name for c in root.cols))
     query = compile_query(plan, session.variables.zone)
     if isinstance(query, PointQuery):
@@ -301,7 +307,8 @@ class _InsertRun:
         change = self.change
         if change.query is not None:
             # Read to the end before the first row is written: the table may be its own source.
-            rows = rows_of(self.session, change.query, self.writer.reader, self.params)
+            reader, ignore = self.writer.reader, change.plan.ignore
+            rows = rows_of(self.session, change.query, reader, self.params, ignore=ignore)
             if change.items:
                 rows = (tuple([item(row, self.env) for item in change.items]) for row in rows)
             return list(self.env.quota.rows(rows))
@@ -721,7 +728,8 @@ class JoinedChange:
             for t in self.plan.targets
         ]
         reader = writers[0].reader
-        found = list(env.quota.rows(rows_of(session, self.query, reader, params)))
+        rows = rows_of(session, self.query, reader, params, ignore=self.plan.ignore)
+        found = list(env.quota.rows(rows))
         affected = 0
         for target, writer in zip(self.plan.targets, writers, strict=True):
             # Every target reads its rows as the query did: at the first writer's timestamp.

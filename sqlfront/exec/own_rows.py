@@ -6,6 +6,10 @@ in between is still there at the snapshot, and one that such a change has made i
 once, as it was written here or as the snapshot has it; so must an index. Before one is read at the snapshot, the
 entries of the written rows are put right by shades: what the snapshot has of them goes, what they have now comes.
 
+A unique key can then have two rows: one that the snapshot has and somebody else has deleted since, and one written here
+with the key that was free again. The entries of both then have the form with the handle in the key, in whose order they
+are read.
+
 Optimistic transactions need none of that: they write over their snapshot.
 """
 
@@ -13,7 +17,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from coprocessor.codec.keys import prefix_next
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from coprocessor.schema import IndexSchema
     from coprocessor.table import TableCodec
     from kvstore.client.api import Reader, Transaction
@@ -24,7 +32,7 @@ def show_own_rows(reader: Reader, codec: TableCodec, index: IndexSchema) -> None
     if not getattr(reader, "pessimistic", False):
         return
     txn = cast("Transaction", reader)
-    start, end = codec.index_range(index)
+    start, _ = codec.index_range(index)
     if not txn.is_dirty or txn.is_shaded(start):
         return
     own = dict(txn.dirty(*codec.record_range))
@@ -44,8 +52,57 @@ def show_own_rows(reader: Reader, codec: TableCodec, index: IndexSchema) -> None
             come[key] = value
     shades = dict.fromkeys(gone) | come
     if own and index.unique:
-        # a key that a written row had meanwhile may be another row's at the snapshot
-        hidden = [key for key, value in txn.dirty(start, end) if value is None and key not in shades]
-        record_of = codec.index_record_key(index)
-        shades |= {key: value for key, value in txn.before(hidden).items() if record_of(key, value) not in own}
+        shades |= _shared_keys(txn, codec, index, own, shades)
     txn.shade(start, shades)
+
+
+def _shared_keys(
+    txn: Transaction,
+    codec: TableCodec,
+    index: IndexSchema,
+    own: Mapping[bytes, bytes | None],
+    shades: Mapping[bytes, bytes | None],
+) -> dict[bytes, bytes | None]:
+    """The shades of a unique index's keys that a written row had meanwhile, or has now, and at the snapshot another."""
+    written = txn.dirty(*codec.index_range(index))
+    hidden = {key for key, value in written if value is None and key not in shades}
+    record_of, decode = codec.index_record_key(index), codec.key_decoder()
+    there = txn.before([*hidden, *(key for key, value in shades.items() if value is not None)])
+    out: dict[bytes, bytes | None] = {}
+    shared: dict[bytes, bytes] = {}
+    for key, value in there.items():
+        record = record_of(key, value)
+        if record in own:
+            continue
+        if key in hidden:
+            out[key] = value
+        else:
+            shared[record] = key
+    for record, value in txn.before(shared).items():
+        key = shared[record]
+        entry = shades[key]
+        assert entry is not None, key
+        mine = record_of(key, entry)
+        now = own[mine]
+        assert now is not None, mine
+        out[key] = None
+        for each, row in ((record, value), (mine, now)):
+            handle = codec.handle_of_key(each)
+            twin, entry, _ = codec.index_key_value(index, decode(each, row), handle, handle_in_key=True)
+            out[twin] = entry
+    return out
+
+
+def with_twins(reader: Reader, points: list[bytes]) -> list[bytes]:
+    """The keys that are looked up in a unique index, ascending, and behind each those of the rows that share it in what
+    a transaction reads; the index is shaded."""
+    if not getattr(reader, "pessimistic", False):
+        return points
+    txn = cast("Transaction", reader)
+    if not txn.is_dirty:
+        return points
+    out: list[bytes] = []
+    for key in points:
+        out.append(key)
+        out.extend(twin for twin, value in txn.dirty(key + b"\0", prefix_next(key)) if value is not None)
+    return out

@@ -19,7 +19,8 @@ from coprocessor.env import Env
 from coprocessor.expr import Call, Column, Const, Context, Expr, Param, Subquery, columns, walk
 from coprocessor.functions.inference import collate_type
 from coprocessor.functions.json_table import ROW_SEPARATOR
-from coprocessor.types import BIGINT
+from coprocessor.functions.telling import tells
+from coprocessor.types import BIGINT, BOOL
 from sqlfront.errors import unsupported
 from sqlfront.plan.nodes import (
     Aggregate,
@@ -108,19 +109,21 @@ class _Block:
         return " ".join(parts)
 
 
-def print_query(root: Node, *, padded: frozenset[int] | None = None, wide: bool = False) -> PrintedQuery:
-    """Prints the plan; `wide` is `duck_expr.Printer`'s.
+def print_query(
+    root: Node, *, padded: frozenset[int] | None = None, wide: bool = False, telling: bool = False
+) -> PrintedQuery:
+    """Prints the plan; `wide` and `telling` are `duck_expr.Printer`'s.
 
     `padded` are the ids of scanned columns whose text values may end in a space; None tells that no text does.
     """
-    printer = _PlanPrinter(padded, wide)
+    printer = _PlanPrinter(padded, wide, telling)
     sql = printer.query(root)
     return PrintedQuery(sql, printer.relations, printer.expr.params, printer.expr.udfs)
 
 
 class _PlanPrinter:
-    def __init__(self, padded: frozenset[int] | None, wide: bool) -> None:
-        self.expr = Printer(subquery=self._subquery, pad_safe=padded is not None, wide=wide)
+    def __init__(self, padded: frozenset[int] | None, wide: bool, telling: bool) -> None:
+        self.expr = Printer(subquery=self._subquery, pad_safe=padded is not None, wide=wide, telling=telling)
         self._padded = padded or frozenset()
         self._trimmed: set[int] = set()
         self.expr.trimmed = self._trimmed
@@ -145,7 +148,7 @@ class _PlanPrinter:
                 return _Block(f"(SELECT unnest({pieces})) AS {self._alias(node.cols)}")
             case Filter():
                 block = self._at(node.child, _WHERE)
-                block.where += [self._conjunct(c) for c in node.conds]
+                block.where += self._conjuncts(node.conds)
                 return block
             case Project():
                 return self._project(node)
@@ -184,8 +187,14 @@ class _PlanPrinter:
         names = ", ".join(f"c{c.id}" for c in cols) or "one"
         return f"q{self._aliases}({names})"
 
-    def _conjunct(self, cond: Expr) -> str:
-        return f"({self.expr.condition(cond)})"
+    def _conjuncts(self, conds: Sequence[Expr]) -> list[str]:
+        """Conditions that all have to hold; one that tells something is computed where those without do."""
+        if self.expr.telling and len(conds) > 1:
+            quiet = [c for c in conds if not tells(c)]
+            told = [c for c in conds if tells(c)]
+            if told:
+                conds = [*quiet, Call("and", (*quiet, *told), BOOL)]
+        return [f"({self.expr.condition(c)})" for c in conds]
 
     # Sources
 
@@ -201,7 +210,7 @@ class _PlanPrinter:
         names = ", ".join(f"c{c.id}" for c in node.cols)
         block = _Block(f"{_MARK}{name}{_MARK} AS {name}({names})")
         if isinstance(node, Scan) and node.left:
-            block.where = [self._conjunct(c) for c in node.left]
+            block.where = self._conjuncts(node.left)
             block.stage = _WHERE
         return block
 
@@ -223,7 +232,7 @@ class _PlanPrinter:
             if node.kind == "inner":
                 return _Block(f"{left} CROSS JOIN {right}")
             return _Block(f"{left} LEFT JOIN {right} ON TRUE")
-        on = " AND ".join(self._conjunct(c) for c in node.on)
+        on = " AND ".join(self._conjuncts(node.on))
         return _Block(f"{left} {'LEFT' if node.kind == 'left' else 'INNER'} JOIN {right} ON {on}")
 
     def _operand(self, node: Node, *, nested: bool = False) -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from coprocessor.duck import query_errors
 from coprocessor.errors import CoprocessorError, Unsupported
 from coprocessor.evaluate import Env
-from coprocessor.expr import Column, Const, Expr, Param, walk
+from coprocessor.expr import Call, Column, Const, Expr, Param, Subquery, walk
+from coprocessor.functions.telling import call_tells
 from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Reader
 from sqlfront.errors import ER_SUBQUERY_NO_1_ROW, error
@@ -36,6 +37,7 @@ from sqlfront.plan.nodes import (
     Scan,
     Virtual,
     node_exprs,
+    plan_of,
     walk_nodes,
 )
 from sqlfront.result import ListSource, Result, ResultColumn, Row
@@ -224,16 +226,17 @@ class ResidualQuery:
         self.padded_literals = any(_ends_in_space(e) for n in walk_nodes(plan.root) for e in node_exprs(n))
         self._lookups: dict[int, Lookup] | None = None
         self._columnar: dict[str, Scan] | None = None
-        self._printed: dict[tuple[frozenset[int] | None, bool], PrintedQuery] = {}
+        self._printed: dict[tuple[frozenset[int] | None, bool, bool], PrintedQuery] = {}
         self._readers: dict[str, ScanReader] = {}
         self._push_readers: dict[str, PushReader] = {}
 
-    def printed(self, padded: frozenset[int] | None, *, wide: bool) -> PrintedQuery:
-        """The query as DuckDB's; `padded` and `wide` are `print_query`'s."""
-        key = (padded, wide)
+    def printed(self, padded: frozenset[int] | None, *, wide: bool, telling: bool = False) -> PrintedQuery:
+        """The query as DuckDB's; `padded`, `wide` and `telling` are `print_query`'s."""
+        key = (padded, wide, telling)
         found = self._printed.get(key)
         if found is None:
-            found = self._printed[key] = print_query(self.plan.root, padded=padded, wide=wide)
+            found = print_query(self.plan.root, padded=padded, wide=wide, telling=telling)
+            self._printed[key] = found
         return found
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
@@ -383,6 +386,8 @@ class DuckSource:
         push_down = session.storage.push_down if may_compute_whole(session) else None
         if push_down is None or reader is None or pushing is None:
             return None
+        if self._env.writing and _tells(self._query.plan.root):
+            return None  # a store would not
         plan = self._query.whole
         return None if plan is None else plan.ask(session, push_down, pushing, self._env, reader)
 
@@ -527,7 +532,7 @@ class DuckSource:
 
     def _start(self) -> None:
         """Starts the query in DuckDB; a decimal overflow makes it go on in the next form that can hold the numbers."""
-        printed = self._query.printed(self._padded, wide=self._wide)
+        printed = self._query.printed(self._padded, wide=self._wide, telling=self._env.writing)
         params = printed.values(self._env)
         try:
             if self._columnar and self._view is None:
@@ -642,6 +647,12 @@ def _goes_along(scan: Scan) -> bool:
 def _ends_in_space(expr: Expr) -> bool:
     return any(isinstance(p, Param) or (isinstance(p, Const) and str(p.value).endswith(" ")) for p in walk(expr)
                if isinstance(p, (Const, Param)) and p.type.is_text)  # fmt: skip
+
+
+def _tells(root: Node) -> bool:
+    """Whether a query may have something to tell of the values that it meets."""
+    parts = [part for node in walk_nodes(root) for expr in node_exprs(node) for part in walk(expr)]
+    return any(_tells(plan_of(p)) if isinstance(p, Subquery) else isinstance(p, Call) and call_tells(p) for p in parts)
 
 
 def _streams(node: Node) -> bool:

@@ -24,7 +24,7 @@ from coprocessor.types import FieldType, Tp
 from kvstore.client.api import Chunk, Reader
 from kvstore.errors import Cancelled
 from kvstore.mvcc.chunks import pairs_of
-from sqlfront.exec.own_rows import show_own_rows
+from sqlfront.exec.own_rows import show_own_rows, with_twins
 from sqlfront.plan.access import Access
 from sqlfront.plan.nodes import HANDLE_OFFSET, Scan
 
@@ -158,6 +158,8 @@ class ScanReader:
             show_own_rows(reader, self.codec, self.access.index.schema)
         if self.access.point:
             keys = self._keys.points(env)
+            if self.access.index is not None:
+                keys = with_twins(reader, keys)
             if len(keys) == 1:
                 value = reader.get(keys[0])
                 return iter(() if value is None else (Chunk(keys, [value]),))

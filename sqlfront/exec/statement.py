@@ -199,7 +199,12 @@ def plan_query(session: Session, ctx: BindContext, statement: parse.Query) -> Qu
         root = Limit(root, Const(session.variables.select_limit, t.UBIGINT), None)
     # What a query locks it reads by keys.
     remote = session.storage.push_down is not None and plan.lock is None
-    return replace(plan, root=optimize(root, session.database.statistics, remote=remote))
+    root = optimize(root, session.database.statistics, remote=remote)
+    if remote and session.storing:
+        from sqlfront.plan.push_down import kept_here
+
+        root = kept_here(root)
+    return replace(plan, root=root)
 
 
 def _depends_on_size(executable: Executable) -> bool:

@@ -54,6 +54,8 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     hints: dict[str, str] = {}
     if TokenType.HINT in kinds:
         tokens, hints = hide_hints(tokens)
+    if TokenType.NULLSAFE_EQ in kinds and not _COMPARISON.isdisjoint(kinds):
+        tokens = _with_parentheses_kept(tokens)
     _quiet.here.parsing = True
     try:
         trees = dialect().parser().parse(list(tokens), text)
@@ -75,15 +77,35 @@ def parse_tree(tokens: Sequence[Token], text: str) -> exp.Expression | None:
     return tree
 
 
-_EQUALITY = frozenset({TokenType.EQ, TokenType.NEQ})
+_EQUALITY = frozenset({TokenType.EQ, TokenType.NEQ, TokenType.NULLSAFE_EQ})
 _COMPARISON = frozenset({TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE})
+_LISTS = frozenset({TokenType.COMMA, TokenType.SELECT})
 _COMPARED = (exp.LT, exp.LTE, exp.GT, exp.GTE)
+
+
+def _with_parentheses_kept(tokens: Sequence[Token]) -> list[Token]:
+    """Doubles the parentheses around a comparison behind <=>: sqlglot puts one pair around any, written or not."""
+    twice: set[int] = set()
+    open_: list[tuple[int, set[TokenType]]] = []
+    for i, token in enumerate(tokens):
+        if token.token_type == TokenType.L_PAREN:
+            open_.append((i, set()))
+        elif token.token_type == TokenType.R_PAREN and open_:
+            start, inside = open_.pop()
+            behind = start > 0 and tokens[start - 1].token_type == TokenType.NULLSAFE_EQ
+            if behind and not _COMPARISON.isdisjoint(inside) and _LISTS.isdisjoint(inside):
+                twice |= {start, i}
+        elif open_:
+            open_[-1][1].add(token.token_type)
+    return [token for i, token in enumerate(tokens) for _ in range(1 + (i in twice))]
 
 
 def group_comparisons(tree: exp.Expression) -> None:
     """Makes (a = b) < c of a = b < c, which is a = (b < c) to sqlglot: all comparisons bind alike, from the left."""
-    for node in list(tree.find_all(exp.EQ, exp.NEQ)):
+    for node in list(tree.find_all(exp.EQ, exp.NEQ, exp.NullSafeEQ)):
         behind = node.expression
+        if isinstance(node, exp.NullSafeEQ) and isinstance(behind, exp.Paren):
+            behind = behind.this  # parentheses of sqlglot's own, around those that were written
         if not isinstance(behind, _COMPARED):
             continue
         if isinstance(node.parent, (exp.Update, exp.OnConflict)) and node.arg_key == "expressions":

@@ -14,6 +14,7 @@ from dataclasses import replace
 from coprocessor.codec.collation import needs_restored_data
 from coprocessor.dag.expressions import can_group_by, can_push, can_push_agg
 from coprocessor.expr import Agg, Column, Const, Context, Expr, OrderKey, Subquery, columns, transform, walk
+from coprocessor.functions.telling import tells
 from coprocessor.types import BIGINT
 from sqlfront.plan.nodes import (
     HANDLE_OFFSET,
@@ -28,6 +29,8 @@ from sqlfront.plan.nodes import (
     Scan,
     Sort,
     map_exprs,
+    node_exprs,
+    plan_of,
     with_children,
 )
 from sqlfront.plan.path_order import path_direction
@@ -72,6 +75,25 @@ def unpushed(node: Node) -> Node:
         return expr
 
     return map_exprs(with_children(node, unpushed), lambda e: transform(e, inner))
+
+
+def kept_here(node: Node) -> Node:
+    """Returns the plan with what may tell something of its values taken back from the store, which would not: for a
+    statement that stores its rows."""
+    match node:
+        case Scan(pushed=Pushed()) if any(map(tells, node.where)):
+            return replace(node, pushed=None, in_order=None)
+        case Scan(pushed=Pushed() as pushed) if any(tells(key.expr) for key in pushed.keys):
+            return replace(node, pushed=replace(pushed, keys=(), count=None, offset=None))
+        case Aggregate() if node.pushed and any(map(tells, (*node_exprs(node), *node_exprs(node.child)))):
+            return with_children(replace(node, pushed=""), kept_here)
+    if isinstance(node, Aggregate) and any(map(tells, (*node_exprs(node), *node_exprs(node.child)))):
+        node = replace(node, ends=())
+
+    def inner(expr: Expr) -> Expr:
+        return replace(expr, plan=kept_here(plan_of(expr))) if isinstance(expr, Subquery) else expr
+
+    return map_exprs(with_children(node, kept_here), lambda e: transform(e, inner))
 
 
 # Conditions
