@@ -99,7 +99,7 @@ def _keyed(key: str, ft: FieldType) -> str:
 
 
 _NAME = re.compile(r"c\d+|_shared\d+")
-_HAND_ON = frozenset({"if", "ifnull", "coalesce", "nullif", "lower", "upper"})
+_HAND_ON = frozenset({"case", "concat", "if", "ifnull", "coalesce", "nullif", "lower", "upper"})
 """Functions that end as one of their arguments does."""
 _CONDITIONAL = frozenset({"case", "if", "ifnull", "coalesce", "nullif", "and", "or", "xor"})
 _ARGUMENTS_ONCE = frozenset(
@@ -126,6 +126,11 @@ _ARGUMENTS_ONCE = frozenset(
     }
 )
 """Functions whose forms evaluate an argument once at most, those that are conditional not without need."""
+
+
+def _cuts(cast: Call) -> bool:
+    """Whether a cast to text may leave the end of a text out."""
+    return cast.type.flen >= 0 and not 0 <= cast.args[0].type.flen <= cast.type.flen
 
 
 class Printer:
@@ -278,7 +283,7 @@ class Printer:
                 return not str(expr.value).endswith(" ")
             case Agg():
                 return expr.func in ("min", "max", "any_value") and self.is_trimmed(expr.args[0])
-            case Call() if expr.func in _HAND_ON or expr.func == "cast":
+            case Call() if expr.func in _HAND_ON or (expr.func == "cast" and not _cuts(expr)):
                 texts = [arg for arg in expr.args if arg.type.is_string]
                 return all(self.is_trimmed(text) for text in texts)
             case _:

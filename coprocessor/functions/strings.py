@@ -503,19 +503,37 @@ def _regexp_kernel(call: Call) -> Kernel:
     return regexp
 
 
-_SAFE_REGEXP = re.compile(r"[\w\s.^$|()*+?,{}\-\[\]/@:;<>=!&%#~'\"]*", re.ASCII)
+_SAFE_REGEXP = re.compile(r"(?:[\w\s.^$|()*+?,{}\-\[\]/@:;<>=!&%#~'\"]|\\[.^$|()*+?{}\-\[\]/\\])*", re.ASCII)
+_UNSAFE_REGEXP = re.compile(r"\(\?(?!:)|\[:|[*+?}]\+|\{,|\{\d*,?\d{4}")
+"""Look-arounds and flags, classes by name, possessive quantifiers, and counts that RE2 refuses or reads as text."""
+
+
+def _plain_regexp(call: Call) -> str | None:
+    """The constant pattern of a call, where RE2 finds what the closure finds but for `$` before a last newline."""
+    pattern = call.args[1]
+    if not isinstance(pattern, Const) or not isinstance(pattern.value, str):
+        return None
+    text = pattern.value
+    if not _SAFE_REGEXP.fullmatch(text) or _UNSAFE_REGEXP.search(text) or is_ci(collate_type(call.args[:2]).collate):
+        return None
+    compile_regexp(text, 0)
+    return text
+
+
+def _unless_line_end(p: DuckPrinter, call: Call, pattern: str, form: str, closure: Callable[[], str]) -> str:
+    """`form`, and the closure for texts that end with a newline where the pattern has a `$`."""
+    if "$" not in pattern:
+        return form
+    return f"CASE WHEN suffix({p.value(call.args[0])}, chr(10)) THEN {closure()} ELSE {form} END"
 
 
 def _regexp_duck(p: DuckPrinter, call: Call) -> str | None:
-    """RE2 for constant patterns of plain syntax; look-arounds, classes by name and escapes go to the closure."""
-    pattern = call.args[1]
-    if len(call.args) > 2 or not isinstance(pattern, Const) or not isinstance(pattern.value, str):
+    """RE2 for constant patterns of plain syntax; the others go to the closure."""
+    pattern = _plain_regexp(call) if len(call.args) == 2 else None
+    if pattern is None:
         return None
-    text = pattern.value
-    if not _SAFE_REGEXP.fullmatch(text) or "(?" in text or "[:" in text or is_ci(collate_type(call.args[:2]).collate):
-        return None
-    compile_regexp(text, 0)
-    return f"regexp_matches({p.value(call.args[0])}, {p.value(pattern)})"
+    form = f"regexp_matches({p.value(call.args[0])}, {p.value(call.args[1])})"
+    return _unless_line_end(p, call, pattern, form, lambda: f"{p.udf(call)} = 1")
 
 
 add(Function("regexp", 2, 2, _regexp_infer(2, BOOL), SUBJECT, kernel=_regexp_kernel, duck=_regexp_duck, duck_bool=True,
@@ -532,12 +550,15 @@ def _regexp_substr_kernel(call: Call) -> Kernel:
     return substr
 
 
+_OUT_OF_BOUNDS = "Index out of bounds in regular expression search."
+
+
 def _nth_match(
     call: Call, s: str, pattern: str, position: int, occurrence: int, match_type: str
 ) -> re.Match[str] | None:
     regexp = compile_regexp(pattern, _match_flags(call, match_type))
     if position < 1 or position > len(s) + 1:
-        raise InvalidArgument("Index out of bounds in regular expression search.", code=3686)
+        raise InvalidArgument(_OUT_OF_BOUNDS, code=3686)
     for i, found in enumerate(regexp.finditer(s, position - 1), 1):
         if i >= max(occurrence, 1):
             return found
@@ -555,8 +576,11 @@ def _regexp_instr_kernel(call: Call) -> Kernel:
 def _regexp_replace_kernel(call: Call) -> Kernel:
     def replace(s: str, pattern: str, new: str, position: int = 1, occurrence: int = 0, match_type: str = "") -> str:
         regexp = compile_regexp(pattern, _match_flags(call, match_type))
-        template = re.sub(r"\\(?!\d)", "", new)
-        template = re.sub(r"[$\\](\d)", r"\\g<\1>", template)
+        if _last_group(new) > regexp.groups:
+            if _nth_match(call, s, pattern, position, occurrence, match_type) is None:
+                return s
+            raise InvalidArgument(_OUT_OF_BOUNDS, code=3686)
+        template = _template(new, r"\\g<\1>")
         if occurrence == 0:
             return s[: position - 1] + regexp.sub(template, s[position - 1 :])
         found = _nth_match(call, s, pattern, position, occurrence, match_type)
@@ -565,12 +589,39 @@ def _regexp_replace_kernel(call: Call) -> Kernel:
     return replace
 
 
+def _template(new: str, group: str) -> str:
+    """What to put in the place of a match, with `group` for each `$n`; a backslash alone is nothing."""
+    return re.sub(r"[$\\](\d)", group, re.sub(r"\\(?!\d)", "", new))
+
+
+def _last_group(new: str) -> int:
+    """The highest group that stands in a replacement."""
+    return max(map(int, re.findall(r"[$\\](\d)", new)), default=0)
+
+
+def _regexp_replace_duck(p: DuckPrinter, call: Call) -> str | None:
+    """RE2 where all matches are replaced, by text that is constant. Not where the pattern finds nothing between two
+    characters: RE2 doesn't look for that behind a match.
+    """
+    pattern = _plain_regexp(call) if len(call.args) == 3 else None
+    new = call.args[2]
+    if pattern is None or not isinstance(new, Const) or not isinstance(new.value, str):
+        return None
+    regexp = compile_regexp(pattern, 0)
+    if regexp.search("") or _last_group(new.value) > regexp.groups:
+        return None
+    text, found = p.value(call.args[0]), p.value(call.args[1])
+    template = p.string(_template(new.value, r"\\\1"))
+    form = f"regexp_replace({text}, {found}, {template}, 'g')"
+    return _unless_line_end(p, call, pattern, form, lambda: p.udf(call))
+
+
 add(Function("regexp_substr", 2, 5, _regexp_infer(2, TEXT, BIGINT, BIGINT, TEXT), SUBJECT,
              kernel=_regexp_substr_kernel, tipb="RegexpSubstrUTF8Sig"))  # fmt: skip
 add(Function("regexp_instr", 2, 6, _regexp_infer(2, BIGINT, BIGINT, BIGINT, BIGINT, TEXT), SUBJECT,
              kernel=_regexp_instr_kernel, tipb="RegexpInStrUTF8Sig"))  # fmt: skip
 add(Function("regexp_replace", 3, 6, _regexp_infer(3, TEXT, BIGINT, BIGINT, TEXT), SUBJECT,
-             kernel=_regexp_replace_kernel, tipb="RegexpReplaceUTF8Sig"))  # fmt: skip
+             kernel=_regexp_replace_kernel, duck=_regexp_replace_duck, tipb="RegexpReplaceUTF8Sig"))  # fmt: skip
 
 
 # --- quoting and sound --------------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ class _PlanPrinter:
         self._padded = padded or frozenset()
         self._trimmed: set[int] = set()
         self.expr.trimmed = self._trimmed
+        self._trimmed_ctes: dict[int, list[bool]] = {}
         self.relations: dict[str, Relation] = {}
         self._aliases = 0
 
@@ -169,6 +170,8 @@ class _PlanPrinter:
             case SetOp():
                 return self._set_operation(node)
             case CteRef():
+                ends = self._trimmed_ctes.get(node.cte_id, ())
+                self._trimmed.update(c.id for c, trimmed in zip(node.cols, ends, strict=False) if trimmed)
                 return _Block(f"cte{node.cte_id} AS {self._alias(node.cols)}")
             case With():
                 return self._with(node)
@@ -473,6 +476,7 @@ class _PlanPrinter:
         names = ", ".join(f"c{c.id}" for c in cte.cols)
         body = self.query(cte.plan)
         if cte.step is None:
+            self._trimmed_ctes[cte.id] = [c.id in self._trimmed for c in cte.plan.cols]
             return f"cte{cte.id}({names}) AS ({body})"
         # DuckDB computes a subquery without columns of the outer query once an iteration, its cte the last one's rows.
         enough = "NULL" if cte.enough is None else self.expr.value(cte.enough)
