@@ -40,7 +40,6 @@ from sqlfront.errors import (
     ER_BAD_FIELD,
     ER_BAD_TABLE,
     ER_INVALID_GROUP_FUNC_USE,
-    ER_NON_UNIQ,
     ER_WRONG_FIELD_WITH_GROUP,
     DatabaseError,
     error,
