@@ -36,13 +36,13 @@ class ComputedColumns:
         """The virtual columns that an index has."""
         return frozenset(part.offset for part in index.columns) & self.needs.keys()
 
-    def arrays(self, stored: Mapping[int, Any], wanted: frozenset[int]) -> dict[int, Any]:
-        """The arrays of `wanted` virtual columns, beside those of what they are computed from; row by row."""
+    def arrays(self, stored: Mapping[int, Any], wanted: frozenset[int], count: int) -> dict[int, Any]:
+        """The arrays of `wanted` virtual columns of `count` rows, beside those of what they are computed from; row by
+        row."""
         from coprocessor.arrow import column_array, column_values
 
         read = sorted(frozenset().union(*(self.needs[offset] for offset in wanted)))
         values = [column_values(stored[offset], self._types[offset]) for offset in read]
-        count = len(next(iter(stored.values())))
         width = len(self._types)
         made: dict[int, list[Any]] = {offset: [] for offset in wanted}
         row: list[Any] = [None] * width

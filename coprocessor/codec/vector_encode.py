@@ -141,7 +141,7 @@ class BatchEncoder:
         indexes, computed = self.codec.schema.indexes, self.codec.computed
         if computed is not None and record_keys:
             wanted = frozenset().union(*map(computed.of_index, indexes))
-            columns = {**columns, **computed.arrays(columns, wanted)} if wanted else columns
+            columns = {**columns, **computed.arrays(columns, wanted, len(record_keys))} if wanted else columns
         suffixes, in_value = self._handles(record_keys, common=common, unique=any(index.unique for index in indexes))
         return [self._index_run(index, columns, suffixes, in_value) for index in indexes]
 
