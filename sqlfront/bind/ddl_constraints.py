@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias, assert_never
 
 from sqlfront.bind.ddl_tokens import TokenCursor
+from sqlfront.bind.restored import restored
 from sqlfront.catalog import definition as d
 from sqlfront.errors import error
 
@@ -32,7 +33,7 @@ class ConstraintReader(TokenCursor):
         """CHECK (expression) [[NOT] ENFORCED]"""
         self.expect("CHECK")
         text = self.parenthesised()
-        return d.CheckSpec(name, text, self._enforced(), column, position)
+        return d.CheckSpec(name, restored(text), self._enforced(), column, position)
 
     def column_check(self, column: str) -> d.CheckSpec:
         """[CONSTRAINT [name]] CHECK ..., behind a column."""

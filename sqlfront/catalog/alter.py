@@ -47,8 +47,10 @@ from sqlfront.catalog.table_builder import (
     build_index,
     check_auto_increment,
     check_comment,
+    check_default_columns,
     check_dependences,
     check_name,
+    check_no_defaults,
     check_no_dependents,
     column_keys,
     constant_text,
@@ -145,6 +147,7 @@ def plan_alter(
         raise error(1090, "You can't delete all columns with ALTER TABLE; use DROP TABLE instead")
     fix_offsets(final)
     check_auto_increment(final)
+    check_default_columns(final)
     check_actions(final)
     for index, position in step.removed:
         check_index_not_needed(final, index, around.referrers, position)
@@ -410,6 +413,7 @@ class _Step:
         if column.has(Flag.PRI_KEY):
             raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
         check_no_dependents(self.info, column, action.position)
+        check_no_defaults(self.info, column, action.position)
         check_column_not_needed(self.info, column, self.around.referrers, action.position)
         check_no_checks(self.info, column, action.position, alone=True)
         low = column.name.lower()
@@ -437,6 +441,7 @@ class _Step:
         low = column.name.lower()
         if name.lower() != low:
             check_no_dependents(self.info, column, position)
+            check_no_defaults(self.info, column, position)
             check_no_checks(self.info, column, position)
         for index in self.info.indexes:
             for part in index.columns:

@@ -113,7 +113,7 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
         case d.DropView():
             drop_views(catalog, spec, current_db, session.note)
         case d.AlterTable():
-            check_defaults(a.column for a in spec.actions if isinstance(a, d.AddColumn | d.ChangeColumn))
+            _check_new_defaults(catalog, spec, current_db)
             _check_new_columns(catalog, spec, current_db)
             _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)
@@ -142,6 +142,18 @@ def check_new_table(spec: d.CreateTable) -> None:
     check_definition(spec.columns)
     check_defaults(spec.columns)
     spec.checks = checked_definition(spec)
+
+
+def _check_new_defaults(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
+    if any(isinstance(action, d.AddColumn | d.ChangeColumn | d.SetDefault) for action in spec.actions):
+        table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
+        check_changed_defaults(table, spec)
+
+
+def check_changed_defaults(table: Table, spec: d.AlterTable) -> None:
+    """Binds the expressions that columns get as DEFAULT by ALTER TABLE."""
+    changed = [action for action in spec.actions if isinstance(action, d.SetDefault)]
+    check_defaults(_new_columns(spec), [(c.name, c.type) for c in table.visible], changed)
 
 
 def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:

@@ -356,6 +356,8 @@ class _InsertRun:
             row[offset] = filler.default(offset, self.env)
         if auto is not None:
             self._number(row)
+        if filler.late:
+            filler.complete_late(row, self.env)
         if filler.completes:
             filler.complete(row, self.env, number)
         return row
@@ -440,7 +442,7 @@ def _assign(
     """Applies assignments from left to right; each sees what those before it did."""
     seen = list(row)
     for offset, closure in assignments:
-        value = filler.default(offset, env) if closure is None else filler.cast(offset, closure(seen, env), 1)
+        value = filler.default(offset, env, seen) if closure is None else filler.cast(offset, closure(seen, env), 1)
         new[offset] = value
         seen[offset] = value
     return new
@@ -759,7 +761,8 @@ class JoinedChange:
             new = list(old)
             try:
                 for offset, position in target.assigned:
-                    new[offset] = filler.cast(offset, row[position], 1)
+                    given = position >= 0
+                    new[offset] = filler.cast(offset, row[position], 1) if given else filler.default(offset, env, new)
                 new = _touch(target.table, list(old), new, assigned, filler, env)
             except DatabaseError as exc:
                 forgive(session, exc, self.plan.ignore)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from kvstore.errors import KeyExists
-from sqlfront.bind.defaults import check_defaults
 from sqlfront.bind.generated import check_definition
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.alter import AlterPlan, Emptiness, plan_alter
@@ -24,7 +23,7 @@ from sqlfront.catalog.table_builder import check_name, set_key_flags
 from sqlfront.catalog.temporary import TemporaryTables
 from sqlfront.errors import ER_NONUNIQ_TABLE, error
 from sqlfront.exec.create_select import info_text, rows_source
-from sqlfront.exec.ddl import bind_added_checks, check_new_table, execute_definition
+from sqlfront.exec.ddl import bind_added_checks, check_changed_defaults, check_new_table, execute_definition
 from sqlfront.exec.dml import insert_of
 from sqlfront.exec.temporary_rows import LayeredStorage, LayeredTransaction, TemporaryRows
 from sqlfront.result import Result, Row
@@ -223,8 +222,7 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
 def _bind_added(table: Table, spec: d.AlterTable) -> None:
     """Binds the expressions of what is added."""
     new = [action.column for action in spec.actions if isinstance(action, d.AddColumn)]
-    columns = [action.column for action in spec.actions if isinstance(action, d.AddColumn | d.ChangeColumn)]
-    check_defaults(columns)
+    check_changed_defaults(table, spec)
     if any(column.generated is not None for column in new):
         check_definition(new, [(c.name, c.type) for c in table.columns])
     bind_added_checks(table, spec)
