@@ -156,11 +156,11 @@ def plan_alter(
         check_keys(final, partition_columns(final))
     plan.not_null = [i for i in plan.not_null if any(c.id == i for c in final.columns)]
     if plan.rewrite and any(plan.renamed.keys() & map(str.lower, key.parent_columns) for _, _, key in around.referrers):
-        raise unsupported("renaming what foreign keys point to together with a change of type that rewrites rows")
+        raise unsupported("renaming what foreign keys point to together with what rewrites rows")
     if plan.renamed and (plan.new_checks or plan.new_keys):
         raise unsupported("renaming a column together with adding constraints")
-    if plan.rewrite and (plan.rename is not None or {c.id for c in final.columns} != {c.id for c in base.columns}):
-        raise unsupported("changing a type that rewrites rows together with RENAME or other columns")
+    if plan.rewrite and (plan.rename is not None or not {c.id for c in base.columns} <= {c.id for c in final.columns}):
+        raise unsupported("what rewrites rows together with RENAME or DROP COLUMN")
     return plan
 
 
@@ -356,14 +356,12 @@ class _Step:
             raise error(1060, message, position=spec.position)
         if len(self.info.columns) >= COLUMNS_MAX:
             raise error(1117, f"Too many columns (max = {COLUMNS_MAX})", position=spec.position)
-        if spec.auto_increment or spec.type.name == "SERIAL":
-            raise unsupported("ADD COLUMN ... AUTO_INCREMENT", position=spec.position)
-        if spec.generated is not None and spec.generated.stored:
-            raise _unsupported_on_generated("Adding generated stored column through ALTER TABLE", spec.position)
         column = build_column(spec, self.tz, (self.info.charset, self.info.collate))
         self.info.max_col_id += 1
         column.id = self.info.max_col_id
-        if spec.generated is None:
+        if column.has(Flag.AUTO_INCREMENT) or column.default_is_expr or column.generated_stored:
+            self.plan.rewrite |= self.rows.has_rows()  # each row that is there gets a value of its own
+        elif spec.generated is None:
             self._set_origin_default(column)
         self._place(column, action.after, spec.position)
         check_dependences(self.info, column, spec.position)
@@ -374,10 +372,6 @@ class _Step:
     def _set_origin_default(self, column: ColumnInfo) -> None:
         """What rows that are there already have in a new column."""
         ft = field_type(column.type)
-        if column.default_is_expr:
-            if self.rows.has_rows():
-                raise unsupported("ADD COLUMN with an expression as DEFAULT to a table that has rows")
-            return
         if isinstance(column.default, str) and column.default.startswith(NOW_TEXT):
             column.origin_default = _now_text(self.now, ft, self.tz)
             return

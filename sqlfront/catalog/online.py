@@ -16,10 +16,11 @@ interrupt) removes the new indexes again in one more version, as does opening th
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
@@ -77,8 +78,9 @@ def alter_table(
     tz: dt.tzinfo | None,
     note: Note,
     cancel: CancelToken | None = None,
+    env: Callable[[], Env] = Env,
 ) -> tuple[Table, AlterPlan]:
-    """Changes a table; returns it as it is afterwards, and what was done."""
+    """Changes a table; returns it as it is afterwards, and what was done. `env` makes what columns are computed in."""
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
@@ -92,12 +94,12 @@ def alter_table(
         kinds = {_action_of(a) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
         if plan.rewrite and table.parts:
-            raise unsupported("changing a type that rewrites rows, of a partitioned table")
+            raise unsupported("what rewrites the rows of a partitioned table")
         if plan.rewrite and (plan.new_checks or plan.new_keys):
-            raise unsupported("changing a type that rewrites rows together with adding constraints")
+            raise unsupported("what rewrites rows together with adding constraints")
         if plan.rewrite:
             plan.replaced_id = table.id
-            new_id = rewrite_table(catalog, table, plan, Terms(tz, cancel))
+            new_id = rewrite_table(catalog, table, plan, Terms(tz, cancel, env))
             return catalog.schema.table_by_id[new_id], plan
         if plan.asks_of_rows or (plan.dropped_indexes and catalog.hides_first):
             _check_rename(catalog.schema, plan, table, current_db)

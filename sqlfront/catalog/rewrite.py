@@ -1,9 +1,10 @@
 """ALTER TABLE that has to rewrite rows: a copy of the table under a new id, and a schema version that puts it in place.
+What rewrites rows is a change of type, and a new column that is computed for each of them.
 
     announce      a job record with the new table id (so that opening after a crash destroys what was copied)
     close         the table's range is closed to writers; readers go on reading
-    copy          rows of a snapshot, changed columns converted as an INSERT in strict mode would, all indexes built;
-                  the CHECKs that name these columns are looked at
+    copy          rows of a snapshot, changed columns converted and new ones computed as an INSERT in strict mode would,
+                  all indexes built; the CHECKs that name these columns are looked at
     put in place  one version: the table has the new id, the old ranges are dropped, the job record is gone
 
 A load that can be resumed fills its table in the same way. When it fails its job is *paused*: the table is as it was
@@ -17,22 +18,25 @@ TRUNCATE. Whatever fails before the last version leaves the table as it was.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kvstore.errors import Cancelled, KeyExists, KvError
 from sqlfront.catalog.alter import AlterPlan
+from sqlfront.catalog.autoid import counter_of
 from sqlfront.catalog.catalog import Catalog, SchemaChange, auto_id_database
 from sqlfront.catalog.info import Action, State, TableInfo
 from sqlfront.catalog.jobs import CANCELLING, ER_CANCELLED_DDL_JOB, PAUSED, ROLLED_BACK, RUNNING, Job, running_jobs
 from sqlfront.catalog.meta import DDL_JOBS, MetaReader, auto_increment_field, row_id_field
-from sqlfront.catalog.model import CLOSED, Table
+from sqlfront.catalog.model import CLOSED, Column, Table
 from sqlfront.catalog.table_builder import set_key_flags
 from sqlfront.errors import DatabaseError, error
 
 if TYPE_CHECKING:
+    from coprocessor.codec.vector import BatchDecoder
+    from coprocessor.env import Env
     from kvstore.client.api import CancelToken, Ingest, PackedBatch
 
 BATCH_ROWS = 65_536
@@ -40,10 +44,12 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How values are converted: the session's zone, and what stops it."""
+    """How values are converted: the session's zone, what stops it, and what makes the environment that new columns are
+    computed in."""
 
     tz: dt.tzinfo | None
     cancel: CancelToken | None
+    env: Callable[[], Env]
 
 
 def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms) -> int:
@@ -51,7 +57,10 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms)
     from sqlfront.exec.validate import check_rows
 
     with replaced(catalog, table, plan.final, Action.MODIFY_COLUMN, terms.cancel) as copy:
-        plan.rows = _copy(catalog, table, copy.target, terms)
+        first = plan.auto_increment or 1
+        plan.rows = _copy(catalog, table, copy.target, terms, first)
+        if copy.target.auto_increment is not None and table.auto_increment is None:
+            copy.last_id = first + plan.rows - 1
         checks = _checks_of_changed(table, copy.target)
         check_rows(catalog.storage.snapshot(), copy.target, checks, terms.tz, terms.cancel)
     return copy.target.id
@@ -60,7 +69,7 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms)
 def _checks_of_changed(source: Table, target: Table) -> list[int]:
     """The CHECKs that may be false of a row by what its values were converted to."""
     before = {column.id: column.type for column in source.columns}
-    changed = {column.name.lower() for column in target.columns if before[column.id] != column.type}
+    changed = {column.name.lower() for column in target.columns if before.get(column.id) != column.type}
     return [c.id for c in target.checks if c.enforced and changed & {name.lower() for name in c.columns}]
 
 
@@ -72,6 +81,8 @@ class Copy:
     target: Table
     keep: bool = False
     """Whether what is filled stays when the block fails, for `resumed`."""
+    last_id: int = 0
+    """The last AUTO_INCREMENT value that was given to rows of the copy."""
 
 
 @contextmanager
@@ -151,7 +162,7 @@ def _filling(
         with catalog.closing(table, cancel):
             copy = Copy(job, catalog.table_of(final, catalog.schema.databases[table.db.lower()].info), keep)
             yield copy
-            _put_in_place(catalog, table, final, job)
+            _put_in_place(catalog, table, final, copy)
     except BaseException as exc:
         job.error = str(exc)
         keep = keep if copy is None else copy.keep
@@ -244,14 +255,17 @@ def _reopen(change: SchemaChange, table_id: int) -> None:
         change.put_table(change.databases[table.db.lower()], info)
 
 
-def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) -> None:
+def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, copy: Copy) -> None:
     """The last version of a copy: the table has the copy's id, the old ranges are dropped."""
+    job = copy.job
 
     def apply(change: SchemaChange) -> None:
         counters = auto_id_database(table)
         for field in (auto_increment_field, row_id_field):
             # What filled the copy may have drawn more ids than the table ever had.
             last = change.meta.auto_id(counters, field(table.id))
+            if field(final.id) == counter_of(copy.target):
+                last = max(last, copy.last_id)
             if last > change.meta.auto_id(counters, field(final.id)):
                 change.meta.set_auto_id(counters, field(final.id), last)
         change.end_job(job)
@@ -264,9 +278,10 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
     catalog.change(apply)
 
 
-def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms) -> int:
-    """Writes all rows of `source`, which nobody writes, as rows of `target`."""
-    convert = _Conversion(source, target, terms)
+def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms, first_id: int) -> int:
+    """Writes all rows of `source`, which nobody writes, as rows of `target`; a new AUTO_INCREMENT column begins with
+    `first_id`."""
+    convert = _Conversion(source, target, terms, first_id)
     ingest = catalog.storage.load(*_range_of(target.id), cancel=terms.cancel)
     rows = 0
     try:
@@ -290,23 +305,34 @@ def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms) -> int:
 
 
 class _Conversion:
-    """From packed records of one table to the records and index entries of another that has the same columns."""
+    """From packed records of one table to the records and index entries of another that has the same columns, and
+    more."""
 
-    def __init__(self, source: Table, target: Table, terms: Terms) -> None:
+    def __init__(self, source: Table, target: Table, terms: Terms, first_id: int) -> None:
         from coprocessor.codec.vector import BatchDecoder
         from coprocessor.codec.vector_encode import BatchEncoder
 
         self._target = target
         self._tz = terms.tz
         places = {column.id: column.offset for column in source.columns}
-        self._from = [places[column.id] for column in target.columns]
-        changed = [t for t in target.columns if source.columns[self._from[t.offset]].type != t.type]
-        self._changed = {column.offset for column in changed}
+        types = {column.id: column.type for column in source.columns}
+        added = [column for column in target.columns if column.id not in places]
+        computed = frozenset(c.offset for c in added if _is_computed(c))
+        # New columns that are the same in all rows are read like others that the rows do not have.
+        same = [column for column in added if column.offset not in computed]
+        places |= {column.id: len(source.columns) + i for i, column in enumerate(same)}
+        read = replace(
+            source.schema, columns=(*source.schema.columns, *(target.schema.columns[c.offset] for c in same))
+        )
+        offsets = {c.offset: places[c.id] for c in target.columns if c.offset not in computed}
+        self._changed = {c.offset for c in target.columns if types.get(c.id, c.type) != c.type}
         # What stays is read in UTC, as it is stored; what changes in the session's zone, as a person reads it.
-        stays = [offset for offset in range(len(target.columns)) if offset not in self._changed]
-        self._plain = (stays, BatchDecoder(source.schema, [self._from[o] for o in stays]))
+        stays = [offset for offset in offsets if offset not in self._changed]
+        self._plain = (stays, BatchDecoder(read, [offsets[o] for o in stays]))
         moved = sorted(self._changed)
-        self._moved = (moved, BatchDecoder(source.schema, [self._from[o] for o in moved], terms.tz))
+        self._moved = (moved, BatchDecoder(read, [offsets[o] for o in moved], terms.tz))
+        shown = BatchDecoder(read, list(offsets.values()), terms.tz)
+        self._computed = _NewValues(target, computed, list(offsets), shown, terms, first_id) if computed else None
         self._hidden = source.codec.is_hidden_handle
         self._encoder = BatchEncoder(target.codec, terms.tz)
 
@@ -320,6 +346,9 @@ class _Conversion:
         for offsets, decoder in (self._plain, self._moved):
             for offset, column in zip(offsets, decoder.decode(packed).columns, strict=True):
                 columns[offset] = column
+        if self._computed is not None:
+            for offset, column in self._computed.arrays(packed, first_row).items():
+                columns[offset] = column
         for offset, schema in enumerate(self._target.schema.columns):
             if offset in self._changed:
                 columns[offset] = cast_column(columns[offset], schema, self._tz, first_row=first_row)
@@ -330,3 +359,68 @@ class _Conversion:
         ingest.add_run(*sort_run(encoded.keys, encoded.values))
         for run in encoded.indexes:
             ingest.add_run(*sort_run(run.keys, run.values))
+
+
+def _is_computed(column: Column) -> bool:
+    """Whether rows that are there get values of their own for a new column."""
+    return column.auto_increment or column.default.kind == "expr" or (column.generated is not None and column.stored)
+
+
+class _NewValues:
+    """What new columns, at `computed`, are in rows that are there; `decoder` reads their others, at `given`."""
+
+    def __init__(
+        self,
+        target: Table,
+        computed: frozenset[int],
+        given: Sequence[int],
+        decoder: BatchDecoder,
+        terms: Terms,
+        first_id: int,
+    ) -> None:
+        from sqlfront.exec.filler import ColumnFiller
+
+        self._target = target
+        self._given = given
+        self._decoder = decoder
+        self._terms = terms
+        self._env = terms.env()
+        self._filler = ColumnFiller(target, terms.tz or dt.UTC, strict=True)
+        self._computed = sorted(computed)
+        self._defaults = [o for o in self._computed if target.columns[o].default.kind == "expr"]
+        numbered = target.auto_increment
+        self._numbered = -1 if numbered is None or numbered.offset not in computed else numbered.offset
+        self._first_id = first_id
+
+    def arrays(self, packed: PackedBatch, first_row: int) -> dict[int, Any]:
+        """The columns by their offsets, as they are stored."""
+        from coprocessor.arrow import column_array, column_values
+        from coprocessor.codec.columns import cast_column
+
+        schemas, width = self._target.schema.columns, len(self._target.columns)
+        # without a zone TIMESTAMPs stay as they are: in the session's, as expressions have them
+        values = [
+            column_values(cast_column(array, schemas[offset], None, first_row=first_row), schemas[offset].type)
+            for offset, array in zip(self._given, self._decoder.decode(packed).columns, strict=True)
+        ]
+        made: dict[int, list[Any]] = {offset: [] for offset in self._computed}
+        for number in range(packed.count):
+            row: list[Any] = [None] * width
+            for offset, column in zip(self._given, values, strict=True):
+                row[offset] = column[number]
+            self._complete(row, first_row + number)
+            for offset, out in made.items():
+                out.append(row[offset])
+        return {
+            offset: cast_column(column_array(out, schemas[offset].type, inside=True), schemas[offset], self._terms.tz)
+            for offset, out in made.items()
+        }
+
+    def _complete(self, row: list[Any], number: int) -> None:
+        filler, env = self._filler, self._env
+        if self._numbered >= 0:
+            row[self._numbered] = filler.cast(self._numbered, self._first_id + number - 1, number)
+        for offset in self._defaults:
+            row[offset] = filler.default(offset, env, row)
+        if filler.generated is not None:
+            filler.generated.complete(row, filler, env, number)

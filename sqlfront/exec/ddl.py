@@ -7,6 +7,7 @@ not, if the statement says TEMPORARY.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from coprocessor.env import Env
@@ -20,6 +21,7 @@ from sqlfront.catalog import definition as d
 from sqlfront.catalog.online import alter_table
 from sqlfront.catalog.views import drop_views
 from sqlfront.errors import ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, error
+from sqlfront.exec.context import environment
 from sqlfront.exec.views import define_view
 from sqlfront.parse import Ddl, RenameTable
 from sqlfront.result import Result
@@ -117,7 +119,8 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
             _check_new_columns(catalog, spec, current_db)
             _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)
-            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel)
+            env = partial(environment, session, (), writing=True)
+            table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel, env)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
             if plan.replaced_id is not None:

@@ -24,7 +24,7 @@ from sqlfront.catalog.temporary import TemporaryTables
 from sqlfront.errors import ER_NONUNIQ_TABLE, error
 from sqlfront.exec.create_select import info_text, rows_source
 from sqlfront.exec.ddl import bind_added_checks, check_changed_defaults, check_new_table, execute_definition
-from sqlfront.exec.dml import insert_of
+from sqlfront.exec.dml import MISSING, insert_of
 from sqlfront.exec.temporary_rows import LayeredStorage, LayeredTransaction, TemporaryRows
 from sqlfront.result import Result, Row
 from sqlfront.translate import translate
@@ -285,6 +285,10 @@ def _rows_of(session: Session, old: Table, plan: AlterPlan) -> Callable[[], Iter
         column.type = before.get(column.id, column.type)
     read = make_table(shape, session.temporary.database_of(old))
     offsets = tuple(column.offset for column in read.columns if column.generated is None)
+    computed = [
+        place for place, o in enumerate(offsets)
+        if read.columns[o].id not in before and read.columns[o].default.kind == "expr"
+    ]  # fmt: skip
     decode = read.codec.key_decoder(offsets, session.variables.zone)
     not_null = [place for place, offset in enumerate(offsets) if read.columns[offset].id in plan.not_null]
 
@@ -293,6 +297,8 @@ def _rows_of(session: Session, old: Table, plan: AlterPlan) -> Callable[[], Iter
             row = decode(key, value)
             if any(row[place] is None for place in not_null):
                 raise error(ER_INVALID_USE_OF_NULL, "Invalid use of NULL value", sqlstate="22004")
+            if computed:
+                row = tuple([MISSING if place in computed else value for place, value in enumerate(row)])
             yield row
 
     return rows
