@@ -28,7 +28,7 @@ from sqlfront.catalog.constraint_rules import (
     find_check,
     rename_key_columns,
 )
-from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
+from sqlfront.catalog.info import ColumnInfo, Flag, IndexColumnInfo, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
 from sqlfront.catalog.partitions import (
     HASHED,
@@ -544,7 +544,8 @@ class _Step:
     def drop_key(self, action: d.DropKey) -> None:
         primary = action.name.upper() == PRIMARY
         if primary and self.info.clustered:
-            raise unsupported("DROP PRIMARY KEY of a table that is clustered by it", position=action.position)
+            self._drop_clustered(action)
+            return
         index = self.info.index(action.name)
         if index is None:
             message = _cannot_drop(action.name)
@@ -557,6 +558,22 @@ class _Step:
             need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
         self.removed.append((index, action.position))
         self._remove_index(index)
+
+    def _drop_clustered(self, action: d.DropKey) -> None:
+        """DROP PRIMARY KEY where it is the key of the records: they are copied under hidden row ids."""
+        fix_offsets(self.info)
+        parts = [c for c in self.info.columns if c.has(Flag.PRI_KEY)]
+        index = self.info.index(PRIMARY)
+        if index is None:
+            columns = [IndexColumnInfo(name=c.name, offset=c.offset, length=-1) for c in parts]
+            index = IndexInfo(name=PRIMARY, table=self.info.name, columns=columns, unique=True, primary=True)
+        else:
+            self._remove_index(index)
+        for column in parts:
+            column.set_flag(Flag.PRI_KEY, on=False)
+        self.info.pk_is_handle, self.info.is_common_handle, self.info.common_handle_version = False, False, 0
+        self.removed.append((index, action.position))
+        self.plan.rewrite = self.plan.changed = True
 
     def _remove_index(self, index: IndexInfo) -> None:
         self.info.indexes.remove(index)

@@ -1,5 +1,6 @@
 """ALTER TABLE that has to rewrite rows: a copy of the table under a new id, and a schema version that puts it in place.
-What rewrites rows is a change of type, and a new column that is computed for each of them.
+What rewrites rows is a change of type, a new column that is computed for each of them, DROP PRIMARY KEY where it is
+their key.
 
     announce      a job record with the new table id (so that opening after a crash destroys what was copied)
     close         the table's range is closed to writers; readers go on reading
@@ -61,6 +62,8 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms)
         plan.rows = _copy(catalog, table, copy.target, terms, first)
         if copy.target.auto_increment is not None and table.auto_increment is None:
             copy.last_id = first + plan.rows - 1
+        if table.clustered and not copy.target.clustered:
+            copy.last_row_id = plan.rows
         checks = _checks_of_changed(table, copy.target)
         check_rows(catalog.storage.snapshot(), copy.target, checks, terms.tz, terms.cancel)
     return copy.target.id
@@ -82,7 +85,8 @@ class Copy:
     keep: bool = False
     """Whether what is filled stays when the block fails, for `resumed`."""
     last_id: int = 0
-    """The last AUTO_INCREMENT value that was given to rows of the copy."""
+    """The last AUTO_INCREMENT value, and hidden row id (`last_row_id`), that was given to rows of the copy."""
+    last_row_id: int = 0
 
 
 @contextmanager
@@ -266,6 +270,8 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, copy: Copy) 
             last = change.meta.auto_id(counters, field(table.id))
             if field(final.id) == counter_of(copy.target):
                 last = max(last, copy.last_id)
+            if field is row_id_field:
+                last = max(last, copy.last_row_id)
             if last > change.meta.auto_id(counters, field(final.id)):
                 change.meta.set_auto_id(counters, field(final.id), last)
         change.end_job(job)
@@ -334,10 +340,13 @@ class _Conversion:
         shown = BatchDecoder(read, list(offsets.values()), terms.tz)
         self._computed = _NewValues(target, computed, list(offsets), shown, terms, first_id) if computed else None
         self._hidden = source.codec.is_hidden_handle
+        self._numbers = target.codec.is_hidden_handle and not self._hidden
         self._encoder = BatchEncoder(target.codec, terms.tz)
 
     def add(self, packed: PackedBatch, ingest: Ingest, first_row: int) -> None:
         """Adds the rows of a batch as sorted runs."""
+        import numpy as np
+
         from coprocessor.codec.columns import cast_column
         from coprocessor.codec.vector import decode_handles
         from coprocessor.codec.vector_encode import sort_run
@@ -355,6 +364,8 @@ class _Conversion:
             if schema.not_null and columns[offset].null_count:
                 raise error(1138, "Invalid use of NULL value")
         handles = decode_handles(packed) if self._hidden else None
+        if self._numbers:
+            handles = np.arange(first_row, first_row + packed.count, dtype=np.int64)
         encoded = self._encoder.encode_columns(columns, packed.count, handles)
         ingest.add_run(*sort_run(encoded.keys, encoded.values))
         for run in encoded.indexes:
