@@ -166,6 +166,8 @@ class InsertChange:
         layout = {i: p for p, i in enumerate((*plan.existing, *plan.new, *plan.beside))}
         self.on_duplicate = _compile_assignments(plan.on_duplicate, layout)
         self.changed = _with_computed(self.table, {a.offset for a in plan.on_duplicate})
+        unique = sum(index.unique for index in self.table.write_codec.schema.indexes)
+        self.one_key = unique + self.table.clustered == 1
         self.alone = None if self.references.graph else compile_alone(session, plan, self.filler)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
@@ -371,7 +373,11 @@ class _InsertRun:
         writer = self.writer
         handle = writer.codec.handle_of(writer.codec.utc_row(row, writer.tz)) if writer.clustered else None
         for key, value, _ in writer.conflicts(row, handle):
-            writer.delete(key, writer.decode(key, value))
+            old = writer.decode(key, value)
+            if self.change.one_key and self.changes is None and list(old) == row:
+                self.affected += 1  # it is replaced by itself: nothing is deleted, as in MySQL
+                return
+            writer.delete(key, old)
             self.affected += 1
             self.added -= 1
         writer.insert(row)

@@ -75,7 +75,6 @@ def test_values_are_converted(filled: FakeSession, change: str, offset: int, wan
         ("MODIFY n INT NOT NULL", 1138),
         ("MODIFY n TIME", 1235),
         ("MODIFY id VARCHAR(9)", 1235),
-        ("MODIFY n INT, ADD x INT", 1235),
         ("MODIFY n INT, RENAME TO u", 1235),
         ("MODIFY n INT, ADD UNIQUE (e)", 1062),
     ],
