@@ -448,7 +448,7 @@ class BulkLoad:
         """What was sent, when `run` has come to its end in a cluster."""
         self._table = table
         self._zone = session.variables.zone
-        self._rows = LoadedRows(session, table, self._zone, parents)
+        self._rows = LoadedRows(session, table, self._zone, parents, given)
         self._sources = {column.offset: i for i, column in enumerate(given)}
         self._encoder = BatchEncoder(table.write_codec, self._zone)
         self._parts = [BatchEncoder(part.write_codec, self._zone) for part in table.parts]
@@ -577,6 +577,8 @@ class BulkLoad:
             from sqlfront.exec.context import environment
             from sqlfront.exec.filler import ColumnFiller
 
+            if column.offset in self._rows.late:
+                return pa.nulls(rows, arrow_type(column.type, inside=True))  # they come when the rest is there
             filler, env = (
                 ColumnFiller(self._table, self._zone, strict=True),
                 environment(self._session, (), writing=True),

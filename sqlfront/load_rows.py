@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kvstore.errors import WriteConflict
+from sqlfront.bind.defaults import late_defaults
 from sqlfront.errors import unsupported
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from kvstore.client.api import Transaction
-    from sqlfront.catalog.model import Table
+    from sqlfront.catalog.model import Column, Table
     from sqlfront.plan.references import Reference, ReferenceGraph, Values
     from sqlfront.session import Session
 
@@ -30,15 +31,20 @@ LOCK_TRIES = 64
 class LoadedRows:
     """The rows of one load of a table, as Arrow arrays of all its columns."""
 
-    def __init__(self, session: Session, table: Table, zone: dt.tzinfo, parents: Parents | None) -> None:
+    def __init__(
+        self, session: Session, table: Table, zone: dt.tzinfo, parents: Parents | None, given: Sequence[Column]
+    ) -> None:
         self._session = session
         self._table = table
         self._zone = zone
         self._parents = parents
+        self.late = late_defaults(table) - {column.offset for column in given}
+        """The columns without values whose DEFAULT reads others."""
 
     def examine(self, arrays: list[pa.Array], first_row: int) -> None:
-        """Puts the values of generated columns in their places. Raises 3819 and 1452 for rows that cannot be."""
-        if self._table.generated or self._table.checks:
+        """Puts the values of generated columns, and defaults that read the row, in their places. Raises 3819 and 1452
+        for rows that cannot be."""
+        if self._table.generated or self._table.checks or self.late:
             self._complete(arrays, first_row)
         if self._parents is not None:
             for reference in self._parents.references:
@@ -75,18 +81,21 @@ class LoadedRows:
     def _complete(self, arrays: list[pa.Array], first_row: int) -> None:
         from coprocessor.arrow import column_array
         from sqlfront.exec.context import environment
-        from sqlfront.exec.filler import ColumnFiller
+        from sqlfront.exec.filler import LATE, ColumnFiller
 
         session, table = self._session, self._table
         filler = ColumnFiller(table, self._zone, strict=True)
-        if not filler.completes:
+        if not filler.completes and not self.late:
             return
         env = environment(session, (), writing=True)
         columns = self._values(arrays, range(len(arrays)), first_row)
         rows = [list(row) for row in zip(*columns, strict=True)]
         for number, row in enumerate(rows, first_row):
+            for offset in self.late:
+                row[offset] = LATE
+            filler.complete_late(row, env)
             filler.complete(row, env, number)
-        for offset in filler.generated.stored if filler.generated is not None else ():
+        for offset in (*self.late, *(filler.generated.stored if filler.generated is not None else ())):
             arrays[offset] = column_array([row[offset] for row in rows], table.columns[offset].type, inside=True)
 
 

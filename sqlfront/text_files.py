@@ -155,14 +155,15 @@ class _Reader:
 
     def _value(self, text: str) -> Field:
         """What stands outside of quotes."""
-        if self._escape and text == self._escape + "N":
-            return None
         if text == "NULL" and (self.form.enclosed or not self._escape):
             return None
         return self._unescaped(text)
 
     def _unescaped(self, text: str) -> Field:
+        """What escapes stand for; NULL for the one that is NULL, which counts in quotes too."""
         if self._escape and self._escape in text:
+            if text == self._escape + "N":
+                return None
             text = self._escaped.sub(lambda m: _MEANT.get(m[1], m[1]), text)
         if text.isascii():
             return text

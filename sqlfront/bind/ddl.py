@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from sqlfront.bind.ddl_constraints import Constraint, ConstraintReader, added
 from sqlfront.bind.ddl_tokens import BEFORE_QUERY, QUERY_STARTS
+from sqlfront.bind.restored import restored
 from sqlfront.bind.view_ddl import begins_view, read_create_view, read_drop_view
 from sqlfront.catalog import definition as d
 from sqlfront.errors import ER_PARSE, DatabaseError, error
@@ -340,7 +341,7 @@ class _Reader(ConstraintReader):
         position = self.position
         text = self.parenthesised()
         stored = self.accept_any("VIRTUAL", "STORED") == "STORED"
-        return d.GeneratedSpec(text, stored, position)
+        return d.GeneratedSpec(restored(text), stored, position)
 
     def _now(self) -> int:
         """CURRENT_TIMESTAMP[(fsp)] and its synonyms; returns the fsp."""
@@ -377,9 +378,9 @@ class _Reader(ConstraintReader):
             else:
                 if self.word() == ")":
                     self.at = before
-                    return replace(inner, text=self.parenthesised())
+                    return replace(inner, text=restored(self.parenthesised()))
         self.at = before
-        text = self.parenthesised()
+        text = restored(self.parenthesised())
         return d.DefaultSpec("expr", text, position, text)
 
     def _literal(self) -> str | bytes | int | float | Decimal | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias, assert_never
 
+from sqlfront.bind.restored import restored
 from sqlfront.bind.type_reader import TypeReader
 from sqlfront.catalog import definition as d
 from sqlfront.errors import error
@@ -32,7 +33,7 @@ class ConstraintReader(TypeReader):
         """CHECK (expression) [[NOT] ENFORCED]"""
         self.expect("CHECK")
         text = self.parenthesised()
-        return d.CheckSpec(name, text, self._enforced(), column, position)
+        return d.CheckSpec(name, restored(text), self._enforced(), column, position)
 
     def column_check(self, column: str) -> d.CheckSpec:
         """[CONSTRAINT [name]] CHECK ..., behind a column."""

@@ -18,6 +18,7 @@ from sqlfront.catalog.model import Column as CatalogColumn
 from sqlfront.catalog.model import Table
 from sqlfront.errors import (
     ER_BAD_FIELD,
+    ER_PARSE,
     ER_UNKNOWN_ERROR,
     ER_WRONG_VALUE_COUNT_ON_ROW,
     DatabaseError,
@@ -98,7 +99,7 @@ class TargetPlan:
     """One table that a joined UPDATE or DELETE changes.
 
     `key` are the positions, in the query's rows, of the values that name the record: its primary key's, or the hidden
-    row id. `assigned` maps column offsets to positions.
+    row id. `assigned` maps column offsets to positions, -1 for DEFAULT.
     """
 
     table: Table
@@ -137,7 +138,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         raise _not_updatable(f"{verb} into view {table.name}", position_of(target))
     ctx.check_writable(table, position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
-    targets = _targets(table, names)
+    targets = _targets(table, names, repeats=statement.repeats)
     existing = tuple(ctx.new_id() for _ in table.columns)
     new = tuple(ctx.new_id() for _ in table.columns)
     on_duplicate: tuple[Assignment, ...] = ()
@@ -187,13 +188,13 @@ def _check_generated(
             _stays_generated(table, column, row[place])
 
 
-def _targets(table: Table, names: Sequence[exp.Expression]) -> tuple[int, ...]:
+def _targets(table: Table, names: Sequence[exp.Expression], *, repeats: bool) -> tuple[int, ...]:
     if not names:
         return tuple(c.offset for c in table.visible)
     out: list[int] = []
     for node in names:
         offset = _column(table, node).offset
-        if offset in out:
+        if offset in out and not repeats:
             raise error(1110, f"Column '{node.name}' specified twice", position=position_of(node))
         out.append(offset)
     return tuple(out)
@@ -378,6 +379,10 @@ def _assignments(nodes: Sequence[exp.Expression], table: Table, binder: ExprBind
     for node in nodes:
         if not isinstance(node, exp.EQ):
             raise refuse(node)
+        of, db = node.left.text("table"), node.left.text("db")
+        if of.casefold() not in ("", table.name.casefold()) or db.casefold() not in ("", table.db.casefold()):
+            named = ".".join(filter(None, (db, of, node.left.name)))
+            raise error(ER_BAD_FIELD, f"Unknown column '{named}' in 'field list'", position=position_of(node.left))
         column = _column(table, node.left)
         value = _stored(binder, node.right, column.type)
         if not _stays_generated(table, column, value, node):
@@ -426,9 +431,9 @@ def bind_update(ctx: BindContext, statement: Update) -> ChangePlan | JoinedChang
     simple = _single_change(plan, [a for _, aa in by_table.values() for a in aa], order, limit, statement.ignore)
     if simple is not None:
         return simple
-    if order or limit is not None:
-        raise unsupported("ORDER BY or LIMIT in an UPDATE with joins or subqueries")
-    return _joined(ctx, plan, ctes, [(s, a) for s, a in by_table.values()], statement.ignore)
+    alone = _alone(plan, order, limit, "UPDATE")
+    targets = [(s, _each_after(a, s) if alone else a) for s, a in by_table.values()]
+    return _joined(ctx, _first_rows(plan, order, limit), ctes, targets, statement.ignore)
 
 
 def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChangePlan:
@@ -439,6 +444,8 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
             raise refuse(ast)
     using = ast.args.get("using")
     source = ast.this if not using else using[0]
+    if not source:  # DELETE t WHERE ...
+        raise error(ER_PARSE, "You have an error in your SQL syntax: DELETE without FROM", position=position_of(ast))
     scope, plan, ctes = _from(ctx, source, ast, also=using[1:] if using else ())
     queries = QueryBinder(ctx)
     plan, order, limit = _tail(ctx, queries, plan, ast, scope)
@@ -446,16 +453,53 @@ def bind_delete(ctx: BindContext, statement: Delete) -> ChangePlan | JoinedChang
     _refuse_views(scope, named or [source])
     scans = _scans(plan)
     targets = [_target(scans, t) for t in named] if named else scans
+    for scan, node in zip(targets, named, strict=False):
+        if sum(scan is other for other in targets) > 1:
+            raise error(1066, f"Not unique table/alias: '{node.name}'", position=position_of(node))
     for scan in targets:
         ctx.check_writable(scan.table)
     simple = _single_change(plan, None, order, limit, statement.ignore)
     if simple is not None:
         return simple
-    if order or limit is not None:
-        raise unsupported("ORDER BY or LIMIT in a DELETE with joins or subqueries")
+    _alone(plan, order, limit, "DELETE")
     if not named and len(targets) != 1:
         raise refuse(ast)
-    return _joined(ctx, plan, ctes, [(s, None) for s in targets], statement.ignore)
+    return _joined(ctx, _first_rows(plan, order, limit), ctes, [(s, None) for s in targets], statement.ignore)
+
+
+def _alone(plan: Node, order: tuple[OrderKey, ...], limit: Limit | None, verb: str) -> bool:
+    """Whether the rows are those of one table, under whatever conditions. Raises 1221 for order and limit of joins."""
+    while isinstance(plan, Filter):
+        plan = plan.child
+    if whole_scan(plan) is not None:
+        return True
+    if order or limit is not None:
+        raise error(1221, f"Incorrect usage of {verb} and {'ORDER BY' if order else 'LIMIT'}")
+    return False
+
+
+def _first_rows(plan: Node, order: tuple[OrderKey, ...], limit: Limit | None) -> Node:
+    if order:
+        plan = Sort(plan, order)
+    return plan if limit is None else replace(limit, child=plan)
+
+
+def _each_after(assignments: Sequence[Assignment], scan: Scan) -> list[Assignment]:
+    """Assignments of which each sees what those before it did, as those of an UPDATE of one table do."""
+    ids = dict(zip(scan.offsets, scan.cols, strict=True))
+    known: dict[int, Expr] = {}
+    out: list[Assignment] = []
+    for assignment in assignments:
+        value, column = assignment.value, ids[assignment.offset]
+        if not isinstance(value, DefaultValue):
+            value = substitute(value, known)
+            known[column.id] = fn.cast_to(value, column.type)
+        else:
+            default = scan.table.columns[assignment.offset].default
+            if default.kind == "const" and not default.utc:
+                known[column.id] = Const(default.value, column.type)
+        out.append(Assignment(assignment.offset, value))
+    return out
 
 
 def _not_updatable(what: str, position: int) -> DatabaseError:
@@ -613,19 +657,8 @@ def _joined(
         key = tuple(add(by_offset[o].ref()) for o in offsets)
         assigned = None
         if assignments is not None:
-            assigned = tuple((a.offset, add(_value(a, table))) for a in assignments)
+            assigned = tuple((a.offset, -1 if isinstance(a.value, DefaultValue) else add(a.value)) for a in assignments)
         deciding = () if scan.partitions is None else scan.partitions.offsets
         targets.append(TargetPlan(table, key, assigned, tuple((o, add(by_offset[o].ref())) for o in deciding)))
     query: Node = Project(plan, tuple(cols), tuple(exprs))
     return JoinedChangePlan(With(ctes, query) if ctes else query, tuple(targets), ignore)
-
-
-def _value(assignment: Assignment, table: Table) -> Expr:
-    if isinstance(assignment.value, DefaultValue):
-        column = table.columns[assignment.offset]
-        if column.default.kind != "const":
-            raise unsupported("DEFAULT in an UPDATE with joins")
-        if column.default.utc:
-            raise unsupported("DEFAULT of a TIMESTAMP in an UPDATE with joins")
-        return Const(column.default.value, column.type)
-    return assignment.value

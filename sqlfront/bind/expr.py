@@ -541,9 +541,9 @@ class ExprBinder:
             case "now":
                 return fn.cast_to(Context(("now", int(default.value or 0)), t.DATETIME6), column.type)
             case "expr":
-                from sqlfront.bind.defaults import default_expr
+                from sqlfront.bind.defaults import default_alone
 
-                return fn.cast_to(default_expr(column), column.type)
+                return fn.cast_to(default_alone(column.name, column.default.text), column.type)
             case "none" if column.auto_increment:
                 return Const(0, column.type)
             case "none":

@@ -83,7 +83,7 @@ def bind_repeatable(
     """Binds an expression over columns (name, type), whose ids are their places; raises `disallowed` for one that is
     not the same each time it is computed."""
     tree = parse_expression(text)
-    if tree.find(exp.Query, exp.Placeholder, exp.SessionParameter) is not None:
+    if tree.find(exp.Query, exp.Placeholder, exp.Parameter, exp.SessionParameter) is not None:
         raise disallowed
     expr, ctx = bind_alone(columns, tree, clause)
     if not ctx.cacheable or any(_is_disallowed(part) for part in walk(expr)):

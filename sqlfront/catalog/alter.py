@@ -28,7 +28,7 @@ from sqlfront.catalog.constraint_rules import (
     find_check,
     rename_key_columns,
 )
-from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
+from sqlfront.catalog.info import ColumnInfo, Flag, IndexColumnInfo, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
 from sqlfront.catalog.partitions import check_keys, kind_of
 from sqlfront.catalog.repartition import PartitionAction, change_partitions
@@ -39,8 +39,10 @@ from sqlfront.catalog.table_builder import (
     build_index,
     check_auto_increment,
     check_comment,
+    check_default_columns,
     check_dependences,
     check_name,
+    check_no_defaults,
     check_no_dependents,
     check_numbered_apart,
     column_keys,
@@ -144,6 +146,7 @@ def plan_alter(
     fix_offsets(final)
     check_auto_increment(final)
     check_numbered_apart(final)
+    check_default_columns(final)
     check_actions(final)
     for index, position in step.removed:
         check_index_not_needed(final, index, around.referrers, position)
@@ -152,11 +155,11 @@ def plan_alter(
         check_keys(final, partition_columns(final))
     plan.not_null = [i for i in plan.not_null if any(c.id == i for c in final.columns)]
     if plan.rewrite and any(plan.renamed.keys() & map(str.lower, key.parent_columns) for _, _, key in around.referrers):
-        raise unsupported("renaming what foreign keys point to together with a change of type that rewrites rows")
+        raise unsupported("renaming what foreign keys point to together with what rewrites rows")
     if plan.renamed and (plan.new_checks or plan.new_keys):
         raise unsupported("renaming a column together with adding constraints")
     if plan.rewrite and plan.rename is not None:
-        raise unsupported("changing a type that rewrites rows together with RENAME")
+        raise unsupported("what rewrites rows together with RENAME")
     return plan
 
 
@@ -327,8 +330,9 @@ class _Step:
         self.info.max_col_id += 1
         column.id = self.info.max_col_id
         # rows that are there have to get values of their own
-        self.plan.rewrite |= column.has(Flag.AUTO_INCREMENT) or column.generated_stored
-        if spec.generated is None:
+        if column.has(Flag.AUTO_INCREMENT) or column.default_is_expr or column.generated_stored:
+            self.plan.rewrite = True
+        elif spec.generated is None:
             self._set_origin_default(column)
         self._place(column, action.after, spec.position)
         check_dependences(self.info, column, spec.position)
@@ -339,9 +343,6 @@ class _Step:
     def _set_origin_default(self, column: ColumnInfo) -> None:
         """What rows that are there already have in a new column."""
         ft = field_type(column.type)
-        if column.default_is_expr:
-            self.plan.rewrite = True
-            return
         if isinstance(column.default, str) and column.default.startswith(NOW_TEXT):
             column.origin_default = _now_text(self.now, ft, self.tz)
             return
@@ -377,6 +378,7 @@ class _Step:
         if column.has(Flag.PRI_KEY):
             raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
         check_no_dependents(self.info, column, action.position)
+        check_no_defaults(self.info, column, action.position)
         check_column_not_needed(self.info, column, self.around.referrers, action.position)
         check_no_checks(self.info, column, action.position, alone=True)
         low = column.name.lower()
@@ -410,6 +412,7 @@ class _Step:
         low = column.name.lower()
         if name.lower() != low:
             check_no_dependents(self.info, column, position)
+            check_no_defaults(self.info, column, position)
             check_no_checks(self.info, column, position)
         for index in self.info.indexes:
             for part in index.columns:
@@ -550,7 +553,8 @@ class _Step:
     def drop_key(self, action: d.DropKey) -> None:
         primary = action.name.upper() == PRIMARY
         if primary and self.info.clustered:
-            raise unsupported("DROP PRIMARY KEY of a table that is clustered by it", position=action.position)
+            self._drop_clustered(action)
+            return
         index = self.info.index(action.name)
         if index is None:
             message = _cannot_drop(action.name)
@@ -563,6 +567,22 @@ class _Step:
             need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
         self.removed.append((index, action.position))
         self._remove_index(index)
+
+    def _drop_clustered(self, action: d.DropKey) -> None:
+        """DROP PRIMARY KEY where it is the key of the records: they are copied under hidden row ids."""
+        fix_offsets(self.info)
+        parts = [c for c in self.info.columns if c.has(Flag.PRI_KEY)]
+        index = self.info.index(PRIMARY)
+        if index is None:
+            columns = [IndexColumnInfo(name=c.name, offset=c.offset, length=-1) for c in parts]
+            index = IndexInfo(name=PRIMARY, table=self.info.name, columns=columns, unique=True, primary=True)
+        else:
+            self._remove_index(index)
+        for column in parts:
+            column.set_flag(Flag.PRI_KEY, on=False)
+        self.info.pk_is_handle, self.info.is_common_handle, self.info.common_handle_version = False, False, 0
+        self.removed.append((index, action.position))
+        self.plan.rewrite = self.plan.changed = True
 
     def _remove_index(self, index: IndexInfo) -> None:
         self.info.indexes.remove(index)

@@ -67,10 +67,14 @@ class Allocator:
             if value <= self.end:
                 self.next = value + 1
                 return
-            end = min(value + RANGE_IDS, self.most)
-            stored = self._advance(lambda last: max(last, end))
-            self.end = max(stored, value)
-            self.next = value + 1
+            took: list[int] = []
+
+            def advance(last: int) -> int:
+                took.append(max(last, value))  # what is stored others may have given out
+                return max(last, min(took[-1] + RANGE_IDS, self.most))
+
+            self.end = max(self._advance(advance), value)
+            self.next = took[-1] + 1
 
     def _extend(self, n: int) -> None:
         """Takes the next range; the rest of the present one goes on when nobody else took ids since."""

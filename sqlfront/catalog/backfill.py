@@ -334,6 +334,8 @@ def _duplicate(reader: Reader, encode: EntryEncoder, key: bytes, value: bytes) -
     if stored is None:
         raise StoreError(f"record {record.hex()} is gone from its own snapshot")
     row = codec.key_decoder()(record, stored)
+    if codec.computed is not None:
+        row = tuple(codec.computed.row(row, codec.computed.of_index(index)))
     shown = []
     for part in index.columns:
         found = row[part.offset]

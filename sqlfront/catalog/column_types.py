@@ -267,7 +267,10 @@ _PLAIN_NAMES = {
 
 
 def quote_text(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n").replace("\0", "\\0") + "'"
+    return "'" + text.translate(_ESCAPES) + "'"
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "'": "''", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
 
 
 def data_type(ft: FieldType) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from coprocessor.types import STRING_TPS, FieldType
+from coprocessor.types import STRING_TPS, FieldType, Tp
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.constraints import CHANGING, ForeignKey
 from sqlfront.catalog.info import ColumnInfo, ConstraintInfo, FKInfo, Flag, IndexInfo, ReferAction, State, TableInfo
@@ -236,16 +236,13 @@ def check_parent(child: TableInfo, key: FKInfo, parent: TableInfo, position: int
 
 
 def is_comparable(child: FieldType, parent: FieldType) -> bool:
-    """Whether columns of these types can be of one key: texts of any length, everything else of one size."""
-    if (child.tp, child.unsigned, child.charset, child.collate) != (
-        parent.tp,
-        parent.unsigned,
-        parent.charset,
-        parent.collate,
-    ):
+    """Whether columns of these types can be of one key: texts and bytes of any length, all else of one size."""
+    if (child.charset, child.collate, child.unsigned) != (parent.charset, parent.collate, parent.unsigned):
         return False
-    if child.tp in STRING_TPS:
-        return True
+    if child.tp in STRING_TPS and parent.tp in STRING_TPS:
+        return not child.is_binary or child.tp == parent.tp or Tp.STRING not in (child.tp, parent.tp)
+    if child.tp != parent.tp:
+        return False
     same_size = not child.is_decimal or (child.flen, child.decimal) == (parent.flen, parent.decimal)
     return same_size and child.elems == parent.elems
 
@@ -302,7 +299,8 @@ def check_type_not_needed(
     if new.has(Flag.NOT_NULL):
         check_null_not_needed(info, old.name, position)
     before, after = field_type(old.type), field_type(new.type)
-    stays = is_comparable(before, after) and (before.tp not in STRING_TPS or before.flen <= after.flen)
+    longer = before.tp not in STRING_TPS or (before.tp == after.tp and before.flen <= after.flen)
+    stays = is_comparable(before, after) and longer
     what = f"Cannot change column '{old.name}': used in a foreign key constraint"
     for key in info.fk_info:
         if not stays and low in {name.lower() for name in key.cols}:

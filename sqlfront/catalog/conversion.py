@@ -39,7 +39,8 @@ class Terms:
 class Conversion:
     """Converts batches of the rows of one table, or of its partitions."""
 
-    def __init__(self, source: Table, target: Table, terms: Terms) -> None:
+    def __init__(self, source: Table, target: Table, terms: Terms, first_id: int = 1) -> None:
+        """A new AUTO_INCREMENT column begins with `first_id`."""
         from coprocessor.codec.vector import BatchDecoder
         from coprocessor.codec.vector_encode import BatchEncoder
         from sqlfront.bind.partitions import partitioning_of
@@ -55,7 +56,9 @@ class Conversion:
         generated = [c.offset for c in target.generated]
         remade = [o for o in generated if o not in self._from or self._expr_of(o) != target.columns[o].generated]
         self._computed = {o for o in generated if target.columns[o].stored} if changed or remade else set()
-        """The STORED generated columns, when they are computed again."""
+        """The STORED generated columns, when they are computed again, and new ones whose DEFAULT reads others."""
+        self._late = [column.offset for column in self._new if column.offset in self._filler.late]
+        self._computed.update(self._late)
         changed = [offset for offset in changed if offset not in self._computed]
         kept = [o for o in self._from if o not in changed and o not in self._computed]
         # What stays is read in UTC, as it is stored; what changes in the session's zone, as a person reads it.
@@ -65,6 +68,9 @@ class Conversion:
         self._read = (reads, BatchDecoder(source.schema, [self._from[o] for o in reads], terms.tz))
         self._converted = {o: self._converter(o) for o in changed}
         self._hidden = source.codec.is_hidden_handle
+        self._numbers_rows = target.codec.is_hidden_handle and not self._hidden
+        self.last_row_id = 0
+        """The last hidden row id that was given, where rows had a key before."""
         self._partitioning = partitioning_of(target)
         self._encoders = [BatchEncoder(part.codec, terms.tz) for part in target.physical]
         self.counts = dict.fromkeys((part.id for part in target.physical), 0)
@@ -72,6 +78,7 @@ class Conversion:
         auto = target.auto_increment
         before = None if auto is None or auto.offset not in self._from else source.columns[self._from[auto.offset]]
         self._numbers = None if auto is None or (before is not None and before.auto_increment) else auto.offset
+        self._first_id = first_id
         self.last_id = 0
         """The greatest number in a column that becomes AUTO_INCREMENT."""
 
@@ -111,6 +118,9 @@ class Conversion:
             if schema.not_null and columns[offset].null_count:
                 raise error(1138, "Invalid use of NULL value")
         handles = decode_handles(packed) if self._hidden else None
+        if self._numbers_rows:
+            handles = np.arange(first_row, first_row + packed.count, dtype=np.int64)
+            self.last_row_id = first_row + packed.count - 1
         for number, rows in self._spread(columns, packed.count):
             mine = columns if rows is None else [column.take(rows) for column in columns]
             ids = handles if handles is None or rows is None else handles[rows]
@@ -159,12 +169,12 @@ class Conversion:
         values = column.to_pylist()
         for place, value in enumerate(values):
             if not value:
-                values[place] = self._filler.casters[offset](self.last_id + 1, place + 1)
+                values[place] = self._filler.casters[offset](max(self.last_id + 1, self._first_id), place + 1)
             self.last_id = max(self.last_id, values[place])
         return self._array(values, offset)
 
     def _complete(self, columns: list[Any], packed: PackedBatch, first_row: int) -> None:
-        """Computes the generated columns from the others, as the session reads them."""
+        """Computes columns from the others, as the session reads them."""
         from coprocessor.arrow import column_values
 
         schema, size = self._target.columns, packed.count
@@ -176,12 +186,17 @@ class Conversion:
             local[offset] = self._local_values(columns[offset], schema[offset].type)
         if self._numbers is not None:
             local[self._numbers] = columns[self._numbers].to_pylist()
-        generated = self._filler.generated
-        assert generated is not None
+        from sqlfront.exec.filler import LATE
+
+        filler, env = self._filler, self._env
         made: dict[int, list[Any]] = {offset: [] for offset in self._computed}
         for place in range(size):
             row = [values[place] for values in local]
-            generated.complete(row, self._filler, self._env, first_row + place)
+            for offset in self._late:
+                row[offset] = LATE
+            filler.complete_late(row, env)
+            if filler.generated is not None:
+                filler.generated.complete(row, filler, env, first_row + place)
             for offset, out in made.items():
                 out.append(row[offset])
         for offset, out in made.items():

@@ -77,10 +77,23 @@ def key_letters(table: Table, column: Column) -> str:
         return "PRI"
     if table.view is not None:
         return ""
+    if column.offset in _primary_like(table):
+        return "PRI"
     info = next(c for c in table.info.columns if c.id == column.id)
     if info.has(Flag.UNIQUE_KEY):
         return "UNI"
     return "MUL" if info.has(Flag.MULTIPLE_KEY) else ""
+
+
+def _primary_like(table: Table) -> frozenset[int]:
+    """The columns of the first unique key without NULLs, of a table that has no primary key."""
+    if table.primary_key or any(key.primary for key in (*table.indexes, *table.unread)):
+        return frozenset()
+    for index in table.indexes:
+        columns = [table.columns[part.offset] for part in index.columns]
+        if index.unique and all(c.not_null and not c.hidden for c in columns):
+            return frozenset(c.offset for c in columns)
+    return frozenset()
 
 
 def all_keys(table: Table) -> list[Index]:

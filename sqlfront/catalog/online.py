@@ -16,7 +16,7 @@ interrupt) removes the new indexes again in one more version, as does opening th
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +83,10 @@ def alter_table(
     tz: dt.tzinfo | None,
     note: Note,
     cancel: CancelToken | None = None,
-    env: Env | None = None,
+    env: Callable[[], Env] = Env,
 ) -> tuple[Table, AlterPlan]:
-    """Changes a table; returns it as it is afterwards, and what was done. `env` is what expressions of rows that are
-    written anew read of the session."""
+    """Changes a table; returns it as it is afterwards, and what was done. `env` makes what the expressions of rows that
+    are written anew read of the session."""
     with catalog.ddl_mutex:
         database = resolve(catalog.schema, current_db, spec.table)
         table = catalog.schema.need_table(database.name, spec.table.name, position=spec.table.position)
@@ -100,9 +100,9 @@ def alter_table(
         kinds = {_action_of(a) for a in spec.actions}
         action = kinds.pop() if len(kinds) == 1 else Action.MULTI_SCHEMA_CHANGE
         if plan.rewrite and (plan.new_checks or plan.new_keys):
-            raise unsupported("changing a type that rewrites rows together with adding constraints")
+            raise unsupported("what rewrites rows together with adding constraints")
         if plan.rewrite:
-            rewritten = rewrite_table(catalog, table, plan, action, Terms(tz, cancel, env or Env(tz=tz or dt.UTC)))
+            rewritten = rewrite_table(catalog, table, plan, action, Terms(tz, cancel, env()))
             plan.replaced = [old.id for old in (table, *table.parts) if old.id not in catalog.schema.table_by_id]
             return catalog.schema.table_by_id[rewritten], plan
         if plan.asks_of_rows or (plan.dropped_indexes and catalog.hides_first):

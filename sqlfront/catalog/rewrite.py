@@ -1,9 +1,11 @@
 """ALTER TABLE that has to rewrite rows: a copy of the table under a new id, and a schema version that puts it in place.
+What rewrites rows is a change of type, a new column that is computed for each of them, DROP PRIMARY KEY where it is
+their key.
 
     announce      a job record with the new table id (so that opening after a crash destroys what was copied)
     close         the table's range is closed to writers; readers go on reading
-    copy          rows of a snapshot, changed columns converted as an INSERT in strict mode would, all indexes built;
-                  the CHECKs that name these columns are looked at
+    copy          rows of a snapshot, changed columns converted and new ones computed as an INSERT in strict mode would,
+                  all indexes built; the CHECKs that name these columns are looked at
     put in place  one version: the table has the new id, the old ranges are dropped, the job record is gone
 
 A load that can be resumed fills its table in the same way. When it fails its job is *paused*: the table is as it was
@@ -50,9 +52,9 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, action: Actio
     if not stays:
         forget_ids(plan.final)
     with replaced(catalog, table, plan.final, action, terms.cancel, stays=stays) as copy:
-        conversion = Conversion(table, copy.target, terms)
+        conversion = Conversion(table, copy.target, terms, plan.auto_increment or 1)
         counts = _copy(catalog, copy.job, _moving(table, plan.moved), conversion, copy.target, terms)
-        raise_counter(catalog, copy.target, conversion.last_id)
+        copy.last_id, copy.last_row_id = conversion.last_id, conversion.last_row_id
         plan.rows_of_parts = counts if copy.target.parts else {}
         plan.rows = None if stays else sum(counts.values())
         checks = _checks_of_changed(table, copy.target)
@@ -94,6 +96,9 @@ class Copy:
     target: Table
     keep: bool = False
     """Whether what is filled stays when the block fails, for `resumed`."""
+    last_id: int = 0
+    """The last AUTO_INCREMENT value, and hidden row id (`last_row_id`), that was given to rows of the copy."""
+    last_row_id: int = 0
 
 
 @contextmanager
@@ -179,7 +184,7 @@ def _filling(
         with catalog.closing(table, cancel):
             copy = Copy(job, catalog.table_of(final, catalog.schema.databases[table.db.lower()].info), keep)
             yield copy
-            _put_in_place(catalog, table, final, job)
+            _put_in_place(catalog, table, final, copy)
     except BaseException as exc:
         job.error = str(exc)
         keep = keep if copy is None else copy.keep
@@ -271,8 +276,9 @@ def _reopen(change: SchemaChange, table_id: int) -> None:
         change.put_table(change.databases[table.db.lower()], info)
 
 
-def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) -> None:
+def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, copy: Copy) -> None:
     """The last version of a copy: the table has the copy's id, the old ranges are dropped."""
+    job = copy.job
 
     def apply(change: SchemaChange) -> None:
         from coprocessor.codec.keys import table_range
@@ -281,6 +287,10 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, job: Job) ->
         for field in (auto_increment_field, row_id_field):
             # What filled the copy may have drawn more ids than the table ever had.
             last = change.meta.auto_id(counters, field(table.id))
+            if field(final.id) == counter_of(copy.target):
+                last = max(last, copy.last_id)
+            if field is row_id_field:
+                last = max(last, copy.last_row_id)
             if last > change.meta.auto_id(counters, field(final.id)):
                 change.meta.set_auto_id(counters, field(final.id), last)
         change.end_job(job)

@@ -60,6 +60,7 @@ def build_table(spec: CreateTable, db: DBInfo, tz: dt.tzinfo | None) -> TableInf
         add_column(info, build_column(column, tz, default), column.position)
     for column, made in zip(spec.columns, info.columns, strict=True):
         check_dependences(info, made, -1 if column.generated is None else column.generated.position)
+    check_default_columns(info)
     keys = [key for column in spec.columns for key in column_keys(column)] + spec.keys
     primary = [key for key in keys if key.kind == "primary"]
     if len(primary) > 1:
@@ -148,11 +149,9 @@ def build_column(spec: ColumnSpec, tz: dt.tzinfo | None, table_default: tuple[st
 
 def columns_in(text: str) -> list[str]:
     """The columns that an expression names, in lower case."""
-    from sqlglot import exp
+    from sqlfront.parse import columns_named, parse_expression
 
-    from sqlfront.parse import parse_expression
-
-    return sorted({node.name.lower() for node in parse_expression(text).find_all(exp.Column)})
+    return sorted({node.name.lower() for node in columns_named(parse_expression(text))})
 
 
 def check_dependences(info: TableInfo, generated: ColumnInfo, position: int = -1) -> None:
@@ -182,6 +181,39 @@ def check_numbered_apart(info: TableInfo) -> None:
 def _of_numbers(generated: ColumnInfo, position: int) -> DatabaseError:
     message = f"Generated column '{generated.name}' cannot refer to auto-increment column."
     return error(3109, message, position=position)
+
+
+def check_default_columns(info: TableInfo) -> None:
+    """An expression as DEFAULT reads columns that are there (1054), of those that are computed the ones before its own
+    (3767), and not the AUTO_INCREMENT column (3768)."""
+    for place, column in enumerate(info.columns):
+        for name in columns_in_default(column):
+            found = info.column(name)
+            if found is None:
+                hint = near_match(name, [c.name for c in info.columns])
+                raise error(1054, f"Unknown column '{name}' in 'default value expression'{hint}")
+            what = f"Default value expression of column '{column.name}' cannot refer to"
+            if found.has(Flag.AUTO_INCREMENT):
+                raise error(3768, f"{what} an auto-increment column.")
+            if (found.default_is_expr or found.generated_expr_string) and info.columns.index(found) >= place:
+                raise error(
+                    3767,
+                    f"{what} a column defined after it if that column is a generated column or has an expression as "
+                    "default value.",
+                )
+
+
+def columns_in_default(column: ColumnInfo) -> list[str]:
+    """The columns that a column's DEFAULT reads, in lower case."""
+    return columns_in(str(column.default)) if column.default_is_expr else []
+
+
+def check_no_defaults(info: TableInfo, column: ColumnInfo, position: int = -1) -> None:
+    """Raises 3766 when the DEFAULT of another column reads one that is to go or to be called otherwise."""
+    low = column.name.lower()
+    if any(low in columns_in_default(other) for other in info.columns if other is not column):
+        message = f"Column '{column.name}' has a default value expression dependency and cannot be dropped or renamed."
+        raise error(3766, message, position=position, sqlstate="HY000")
 
 
 def check_no_dependents(info: TableInfo, column: ColumnInfo, position: int = -1) -> None:

@@ -26,6 +26,7 @@ from sqlfront.catalog import definition as d
 from sqlfront.catalog.column_types import quote_text, type_text
 from sqlfront.catalog.describe import default_text, now_text, quote_name
 from sqlfront.catalog.model import Column, Table
+from sqlfront.catalog.table_builder import columns_in
 from sqlfront.errors import ER_PARSE, error
 from sqlfront.exec.context import storing
 from sqlfront.exec.ddl import execute_definition
@@ -205,6 +206,7 @@ def _complete(session: Session, spec: d.CreateTable, made: Sequence[_Made]) -> N
         if given.setdefault(definition.name.casefold(), definition) is not definition:
             raise error(1060, f"Duplicate column name '{definition.name}'", position=definition.position)
     names = {m.name.casefold() for m in made}
+    primary = {part.column.casefold() for key in spec.keys if key.kind == "primary" for part in key.parts}
     columns = [column for name, column in given.items() if name not in names]
     for column in made:
         found = given.pop(column.name.casefold(), None)
@@ -213,19 +215,19 @@ def _complete(session: Session, spec: d.CreateTable, made: Sequence[_Made]) -> N
                 f"The value specified for generated column '{found.name}' in table '{spec.table.name}' is not allowed."
             )
             raise error(3105, message, position=found.position)
-        columns.append(found or _spec_of(session, column))
+        columns.append(found or _spec_of(session, column, in_primary=column.name.casefold() in primary))
     spec.columns = columns
     spec.query = ""
 
 
-def _spec_of(session: Session, made: _Made) -> d.ColumnSpec:
-    """The definition of a column of the query, by way of its text."""
+def _spec_of(session: Session, made: _Made, *, in_primary: bool) -> d.ColumnSpec:
+    """The definition of a column of the query, by way of its text; it is NOT NULL in a primary key."""
     type_ = _type_of(made)
     parts = [quote_name(made.name), type_]
     ft = made.type
     if ft.is_text or ft.elems:
         parts.append(f"CHARACTER SET {ft.charset or t.TEXT_CHARSET} COLLATE {ft.collate or t.TEXT_COLLATE}")
-    parts.append("NULL" if made.nullable else "NOT NULL")
+    parts.append("NULL" if made.nullable and not in_primary else "NOT NULL")
     default = _default_of(session, made, type_)
     if default:
         parts.append(f"DEFAULT {default}")
@@ -263,8 +265,8 @@ def _default_of(session: Session, made: _Made, type_: str) -> str:
     plain = ft.is_numeric and ft.tp != Tp.BIT
     if column is not None and not column.auto_increment and column.generated is None:
         shown = default_text(column, session.variables.zone)
-        if column.default.kind == "expr":
-            return f"({shown})"
+        if column.default.kind == "expr":  # one that reads columns means others here
+            return "" if columns_in(column.default.text) else f"({shown})"
         if shown is None or column.default.kind == "now" or shown.startswith(("b'", "0x")):
             return shown or ""
         return quote_text(shown)

@@ -7,6 +7,7 @@ not, if the statement says TEMPORARY.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from coprocessor.env import Env
@@ -115,12 +116,12 @@ def _execute(session: Session, catalog: Catalog, spec: d.Definition) -> Result:
         case d.DropView():
             drop_views(catalog, spec, current_db, session.note)
         case d.AlterTable():
-            check_defaults(a.column for a in spec.actions if isinstance(a, d.AddColumn | d.ChangeColumn))
+            _check_new_defaults(catalog, spec, current_db)
             _check_new_columns(catalog, spec, current_db)
             _check_new_checks(catalog, spec, current_db)
             _check_new_partitions(session, spec)
             _give_ids_back(session, catalog, spec)
-            env = Env(context=StatementContext(session), tz=zone, writing=True)
+            env = partial(Env, context=StatementContext(session), tz=zone, writing=True)
             table, plan = alter_table(catalog, spec, current_db, zone, session.note, session.cancel, env)
             if plan.auto_increment is not None and table.auto_increment is not None:
                 session.database.autoids.allocator(table).reset(plan.auto_increment)
@@ -148,6 +149,18 @@ def check_new_table(spec: d.CreateTable) -> None:
     check_definition(spec.columns)
     check_defaults(spec.columns)
     spec.checks = checked_definition(spec)
+
+
+def _check_new_defaults(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:
+    if any(isinstance(action, d.AddColumn | d.ChangeColumn | d.SetDefault) for action in spec.actions):
+        table = catalog.schema.need_table(spec.table.db or current_db, spec.table.name, position=spec.table.position)
+        check_changed_defaults(table, spec)
+
+
+def check_changed_defaults(table: Table, spec: d.AlterTable) -> None:
+    """Binds the expressions that columns get as DEFAULT by ALTER TABLE."""
+    changed = [action for action in spec.actions if isinstance(action, d.SetDefault)]
+    check_defaults(_new_columns(spec), [(c.name, c.type) for c in table.visible], changed)
 
 
 def _check_new_columns(catalog: Catalog, spec: d.AlterTable, current_db: str) -> None:

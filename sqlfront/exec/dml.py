@@ -173,6 +173,8 @@ class InsertChange:
         layout = {i: p for p, i in enumerate((*plan.existing, *plan.new, *plan.beside))}
         self.on_duplicate = _compile_assignments(plan.on_duplicate, layout)
         self.changed = _with_computed(self.table, {a.offset for a in plan.on_duplicate})
+        unique = sum(index.unique for index in self.table.write_codec.schema.indexes)
+        self.one_key = unique + self.table.clustered == 1
         self.alone = None if self.references.graph else compile_alone(session, plan, self.filler)
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:
@@ -364,6 +366,8 @@ class _InsertRun:
             row[offset] = filler.default(offset, self.env)
         if auto is not None:
             self._number(row)
+        if filler.late:
+            filler.complete_late(row, self.env)
         if filler.completes:
             filler.complete(row, self.env, number)
         return row
@@ -376,11 +380,11 @@ class _InsertRun:
     def _replace(self, row: list[Any]) -> None:
         writer = self.writer
         handle = writer.codec.handle_of(writer.codec.utc_row(row, writer.tz)) if writer.clustered else None
-        conflicts = [(key, writer.decode(key, value)) for key, value, _ in writer.conflicts(row, handle)]
-        if [list(old) for _, old in conflicts] == [row]:  # nothing is replaced by itself
-            self.affected += 1
-            return
-        for key, old in conflicts:
+        for key, value, _ in writer.conflicts(row, handle):
+            old = writer.decode(key, value)
+            if self.change.one_key and self.changes is None and list(old) == row:
+                self.affected += 1  # it is replaced by itself: nothing is deleted, as in MySQL
+                return
             writer.delete(key, old)
             self.affected += 1
             self.added -= 1
@@ -452,7 +456,7 @@ def _assign(
     """Applies assignments from left to right; each sees what those before it did."""
     seen = list(row)
     for offset, closure in assignments:
-        value = filler.default(offset, env) if closure is None else filler.cast(offset, closure(seen, env), 1)
+        value = filler.default(offset, env, seen) if closure is None else filler.cast(offset, closure(seen, env), 1)
         new[offset] = value
         seen[offset] = value
     return new
@@ -776,7 +780,8 @@ class JoinedChange:
             new = list(old)
             try:
                 for offset, position in target.assigned:
-                    new[offset] = filler.cast(offset, row[position], 1)
+                    given = position >= 0
+                    new[offset] = filler.cast(offset, row[position], 1) if given else filler.default(offset, env, new)
                 new = _touch(target.table, list(old), new, assigned, filler, env)
             except DatabaseError as exc:
                 forgive(session, exc, self.plan.ignore)

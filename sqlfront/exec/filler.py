@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from coprocessor.evaluate import Closure, Env, compile_expr
 from coprocessor.types import Tp
 from coprocessor.values import Caster, compile_caster
-from sqlfront.bind.defaults import default_expr
+from sqlfront.bind.defaults import default_exprs, late_defaults
 from sqlfront.catalog.model import Column, Table
 from sqlfront.errors import ER_BAD_NULL, ER_NO_DEFAULT_FOR_FIELD, error
 from sqlfront.exec.constraints import compile_checks
@@ -30,7 +30,10 @@ class ColumnFiller:
         self.not_null = [c.not_null for c in table.columns]
         self.generated = compile_generated(table)
         self.checks = compile_checks(table)
+        computed = any(c.default.kind == "expr" for c in table.columns)
         self._defaults: dict[int, Closure] = {}
+        self.late: tuple[int, ...] = tuple(sorted(late_defaults(table))) if computed else ()
+        """The columns whose DEFAULT reads the rest of the row, in the order in which they are computed."""
 
         self.completes = self.generated is not None or self.checks is not None
 
@@ -55,8 +58,8 @@ class ColumnFiller:
         self.warn(ER_BAD_NULL, f"Column '{column.name}' cannot be null")
         return implicit_default(column)
 
-    def default(self, offset: int, env: Env) -> Any:
-        """What a column gets that is given nothing."""
+    def default(self, offset: int, env: Env, row: Sequence[Any] | None = None) -> Any:
+        """What a column gets that is given nothing; `LATE` for one of the `late` columns while there is no row."""
         column = self.table.columns[offset]
         default = column.default
         if default.kind == "const":
@@ -66,7 +69,11 @@ class ColumnFiller:
             now = env.context[("now", fsp)]
             return self.casters[offset](now, 1)
         if default.kind == "expr":
-            return self.cast(offset, self._computed(column)((), env), 1)
+            if row is None:
+                if offset in self.late:
+                    return LATE
+                row = ()
+            return self.cast(offset, self._computed(column)(row, env), 1)
         if column.auto_increment or column.generated is not None:
             return None
         if column.type.tp == Tp.ENUM:  # whose default is its first member
@@ -79,8 +86,19 @@ class ColumnFiller:
     def _computed(self, column: Column) -> Closure:
         found = self._defaults.get(column.offset)
         if found is None:
-            found = self._defaults[column.offset] = compile_expr(default_expr(column), {})
+            layout = {c.offset: c.offset for c in self.table.columns}
+            found = self._defaults[column.offset] = compile_expr(default_exprs(self.table)[column.offset], layout)
         return found
+
+    def complete_late(self, row: list[Any], env: Env) -> None:
+        """Computes the defaults that wait for the rest of a row."""
+        for offset in self.late:
+            if row[offset] is LATE:
+                row[offset] = self.default(offset, env, row)
+
+
+LATE: Any = object()
+"""Stands in a row for a default that reads the rest of it."""
 
 
 def implicit_default(column: Column) -> Any:

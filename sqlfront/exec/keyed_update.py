@@ -128,7 +128,9 @@ def compile_keyed(plan: ChangePlan, scans: Sequence[Scan], filler: ColumnFiller)
     table, assignments = plan.scan.table, plan.assignments
     if assignments is None or plan.ignore or plan.order or plan.limit is not None or not filler.strict:
         return None
-    if table.parts or table.delete_only or filler.completes or any(c.on_update_now for c in table.columns):
+    if table.parts or table.delete_only or filler.completes or filler.late:
+        return None
+    if any(c.on_update_now for c in table.columns):
         return None
     (scan,) = scans
     access, codec = scan.access, table.write_codec

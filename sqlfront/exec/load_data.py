@@ -141,6 +141,7 @@ class _Load:
         """An INSERT whose parameters are the fields; variables among the targets are parameters of SET."""
         places = {name[1:]: i for i, name in enumerate(self.targets) if name.startswith("@")}
         names = [name for name in self.targets if not name.startswith("@")]
+        match_columns(names, self.table)  # each of them once
         values: list[exp.Expression] = [_field(i) for i, name in enumerate(self.targets) if not name.startswith("@")]
         for name, tree in self.statement.assignments:
             names.append(name)
@@ -152,7 +153,8 @@ class _Load:
             expression=exp.Values(expressions=[exp.Tuple(expressions=values)]),
             ignore=self.duplicates == "ignore",
         )
-        statement = parse.Insert(tree, self.duplicates == "replace")
+        # SET may change a column that a field is for, and reads what that gave it.
+        statement = parse.Insert(tree, self.duplicates == "replace", repeats=True)
         keys = tuple(_key(i) for i in range(len(self.targets)))
         parsed = parse.Parsed(statement, "", names=keys)
         ctx = bind_context(self.session, parsed, [""] * len(keys))

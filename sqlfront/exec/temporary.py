@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from kvstore.errors import KeyExists
-from sqlfront.bind.defaults import check_defaults
 from sqlfront.catalog import definition as d
 from sqlfront.catalog.alter import AlterPlan, Emptiness, plan_alter
 from sqlfront.catalog.constraint_rules import Around
@@ -21,10 +20,16 @@ from sqlfront.catalog.info import State
 from sqlfront.catalog.model import make_table
 from sqlfront.catalog.table_builder import check_name, set_key_flags
 from sqlfront.catalog.temporary import TemporaryTables
-from sqlfront.errors import ER_NONUNIQ_TABLE, error
+from sqlfront.errors import ER_NONUNIQ_TABLE, error, unsupported
 from sqlfront.exec.create_select import info_text, rows_source
-from sqlfront.exec.ddl import bind_added_checks, bind_new_columns, check_new_table, execute_definition
-from sqlfront.exec.dml import insert_of
+from sqlfront.exec.ddl import (
+    bind_added_checks,
+    bind_new_columns,
+    check_changed_defaults,
+    check_new_table,
+    execute_definition,
+)
+from sqlfront.exec.dml import MISSING, insert_of
 from sqlfront.exec.temporary_rows import LayeredStorage, LayeredTransaction, TemporaryRows
 from sqlfront.result import Result, Row
 from sqlfront.translate import translate
@@ -218,6 +223,8 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
     rows = Emptiness(lambda: next(stored.scan(*table.codec.record_range), None) is not None)
     around = Around(table.db, lambda db, name: None)
     plan = plan_alter(table.info, spec.actions, zone, now, rows, session.note, lambda: 0, around)
+    if table.clustered and not plan.final.clustered:
+        raise unsupported("DROP PRIMARY KEY of a temporary table that is clustered by it")
     if plan.changed or plan.rename is not None or plan.rewrite or plan.asks_of_rows:
         table = _remade(session, table, plan)
     if plan.auto_increment is not None and table.auto_increment is not None:
@@ -227,8 +234,7 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
 
 def _bind_added(table: Table, spec: d.AlterTable) -> None:
     """Binds the expressions of what is added."""
-    columns = [action.column for action in spec.actions if isinstance(action, d.AddColumn | d.ChangeColumn)]
-    check_defaults(columns)
+    check_changed_defaults(table, spec)
     bind_new_columns(table, spec)
     bind_added_checks(table, spec)
 
@@ -290,6 +296,10 @@ def _rows_of(session: Session, old: Table, plan: AlterPlan) -> Callable[[], Iter
         column.type = before.get(column.id, column.type)
     read = make_table(shape, session.temporary.database_of(old))
     offsets = tuple(column.offset for column in read.columns if column.generated is None)
+    computed = [
+        place for place, o in enumerate(offsets)
+        if read.columns[o].id not in before and read.columns[o].default.kind == "expr"
+    ]  # fmt: skip
     decode = read.codec.key_decoder(offsets, session.variables.zone)
     not_null = [place for place, offset in enumerate(offsets) if read.columns[offset].id in plan.not_null]
 
@@ -298,6 +308,8 @@ def _rows_of(session: Session, old: Table, plan: AlterPlan) -> Callable[[], Iter
             row = decode(key, value)
             if any(row[place] is None for place in not_null):
                 raise error(ER_INVALID_USE_OF_NULL, "Invalid use of NULL value", sqlstate="22004")
+            if computed:
+                row = tuple([MISSING if place in computed else value for place, value in enumerate(row)])
             yield row
 
     return rows

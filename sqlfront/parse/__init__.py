@@ -145,6 +145,21 @@ def parse_expression(text: str) -> exp.Expression:
     return Commands(text, tokens).expression(tokens)
 
 
+def columns_named(tree: exp.Expression) -> list[exp.Column]:
+    """The columns that an expression names; the words before the first comma of some functions are none."""
+    from sqlglot import exp
+
+    words = {
+        id(call.expressions[0])
+        for call in tree.find_all(exp.Anonymous)
+        if str(call.this).removeprefix(FUNCTION_MARK).lower() in _WORD_FIRST and call.expressions
+    }
+    return [column for column in tree.find_all(exp.Column) if id(column) not in words]
+
+
+_WORD_FIRST = frozenset({"timestampdiff", "timestampadd", "get_format"})
+
+
 def tokenize(text: str) -> list[Token]:
     """Cuts text into tokens; raises 1064 where it cannot (an open quote or comment)."""
     from sqlfront.parse import tokens

@@ -68,11 +68,13 @@ class LoadData:
 
 @dataclass(slots=True)
 class Insert:
-    """INSERT and REPLACE; `assigns` says that there may be `@name := value` in it."""
+    """INSERT and REPLACE; `assigns` says that there may be `@name := value` in it, `repeats` that columns may be named
+    more than once: the last value counts."""
 
     ast: exp.Insert
     replace: bool = False
     assigns: bool = False
+    repeats: bool = False
 
 
 @dataclass(slots=True)

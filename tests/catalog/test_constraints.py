@@ -67,7 +67,7 @@ def test_as_tidb_stores_them(tables: FakeSession) -> None:
             "constraint_cols": [name("N")],
             "enforced": True,
             "in_column": False,
-            "expr_string": "n > 0",
+            "expr_string": "`n` > 0",
             "state": 5,
         },
         {
@@ -77,7 +77,7 @@ def test_as_tidb_stores_them(tables: FakeSession) -> None:
             "constraint_cols": [name("id"), name("N")],
             "enforced": False,
             "in_column": False,
-            "expr_string": "n < ID",
+            "expr_string": "`n` < `ID`",
             "state": 5,
         },
     ]

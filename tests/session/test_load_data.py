@@ -77,6 +77,32 @@ def test_variables_and_set(loading: Session, tmp_path: Path) -> None:
     assert value(loading, "select @price") == ""
 
 
+def test_set_of_columns_that_fields_are_for(a: Session, tmp_path: Path) -> None:
+    """SET sees what the field gave a column, and its last value counts; NULL is one in quotes too."""
+    path = write(tmp_path, b'abc,def,"\\N"\njkl,5,"N"\n')
+    run(a, "create table s (i varchar(10), j varchar(10), k varchar(10), n int default (length(j)))")
+    form = "fields terminated by ',' enclosed by '\"'"
+    run(a, "set @x = 'x'")
+    for text in (
+        "(i, j, k) set i = '123', i = '321'",
+        "(i, j, k) set j = concat(j, j, @x), i = j",
+        "(i, j, @k) set j = concat(i, @k), k = j",
+        "(@x, k, j) set i = @x, n = 0",
+    ):
+        run(a, f"load data infile '{path}' into table s {form} {text}")
+    assert rows(a, "select * from s") == [
+        ("321", "def", None, 3),
+        ("321", "5", "N", 1),
+        ("defdefx", "defdefx", None, 7),
+        ("55x", "55x", "N", 3),
+        ("abc", None, None, None),
+        ("jkl", "jklN", "jklN", 4),
+        ("abc", None, "def", 0),
+        ("jkl", "N", "5", 0),
+    ]
+    assert error_code(a, f"load data infile '{path}' into table s {form} (i, i, k) set j = 1") == 1110
+
+
 def test_duplicates(loading: Session, tmp_path: Path) -> None:
     path = write(tmp_path, b"1\tnew\n2\tnew\n")
     run(loading, "insert into l (id, name) values (1, 'old')")
