@@ -432,10 +432,13 @@ class ExprBinder:
     def collate(self, node: exp.Collate) -> Expr:
         inner = self.bind(node.this)
         collate = node.expression.name.lower()
-        if not inner.type.is_string or inner.type.is_binary:
-            raise error(
-                1253, f"COLLATION '{collate}' is not valid for CHARACTER SET 'binary'", position=position_of(node)
-            )
+        binary = inner.type.is_binary or not inner.type.is_string
+        if binary and inner.type.is_string and collate == "binary":
+            return inner
+        if binary or collate == "binary":
+            charset = "binary" if binary else "utf8mb4"
+            message = f"COLLATION '{collate}' is not valid for CHARACTER SET '{charset}'"
+            raise error(1253, message, position=position_of(node))
         _, stored = check_charset(None, collate, position=position_of(node))
         return collated(inner, stored)
 

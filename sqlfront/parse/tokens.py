@@ -166,7 +166,7 @@ def mark_functions(tokens: list[Token]) -> list[Token]:
     unary plus, which sqlglot does not know, goes.
     """
     out: list[Token] = []
-    tokens = amounts_in_parentheses(json_tables(tokens))
+    tokens = collated_in_parentheses(amounts_in_parentheses(json_tables(tokens)))
     joins = 0
     i = 0
     while i < len(tokens):
@@ -238,7 +238,16 @@ def amounts_in_parentheses(tokens: list[Token]) -> list[Token]:
 
     sqlglot reads no further than these, MySQL up to the unit.
     """
-    spans = [span for i, token in enumerate(tokens) if (span := _amount(tokens, i)) is not None]
+    return _in_parentheses(tokens, [span for i in range(len(tokens)) if (span := _amount(tokens, i)) is not None])
+
+
+def collated_in_parentheses(tokens: list[Token]) -> list[Token]:
+    """Puts `operand COLLATE name` in parentheses beside operators, than which it binds more; in sqlglot less."""
+    return _in_parentheses(tokens, [span for i in range(len(tokens)) if (span := _collated(tokens, i)) is not None])
+
+
+def _in_parentheses(tokens: list[Token], spans: Sequence[tuple[int, int]]) -> list[Token]:
+    """Puts tokens in parentheses, from the first of a span up to its end."""
     if not spans:
         return tokens
     out: list[Token] = []
@@ -250,7 +259,37 @@ def amounts_in_parentheses(tokens: list[Token]) -> list[Token]:
         if i in starts:
             out.append(Token(TokenType.L_PAREN, "(", *place))
         out.append(token)
+    if len(tokens) in ends:
+        last = tokens[-1]
+        out.append(Token(TokenType.R_PAREN, ")", last.line, last.col, last.end, last.end))
     return out
+
+
+def _collated(tokens: Sequence[Token], at: int) -> tuple[int, int] | None:
+    """Where an operand begins, and the COLLATE behind it ends, if an operator stands before or behind both."""
+    if tokens[at].token_type != TokenType.COLLATE or not 0 < at < len(tokens) - 1:
+        return None
+    start = at - 1
+    if tokens[start].token_type == TokenType.R_PAREN:
+        depth = 0
+        while start >= 0:
+            depth += {TokenType.R_PAREN: 1, TokenType.L_PAREN: -1}.get(tokens[start].token_type, 0)
+            if depth == 0:
+                break
+            start -= 1
+        if start > 0 and tokens[start - 1].text.isidentifier() and not _operand_follows(tokens[start - 1]):
+            start -= 1
+    while start > 1 and tokens[start - 1].token_type == TokenType.DOT:
+        start -= 2
+    if start > 0 and (tokens[start - 1].text == "@" or tokens[start - 1].token_type == TokenType.INTRODUCER):
+        start -= 1
+    end = at + 2
+    beside = [tokens[i] for i in (start - 1, end) if 0 <= i < len(tokens)]
+    found = any(t.text.upper() in _ARITHMETIC and t.token_type not in LITERALS for t in beside)
+    return (start, end) if found else None
+
+
+_ARITHMETIC = frozenset({"+", "-", "*", "/", "%", "DIV", "MOD", "^", "&", "|", "<<", ">>"})
 
 
 def _amount(tokens: Sequence[Token], interval: int) -> tuple[int, int] | None:
@@ -274,9 +313,10 @@ _RESERVED = frozenset({"ORDER", "GROUP"})  # with BY they are tokens of their ow
 
 
 def _is_name(token: Token, before: Token | None) -> bool:
-    """Whether one of sqlglot's keywords that MySQL does not reserve is a name: CHARSET is, but behind a type."""
+    """Whether one of sqlglot's keywords is a name in MySQL: CHARSET but behind a type, BINARY behind COLLATE."""
     if token.token_type != TokenType.CHARACTER_SET:
-        return bool(token.token_type == TokenType.ROLLBACK)
+        collation = before is not None and before.token_type == TokenType.COLLATE and token.text.upper() == "BINARY"
+        return collation or bool(token.token_type == TokenType.ROLLBACK)
     behind_type = before is not None and (before.token_type == TokenType.R_PAREN or before.text.upper() in _TEXT_TYPES)
     return token.text.upper() == "CHARSET" and not behind_type
 
