@@ -9,7 +9,8 @@ one), a group's end offsets are one matrix, and every column is a gather at `val
 - strings: Arrow's take over the batch's own value buffer (`gather.spans`);
 - columns of the handle: out of the key (`vector_keys`).
 
-Only wanted columns are touched. Groups are decoded each for itself, put together and brought back into key order.
+Only wanted columns are touched. Groups are decoded each for itself, put together and brought back into key order; where
+NULLs make many small groups, each column is gathered from the rows of all of them.
 Types are those of `arrow.arrow_type(inside=True)`; a stored zero date, which no Arrow value stands for, reads as NULL.
 """
 
@@ -42,6 +43,8 @@ from coprocessor.errors import CodecError
 from coprocessor.schema import ColumnSchema, TableSchema
 from kvstore.client.api import PackedBatch
 
+GROUP_ROWS_MIN = 64
+"""Rows that a group has on average; where they are fewer, its dozen numpy calls a column cost more than its bytes."""
 _SIGN_U64 = np.uint64(SIGN)
 _WORD = 8
 _HASH_PRIME = np.uint64(0x9E3779B97F4A7C15)
@@ -93,17 +96,56 @@ class BatchDecoder:
             return self._group_columns(values, starts, ends, header, slots)
         values, starts, ends = _in_version_2(values, starts, ends)
         groups = header_groups(values, starts, ends)
+        if len(starts) < len(groups) * GROUP_ROWS_MIN and not any(self._layout(header).big for header, _ in groups):
+            return self._mixed_columns(values, starts, ends, groups, slots)
         parts = [self._group_columns(values, starts[rows], ends[rows], header, slots) for header, rows in groups]
         order = np.empty(len(starts), np.int64)
         order[np.concatenate([rows for _, rows in groups])] = np.arange(len(starts))
         back = pa.array(order)
         return [pa.concat_arrays([part[i] for part in parts]).take(back) for i in range(len(slots))]
 
-    def _group_columns(self, values: Bytes, starts: Ints, ends: Ints, header: bytes, slots: Sequence[int]) -> list[Any]:
-        """Decodes the columns at `slots` of rows that all have `header`."""
+    def _layout(self, header: bytes) -> RowLayout:
         layout = self._layouts.get(header)
         if layout is None:
             layout = self._layouts[header] = parse_header(header)
+        return layout
+
+    def _mixed_columns(
+        self, values: Bytes, starts: Ints, ends: Ints, groups: Sequence[tuple[bytes, Ints]], slots: Sequence[int]
+    ) -> list[Any]:
+        """Decodes the columns at `slots` of rows of many headers, none of them big: a table of the headers tells for
+        each column where its offset is, so that all rows that have it are one gather.
+        """
+        of_row = np.empty(len(starts), np.int64)
+        for number, (_, rows) in enumerate(groups):
+            of_row[rows] = number
+        layouts = [self._layout(header) for header, _ in groups]
+        headers = starts + np.array([layout.header_len for layout in layouts])[of_row]
+        bases = starts + np.array([layout.values_start for layout in layouts])[of_row]
+        places = [{column_id: i for i, column_id in enumerate(layout.not_null)} for layout in layouts]
+        out = []
+        for slot in slots:
+            column = self.schema.columns[self.offsets[slot]]
+            place = np.array([found.get(column.id, -1) for found in places])[of_row]
+            rows = np.flatnonzero(place >= 0)
+            base, at = bases[rows], headers[rows] + 2 * place[rows]
+            stops = base + _offsets(values, at)
+            if bool((stops > ends[rows]).any()):
+                raise CodecError("a row is shorter than its offsets say")
+            array = self._readers[slot](values, base + np.where(place[rows] > 0, _offsets(values, at - 2), 0), stops)
+            old = np.array([column.id not in found and column.id not in layout.null
+                            for found, layout in zip(places, layouts, strict=True)])  # fmt: skip
+            is_old = old[of_row]
+            index = np.cumsum(place >= 0) - 1
+            if is_old.any():
+                index[is_old] = len(array)
+                array = pa.concat_arrays([array, absent(column, self.tz, 1, is_null=False)])
+            out.append(array.take(pa.array(index, mask=(place < 0) & ~is_old)))
+        return out
+
+    def _group_columns(self, values: Bytes, starts: Ints, ends: Ints, header: bytes, slots: Sequence[int]) -> list[Any]:
+        """Decodes the columns at `slots` of rows that all have `header`."""
+        layout = self._layout(header)
         position = {column_id: i for i, column_id in enumerate(layout.not_null)}
         wanted = [self.schema.columns[self.offsets[slot]] for slot in slots]
         last = max((position[c.id] for c in wanted if c.id in position), default=-1)
@@ -222,6 +264,11 @@ def _column_bounds(values: Bytes, starts: Ints, ends: Ints, layout: RowLayout, c
         if bool((bounds[-1] > ends).any()):
             raise CodecError("a row is shorter than its offsets say")
     return bounds
+
+
+def _offsets(values: Bytes, at: Ints) -> Ints:
+    """The end offsets of two bytes that stand at `at`."""
+    return windows(values, at, 2).view("<u2").reshape(-1).astype(np.int64)
 
 
 def absent(column: ColumnSchema, tz: dt.tzinfo | None, count: int, *, is_null: bool) -> Any:

@@ -28,6 +28,8 @@ LOOKUP_COST = 4.0  # an index entry, then a get of its row
 ROW_COST = 1.0
 SCAN_ROW_COST = 0.3  # a whole table is decoded in batches
 SORT_ROW_COST = 0.1
+LONG_ROW_COST = 15.0  # a value over 255 bytes stands apart from its record and is fetched by itself
+LONG_ROW_COLUMNS = 63  # of a byte, an identifier and an offset each, that make such a value
 COLUMNAR_START_COST = 3000.0  # DuckDB takes a few milliseconds to begin
 COLUMNAR_ROW_COST = 0.005
 IN_COMBINATIONS_MAX = 10_000  # key ranges that IN lists over several columns may multiply to
@@ -251,7 +253,13 @@ def _prefers_replica(scan: Scan, best: Access, total: float) -> bool:
     """Whether a scan of the columnar replica costs less than the best path to the rows."""
     if scan.engine or scan.use_index or not scan.table.columnar:
         return scan.engine == "tiflash"
-    return best.cost > COLUMNAR_START_COST + total * COLUMNAR_ROW_COST
+    fetched = 0.0 if best.cover or not _are_rows_long(scan.table) else best.rows * LONG_ROW_COST
+    return best.cost + fetched > COLUMNAR_START_COST + total * COLUMNAR_ROW_COST
+
+
+def _are_rows_long(table: Table) -> bool:
+    """Whether the columns that no row is without make every row a long value."""
+    return sum(column.not_null for column in table.columns) > LONG_ROW_COLUMNS
 
 
 def scan_order(table: Table) -> tuple[int, ...]:

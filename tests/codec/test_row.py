@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coprocessor.arrow import batch_to_rows, rows_to_batch
+from coprocessor.codec import vector
 from coprocessor.codec.decimals import decimal_encoder
 from coprocessor.codec.gather import windows
 from coprocessor.codec.row import build_row, compile_decoder, compile_encoder, compile_patcher, encode_row, row_slices
@@ -147,10 +149,25 @@ def test_vectorised_decoding_is_row_wise(schema: TableSchema, data: st.DataObjec
     decode = codec.key_decoder(offsets, tz)
     expected = [decode(key, value) for key, value in pairs]
     check_chunks(codec, pairs, range(len(schema.columns)) if offsets is None else offsets, tz, expected)
-    batch = BatchDecoder(schema, offsets, tz).decode(pack(pairs))
-    assert batch.num_rows == len(rows)
     types = [c.type for c in schema.columns]
-    assert batch_to_rows(batch, types if offsets is None else [types[i] for i in offsets]) == expected
+    for few in (0, vector.GROUP_ROWS_MIN):  # group by group, and all groups' rows together
+        with patch.object(vector, "GROUP_ROWS_MIN", few):
+            batch = BatchDecoder(schema, offsets, tz).decode(pack(pairs))
+        assert batch.num_rows == len(rows)
+        assert batch_to_rows(batch, types if offsets is None else [types[i] for i in offsets]) == expected
+
+
+def test_rows_of_many_headers_and_of_before_a_column() -> None:
+    columns = tuple(ColumnSchema(i + 1, f"c{i}", varchar(9), default="new" if i == 4 else None) for i in range(6))
+    schema, older = TableSchema(1, "t", columns), TableSchema(1, "t", columns[:4])
+    rows = [tuple(f"{n}.{i}" if n >> i & 1 else None for i in range(6)) for n in range(64)]
+    encode, encode_older = compile_encoder(schema), compile_encoder(older)
+    values = [v for row in rows for v in (encode(row), encode_older(row[:4]))]
+    batch = BatchDecoder(schema, [4, 0, 3]).decode(pack([(b"%04d" % i, v) for i, v in enumerate(values)]))
+    wanted = [r for row in rows for r in ((row[4], row[0], row[3]), ("new", row[0], row[3]))]
+    assert batch_to_rows(batch, [columns[i].type for i in (4, 0, 3)]) == wanted
+    with pytest.raises(CodecError):
+        BatchDecoder(schema).decode(pack([(b"k", encode(rows[7])), (b"l", encode(rows[63])[:-1])]))
 
 
 def check_chunks(
@@ -329,8 +346,6 @@ def test_sliced_and_chunked_input() -> None:
 
 
 def test_colliding_headers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    from coprocessor.codec import vector
-
     monkeypatch.setattr(vector, "_HASH_PRIME", np.uint64(0))
     rows = [build_row([(1, b"\x01")], []), build_row([(2, b"\x01")], []), build_row([(1, b"\x02")], [2])]
     batch = pack([(b"k", row) for row in rows * 2])

@@ -164,3 +164,17 @@ def test_values_are_kept_in_small_letters_and_default_is_all(session: Session) -
     assert session.variables.get("tidb_isolation_read_engines") == "tikv,tidb"
     session.execute("set tidb_isolation_read_engines = default")
     assert engines(session, "select 1 from t") == "t="
+
+
+def test_rows_that_are_long_are_sooner_read_in_the_replica(session: Session) -> None:
+    many = ", ".join(f"c{i} smallint not null" for i in range(64))
+    session.execute(f"create table l (id int primary key, {many})")
+    for name, columnar in (("t", False), ("l", True)):
+        schema = session.database.catalog.schema
+        session.database.statistics.set_rows(schema.need_relation("test", name).id, 300_000)
+        parsed = parse.parse(f"select count(*) from {name} where id between 1 and 5000")
+        assert isinstance(parsed.statement, parse.Query)
+        root = plan_query(session, bind_context(session, parsed, ()), parsed.statement).root
+        (scan,) = _scans(root)
+        assert scan.access is not None
+        assert scan.access.columnar == columnar
