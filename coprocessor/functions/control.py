@@ -232,6 +232,7 @@ def _recursive_value_kernel(call: Call) -> Callable[[Env, Any, str], Any]:
 
 
 add(Function("recursive_value", 2, 2, lambda args: ((None, None), args[0].type), SUBJECT, env=True,
-             kernel=_recursive_value_kernel, deterministic=False, syntax="text for another type in WITH RECURSIVE"))  # fmt: skip
+             kernel=_recursive_value_kernel, deterministic=False,
+             syntax="text for another type in WITH RECURSIVE"))  # fmt: skip
 add(Function("recursion_goes_on", 3, 3, fixed([BIGINT], BIGINT), SUBJECT, py=_recursion_goes_on, env=True, nulls=True,
              deterministic=False, syntax="WITH RECURSIVE"))  # fmt: skip
