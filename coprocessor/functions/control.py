@@ -12,7 +12,9 @@ from coprocessor.expr import Call, Const, Expr
 from coprocessor.functions.inference import collate_type, comparable, kind, refine, unify
 from coprocessor.functions.operators import compare_key, truth_type
 from coprocessor.functions.registry import Closure, DuckPrinter, Function, Inferred, add, fixed
+from coprocessor.schema import ColumnSchema
 from coprocessor.types import BIGINT, BYTES, DOUBLE, FieldType, Tp
+from coprocessor.values import compile_caster
 
 SUBJECT = "control flow"
 
@@ -215,5 +217,22 @@ def _recursion_goes_on(env: Env, cte: int, wanted: int | None, rows: int) -> int
     return 1
 
 
+def _recursive_value_kernel(call: Call) -> Callable[[Env, Any, str], Any]:
+    """What a recursive member gives for a column of the first one, converted as it would be to store it."""
+    name = call.args[1]
+    assert isinstance(name, Const), name
+    column = ColumnSchema(0, str(name.value), call.type)
+    strict = compile_caster(column)
+
+    def convert(env: Env, value: Any, name: str) -> Any:
+        cast = strict if env.strict else compile_caster(column, strict=False, warn=env.warn, tz=env.tz)
+        return cast(value, 1)
+
+    return convert
+
+
+add(Function("recursive_value", 2, 2, lambda args: ((None, None), args[0].type), SUBJECT, env=True,
+             kernel=_recursive_value_kernel, deterministic=False,
+             syntax="text for another type in WITH RECURSIVE"))  # fmt: skip
 add(Function("recursion_goes_on", 3, 3, fixed([BIGINT], BIGINT), SUBJECT, py=_recursion_goes_on, env=True, nulls=True,
              deterministic=False, syntax="WITH RECURSIVE"))  # fmt: skip

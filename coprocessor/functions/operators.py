@@ -455,8 +455,8 @@ _TIME_OF_TEXT = DATETIME.with_(decimal=6, flen=26)
 def _refined(args: Sequence[Expr]) -> list[Expr]:
     """Brings literals to the type of the one kind of non-literals that they are compared with; among times text that a
     parameter gives is one, as text of a literal would be."""
-    firm = [a for a in args if not isinstance(a, Const | Param)]
-    if {kind(a.type) for a in firm} == {"time"}:
+    given: list[Expr] = [a for a in args if not isinstance(a, Const | Param)]
+    if {kind(a.type) for a in given} == {"time"}:
         args = [cast_to(a, _TIME_OF_TEXT) if isinstance(a, Param) and a.type.is_text else a for a in args]
     firm = [a for a in args if not isinstance(a, Const)]
     if len({kind(a.type) for a in firm}) != 1:

@@ -162,7 +162,7 @@ class QueryBinder:
             raise error(
                 1222, "The used SELECT statements have a different number of columns", position=position_of(item)
             )
-        seed, step = self._cast_all(seed, cols), self._cast_all(step, cols)
+        seed, step = self._cast_all(seed, cols), self._cast_all(self._as_stored(step, cols), cols)
         recursion = Cte(cte_id, name, cols, seed, step, bool(members[0].args["distinct"]))
         if union.args.get("order") is not None:
             raise unsupported("ORDER BY over UNION in recursive Common Table Expression")
@@ -215,6 +215,19 @@ class QueryBinder:
             plan = right if plan is None else self._combine(member, plan, right)
         assert plan is not None
         return plan
+
+    def _as_stored(self, plan: Node, cols: Sequence[PlanColumn]) -> Node:
+        """What recursive members give, with text for columns of other types converted as it would be to store it."""
+        exprs: list[Expr] = []
+        for given, wanted in zip(plan.cols, cols, strict=True):
+            value: Expr = given.ref()
+            if given.type.is_text and not wanted.type.is_string and wanted.type.tp != t.Tp.JSON:
+                value = Call("recursive_value", (value, Const(wanted.name, t.TEXT)), wanted.type)
+            exprs.append(value)
+        if all(isinstance(e, Column) for e in exprs):
+            return plan
+        out = (PlanColumn(self.ctx.new_id(), c.name, e.type) for c, e in zip(plan.cols, exprs, strict=True))
+        return Project(plan, tuple(out), tuple(exprs))
 
     def _cast_all(self, plan: Node, cols: Sequence[PlanColumn]) -> Node:
         """Projects a plan to the types of `cols`."""

@@ -44,6 +44,7 @@ from sqlfront.plan.nodes import Node, Ordered, QueryPlan, Scan, Sort
 from sqlfront.plan.optimize import choose_path, optimize, part_scans
 from sqlfront.plan.path_order import wanted_keys
 from sqlfront.plan.rules.fold_constants import fold_constants
+from sqlfront.plan.tell_late import tell_late
 from sqlfront.result import Result
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def compile_source(session: Session, node: Node) -> DirectQuery | ResidualQuery:
         from sqlfront.plan.push_down import kept_here
 
         root = kept_here(root)
+    root = tell_late(root)
     plan = QueryPlan(root, tuple(c.name for c in root.cols))
     query = compile_query(plan, session.variables.zone)
     if isinstance(query, PointQuery):

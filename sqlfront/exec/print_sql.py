@@ -260,6 +260,9 @@ class _PlanPrinter:
     def _projected(self, node: Project) -> _Block:
         sorted_block = self._sorted_source(node.child)
         if sorted_block is not None:  # the order must not be below another SELECT
+            if self.expr.telling and sorted_block.limit and any(map(tells, node.exprs)):
+                cut = f"({sorted_block.sql(node.child.cols)}) AS {self._alias(node.child.cols)}"
+                sorted_block = _Block(cut, _ORDER, order=sorted_block.order)
             sorted_block.items = self._items(node) or ["1 AS one"]
             return sorted_block
         block = self._at(node.child, _ITEMS)

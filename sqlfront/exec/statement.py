@@ -192,6 +192,7 @@ def plan_query(session: Session, ctx: BindContext, statement: parse.Query) -> Qu
     from sqlfront.bind.query import QueryBinder
     from sqlfront.plan.nodes import Limit
     from sqlfront.plan.optimize import optimize
+    from sqlfront.plan.tell_late import tell_late
 
     plan = QueryBinder(ctx).bind(statement.ast, statement.item_texts)
     root = plan.root
@@ -200,10 +201,12 @@ def plan_query(session: Session, ctx: BindContext, statement: parse.Query) -> Qu
     # What a query locks it reads by keys.
     remote = session.storage.push_down is not None and plan.lock is None
     root = optimize(root, session.database.statistics, remote=remote)
-    if remote and session.storing:
-        from sqlfront.plan.push_down import kept_here
+    if session.storing:
+        if remote:
+            from sqlfront.plan.push_down import kept_here
 
-        root = kept_here(root)
+            root = kept_here(root)
+        root = tell_late(root)
     return replace(plan, root=root)
 
 
