@@ -374,24 +374,27 @@ class _Step:
                 return
             hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden])
             raise error(1091, message + hint, position=action.position)
-        if column.has(Flag.PRI_KEY):
-            raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
         check_no_dependents(self.info, column, action.position)
         check_column_not_needed(self.info, column, self.around.referrers, action.position)
         check_no_checks(self.info, column, action.position, alone=True)
         low = column.name.lower()
+        if column.has(Flag.PRI_KEY) and self.info.clustered:
+            self._keep_apart_from_key()
         self.info.constraint_info = [c for c in self.info.constraint_info if low not in map(str.lower, c.columns)]
         shorter: list[d.KeySpec] = []
         for index in list(self.info.indexes):
             names = [c.name.lower() for c in index.columns]
             if low not in names:
                 continue
-            if index.primary or (len(names) > 1 and hidden_columns(self.info, index)):
+            if len(names) > 1 and hidden_columns(self.info, index):
                 message = f"DROP COLUMN of '{column.name}', which is in the index '{index.name}' over several columns"
                 raise unsupported(message, position=action.position)
             parts = tuple(d.KeyPart(c.name, c.length) for c in index.columns if c.name.lower() != low)
             if parts:  # the index goes on without it
-                shorter.append(d.KeySpec("unique" if index.unique else "plain", index.name, parts, index.comment))
+                kind = "primary" if index.primary else "unique" if index.unique else "plain"
+                shorter.append(d.KeySpec(kind, index.name, parts, index.comment))
+            for part in index.columns if index.primary else ():
+                need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
             self._remove_index(index)
         self.info.columns.remove(column)
         self.plan.changed = True
@@ -550,7 +553,7 @@ class _Step:
     def drop_key(self, action: d.DropKey) -> None:
         primary = action.name.upper() == PRIMARY
         if primary and self.info.clustered:
-            raise unsupported("DROP PRIMARY KEY of a table that is clustered by it", position=action.position)
+            self._keep_apart_from_key()
         index = self.info.index(action.name)
         if index is None:
             message = _cannot_drop(action.name)
@@ -563,6 +566,18 @@ class _Step:
             need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
         self.removed.append((index, action.position))
         self._remove_index(index)
+
+    def _keep_apart_from_key(self) -> None:
+        """Has rows lie under ids of their own, not under their primary key, which is an index until it is dropped."""
+        info = self.info
+        if info.pk_is_handle:
+            part = next(d.KeyPart(column.name) for column in info.columns if column.has(Flag.PRI_KEY))
+            columns = key_columns(info, d.KeySpec("primary", PRIMARY, (part,)))
+            index = new_index(info, PRIMARY, columns, unique=True)
+            index.primary = True
+            info.indexes.append(index)
+        info.pk_is_handle = info.is_common_handle = False
+        self.plan.rewrite = True
 
     def _remove_index(self, index: IndexInfo) -> None:
         self.info.indexes.remove(index)

@@ -52,7 +52,8 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, action: Actio
     with replaced(catalog, table, plan.final, action, terms.cancel, stays=stays) as copy:
         conversion = Conversion(table, copy.target, terms)
         counts = _copy(catalog, copy.job, _moving(table, plan.moved), conversion, copy.target, terms)
-        raise_counter(catalog, copy.target, conversion.last_id)
+        raise_counter(catalog, copy.target, counter_of(copy.target), conversion.last_id)
+        raise_counter(catalog, copy.target, row_id_field(copy.target.id), conversion.last_row_id)
         plan.rows_of_parts = counts if copy.target.parts else {}
         plan.rows = None if stays else sum(counts.values())
         checks = _checks_of_changed(table, copy.target)
@@ -60,14 +61,13 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, action: Actio
     return copy.target.id
 
 
-def raise_counter(catalog: Catalog, table: Table, last: int) -> None:
-    """Has the table's AUTO_INCREMENT go on behind a value."""
+def raise_counter(catalog: Catalog, table: Table, field: bytes, last: int) -> None:
+    """Has a counter of the table go on behind a value."""
     if not last:
         return
     txn = catalog.storage.begin(pessimistic=False)
     try:
-        meta = Meta(txn)
-        field, db_id = counter_of(table), auto_id_database(table)
+        meta, db_id = Meta(txn), auto_id_database(table)
         meta.set_auto_id(db_id, field, max(meta.auto_id(db_id, field), last))
         txn.commit()
     finally:

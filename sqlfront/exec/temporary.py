@@ -21,7 +21,7 @@ from sqlfront.catalog.info import State
 from sqlfront.catalog.model import make_table
 from sqlfront.catalog.table_builder import check_name, set_key_flags
 from sqlfront.catalog.temporary import TemporaryTables
-from sqlfront.errors import ER_NONUNIQ_TABLE, error
+from sqlfront.errors import ER_NONUNIQ_TABLE, error, unsupported
 from sqlfront.exec.create_select import info_text, rows_source
 from sqlfront.exec.ddl import bind_added_checks, bind_new_columns, check_new_table, execute_definition
 from sqlfront.exec.dml import insert_of
@@ -218,6 +218,8 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
     rows = Emptiness(lambda: next(stored.scan(*table.codec.record_range), None) is not None)
     around = Around(table.db, lambda db, name: None)
     plan = plan_alter(table.info, spec.actions, zone, now, rows, session.note, lambda: 0, around)
+    if plan.final.clustered != table.info.clustered:
+        raise unsupported("dropping the primary key of a temporary table that is clustered by it")
     if plan.changed or plan.rename is not None or plan.rewrite or plan.asks_of_rows:
         table = _remade(session, table, plan)
     if plan.auto_increment is not None and table.auto_increment is not None:
