@@ -135,8 +135,8 @@ def plan_alter(
         raise unsupported("SET TIFLASH REPLICA together with other changes", position=replica.position)
     plan = AlterPlan(base.copy(), replica=replica is not None)
     step = _Step(plan, tz, now, rows, note, columnar_servers, around)
-    # what needs an index or a column may go together with it, in any order
-    for action in sorted(actions, key=lambda action: not isinstance(action, d.DropConstraint)):
+    # what needs an index or a column may go together with it, and new keys are over the columns that there are then
+    for action in sorted(actions, key=_turn):
         step.apply(action)
     final = plan.final
     if not any(c.state == State.PUBLIC and not c.hidden for c in final.columns):
@@ -158,6 +158,18 @@ def plan_alter(
     if plan.rewrite and plan.rename is not None:
         raise unsupported("changing a type that rewrites rows together with RENAME")
     return plan
+
+
+def _turn(action: d.AlterAction) -> int:
+    """When an action is applied, whatever its place in the statement."""
+    match action:
+        case d.DropConstraint():
+            return 0
+        case d.AddKey():
+            return 2
+        case d.AddForeignKey():
+            return 3
+    return 1
 
 
 def fix_offsets(info: TableInfo) -> None:

@@ -63,3 +63,15 @@ insert into k3 values (1, 5), (2, 6), (3, 7);
 alter table k3 drop primary key;
 insert into k3 values (1, 5), (2, 6);
 select a, count(*) from k3 group by a order by a;
+# new keys are over the columns as they are in the end
+create table k6 (a int, b int, c int, key i2 (c));
+insert into k6 values (1, 2, 3), (2, 3, 4);
+alter table k6 add primary key (alpha, d), change a alpha int, add key (e), add d int not null default 7, change b e bigint;
+select alpha, e, c, d from k6 where alpha = 2;
+alter table k6 add key aa (c), drop key i2, rename key aa to i2;
+alter table k6 add key bb (c), drop key bb;
+alter table k6 add key i2 (e), drop key i2;
+select c from k6 where e = 3;
+alter table k6 add key cc (a);
+alter table k6 drop primary key, add primary key (a), change alpha a int;
+select * from k6 order by a;
