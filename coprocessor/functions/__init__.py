@@ -30,12 +30,13 @@ from coprocessor.functions import (  # noqa: F401  (importing a subject fills th
 )
 from coprocessor.functions.casting import cast_to
 from coprocessor.functions.inference import by_connection, comparable, kind, need_collation, unify, with_one_collation
-from coprocessor.functions.quotients import for_cast, for_column, precise
+from coprocessor.functions.quotients import by_own_type, for_cast, for_column, precise
 from coprocessor.functions.registry import AGGREGATES, ALIASES, FUNCTIONS, WINDOWS, Function, Infer, lookup
 from coprocessor.types import FieldType
 
 __all__ = [
     "Function",
+    "by_own_type",
     "cast_to",
     "comparable",
     "explicit_cast",

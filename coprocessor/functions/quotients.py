@@ -127,9 +127,14 @@ def for_cast(expr: Expr, target: FieldType) -> Expr:
 
 
 def for_column(expr: Expr, column: FieldType) -> Expr:
-    """Returns what an assignment to a column of that type converts: as of a CAST, and by the value's own type. An ENUM
-    or SET is its number for numbers, a TIME is one of today for dates, and text shows the digits that its type has."""
-    expr, source = for_cast(expr, column), expr.type
+    """Returns what an assignment to a column of that type converts: as of a CAST, and by the value's own type."""
+    return by_own_type(for_cast(expr, column), column)
+
+
+def by_own_type(expr: Expr, column: FieldType) -> Expr:
+    """Returns what a column of that type gets, where a Python value alone does not tell: an ENUM or SET is its number
+    for numbers, a TIME is one of today for dates, and text shows the digits that its type has."""
+    source = expr.type
     if source.tp in (Tp.ENUM, Tp.SET) and column.is_numeric:
         return Call("cast", (expr,), UBIGINT)
     if source.tp == Tp.DURATION and column.tp in (Tp.DATE, Tp.DATETIME, Tp.TIMESTAMP):

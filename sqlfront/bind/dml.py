@@ -12,7 +12,7 @@ from coprocessor.expr import Column, Const, Expr, OrderKey, Subquery, walk
 from coprocessor.types import FieldType
 from sqlfront.bind.expr import ExprBinder
 from sqlfront.bind.messages import position_of, refuse
-from sqlfront.bind.query import QueryBinder
+from sqlfront.bind.query import QueryBinder, partition_names
 from sqlfront.bind.scope import BindContext, Relation, Scope
 from sqlfront.catalog.model import Column as CatalogColumn
 from sqlfront.catalog.model import Table
@@ -81,6 +81,8 @@ class InsertPlan:
     new: tuple[int, ...]
     beside: tuple[int, ...] = ()
     reads_row: bool = False
+    partitions: frozenset[int] = frozenset()
+    """The numbers of the partitions that rows have to be of; none for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +132,12 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     target = ast.this.this if isinstance(ast.this, exp.Schema) else ast.this
     if not isinstance(target, exp.Table):
         raise refuse(ast)
-    if target.args.get("partition"):
-        raise unsupported("INSERT INTO ... PARTITION", position=position_of(target))
     table = ctx.find_relation(target.db, target.name, position_of(target))
     if table.view is not None:
         verb = "replace" if statement.replace else "insert"
         raise _not_updatable(f"{verb} into view {table.name}", position_of(target))
     ctx.check_writable(table, position_of(target))
+    named = partition_names(table, target.args.get("partition"), position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
     targets = _targets(table, names, repeats=statement.repeats)
     existing = tuple(ctx.new_id() for _ in table.columns)
@@ -173,6 +174,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         new,
         tuple(c.id for c in beside),
         any(_reads(e, frozenset(new)) for row in rows for e in row),
+        frozenset(number for number, part in enumerate(table.parts) if part.partition.lower() in named),
     )
 
 

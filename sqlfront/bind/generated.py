@@ -46,7 +46,7 @@ def generated_of(table: Table) -> tuple[Generated, ...]:
     """The generated columns of a table, each behind those it is computed from."""
     columns = [("" if c.hidden else c.name, c.type) for c in table.columns]
     return tuple(
-        Generated(c.offset, c.stored, fn.for_column(bind_over(columns, c.name, c.generated or ""), c.type))
+        Generated(c.offset, c.stored, fn.by_own_type(bind_over(columns, c.name, c.generated or ""), c.type))
         for c in table.generated
     )
 

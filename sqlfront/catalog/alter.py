@@ -28,7 +28,7 @@ from sqlfront.catalog.constraint_rules import (
     find_check,
     rename_key_columns,
 )
-from sqlfront.catalog.info import ColumnInfo, Flag, IndexColumnInfo, IndexInfo, ReplicaInfo, State, TableInfo
+from sqlfront.catalog.info import ColumnInfo, Flag, IndexInfo, ReplicaInfo, State, TableInfo
 from sqlfront.catalog.model import NOW_TEXT, PRIMARY, field_type
 from sqlfront.catalog.partitions import check_keys, kind_of
 from sqlfront.catalog.repartition import PartitionAction, change_partitions
@@ -137,8 +137,8 @@ def plan_alter(
         raise unsupported("SET TIFLASH REPLICA together with other changes", position=replica.position)
     plan = AlterPlan(base.copy(), replica=replica is not None)
     step = _Step(plan, tz, now, rows, note, columnar_servers, around)
-    # what needs an index or a column may go together with it, in any order
-    for action in sorted(actions, key=lambda action: not isinstance(action, d.DropConstraint)):
+    # what needs an index or a column may go together with it, and new keys are over the columns that there are then
+    for action in sorted(actions, key=_turn):
         step.apply(action)
     final = plan.final
     if not any(c.state == State.PUBLIC and not c.hidden for c in final.columns):
@@ -161,6 +161,18 @@ def plan_alter(
     if plan.rewrite and plan.rename is not None:
         raise unsupported("what rewrites rows together with RENAME")
     return plan
+
+
+def _turn(action: d.AlterAction) -> int:
+    """When an action is applied, whatever its place in the statement."""
+    match action:
+        case d.DropConstraint():
+            return 0
+        case d.AddKey():
+            return 2
+        case d.AddForeignKey():
+            return 3
+    return 1
 
 
 def fix_offsets(info: TableInfo) -> None:
@@ -375,25 +387,28 @@ class _Step:
                 return
             hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden])
             raise error(1091, message + hint, position=action.position)
-        if column.has(Flag.PRI_KEY):
-            raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
         check_no_dependents(self.info, column, action.position)
         check_no_defaults(self.info, column, action.position)
         check_column_not_needed(self.info, column, self.around.referrers, action.position)
         check_no_checks(self.info, column, action.position, alone=True)
         low = column.name.lower()
+        if column.has(Flag.PRI_KEY) and self.info.clustered:
+            self._keep_apart_from_key()
         self.info.constraint_info = [c for c in self.info.constraint_info if low not in map(str.lower, c.columns)]
         shorter: list[d.KeySpec] = []
         for index in list(self.info.indexes):
             names = [c.name.lower() for c in index.columns]
             if low not in names:
                 continue
-            if index.primary or (len(names) > 1 and hidden_columns(self.info, index)):
+            if len(names) > 1 and hidden_columns(self.info, index):
                 message = f"DROP COLUMN of '{column.name}', which is in the index '{index.name}' over several columns"
                 raise unsupported(message, position=action.position)
             parts = tuple(d.KeyPart(c.name, c.length) for c in index.columns if c.name.lower() != low)
             if parts:  # the index goes on without it
-                shorter.append(d.KeySpec("unique" if index.unique else "plain", index.name, parts, index.comment))
+                kind = "primary" if index.primary else "unique" if index.unique else "plain"
+                shorter.append(d.KeySpec(kind, index.name, parts, index.comment))
+            for part in index.columns if index.primary else ():
+                need_column(self.info, part.name).set_flag(Flag.PRI_KEY, on=False)
             self._remove_index(index)
         self.info.columns.remove(column)
         self.plan.changed = True
@@ -553,8 +568,7 @@ class _Step:
     def drop_key(self, action: d.DropKey) -> None:
         primary = action.name.upper() == PRIMARY
         if primary and self.info.clustered:
-            self._drop_clustered(action)
-            return
+            self._keep_apart_from_key()
         index = self.info.index(action.name)
         if index is None:
             message = _cannot_drop(action.name)
@@ -568,21 +582,17 @@ class _Step:
         self.removed.append((index, action.position))
         self._remove_index(index)
 
-    def _drop_clustered(self, action: d.DropKey) -> None:
-        """DROP PRIMARY KEY where it is the key of the records: they are copied under hidden row ids."""
-        fix_offsets(self.info)
-        parts = [c for c in self.info.columns if c.has(Flag.PRI_KEY)]
-        index = self.info.index(PRIMARY)
-        if index is None:
-            columns = [IndexColumnInfo(name=c.name, offset=c.offset, length=-1) for c in parts]
-            index = IndexInfo(name=PRIMARY, table=self.info.name, columns=columns, unique=True, primary=True)
-        else:
-            self._remove_index(index)
-        for column in parts:
-            column.set_flag(Flag.PRI_KEY, on=False)
-        self.info.pk_is_handle, self.info.is_common_handle, self.info.common_handle_version = False, False, 0
-        self.removed.append((index, action.position))
-        self.plan.rewrite = self.plan.changed = True
+    def _keep_apart_from_key(self) -> None:
+        """Has rows lie under ids of their own, not under their primary key, which is an index until it is dropped."""
+        info = self.info
+        if info.pk_is_handle:
+            part = next(d.KeyPart(column.name) for column in info.columns if column.has(Flag.PRI_KEY))
+            columns = key_columns(info, d.KeySpec("primary", PRIMARY, (part,)))
+            index = new_index(info, PRIMARY, columns, unique=True)
+            index.primary = True
+            info.indexes.append(index)
+        info.pk_is_handle = info.is_common_handle = False
+        self.plan.rewrite = True
 
     def _remove_index(self, index: IndexInfo) -> None:
         self.info.indexes.remove(index)

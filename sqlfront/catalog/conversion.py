@@ -68,9 +68,9 @@ class Conversion:
         self._read = (reads, BatchDecoder(source.schema, [self._from[o] for o in reads], terms.tz))
         self._converted = {o: self._converter(o) for o in changed}
         self._hidden = source.codec.is_hidden_handle
-        self._numbers_rows = target.codec.is_hidden_handle and not self._hidden
+        self._gets_ids = target.codec.is_hidden_handle and not self._hidden
         self.last_row_id = 0
-        """The last hidden row id that was given, where rows had a key before."""
+        """The greatest id of a row that had none of its own."""
         self._partitioning = partitioning_of(target)
         self._encoders = [BatchEncoder(part.codec, terms.tz) for part in target.physical]
         self.counts = dict.fromkeys((part.id for part in target.physical), 0)
@@ -118,9 +118,9 @@ class Conversion:
             if schema.not_null and columns[offset].null_count:
                 raise error(1138, "Invalid use of NULL value")
         handles = decode_handles(packed) if self._hidden else None
-        if self._numbers_rows:
-            handles = np.arange(first_row, first_row + packed.count, dtype=np.int64)
-            self.last_row_id = first_row + packed.count - 1
+        if self._gets_ids:
+            handles = np.arange(self.last_row_id + 1, self.last_row_id + packed.count + 1)
+            self.last_row_id += packed.count
         for number, rows in self._spread(columns, packed.count):
             mine = columns if rows is None else [column.take(rows) for column in columns]
             ids = handles if handles is None or rows is None else handles[rows]

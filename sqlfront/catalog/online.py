@@ -24,6 +24,7 @@ from coprocessor.env import Env
 from coprocessor.errors import CoprocessorError
 from kvstore.errors import CommitRejected
 from sqlfront.catalog.alter import AlterPlan, Emptiness, Note, plan_alter
+from sqlfront.catalog.autoid import counter_of
 from sqlfront.catalog.backfill import IndexBuild, check_not_null
 from sqlfront.catalog.catalog import Catalog, SchemaChange
 from sqlfront.catalog.conversion import Terms
@@ -433,5 +434,6 @@ def go_on_with_unfinished(catalog: Catalog) -> int:
             _run(catalog, job, _plan_of(job), None)
             if job.auto_increment is not None:
                 # what AUTO_INCREMENT = n in a statement whose server died asks for
-                raise_counter(catalog, _table_of(catalog, job), job.auto_increment - 1)
+                table = _table_of(catalog, job)
+                raise_counter(catalog, table, counter_of(table), job.auto_increment - 1)
     return len(jobs)

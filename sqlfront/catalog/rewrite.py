@@ -62,14 +62,13 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, action: Actio
     return copy.target.id
 
 
-def raise_counter(catalog: Catalog, table: Table, last: int) -> None:
-    """Has the table's AUTO_INCREMENT go on behind a value."""
+def raise_counter(catalog: Catalog, table: Table, field: bytes, last: int) -> None:
+    """Has a counter of the table go on behind a value."""
     if not last:
         return
     txn = catalog.storage.begin(pessimistic=False)
     try:
-        meta = Meta(txn)
-        field, db_id = counter_of(table), auto_id_database(table)
+        meta, db_id = Meta(txn), auto_id_database(table)
         meta.set_auto_id(db_id, field, max(meta.auto_id(db_id, field), last))
         txn.commit()
     finally:

@@ -32,7 +32,7 @@ from sqlfront.exec.filler import ColumnFiller, implicit_default
 from sqlfront.exec.foreign_keys import ReferenceChanges, References
 from sqlfront.exec.insert_alone import compile_alone, number_row
 from sqlfront.exec.keyed_update import compile_keyed
-from sqlfront.exec.partitioned import row_writer
+from sqlfront.exec.partitioned import PartitionedWriter, row_writer
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query
 from sqlfront.exec.reading import ScanReader
 from sqlfront.exec.rows import RowWriter
@@ -252,6 +252,8 @@ class _InsertRun:
             read_variables_as(self.env, change.assigned)
         self.changes = change.references.begin(session, txn, pessimistic)
         self.writer = row_writer(session, txn, change.table, pessimistic, changes=self.changes)
+        if isinstance(self.writer, PartitionedWriter):
+            self.writer.only = change.plan.partitions
         self.generated = 0
         self.given = 0
         self.affected = 0
@@ -264,7 +266,8 @@ class _InsertRun:
         simple = not (plan.replace or plan.ignore or plan.on_duplicate)
         width = len(plan.targets)
         count = 0
-        forgiving = plan.ignore and (self.changes is not None or self.filler.checks is not None)
+        refusing = self.changes is not None or self.filler.checks is not None or bool(change.table.parts)
+        forgiving = plan.ignore and refusing
         for values in self._source():
             count += 1
             if count % CANCEL_CHECK_ROWS == 0:

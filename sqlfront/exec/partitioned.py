@@ -8,6 +8,7 @@ from coprocessor.codec.keys import Handle, table_id_of
 from coprocessor.schema import IndexSchema
 from kvstore.client.api import Transaction
 from sqlfront.bind.partitions import partitioning_of
+from sqlfront.errors import error
 from sqlfront.exec.context import environment
 from sqlfront.exec.rows import Row, RowWriter
 
@@ -29,6 +30,8 @@ class PartitionedWriter(RowWriter):
         self._partitioning = partitioning
         self._env = environment(session, (), writing=True)
         self._parts: dict[int, RowWriter] = {}
+        self.only: frozenset[int] = frozenset()
+        """The partitions that rows have to go to; none for all."""
 
     def _part(self, number: int) -> RowWriter:
         found = self._parts.get(number)
@@ -40,7 +43,10 @@ class PartitionedWriter(RowWriter):
         return found
 
     def _of_row(self, values: Row) -> RowWriter:
-        return self._part(self._partitioning.locate(values, self._env))
+        number = self._partitioning.locate(values, self._env)
+        if self.only and number not in self.only:
+            raise error(1748, "Found a row not matching the given partition set")
+        return self._part(number)
 
     def _of_key(self, key: bytes) -> RowWriter:
         return self._part(self.table.part_numbers[table_id_of(key)])

@@ -223,8 +223,8 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
     rows = Emptiness(lambda: next(stored.scan(*table.codec.record_range), None) is not None)
     around = Around(table.db, lambda db, name: None)
     plan = plan_alter(table.info, spec.actions, zone, now, rows, session.note, lambda: 0, around)
-    if table.clustered and not plan.final.clustered:
-        raise unsupported("DROP PRIMARY KEY of a temporary table that is clustered by it")
+    if plan.final.clustered != table.info.clustered:
+        raise unsupported("dropping the primary key of a temporary table that is clustered by it")
     if plan.changed or plan.rename is not None or plan.rewrite or plan.asks_of_rows:
         table = _remade(session, table, plan)
     if plan.auto_increment is not None and table.auto_increment is not None:

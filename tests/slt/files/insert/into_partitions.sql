@@ -1,0 +1,25 @@
+# rows that have to be of some partitions, or are of none
+create table t (a int primary key, b int) partition by hash (a) partitions 3;
+insert into t partition (p0) values (6, 6), (3, 3);
+insert into t partition (p0) (b, a) values (6, 7);
+insert into t partition (p0, P1) values (1, 1), (0, 0);
+insert into t partition (p0) values (9, 9), (10, 10);
+replace into t partition (p0, p1) values (6, 7), (7, 7);
+replace into t partition (p0) values (1, 7);
+insert ignore into t partition (p0) values (10, 1), (12, 1), (6, 0);
+insert into t partition (p0) select 15, 1;
+insert into t partition (p0) select a + 1, b from t;
+insert into t partition (p0) values (15, 1) on duplicate key update b = 2;
+insert into t partition (p0) values (15, 1) on duplicate key update a = 16;
+insert into t partition (p0) set a = 18;
+insert into t partition (p9) values (1, 1);
+select * from t order by a;
+create table r (a int, b int) partition by range (a) (partition p0 values less than (5), partition p1 values less than (9));
+insert into r values (1, 1), (9, 2);
+insert ignore into r values (1, 1), (9, 2), (2, 3), (7, 4);
+select * from r order by b;
+update r set a = 10 where a = 1;
+update ignore r set a = a + 5;
+select * from r order by b;
+create table u (a int);
+insert into u partition (p0) values (1);
