@@ -206,6 +206,7 @@ class _Step:
         self.removed: list[tuple[IndexInfo, int]] = []
         """The indexes that were dropped by their names, and where."""
         self.info = plan.final
+        self.known = frozenset(column.id for column in plan.final.columns)
         self.tz = tz
         self.now = now
         self.rows = rows
@@ -224,7 +225,7 @@ class _Step:
                 self.rename_column(action)
             case d.SetDefault():
                 self.plan.changed = True
-                column = need_column(self.info, action.column, action.position)
+                column = self._there(action.column, action.position)
                 if column.generated_expr_string:
                     raise error(1221, "Incorrect usage of DEFAULT and generated column", position=action.position)
                 set_default(column, action.default, self.tz)
@@ -397,12 +398,12 @@ class _Step:
 
     def drop_column(self, action: d.DropColumn) -> None:
         column = self.info.column(action.name)
-        if column is None or column.hidden:
+        if column is None or column.hidden or self._is_new(action.name):
             message = _cannot_drop(action.name)
             if action.if_exists:
                 self.note(1091, message)
                 return
-            hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden])
+            hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden and c is not column])
             raise error(1091, message + hint, position=action.position)
         if column.has(Flag.PRI_KEY):
             raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
@@ -416,15 +417,40 @@ class _Step:
             names = [c.name.lower() for c in index.columns]
             if low not in names:
                 continue
-            if len(names) > 1:
-                message = f"DROP COLUMN of '{column.name}', which is in the index '{index.name}' over several columns"
-                raise unsupported(message, position=action.position)
-            self._remove_index(index)
+            self._narrow(index, low, action.position)
         self.info.columns.remove(column)
         self.plan.changed = True
 
+    def _narrow(self, index: IndexInfo, gone: str, position: int) -> None:
+        """Puts an index over its other columns in the place of one that a column is taken out of."""
+        rest = [replace(part) for part in index.columns if part.name.lower() != gone]
+        if rest and hidden_columns(self.info, index):
+            message = f"DROP COLUMN of '{gone}', which is in the index '{index.name}' beside expressions"
+            raise unsupported(message, position=position)
+        at = self.info.indexes.index(index)
+        self.removed.append((index, position))
+        self._remove_index(index)
+        if rest:
+            narrowed = new_index(self.info, index.name, rest, unique=index.unique, comment=index.comment)
+            self.info.indexes.insert(at, narrowed)
+            self.plan.new_indexes.append(narrowed.id)
+
+    def _is_new(self, name: str) -> bool:
+        """Whether a column has come to this name by the statement itself, which then means another one, or none."""
+        column = self.info.column(name)
+        return (column is not None and column.id not in self.known) or name.lower() in map(
+            str.lower, self.plan.renamed.values()
+        )
+
+    def _there(self, name: str, position: int) -> ColumnInfo:
+        """A column by the name that it had before the statement. Raises 1054."""
+        column = need_column(self.info, name, position)
+        if self._is_new(name):
+            raise error(1054, f"Unknown column '{name}' in '{self.info.name}'", position=position)
+        return column
+
     def rename_column(self, action: d.RenameColumn) -> None:
-        column = need_column(self.info, action.old, action.position)
+        column = self._there(action.old, action.position)
         self._rename(column, action.new, action.position)
 
     def _rename(self, column: ColumnInfo, name: str, position: int) -> None:
@@ -450,7 +476,7 @@ class _Step:
 
     def change_column(self, action: d.ChangeColumn) -> None:
         spec = action.column
-        column = need_column(self.info, action.old, action.position)
+        column = self._there(action.old, action.position)
         if column.generated_expr_string or spec.generated is not None:
             raise _unsupported_on_generated("Changing a generated column", action.position)
         changed = build_column(spec, self.tz, (self.info.charset, self.info.collate))
