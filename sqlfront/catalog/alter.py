@@ -405,12 +405,15 @@ class _Step:
                 return
             hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden and c is not column])
             raise error(1091, message + hint, position=action.position)
-        if column.has(Flag.PRI_KEY):
-            raise unsupported(f"DROP COLUMN of '{column.name}', which is in the primary key", position=action.position)
+        if sum(c.has(Flag.PRI_KEY) for c in self.info.columns) > 1 and column.has(Flag.PRI_KEY):
+            message = f"DROP COLUMN of '{column.name}', which is in a primary key over several columns"
+            raise unsupported(message, position=action.position)
         check_no_dependents(self.info, column, action.position)
         check_no_defaults(self.info, column, action.position)
         check_column_not_needed(self.info, column, self.around.referrers, action.position)
         check_no_checks(self.info, column, action.position, alone=True)
+        if column.has(Flag.PRI_KEY) and self.info.clustered:
+            self._drop_clustered(action.position)
         low = column.name.lower()
         self.info.constraint_info = [c for c in self.info.constraint_info if low not in map(str.lower, c.columns)]
         for index in list(self.info.indexes):
@@ -492,7 +495,7 @@ class _Step:
         rewrite = self._needs_rewrite(column, changed, action.position)
         self.plan.rewrite |= rewrite
         if changed.has(Flag.AUTO_INCREMENT) and not column.has(Flag.AUTO_INCREMENT):
-            raise unsupported("adding AUTO_INCREMENT to a column", position=action.position)
+            self.plan.rewrite |= self.rows.has_rows()  # nobody writes while the greatest value is looked for
         if changed.has(Flag.NOT_NULL) and not column.has(Flag.NOT_NULL):
             self.plan.not_null.append(column.id)
         self._rename(column, spec.name, action.position)
@@ -570,7 +573,7 @@ class _Step:
     def drop_key(self, action: d.DropKey) -> None:
         primary = action.name.upper() == PRIMARY
         if primary and self.info.clustered:
-            self._drop_clustered(action)
+            self._drop_clustered(action.position)
             return
         index = self.info.index(action.name)
         if index is None:
@@ -585,7 +588,7 @@ class _Step:
         self.removed.append((index, action.position))
         self._remove_index(index)
 
-    def _drop_clustered(self, action: d.DropKey) -> None:
+    def _drop_clustered(self, position: int) -> None:
         """DROP PRIMARY KEY where it is the key of the records: they are copied under hidden row ids."""
         fix_offsets(self.info)
         parts = [c for c in self.info.columns if c.has(Flag.PRI_KEY)]
@@ -598,7 +601,7 @@ class _Step:
         for column in parts:
             column.set_flag(Flag.PRI_KEY, on=False)
         self.info.pk_is_handle, self.info.is_common_handle, self.info.common_handle_version = False, False, 0
-        self.removed.append((index, action.position))
+        self.removed.append((index, position))
         self.plan.rewrite = self.plan.changed = True
 
     def _remove_index(self, index: IndexInfo) -> None:

@@ -1,6 +1,6 @@
 """ALTER TABLE that has to rewrite rows: a copy of the table under a new id, and a schema version that puts it in place.
-What rewrites rows is a change of type, a new column that is computed for each of them, DROP PRIMARY KEY where it is
-their key.
+What rewrites rows is a change of type, a new column that is computed for each of them, a column that becomes
+AUTO_INCREMENT, DROP PRIMARY KEY where it is their key.
 
     announce      a job record with the new table id (so that opening after a crash destroys what was copied)
     close         the table's range is closed to writers; readers go on reading
@@ -33,7 +33,7 @@ from sqlfront.catalog.jobs import CANCELLING, ER_CANCELLED_DDL_JOB, PAUSED, ROLL
 from sqlfront.catalog.meta import DDL_JOBS, MetaReader, auto_increment_field, row_id_field
 from sqlfront.catalog.model import CLOSED, Column, Table
 from sqlfront.catalog.table_builder import set_key_flags
-from sqlfront.errors import DatabaseError, error
+from sqlfront.errors import DatabaseError, error, unsupported
 
 if TYPE_CHECKING:
     from coprocessor.codec.vector import BatchDecoder
@@ -58,10 +58,7 @@ def rewrite_table(catalog: Catalog, table: Table, plan: AlterPlan, terms: Terms)
     from sqlfront.exec.validate import check_rows
 
     with replaced(catalog, table, plan.final, Action.MODIFY_COLUMN, terms.cancel) as copy:
-        first = plan.auto_increment or 1
-        plan.rows = _copy(catalog, table, copy.target, terms, first)
-        if copy.target.auto_increment is not None and table.auto_increment is None:
-            copy.last_id = first + plan.rows - 1
+        plan.rows, copy.last_id = _copy(catalog, table, copy.target, terms, plan.auto_increment or 1)
         if table.clustered and not copy.target.clustered:
             copy.last_row_id = plan.rows
         checks = _checks_of_changed(table, copy.target)
@@ -284,9 +281,9 @@ def _put_in_place(catalog: Catalog, table: Table, final: TableInfo, copy: Copy) 
     catalog.change(apply)
 
 
-def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms, first_id: int) -> int:
+def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms, first_id: int) -> tuple[int, int]:
     """Writes all rows of `source`, which nobody writes, as rows of `target`; a new AUTO_INCREMENT column begins with
-    `first_id`."""
+    `first_id`. Returns how many there are, and the greatest value of a column that becomes AUTO_INCREMENT."""
     convert = _Conversion(source, target, terms, first_id)
     ingest = catalog.storage.load(*_range_of(target.id), cancel=terms.cancel)
     rows = 0
@@ -307,7 +304,7 @@ def _copy(catalog: Catalog, source: Table, target: Table, terms: Terms, first_id
     except BaseException:
         ingest.abort()
         raise
-    return rows
+    return rows, convert.last_id
 
 
 class _Conversion:
@@ -341,6 +338,10 @@ class _Conversion:
         self._computed = _NewValues(target, computed, list(offsets), shown, terms, first_id) if computed else None
         self._hidden = source.codec.is_hidden_handle
         self._numbers = target.codec.is_hidden_handle and not self._hidden
+        becomes = target.auto_increment if source.auto_increment is None else None
+        self._counted = -1 if becomes is None else becomes.offset
+        self.last_id = 0
+        """The greatest value so far of a column that becomes AUTO_INCREMENT."""
         self._encoder = BatchEncoder(target.codec, terms.tz)
 
     def add(self, packed: PackedBatch, ingest: Ingest, first_row: int) -> None:
@@ -363,6 +364,8 @@ class _Conversion:
                 columns[offset] = cast_column(columns[offset], schema, self._tz, first_row=first_row)
             if schema.not_null and columns[offset].null_count:
                 raise error(1138, "Invalid use of NULL value")
+        if self._counted >= 0:
+            self._count(columns[self._counted])
         handles = decode_handles(packed) if self._hidden else None
         if self._numbers:
             handles = np.arange(first_row, first_row + packed.count, dtype=np.int64)
@@ -370,6 +373,13 @@ class _Conversion:
         ingest.add_run(*sort_run(encoded.keys, encoded.values))
         for run in encoded.indexes:
             ingest.add_run(*sort_run(run.keys, run.values))
+
+    def _count(self, column: Any) -> None:
+        import pyarrow.compute as pc
+
+        if pc.any(pc.equal(column, 0)).as_py():
+            raise unsupported("AUTO_INCREMENT of a column that has a 0, for which MySQL puts the next number")
+        self.last_id = max(self.last_id, pc.max(column).as_py())
 
 
 def _is_computed(column: Column) -> bool:

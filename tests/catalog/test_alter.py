@@ -212,7 +212,6 @@ REFUSED = [
     ("ALTER TABLE t ADD a INT", 1060),
     ("ALTER TABLE t DROP nope", 1091),
     ("ALTER TABLE t DROP INDEX nope", 1091),
-    ("ALTER TABLE t DROP id", 1235),
     ("ALTER TABLE t ADD PRIMARY KEY (a)", 1068),
     ("ALTER TABLE t ADD KEY a (b)", 1061),
     ("ALTER TABLE t ADD KEY (nope)", 1072),
