@@ -603,12 +603,28 @@ class QueryBinder:
         locks = ast.args.get("locks") or []
         if not locks:
             return None
-        lock = locks[-1]
+        if len(locks) > 1:
+            raise unsupported("several locking clauses", position=position_of(locks[1]))
+        lock = locks[0]
         wait = lock.args.get("wait")
         if isinstance(wait, exp.Expression):
             raise refuse(lock)
         how = {True: "nowait", False: "skip locked", None: ""}[wait]
-        return Lock(how, tuple(e.name for e in lock.expressions), not lock.args.get("update"))
+        named = tuple(_locked_name(ast, table) for table in lock.expressions)
+        return Lock(how, named, not lock.args.get("update"))
+
+
+def _locked_name(query: exp.Expression, table: exp.Expression) -> str:
+    """What FROM calls a table that FOR UPDATE OF names. Raises 3568 for one that is not in it."""
+    while isinstance(query, exp.Subquery):
+        query = query.this
+    for part in (query.args.get("from_"), *(query.args.get("joins") or ())):
+        for source in part.find_all(exp.Table, exp.Subquery) if part is not None else ():
+            known = source.alias_or_name
+            if source.find_ancestor(exp.Select) is query and known.casefold() == table.name.casefold():
+                return str(known)
+    message = f"Unresolved table name '{table.name}' in locking clause."
+    raise error(3568, message, position=position_of(table), sqlstate="HY000")
 
 
 def _sibling(scope: Scope) -> Scope:

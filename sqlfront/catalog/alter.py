@@ -217,6 +217,7 @@ class _Step:
         self.removed: list[tuple[IndexInfo, int]] = []
         """The indexes that were dropped by their names, and where."""
         self.info = plan.final
+        self.known = frozenset(column.id for column in plan.final.columns)
         self.tz = tz
         self.now = now
         self.rows = rows
@@ -235,7 +236,7 @@ class _Step:
                 self.rename_column(action)
             case d.SetDefault():
                 self.plan.changed = True
-                column = need_column(self.info, action.column, action.position)
+                column = self._there(action.column, action.position)
                 if column.generated_expr_string:
                     raise error(1221, "Incorrect usage of DEFAULT and generated column", position=action.position)
                 set_default(column, action.default, self.tz)
@@ -380,12 +381,12 @@ class _Step:
 
     def drop_column(self, action: d.DropColumn) -> None:
         column = self.info.column(action.name)
-        if column is None or column.hidden:
+        if column is None or column.hidden or self._is_new(action.name):
             message = _cannot_drop(action.name)
             if action.if_exists:
                 self.note(1091, message)
                 return
-            hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden])
+            hint = near_match(action.name, [c.name for c in self.info.columns if not c.hidden and c is not column])
             raise error(1091, message + hint, position=action.position)
         check_no_dependents(self.info, column, action.position)
         check_no_defaults(self.info, column, action.position)
@@ -415,8 +416,22 @@ class _Step:
         for key in shorter:
             self.add_key(key)
 
+    def _is_new(self, name: str) -> bool:
+        """Whether a column has come to this name by the statement itself, which then means another one, or none."""
+        column = self.info.column(name)
+        return (column is not None and column.id not in self.known) or name.lower() in map(
+            str.lower, self.plan.renamed.values()
+        )
+
+    def _there(self, name: str, position: int) -> ColumnInfo:
+        """A column by the name that it had before the statement. Raises 1054."""
+        column = need_column(self.info, name, position)
+        if self._is_new(name):
+            raise error(1054, f"Unknown column '{name}' in '{self.info.name}'", position=position)
+        return column
+
     def rename_column(self, action: d.RenameColumn) -> None:
-        column = need_column(self.info, action.old, action.position)
+        column = self._there(action.old, action.position)
         self._rename(column, action.new, action.position)
 
     def _rename(self, column: ColumnInfo, name: str, position: int) -> None:
@@ -442,7 +457,7 @@ class _Step:
 
     def change_column(self, action: d.ChangeColumn) -> None:
         spec = action.column
-        column = need_column(self.info, action.old, action.position)
+        column = self._there(action.old, action.position)
         changed = build_column(spec, self.tz, (self.info.charset, self.info.collate))
         if field_type(changed.type) != field_type(column.type):
             self._check_type_is_free(column, action.position)

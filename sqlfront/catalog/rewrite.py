@@ -1,6 +1,6 @@
 """ALTER TABLE that has to rewrite rows: a copy of the table under a new id, and a schema version that puts it in place.
-What rewrites rows is a change of type, a new column that is computed for each of them, DROP PRIMARY KEY where it is
-their key.
+What rewrites rows is a change of type, a new column that is computed for each of them, a column that becomes
+AUTO_INCREMENT, DROP PRIMARY KEY where it is their key.
 
     announce      a job record with the new table id (so that opening after a crash destroys what was copied)
     close         the table's range is closed to writers; readers go on reading

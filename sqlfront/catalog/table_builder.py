@@ -242,7 +242,10 @@ def set_default(info: ColumnInfo, default: DefaultSpec | None, tz: dt.tzinfo | N
         raise invalid_default(info.name, default.position)
     if default.kind == "now":
         if ft.tp not in (Tp.DATETIME, Tp.TIMESTAMP) or default.value != ft.decimal:
-            raise invalid_default(info.name, default.position)
+            if not default.text:
+                raise invalid_default(info.name, default.position)
+            info.default, info.default_is_expr = default.text, True
+            return
         info.default = NOW_TEXT + (f"({ft.decimal})" if ft.decimal else "")
         return
     unplain = ft.tp in BLOB_TPS or ft.tp == Tp.JSON
@@ -256,6 +259,8 @@ def set_default(info: ColumnInfo, default: DefaultSpec | None, tz: dt.tzinfo | N
     if unplain:
         message = f"BLOB, TEXT, GEOMETRY or JSON column '{info.name}' can't have a default value"
         raise error(1101, message, position=default.position)
+    if ft.tp == Tp.ENUM and str(default.value).isdigit() and default.value not in ft.elems:
+        raise invalid_default(info.name, default.position)  # the number of a member is no member
     value = store_constant(default.value, ft, info.name, tz, default.position)
     info.default, info.default_bit = constant_text(value, ft)
 

@@ -44,10 +44,11 @@ class LockingQuery:
         self.columns = result_columns(plan)
         self.plain = compile_query(QueryPlan(plan.root, plan.names, None, plan.tables), zone)
         self.direct = compile_locking(plan.root, zone)
+        named = {name.casefold() for name in self.lock.tables}
         self.scans = [
             ScanReader(n, zone)
             for n in walk_nodes(plan.root)
-            if isinstance(n, Scan) and (not self.lock.tables or n.alias in self.lock.tables)
+            if isinstance(n, Scan) and (not named or n.alias.casefold() in named)
         ]
 
     def run(self, session: Session, params: tuple[Any, ...]) -> Result:

@@ -112,7 +112,7 @@ def test_duplicates(loading: Session, tmp_path: Path) -> None:
     assert result.info == "Records: 2  Deleted: 0  Skipped: 1  Warnings: 1"
     assert rows(loading, "select id, name from l") == [(1, "old"), (2, "new")]
     result = loading.execute(f"load data infile '{path}' replace into table l (id, name)")
-    assert result.info == "Records: 2  Deleted: 1  Skipped: 0  Warnings: 0"
+    assert result.info == "Records: 2  Deleted: 1  Skipped: 0  Warnings: 0"  # one is replaced by itself
     assert rows(loading, "select id, name from l") == [(1, "new"), (2, "new")]
     assert loading.execute(f"load data local infile '{path}' into table l (id, name)").affected_rows == 0
     assert warnings(loading) == [1062, 1062]
