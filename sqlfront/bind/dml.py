@@ -137,7 +137,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         verb = "replace" if statement.replace else "insert"
         raise _not_updatable(f"{verb} into view {table.name}", position_of(target))
     ctx.check_writable(table, position_of(target))
-    named = partition_names(table, target.args.get("partition"), position_of(target))
+    parts = partition_names(table, target.args.get("partition"), position_of(target))
     names = ast.this.expressions if isinstance(ast.this, exp.Schema) else []
     targets = _targets(table, names, repeats=statement.repeats)
     existing = tuple(ctx.new_id() for _ in table.columns)
@@ -174,7 +174,7 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
         new,
         tuple(c.id for c in beside),
         any(_reads(e, frozenset(new)) for row in rows for e in row),
-        frozenset(number for number, part in enumerate(table.parts) if part.partition.lower() in named),
+        frozenset(number for number, part in enumerate(table.parts) if part.partition.lower() in parts),
     )
 
 
