@@ -152,8 +152,8 @@ def bind_insert(ctx: BindContext, statement: Insert) -> InsertPlan:
     if conflict is not None:
         by_table: dict[tuple[str, str], list[PlanColumn]] = {}
         for column, node in zip(beside, wanted, strict=True):
-            named = replace(column, name=node.name, nullable=True)
-            by_table.setdefault((node.table.casefold(), node.db.casefold()), []).append(named)
+            called = replace(column, name=node.name, nullable=True)
+            by_table.setdefault((node.table.casefold(), node.db.casefold()), []).append(called)
         for (name, db), columns in by_table.items():
             scope.add(Relation(name, db, tuple(columns)))
         binder = _row_binder(ctx, scope, table)
