@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, OrderKey, Param, Subquery, Window, walk
 from sqlfront import parse
 from sqlfront.errors import error, unsupported
+from sqlfront.exec.changing import JoinedChange, TableChange
 from sqlfront.exec.context import environment
 from sqlfront.exec.direct import DirectPlan
-from sqlfront.exec.dml import InsertChange, JoinedChange, TableChange, make_change
+from sqlfront.exec.dml import InsertChange, make_change
 from sqlfront.exec.explain_formats import FORMATS, Line
 from sqlfront.exec.explain_push import MPP, ROOT, aggregate_info, reader_lines, tasks
 from sqlfront.exec.query import DirectQuery, PointQuery, ResidualQuery, compile_query, may_compute_whole

@@ -2,7 +2,7 @@
 
 What is assigned takes the place of what lies in the row's bytes; of the others only those columns are decoded that an
 assignment, a further condition or an index's entry reads. That is for columns on which nothing else depends; any other
-UPDATE goes the general way (`dml.TableChange`).
+UPDATE goes the general way (`changing.TableChange`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from coprocessor.charsets import CODECS
 from sqlfront import parse
 from sqlfront.bind.literals import type_of
 from sqlfront.errors import error, unsupported
-from sqlfront.exec.dml import MISSING, InsertChange, Row, make_change
+from sqlfront.exec.changing import Row
+from sqlfront.exec.dml import MISSING, InsertChange, make_change
 from sqlfront.exec.statement import bind_context
 from sqlfront.load import append_rows
 from sqlfront.load_files import converted_text, takes_bytes
