@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from coprocessor import functions as fn
 from coprocessor.env import Env
 from coprocessor.evaluate import compile_expr
@@ -97,6 +95,8 @@ class Conversion:
 
     def add(self, packed: PackedBatch, ingest: Ingest, first_row: int) -> None:
         """Adds the rows of a batch as sorted runs."""
+        import numpy as np
+
         from coprocessor.codec.vector import decode_handles
         from coprocessor.codec.vector_encode import sort_run
 
@@ -212,6 +212,8 @@ class Conversion:
 
     def _spread(self, columns: Sequence[Any], size: int) -> Iterator[tuple[int, Any]]:
         """The partitions that rows of a batch belong to, with their places in it; None for all of them."""
+        import numpy as np
+
         from coprocessor.arrow import column_values
 
         if self._partitioning is None:
