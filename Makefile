@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-WORKERS ?= auto
+# one more than cores: while a test waits for processes of its own, another runs
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 DEMO ?= demo.db
 
 .PHONY: install test test-slow check bench demo format proto build clean
