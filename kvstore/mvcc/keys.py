@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from kvstore.codec import SHAPED_BYTES_MAX, SHAPES, decode_bytes, encode_bytes
+from kvstore.codec import GROUP, MARKER, SHAPED_BYTES_MAX, SHAPES, decode_bytes, encode_bytes
 
 DATA_PREFIX = b"z"
 DATA_END = b"{"
@@ -37,8 +37,27 @@ def data_key(key: bytes) -> bytes:
     return DATA_PREFIX + encode_bytes(key)
 
 
+def _cut_out(size: int) -> tuple[int, Callable[[bytes], tuple[bytes, ...]]]:
+    """The length of the data key of a user key of this size, and what cuts it into the pieces of that."""
+    groups, rest = divmod(size, GROUP)
+    pieces = struct.Struct(f"x{f'{GROUP}sx' * groups}{rest}s{GROUP - rest + 1}x")
+    return pieces.size, pieces.unpack
+
+
+_CUTS = {
+    (length, bytes((MARKER - (GROUP - size % GROUP),))): cut
+    for size, (length, cut) in enumerate(map(_cut_out, range(SHAPED_BYTES_MAX)))
+}
+"""By the length of a data key and its last byte."""
+
+
 def user_key(key: bytes) -> bytes:
     """The user key of a data key (with or without a timestamp behind it)."""
+    cut = _CUTS.get((len(key), key[-1:]))
+    if cut is not None:
+        user = b"".join(cut(key))
+        if data_key(user) == key:
+            return user
     return decode_bytes(key, 1)[0]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvstore.codec import CodecError, decode_bytes
 from kvstore.mvcc.keys import data_key, user_key, version_ts, versioned
 from kvstore.mvcc.record import LastChange, Lock, LockType, Write, WriteType
 
@@ -32,11 +34,24 @@ def test_keys_golden() -> None:
     assert versioned(data_key(b"abc"), 1).hex() == "7a6162630000000000fa" + "fffffffffffffffe"
 
 
-@given(st.binary(max_size=40), U64)
+@given(st.binary(max_size=120), U64)
 def test_keys_return(key: bytes, ts: int) -> None:
     record_key = versioned(data_key(key), ts)
-    assert user_key(record_key) == key
+    assert user_key(record_key) == user_key(data_key(key)) == key
     assert version_ts(record_key) == ts
+
+
+@given(st.binary(max_size=40), st.integers(1), st.integers(1, 255))
+def test_a_damaged_key_is_read_as_group_by_group(key: bytes, at: int, flip: int) -> None:
+    damaged = bytearray(data_key(key))
+    damaged[1 + at % (len(damaged) - 1)] ^= flip
+    try:
+        want = decode_bytes(bytes(damaged), 1)[0]
+    except CodecError:
+        with pytest.raises(CodecError):
+            user_key(bytes(damaged))
+    else:
+        assert user_key(bytes(damaged)) == want
 
 
 @given(
