@@ -357,7 +357,7 @@ def _float_caster(target: _Target) -> Caster:
             value = _rounded(value, scale)
         if not -most <= value <= most or (unsigned and value < 0):
             target.out_of_range(row)
-            return 0.0 if value != value or (unsigned and value < 0) else math.copysign(most, value)
+            value = 0.0 if value != value or (unsigned and value < 0) else math.copysign(most, value)
         return _FLOAT32.unpack(_FLOAT32.pack(value))[0] if single else value
 
     return cast

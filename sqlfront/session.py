@@ -624,6 +624,8 @@ class Session:
                 result = work(txn, pessimistic)
                 if txn.is_dirty:
                     self.catalog.commit_with(used, txn.commit)
+                else:
+                    self.catalog.check_revisions(used)
             except kv.WriteConflict:
                 if attempt == STATEMENT_RETRIES_MAX - 1:
                     raise
@@ -673,6 +675,8 @@ class Session:
                 txn.undo_to(mark)
                 self._deltas = deltas
                 raise
+            if not result.affected_rows:
+                self.catalog.check_revisions(used)
             for table_id, revision in used.items():
                 self._used.setdefault(table_id, revision)
             return result

@@ -139,7 +139,7 @@ def compile_keyed(plan: ChangePlan, scans: Sequence[Scan], filler: ColumnFiller)
     if HANDLE_OFFSET in scan.offsets:
         return None
     changed = frozenset(a.offset for a in assignments)
-    if changed & codec.handle_offsets or codec.computed is not None:
+    if len(changed) != len(assignments) or changed & codec.handle_offsets or codec.computed is not None:
         return None
     entries = frozenset().union(*(e for e in map(codec.entry_offsets, codec.schema.indexes) if e & changed))
     if any(table.columns[at].type.tp == Tp.TIMESTAMP for at in changed | entries):  # stored in another zone

@@ -98,3 +98,21 @@ def test_a_transaction_begins_when_a_change_before_it_is_in_place(monkeypatch: p
         session.close()
     database.close()
     assert seen == [[], [(0,)]]
+
+
+@pytest.mark.parametrize("statement", ["update t set s = 'x' where v = 20", "delete from t where id = 2 order by id"])
+def test_a_change_that_finds_no_row_in_a_table_that_was_copied_is_done_anew(
+    a: Session, b: Session, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows that it was bound to are destroyed before it reads."""
+    begun = a.storage.begin
+
+    def late(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        run(b, "alter table t modify v varchar(20)")
+        b.catalog.collect_ranges(b.storage.now_ts())
+        return begun(*args, **options)
+
+    monkeypatch.setattr(a.storage, "begin", late)
+    run(a, statement)
+    assert a.row_count == 1
