@@ -276,6 +276,8 @@ class Printer:
         """Whether no value of a string expression ends in a space."""
         if self.trimmed is None:
             return not self.pad_safe
+        if expr.type.is_binary or expr.type.tp == Tp.BIT:  # nobody looked at how these end
+            return False
         match expr:
             case Column():
                 return expr.id in self.trimmed
@@ -284,7 +286,7 @@ class Printer:
             case Agg():
                 return expr.func in ("min", "max", "any_value") and self.is_trimmed(expr.args[0])
             case Call() if expr.func in _HAND_ON or (expr.func == "cast" and not _cuts(expr)):
-                texts = [arg for arg in expr.args if arg.type.is_string]
+                texts = [arg for arg in expr.args if arg.type.is_string or arg.type.tp == Tp.BIT]
                 return all(self.is_trimmed(text) for text in texts)
             case _:
                 return False
