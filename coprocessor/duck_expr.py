@@ -26,10 +26,10 @@ from coprocessor.evaluate import compile_expr, fold
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, Param, Subquery, Window
 from coprocessor.functions.casts import duck_type
 from coprocessor.functions.collation import is_ci, sort_key, sorts_by_alike, weights
-from coprocessor.functions.inference import type_digits
+from coprocessor.functions.inference import gives_way, type_digits
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS, Batch
 from coprocessor.functions.telling import CONSTANTS_FOR_ROWS, call_tells, tells
-from coprocessor.types import BYTES, TEXT, FieldType, Tp
+from coprocessor.types import BYTES, TEXT, TEXT_COLLATE, FieldType, Tp
 
 if TYPE_CHECKING:
     import duckdb
@@ -390,11 +390,13 @@ class Printer:
         """
         args: list[Expr] = []
         signature: list[Expr] = []
+        firm = {a.type.collate or TEXT_COLLATE for a in call.args if a.type.is_text and not gives_way(a)}
         for arg in call.args:
             if isinstance(arg, Const):
                 signature.append(arg)
             else:
-                signature.append(Column(len(args), arg.type))
+                yields = len(firm) == 1 and arg.type.is_text and gives_way(arg)  # which a column would not
+                signature.append(Column(len(args), arg.type.with_(collate=min(firm)) if yields else arg.type))
                 args.append(arg)
         node = Call(call.func, tuple(signature), call.type)
         digest = hashlib.sha1(repr(node).encode(), usedforsecurity=False).hexdigest()[:12]
