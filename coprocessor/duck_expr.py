@@ -26,10 +26,10 @@ from coprocessor.evaluate import compile_expr, fold
 from coprocessor.expr import Agg, Call, Column, Const, Context, Expr, Frame, Param, Subquery, Window
 from coprocessor.functions.casts import duck_type
 from coprocessor.functions.collation import is_ci, sort_key, sorts_by_alike, weights
-from coprocessor.functions.inference import type_digits
+from coprocessor.functions.inference import gives_way, type_digits
 from coprocessor.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS, Batch
 from coprocessor.functions.telling import CONSTANTS_FOR_ROWS, call_tells, tells
-from coprocessor.types import BYTES, TEXT, FieldType, Tp
+from coprocessor.types import BYTES, TEXT, TEXT_COLLATE, FieldType, Tp
 
 if TYPE_CHECKING:
     import duckdb
@@ -276,6 +276,8 @@ class Printer:
         """Whether no value of a string expression ends in a space."""
         if self.trimmed is None:
             return not self.pad_safe
+        if expr.type.is_binary or expr.type.tp == Tp.BIT:  # nobody looked at how these end
+            return False
         match expr:
             case Column():
                 return expr.id in self.trimmed
@@ -284,7 +286,7 @@ class Printer:
             case Agg():
                 return expr.func in ("min", "max", "any_value") and self.is_trimmed(expr.args[0])
             case Call() if expr.func in _HAND_ON or (expr.func == "cast" and not _cuts(expr)):
-                texts = [arg for arg in expr.args if arg.type.is_string]
+                texts = [arg for arg in expr.args if arg.type.is_string or arg.type.tp == Tp.BIT]
                 return all(self.is_trimmed(text) for text in texts)
             case _:
                 return False
@@ -388,11 +390,13 @@ class Printer:
         """
         args: list[Expr] = []
         signature: list[Expr] = []
+        firm = {a.type.collate or TEXT_COLLATE for a in call.args if a.type.is_text and not gives_way(a)}
         for arg in call.args:
             if isinstance(arg, Const):
                 signature.append(arg)
             else:
-                signature.append(Column(len(args), arg.type))
+                yields = len(firm) == 1 and arg.type.is_text and gives_way(arg)  # which a column would not
+                signature.append(Column(len(args), arg.type.with_(collate=min(firm)) if yields else arg.type))
                 args.append(arg)
         node = Call(call.func, tuple(signature), call.type)
         digest = hashlib.sha1(repr(node).encode(), usedforsecurity=False).hexdigest()[:12]

@@ -57,9 +57,9 @@ def divide_sql(
     if 10 ** (s1 + shift) < _DOUBLE_MAX // 1000 and stretch < 1000:  # else it holds for few
         small = []
         if p1 + shift > _DOUBLE_DIGITS:
-            small.append(f"abs({{n}}) < {Decimal(_DOUBLE_MAX // 10**shift).scaleb(-s1):f}")
+            small.append(_within("{n}", Decimal(_DOUBLE_MAX // 10**shift).scaleb(-s1)))
         if 10**p2 * stretch > _DOUBLE_MAX:
-            small.append(f"abs({{d}}) < {Decimal(_DOUBLE_MAX // stretch).scaleb(-s2):f}")
+            small.append(_within("{d}", Decimal(_DOUBLE_MAX // stretch).scaleb(-s2)))
         top, bottom = _double("{n}", n_digits, shift), _double("{d}", d_digits, len(str(stretch)) - 1)
         quotient = f"{top} / nullif({bottom}, 0)"
         digits = f"CAST({'trunc' if cut_off else 'round'}({quotient}) AS DECIMAL(18,0))"
@@ -92,6 +92,11 @@ _DOUBLE_MAX = 2**51
 _DOUBLE_DIGITS = 15
 """The quotient of two integers below 2**51 is rounded to an integer rightly by way of DOUBLE, and cut off, too: it is
 either one itself (or a half), which a DOUBLE holds, or further from it than a DOUBLE's error."""
+
+
+def _within(text: str, limit: Decimal) -> str:
+    """Whether the magnitude of a number is at most `limit`; not by way of abs(), which the least BIGINT has none of."""
+    return f"{text} BETWEEN -{limit:f} AND {limit:f}"
 
 
 def _double(text: str, digits: tuple[int, int], shift: int) -> str:

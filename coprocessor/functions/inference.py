@@ -150,12 +150,25 @@ def with_one_collation(name: str, args: Sequence[Expr], *, comparing: bool) -> S
     named = {a.type.collate for a in texts if explicit_collation(a)}
     if len(named) > 1:
         raise _mixed([a for a in texts if explicit_collation(a)], name)
-    if not named and comparing and len(texts) > 1 and (_differ(texts) or any(map(undecided, texts))):
+    among = [] if _are_numbers_compared(name, args) else texts
+    if not named and comparing and len(among) > 1 and (any(map(undecided, texts)) or _do_not_mix(args, texts)):
         raise _mixed(texts[:2] if name in _OF_TWO else texts, name)
     if len(named) != 1:
         return args
     (collate,) = named
     return [a if a not in texts or a.type.collate == collate else _given(a, collate) for a in args]
+
+
+def _do_not_mix(args: Sequence[Expr], texts: Sequence[Expr]) -> bool:
+    """Whether the collations of texts differ, and no argument is of bytes, as which all are compared then."""
+    return _differ(texts) and not any(map(gives_bytes, args))
+
+
+def _are_numbers_compared(name: str, args: Sequence[Expr]) -> bool:
+    """Whether a number among what is compared makes numbers of the texts."""
+    if name == " IN ":
+        return args[0].type.is_numeric
+    return name in ("between", "field") and any(a.type.is_numeric for a in args)
 
 
 def undecided(expr: Expr) -> bool:

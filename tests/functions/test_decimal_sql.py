@@ -46,3 +46,14 @@ def test_quotients_are_exact(seed: int) -> None:
             text = divide_sql(lambda t: t, "a", (p1, s1), "b", (p2, s2), result, cut_off=cut_off)
             found = [row[0] for row in connection.execute(f"SELECT {text} FROM (VALUES {values}) t(a, b)").fetchall()]
             assert found == wanted, (types, scale, cut_off)
+
+
+def test_the_least_integer_has_no_magnitude_of_its_type() -> None:
+    wanted = Decimal(-(2**63)) / 2
+    with duckdb.connect() as connection:
+        for type_, digits in (("BIGINT", (19, 0)), ("DECIMAL(12,1)", (12, 1))):
+            for a, b, places in (("n", "d", ((19, 0), digits)), ("d", "n", (digits, (19, 0)))):
+                text = divide_sql(lambda t: t, a, places[0], b, places[1], decimal_type(30, 5))
+                rows = f"(VALUES ((-9223372036854775808)::BIGINT, 2::{type_})) t(n, d)"
+                [(found,)] = connection.execute(f"SELECT {text} FROM {rows}").fetchall()
+                assert found == (wanted if a == "n" else 0)
