@@ -43,6 +43,7 @@ SELECT_FLAGS = _TRUNCATE_AS_WARNING | _IN_SELECT | _IGNORE_ZERO_IN_DATE | _DIVIS
 
 # MySQL's bits of the modes that can be set (sql_class.h).
 _SQL_MODE_BITS = {
+    "ANSI_QUOTES": 2,
     "IGNORE_SPACE": 3,
     "ONLY_FULL_GROUP_BY": 5,
     "NO_DIR_IN_CREATE": 7,
