@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.engines.api import Connection, Cursor, Engine, in_paramstyle
 from benchmarks.measure import Measurement, Operation, rate
+from benchmarks.parquet import write_parquet
 from benchmarks.retry import until_committed
 from benchmarks.schema import Column, Table
 
@@ -217,7 +218,6 @@ def row_pad(rng: random.Random) -> str:
 def sysbench_file(directory: Path, rows: int) -> Path:
     """Returns the Parquet file with the table's rows, the same for every engine, writing it when it isn't there."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = directory / f"sbtest1-{rows}.parquet"
     if not path.exists():
@@ -228,8 +228,5 @@ def sysbench_file(directory: Path, rows: int) -> Path:
             "c": pa.array([row_c(rng) for _ in range(rows)], pa.string()),
             "pad": pa.array([row_pad(rng) for _ in range(rows)], pa.string()),
         }
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{id(columns):x}.partial")
-        pq.write_table(pa.table(columns), partial)
-        partial.rename(path)
+        write_parquet(path, pa.table(columns))
     return path

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.engines.api import Cursor, Engine, in_paramstyle
 from benchmarks.measure import Measurement, Operation, rate
+from benchmarks.parquet import write_parquet
 from benchmarks.schema import Column, Table
 
 EVENTS = Table(
@@ -141,7 +142,6 @@ def _differences(work: str, reads: dict[str, Read], params: Sequence[tuple[int, 
 def events_file(directory: Path, rows: int) -> Path:
     """Returns the Parquet file with the table's rows, the same for every engine, writing it when it isn't there."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = directory / f"events-{rows}.parquet"
     if not path.exists():
@@ -154,8 +154,5 @@ def events_file(directory: Path, rows: int) -> Path:
             "k": pa.array([rng.randint(1, rows) for _ in range(rows)], pa.int32()),
             "body": pa.array([f"{rng.randrange(10**11):0>119}" for _ in range(rows)], pa.string()),
         }
-        directory.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{id(columns):x}.partial")
-        pq.write_table(pa.table(columns), partial)
-        partial.rename(path)
+        write_parquet(path, pa.table(columns))
     return path

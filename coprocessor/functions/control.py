@@ -14,7 +14,7 @@ from coprocessor.functions.operators import compare_key, truth_type
 from coprocessor.functions.registry import Closure, DuckPrinter, Function, Inferred, add, fixed
 from coprocessor.schema import ColumnSchema
 from coprocessor.types import BIGINT, BYTES, DOUBLE, FieldType, Tp
-from coprocessor.values import compile_caster
+from coprocessor.values import Caster, compile_caster
 
 SUBJECT = "control flow"
 
@@ -223,10 +223,16 @@ def _recursive_value_kernel(call: Call) -> Callable[[Env, Any, str], Any]:
     assert isinstance(name, Const), name
     column = ColumnSchema(0, str(name.value), call.type)
     strict = compile_caster(column)
+    lenient: tuple[Env, Caster] | None = None  # of the execution that asked last
 
     def convert(env: Env, value: Any, name: str) -> Any:
-        cast = strict if env.strict else compile_caster(column, strict=False, warn=env.warn, tz=env.tz)
-        return cast(value, 1)
+        nonlocal lenient
+        if env.strict:
+            return strict(value, 1)
+        found = lenient
+        if found is None or found[0] is not env:
+            found = lenient = env, compile_caster(column, strict=False, warn=env.warn, tz=env.tz)
+        return found[1](value, 1)
 
     return convert
 

@@ -256,13 +256,7 @@ class _Step:
                 self.convert_text(action)
             case d.SetReplica():
                 self.set_replica(action)
-            case (
-                d.AddPartitions()
-                | d.ClearPartitions()
-                | d.ReorganizePartitions()
-                | d.CoalescePartitions()
-                | d.PartitionTable()
-            ):
+            case _ if isinstance(action, PartitionAction):
                 change_partitions(self.plan, action, self.around)
             case d.AddCheck():
                 self.add_check(action.check)

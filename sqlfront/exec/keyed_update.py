@@ -64,41 +64,49 @@ class KeyedUpdate:
             lines += _lines(assignment, filler, layout, names)
             if assignment.offset in seen_at:  # by the assignments that follow
                 lines.append(f"    seen[{seen_at[assignment.offset]}] = v{assignment.offset}")
-        assigned = ", ".join(f"{at}: v{at}" for at in dict.fromkeys(a.offset for a in assignments))
+        assigned = ", ".join(f"{a.offset}: v{a.offset}" for a in assignments)
         lines.append(f"    return {{{assigned}}}")
         self._assign = define("assign", lines, names)
 
     def run(self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]) -> Result:
-        env = environment(session, params, writing=True)
-        matched = changed = 0
-        for key in self._keys.points(env):
-            if pessimistic:
-                stored = txn.lock_and_get((key,), wait_ms=session.variables.lock_wait_ms).get(key)
-            else:
-                stored = txn.get(key)
-            if stored is None:
-                break
-            old = () if self._decode is None else self._decode(key, stored)
-            seen = list(old)
-            if self._predicates and not all(p(seen, env) for p in self._predicates):
-                break
-            matched = 1
-            cells = self._assign(params, seen, env)
-            value = self._patch(stored, cells)
-            if value is None:
-                value = self._encoded_anew(key, stored, cells)
-            if value != stored:
-                txn.patch(key, value, self._ids)
-                if self._indexes:
-                    before = dict(zip(self._offsets, old, strict=True))
-                    writer = RowWriter(session, txn, self._table, pessimistic)
-                    writer.move_entries(self._indexes, before, before | cells, self._codec.handle_of_key(key))
-                changed = 1
+        matched, changed = self._change(session, txn, pessimistic, params)
         if session.warnings:
             info = f"Rows matched: {matched}  Changed: {changed}  Warnings: {len(session.warnings)}"
         else:
             info = _INFOS[matched, changed]
         return Result(None, None, changed, 0, info)
+
+    def _change(
+        self, session: Session, txn: Transaction, pessimistic: bool, params: tuple[Any, ...]
+    ) -> tuple[int, int]:
+        """Returns how many rows, one or none, the conditions name, and how many of them changed."""
+        env = environment(session, params, writing=True)
+        keys = self._keys.points(env)
+        if not keys:
+            return 0, 0
+        (key,) = keys
+        if pessimistic:
+            stored = txn.lock_and_get(keys, wait_ms=session.variables.lock_wait_ms).get(key)
+        else:
+            stored = txn.get(key)
+        if stored is None:
+            return 0, 0
+        old = () if self._decode is None else self._decode(key, stored)
+        seen = list(old)
+        if self._predicates and not all(p(seen, env) for p in self._predicates):
+            return 0, 0
+        cells = self._assign(params, seen, env)
+        value = self._patch(stored, cells)
+        if value is None:
+            value = self._encoded_anew(key, stored, cells)
+        if value == stored:
+            return 1, 0
+        txn.patch(key, value, self._ids)
+        if self._indexes:
+            before = dict(zip(self._offsets, old, strict=True))
+            writer = RowWriter(session, txn, self._table, pessimistic)
+            writer.move_entries(self._indexes, before, before | cells, self._codec.handle_of_key(key))
+        return 1, 1
 
     def _encoded_anew(self, key: bytes, stored: bytes, cells: Mapping[int, Any]) -> bytes:
         """The row with NULLs in it, or written for another definition; as it was where nothing differs."""

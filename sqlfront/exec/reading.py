@@ -293,8 +293,8 @@ class KeyMaker:
             access.point and access.kind == "primary" and self.table.handle_offset >= 0 and len(access.prefix[0]) == 1
         )
         self._handle = self._prefix[0][0] if single else None
-        whole = access.point and access.kind == "primary" and self.table.handle_offset < 0
-        self._single = [part[0] for part in self._prefix] if whole and all(len(p) == 1 for p in self._prefix) else None
+        self._single = [part[0] for part in self._prefix] if all(len(part) == 1 for part in self._prefix) else None
+        """Where each key column has one value to look for."""
         unsigned = self.codec.schema.unsigned_handle
         self._low_handle, self._high_handle = (0, (1 << 64) - 1) if unsigned else (-(1 << 63), (1 << 63) - 1)
         self._low = None if access.low is None else compile_expr(access.low.expr, {})
@@ -307,10 +307,6 @@ class KeyMaker:
             value = self._handle((), env)
             if value.__class__ is int and self._low_handle <= value <= self._high_handle:
                 return [codec.record_key(value)]
-        if self._single is not None:
-            row = [self._value_of(part, type_, env) for part, type_ in zip(self._single, self._types, strict=False)]
-            missing = None in row or _NO_VALUE in row
-            return [] if missing else [codec.record_key(codec.common_handle(row))]
         keys: set[bytes] = set()
         for values in self._combinations(env):
             if None in values:
@@ -355,10 +351,13 @@ class KeyMaker:
             out.extend(self.codec.handle_range(values[0], values[0]))
         return out
 
-    def _combinations(self, env: Env) -> Iterator[tuple[Any, ...]]:
-        """Yields the equality values to look for, of all key columns that have some; a value its column cannot hold
+    def _combinations(self, env: Env) -> Iterable[tuple[Any, ...]]:
+        """The equality values to look for, of all key columns that have some; a value its column cannot hold
         takes its combinations away.
         """
+        if self._single is not None:
+            row = [self._value_of(part, type_, env) for part, type_ in zip(self._single, self._types, strict=False)]
+            return () if _NO_VALUE in row else (tuple(row),)
         parts = [
             [self._value_of(closure, type_, env) for closure in closures]
             for closures, type_ in zip(self._prefix, self._types, strict=False)

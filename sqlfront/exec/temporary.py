@@ -18,6 +18,7 @@ from sqlfront.catalog.constraint_rules import Around
 from sqlfront.catalog.ddl import new_record, resolve
 from sqlfront.catalog.info import State
 from sqlfront.catalog.model import make_table
+from sqlfront.catalog.repartition import PartitionAction
 from sqlfront.catalog.table_builder import check_name, set_key_flags
 from sqlfront.catalog.temporary import TemporaryTables
 from sqlfront.errors import ER_NONUNIQ_TABLE, error, unsupported
@@ -204,13 +205,7 @@ def _alter(session: Session, table: Table, spec: d.AlterTable) -> Result:
     assert session.temporary is not None
     for action in spec.actions:
         match action:
-            case (
-                d.AddPartitions()
-                | d.ClearPartitions()
-                | d.ReorganizePartitions()
-                | d.CoalescePartitions()
-                | d.PartitionTable()
-            ):
+            case _ if isinstance(action, PartitionAction):
                 _refuse_partitions(action.position)
             case d.AddForeignKey():
                 _refuse_foreign_keys(action.key.position)

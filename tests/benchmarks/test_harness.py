@@ -171,6 +171,7 @@ def test_an_unknown_engine_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("servers")  # each looks at what runs on the machine
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])
 def test_servers_run_and_are_stopped(name: str, tmp_path: Path) -> None:
     reason = make_engine(name).missing()
